@@ -1,0 +1,45 @@
+# Two commands set everything up on a machine with Python 3.11 and make: `make demo`, `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: help install demo test test-slow lint format wheel-check bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(STAMP) ## make .venv and install the project into it (editable)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## run the study on the embedded pair: 300 questions, 5 and 10 frames
+	$(BIN)/probes run experiment=demo
+
+test: $(STAMP) ## all tests but the slow ones
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+test-slow: $(STAMP) ## the slow tests
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel-check: $(STAMP) ## build the wheel and run it from an empty folder
+	.ci/wheel-check $(abspath $(BIN))
+
+bench: $(STAMP) ## every benchmark; tables on the screen, JSON under benchmarks/results/
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean: ## remove what make made (not runs, not $PROBES_HOME)
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

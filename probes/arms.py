@@ -1,0 +1,221 @@
+"""Arms: pure functions from an item, its clip and its infills to exactly what a model is shown.
+
+A clip has one slot per sampled frame and one gap between neighbouring slots. An arm says which
+picture stands in each slot (or none) and which text in each gap (or none); the presentation lays
+slots and gaps out, and the question follows. A gap whose infill failed stays bare: its frames are
+adjacent, as in the baseline. Everything random is keyed by (seed, item id, arm name) alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from probes import infills as writing
+from probes import score
+from probes.provenance import sha256_json
+from probes.types import Arm, Clip, FrameRef, Infill, Item, Part, ProbesError, Scoring, Stimulus
+
+if TYPE_CHECKING:
+    from probes.config import PromptSet
+
+Gap = tuple[Part, ...]
+
+
+def needs_infills(arm: Arm) -> bool:
+    """Tell whether written infills are needed: the donor's if `arm.infills` is donor, else own."""
+    return arm.infills != "none"
+
+
+def needs_donor(arm: Arm) -> bool:
+    """Tell whether the arm borrows frames or infills from another item."""
+    return "donor" in (arm.frames, arm.infills)
+
+
+def find_donor(
+    item: Item, items: Sequence[Item], arm: Arm, *, same_stratum: bool, draw: int = 0
+) -> Item:
+    """Choose the item that `arm` borrows from: the highest rendezvous hash wins.
+
+    Every candidate's rank depends on itself and the key (arm.seed, item.id, arm.name, draw) only.
+    So the choice is the same in any order and batch, and a new candidate takes over just those
+    items in which it ranks first.
+
+    Args:
+        item: the item to be perturbed.
+        items: all items of the task, before limit and shard.
+        arm: an arm that borrows.
+        same_stratum: whether the donor must share the item's stratum.
+        draw: number of the draw where several donors are averaged over; draws are independent.
+
+    Returns:
+        An item of another cluster (an item without a cluster is one of its own).
+
+    Raises:
+        ProbesError: if no item is eligible.
+    """
+    elsewhere = [
+        other
+        for other in items
+        if other.id != item.id and (not item.cluster or other.cluster != item.cluster)
+    ]
+    eligible = [o for o in elsewhere if o.stratum == item.stratum] if same_stratum else elsewhere
+    if not eligible:
+        among = f"of {len(items)} items {len(elsewhere)} are of another cluster"
+        fix = "add items from other recordings"
+        if same_stratum:
+            among += f" and none of those is of stratum {item.stratum!r}"
+            fix = "set task.same_stratum_donor=false, or " + fix
+        where = f"item {item.id!r} (cluster {item.cluster!r})"
+        raise ProbesError(f"arm {arm.name!r} finds no donor: {among}", where, fix)
+    key = _key(arm.seed, item.id, arm.name, draw)
+    return max(eligible, key=lambda other: (_rank(key, other.id), other.id))
+
+
+def build(
+    item: Item,
+    arm: Arm,
+    clip: Clip,
+    infills: Sequence[Infill] | None,
+    prompts: PromptSet,
+    scoring: Scoring,
+    *,
+    donor: Item | None = None,
+    donor_clip: Clip | None = None,
+    donor_infills: Sequence[Infill] | None = None,
+) -> Stimulus:
+    """Build what a model is shown for (item, arm).
+
+    Args:
+        item: whose question is asked.
+        arm: the condition.
+        clip: the item's frames.
+        infills: the item's infills (frames - 1); None where the arm needs none of its own.
+        prompts: wording.
+        scoring: decides the question's wording and what is scored.
+        donor: whom the arm borrows from, if it borrows.
+        donor_clip: the donor's frames, as many as the item's, if the arm borrows frames.
+        donor_infills: the donor's infills, if the arm borrows those.
+
+    Returns:
+        The stimulus; its sha covers content only, so arms that show the same are the same.
+
+    Raises:
+        ProbesError: for a presentation that is not supported, or if something the arm needs is
+            absent or of another length.
+    """
+    lay_out = _PRESENTATIONS.get(arm.presentation)
+    if lay_out is None:
+        what = f"presentation {arm.presentation!r} is not supported"
+        raise ProbesError(what, f"arm {arm.name!r}", f"use one of {', '.join(_PRESENTATIONS)}")
+    if needs_donor(arm) and donor is None:
+        raise _lack(item, arm, "a donor")
+    slots = _slots(item, arm, clip, donor_clip)
+    texts = _texts(item, arm, len(clip.hashes), infills, donor_infills)
+    gaps = [writing.fill(prompts.between, {"infill": (text,)}) if text else () for text in texts]
+    values: dict[str, Sequence[Part]] = {
+        "context": lay_out(slots, gaps),
+        "question": (item.question,),
+    }
+    if scoring != "cloze":
+        values["options"] = (score.listed(item.options),)
+    templates = {"letter": prompts.letter, "cloze": prompts.cloze, "generate": prompts.generate}
+    parts = writing.fill(templates[scoring], values)
+    options = score.scored_options(item, scoring)
+    content = [{"frame": part.sha256} if isinstance(part, FrameRef) else part for part in parts]
+    return Stimulus(
+        item_id=item.id,
+        arm=arm.name,
+        parts=parts,
+        options=options,
+        sha=sha256_json({"parts": content, "options": options}),
+        donor_id=donor.id if donor is not None and needs_donor(arm) else None,
+    )
+
+
+def _slots(item: Item, arm: Arm, clip: Clip, donor_clip: Clip | None) -> list[FrameRef | None]:
+    """Return the picture in each of the clip's slots."""
+    own = [FrameRef(sha) for sha in clip.hashes]
+    count = len(own)
+    if arm.frames == "own":
+        return [*own]
+    if arm.frames == "donor":
+        if donor_clip is None or len(donor_clip.hashes) != count:
+            raise _lack(item, arm, f"a donor's clip of {count} frames")
+        return [FrameRef(sha) for sha in donor_clip.hashes]
+    if arm.frames == "shuffled":
+        return [own[t] for t in _order(arm, item, count)]
+    if arm.frames == "reversed":
+        return [*reversed(own)]
+    if arm.frames == "single":  # the middle one, in its own place among the gaps
+        return [frame if t == count // 2 else None for t, frame in enumerate(own)]
+    return [None] * count
+
+
+def _texts(
+    item: Item,
+    arm: Arm,
+    count: int,
+    infills: Sequence[Infill] | None,
+    donor_infills: Sequence[Infill] | None,
+) -> list[str]:
+    """Return the text in each of the count - 1 gaps; an empty one where nothing stands."""
+    gaps = max(count - 1, 0)
+    if arm.infills == "none":
+        return [""] * gaps
+    given = donor_infills if arm.infills == "donor" else infills
+    if given is None or len(given) != gaps:
+        raise _lack(item, arm, f"{gaps} {'donor ' if arm.infills == 'donor' else ''}infills")
+    texts = [infill.text if infill.ok else "" for infill in given]
+    if arm.infills == "filler":
+        return [
+            writing.filler(len(text.split()), arm.seed, item.id, arm.name, gap)
+            for gap, text in enumerate(texts)
+        ]
+    return texts
+
+
+def _interleaved(slots: Sequence[FrameRef | None], gaps: Sequence[Gap]) -> list[Part]:
+    parts: list[Part] = []
+    for t, frame in enumerate(slots):
+        parts += [] if frame is None else [frame]
+        parts += gaps[t] if t < len(gaps) else ()
+    return parts
+
+
+def _frames_then_text(slots: Sequence[FrameRef | None], gaps: Sequence[Gap]) -> list[Part]:
+    parts: list[Part] = [frame for frame in slots if frame is not None]
+    return parts + [part for gap in gaps for part in gap]
+
+
+_PRESENTATIONS: dict[str, Callable[[Sequence[FrameRef | None], Sequence[Gap]], list[Part]]] = {
+    "interleaved": _interleaved,
+    "frames_then_text": _frames_then_text,
+}
+
+
+def _order(arm: Arm, item: Item, count: int) -> list[int]:
+    """Return a random order of the slots that is not the true one (where there is another)."""
+    true = list(range(count))
+    order, attempt = true, 0
+    while order == true and count > 1:
+        key = _key(arm.seed, item.id, arm.name, attempt)
+        order = sorted(true, key=lambda t: _rank(key, str(t)))
+        attempt += 1
+    return order
+
+
+def _key(*parts: str | int) -> bytes:
+    return sha256_json(parts).encode()
+
+
+def _rank(key: bytes, name: str) -> bytes:
+    return hashlib.sha256(key + name.encode("utf-8", "surrogatepass")).digest()
+
+
+def _lack(item: Item, arm: Arm, thing: str) -> ProbesError:
+    where = f"item {item.id!r}, arm {arm.name!r}"
+    return ProbesError(
+        f"the arm needs {thing}", where, "sample and write for this number of frames"
+    )

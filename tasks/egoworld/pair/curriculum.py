@@ -138,14 +138,11 @@ class Curriculum:
             if at < len(infills) and infills[at]:
                 context.append(self._between.replace("{infill}", infills[at]))
         asks = []
-        if not texts or infills == told:
+        if frames != texts and (not texts or infills == told):
             # Read off frames, this is what video finetuning teaches; read off text it is copying,
-            # which is where looking up "what comes after" is learnt from.
+            # the first step to looking up what comes after something.
             asks.append(Ask(NARRATE + END, f" {story}", "narrate"))
         for kind in TYPES:
-            # "first" and "last" are learnt at once, the other two need the practice.
-            if texts and kind in ("first", "last") and rng.random() < self.mix["easy_skip"]:
-                continue
             question = ask(footage.story, kind, rng)
             if question is not None:
                 asks.append(self._cloze_ask(question))

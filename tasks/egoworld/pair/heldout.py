@@ -52,7 +52,6 @@ def measure(
         mix = {
             "wrong_common": 0.0,
             "letter_share": 1.0,
-            "easy_skip": 0.0,
             "frame_counts": {count or 10: 1.0},
         }
         curriculum = Curriculum(load_world(), mix, config.vision_config.image_size, "tuning")

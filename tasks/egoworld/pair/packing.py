@@ -104,13 +104,6 @@ class Packer:
         return ids, positions, blocks, labels, weights  # type: ignore[return-value]
 
 
-def sizes_at(stage: Mapping[str, object], step: int) -> Mapping[str, int]:
-    """Return source -> sequences in the batch of a step: the last phase that has begun."""
-    phases: Sequence[Mapping[str, object]] = stage["phases"]  # type: ignore[assignment]
-    begun = [phase for phase in phases if int(phase["from"]) <= step]  # type: ignore[call-overload]
-    return begun[-1]["sizes"]  # type: ignore[return-value]
-
-
 class Steps(Dataset[list[Batch]]):
     """The batches of every step of a stage; step k's content depends on (seed, stage, k) only.
 
@@ -134,7 +127,7 @@ class Steps(Dataset[list[Batch]]):
 
     def __getitem__(self, index: int) -> list[Batch]:
         rng = np.random.default_rng([*self._seed, self._first + index])
-        sizes = sizes_at(self._stage, self._first + index)
+        sizes: Mapping[str, int] = self._stage["sizes"]  # type: ignore[assignment]
         return [self._batch(source, size, rng) for source, size in sizes.items()]
 
     def _batch(self, source: str, size: int, rng: np.random.Generator) -> Batch:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -122,6 +123,7 @@ def _train_stage(stage: str, out: Path, config: Mapping[str, Any]) -> None:
         int(config["save_every"]),
         _reporter(stage),
         device,
+        compiled=bool(config["compile"]) and shutil.which("c++") is not None,
     )
     save_member(model, build_processor(sizes, tokenizer), out / stage)
 

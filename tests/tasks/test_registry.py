@@ -1,0 +1,184 @@
+"""Tasks become items by name; EgoWorld's data are made once, whole, and by one process."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from probes.types import ProbesError
+from tasks import registry
+
+
+@dataclass(frozen=True)
+class Task:
+    """The part of probes.config.TaskConfig that the registry reads."""
+
+    name: str = "egoworld"
+    reader: str = "egoschema"
+    root: str | None = None
+    unanswered: bool = False
+    videos: int = 3
+    seed: int = 0
+    height: int = 64
+    fps: float = 4.0
+    seconds: float = 2.0
+
+
+class Generator(ModuleType):
+    """Stands for tasks.egoworld.generate, and counts its calls."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("tasks.egoworld.generate")
+        self.__file__ = str(folder / "generate.py")
+        folder.mkdir()
+        (folder / "generate.py").write_text("version = 1")
+        self.calls: list[Any] = []
+        self.wait_s = 0.0
+        self.fail: BaseException | None = None
+
+    def make(self, root: Path, videos: int, *settings: Any) -> None:
+        self.calls.append((videos, *settings))
+        (root / "videos").mkdir(parents=True)
+        uids = [f"v{n}" for n in range(videos)]
+        for n, uid in enumerate(uids):
+            (root / "videos" / f"{uid}.mp4").write_bytes(b"\0\0\0\x08moov")
+            time.sleep(self.wait_s)
+            if self.fail is not None:
+                raise self.fail
+            if settings[-1] is not None:
+                settings[-1](n + 1, videos)
+        options = {f"option {i}": str(i) for i in range(5)}
+        questions = [{"q_uid": uid, "question": "?", **options} for uid in uids]
+        (root / "questions.json").write_text(json.dumps(questions))
+        (root / "subset_answers.json").write_text(json.dumps(dict.fromkeys(uids, 0)))
+        (root / "uid_to_ego4d.json").write_text(json.dumps(dict.fromkeys(uids, "rec")))
+
+
+@pytest.fixture
+def generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator:
+    generator = Generator(tmp_path / "code")
+    monkeypatch.setenv("PROBES_HOME", str(tmp_path / "home"))
+    monkeypatch.setitem(sys.modules, "tasks.egoworld.generate", generator)
+    import tasks.egoworld
+
+    monkeypatch.setattr(tasks.egoworld, "generate", generator, raising=False)
+    return generator
+
+
+def made(tmp_path: Path) -> list[str]:
+    return sorted(p.name for p in (tmp_path / "home" / "data").iterdir() if p.is_dir())
+
+
+def test_data_are_made_on_first_use_only(generator: Generator, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    items = registry.load(Task(), lambda done, total: told.append((done, total)))
+    assert [item.id for item in items] == ["v0", "v1", "v2"]
+    assert {item.task for item in items} == {"egoworld"}
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert generator.calls[0][:5] == (3, 0, 64, 4.0, 2.0)
+    assert registry.load(Task()) == items
+    assert len(generator.calls) == 1
+    root = registry.root(Task())
+    assert root.is_absolute() and root.name in made(tmp_path) and len(made(tmp_path)) == 1
+    assert all(item.media.path.is_relative_to(root) for item in items)
+
+
+def test_settings_and_code_name_the_folder(generator: Generator, tmp_path: Path) -> None:
+    registry.load(Task())
+    for changed in (
+        {"videos": 2}, {"seed": 1}, {"height": 96}, {"fps": 5.0}, {"seconds": 3.0},
+    ):  # fmt: skip
+        registry.load(Task(**changed))
+    assert len(made(tmp_path)) == len(generator.calls) == 6
+    registry.load(Task(fps=4, unanswered=True))
+    assert len(generator.calls) == 6
+    Path(generator.__file__ or "").write_text("version = 22")
+    registry.load(Task())
+    assert len(made(tmp_path)) == len(generator.calls) == 7
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt()])
+def test_half_made_data_are_not_kept(
+    generator: Generator, tmp_path: Path, error: BaseException
+) -> None:
+    generator.fail = error
+    with pytest.raises(type(error)):
+        registry.load(Task())
+    assert made(tmp_path) == []
+    generator.fail = None
+    assert len(registry.load(Task())) == 3
+
+
+def test_what_a_killed_process_left_is_cleared(generator: Generator, tmp_path: Path) -> None:
+    registry.load(Task())
+    (folder,) = made(tmp_path)
+    data = tmp_path / "home" / "data"
+    (data / folder).rename(data / f"{folder}.half-12345678")
+    assert len(registry.load(Task())) == 3
+    assert made(tmp_path) == [folder]
+
+
+def test_two_at_once_make_the_data_once(generator: Generator, tmp_path: Path) -> None:
+    generator.wait_s = 0.05
+    found: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(len(registry.load(Task())))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [3] * 4
+    assert len(generator.calls) == 1
+    assert len(made(tmp_path)) == 1
+
+
+def test_two_at_once_without_locks_do_not_clash(
+    generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError("no locks here")
+
+    monkeypatch.setattr("tasks.registry.fcntl.flock", no_locks)
+    generator.wait_s = 0.05
+    found: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(len(registry.load(Task())))) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [3] * 3
+    assert len(made(tmp_path)) == 1
+
+
+def test_a_given_folder_is_read(generator: Generator, tmp_path: Path) -> None:
+    generator.make(tmp_path / "mine", 2, None)
+    generator.calls.clear()
+    task = Task(name="egoschema", root=str(tmp_path / "mine"))
+    assert [item.task for item in registry.load(task)] == ["egoschema"] * 2
+    assert len(registry.load(Task(root=str(tmp_path / "mine")))) == 2
+    assert registry.root(task) == (tmp_path / "mine").resolve()
+    assert generator.calls == []
+
+
+def test_wrong_tasks() -> None:
+    with pytest.raises(ProbesError, match="names no folder"):
+        registry.load(Task(name="egoschema"))
+    with pytest.raises(ProbesError, match="no reader 'egoshema'"):
+        registry.load(Task(reader="egoshema"))
+
+
+def test_submissions_are_for_unanswered_runs() -> None:
+    assert registry.submission(Task(), {"a": 1}) is None
+    data = registry.submission(Task(unanswered=True), {"a": 1, "b": None})
+    assert data is not None and json.loads(data) == {"a": 1, "b": -1}

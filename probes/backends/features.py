@@ -1,0 +1,101 @@
+"""Perceive once: a bounded cache of the vision features of frames, by the frames' sha256."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes.backends.batching import Batcher, Failed
+
+if TYPE_CHECKING:
+    import torch
+
+Frame = NDArray[np.uint8]
+Perceive = Callable[[Sequence[Frame]], "list[torch.Tensor]"]
+
+
+class FeatureCache:
+    """Features [tokens, hidden] of one member by frame; the least recently used go first.
+
+    Args:
+        perceive: features of frames of one size.
+        capacity: bound of what is kept, in bytes.
+        batch_size: frames per pass of the vision tower.
+    """
+
+    def __init__(self, perceive: Perceive, capacity: int, batch_size: int) -> None:
+        self.capacity = capacity
+        self.perceived = 0
+        """Frames that went through the vision tower."""
+        self.recomputed = 0
+        """Those among them that had been perceived before and had left the cache."""
+        self._perceive = perceive
+        self._batcher = Batcher(batch_size, batch_size)
+        self._kept: OrderedDict[str, torch.Tensor] = OrderedDict()
+        self._bytes = 0
+        self._seen: set[str] = set()
+
+    def get(
+        self, names: Iterable[str], frames: Mapping[str, Frame]
+    ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+        """Return features by sha256, and errors by sha256 of the frames that have none.
+
+        What is returned is whole even where the cache is smaller than it.
+        """
+        found: dict[str, torch.Tensor] = {}
+        errors: dict[str, str] = {}
+        by_size: dict[tuple[int, ...], list[tuple[str, Frame]]] = {}
+        for name in dict.fromkeys(names):
+            if name in self._kept:
+                self._kept.move_to_end(name)
+                found[name] = self._kept[name]
+                continue
+            try:
+                frame = frames[name]
+                if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+                    raise ValueError(f"not uint8 [h, w, 3] but {frame.dtype} {frame.shape}")
+            except Exception as error:
+                # A frame that cannot be read costs its own prompts, not the run.
+                errors[name] = f"frame {name[:12]}: {type(error).__name__}: {error}"
+                continue
+            by_size.setdefault(frame.shape, []).append((name, frame))
+        for group in by_size.values():
+            self._fill(group, found, errors)
+        return found, errors
+
+    def clear(self) -> None:
+        """Forget all features; the counts stay."""
+        self._kept.clear()
+        self._bytes = 0
+
+    def _fill(
+        self,
+        group: Sequence[tuple[str, Frame]],
+        found: dict[str, torch.Tensor],
+        errors: dict[str, str],
+    ) -> None:
+        done = self._batcher.run(
+            [1] * len(group), lambda batch: self._perceive([group[at][1] for at in batch])
+        )
+        for batch, features in done:
+            names = [group[at][0] for at in batch]
+            if isinstance(features, Failed):
+                errors[names[0]] = f"frame {names[0][:12]}: {features.error}"
+                continue
+            self.perceived += len(names)
+            self.recomputed += len(self._seen.intersection(names))
+            self._seen.update(names)
+            for name, feature in zip(names, features, strict=True):
+                found[name] = feature
+                self._keep(name, feature)
+
+    def _keep(self, name: str, feature: torch.Tensor) -> None:
+        self._kept[name] = feature
+        self._bytes += feature.nbytes
+        while self._bytes > self.capacity and self._kept:
+            _, gone = self._kept.popitem(last=False)
+            self._bytes -= gone.nbytes

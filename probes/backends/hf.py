@@ -1,0 +1,290 @@
+"""The transformers backend: log-probabilities and greedy text of a multimodal checkpoint.
+
+Nothing of torch is imported until the first `score`; fingerprint and facts come from files.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes.backends.base import BackendSettings
+from probes.backends.batching import Batcher, Failed, free_memory
+from probes.backends.checkpoint import CHAT_FILES, PROCESSOR_FILES, TOKENIZER_FILES, find
+from probes.backends.families import Loaded, family_of
+from probes.backends.features import FeatureCache
+from probes.backends.layout import Row, frames_of, lay_out
+from probes.backends.tokens import PromptTokens
+from probes.provenance import sha256_json
+from probes.types import ModelSpec, Output, ProbesError, Prompt, ScoringSpec
+
+if TYPE_CHECKING:
+    import torch
+
+ADAPTER = "hf-1"
+"""Raised whenever the same prompt and weights would get other numbers or another text."""
+OPTIONS = {"batch_tokens": 0, "frame_batch": 32}
+"""Options and their defaults: most tokens in a forward pass (0: `BATCH_TOKENS`), most frames in a
+vision pass."""
+BATCH_TOKENS = {"cpu": 3_072, "cuda": 16_384}
+"""By kind of device. On a CPU larger batches fall out of its caches: 3,072 tokens gave 95 prompts
+per second and 8,192 gave 71 (2 M parameters, one thread)."""
+WINDOW = 2_048
+"""Most prompts that are laid out and sorted by length at a time."""
+MASKED_ATTENTION = ("sdpa", "eager")
+"""Attention kernels that take a mask of our own."""
+
+Frames = Mapping[str, NDArray[np.uint8]]
+Features = Mapping[str, "torch.Tensor"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """What exists only while a model is loaded."""
+
+    loaded: Loaded
+    tokens: PromptTokens
+    cache: FeatureCache
+    batcher: Batcher
+    context: int
+    ends: frozenset[int]
+    packed: bool
+    """Whether the options of a prompt share one pass."""
+
+
+class HfBackend:
+    """A checkpoint of one of the families, run by transformers.
+
+    Args:
+        cfg: batch size, cache bound, device and `OPTIONS`.
+        spec: the member.
+
+    Raises:
+        ProbesError: the checkpoint is missing, not usable, or of no known family.
+    """
+
+    adapter = ADAPTER
+
+    def __init__(self, cfg: BackendSettings, spec: ModelSpec) -> None:
+        for name in cfg.options:
+            if name not in OPTIONS:
+                raise ProbesError(
+                    f"backend hf has no option {name!r}",
+                    "backend.options",
+                    f"its options are {', '.join(OPTIONS)}",
+                )
+        self._cfg = cfg
+        self._spec = spec
+        self._options = OPTIONS | {name: int(value) for name, value in cfg.options.items()}
+        self._device = cfg.device if cfg.device != "auto" else spec.device
+        self._checkpoint = find(spec)
+        self._family = family_of(self._checkpoint, spec)
+        self.fingerprint = self._checkpoint.fingerprint(spec, self._family.name)
+        self._ready: _Ready | None = None
+        self._counts = {"perceived": 0, "recomputed": 0, "passes": 0}
+
+    def describe(self) -> dict[str, Any]:
+        """Return the facts of checkpoint, class, processor and settings, for manifest and diffs."""
+        checkpoint, spec = self._checkpoint, self._spec
+        return {
+            "backend": "hf",
+            "adapter": ADAPTER,
+            "fingerprint": self.fingerprint,
+            "repo": spec.repo,
+            "commit": checkpoint.commit,
+            "family": self._family.name,
+            "checkpoint_class": (checkpoint.config.get("architectures") or [""])[0],
+            **self._family.facts(checkpoint.config, spec.frame_as),
+            "frame_as": spec.frame_as,
+            "dtype": spec.dtype,
+            "attention": spec.attention,
+            "device": str(self._ready.loaded.device) if self._ready else self._device,
+            "config_sha256": sha256_json(checkpoint.config),
+            "tokenizer_sha256": sha256_json(checkpoint.hashes(TOKENIZER_FILES)),
+            "processor_sha256": sha256_json(checkpoint.hashes(PROCESSOR_FILES)),
+            "chat_template_sha256": sha256_json(checkpoint.hashes(CHAT_FILES)),
+        }
+
+    def counters(self) -> dict[str, int]:
+        """Return frames perceived, those of them perceived again, and language model passes."""
+        counts = dict(self._counts)
+        if self._ready is not None:
+            counts["perceived"] += self._ready.cache.perceived
+            counts["recomputed"] += self._ready.cache.recomputed
+        return counts
+
+    def close(self) -> None:
+        """Free the model and its features."""
+        self._counts = self.counters()
+        self._ready = None
+        gc.collect()  # transformers models hold reference cycles
+        free_memory()
+
+    def score(
+        self, prompts: Sequence[Prompt], frames: Frames, scoring: ScoringSpec
+    ) -> Iterator[tuple[int, Output]]:
+        """Answer prompts; see `Backend.score`."""
+        if scoring.kind == "generate" and scoring.max_new_tokens < 1:
+            raise ProbesError("generate needs max_new_tokens of at least 1", "scoring")
+        if not prompts:
+            return
+        if self._ready is None:
+            self._ready = self._load()
+        ready = self._ready
+        for window, features, errors in self._windows(ready.cache, prompts, frames):
+            fit = []
+            for at in window:
+                failed = [errors[name] for name in frames_of(prompts[at]) if name in errors]
+                if failed:
+                    yield at, _error(failed[0])
+                else:
+                    fit.append(at)
+            asked = [prompts[at] for at in fit]
+            rows: dict[int, Row] = {}
+            laid_out = lay_out(ready.tokens, asked, features, scoring, ready.context)
+            for at, row in zip(fit, laid_out, strict=True):
+                if isinstance(row, str):
+                    yield at, _error(row)
+                else:
+                    rows[at] = row
+            yield from self._run(ready, rows, features, scoring)
+
+    def _load(self) -> _Ready:
+        import torch
+
+        loaded = self._family.load(self._checkpoint, self._spec, self._device)
+        text = loaded.model.config.get_text_config()
+        ends = loaded.model.generation_config.eos_token_id
+        if ends is None:
+            ends = loaded.tokenizer.eos_token_id
+        perceive = torch.inference_mode()(partial(self._family.perceive, loaded))
+        return _Ready(
+            loaded=loaded,
+            tokens=PromptTokens(loaded.tokenizer, loaded.placeholder, loaded.processor),
+            cache=FeatureCache(
+                perceive, self._cfg.feature_cache_mb * 2**20, self._options["frame_batch"]
+            ),
+            batcher=Batcher(
+                self._cfg.batch_size,
+                self._options["batch_tokens"] or BATCH_TOKENS.get(loaded.device.type, 16_384),
+            ),
+            context=text.max_position_embeddings,
+            ends=frozenset(ends if isinstance(ends, list | tuple) else [ends]),
+            packed=self._spec.attention in MASKED_ATTENTION
+            and getattr(text, "sliding_window", None) is None,
+        )
+
+    def _windows(
+        self, cache: FeatureCache, prompts: Sequence[Prompt], frames: Frames
+    ) -> Iterator[tuple[range, dict[str, torch.Tensor], dict[str, str]]]:
+        """Perceive the frames of as many prompts as the cache has room for, then go on from there.
+
+        Sorting all prompts by length would scatter an item's arms and with them the uses of its
+        frames; within a window no frame is perceived twice, and callers keep items together.
+
+        Yields:
+            (indices of prompts, features and errors of their frames by sha256).
+        """
+        end = 0
+        while end < len(prompts):
+            start, used = end, 0
+            limit = min(len(prompts), start + WINDOW)
+            features: dict[str, torch.Tensor] = {}
+            errors: dict[str, str] = {}
+            while end < limit and (end == start or used < cache.capacity):
+                # One vision batch at a time, so that few frames' pixels are held.
+                needed: dict[str, None] = {}
+                while end < limit and len(needed) < self._options["frame_batch"]:
+                    new = (name for name in frames_of(prompts[end]) if name not in features)
+                    needed |= dict.fromkeys(new)
+                    end += 1
+                found, failed = cache.get(needed, frames)
+                used += sum(feature.nbytes for feature in found.values())
+                features |= found
+                errors |= failed
+            yield range(start, end), features, errors
+
+    def _run(
+        self, ready: _Ready, rows: Mapping[int, Row], features: Features, scoring: ScoringSpec
+    ) -> Iterator[tuple[int, Output]]:
+        import torch
+
+        order = list(rows)
+
+        @torch.inference_mode()
+        def answer(batch: list[int]) -> list[Output]:
+            started = time.perf_counter()
+            self._counts["passes"] += 1
+            outputs = _answer(ready, [rows[order[at]] for at in batch], features, scoring)
+            seconds = (time.perf_counter() - started) / len(batch)
+            return [replace(output, seconds=seconds) for output in outputs]
+
+        lengths = [_cost(ready, row, scoring) for row in rows.values()]
+        for batch, outputs in ready.batcher.run(lengths, answer):
+            if isinstance(outputs, Failed):
+                yield order[batch[0]], _error(outputs.error)
+            else:
+                yield from ((order[at], one) for at, one in zip(batch, outputs, strict=True))
+
+
+def _cost(ready: _Ready, row: Row, scoring: ScoringSpec) -> int:
+    """Return how many tokens a row brings to a batch."""
+    answers = [len(answer) for answer in row.answers]
+    if scoring.kind == "letter":
+        return len(row.ids)
+    if scoring.kind == "generate":
+        return len(row.ids) + scoring.max_new_tokens
+    return (
+        len(row.ids) + sum(answers)
+        if ready.packed
+        else len(answers) * (len(row.ids) + max(answers))
+    )
+
+
+def _answer(
+    ready: _Ready, rows: Sequence[Row], features: Features, scoring: ScoringSpec
+) -> list[Output]:
+    """Run one batch and put its numbers or texts into outputs."""
+    from probes.backends import forward
+
+    model = ready.loaded.model
+    if scoring.kind == "generate":
+        written = forward.greedy(
+            model, rows, features, max_new_tokens=scoring.max_new_tokens, ends=ready.ends
+        )
+        return [
+            _error("the model's logits are not numbers (NaN)", len(row.ids))
+            if ids is None
+            else Output(
+                text=ready.tokens.decode(ids), input_tokens=len(row.ids), output_tokens=len(ids)
+            )
+            for row, ids in zip(rows, written, strict=True)
+        ]
+    if scoring.kind == "letter":
+        sums = forward.next_token(model, rows, features)
+    elif ready.packed:
+        sums = forward.packed_answers(model, rows, features)
+    else:
+        sums = forward.plain_answers(model, rows, features)
+    return [
+        _error("the model's logits are not numbers (NaN)", len(row.ids))
+        if any(map(math.isnan, scores))
+        else Output(
+            option_logprobs=tuple(scores),
+            option_tokens=tuple(map(len, row.answers)),
+            input_tokens=len(row.ids),
+        )
+        for row, scores in zip(rows, sums, strict=True)
+    ]
+
+
+def _error(why: str, input_tokens: int = 0) -> Output:
+    return Output(status="error", error=why, input_tokens=input_tokens)

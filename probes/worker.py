@@ -1,0 +1,197 @@
+"""Run the decoders in a child process that can be killed.
+
+decord has open reports of native loops that only SIGKILL ends, and a broken file can crash any
+decoder. One long-lived child (0.3 s to start) decodes for all clips; it is killed and replaced when
+a file takes too long. It is a plain subprocess, not `multiprocessing`, which would import the
+caller's main module, torch and all, into the child. It sees its input close, and ends, when its
+parent is gone; should it hang just then, its own alarm ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from probes.decoders import NOT_MP4, REPLACE, Decoded, mp4_fault, read_decord, read_pyav
+from probes.types import ProbesError
+
+_READY = b"ready"
+_START_S = 300.0  # to load the libraries, even from a slow network disk on a busy machine
+
+
+def serve() -> None:
+    """Answer requests on standard input until it closes: the child's whole life.
+
+    It says when it is ready. A request is a line of JSON; an answer is eight bytes of length, JSON,
+    then the frames' bytes.
+    """
+    answers = os.fdopen(os.dup(1), "wb")
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 1)  # native code prints where it likes; answers must stay clean
+        os.dup2(log.fileno(), 2)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        with contextlib.suppress(Exception):  # so that no file's time limit pays for it
+            import av  # noqa: F401
+            import decord  # noqa: F401
+        answers.write(_READY)
+        answers.flush()
+        for line in sys.stdin.buffer:
+            head, body = _answer(json.loads(line), log.fileno())
+            text = json.dumps(head).encode()
+            answers.write(len(text).to_bytes(8, "big") + text)
+            answers.write(body)
+            answers.flush()
+
+
+def _answer(ask: dict[str, Any], log: int) -> tuple[dict[str, Any], bytes]:
+    path, counts, numbers = ask["path"], ask["counts"], ask["numbers"]
+    # A child that hangs in native code must end even if its parent is gone: the kernel sees to it.
+    signal.setitimer(signal.ITIMER_REAL, ask["limit_s"])
+    try:
+        fault = mp4_fault(Path(path))
+        if fault not in ("", NOT_MP4):
+            raise ProbesError(f"the video {fault}", path, REPLACE)
+        read = read_decord if ask["decoder"] == "decord" else read_pyav
+        got = read(path, counts, numbers, log)
+    except ProbesError as error:
+        return {"error": [error.what, error.where, error.fix]}, b""
+    except OSError as error:
+        return {"error": [f"the video cannot be read: {error.strerror}", path, REPLACE]}, b""
+    except Exception as error:
+        return {"error": [f"{type(error).__name__}: {error}", path, REPLACE]}, b""
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    head = {"count": got.count, "numbers": got.numbers, "times_s": got.times_s}
+    return head | {"shape": got.frames.shape, "decoder": got.decoder}, got.frames.tobytes()
+
+
+class Worker:
+    """The parent's end of the child process; made on first use, shared by threads.
+
+    Args:
+        timeout_s: seconds that one attempt on one file may take before the child is killed.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._end: weakref.finalize[Any, Any] | None = None
+
+    def decode(
+        self,
+        path: Path,
+        decoder: str,
+        *,
+        counts: Collection[int] = (),
+        numbers: Collection[int] = (),
+    ) -> Decoded:
+        """Decode the frames of evenly spread clips of `counts` frames, and those of `numbers`.
+
+        `auto` tries decord, then PyAV.
+
+        Raises:
+            ProbesError: the last decoder tried refused, failed, crashed or took too long.
+        """
+        ask = {"path": str(path), "counts": sorted(counts), "numbers": sorted(numbers)}
+        names = ("decord", "pyav") if decoder == "auto" else (decoder,)
+        with self._lock:
+            for name in names:
+                try:
+                    return self._ask(ask | {"decoder": name})
+                except ProbesError:
+                    if name == names[-1]:
+                        raise
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """End the child; the next `decode` would start another."""
+        if self._end is not None:
+            self._end()
+        self._child = self._end = None
+
+    def _ask(self, ask: dict[str, Any]) -> Decoded:
+        try:
+            child = self._start()
+            assert child.stdin is not None
+            deadline = time.monotonic() + self._timeout_s
+            line = json.dumps(ask | {"limit_s": self._timeout_s + 1}).encode() + b"\n"
+            child.stdin.write(line)
+            text = self._take(child, int.from_bytes(self._take(child, 8, deadline)), deadline)
+            head = json.loads(bytes(text))
+            if "error" in head:
+                raise ProbesError(*head["error"])
+            body = self._take(child, int(np.prod(head["shape"])), deadline)
+        except ProbesError:
+            raise
+        except BaseException as error:  # Ctrl-C too: half an answer must never meet the next one
+            self.close()
+            if isinstance(error, TimeoutError):
+                what = f"the video did not decode within {self._timeout_s:g} s"
+                fix = f"{REPLACE}; if it is only long, allow more time"
+                raise ProbesError(what, ask["path"], fix) from None
+            if isinstance(error, EOFError | BrokenPipeError):
+                raise ProbesError("the decoder crashed", ask["path"], REPLACE) from None
+            raise
+        return Decoded(
+            head["count"],
+            tuple(head["numbers"]),
+            tuple(head["times_s"]),
+            np.frombuffer(body, np.uint8).reshape(head["shape"]),
+            head["decoder"],
+        )
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if self._child is None or self._child.poll() is not None:
+            self.close()
+            code = (
+                "import sys; sys.path[:] = sys.argv[1:]; from probes.worker import serve; serve()"
+            )
+            self._child = subprocess.Popen(
+                [sys.executable, "-c", code, *(str(Path(p).absolute()) for p in sys.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+            )
+            self._end = weakref.finalize(self, _stop, self._child)
+            self._take(self._child, len(_READY), time.monotonic() + _START_S)
+        return self._child
+
+    @staticmethod
+    def _take(child: subprocess.Popen[bytes], size: int, deadline: float) -> bytearray:
+        assert child.stdout is not None
+        taken = bytearray(size)
+        view, at = memoryview(taken), 0
+        with selectors.DefaultSelector() as selector:
+            selector.register(child.stdout, selectors.EVENT_READ)
+            while at < size:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise TimeoutError
+                step = os.readv(child.stdout.fileno(), [view[at:]])
+                if not step:
+                    raise EOFError
+                at += step
+        return taken
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    child.wait()
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            pipe.close()

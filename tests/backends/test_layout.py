@@ -1,0 +1,56 @@
+"""Rows: a place for every token of every frame, or a reason why there is no row."""
+
+import re
+
+import pytest
+
+from probes.backends.layout import Row, frames_of, lay_out
+from probes.backends.tokens import FRAME, PromptTokens
+from probes.types import FrameRef, ProbesError, Prompt, ScoringSpec
+
+LETTER, CLOZE = ScoringSpec("letter"), ScoringSpec("cloze")
+FEATURES = {"x": range(2), "y": range(3)}
+
+
+@pytest.fixture(scope="module")
+def tokens(new_tokenizer):
+    return PromptTokens(new_tokenizer(chat_template=None), "<video>")
+
+
+def row(tokens, prompt, scoring, context=100):
+    (made,) = lay_out(tokens, [prompt], FEATURES, scoring, context)
+    return made
+
+
+def test_a_frame_takes_as_many_places_as_it_has_features(tokens):
+    prompt = Prompt((FrameRef("y"), " the", FrameRef("x"), FrameRef("y"), " box"), ("A", "B"))
+    made = row(tokens, prompt, LETTER)
+    the, box, a, b = tokens._tokenizer.convert_tokens_to_ids(["▁the", "▁box", "▁A", "▁B"])
+    start = tokens._tokenizer.bos_token_id
+    expected = (start, *[FRAME] * 3, the, *[FRAME] * 5, box)
+    assert made == Row(expected, ("y", "x", "y"), ((a,), (b,)))
+    assert made.frames == frames_of(prompt)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reason"),
+    [
+        (Prompt((" the",)), "no options to score by cloze"),
+        (Prompt((" the\n",), ("",)), "adds no token"),
+        (Prompt((" the" * 98,), ("red", "red box")), "99 tokens and 2 more exceed .* 100 tokens"),
+    ],
+)
+def test_reasons_for_no_row(tokens, prompt, reason):
+    assert re.search(reason, row(tokens, prompt, CLOZE))
+
+
+def test_the_context_holds_what_is_written(tokens):
+    prompt = Prompt((" the" * 94,))
+    assert isinstance(row(tokens, prompt, ScoringSpec("generate", max_new_tokens=5)), Row)
+    long = row(tokens, prompt, ScoringSpec("generate", max_new_tokens=6))
+    assert long.startswith("prompt of 95 tokens and 6 more")
+
+
+def test_letters_are_checked_per_prompt(tokens):
+    with pytest.raises(ProbesError, match=r"one own token: 'A' .*'the box'"):
+        row(tokens, Prompt((" the",), ("A", "the box")), LETTER)

@@ -109,32 +109,29 @@ class TextBackend:
     def _load(self) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
 
         device = self._cfg.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        extra = {"gguf_file": self._gguf} if self._gguf else {"use_safetensors": True}
+        dtype = torch.float32 if device == "cpu" else torch.bfloat16
+        where = {"local_files_only": True} | ({"gguf_file": self._gguf} if self._gguf else {})
+        bars = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(
-                self._folder,
-                local_files_only=True,
-                **({"gguf_file": self._gguf} if self._gguf else {}),
-            )
-            self._model = (
-                AutoModelForCausalLM.from_pretrained(
-                    self._folder,
-                    dtype=torch.float32 if device == "cpu" else torch.bfloat16,
-                    local_files_only=True,
-                    **extra,
-                )
-                .to(device)
-                .eval()
-            )
+            self._tokenizer = AutoTokenizer.from_pretrained(self._folder, **where)
+            if not self._gguf:
+                where["use_safetensors"] = True
+            model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=dtype, **where)
+            self._model = model.to(device).eval()
         except Exception as error:
             raise ProbesError(
                 f"the text model does not load: {type(error).__name__}: {error}",
                 str(self._folder), "name a causal language model, or infill.condenser=none",
             ) from error  # fmt: skip
+        finally:
+            if bars:
+                logging.enable_progress_bar()
 
     def _encode(self, text: str) -> list[int]:
         """Return token ids, as one turn of a chat where the model knows chats."""

@@ -1,0 +1,22 @@
+"""What does a model do between the frames?
+
+`probes.load(path)` reads a run, a sweep or shards into a pandas frame; `probes.contrasts(frame)`
+compares its cells. Both load pandas only when they are first used: `import probes` is cheap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from probes.analysis import contrasts, load
+
+__all__ = ["contrasts", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from probes import analysis
+
+        return getattr(analysis, name)
+    raise AttributeError(f"module 'probes' has no attribute {name!r}")

@@ -1,0 +1,87 @@
+"""One row per cell: accuracy with its interval, beside what guessing would reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import nan
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from probes import stats
+from probes.analysis.cells import SETTING, Cell, Items, tables
+
+COLUMNS = (
+    *SETTING, "role", "member", "arm", "stratum", "n", "clusters", "accuracy", "low", "high",
+    "complete_n", "complete_accuracy", "chance", "majority", "majority_option", "records",
+    "unparsed", "failed", "withheld",
+)  # fmt: skip
+
+
+def accuracies(
+    frame: pd.DataFrame, *, by_stratum: bool = False, level: float = 0.95
+) -> pd.DataFrame:
+    """Return the accuracy of every cell.
+
+    Args:
+        frame: as returned by `load`, or part of it.
+        by_stratum: adds a row per stratum.
+        level: coverage of the intervals.
+
+    Returns:
+        One row per cell: settings, role, member, arm, stratum, n (items with a key), clusters,
+        accuracy (strict: unparsed and failed are wrong) with low and high (Wilson), complete_n
+        and complete_accuracy (parsed answers only), chance (mean of 1 / number of options),
+        majority (the accuracy of always giving the commonest key, majority_option), and the whole
+        cell's counts: records, unparsed, failed (records), withheld (items without a key).
+    """
+    rows: list[dict[str, Any]] = []
+    for table in tables(frame):
+        for cell in table.cells.values():
+            for layer, chosen in _layers(table.items, cell, by_stratum):
+                row = _row(table.items, cell, chosen, level)
+                rows.append(
+                    {**dict(zip(SETTING, table.group, strict=True)), "stratum": layer, **row}
+                )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _layers(items: Items, cell: Cell, by_stratum: bool) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    yield "", np.ones(len(cell.items), dtype=bool)
+    if by_stratum:
+        strata = items.strata[cell.items]
+        for layer in sorted({str(one) for one in strata} - {""}):
+            yield layer, strata == layer
+
+
+def _row(items: Items, cell: Cell, chosen: NDArray[np.bool_], level: float) -> dict[str, Any]:
+    strict, complete = cell.strict[chosen], cell.complete[chosen]
+    parsed = complete[~np.isnan(complete)]
+    mine = cell.items[chosen]
+    found = stats.accuracy(strict, items.clusters[mine], level)
+    majority, option = position_majority(items.answers[mine])
+    return {
+        "role": cell.role, "member": cell.member, "arm": cell.arm, "n": found.n,
+        "clusters": found.clusters, "accuracy": found.estimate, "low": found.low,
+        "high": found.high, "complete_n": len(parsed),
+        "complete_accuracy": float(parsed.mean()) if len(parsed) else nan,
+        "chance": chance(items.n_options[mine]), "majority": majority, "majority_option": option,
+        "records": cell.rows, "unparsed": cell.unparsed, "failed": cell.failed,
+        "withheld": cell.withheld,
+    }  # fmt: skip
+
+
+def chance(n_options: NDArray[np.float64]) -> float:
+    """Return the accuracy of guessing evenly, over items whose number of options is known (> 0)."""
+    known = n_options[n_options > 0]
+    return float((1 / known).mean()) if len(known) else nan
+
+
+def position_majority(answers: NDArray[np.float64]) -> tuple[float, int]:
+    """Return the accuracy of always giving the commonest key, and that key; (NaN, -1) if empty."""
+    if not len(answers):
+        return nan, -1
+    counts = np.bincount(answers.astype(np.intp))
+    return float(counts.max() / len(answers)), int(counts.argmax())

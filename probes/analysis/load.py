@@ -1,0 +1,247 @@
+"""Record files of one run, a sweep or shards -> one tidy pandas frame."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from probes.analysis import settings
+from probes.analysis.margins import flat
+from probes.types import ProbesError, Record
+
+_SCHEMA: dict[str, pa.DataType] = {
+    "key": pa.string(), "task": pa.string(), "item_id": pa.string(), "cluster": pa.string(),
+    "stratum": pa.string(), "pair": pa.string(), "role": pa.string(), "member": pa.string(),
+    "arm": pa.string(), "frames": pa.int64(), "scoring": pa.string(), "seed": pa.int64(),
+    "donor_id": pa.string(), "status": pa.string(), "choice": pa.int64(), "answer": pa.int64(),
+    "correct": pa.bool_(), "option_logprobs": pa.list_(pa.float64()),
+    "option_tokens": pa.list_(pa.int64()), "text": pa.string(), "error": pa.string(),
+    "input_tokens": pa.int64(), "output_tokens": pa.int64(), "seconds": pa.float64(),
+    "stimulus_sha": pa.string(),
+}  # fmt: skip
+# Whole numbers that may be missing stay whole; the rest becomes plain numpy.
+_NULLABLE = {
+    "choice": pd.Int64Dtype(),
+    "answer": pd.Int64Dtype(),
+    "correct": pd.BooleanDtype(),
+}
+
+IDENTITY = (
+    "task", "setting", "pair", "role", "arm", "frames", "scoring", "seed", "item_id", "donor_id",
+)  # fmt: skip
+"""Columns that say which question a row answers."""
+_CONTENT = ("member", "status", "choice", "answer", "stimulus_sha")
+
+Paths = str | Path | Sequence[str | Path]
+
+
+def load(path: Paths) -> pd.DataFrame:
+    """Read the records of a run folder, of a folder of runs (sweep, shards), or of several.
+
+    Args:
+        path: a run folder, any folder above run folders, a `records.parquet`, or a list of those.
+
+    Returns:
+        One row per record, with the columns of `Record` and three more: `n_options` (number of
+        options of the item), `setting` (what sets this run's configuration apart from other runs of
+        the same pair and task, e.g. `frame_as=image`; empty where nothing does) and `run` (its
+        folder). `frame.attrs["references"]` maps each arm to the arm it is compared with.
+
+    Raises:
+        ProbesError: nothing found, an unreadable file, a missing column, or runs that answer the
+            same question of the same setting differently.
+    """
+    files = _find(path)
+    runs = [settings.read_run(file.parent) for file in files]
+    tables = [_read(file) for file in files]
+    labels = settings.labels(runs, [settings.pair_and_task(table) for table in tables])
+    settings.check_items(runs, labels)
+    parts = []
+    for table, run, label in zip(tables, runs, labels, strict=True):
+        frame = _to_pandas(table)
+        frame["n_options"] = _n_options(frame, run.n_options)
+        frame["setting"] = label
+        frame["run"] = str(run.folder)
+        parts.append(frame)
+    whole = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+    whole = merge(whole)
+    whole.attrs.update(settings.attributes(runs))
+    return whole
+
+
+def from_records(
+    records: Iterable[Record], references: dict[str, str] | None = None
+) -> pd.DataFrame:
+    """Return the frame of records held in memory, as `load` would.
+
+    Args:
+        records: the records of one run.
+        references: reference arm by arm (empty for a reference arm); default: see `contrasts`.
+    """
+    names = [field.name for field in dataclasses.fields(Record)]
+    rows = list(records)
+    columns = {name: [getattr(row, name) for row in rows] for name in names}
+    table = pa.table({name: pa.array(columns[name], _SCHEMA[name]) for name in names})
+    frame = _to_pandas(table)
+    frame["n_options"] = _n_options(frame, {})
+    frame["setting"] = ""
+    frame["run"] = ""
+    if references is not None:
+        frame.attrs["references"] = dict(references)
+    return merge(frame)
+
+
+def _find(path: Paths) -> list[Path]:
+    if not isinstance(path, str | Path):
+        found = [file for one in path for file in _find(one)]
+        if not found:
+            raise ProbesError("no run was named", fix="name a run folder or a folder of runs")
+        return sorted(dict.fromkeys(found))
+    start = Path(path)
+    if start.is_file():
+        return [start.resolve()]
+    files = sorted(file.resolve() for file in start.rglob("records.parquet"))
+    if not files:
+        what = "holds no records.parquet" if start.is_dir() else "is not there"
+        raise ProbesError(
+            f"the run folder {what}", str(start),
+            "name the folder that `probes run` wrote to, or a folder above such folders",
+        )  # fmt: skip
+    return files
+
+
+def _read(file: Path) -> pa.Table:
+    try:
+        # A plain file: folder names such as `arm=vcot` above it are no columns of ours.
+        table = pq.ParquetFile(file).read()
+    except (pa.ArrowException, OSError) as error:
+        raise ProbesError(
+            f"the records cannot be read: {error}", str(file), "run the same command again"
+        ) from error
+    if lacking := [name for name in _SCHEMA if name not in table.column_names]:
+        raise ProbesError(
+            f"the records lack the columns {', '.join(lacking)}", str(file),
+            "was the file written by `probes run` of this version?",
+        )  # fmt: skip
+    return table.select(list(_SCHEMA))
+
+
+def _to_pandas(table: pa.Table) -> pd.DataFrame:
+    columns: dict[str, Any] = {}
+    for name, kind in _SCHEMA.items():
+        column = table.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if pa.types.is_floating(column.type) and pa.types.is_integer(kind):
+            # pandas writes whole numbers with gaps as floats with NaN.
+            column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+        if column.type != kind:
+            column = column.cast(kind)
+        if pa.types.is_list(kind):
+            # Kept in Arrow: a million small Python lists would cost more than all the rest.
+            columns[name] = pd.Series(pd.arrays.ArrowExtensionArray(column))
+        elif name in _NULLABLE:
+            columns[name] = column.to_pandas(types_mapper=_constant(_NULLABLE[name]))
+        else:
+            columns[name] = column.to_pandas()
+    return pd.DataFrame(columns)
+
+
+def _constant(dtype: Any) -> Callable[[pa.DataType], Any]:
+    return lambda _: dtype
+
+
+def _n_options(frame: pd.DataFrame, known: dict[tuple[str, str], int]) -> pd.Series:
+    """Return each row's number of options: from the items file, else from what was scored."""
+    scored = pd.Series(flat(frame["option_tokens"])[2].astype(np.float64), index=frame.index)
+    # A failed row scored nothing; another row of the same item did.
+    scored = scored.groupby([frame["task"], frame["item_id"]], sort=False).transform("max")
+    if known:
+        pairs = pd.MultiIndex.from_arrays([frame["task"], frame["item_id"]])
+        codes, unique = pairs.factorize()
+        sizes = np.array([known.get(one, 0) for one in unique], dtype=np.float64)[codes]
+        scored = scored.where(sizes == 0, sizes)
+    return scored.astype("int64")
+
+
+def merge(frame: pd.DataFrame) -> pd.DataFrame:
+    """Drop rows that repeat another one.
+
+    Two rows repeat each other if they answer the same question (`IDENTITY`) with the same member,
+    status, choice and stimulus. A row that failed yields to one with the same key that did not: a
+    repeated run heals it.
+
+    Raises:
+        ProbesError: rows of the same question that differ.
+    """
+    identity = combine([frame[name] for name in IDENTITY])
+    order = np.argsort(identity, kind="stable")
+    ordered = identity[order]
+    repeated = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if not len(repeated):
+        return frame
+    touched = np.unique(np.concatenate([order[repeated], order[repeated + 1]]))
+    some = frame.iloc[touched].copy()
+    some["_identity"] = identity[touched]
+    failed = some["status"] == "error"
+    healed = some.loc[~failed, ["_identity", "key"]].drop_duplicates()
+    marks = pd.MultiIndex.from_frame(some[["_identity", "key"]])
+    yields = failed & marks.isin(pd.MultiIndex.from_frame(healed))
+    dropped = set(some.index[yields])
+    rest = some[~yields]
+    content = pd.Series(combine([rest[name] for name in _CONTENT]), index=rest.index)
+    variants = content.groupby(rest["_identity"]).nunique()
+    if (variants > 1).any():
+        raise _conflict(rest[rest["_identity"].isin(variants.index[variants > 1])])
+    dropped |= set(rest.index[rest["_identity"].duplicated()])
+    attrs = frame.attrs
+    kept = frame.drop(index=list(dropped)).reset_index(drop=True)
+    kept.attrs = attrs
+    return kept
+
+
+def _conflict(rows: pd.DataFrame) -> ProbesError:
+    """Name the rows that disagree, and where they come from."""
+    cells = rows[["arm", "role", "frames", "item_id"]].drop_duplicates()
+    named = "; ".join(
+        f"{row.arm}, {row.role}, {row.frames} frames, item {row.item_id}"
+        for row in cells.head(5).itertuples()
+    )
+    more = f" and {len(cells) - 5} more" if len(cells) > 5 else ""
+    differing = [name for name in (*_CONTENT, "key") if rows.groupby("_identity")[name].nunique(
+        dropna=False).max() > 1]  # fmt: skip
+    return ProbesError(
+        f"the same question has different answers (they differ in {', '.join(differing)}): "
+        f"{named}{more}",
+        ", ".join(sorted(set(rows["run"].astype(str)))[:4]),
+        "load these runs one by one: they differ in something that the records do not tell",
+    )
+
+
+def combine(columns: Sequence[pd.Series | np.ndarray]) -> np.ndarray:
+    """Number the distinct combinations of several columns.
+
+    Args:
+        columns: of equal length n; missing values count as one value of their own.
+
+    Returns:
+        int64 [n]; equal numbers mean equal values in every column. Not dense.
+    """
+    total: np.ndarray = np.zeros(len(columns[0]), dtype=np.int64)
+    size = 1
+    for column in columns:
+        codes, unique = pd.factorize(column, use_na_sentinel=False)
+        if size * len(unique) > 2**62:
+            total, compact = pd.factorize(total)
+            size = len(compact)
+        total = total * max(len(unique), 1) + codes
+        size *= max(len(unique), 1)
+    return total

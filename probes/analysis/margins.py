@@ -1,0 +1,65 @@
+"""By how much the key leads the other options, in log-probability."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+def margins(frame: pd.DataFrame) -> NDArray[np.float64]:
+    """Return each row's margin of the key over the best other option.
+
+    The log-probability is the one that the choice was made by: the sum for `letter`, the mean per
+    token for `cloze`. The margin is positive exactly where the key is chosen (ties apart).
+
+    Args:
+        frame: as returned by `load`.
+
+    Returns:
+        nats [rows]; NaN where the key is withheld or options were not scored.
+    """
+    out = np.full(len(frame), np.nan)
+    scores, starts, lengths = flat(frame["option_logprobs"])
+    tokens, _, token_lengths = flat(frame["option_tokens"])
+    answer = frame["answer"].to_numpy(np.float64, na_value=np.nan)
+    cloze = (frame["scoring"] == "cloze").to_numpy(bool)
+    usable = (lengths >= 2) & (lengths == token_lengths) & (answer >= 0) & (answer < lengths)
+    if not usable.any():
+        return out
+    per_token = np.repeat(cloze, lengths)
+    if per_token.any():
+        whole = np.repeat(lengths == token_lengths, lengths)
+        divisor = np.ones(len(scores))
+        divisor[per_token & whole] = tokens[np.repeat(cloze & (lengths == token_lengths),
+                                                      token_lengths)]  # fmt: skip
+        scores = scores / np.maximum(divisor, 1.0)
+    rows = np.flatnonzero(usable)
+    keys = starts[rows] + answer[rows].astype(np.intp)
+    gold = scores[keys]
+    others = scores.copy()
+    others[keys] = -np.inf
+    # Empty lists would break reduceat; every usable row has at least two options.
+    ends = starts[rows] + lengths[rows]
+    edges = np.stack([starts[rows], ends], axis=1).ravel()
+    best = np.maximum.reduceat(np.append(others, -np.inf), edges)[::2]
+    out[rows] = gold - best
+    out[~np.isfinite(out)] = np.nan
+    return out
+
+
+def flat(
+    column: pd.Series,
+) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
+    """Return a column of lists as all values in one array, each row's start, and its length."""
+    # The cast also takes object columns, as frames that were put together by hand have.
+    whole = pa.array(column.array, pa.list_(pa.float64()))
+    if isinstance(whole, pa.ChunkedArray):
+        whole = whole.combine_chunks()
+    lengths = np.nan_to_num(
+        whole.value_lengths().to_numpy(zero_copy_only=False).astype(np.float64)
+    ).astype(np.intp)
+    values = whole.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.intp)
+    return values, starts, lengths

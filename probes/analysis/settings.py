@@ -1,0 +1,213 @@
+"""What is known of a run beside its records: its configuration and its items."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from probes.provenance import flat, sha256_json
+from probes.types import ProbesError
+
+# Settings that a record names itself, or that cannot change an answer.
+_IGNORED = {
+    "shard", "shards", "out", "frames", "limit", "seed", "scoring", "donor_draws", "suite", "hydra",
+    "task.root", "task.unanswered", "pair.name", "pair.caveat", "task.name", "backend.batch_size",
+    "backend.feature_cache_mb", "backend.device", "task.scoring", "pair.scoring",
+}  # fmt: skip
+_IGNORED_LAST = {"device", "caveat"}
+_SHOWN = 40
+"""Longest value that is spelled out in a label; longer ones (prompts) are named by a hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run folder."""
+
+    folder: Path
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The manifest's resolved configuration; empty where there is no manifest."""
+    items: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    """By (task, item id): `media`, `answer`, `frames` (hashes by frame count)."""
+    n_options: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run's manifest and items, as far as they are there.
+
+    Raises:
+        ProbesError: a file that is there but cannot be read.
+    """
+    config: Mapping[str, Any] = {}
+    manifest = folder / "manifest.json"
+    if manifest.is_file():
+        try:
+            config = json.loads(manifest.read_text("utf-8")).get("config") or {}
+        except (ValueError, AttributeError) as error:
+            raise ProbesError(
+                f"the manifest cannot be read: {error}", str(manifest), "run the command again"
+            ) from error
+    file = folder / "items.parquet"
+    if not file.is_file():
+        return Run(folder, config)
+    try:
+        table = pq.ParquetFile(file).read()
+    except (pa.ArrowException, OSError) as error:
+        raise ProbesError(
+            f"the items cannot be read: {error}", str(file), "run the command again"
+        ) from error
+    items: dict[tuple[str, str], Mapping[str, Any]] = {}
+    n_options: dict[tuple[str, str], int] = {}
+    wanted = ("id", "task", "options", "answer", "media_sha256", "frame_hashes")
+    for row in table.select([name for name in wanted if name in table.column_names]).to_pylist():
+        name = (str(row.get("task", "")), str(row.get("id", "")))
+        n_options[name] = len(row.get("options") or ())
+        items[name] = {
+            "answer": row.get("answer"),
+            "media": row.get("media_sha256"),
+            "frames": _hashes(row.get("frame_hashes")),
+        }
+    return Run(folder, config, items, n_options)
+
+
+def _hashes(value: Any) -> dict[str, Any]:
+    """Return frame hashes by frame count, however they were written."""
+    if isinstance(value, str):
+        value = json.loads(value) if value else {}
+    if isinstance(value, list):
+        value = dict(value) if all(isinstance(one, tuple) for one in value) else {"": value}
+    return {str(key): hashes for key, hashes in (value or {}).items() if hashes is not None}
+
+
+def check_items(runs: Sequence[Run], labels: Sequence[str]) -> None:
+    """Raise ProbesError where runs of one setting show different media or keys for one item."""
+    seen: dict[tuple[str, str, str, str], tuple[Any, Path]] = {}
+    for run, label in zip(runs, labels, strict=True):
+        for (task, item), facts in run.items.items():
+            marks = {"answer": facts["answer"], "media": facts["media"]}
+            marks |= {f"{count} frames": hashes for count, hashes in facts["frames"].items()}
+            for name, value in marks.items():
+                if value is None:
+                    continue
+                first, folder = seen.setdefault((label, task, item, name), (value, run.folder))
+                if first != value:
+                    raise ProbesError(
+                        f"item {item} of task {task} is not the same in two runs: {name} differs",
+                        f"{folder} and {run.folder}",
+                        "load runs over the same data, or run one of them again",
+                    )
+
+
+def pair_and_task(table: pa.Table) -> tuple[str, ...]:
+    """Return what runs must share for their settings to be worth telling apart."""
+    return tuple(
+        "+".join(sorted(str(value) for value in table.column(name).unique().to_pylist()))
+        for name in ("pair", "task", "scoring")
+    )
+
+
+def labels(runs: Sequence[Run], kinds: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return, for each run, what sets its configuration apart from others of its kind.
+
+    Args:
+        runs: the runs.
+        kinds: for each run, its pair, task and scoring.
+
+    Returns:
+        e.g. `frame_as=image`; empty where nothing that can change an answer differs.
+    """
+    flats = [_relevant(run.config) for run in runs]
+    out = []
+    for mine, kind in zip(flats, kinds, strict=True):
+        others = [one for one, other in zip(flats, kinds, strict=True) if other == kind and one]
+        names = sorted({name for one in others for name in one})
+        differing = [name for name in names if len({repr(one.get(name)) for one in others}) > 1]
+        told: dict[str, str] = {}
+        for name in differing:
+            if mine:
+                told.setdefault(f"{_short(name, differing)}={_value(mine.get(name))}", "")
+        out.append(", ".join(told))
+    return out
+
+
+def _relevant(config: Mapping[str, Any]) -> dict[str, Any]:
+    listed = _keyed(config)
+    return {
+        name: value
+        for name, value in flat(listed).items()
+        if name not in _IGNORED
+        and name.split(".")[0] not in _IGNORED
+        and name.rsplit(".", 1)[-1] not in _IGNORED_LAST
+    }
+
+
+def _keyed(value: Any) -> Any:
+    """Turn lists of mappings into mappings by position, so that they flatten."""
+    if isinstance(value, Mapping):
+        return {str(key): _keyed(one) for key, one in value.items()}
+    if isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
+        return {str(place): _keyed(one) for place, one in enumerate(value)}
+    return value
+
+
+def _short(name: str, differing: Sequence[str]) -> str:
+    """Return the last word of a dotted name, or all of it where that would be ambiguous."""
+    last = name.rsplit(".", 1)[-1]
+    alike = [one for one in differing if one.rsplit(".", 1)[-1] == last]
+    # Both members of a pair changing alike is one change, told once.
+    same = {one.split(".")[0] for one in alike} == {"pair"}
+    return last if len(alike) == 1 or same else name
+
+
+def _value(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN and "\n" not in text else sha256_json(text)[:8]
+
+
+def attributes(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return what later steps need to know of the runs: reference arms, and who wrote infills.
+
+    Raises:
+        ProbesError: an arm that is compared with different arms in different runs.
+    """
+    references: dict[str, str] = {}
+    sources: set[str] = set()
+    for run in runs:
+        for name, reference in _arms(run.config.get("suite")).items():
+            if references.setdefault(name, reference) != reference:
+                raise ProbesError(
+                    f"the arm {name} is compared with {references[name] or 'nothing'} in one run "
+                    f"and with {reference or 'nothing'} in another",
+                    str(run.folder), "load these runs one by one",
+                )  # fmt: skip
+        infill = run.config.get("infill")
+        if isinstance(infill, Mapping) and infill.get("source"):
+            sources.add(str(infill["source"]))
+    out: dict[str, Any] = {}
+    if references:
+        out["references"] = references
+    if sources:
+        out["infill_sources"] = sorted(sources)
+    return out
+
+
+def _arms(suite: Any) -> dict[str, str]:
+    """Find every arm of a suite, however deep it lies, with its reference."""
+    if isinstance(suite, Mapping):
+        if "name" in suite and "reference" in suite:
+            return {str(suite["name"]): str(suite["reference"] or "")}
+        found: dict[str, str] = {}
+        for name, value in suite.items():
+            if isinstance(value, Mapping) and "reference" in value and "name" not in value:
+                found[str(name)] = str(value["reference"] or "")
+            else:
+                found |= _arms(value)
+        return found
+    if isinstance(suite, list | tuple):
+        return {name: reference for one in suite for name, reference in _arms(one).items()}
+    return {}

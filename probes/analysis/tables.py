@@ -1,0 +1,271 @@
+"""The study's tables for a run: gains, did, and what the perturbations cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import pandas as pd
+
+from probes.analysis.accuracies import accuracies
+from probes.analysis.contrasts import contrasts, references
+
+_BLOCK = ("task", "setting", "pair", "scoring", "seed")
+_ARM_NAMES = {
+    "baseline": "baseline", "vcot": "+vCoT", "blind": "blind",
+    "visual_perturbation": "visual perturb.", "text_perturbation": "text perturb.",
+}  # fmt: skip
+_PERTURBATIONS = ("visual_perturbation", "text_perturbation")
+_ROLES = {"image": 0, "video": 1, "control": 2}
+_LETTERS = "ABCDEFGHIJ"
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of finished text."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    words: int = 2
+    """Leading columns that hold words (left-aligned); the rest hold numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The tables of one pair on one task under one scoring, seed and setting."""
+
+    title: str
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What a run's end prints."""
+
+    blocks: tuple[Block, ...]
+
+
+def study_tables(frame: pd.DataFrame) -> Tables:
+    """Arrange a frame as the study's tables, in percentage points.
+
+    Args:
+        frame: as returned by `load`.
+
+    Returns:
+        One block per (task, setting, pair, scoring, seed): accuracy without and with vCoT and its
+        gain; did per arm; accuracy and drop under each perturbation; further arms; each difference
+        with its 95 % paired interval. Columns of arms that were not run are left out.
+    """
+    cells = accuracies(frame)
+    found = contrasts(frame)
+    refs = references(frame)
+    blocks = []
+    for values, part in cells.groupby(list(_BLOCK), sort=False):
+        mask = pd.Series(True, index=found.index)
+        for name, value in zip(_BLOCK, values, strict=True):
+            mask &= found[name] == value
+        blocks.append(_block(dict(zip(_BLOCK, values, strict=True)), part, found[mask], refs))
+    return Tables(tuple(blocks))
+
+
+def _block(
+    head: Mapping[str, Any], cells: pd.DataFrame, found: pd.DataFrame, refs: Mapping[str, str]
+) -> Block:
+    look = _Look(cells, found)
+    built = [_gain_table(look), _did_table(look), _perturbation_table(look), _further(look, refs)]
+    title = (
+        f"pair {head['pair']}, task {head['task']}, scoring {head['scoring']}, seed {head['seed']}"
+    )
+    if head["setting"]:
+        title += f", {head['setting']}"
+    return Block(title, tuple(table for table in built if table), tuple(_notes(look)))
+
+
+class _Look:
+    """Look-up of cells and contrasts of one block."""
+
+    def __init__(self, cells: pd.DataFrame, found: pd.DataFrame) -> None:
+        self.cells: dict[tuple[int, str, str], Row] = {
+            (int(row["frames"]), str(row["role"]), str(row["arm"])): row for row in _records(cells)
+        }
+        self.contrasts: dict[tuple[str, str, int, str, str], Row] = {
+            (str(row["name"]), str(row["policy"]), int(row["frames"]), str(row["role"]),
+             str(row["arm"])): row
+            for row in _records(found)
+        }  # fmt: skip
+        members = {(frames, role): row["member"] for (frames, role, _), row in self.cells.items()}
+        order = sorted(members, key=lambda one: (one[0], _ROLES.get(one[1], 9), one[1]))
+        self.rows = [(frames, role, str(members[frames, role])) for frames, role in order]
+        self.arms = list(dict.fromkeys(arm for _, _, arm in self.cells))
+
+    def percent(self, frames: int, role: str, arm: str) -> str:
+        cell = self.cells.get((frames, role, arm))
+        return percent(cell["accuracy"]) if cell else "-"
+
+    def change(self, frames: int, role: str, arm: str, policy: str = "strict") -> str:
+        row = self.contrasts.get(("gain", policy, frames, role, arm)) or self.contrasts.get(
+            ("drop", policy, frames, role, arm)
+        )
+        return interval(row) if row else "-"
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _gain_table(look: _Look) -> Table | None:
+    arms = [arm for arm in ("blind", "baseline", "vcot") if arm in look.arms]
+    if not arms:
+        return None
+    with_gain = "vcot" in arms and "baseline" in arms
+    rows = [
+        (role, member, str(frames), *(look.percent(frames, role, arm) for arm in arms))
+        + ((look.change(frames, role, "vcot"),) if with_gain else ())
+        for frames, role, member in look.rows
+    ]
+    header = ("role", "member", "frames", *(_ARM_NAMES[arm] for arm in arms))
+    title = "Accuracy and the gain from vCoT" if with_gain else "Accuracy"
+    return Table(title, header + (("gain [95 % interval]",) if with_gain else ()), tuple(rows))
+
+
+def _did_table(look: _Look) -> Table | None:
+    rows = []
+    for (name, policy, frames, role, arm), row in look.contrasts.items():
+        if name != "did" or policy != "strict" or arm == "blind":
+            continue
+        rows.append((
+            list(look.arms).index(arm), frames, _ROLES.get(role, 9),
+            (arm_name(arm), role, str(frames), points(row["mean_a"]), points(row["mean_b"]),
+             interval(row), p_value(row["p"]),
+             f"{percent(row['headroom_image'])}/{percent(row['headroom_other'])}"),
+        ))  # fmt: skip
+    if not rows:
+        return None
+    header = ("arm", "other", "frames", "gain image", "gain other", "did [95 % interval]", "p",
+              "room")  # fmt: skip
+    title = "did = gain(image) - gain(other); room: what each had left to gain (image/other)"
+    return Table(title, header, tuple(row for *_, row in sorted(rows, key=lambda one: one[:3])))
+
+
+def _perturbation_table(look: _Look) -> Table | None:
+    arms = [arm for arm in _PERTURBATIONS if arm in look.arms]
+    if not arms or "vcot" not in look.arms:
+        return None
+    header = ["role", "member", "frames", "vCoT"]
+    for arm in arms:
+        header += [arm.split("_")[0], "drop [95 % interval]"]
+    rows = []
+    for frames, role, member in look.rows:
+        row = [role, member, str(frames), look.percent(frames, role, "vcot")]
+        for arm in arms:
+            row += [look.percent(frames, role, arm), look.change(frames, role, arm)]
+        rows.append(tuple(row))
+    return Table(
+        "vCoT, and its drop under visual and text perturbation", tuple(header), tuple(rows)
+    )
+
+
+def _further(look: _Look, refs: Mapping[str, str]) -> Table | None:
+    known = {"baseline", "vcot", "blind", *_PERTURBATIONS}
+    rows = [
+        (arm, role, str(frames), look.percent(frames, role, arm), refs.get(arm, "") or "-",
+         look.change(frames, role, arm))
+        for arm in look.arms if arm not in known
+        for frames, role, _ in look.rows if (frames, role, arm) in look.cells
+    ]  # fmt: skip
+    if not rows:
+        return None
+    header = ("arm", "role", "frames", "accuracy", "against", "change [95 % interval]")
+    return Table("Further arms", header, tuple(rows))
+
+
+def _notes(look: _Look) -> Iterator[str]:
+    cells = list(look.cells.values())
+    yield f"n = {_range(cells, 'n')} items in {_range(cells, 'clusters')} clusters per cell"
+    first = max(cells, key=lambda cell: int(cell["n"]))
+    if first["n"]:
+        option = int(first["majority_option"])
+        letter = _LETTERS[option] if option < len(_LETTERS) else str(option)
+        guess = f"chance {percent(first['chance'])}, " if isfinite(first["chance"]) else ""
+        yield f"{guess}always answering {letter} {percent(first['majority'])}"
+    roles = sorted({role for _, role, _ in look.rows}, key=lambda one: (_ROLES.get(one, 9), one))
+    counts = {
+        role: [sum(int(cell[name]) for (_, who, _), cell in look.cells.items() if who == role)
+               for name in ("unparsed", "failed", "records")]
+        for role in roles
+    }  # fmt: skip
+    told = "; ".join(
+        f"{role} {unparsed} unparsed, {failed} failed of {records}"
+        for role, (unparsed, failed, records) in counts.items()
+    )
+    bad = any(unparsed or failed for unparsed, failed, _ in counts.values())
+    yield f"answers: {told}" + (" (counted as wrong)" if bad else "")
+    if bad:
+        yield from _complete(look)
+    if withheld := max(int(cell["withheld"]) for cell in cells):
+        yield f"withheld: {withheld} items have no public key and are left out"
+    for (name, policy, frames, role, arm), row in look.contrasts.items():
+        if policy != "strict":
+            continue
+        where = f"{name}, {role}, {arm}, {frames} frames"
+        if row["n_missing"]:
+            ids = ", ".join(row["missing"][:3]) + (", ..." if row["n_missing"] > 3 else "")
+            yield f"missing: {row['n_missing']} items have no answer on one side of {where}: {ids}"
+        if row["reason"] and name != "transfer":
+            yield f"{where}: {row['method']} ({row['reason']})"
+
+
+def _complete(look: _Look) -> Iterator[str]:
+    """Repeat gains and did over parsed answers only, where some were not."""
+    for frames, role, _ in look.rows:
+        row = look.contrasts.get(("gain", "complete", frames, role, "vcot"))
+        if row is not None:
+            told = f"{frames} frames {interval(row)}, n = {row['n']}"
+            yield f"parsed answers only: gain {role}, {told}"
+    for (name, policy, frames, role, arm), row in look.contrasts.items():
+        if name == "did" and policy == "complete" and arm == "vcot":
+            told = f"{frames} frames {interval(row)}, n = {row['n']}"
+            yield f"parsed answers only: did image - {role}, {told}"
+
+
+def _range(cells: Sequence[Row], name: str) -> str:
+    values = {int(cell[name]) for cell in cells}
+    return str(min(values)) if len(values) == 1 else f"{min(values)}-{max(values)}"
+
+
+def arm_name(arm: str) -> str:
+    """Return an arm's name as tables print it."""
+    return _ARM_NAMES.get(arm, arm)
+
+
+def percent(value: float) -> str:
+    """Format a proportion in percent with one decimal."""
+    return f"{100 * value:.1f}" if isfinite(value) else "-"
+
+
+def points(value: float) -> str:
+    """Format a difference of proportions in percentage points, signed."""
+    # Adding 0.0 turns -0.0 into 0.0: no "-0.0" in a table.
+    return f"{round(100 * value, 1) + 0.0:+.1f}" if isfinite(value) else "-"
+
+
+def interval(row: Row) -> str:
+    """Format a contrast as `+7.4 [+3.1, +11.7]`."""
+    if not isfinite(row["estimate"]):
+        return "-"
+    if not isfinite(row["low"]):
+        return f"{points(row['estimate'])} [undefined]"
+    return f"{points(row['estimate'])} [{points(row['low'])}, {points(row['high'])}]"
+
+
+def p_value(p: float) -> str:
+    """Format a p-value."""
+    if not isfinite(p):
+        return "-"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,125 @@
+"""Between a plan and a backend: ask the model only what the store cannot answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes import store as storing
+from probes.backends import Backend
+from probes.store import Store
+from probes.types import Output, Prompt, ScoringSpec
+
+CHUNK = 2_048
+"""Prompts that are handed to a backend at a time; it sorts and batches within them."""
+
+
+class Residence:
+    """Room for one loaded model: who comes in sends the one before out."""
+
+    def __init__(self) -> None:
+        self._backend: Backend | None = None
+
+    def enter(self, backend: Backend) -> None:
+        """Make room for a backend that is about to load its model."""
+        if self._backend is not backend:
+            self.leave()
+            self._backend = backend
+
+    def leave(self) -> None:
+        """Free the model that is loaded, if one is."""
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None
+
+
+@dataclass
+class Counts:
+    """What became of the prompts of one asker."""
+
+    unique: int = 0
+    """Different prompts."""
+    cached: int = 0
+    """Of these, answered from the store."""
+    computed: int = 0
+    """Of these, answered by the model now, failures included."""
+    failed: int = 0
+    """Of these, failed now; they are asked again by the next run."""
+
+
+@dataclass
+class Asker:
+    """A backend behind the store.
+
+    A prompt whose answer is stored never reaches the backend, so that a model which has nothing
+    new to say is not even loaded.
+    """
+
+    backend: Backend
+    store: Store
+    frames: Mapping[str, NDArray[np.uint8]]
+    """sha256 -> uint8 RGB [height, width, 3]."""
+    residence: Residence
+    counts: Counts = field(default_factory=Counts)
+    _failures: dict[str, Output] = field(default_factory=dict)
+
+    def key(self, prompt: Prompt, scoring: ScoringSpec) -> str:
+        """Return the store's key of a prompt put to this backend."""
+        return storing.key(prompt, self.backend.fingerprint, scoring, self.backend.adapter)
+
+    def missing(self, keys: Collection[str]) -> set[str]:
+        """Return the keys that have to be asked, and count the others as cached."""
+        unique = set(keys)
+        missing = unique - self.store.has(unique)
+        self.counts.unique += len(unique)
+        self.counts.cached += len(unique) - len(missing)
+        return missing
+
+    def ask(
+        self, prompts: Mapping[str, Prompt], scoring: ScoringSpec, tick: Callable[[], None]
+    ) -> None:
+        """Put prompts to the model and store every answer as it comes.
+
+        Args:
+            prompts: by key.
+            scoring: how they are answered.
+            tick: called after every answer.
+        """
+        if not prompts:
+            return
+        self.residence.enter(self.backend)
+        keys = list(prompts)
+        with self.store.writing() as put:
+            for index, output in self.backend.score(list(prompts.values()), self.frames, scoring):
+                put(keys[index], output)
+                self.counts.computed += 1
+                if output.status == "error":
+                    self.counts.failed += 1
+                    self._failures[keys[index]] = output
+                tick()
+
+    def answers(self, keys: Sequence[str]) -> dict[str, Output]:
+        """Return the answer of every key: stored, failed in this run, or never given."""
+        lost = Output(status="error", error="the backend gave no answer")
+        found = self.store.get(keys)
+        return {key: found.get(key) or self._failures.get(key, lost) for key in keys}
+
+    def generate(
+        self, prompts: Sequence[Prompt], max_new_tokens: int, tick: Callable[[], None]
+    ) -> list[Output]:
+        """Continue prompts greedily; `probes.infills.Generate` once `tick` is bound."""
+        scoring = ScoringSpec("generate", max_new_tokens)
+        keys = [self.key(prompt, scoring) for prompt in prompts]
+        by_key = dict(zip(keys, prompts, strict=True))
+        missing = self.missing(keys)
+        for _ in range(len(prompts) - len(missing)):
+            tick()
+        pending = [key for key in by_key if key in missing]
+        for start in range(0, len(pending), CHUNK):
+            some = pending[start : start + CHUNK]
+            self.ask({key: by_key[key] for key in some}, scoring, tick)
+        found = self.answers(keys)
+        return [found[key] for key in keys]

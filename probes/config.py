@@ -1,0 +1,341 @@
+"""The configuration of a run: checked once at the door, frozen ever after."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_args
+
+from probes.types import (
+    Arm,
+    FrameAs,
+    FrameSource,
+    InfillSource,
+    ModelSpec,
+    Presentation,
+    ProbesError,
+    Role,
+    Scoring,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSet:
+    """The wording of everything that a model is told; texts with `{placeholders}`."""
+
+    name: str
+    between: str
+    """What stands in a gap that has an infill, white space included: {infill}."""
+    common: str
+    """Step 1 of an infill: {frame_a} {frame_b}."""
+    event: str
+    """Step 2 of an infill: {frame_a} {frame_b} {common}."""
+    condense: str
+    """What the condenser is told: {text}."""
+    letter: str
+    """The question under `letter`: {context} {question} {options}."""
+    cloze: str
+    """The question under `cloze`, without options: {context} {question}."""
+    generate: str
+    """The question under `generate`: {context} {question} {options}."""
+
+
+_PLACEHOLDERS = {
+    "between": {"infill"},
+    "common": {"frame_a", "frame_b"},
+    "event": {"frame_a", "frame_b", "common"},
+    "condense": {"text"},
+    "letter": {"context", "question", "options"},
+    "cloze": {"context", "question"},
+    "generate": {"context", "question", "options"},
+}  # fmt: skip
+_KNOWN = re.compile(
+    "|".join(f"{{({name})}}" for name in sorted(set.union(*_PLACEHOLDERS.values())))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PairConfig:
+    """Two members that differ only in their weights."""
+
+    name: str
+    family: str
+    prompts: str | None
+    """Prompt set of the pair, if it needs one of its own."""
+    scoring: Scoring | None
+    """Default scoring of the pair, if it has one."""
+    answer_prefix: str
+    """Text forced before a scored answer."""
+    caveat: str
+    """What has to stand wherever this pair's numbers are shown."""
+    members: tuple[ModelSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskConfig:
+    """Where items come from."""
+
+    name: str
+    reader: str
+    """Layout of the data set."""
+    root: str | None
+    """Folder of the data set; None where it is made on first use."""
+    unanswered: bool
+    """Also items whose answer is withheld."""
+    same_stratum_donor: bool
+    """A donor must share the item's stratum."""
+    scoring: Scoring
+    """Default scoring, where the pair has none."""
+    videos: int
+    """Of made data: number of clips."""
+    seed: int
+    """Of made data."""
+    height: int
+    """Of made data: pixels."""
+    fps: float
+    """Of made data: frames per second."""
+    seconds: float
+    """Of made data: length of a clip."""
+
+
+@dataclass(frozen=True, slots=True)
+class InfillConfig:
+    """Who writes infills, and how."""
+
+    source: str
+    """`shared` (one writer), `self` (every member its own) or `file`."""
+    generator: str
+    """Under `shared`: a role of the pair, or a model's folder or hub name."""
+    condenser: str
+    """Folder or hub name of the text model that shortens infills, or `none`."""
+    max_new_tokens: int
+    file: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BackendConfig:
+    """What runs the models."""
+
+    name: str
+    batch_size: int
+    feature_cache_mb: int
+    device: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Everything that decides a run's records."""
+
+    pair: PairConfig
+    task: TaskConfig
+    suite: tuple[Arm, ...]
+    infill: InfillConfig
+    backend: BackendConfig
+    prompts: PromptSet
+    frames: tuple[int, ...]
+    """Frame counts, each at least 1."""
+    limit: int | None
+    """Items of the seeded sample; None for all."""
+    seed: int
+    scoring: Scoring
+    max_new_tokens: int
+    """Longest reply under `generate`."""
+    shard: int
+    shards: int
+    donor_draws: int
+    out: Path
+    """The run's folder."""
+
+
+def conf_dir() -> Path:
+    """Return the folder of YAML and prompt files: in a wheel probes/conf, in a clone conf."""
+    here = Path(__file__).resolve().parent
+    for folder in (here / "conf", here.parent / "conf"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise ProbesError("the configuration folder is missing", str(here), "install the package again")
+
+
+def prompt_set(name: str) -> PromptSet:
+    """Read a prompt set.
+
+    Args:
+        name: a folder in conf/prompts, or the path of another folder (with a slash in it).
+
+    Raises:
+        ProbesError: no such set, a file is missing, or a text lacks or misuses a placeholder.
+    """
+    folder = Path(name).expanduser() if "/" in name else conf_dir() / "prompts" / name
+    if not folder.is_dir():
+        known = sorted(path.name for path in (conf_dir() / "prompts").iterdir() if path.is_dir())
+        fix = f"{_nearest(name, known)}, or give the path of a folder, e.g. prompt_set=./{name}"
+        raise ProbesError(f"there is no prompt set {name!r}", str(folder), fix)
+    texts = {}
+    for step, placeholders in _PLACEHOLDERS.items():
+        path = folder / f"{step}.txt"
+        try:
+            texts[step] = path.read_text("utf-8").removesuffix("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ProbesError(
+                f"a prompt cannot be read: {error}", str(path), f"write it; it holds {placeholders}"
+            ) from error
+        found = {match.group().strip("{}") for match in _KNOWN.finditer(texts[step])}
+        if found != placeholders:
+            wanted = " ".join(f"{{{name}}}" for name in sorted(placeholders))
+            raise ProbesError(
+                "a prompt has not the placeholders that it needs", str(path), f"use {wanted}"
+            )
+    return PromptSet(name=folder.name, **texts)
+
+
+def freeze(settings: Mapping[str, Any], out: Path) -> RunConfig:
+    """Check a composed configuration and freeze it.
+
+    Args:
+        settings: plain values in the shape of `probes.schema.Run`, every interpolation resolved.
+        out: the run's folder.
+
+    Raises:
+        ProbesError: the first value that makes no sense, with its key.
+    """
+    pair, task = settings["pair"], settings["task"]
+    backend = BackendConfig(**settings["backend"])
+    _at_least("backend.batch_size", backend.batch_size, 1)
+    _at_least("backend.feature_cache_mb", backend.feature_cache_mb, 0)
+    for key in ("max_new_tokens", "donor_draws", "shards"):
+        _at_least(key, settings[key], 1)
+    if settings["limit"] is not None:
+        _at_least("limit", settings["limit"], 1)
+    if not 0 <= settings["shard"] < settings["shards"]:
+        raise ProbesError(
+            f"there is no shard {settings['shard']} of {settings['shards']}",
+            "shard", "shards are counted from 0 to shards - 1",
+        )  # fmt: skip
+    scorings = get_args(Scoring)
+    for key, value in {"pair.scoring": pair["scoring"], "scoring": settings["scoring"]}.items():
+        if value is not None:
+            _one_of(key, value, scorings)
+    _one_of("task.scoring", task["scoring"], scorings)
+    frozen_pair = _pair(pair, backend.device)
+    return RunConfig(
+        pair=frozen_pair,
+        task=_task(task),
+        suite=_suite(settings["suite"], settings["seed"]),
+        infill=_infill(settings["infill"], frozen_pair),
+        backend=backend,
+        prompts=prompt_set(settings["prompt_set"] or pair["prompts"] or "default"),
+        frames=_frames(settings["frames"]),
+        limit=settings["limit"],
+        seed=settings["seed"],
+        scoring=settings["scoring"] or pair["scoring"] or task["scoring"],
+        max_new_tokens=settings["max_new_tokens"],
+        shard=settings["shard"],
+        shards=settings["shards"],
+        donor_draws=settings["donor_draws"],
+        out=out,
+    )
+
+
+def _pair(pair: Mapping[str, Any], device: str) -> PairConfig:
+    members = pair["members"]
+    if not members:
+        raise ProbesError(
+            "the pair has no members", "pair.members", "name an image and a video one"
+        )
+    for role in members:
+        _one_of("pair.members", role, get_args(Role))
+    names = [member["name"] for member in members.values()]
+    if len(set(names)) < len(names):
+        raise ProbesError(
+            f"two members are named {names[0]!r}", "pair.members", "give each a name of its own"
+        )
+    _one_of("pair.frame_as", pair["frame_as"], get_args(FrameAs))
+    shared = {name: pair[name] for name in ("family", "dtype", "attention", "frame_as")}
+    return PairConfig(
+        **{f.name: pair[f.name] for f in fields(PairConfig) if f.name != "members"},
+        members=tuple(
+            ModelSpec(role=role, device=device, **shared, **member)
+            for role, member in members.items()
+        ),
+    )
+
+
+def _task(task: Mapping[str, Any]) -> TaskConfig:
+    for key in ("videos", "height"):
+        _at_least(f"task.{key}", task[key], 1)
+    for key in ("fps", "seconds"):
+        if not 0 < task[key] < float("inf"):
+            raise ProbesError(f"{task[key]} is no {key}", f"task.{key}", "give a positive number")
+    return TaskConfig(**task)
+
+
+def _suite(suite: Mapping[str, Any], seed: int) -> tuple[Arm, ...]:
+    arms = suite["arms"]
+    if not arms:
+        raise ProbesError("the suite has no arms", "suite.arms", "name at least one")
+    for name, arm in arms.items():
+        where = f"suite.arms.{name}"
+        _one_of(f"{where}.frames", arm["frames"], get_args(FrameSource))
+        _one_of(f"{where}.infills", arm["infills"], get_args(InfillSource))
+        _one_of(f"{where}.presentation", arm["presentation"], get_args(Presentation))
+        reference = arm["reference"]
+        if reference and (reference == name or reference not in arms):
+            others = [other for other in arms if other != name]
+            raise ProbesError(
+                f"{reference!r} is no other arm of the suite", f"{where}.reference",
+                f'{_nearest(reference, others)}; "" means that it is compared with none',
+            )  # fmt: skip
+    return tuple(
+        Arm(name=name, **(arm | {"seed": seed if arm["seed"] is None else arm["seed"]}))
+        for name, arm in arms.items()
+    )
+
+
+def _infill(infill: Mapping[str, Any], pair: PairConfig) -> InfillConfig:
+    frozen = InfillConfig(**infill)
+    _one_of("infill.source", frozen.source, ("shared", "self", "file"))
+    _at_least("infill.max_new_tokens", frozen.max_new_tokens, 1)
+    roles = [member.role for member in pair.members]
+    absent = frozen.generator in get_args(Role) and frozen.generator not in roles
+    if frozen.source == "shared" and absent:
+        raise ProbesError(
+            f"pair {pair.name} has no {frozen.generator} member", "infill.generator",
+            f"name {' or '.join(roles)}, or a model's folder or hub name",
+        )  # fmt: skip
+    if frozen.source == "file" and not (frozen.file and Path(frozen.file).expanduser().is_file()):
+        raise ProbesError(
+            f"there is no infill file {frozen.file}", "infill.file", "infill.file=infills.jsonl"
+        )
+    return frozen
+
+
+def _frames(frames: object) -> tuple[int, ...]:
+    counts = tuple(frames) if isinstance(frames, list | tuple) else (frames,)
+    whole = [count for count in counts if isinstance(count, int) and not isinstance(count, bool)]
+    if not whole or len(whole) < len(counts) or min(whole) < 1:
+        fix = "give a number of at least 1 or a list of them, e.g. frames=5 or frames=[5,10]"
+        raise ProbesError(f"{frames!r} is no number of frames", "frames", fix)
+    if len(set(whole)) < len(whole):
+        raise ProbesError("a number of frames is given twice", "frames", "name each once")
+    return tuple(whole)
+
+
+def _at_least(key: str, value: float, least: int) -> None:
+    if value < least:
+        raise ProbesError(f"{value} is too small", key, f"give at least {least}")
+
+
+def _one_of(key: str, value: str, allowed: Collection[str]) -> None:
+    if value not in allowed:
+        raise ProbesError(
+            f"{value!r} is not among {', '.join(allowed)}", key, _nearest(value, allowed)
+        )
+
+
+def _nearest(given: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(given, known, 1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"

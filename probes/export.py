@@ -1,0 +1,241 @@
+"""The files of a run's folder: three tables, a manifest, and the frames that were shown."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import io
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probes import infills
+from probes.config import RunConfig, TaskConfig
+from probes.frames import FramePool
+from probes.plan import Material, Plan, Written
+from probes.provenance import atomic_write, git_state, packages, sha256_file, sha256_json
+from probes.types import Item, Manifest, Record
+from tasks import registry
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def write(
+    out: Path,
+    *,
+    cfg: RunConfig,
+    plan: Plan,
+    material: Material,
+    written: Mapping[str, Written],
+    records: Sequence[Record],
+    shown: Collection[str],
+    pool: FramePool,
+    describe: Mapping[str, Mapping[str, Any]],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write a run's files, each as a whole; the manifest comes last.
+
+    Args:
+        out: folder; made if need be.
+        cfg: configuration of the run.
+        plan: what was asked.
+        material: what stimuli were made of.
+        written: infills by writer: `shared`, or a member's role.
+        records: of all members.
+        shown: sha256 of every frame that stood in a stimulus.
+        pool: where those frames are.
+        describe: facts of every model that was opened, by name.
+        facts: further entries of the manifest.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    root = registry.root(cfg.task)
+    media = {item.id: _media_sha(item) for item in plan.shown_items()}
+    _parquet(out / "records.parquet", record_schema(), map(_row, records))
+    items = (_item_row(item, root, media[item.id], plan.counts, material) for item in plan.items)
+    _parquet(out / "items.parquet", item_schema(), items)
+    by_id = {item.id: item for item in plan.shown_items()}
+    _parquet(out / "infills.parquet", infill_schema(), _infill_rows(written, material, by_id))
+    _frames(out / "frames", shown, pool)
+    _submissions(out, cfg.task, records)
+    git, dirty = git_state(Path(__file__).parent)
+    manifest = Manifest(
+        git=git,
+        dirty=dirty,
+        packages=packages(),
+        device=_device(),
+        config=dataclasses.asdict(cfg),
+        data={
+            "root": str(root),
+            "items": len(plan.known),
+            "items_sha256": sha256_json([_content(item) for item in plan.shown_items()]),
+            "media_sha256": sha256_json(sorted(sha for sha in media.values() if sha)),
+        },
+        seeds={"run": cfg.seed, "data": cfg.task.seed} | {arm.name: arm.seed for arm in cfg.suite},
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    content = dataclasses.asdict(manifest) | {"members": describe} | dict(facts)
+    atomic_write(
+        out / "manifest.json", (json.dumps(content, indent=2, default=str) + "\n").encode()
+    )
+
+
+def record_schema() -> pa.Schema:
+    """Return the columns of records.parquet: `Record`'s fields in order."""
+    import pyarrow as pa
+
+    kinds = {
+        "frames": pa.int64(), "seed": pa.int64(), "choice": pa.int64(), "answer": pa.int64(),
+        "correct": pa.bool_(), "option_logprobs": pa.list_(pa.float64()),
+        "option_tokens": pa.list_(pa.int64()), "input_tokens": pa.int64(),
+        "output_tokens": pa.int64(), "seconds": pa.float64(),
+    }  # fmt: skip
+    names = [field.name for field in dataclasses.fields(Record)]
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in names])
+
+
+def item_schema() -> pa.Schema:
+    """Return the columns of items.parquet."""
+    import pyarrow as pa
+
+    text = pa.string()
+    return pa.schema(
+        [
+            ("id", text), ("task", text), ("question", text), ("options", pa.list_(text)),
+            ("answer", pa.int64()), ("stratum", text), ("cluster", text), ("media_path", text),
+            ("media_sha256", text), ("frame_hashes", pa.map_(text, pa.list_(text))),
+            ("meta", pa.map_(text, text)),
+        ]
+    )  # fmt: skip
+
+
+def infill_schema() -> pa.Schema:
+    """Return the columns of infills.parquet."""
+    import pyarrow as pa
+
+    text = pa.string()
+    return pa.schema(
+        [
+            ("role", text), ("frames", pa.int64()), ("item_id", text), ("gap", pa.int64()),
+            ("frame_a", text), ("frame_b", text), ("text", text), ("common", text),
+            ("event", text), ("generator", text), ("ok", pa.bool_()), ("error", text),
+            ("leaks", pa.list_(pa.int64())),
+        ]
+    )  # fmt: skip
+
+
+def _row(record: Record) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+
+
+def _item_row(
+    item: Item, root: Path, media_sha: str | None, counts: Sequence[int], material: Material
+) -> dict[str, Any]:
+    path = item.media.path
+    clips = {count: material.clips.get((item.id, count)) for count in counts}
+    return {
+        "id": item.id,
+        "task": item.task,
+        "question": item.question,
+        "options": list(item.options),
+        "answer": item.answer,
+        "stratum": item.stratum,
+        "cluster": item.cluster,
+        "media_path": str(path.relative_to(root) if path.is_relative_to(root) else path),
+        "media_sha256": media_sha,
+        "frame_hashes": [(str(k), list(clip.hashes)) for k, clip in clips.items() if clip],
+        "meta": list(item.meta),
+    }
+
+
+def _infill_rows(
+    written: Mapping[str, Written], material: Material, items: Mapping[str, Item]
+) -> Iterable[dict[str, Any]]:
+    for role, texts in written.items():
+        for (item_id, count), gaps in texts.items():
+            hashes = material.clips[item_id, count].hashes
+            for gap, infill in enumerate(gaps):
+                yield {
+                    "role": role,
+                    "frames": count,
+                    "item_id": item_id,
+                    "gap": gap,
+                    "frame_a": hashes[gap],
+                    "frame_b": hashes[gap + 1],
+                    **{
+                        field.name: getattr(infill, field.name)
+                        for field in dataclasses.fields(infill)
+                    },
+                    "leaks": infills.leaks([infill.text], items[item_id]),
+                }
+
+
+def _parquet(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows column by column, as a whole file or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, list[Any]] = {name: [] for name in schema.names}
+    for row in rows:
+        for name, column in columns.items():
+            column.append(row[name])
+    data = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=schema), data)
+    atomic_write(path, data.getvalue())
+
+
+def _frames(folder: Path, shown: Collection[str], pool: FramePool) -> None:
+    """Put the PNG of every frame that was shown into the folder: a hard link where that works."""
+    folder.mkdir(exist_ok=True)
+    for sha in shown:
+        target = folder / f"{sha}.png"
+        if target.exists():
+            continue
+        source = pool.path(sha)
+        if not source.exists():
+            pool[sha]  # decoded again
+        try:
+            os.link(source, target)
+        except OSError:
+            with contextlib.suppress(FileExistsError):
+                shutil.copyfile(source, target)
+
+
+def _submissions(out: Path, task: TaskConfig, records: Sequence[Record]) -> None:
+    """Write the benchmark's submission file of every cell of the tables, where it takes some."""
+    cells: dict[tuple[str, str, int], dict[str, int | None]] = {}
+    for record in records:
+        cell = cells.setdefault((record.role, record.arm, record.frames), {})
+        cell.setdefault(record.item_id, record.choice)
+    for (role, arm, count), choices in cells.items():
+        content = registry.submission(task, choices)
+        if content is not None:
+            atomic_write(out / f"submission-{role}-{arm}-{count}.json", content)
+
+
+def _media_sha(item: Item) -> str | None:
+    try:
+        return sha256_file(item.media.path)
+    except OSError:
+        return None  # told in the item's records
+
+
+def _content(item: Item) -> list[Any]:
+    return [
+        item.id, item.question, item.options, item.answer, item.stratum, item.cluster, item.meta
+    ]  # fmt: skip
+
+
+def _device() -> str:
+    """Return what the run computed on; torch is not imported for it."""
+    device = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        device += f", {torch.cuda.get_device_name()}"
+    return device

@@ -1,0 +1,228 @@
+"""What a run has to ask: which items, under which arms, with which donors. Pure functions."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from probes import arms, infills
+from probes.config import RunConfig
+from probes.infills import Place
+from probes.types import Arm, Clip, Infill, Item, ProbesError, Prompt, Stimulus
+
+Written = Mapping[Place, tuple[Infill, ...]]
+"""Infills of every (item id, number of frames) that needs some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One question that is put to every member: an item under an arm at a frame count."""
+
+    item: Item
+    arm: Arm
+    frames: int
+    donor: Item | None
+    """Whom the arm borrows from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that a run asks, before any frame is decoded or model loaded."""
+
+    known: frozenset[str]
+    """Ids of all items of the task."""
+    items: tuple[Item, ...]
+    """The items that are asked, in the task's order."""
+    donors: Mapping[tuple[str, str], tuple[Item, ...]]
+    """Whom (item id, arm name) borrows from, for the arms that borrow."""
+    arms: tuple[Arm, ...]
+    counts: tuple[int, ...]
+    """Numbers of frames."""
+
+    def cells(self) -> Iterator[Cell]:
+        """Yield every cell; those of an item together, so that they share its frames."""
+        for item in self.items:
+            for count in self.counts:
+                for arm in self.arms:
+                    for donor in self.donors.get((item.id, arm.name), (None,)):
+                        yield Cell(item, arm, count, donor)
+
+    def shown_items(self) -> list[Item]:
+        """Return the items whose frames or infills are needed: those asked, then other donors."""
+        borrowed = (donor for donors in self.donors.values() for donor in donors)
+        return list({item.id: item for item in (*self.items, *borrowed)}.values())
+
+    def needing_infills(self) -> list[Item]:
+        """Return the items whose infills some arm shows."""
+        needed: dict[str, Item] = {}
+        for arm in self.arms:
+            if not arms.needs_infills(arm):
+                continue
+            for item in self.items:
+                sources = self.donors[item.id, arm.name] if arm.infills == "donor" else (item,)
+                needed |= {source.id: source for source in sources}
+        return list(needed.values())
+
+    def donor_use(self) -> dict[str, dict[str, float]]:
+        """Return, by arm, how many donors there are and how often one is used."""
+        uses: dict[str, Counter[str]] = defaultdict(Counter)
+        for (_, arm), donors in self.donors.items():
+            uses[arm].update(donor.id for donor in donors)
+        return {
+            arm: {
+                "donors": len(counter),
+                "max": max(counter.values()),
+                "mean": round(statistics.fmean(counter.values()), 3),
+            }
+            for arm, counter in uses.items()
+        }
+
+
+def make(items: Sequence[Item], cfg: RunConfig) -> Plan:
+    """Plan a run over the items of a task.
+
+    Donors are found over all items, so that limit and shard change which items are asked but not
+    what they are shown.
+
+    Raises:
+        ProbesError: there is nothing to ask, or an item finds no donor.
+    """
+    chosen = choose(items, cfg.limit, cfg.seed, cfg.shard, cfg.shards)
+    if not chosen:
+        raise ProbesError(
+            f"shard {cfg.shard} of {cfg.shards} holds none of the {len(items)} items",
+            f"task {cfg.task.name}", "use fewer shards, or a larger limit",
+        )  # fmt: skip
+    donors = {
+        (item.id, arm.name): _donors(item, items, arm, cfg)
+        for arm in cfg.suite
+        if arms.needs_donor(arm)
+        for item in chosen
+    }
+    known = frozenset(item.id for item in items)
+    return Plan(known, tuple(chosen), donors, cfg.suite, cfg.frames)
+
+
+def _donors(item: Item, items: Sequence[Item], arm: Arm, cfg: RunConfig) -> tuple[Item, ...]:
+    """Return the donors of all draws; one that is drawn twice is asked once."""
+    same = cfg.task.same_stratum_donor
+    drawn = (
+        arms.find_donor(item, items, arm, same_stratum=same, draw=draw)
+        for draw in range(cfg.donor_draws)
+    )
+    return tuple({donor.id: donor for donor in drawn}.values())
+
+
+def choose(
+    items: Sequence[Item], limit: int | None, seed: int, shard: int = 0, shards: int = 1
+) -> list[Item]:
+    """Choose which items are asked.
+
+    The sample takes equally from every stratum while it has items left, and a larger sample
+    contains every smaller one, so that raising the limit asks only what is new. An item's place
+    depends on the seed and on ids and strata, never on its position. Shards part the sample evenly.
+
+    Args:
+        items: all items of the task.
+        limit: size of the sample; None for all.
+        seed: of the sample.
+        shard: which part, from 0.
+        shards: number of parts.
+
+    Returns:
+        The chosen items, in the order of `items`.
+    """
+    by_stratum: dict[str, list[Item]] = defaultdict(list)
+    for item in sorted(items, key=lambda item: _hash(seed, "item", item.id)):
+        by_stratum[item.stratum].append(item)
+    rounds = sorted(
+        (place, _hash(seed, place, stratum), item.id)
+        for stratum, members in by_stratum.items()
+        for place, item in enumerate(members)
+    )
+    sample = [item_id for *_, item_id in rounds[:limit]]
+    chosen = set(sample[shard::shards])
+    return [item for item in items if item.id in chosen]
+
+
+def _hash(*key: str | int) -> str:
+    return hashlib.sha256(repr(key).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What stimuli are made of: clips, infills and wording."""
+
+    clips: Mapping[Place, Clip]
+    broken: Mapping[str, str]
+    """Why an item's media cannot be shown, by item id."""
+    written: Written
+    cfg: RunConfig
+
+    def problem(self, cell: Cell) -> str:
+        """Say why a cell cannot be asked; empty where it can."""
+        if cell.item.id in self.broken:
+            return self.broken[cell.item.id]
+        if cell.donor is not None and cell.donor.id in self.broken:
+            return f"its donor {cell.donor.id}: {self.broken[cell.donor.id]}"
+        return ""
+
+    def stimulus(self, cell: Cell) -> Stimulus:
+        """Build what members are shown in a cell that has no problem."""
+        own, borrowed = (cell.item.id, cell.frames), None
+        if cell.donor is not None:
+            borrowed = (cell.donor.id, cell.frames)
+        shows_own = cell.arm.infills in ("own", "filler")
+        return arms.build(
+            cell.item,
+            cell.arm,
+            self.clips[own],
+            self.written[own] if shows_own else None,
+            self.cfg.prompts,
+            self.cfg.scoring,
+            donor=cell.donor,
+            donor_clip=self.clips[borrowed] if borrowed else None,
+            donor_infills=self.written[borrowed]
+            if borrowed and cell.arm.infills == "donor"
+            else None,
+        )
+
+
+def prompt(stimulus: Stimulus) -> Prompt:
+    """Return what a backend receives of a stimulus: no item, no arm."""
+    return Prompt(stimulus.parts, stimulus.options)
+
+
+def sample_clips(
+    items: Collection[Item],
+    clips_of: Callable[[Item], Mapping[int, Clip]],
+    tick: Callable[[], None],
+) -> tuple[dict[Place, Clip], dict[str, str]]:
+    """Sample the frames of items; one that fails does not end the others.
+
+    Args:
+        items: whose media is sampled.
+        clips_of: clips of an item by number of frames.
+        tick: called after every item.
+
+    Returns:
+        (clips by item id and number of frames, why an item has none by item id).
+    """
+    clips: dict[Place, Clip] = {}
+    broken: dict[str, str] = {}
+    for item in items:
+        try:
+            clips |= {(item.id, count): clip for count, clip in clips_of(item).items()}
+        except ProbesError as error:
+            broken[item.id] = " ".join(f"{error.what} ({error.where})".split())
+        tick()
+    return clips, broken
+
+
+def infill_pairs(clips: Mapping[Place, Clip], items: Sequence[Item]) -> list[infills.Pair]:
+    """Return every pair of neighbouring frames of those items' clips once."""
+    ids = {item.id for item in items}
+    return infills.pairs(clip for (item_id, _), clip in clips.items() if item_id in ids)

@@ -1,0 +1,341 @@
+"""A run: plan, skip what is stored, ask in batches, store, join to records, export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from probes import export, infills, plan, score
+from probes.asking import CHUNK, Asker, Residence
+from probes.backends import Backend, open_backend
+from probes.config import RunConfig
+from probes.frames import FramePool
+from probes.plan import Cell, Material, Plan, Written
+from probes.progress import Progress
+from probes.provenance import home
+from probes.store import Store
+from probes.types import Infill, Item, ModelSpec, Output, Prompt, Record, ScoringSpec
+from tasks import registry
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run came to."""
+
+    records: list[Record]
+    errors: int
+    """Records with status `error`."""
+    failed_infills: int
+    """Gaps left bare because their infill failed."""
+    counts: Mapping[str, Any]
+    """Prompts by member: unique, cached, computed, failed; and cells planned."""
+    out: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A cell as it was put to one member; no key where it could not be put."""
+
+    cell: Cell
+    key: str = ""
+    stimulus_sha: str = ""
+    problem: str = ""
+
+
+@dataclass
+class _Desk:
+    """What all steps of a run share."""
+
+    cfg: RunConfig
+    store: Store
+    pool: FramePool
+    progress: Progress
+    residence: Residence = field(default_factory=Residence)
+    askers: dict[str, Asker] = field(default_factory=dict)
+    """By name of member, and of other models that write infills."""
+
+    def asker(self, name: str, open_one: Callable[[], Backend]) -> Asker:
+        """Return the asker of that name; its checkpoint is found, no model is loaded."""
+        if name not in self.askers:
+            self.askers[name] = Asker(open_one(), self.store, self.pool, self.residence)
+        return self.askers[name]
+
+    def member(self, spec: ModelSpec) -> Asker:
+        """Return the asker of a member."""
+        return self.asker(spec.name, partial(open_backend, self.cfg.backend, spec))
+
+
+def execute(cfg: RunConfig, out: Path, progress: Progress | None = None) -> RunResult:
+    """Do everything that a configuration says and write the run's files.
+
+    Every answer is stored as it comes: a run that was stopped goes on from there when it is
+    started again, and one that is complete loads no model and decodes nothing.
+
+    Args:
+        cfg: checked configuration.
+        out: the run's folder; files of the same names are replaced.
+        progress: where to show what is going on; nowhere by default.
+
+    Returns:
+        The records, with what was asked and what failed.
+
+    Raises:
+        ProbesError: something that ends the run: data, checkpoint, prompts, disk.
+    """
+    progress = progress or Progress()
+    with closing(FramePool(home())) as pool, Store(home() / "store") as store:
+        desk = _Desk(cfg, store, pool, progress)
+        try:
+            return _execute(desk, out)
+        finally:
+            desk.residence.leave()
+
+
+def _execute(desk: _Desk, out: Path) -> RunResult:
+    cfg, progress = desk.cfg, desk.progress
+    with progress.phase("members"):  # first: a missing checkpoint should not be found out late
+        members = {spec.role: desk.member(spec) for spec in cfg.pair.members}
+        writer, condense = _writers(desk)
+    with progress.phase("items") as phase:
+        items = registry.load(cfg.task, phase.report)
+        planned = plan.make(items, cfg)
+    shown = planned.shown_items()
+    with progress.phase("frames", len(shown)) as phase:
+        clips, broken = plan.sample_clips(
+            shown, lambda item: desk.pool.clips(item.media, cfg.frames), phase.advance
+        )
+    material = Material(clips, broken, {}, cfg)
+    written: dict[str, Written] = {}
+    needing = [item for item in planned.needing_infills() if item.id not in broken]
+    if needing and cfg.infill.source == "file":
+        written["shared"] = _from_file(cfg, planned, material, needing)
+    elif needing and writer is not None:
+        written["shared"] = _write(desk, *writer, condense, material, needing)
+
+    scoring = ScoringSpec(
+        cfg.scoring,
+        cfg.max_new_tokens if cfg.scoring == "generate" else 0,
+        cfg.pair.answer_prefix,
+    )
+    frames_shown: set[str] = set()
+    records: dict[str, list[Record]] = {}
+    # Whoever has just written infills is still loaded: it goes first.
+    for spec in sorted(cfg.pair.members, key=lambda spec: writer is None or spec.name != writer[0]):
+        asker = members[spec.role]
+        if needing and cfg.infill.source == "self":
+            written[spec.role] = _write(desk, spec.name, asker, condense, material, needing)
+        mine = replace(material, written=written.get("shared") or written.get(spec.role, {}))
+        asked = _score(desk, spec.name, asker, planned, mine, scoring, frames_shown)
+        records[spec.role] = list(_records(cfg, spec, asker, asked))
+    ordered = [record for spec in cfg.pair.members for record in records[spec.role]]
+
+    result = RunResult(
+        records=ordered,
+        errors=sum(record.status == "error" for record in ordered),
+        failed_infills=sum(not one.ok for one in _each_infill(written)),
+        counts=_counts(desk, planned, ordered),
+        out=out,
+    )
+    with progress.phase("files"):
+        export.write(
+            out,
+            cfg=cfg,
+            plan=planned,
+            material=material,
+            written=written,
+            records=ordered,
+            shown=frames_shown,
+            pool=desk.pool,
+            describe={name: asker.backend.describe() for name, asker in desk.askers.items()},
+            facts={
+                "counts": result.counts,
+                "failed_infills": result.failed_infills,
+                "donors": planned.donor_use(),
+                "decode_passes": desk.pool.decoded,
+                "backends": {n: asker.backend.counters() for n, asker in desk.askers.items()},
+                "seconds": {name: round(s, 3) for name, s in progress.seconds.items()},
+            },
+        )
+    return result
+
+
+def _writers(desk: _Desk) -> tuple[tuple[str, Asker] | None, Asker | None]:
+    """Return who writes shared infills (name, asker), and who shortens infills, if anyone does."""
+    cfg, writer, condenser = desk.cfg, None, None
+    needed = any(arm.infills != "none" for arm in cfg.suite) and cfg.infill.source != "file"
+    if needed and cfg.infill.source == "shared":
+        wanted = cfg.infill.generator
+        spec = next((spec for spec in cfg.pair.members if spec.role == wanted), None)
+        if spec is None:  # a model outside the pair, run as the members are
+            first = cfg.pair.members[0]
+            spec = replace(first, name=wanted, repo=wanted, revision=None, family="auto")
+        writer = (spec.name, desk.member(spec))
+    if needed and cfg.infill.condenser != "none":
+        from probes.backends.text import TextBackend
+
+        name = cfg.infill.condenser
+        condenser = desk.asker(f"condenser {name}", lambda: TextBackend(cfg.backend, name))
+    return writer, condenser
+
+
+def _write(
+    desk: _Desk,
+    name: str,
+    asker: Asker,
+    condenser: Asker | None,
+    material: Material,
+    items: list[Item],
+) -> Written:
+    """Have the infills of those items' clips written, as far as they are not stored."""
+    cfg = desk.cfg
+    pairs = plan.infill_pairs(material.clips, items)
+    generator = infills.generator_fingerprint(
+        asker.backend.fingerprint,
+        cfg.prompts,
+        condenser=condenser.backend.fingerprint if condenser else "",
+        max_new_tokens=cfg.infill.max_new_tokens,
+    )
+    steps = 3 if condenser else 2
+    with desk.progress.phase(f"infills by {name}", steps * len(pairs)) as phase:
+        written = infills.write(
+            pairs,
+            partial(asker.generate, tick=phase.advance),
+            cfg.prompts,
+            generator=generator,
+            max_new_tokens=cfg.infill.max_new_tokens,
+            condense=partial(condenser.generate, tick=phase.advance) if condenser else None,
+        )
+    return {
+        (item.id, count): infills.of(material.clips[item.id, count], written)
+        for item in items
+        for count in cfg.frames
+    }
+
+
+def _from_file(cfg: RunConfig, planned: Plan, material: Material, items: list[Item]) -> Written:
+    places = {(item.id, count) for item in items for count in cfg.frames}
+    clips = {place: clip for place, clip in material.clips.items() if place in places}
+    return infills.load_file(Path(cfg.infill.file or "").expanduser(), clips, planned.known)
+
+
+def _score(
+    desk: _Desk,
+    name: str,
+    asker: Asker,
+    planned: Plan,
+    material: Material,
+    scoring: ScoringSpec,
+    shown: set[str],
+) -> list[_Asked]:
+    """Put every cell to one member, and note the frames it was shown in `shown`.
+
+    Stimuli are made twice, once for their keys and once for those that have to be asked: holding
+    them would cost far more memory than making them costs time.
+    """
+    asked: list[_Asked] = []
+    with desk.progress.phase(f"answers of {name}") as phase:
+        for cell in planned.cells():
+            if problem := material.problem(cell):
+                asked.append(_Asked(cell, problem=problem))
+                continue
+            stimulus = material.stimulus(cell)
+            shown.update(p.sha256 for p in stimulus.parts if not isinstance(p, str))
+            key = asker.key(plan.prompt(stimulus), scoring)
+            asked.append(_Asked(cell, key, stimulus.sha))
+        missing = asker.missing([one.key for one in asked if one.key])
+        phase.expect(len(missing))
+        for chunk in _chunks(_pending(asked, missing, material), CHUNK):
+            asker.ask(dict(chunk), scoring, phase.advance)
+    return asked
+
+
+def _pending(
+    asked: list[_Asked], missing: set[str], material: Material
+) -> Iterator[tuple[str, Prompt]]:
+    left = set(missing)
+    for one in asked:
+        if one.key in left:
+            left.remove(one.key)
+            yield one.key, plan.prompt(material.stimulus(one.cell))
+
+
+def _chunks(values: Iterator[T], size: int) -> Iterator[list[T]]:
+    while chunk := list(islice(values, size)):
+        yield chunk
+
+
+def _records(
+    cfg: RunConfig, spec: ModelSpec, asker: Asker, asked: list[_Asked]
+) -> Iterator[Record]:
+    """Join what was asked to what was answered."""
+    for chunk in _chunks(iter(asked), 8 * CHUNK):
+        answers = asker.answers([one.key for one in chunk if one.key])
+        for one in chunk:
+            output = answers.get(one.key) or Output(status="error", error=one.problem)
+            yield _record(cfg, spec, one, output)
+
+
+def _record(cfg: RunConfig, spec: ModelSpec, one: _Asked, output: Output) -> Record:
+    item = one.cell.item
+    status, choice = score.judge(output, item, cfg.scoring)
+    return Record(
+        key=one.key,
+        task=item.task,
+        item_id=item.id,
+        cluster=item.cluster,
+        stratum=item.stratum,
+        pair=cfg.pair.name,
+        role=spec.role,
+        member=spec.name,
+        arm=one.cell.arm.name,
+        frames=one.cell.frames,
+        scoring=cfg.scoring,
+        seed=cfg.seed,
+        donor_id=one.cell.donor.id if one.cell.donor else None,
+        status=status,
+        choice=choice,
+        answer=item.answer,
+        correct=None if item.answer is None else choice == item.answer,
+        option_logprobs=output.option_logprobs,
+        option_tokens=output.option_tokens,
+        text=output.text,
+        error=score.fault(output, item, cfg.scoring),
+        input_tokens=output.input_tokens,
+        output_tokens=output.output_tokens,
+        seconds=output.seconds,
+        stimulus_sha=one.stimulus_sha,
+    )
+
+
+def _each_infill(written: Mapping[str, Written]) -> Iterator[Infill]:
+    for texts in written.values():
+        for gaps in texts.values():
+            yield from gaps
+
+
+def _counts(desk: _Desk, planned: Plan, records: list[Record]) -> dict[str, Any]:
+    statuses = {
+        status: sum(record.status == status for record in records)
+        for status in ("ok", "unparsed", "error")
+    }
+    return {
+        "items": len(planned.items),
+        "planned": len(records),
+        **statuses,
+        "prompts": {
+            name: {
+                "unique": asker.counts.unique,
+                "cached": asker.counts.cached,
+                "computed": asker.counts.computed,
+                "failed": asker.counts.failed,
+            }
+            for name, asker in desk.askers.items()
+        },
+    }

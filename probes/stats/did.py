@@ -1,0 +1,157 @@
+"""Difference in differences: does the image member gain more from an arm than its twin does?"""
+
+from __future__ import annotations
+
+from math import nan, sqrt
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from probes.stats.clustered import Kind, Weights, clustered_mean
+from probes.stats.estimate import (
+    Estimate,
+    Floats,
+    as_values,
+    check_level,
+    cluster_codes,
+    cluster_sums,
+    same_length,
+    undefined,
+)
+
+BOUNDS = (-2.0, 2.0)
+"""The least and greatest did of one item."""
+SIGNS = np.array([1.0, -1.0, -1.0, 1.0])
+SIGNS.flags.writeable = False
+"""How the four cells enter: image arm, image reference, other arm, other reference."""
+
+
+class Four(NamedTuple):
+    """Answers of two members under an arm and its reference, per item [n], in the same order."""
+
+    image_arm: ArrayLike
+    image_reference: ArrayLike
+    other_arm: ArrayLike
+    other_reference: ArrayLike
+
+
+def did(
+    four: Four,
+    clusters: ArrayLike | None = None,
+    *,
+    strata: ArrayLike | None = None,
+    weights: Weights = "items",
+    level: float = 0.95,
+    kind: Kind = "cr2",
+) -> Estimate:
+    """Estimate gain(image) - gain(other member) per item, with a cluster-robust t interval.
+
+    Args:
+        four: 1 (right) or 0 (wrong) per item, or means over donors.
+        clusters: one label per item [n], or None.
+        strata: one label per item [n], or None.
+        weights: `items` or `strata`: what counts the same.
+        level: coverage.
+        kind: see `clustered_mean`.
+
+    Returns:
+        estimate in [-2, 2].
+    """
+    values = stack(four) @ SIGNS
+    return clustered_mean(
+        values, clusters, strata=strata, weights=weights, level=level, bounds=BOUNDS, kind=kind
+    )
+
+
+def stack(four: Four) -> Floats:
+    """Return the four cells as columns [n, 4]."""
+    columns = [as_values(column, name) for name, column in zip(Four._fields, four, strict=True)]
+    same_length(*columns)
+    return np.stack(columns, axis=1)
+
+
+def did_logit(
+    four: Four,
+    clusters: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    jackknife: bool = False,
+) -> Estimate:
+    """Estimate the did of log-odds: on this scale a ceiling does not force a small gain.
+
+    Args:
+        four: 1 (right) or 0 (wrong) per item, or means over donors.
+        clusters: one label per item [n], or None.
+        level: coverage.
+        jackknife: standard error by leaving out one cluster at a time, instead of by linearisation
+            (delta method).
+
+    Returns:
+        estimate in log-odds. If a cell is all right or all wrong, its log-odds are infinite; half
+        an answer is then added to either side in all four cells, and `reason` says so.
+    """
+    check_level(level)
+    cells = stack(four)
+    n = len(cells)
+    codes, count = cluster_codes(clusters, n)
+    method = f"logit did, {'cluster jackknife' if jackknife else 'delta method'}, t"
+    discordant = int(np.count_nonzero(cells @ SIGNS))
+    if n == 0:
+        return undefined(nan, n=0, clusters=0, method=method, reason="no items", level=level)
+    sums = cells.sum(axis=0)
+    extreme = bool(np.any((sums <= 0) | (sums >= n)))
+    reason = "a cell is all right or all wrong: half an answer added to each side" * extreme
+    half = 0.5 * extreme
+    estimate = float(_logit_did(sums, float(n), half))
+    if count == 1:
+        reason = "one cluster only" + f"; {reason}" * extreme
+        return undefined(
+            estimate, n=n, clusters=1, method=method, reason=reason, discordant=discordant,
+            level=level,
+        )  # fmt: skip
+    within = cluster_sums(cells, codes, count)
+    sizes = np.bincount(codes, minlength=count).astype(np.float64)
+    if jackknife:
+        left_out = _logit_did(
+            sums - within, n - sizes, _half_if_needed(sums - within, n - sizes, half)
+        )
+        around = left_out - left_out.mean()
+        variance = (count - 1) / count * float(around @ around)
+    else:
+        p = (sums + half) / (n + 2 * half)
+        scores = (within - np.outer(sizes, sums / n)) / (n * p * (1 - p)) @ SIGNS
+        variance = count / (count - 1) * float(scores @ scores)
+    if variance <= 1e-24:
+        p_value = 1.0 if estimate == 0 else nan
+        return Estimate(
+            estimate, nan, nan, p_value, n, count, method, "no spread between clusters" +
+            f"; {reason}" * extreme, discordant, level=level,
+        )  # fmt: skip
+    se, df = sqrt(variance), float(count - 1)
+    width = float(special.stdtrit(df, 0.5 + level / 2)) * se
+    p_value = 2 * float(special.stdtr(df, -abs(estimate) / se))
+    return Estimate(
+        estimate, estimate - width, estimate + width, p_value, n, count, method, reason, discordant,
+        se, df, level,
+    )  # fmt: skip
+
+
+def _half_if_needed(sums: Floats, sizes: Floats, half: float) -> Floats:
+    """Return what to add to each side, per left-out cluster [G, 1]."""
+    extreme = np.any((sums <= 0) | (sums >= sizes[:, None]), axis=1)
+    return np.where(extreme, 0.5, half)[:, None]
+
+
+def _logit_did(sums: Floats, n: Floats | float, half: Floats | float) -> Floats:
+    """Return the did of log-odds for counts of right answers [..., 4] of n items [...]."""
+    wrong = np.asarray(n, dtype=np.float64)[..., None] - sums
+    logits: Floats = (np.log(sums + half) - np.log(wrong + half)) @ SIGNS
+    return logits
+
+
+def headroom(reference: ArrayLike) -> float:
+    """Return 1 - accuracy of a member's reference arm: the most it could still gain."""
+    values = as_values(reference, "reference")
+    return 1.0 - float(values.mean()) if len(values) else nan

@@ -1,0 +1,69 @@
+"""Equivalence: evidence that a difference is small, which "not significant" is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+
+from numpy.typing import ArrayLike
+
+from probes.stats.clustered import Kind, clustered_mean, one_sided_p
+
+
+@dataclass(frozen=True, slots=True)
+class Equivalence:
+    """Two one-sided tests of a difference against -margin and +margin."""
+
+    estimate: float
+    low: float
+    """Lower end of the interval with coverage 1 - 2 alpha."""
+    high: float
+    """Upper end of that interval."""
+    p: float
+    """The greater of the two one-sided p-values; NaN where undefined."""
+    p_below: float
+    """Against "the difference is margin or more": the test of "gains nothing worth having"."""
+    p_above: float
+    """Against "the difference is -margin or less"."""
+    margin: float
+    alpha: float
+    equivalent: bool
+    """Whether p <= alpha; then the interval lies within the margin."""
+    n: int
+    clusters: int
+    method: str
+    reason: str = ""
+
+
+def equivalence(
+    values: ArrayLike,
+    margin: float,
+    clusters: ArrayLike | None = None,
+    *,
+    alpha: float = 0.05,
+    bounds: tuple[float, float] | None = None,
+    kind: Kind = "cr2",
+) -> Equivalence:
+    """Test whether the mean of per-item differences lies within (-margin, margin) (TOST).
+
+    Args:
+        values: one finite difference per item [n].
+        margin: the smallest difference that would matter, > 0, in the unit of the values; to be
+            fixed before looking.
+        clusters: one label per item [n], or None.
+        alpha: level of either one-sided test.
+        bounds: least and greatest difference of an item; needed where no item differs at all.
+        kind: see `clustered_mean`.
+    """
+    if margin <= 0:
+        raise ValueError(f"margin must be positive, got {margin}")
+    if not 0 < alpha < 0.5:
+        raise ValueError(f"alpha must lie between 0 and 0.5, got {alpha}")
+    found = clustered_mean(values, clusters, level=1 - 2 * alpha, bounds=bounds, kind=kind)
+    below = one_sided_p(found, margin, bounds)
+    above = one_sided_p(found, -margin, bounds)
+    p = max(below, above) if isfinite(below) and isfinite(above) else float("nan")
+    return Equivalence(
+        found.estimate, found.low, found.high, p, below, above, margin, alpha,
+        isfinite(p) and p <= alpha, found.n, found.clusters, f"TOST, {found.method}", found.reason,
+    )  # fmt: skip

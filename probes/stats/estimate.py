@@ -1,0 +1,122 @@
+"""What every estimator returns, and how clusters are numbered and summed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import nan
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its uncertainty; the estimate stands even where the rest is undefined."""
+
+    estimate: float
+    """In the unit of the values given (proportions: times 100 for percentage points)."""
+    low: float
+    """Lower end of the interval; NaN where undefined."""
+    high: float
+    """Upper end of the interval; NaN where undefined."""
+    p: float
+    """Two-sided p-value of "no difference"; NaN where there is no such test."""
+    n: int
+    """Items."""
+    clusters: int
+    """Groups of items that are independent of each other."""
+    method: str
+    """Name of interval and test."""
+    reason: str = ""
+    """Why an interval or p-value is undefined, or why another than the usual one was taken."""
+    discordant: int = 0
+    """Items whose difference is not zero."""
+    se: float = nan
+    """Standard error; NaN where the method has none."""
+    df: float = nan
+    """Degrees of freedom of the t distribution; NaN where the method has none."""
+    level: float = 0.95
+    """Coverage that the interval aims at."""
+
+
+def undefined(
+    estimate: float,
+    *,
+    n: int,
+    clusters: int,
+    method: str,
+    reason: str,
+    discordant: int = 0,
+    level: float = 0.95,
+) -> Estimate:
+    """Return an estimate without interval and p-value, and why."""
+    return Estimate(
+        estimate, nan, nan, nan, n, clusters, method, reason, discordant, level=level
+    )  # fmt: skip
+
+
+def as_values(values: ArrayLike, name: str = "values") -> Floats:
+    """Return `values` as float64 [n].
+
+    Raises:
+        ValueError: if they are not one-dimensional or not all finite. Missing items are the
+            caller's to name; a NaN that slips through would silently become the result.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"{name}: expected one dimension, got shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: {int((~np.isfinite(array)).sum())} values are not finite")
+    return array
+
+
+def same_length(*arrays: Floats) -> None:
+    """Raise ValueError unless all arrays hold the same number of items."""
+    if len({len(array) for array in arrays}) > 1:
+        raise ValueError(f"paired arrays differ in length: {[len(array) for array in arrays]}")
+
+
+def check_level(level: float) -> None:
+    """Raise ValueError unless 0 < level < 1."""
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must lie between 0 and 1, got {level}")
+
+
+def cluster_codes(clusters: ArrayLike | None, n: int) -> tuple[Codes, int]:
+    """Number the clusters.
+
+    Args:
+        clusters: one label per item [n] of any sortable type, or None: every item by itself.
+        n: number of items.
+
+    Returns:
+        codes [n] in 0..G-1, and G.
+    """
+    if clusters is None:
+        return np.arange(n, dtype=np.intp), n
+    labels: NDArray[Any] = np.asarray(clusters)
+    if labels.shape != (n,):
+        raise ValueError(f"clusters: expected {n} labels, got shape {labels.shape}")
+    if n and labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < 4 * n + 1000:
+        # Small whole numbers need no sorting; most calls come with them.
+        present = np.bincount(labels) > 0
+        return (np.cumsum(present) - 1)[labels], int(present.sum())
+    unique, codes = np.unique(labels, return_inverse=True)
+    return codes.astype(np.intp, copy=False), len(unique)
+
+
+def cluster_sums(values: Floats, codes: Codes, count: int) -> Floats:
+    """Sum `values` [n] or [n, k] within clusters: [count] or [count, k]."""
+    if values.ndim == 1:
+        return np.bincount(codes, weights=values, minlength=count).astype(np.float64, copy=False)
+    columns = [np.bincount(codes, weights=column, minlength=count) for column in values.T]
+    return np.stack(columns, axis=1).astype(np.float64, copy=False)
+
+
+def is_singletons(clusters: ArrayLike | None, n: int) -> bool:
+    """Whether every item is a cluster by itself."""
+    return cluster_codes(clusters, n)[1] == n

@@ -1,0 +1,47 @@
+"""Many tests at once: Holm (family-wise error) and Benjamini-Hochberg (false discovery rate)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from probes.stats.estimate import Floats
+
+
+def holm(p: ArrayLike) -> Floats:
+    """Return Holm's adjusted p-values [m]; undefined ones stay NaN and do not count in the family.
+
+    Rejecting where the adjusted value is at most alpha keeps the chance of any false rejection
+    at alpha, whatever the dependence between tests.
+    """
+    return _adjusted(p, lambda ranked, m: np.maximum.accumulate(ranked * np.arange(m, 0, -1)))
+
+
+def benjamini_hochberg(p: ArrayLike) -> Floats:
+    """Return Benjamini-Hochberg adjusted p-values [m]; undefined ones stay NaN and do not count.
+
+    Rejecting where the adjusted value is at most q keeps the expected share of false rejections at
+    q for independent or positively dependent tests.
+    """
+
+    def step_up(ranked: Floats, m: int) -> Floats:
+        scaled = ranked * m / np.arange(1, m + 1)
+        return np.minimum.accumulate(scaled[::-1])[::-1]
+
+    return _adjusted(p, step_up)
+
+
+def _adjusted(p: ArrayLike, rule: Callable[[Floats, int], Floats]) -> Floats:
+    values = np.asarray(p, dtype=np.float64)
+    if values.ndim != 1:
+        raise ValueError(f"p: expected one dimension, got shape {values.shape}")
+    known = np.flatnonzero(~np.isnan(values))
+    if ((values[known] < 0) | (values[known] > 1)).any():
+        raise ValueError("p: p-values lie between 0 and 1")
+    out = np.full(len(values), np.nan)
+    if len(known):
+        order = known[np.argsort(values[known], kind="stable")]
+        out[order] = np.minimum(1.0, rule(values[order], len(order)))
+    return out

@@ -1,0 +1,215 @@
+"""How many items a question needs, and what a given number of items can resolve.
+
+A gain of d points at discordance q (the share of items on which the two arms differ) varies over
+items with variance q - d^2, so a paired design lives off low discordance, not off accuracy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil, inf, isfinite, nan, sqrt
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import optimize, stats
+
+from probes.stats.clustered import clustered_mean
+from probes.stats.estimate import as_values
+
+Spread = float | Callable[[float], float]
+"""Standard deviation of an item's difference: a number, or a function of the true effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a finished comparison tells for planning the next."""
+
+    n: int
+    clusters: int
+    estimate: float
+    discordance: float
+    """Share of items whose difference is not zero."""
+    sd: float
+    """Standard deviation of an item's difference."""
+    design_effect: float
+    """Variance of the mean with clusters over that with independent items; 1 without clusters."""
+
+
+def plan_from(values: ArrayLike, clusters: ArrayLike | None = None) -> Plan:
+    """Read discordance, spread and design effect off per-item differences [n]."""
+    d = as_values(values)
+    found = clustered_mean(d, clusters)
+    sd = float(d.std(ddof=1)) if len(d) > 1 else nan
+    alone = sd / sqrt(len(d)) if sd > 0 else nan
+    share = found.discordant / len(d) if len(d) else nan
+    return Plan(found.n, found.clusters, found.estimate, share, sd, (found.se / alone) ** 2)
+
+
+def sd_gain(discordance: float) -> Callable[[float], float]:
+    """Return the spread of a gain as a function of the gain, at a given discordance in (0, 1]."""
+    if not 0 < discordance <= 1:
+        raise ValueError(f"discordance must lie in (0, 1], got {discordance}")
+
+    def sd(gain: float) -> float:
+        if abs(gain) > discordance:
+            raise ValueError(f"a gain of {gain} needs a discordance of at least {abs(gain)}")
+        return sqrt(discordance - gain * gain)
+
+    return sd
+
+
+def sd_did(
+    discordance_image: float,
+    discordance_other: float,
+    gain_other: float = 0.0,
+    correlation: float = 0.0,
+) -> Callable[[float], float]:
+    """Return the spread of a did as a function of the did.
+
+    Args:
+        discordance_image: between the image member's two arms.
+        discordance_other: between the other member's two arms.
+        gain_other: the other member's true gain; the image member's is the did above it.
+        correlation: of the two members' gains over items; above 0 it helps.
+    """
+    if not -1 <= correlation <= 1:
+        raise ValueError(f"correlation must lie in [-1, 1], got {correlation}")
+    image, other = sd_gain(discordance_image), sd_gain(discordance_other)
+
+    def sd(did: float) -> float:
+        a, b = image(did + gain_other), other(gain_other)
+        return sqrt(max(a * a + b * b - 2 * correlation * a * b, 0.0))
+
+    return sd
+
+
+def power(
+    effect: float,
+    sd: Spread,
+    n: int,
+    *,
+    alpha: float = 0.05,
+    design_effect: float = 1.0,
+    per_cluster: float = 1.0,
+) -> float:
+    """Return the chance that a two-sided t test finds a true effect.
+
+    Args:
+        effect: true gain or did, as a proportion (0.06 is six points).
+        sd: spread of an item's difference; see `sd_gain` and `sd_did`.
+        n: items.
+        alpha: level of the test.
+        design_effect: how clusters inflate the variance; see `plan_from`.
+        per_cluster: mean number of items per cluster; sets the degrees of freedom.
+    """
+    spread = sd(effect) if callable(sd) else sd
+    df = n / per_cluster - 1
+    if df <= 0:
+        return nan
+    if spread <= 0:
+        return 1.0 if effect else alpha
+    shift = abs(effect) / (spread * sqrt(design_effect / n))
+    critical = stats.t.isf(alpha / 2, df)
+    right = float(stats.nct.sf(critical, df, shift))
+    wrong = float(stats.nct.cdf(-critical, df, shift))
+    # Far out scipy has NaN for the tail of the wrong sign, which is below 1e-20 there.
+    return right + (wrong if isfinite(wrong) else 0.0)
+
+
+def items_needed(
+    effect: float,
+    sd: Spread,
+    *,
+    power_wanted: float = 0.8,
+    alpha: float = 0.05,
+    design_effect: float = 1.0,
+    per_cluster: float = 1.0,
+) -> float:
+    """Return the least number of items that reach the power wanted; inf where none does."""
+    if effect == 0:
+        return inf
+    _check_power(power_wanted, alpha)
+
+    def reached(n: int) -> bool:
+        found = power(
+            effect, sd, n, alpha=alpha, design_effect=design_effect, per_cluster=per_cluster
+        )
+        return isfinite(found) and found >= power_wanted
+
+    high = max(2, ceil(2 * per_cluster))
+    while not reached(high):
+        high *= 2
+        if high > 2**40:
+            return inf
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return float(high)
+
+
+def minimum_effect(
+    n: int,
+    sd: Spread,
+    *,
+    power_wanted: float = 0.8,
+    alpha: float = 0.05,
+    design_effect: float = 1.0,
+    per_cluster: float = 1.0,
+    most: float = 1.0,
+) -> float:
+    """Return the least effect that n items find with chance `power_wanted` (MDE).
+
+    Args:
+        n: items.
+        sd: spread of an item's difference.
+        power_wanted: chance of finding it.
+        alpha: level of the test.
+        design_effect: see `power`.
+        per_cluster: see `power`.
+        most: largest effect that can be (for a gain, its discordance); NaN is returned where even
+            that one would be missed.
+    """
+    _check_power(power_wanted, alpha)
+
+    def short(effect: float) -> float:
+        return power_wanted - power(
+            effect, sd, n, alpha=alpha, design_effect=design_effect, per_cluster=per_cluster
+        )
+
+    least, most = 1e-9, most * (1 - 1e-9)
+    if not short(most) <= 0:
+        return nan
+    return float(optimize.brentq(short, least, most, xtol=1e-10))
+
+
+def _check_power(power_wanted: float, alpha: float) -> None:
+    if not 0 < alpha < power_wanted < 1:
+        raise ValueError(f"need 0 < alpha < power < 1, got alpha {alpha} and power {power_wanted}")
+
+
+def discordance_range(a: float, b: float) -> tuple[float, float, float]:
+    """Return (least, independent, greatest) discordance that two accuracies allow.
+
+    Published accuracies do not tell the discordance; they bound it. Answers of one model to the
+    same items agree more than independent ones would: the truth lies between the first two.
+    """
+    if not (0 <= a <= 1 and 0 <= b <= 1):
+        raise ValueError(f"accuracies must lie in [0, 1], got {a} and {b}")
+    return abs(a - b), a * (1 - b) + b * (1 - a), min(a + b, 2 - a - b)
+
+
+def latent_discordance(a: float, b: float, correlation: float) -> float:
+    """Return the discordance of two accuracies under a latent normal ability per item.
+
+    Args:
+        a: accuracy in (0, 1).
+        b: accuracy in (0, 1).
+        correlation: of the two latent abilities, in (-1, 1).
+    """
+    if not (0 < a < 1 and 0 < b < 1 and -1 < correlation < 1):
+        raise ValueError("accuracies must lie in (0, 1) and the correlation in (-1, 1)")
+    cut = np.array([stats.norm.ppf(a), stats.norm.ppf(b)])
+    both = stats.multivariate_normal.cdf(cut, cov=np.array([[1, correlation], [correlation, 1]]))
+    return float(a + b - 2 * both)

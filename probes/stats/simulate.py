@@ -1,0 +1,148 @@
+"""Made-up runs with a known truth: power by simulation, and the coverage of intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from probes.stats.clustered import Kind, clustered_mean
+from probes.stats.estimate import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """A member's true gain over items."""
+
+    gain: float
+    """As a proportion."""
+    discordance: float
+    """Share of items that change; at least |gain|."""
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """One estimate per simulated run [draws]."""
+
+    estimate: Floats
+    se: Floats
+    """0 where a run has no spread."""
+    df: float
+
+    def covered(self, truth: float, level: float = 0.95) -> float:
+        """Return the share of runs whose t interval holds the truth."""
+        half = special.stdtrit(self.df, 0.5 + level / 2) * self.se
+        return float(np.mean(np.abs(self.estimate - truth) <= half))
+
+    def found(self, alpha: float = 0.05) -> float:
+        """Return the share of runs whose t test rejects "no difference"."""
+        half = special.stdtrit(self.df, 1 - alpha / 2) * self.se
+        return float(np.mean(np.abs(self.estimate) > half))
+
+
+def draw(
+    rng: np.random.Generator,
+    draws: int,
+    sizes: ArrayLike,
+    gains: tuple[Gain, ...],
+    *,
+    alike: float = 0.0,
+    shared: float = 0.0,
+) -> list[NDArray[np.int8]]:
+    """Draw per-item differences (-1, 0, 1) of one or more members on the same items.
+
+    Args:
+        rng: source of randomness.
+        draws: simulated runs.
+        sizes: items per cluster [G]; items lie cluster by cluster.
+        gains: truth of each member.
+        alike: correlation, within a cluster, of the latent normal that decides an item's change.
+        shared: correlation of that latent between members.
+
+    Returns:
+        One array [draws, n] per member; the mean of member m's is `gains[m].gain` in expectation.
+    """
+    for truth in gains:
+        if not abs(truth.gain) <= truth.discordance <= 1:
+            raise ValueError(f"a discordance lies between |gain| and 1, got {truth}")
+    counts = np.asarray(sizes, dtype=np.intp)
+    codes = np.repeat(np.arange(len(counts)), counts)
+    n = len(codes)
+
+    def latent() -> Floats:
+        items = rng.standard_normal((draws, n))
+        if alike == 0:
+            return items
+        return sqrt(alike) * rng.standard_normal((draws, len(counts)))[:, codes] + (
+            sqrt(1 - alike) * items
+        )
+
+    common = latent() if shared else None
+    out = []
+    for truth in gains:
+        z = latent()
+        if common is not None:
+            z = sqrt(shared) * common + sqrt(1 - shared) * z
+        up, down = (truth.discordance + truth.gain) / 2, (truth.discordance - truth.gain) / 2
+        high, low = special.ndtri(1 - up), special.ndtri(down)
+        out.append((z > high).astype(np.int8) - (z < low).astype(np.int8))
+    return out
+
+
+def estimate_many(values: NDArray[np.int8] | Floats, sizes: ArrayLike, kind: Kind = "cr2") -> Many:
+    """Do to every row of `values` [draws, n] what `clustered_mean` does to one.
+
+    Args:
+        values: items lie cluster by cluster.
+        sizes: items per cluster [G], G >= 2.
+        kind: as in `clustered_mean`.
+    """
+    counts = np.asarray(sizes, dtype=np.float64)
+    count, n = len(counts), int(counts.sum())
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.intp)
+    sums = np.add.reduceat(values, starts, axis=1, dtype=np.float64)
+    means = sums.sum(axis=1) / n
+    scores = (sums - means[:, None] * counts) / n
+    room = 1.0 - counts / n
+    weight = {
+        "cr1": np.full(count, count / (count - 1)),
+        "cr2": 1 / room,
+        "cr3": (count - 1) / count / room**2,
+    }[kind]
+    # The degrees of freedom depend on the sizes of the clusters alone, not on the values.
+    codes = np.repeat(np.arange(count), counts.astype(np.intp))
+    df = clustered_mean(np.arange(n) % 2.0 + np.arange(n) / n, codes, kind=kind).df
+    return Many(means, np.sqrt(scores**2 @ weight), df)
+
+
+def power_by_simulation(
+    gains: tuple[Gain, ...],
+    sizes: ArrayLike,
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+    alpha: float = 0.05,
+    alike: float = 0.0,
+    shared: float = 0.0,
+    kind: Kind = "cr2",
+) -> float:
+    """Return the share of simulated runs in which the t test finds a gain or did.
+
+    Args:
+        gains: one truth for a gain; two (image, other) for a did.
+        sizes: items per cluster [G]; `np.ones(n)` for independent items.
+        draws: simulated runs.
+        seed: of the simulation.
+        alpha: level of the test.
+        alike: see `draw`.
+        shared: see `draw`.
+        kind: see `clustered_mean`.
+    """
+    if len(gains) not in (1, 2):
+        raise ValueError(f"expected one member (gain) or two (did), got {len(gains)}")
+    drawn = draw(np.random.default_rng(seed), draws, sizes, gains, alike=alike, shared=shared)
+    values = drawn[0] if len(drawn) == 1 else drawn[0] - drawn[1]
+    return estimate_many(values, sizes, kind).found(alpha)

@@ -1,0 +1,385 @@
+"""Outputs by the hash of everything they depend on: resume, cache and sweep-skip are one look-up.
+
+A folder of SQLite files, one per process that writes at the same time; readers look into all of
+them. A process takes the first file that nobody else on its host holds, so their number stays that
+of the writers, not of the runs. Texts are JSON; nothing is ever unpickled.
+
+On a local disk the files use SQLite's write-ahead log (fast, and a reader never waits). It needs
+shared memory, which network file systems do not have, so elsewhere the rollback journal is used;
+$PROBES_STORE_JOURNAL=wal or =delete decides where the guess by the disk's type is wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import re
+import socket
+import sqlite3
+import threading
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from probes.provenance import sha256_json
+from probes.types import FrameRef, Output, ProbesError, Prompt, ScoringSpec
+
+VERSION = 1
+"""Of the tables; kept in every file as its `user_version`."""
+_CHUNK = 900
+"""Keys in one query; SQLite's oldest default bound is 999."""
+_WAIT_S = 60.0
+"""How long a locked file is waited for."""
+_TABLES = """
+    create table if not exists outputs (key text primary key, output text) without rowid;
+    create table if not exists errors (key text primary key, output text) without rowid;
+"""
+_LOCAL = {
+    "apfs", "bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "hfs", "jfs", "overlay", "ramfs",
+    "reiserfs", "tmpfs", "ufs", "xfs", "zfs",
+}  # fmt: skip
+_FIELDS = {field.name for field in fields(Output)}
+
+T = TypeVar("T")
+
+
+def key(prompt: Prompt, fingerprint: str, scoring: ScoringSpec, adapter: str) -> str:
+    """Return the hex sha256 of all that an output depends on.
+
+    Args:
+        prompt: frames count by the hash of their pixels.
+        fingerprint: of the member: weights, config, processor, dtype.
+        scoring: how the prompt becomes an output.
+        adapter: version of the backend's behaviour.
+    """
+    parts = [{"frame": p.sha256} if isinstance(p, FrameRef) else p for p in prompt.parts]
+    return sha256_json(
+        {
+            "parts": parts,
+            "options": prompt.options,
+            "fingerprint": fingerprint,
+            "scoring": asdict(scoring),
+            "adapter": adapter,
+        }
+    )
+
+
+class Store:
+    """The outputs in a folder. Safe to use by many processes, and by threads of one.
+
+    Args:
+        folder: made on the first write.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.RLock()
+        self._readers: dict[Path, sqlite3.Connection] = {}
+        self._writer: sqlite3.Connection | None = None
+        self._written: Path | None = None
+        self._held: IO[str] | None = None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def get(self, keys: Iterable[str]) -> dict[str, Output]:
+        """Return the stored outputs of those keys that have one; failures never count as one."""
+        return self._look_up("outputs", keys)
+
+    def has(self, keys: Iterable[str]) -> set[str]:
+        """Return those keys that `get` would find."""
+        return set(self._in_all("outputs", "key, ''", keys, str))
+
+    def errors(self, keys: Iterable[str]) -> dict[str, Output]:
+        """Return the failures of those keys that have failed and were not answered since."""
+        failed = self._look_up("errors", keys)
+        healed = self.has(failed)
+        return {name: output for name, output in failed.items() if name not in healed}
+
+    def put(self, outputs: Iterable[tuple[str, Output]]) -> None:
+        """Store outputs in one transaction: after a crash all of them are there, or none.
+
+        An output that is there already stays; a failure is replaced by whatever comes later.
+
+        Raises:
+            ProbesError: the disk is full, read-only or locked for too long.
+        """
+        good: list[tuple[str, str]] = []
+        failed: list[tuple[str, str]] = []
+        for name, output in outputs:
+            row = (name, json.dumps(asdict(output), separators=(",", ":")))
+            (failed if output.status == "error" else good).append(row)
+        if not good and not failed:
+            return
+
+        def write() -> None:
+            writer = self._open_writer()
+            with writer:  # a transaction: committed, or rolled back
+                writer.executemany("insert or ignore into outputs values (?, ?)", good)
+                writer.executemany("delete from errors where key = ?", [(n,) for n, _ in good])
+                writer.executemany("insert or replace into errors values (?, ?)", failed)
+
+        with self._lock:
+            try:
+                write()
+            except sqlite3.DatabaseError as error:
+                damaged = self._written
+                if damaged is None or not _is_damage(error):
+                    raise ProbesError(
+                        f"the store cannot be written: {error}", str(damaged or self.folder),
+                        "make room there, or point $PROBES_HOME to a disk that can be written",
+                    ) from error  # fmt: skip
+                self._set_aside(damaged, error)
+                write()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Callable[[str, Output], None]]:
+        """Store what is handed over at once, but from a thread of its own.
+
+        A transaction takes milliseconds, on a network disk tens of them; the thread writes whatever
+        came while it was busy as one, so that a model never waits and little is lost in a crash.
+
+        Yields:
+            A function that takes a key and its output.
+        """
+        pending: list[tuple[str, Output]] = []
+        news = threading.Condition()
+        state: dict[str, Any] = {"open": True, "error": None}
+
+        def work() -> None:
+            while True:
+                with news:
+                    news.wait_for(lambda: pending or not state["open"])
+                    batch = pending[:]
+                    pending.clear()
+                if not batch:
+                    return
+                try:
+                    self.put(batch)
+                except BaseException as error:  # told to the caller, who stops
+                    state["error"] = error
+                    return
+
+        def hand_over(name: str, output: Output) -> None:
+            if state["error"] is not None:
+                raise state["error"]
+            with news:
+                pending.append((name, output))
+                news.notify()
+
+        thread = threading.Thread(target=work, name="store", daemon=True)
+        thread.start()
+        try:
+            yield hand_over
+        finally:
+            with news:
+                state["open"] = False
+                news.notify()
+            thread.join()
+        if state["error"] is not None:
+            raise state["error"]
+
+    def close(self) -> None:
+        """Close all files and let another process go on writing this one's."""
+        with self._lock:
+            for reader in self._readers.values():
+                reader.close()
+            self._readers.clear()
+            self._release()
+
+    def _look_up(self, table: str, keys: Iterable[str]) -> dict[str, Output]:
+        return self._in_all(table, "key, output", keys, _output)
+
+    def _in_all(
+        self, table: str, columns: str, keys: Iterable[str], parse: Callable[[str], T]
+    ) -> dict[str, T]:
+        """Look keys up in one file after the other; the first that has a key is believed."""
+        wanted = list(dict.fromkeys(keys))
+        found: dict[str, T] = {}
+        with self._lock:
+            for path in sorted(self.folder.glob("*.sqlite")):
+                missing = [name for name in wanted if name not in found]
+                if not missing:
+                    break
+                try:
+                    reader = self._open_reader(path)
+                    if reader is not None:
+                        for name, text in _select(reader, table, columns, missing):
+                            found[name] = parse(text)
+                except (sqlite3.DatabaseError, LookupError, TypeError, ValueError) as error:
+                    if isinstance(error, sqlite3.DatabaseError) and not _is_damage(error):
+                        raise ProbesError(
+                            f"a file of the store cannot be read: {error}", str(path),
+                            "wait until other runs have ended, or point $PROBES_HOME elsewhere",
+                        ) from error  # fmt: skip
+                    self._set_aside(path, error)
+        return found
+
+    def _open_reader(self, path: Path) -> sqlite3.Connection | None:
+        """Return a connection; None while another process is still making the file."""
+        if path not in self._readers:
+            reader = _connect(path)
+            try:
+                if not _check_version(reader, path):
+                    reader.close()
+                    return None
+            except BaseException:
+                reader.close()
+                raise
+            self._readers[path] = reader
+        return self._readers[path]
+
+    def _open_writer(self) -> sqlite3.Connection:
+        if self._writer is not None:
+            return self._writer
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if self._written is None:
+                self._written, self._held = _claim(self.folder)
+        except OSError as error:
+            raise ProbesError(
+                f"the store cannot be written: {error.strerror}", str(self.folder),
+                "point $PROBES_HOME to a disk that can be written",
+            ) from error  # fmt: skip
+        journal = _journal(self.folder)
+        writer = _connect(self._written)
+        try:
+            writer.execute(f"pragma journal_mode = {journal}")
+            # With a log, a power cut can lose the last outputs but not damage the file.
+            writer.execute(f"pragma synchronous = {'normal' if journal == 'wal' else 'full'}")
+            if not _check_version(writer, self._written):
+                writer.executescript(f"begin; {_TABLES} pragma user_version = {VERSION}; commit;")
+        except BaseException:
+            writer.close()
+            raise
+        self._writer = writer
+        return writer
+
+    def _release(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        if self._held is not None:
+            self._held.close()
+        self._writer = self._written = self._held = None
+
+    def _set_aside(self, path: Path, error: Exception) -> None:
+        """Move a damaged file out of the way; its outputs will be computed again."""
+        if (reader := self._readers.pop(path, None)) is not None:
+            reader.close()
+        if path == self._written:
+            self._release()
+        aside = path.with_name(f"{path.name}.damaged-{uuid.uuid4().hex[:8]}")
+        for ending in ("", "-wal", "-shm"):  # a log left behind would be taken for the next file's
+            with contextlib.suppress(OSError):  # not there, or another process was faster
+                path.with_name(path.name + ending).rename(aside.with_name(aside.name + ending))
+        warnings.warn(
+            f"{path}: this file of the store is damaged ({error}); it was renamed to {aside.name} "
+            "and what it held will be computed again",
+            stacklevel=2,
+        )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # The lock of `Store` guards every connection, so threads may share them.
+    return sqlite3.connect(path, timeout=_WAIT_S, check_same_thread=False)
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> bool:
+    """Say whether the file has its tables.
+
+    Raises:
+        ProbesError: they are those of another version.
+    """
+    (found,) = connection.execute("pragma user_version").fetchone()
+    (tables,) = connection.execute("select count(*) from sqlite_master").fetchone()
+    if found == VERSION:
+        return True
+    if found == 0 and tables == 0:
+        return False
+    newer = "a newer" if found > VERSION else "an older or a foreign"
+    raise ProbesError(
+        f"this file of the store was written by {newer} version (tables {found}, here {VERSION})",
+        str(path),
+        "use that version of interframe-probes, or set PROBES_HOME to another folder, or move the "
+        "file away: what it holds is then computed again",
+    )
+
+
+def _select(
+    reader: sqlite3.Connection, table: str, columns: str, keys: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    for start in range(0, len(keys), _CHUNK):
+        some = keys[start : start + _CHUNK]
+        marks = ",".join("?" * len(some))
+        yield from reader.execute(f"select {columns} from {table} where key in ({marks})", some)
+
+
+def _output(text: str) -> Output:
+    values: dict[str, Any] = {k: v for k, v in json.loads(text).items() if k in _FIELDS}
+    for name in ("option_logprobs", "option_tokens"):
+        values[name] = tuple(values[name])
+    return Output(**values)
+
+
+def _claim(folder: Path) -> tuple[Path, IO[str]]:
+    """Return the first file of this host that no living process holds, and the lock on it.
+
+    The host is in the name because locks of one machine mean nothing to another on some network
+    disks; where there are no locks at all, every process gets a file of its own.
+    """
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40] or "host"
+    for number in itertools.count():
+        path = folder / f"{host}-{number}.sqlite"
+        held = path.with_suffix(".lock").open("w")
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held.close()
+            continue
+        except OSError:
+            return folder / f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}.sqlite", held
+        return path, held
+    raise AssertionError("unreachable: count() does not end")
+
+
+def _journal(folder: Path) -> str:
+    """Return SQLite's journal mode for a folder: `wal` on a local disk, else `delete`."""
+    name = "PROBES_STORE_JOURNAL"
+    if given := os.environ.get(name):
+        if given.lower() not in ("wal", "delete"):
+            raise ProbesError(f"{given!r} is no journal mode", f"${name}", "use wal or delete")
+        return given.lower()
+    return "wal" if _disk_type(folder) in _LOCAL else "delete"
+
+
+def _disk_type(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
+    """Return the type of the file system that holds a folder; empty where it is not known."""
+    best, kind = "", ""
+    here = str(folder.resolve())
+    try:
+        lines = mounts.read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        words = line.split(" ")
+        if len(words) < 3:
+            continue
+        place = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), words[1])
+        inside = place == "/" or here == place or here.startswith(f"{place}/")
+        if inside and len(place) >= len(best):
+            best, kind = place, words[2]
+    return kind

@@ -1,0 +1,1 @@
+"""Tasks: media and annotations become items. Tasks never see models."""

@@ -1,0 +1,1 @@
+"""EgoSchema, and everything in its file layout."""

@@ -1,0 +1,183 @@
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from scipy import linalg, stats
+
+from probes.stats import clustered_mean, difference, mcnemar, score_difference
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(1)
+    sizes = rng.integers(1, 10, 30)
+    clusters = np.repeat(np.arange(30), sizes)
+    values = rng.choice([-1.0, 0.0, 1.0], len(clusters), p=[0.1, 0.6, 0.3])
+    values += 0.3 * rng.standard_normal(30)[clusters]
+    return values, clusters
+
+
+def test_cr1_equals_statsmodels(data):
+    values, clusters = data
+    found = clustered_mean(values, clusters, kind="cr1")
+    fit = sm.OLS(values, np.ones(len(values))).fit(
+        cov_type="cluster", cov_kwds={"groups": clusters}, use_t=True
+    )
+    low, high = fit.conf_int()[0]
+    expected = (fit.params[0], low, high, fit.bse[0], fit.pvalues[0])
+    got = (found.estimate, found.low, found.high, found.se, found.p)
+    assert got == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("weights", ["items", "strata"])
+def test_strata_equal_statsmodels_dummies(data, weights):
+    values, clusters = data
+    strata = np.random.default_rng(2).integers(0, 4, len(values))
+    found = clustered_mean(values, clusters, strata=strata, weights=weights)
+    fit = sm.OLS(values, (strata[:, None] == np.arange(4)).astype(float)).fit(
+        cov_type="cluster", cov_kwds={"groups": clusters}, use_t=True
+    )
+    share = np.full(4, 0.25) if weights == "strata" else np.bincount(strata) / len(strata)
+    test = fit.t_test(share)
+    assert found.estimate == pytest.approx(test.effect[0], rel=1e-9)
+    assert found.se == pytest.approx(test.sd[0, 0], rel=1e-9)
+    assert found.df == 30 - 4
+
+
+def test_cr2_and_its_degrees_of_freedom_equal_the_matrix_formulas(data):
+    values, clusters = data
+    n = len(values)
+    x = np.ones((n, 1))
+    residuals = values - values.mean()
+    projection = np.eye(n) - x @ x.T / n
+    variance, columns = 0.0, []
+    for cluster in np.unique(clusters):
+        mine = np.flatnonzero(clusters == cluster)
+        block = np.eye(len(mine)) - np.full((len(mine), len(mine)), 1 / n)
+        root = linalg.inv(linalg.sqrtm(block).real)
+        variance += (np.ones(len(mine)) @ root @ residuals[mine]) ** 2 / n**2
+        columns.append(projection[:, mine] @ root @ np.ones(len(mine)) / n)
+    spread = linalg.eigvalsh(np.stack(columns, 1).T @ np.stack(columns, 1))
+    found = clustered_mean(values, clusters)
+    assert found.se == pytest.approx(np.sqrt(variance), rel=1e-9)
+    assert found.df == pytest.approx(spread.sum() ** 2 / (spread**2).sum(), rel=1e-9)
+
+
+def test_cr3_is_the_cluster_jackknife(data):
+    values, clusters = data
+    out = np.array([values[clusters != one].mean() for one in range(30)])
+    # Around the estimate itself, not around the mean of the left-out values.
+    expected = np.sqrt(29 / 30 * ((out - values.mean()) ** 2).sum())
+    assert clustered_mean(values, clusters, kind="cr3").se == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["cr1", "cr2", "cr3"])
+def test_without_clusters_every_kind_is_the_paired_t_test(data, kind):
+    values, _ = data
+    found = clustered_mean(values, kind=kind)
+    expected = stats.ttest_1samp(values, 0)
+    interval = expected.confidence_interval()
+    got = (found.low, found.high, found.p, found.df)
+    assert got == pytest.approx((*interval, expected.pvalue, len(values) - 1), rel=1e-9)
+    assert found.method == "paired t"
+
+
+def test_gain_of_a_hand_computed_table():
+    # 30 right in both, 20 only under a, 8 only under b, 42 in neither.
+    a = np.repeat([1, 1, 0, 0], [30, 20, 8, 42])
+    b = np.repeat([1, 0, 1, 0], [30, 20, 8, 42])
+    found = difference(a, b)
+    assert found.estimate == pytest.approx(0.12)
+    assert found.discordant == 28
+    # variance of an item's difference: 28/100 - 0.12^2 = 0.2656; of the mean: / 99.
+    assert found.se == pytest.approx(np.sqrt(0.2656 / 99))
+    assert (found.n, found.clusters) == (100, 100)
+
+
+def test_cluster_labels_of_any_kind_give_the_same(data):
+    values, clusters = data
+    names = np.array([f"recording {one}" for one in clusters], dtype=object)
+    expected = clustered_mean(values, clusters)
+    for labels in (names, clusters * 1_000_003, clusters - 50):
+        found = clustered_mean(values, labels)
+        assert (found.se, found.df) == pytest.approx((expected.se, expected.df), rel=1e-12)
+        assert found.clusters == 30
+    order = np.random.default_rng(0).permutation(len(values))
+    shuffled = clustered_mean(values[order], clusters[order])
+    assert shuffled.se == pytest.approx(clustered_mean(values, clusters).se, rel=1e-12)
+
+
+def test_no_discordant_pairs_give_p_one_and_a_score_interval():
+    same = np.array([1, 0, 1, 1, 0] * 20)
+    found = difference(same, same)
+    assert (found.estimate, found.p) == (0.0, 1.0)
+    z2 = stats.norm.ppf(0.975) ** 2
+    assert (found.low, found.high) == pytest.approx((-z2 / (100 + z2), z2 / (100 + z2)))
+    clustered = difference(same, same, np.repeat(np.arange(20), 5))
+    assert clustered.high == pytest.approx(z2 / (20 + z2))
+    assert "no item differs" in clustered.reason
+
+
+def test_all_pairs_discordant_one_way_is_no_zero_width_either():
+    found = difference(np.ones(50), np.zeros(50))
+    expected = score_difference(np.ones(50), np.zeros(50))
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert 0 < found.p < 1e-9
+
+
+def test_one_cluster_keeps_the_estimate_and_says_why_there_is_no_interval():
+    found = difference([1, 1, 0], [0, 1, 0], ["a", "a", "a"])
+    assert found.estimate == pytest.approx(1 / 3)
+    assert np.isnan([found.low, found.high, found.p]).all()
+    assert found.reason == "one cluster only"
+
+
+def test_no_items_are_undefined():
+    found = difference([], [])
+    assert np.isnan(found.estimate) and found.reason == "no items"
+
+
+def test_equal_cluster_sums_do_not_pretend_certainty():
+    values = np.array([1.0, -1.0] * 10)
+    found = clustered_mean(values, np.repeat(np.arange(10), 2))
+    assert found.high - found.low > 0.5
+    assert "cluster sums are equal" in found.reason
+
+
+def test_values_that_do_not_vary_and_have_no_bounds_have_no_interval():
+    found = clustered_mean(np.zeros(5))
+    assert found.p == 1.0 and np.isnan(found.low) and found.reason
+    assert np.isnan(clustered_mean(np.full(5, 2.0)).p)
+
+
+def test_values_without_spread_within_strata_still_have_width():
+    values = np.repeat([1.0, 0.0], 20)
+    found = clustered_mean(
+        values, strata=np.repeat(["x", "y"], 20), weights="strata", bounds=(-1, 1)
+    )
+    assert found.estimate == 0.5
+    assert found.low < 0.4 and found.high > 0.55
+
+
+def test_missing_values_are_refused():
+    with pytest.raises(ValueError, match="not finite"):
+        clustered_mean([1.0, np.nan])
+    with pytest.raises(ValueError, match="differ in length"):
+        difference([1, 0], [1])
+
+
+def test_mcnemar_is_offered_without_clusters_only():
+    a, b = [1, 1, 1, 0, 0], [0, 0, 1, 1, 0]
+    assert mcnemar(a, b)[0] == 1.0
+    p, reason = mcnemar(a, b, ["r", "r", "s", "t", "u"])
+    assert np.isnan(p) and "independent" in reason
+    assert np.isnan(score_difference(a, b, [0, 0, 1, 2, 3]).low)
+
+
+def test_mcnemar_equals_statsmodels():
+    from statsmodels.stats.contingency_tables import mcnemar as oracle
+
+    for gained, lost in [(20, 8), (3, 0), (5, 5), (0, 0)]:
+        a = np.repeat([1, 1, 0, 0], [10, gained, lost, 10])
+        b = np.repeat([1, 0, 1, 0], [10, gained, lost, 10])
+        expected = oracle([[10, gained], [lost, 10]], exact=True).pvalue if gained + lost else 1.0
+        assert mcnemar(a, b)[0] == pytest.approx(min(expected, 1.0), abs=1e-12)

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import statsmodels.api as sm
+
+from probes.stats import Four, clustered_mean, did, did_logit, headroom
+
+
+@pytest.fixture
+def cells():
+    rng = np.random.default_rng(3)
+    clusters = np.repeat(np.arange(40), 5)
+    ability = rng.standard_normal(40)[clusters]
+    columns = [(ability + rng.standard_normal(200) < cut) * 1.0 for cut in (0.6, -0.2, 0.7, 0.5)]
+    return Four(*columns), clusters
+
+
+def test_did_of_a_hand_computed_table():
+    four = Four([1, 1, 1, 0], [0, 0, 1, 0], [1, 0, 1, 1], [1, 0, 0, 1])
+    found = did(four)
+    # Per item: 1-0, 1-0, 0-1, 0-0.
+    assert found.estimate == pytest.approx(0.25)
+    assert found.discordant == 3
+    assert found.se == pytest.approx(np.std([1, 1, -1, 0], ddof=1) / 2)
+
+
+def test_did_is_the_mean_of_per_item_differences(cells):
+    four, clusters = cells
+    a, b, c, d = four
+    assert did(four, clusters) == clustered_mean(a - b - c + d, clusters, bounds=(-2, 2))
+
+
+def test_did_without_any_change_is_a_score_interval():
+    same = np.ones(30)
+    found = did(Four(same, same, same, same))
+    assert found.p == 1.0
+    assert -2 < found.low < 0 < found.high < 2
+
+
+def test_logit_did_equals_a_saturated_logistic_regression(cells):
+    four, clusters = cells
+    y = np.concatenate(four)
+    image, arm = np.repeat([1, 1, 0, 0], 200), np.repeat([1, 0, 1, 0], 200)
+    x = np.stack([np.ones(800), image, arm, image * arm], axis=1)
+    fit = sm.Logit(y, x).fit(
+        disp=0, cov_type="cluster", cov_kwds={"groups": np.tile(clusters, 4)}, method="newton",
+        tol=1e-14,
+    )  # fmt: skip
+    found = did_logit(four, clusters)
+    assert found.estimate == pytest.approx(fit.params[3], rel=1e-9)
+    # statsmodels counts the four parameters of 800 rows; the rest is the same formula.
+    assert found.se == pytest.approx(fit.bse[3] / np.sqrt(799 / 796), rel=1e-6)
+
+
+def test_logit_jackknife_agrees_with_the_delta_method(cells):
+    four, clusters = cells
+    delta, jackknife = did_logit(four, clusters), did_logit(four, clusters, jackknife=True)
+    assert jackknife.estimate == delta.estimate
+    assert jackknife.se == pytest.approx(delta.se, rel=0.08)
+
+
+def test_logit_jackknife_is_leaving_out_clusters(cells):
+    four, clusters = cells
+    out = []
+    for one in range(40):
+        p = [np.mean(column[clusters != one]) for column in four]
+        out.append(np.log(np.array(p) / (1 - np.array(p))) @ [1, -1, -1, 1])
+    expected = np.sqrt(39 / 40 * ((out - np.mean(out)) ** 2).sum())
+    assert did_logit(four, clusters, jackknife=True).se == pytest.approx(expected, rel=1e-9)
+
+
+def test_logit_did_at_a_ceiling_stands_and_says_what_was_added():
+    rng = np.random.default_rng(0)
+    columns = [rng.integers(0, 2, 50) * 1.0 for _ in range(3)]
+    found = did_logit(Four(np.ones(50), *columns))
+    assert np.isfinite([found.estimate, found.low, found.high]).all()
+    assert "half an answer" in found.reason
+    assert np.isfinite(did_logit(Four(np.ones(50), *columns), jackknife=True).se)
+
+
+def test_logit_did_of_one_cluster_has_a_reason(cells):
+    four, _ = cells
+    found = did_logit(four, np.zeros(200))
+    assert np.isfinite(found.estimate) and np.isnan(found.low)
+    assert found.reason == "one cluster only"
+
+
+def test_headroom_is_what_is_left():
+    assert headroom([1, 1, 1, 0]) == 0.25

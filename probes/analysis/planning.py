@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import nan
+from typing import Any
 
 import pandas as pd
 
@@ -27,15 +28,17 @@ def planning(
     rows = found[(found["policy"] == "strict") & (found["measure"] == "accuracy")].copy()
     rows["discordance"] = rows["discordant"] / rows["n"].where(rows["n"] > 0)
     least, needed = [], []
-    for row in rows.itertuples():
-        usable = row.sd > 0 and row.design_effect > 0
+    each: list[dict[str, Any]] = [dict(row) for _, row in rows.iterrows()]
+    for row in each:
+        n, sd = row["n"], row["sd"]
+        usable = sd > 0 and row["design_effect"] > 0
         common = {
-            "power_wanted": power_wanted, "alpha": alpha, "design_effect": row.design_effect,
-            "per_cluster": row.n / max(row.clusters, 1),
+            "power_wanted": power_wanted, "alpha": alpha, "design_effect": row["design_effect"],
+            "per_cluster": n / max(row["clusters"], 1),
         }  # fmt: skip
-        most = 2.0 if row.name == "did" else 1.0
-        least.append(stats.minimum_effect(row.n, row.sd, most=most, **common) if usable else nan)
-        needed.append(stats.items_needed(row.estimate, row.sd, **common) if usable else nan)
+        most = 2.0 if row["name"] == "did" else 1.0
+        least.append(stats.minimum_effect(n, sd, most=most, **common) if usable else nan)
+        needed.append(stats.items_needed(row["estimate"], sd, **common) if usable else nan)
     rows["minimum_effect"] = least
     rows["items_needed"] = needed
     return rows

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -132,9 +133,10 @@ def show(result: RunResult, caveat: str) -> None:
     """Print the study's tables, what failed, and where the files are."""
     from rich.console import Console
 
-    from probes import analysis
+    from probes import analysis, plots
 
-    tables = analysis.study_tables(analysis.load(result.out))
+    frame = analysis.load(result.out)
+    tables = analysis.study_tables(frame)
     console = Console(width=None if sys.stdout.isatty() else 120)
     if sys.stdout.isatty():
         analysis.render(tables, console)
@@ -150,9 +152,10 @@ def show(result: RunResult, caveat: str) -> None:
             f"\n{result.errors} of {len(result.records)} records failed and count as wrong, e.g. "
             f"item {first.item_id}: {first.error}\nThe same command asks them again."
         )
+    plots.save(plots.arms_figure(frame), result.out / "plots", "arms")
     here = Path.cwd()
     out = result.out.relative_to(here) if result.out.is_relative_to(here) else result.out
-    print(f"\nrecords, manifest and frames: {out}")
+    print(f"\nrecords, manifest, frames and plots: {out}")
 
 
 def _discard(out: Path) -> None:
@@ -170,6 +173,8 @@ def _quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for library in ("torch", "transformers", "huggingface_hub", "accelerate", "tokenizers"):
         warnings.filterwarnings("ignore", module=rf"{library}(\..*)?$")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    logging.getLogger("numexpr").setLevel(logging.WARNING)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
 
 

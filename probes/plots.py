@@ -57,8 +57,8 @@ def _panel(axis: Axes, part: pd.DataFrame) -> None:
         )  # fmt: skip
     chance = 100 * float(part["chance"].iloc[0])
     axis.axhline(chance, color="black", linestyle=":", linewidth=1)
-    axis.annotate("chance", (0.99, chance), xycoords=("axes fraction", "data"), ha="right",
-                  va="bottom", fontsize=7)  # fmt: skip
+    axis.annotate("chance", (0.01, chance - 1), xycoords=("axes fraction", "data"), ha="left",
+                  va="top", fontsize=7)  # fmt: skip
     axis.set_xticks(range(len(arms)), [arm.replace("_", "\n") for arm in arms], fontsize=8)
     axis.set_ylim(0, 105)
     axis.grid(axis="y", alpha=0.3)

@@ -1,7 +1,10 @@
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_records import bad, cell, item, record, study, write_run
@@ -327,8 +330,59 @@ def test_accuracies_stand_beside_guessing():
 
 
 def test_planning_reads_a_run():
-    found = analysis.contrasts(analysis.from_records(study(items=200)))
-    row = only(analysis.planning(found), name="gain", role="image", arm="vcot", frames=5)
+    frame = analysis.from_records(study(items=200, frames=(5,), arms=("baseline", "vcot")))
+    found = analysis.contrasts(frame, names=["gain", "did"])
+    row = only(analysis.planning(found), name="gain", role="image")
     assert row["discordance"] == row["discordant"] / 200
     assert 0.05 < row["minimum_effect"] < 0.2
     assert row["items_needed"] < 200
+
+
+MILLION = """
+import resource, sys, time
+from probes import analysis
+began = time.perf_counter()
+found = analysis.contrasts(analysis.load(sys.argv[1]))
+seconds = time.perf_counter() - began
+print(len(found), seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+@pytest.mark.slow
+def test_a_million_records_take_seconds_and_little_memory(tmp_path):
+    rng = np.random.default_rng(0)
+    items, cells = 500, 2000
+    item_of, cell_of = np.tile(np.arange(items), cells), np.repeat(np.arange(cells), items)
+    n = items * cells
+    role = np.array(["image", "video"])[cell_of % 2]
+    shown = cell_of // 2
+    arms = np.array(["baseline", "vcot", "visual_perturbation", "text_perturbation", "blind"])
+    answer = item_of % 5
+    right = rng.random(n) < 0.45
+    starts = pa.array(np.arange(0, 5 * n + 1, 5), pa.int32())
+    constant = {
+        "task": "egoschema", "stratum": "", "pair": "llava", "scoring": "letter", "status": "ok",
+        "text": "", "error": "", "input_tokens": 100, "output_tokens": 0, "seconds": 0.1,
+    }  # fmt: skip
+    columns = {
+        "key": [f"{i:064x}" for i in range(n)], "item_id": np.char.add("q", item_of.astype(str)),
+        "cluster": np.char.add("r", (item_of * 347 // 500).astype(str)), "role": role,
+        "member": np.char.add("llava-", role), "arm": arms[shown % 5],
+        "frames": np.array([5, 10])[shown // 5 % 2], "seed": shown // 10,
+        "donor_id": pa.nulls(n, pa.string()), "choice": np.where(right, answer, (answer + 1) % 5),
+        "answer": answer, "correct": right,
+        "option_logprobs": pa.ListArray.from_arrays(starts, pa.array(rng.normal(size=5 * n))),
+        "option_tokens": pa.ListArray.from_arrays(starts, pa.array(np.ones(5 * n, np.int64))),
+        "stimulus_sha": [f"{cell:08x}{item:056x}" for cell, item in zip(shown, item_of,
+                                                                         strict=True)],
+    }  # fmt: skip
+    columns |= {name: pa.repeat(pa.scalar(value), n) for name, value in constant.items()}
+    pq.write_table(pa.table(columns), tmp_path / "records.parquet")
+    done = subprocess.run(
+        [sys.executable, "-c", MILLION, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    rows, seconds, gigabytes = map(float, done.stdout.split())
+    # Per group: 8 gains and drops, 5 transfers, 4 dids; strict and complete.
+    assert rows == 200 * (8 + 5 + 4) * 2
+    assert seconds < 10
+    assert gigabytes < 2

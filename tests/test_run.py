@@ -1,4 +1,4 @@
-"""A run end to end: a small real folder of clips, the scripted backend, the real store and files."""
+"""A run end to end: a small real folder of clips, the scripted backend, real store and files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import av
 import numpy as np
@@ -76,11 +76,11 @@ def settle(world: Path, tmp_path: Path) -> Any:
 class Spy(ScriptedBackend):
     """A scripted backend whose calls can be counted, and which may stop after some answers."""
 
-    asked: Counter[str] = Counter()
+    asked: ClassVar[Counter[str]] = Counter()
     """Prompts by kind of scoring."""
-    loaded: list[str] = []
+    loaded: ClassVar[list[str]] = []
     """Names in the order in which models would have been loaded."""
-    resident: set[str] = set()
+    resident: ClassVar[set[str]] = set()
     stop_after: int | None = None
 
     def score(self, prompts: Any, frames: Any, scoring: Any) -> Iterator[tuple[int, Output]]:

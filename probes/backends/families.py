@@ -228,6 +228,7 @@ def _load_weights(
 ) -> Any:
     """Load weights strictly: a parameter left at random would look like a poor model."""
     import torch
+    import transformers
 
     if spec.dtype not in DTYPES:
         raise ProbesError(
@@ -236,6 +237,7 @@ def _load_weights(
             f"use one of {', '.join(DTYPES)}",
         )
     place = torch.device(device if device != "auto" else _best_device())
+    transformers.utils.logging.disable_progress_bar()  # the run has a display of its own
     model, report = model_class.from_pretrained(
         checkpoint.folder,
         config=config,

@@ -52,8 +52,8 @@ def clustered_mean(
         strata: one label per item [n], or None. Spread is then measured within strata.
         weights: `items` (every item counts the same) or `strata` (every stratum does).
         level: coverage.
-        bounds: the least and greatest value an item can have, if there are such. Without them no
-            interval can be given where all values are equal.
+        bounds: the least and greatest value an item can have, if there are such. The
+            interval ends there. Without them there is none where all values are equal.
         kind: how small numbers of clusters are allowed for (with strata always `cr1`): `cr1`
             (factor G/(G-1) * (n-1)/(n-H), df G-H, for G clusters and H strata), `cr2` (by each
             cluster's leverage, Satterthwaite's df) or `cr3` (jackknife, df G-1).
@@ -102,9 +102,11 @@ def clustered_mean(
     se = sqrt(variance)
     half = float(special.stdtrit(df, 0.5 + level / 2)) * se
     p = 2 * float(special.stdtr(df, -abs(estimate) / se))
+    # With a handful of clusters an interval can pass the ends of what is possible.
+    least, most = bounds or (-inf, inf)
     return Estimate(
-        estimate, estimate - half, estimate + half, p, n, count, method, reason, discordant,
-        se, df, level,
+        estimate, max(estimate - half, least), min(estimate + half, most), p, n, count, method,
+        reason, discordant, se, df, level,
     )  # fmt: skip
 
 

@@ -131,6 +131,12 @@ def test_one_cluster_keeps_the_estimate_and_says_why_there_is_no_interval():
     assert found.reason == "one cluster only"
 
 
+def test_an_interval_ends_where_the_possible_does():
+    found = difference([1, 1, 0, 1], [0, 0, 1, 0], [0, 0, 1, 1])
+    assert (found.low, found.high) == (-1.0, 1.0)
+    assert clustered_mean([1.0, 1, -1, 1], [0, 0, 1, 1]).low < -1
+
+
 def test_no_items_are_undefined():
     found = difference([], [])
     assert np.isnan(found.estimate) and found.reason == "no items"

@@ -49,7 +49,8 @@ def test_a_run_prints_its_tables_and_writes_its_files_where_it_says(
     assert run.relative_to(empty_folder).parts[:2] == ("results", "runs")
     assert run.name.endswith("-tiny-egoworld")
     assert {path.name for path in run.iterdir()} == {
-        "records.parquet", "items.parquet", "infills.parquet", "manifest.json", "frames", "plots", ".hydra"
+        "records.parquet", "items.parquet", "infills.parquet", "manifest.json", "frames", "plots",
+        ".hydra",
     }  # fmt: skip
     assert "n = 6 items" in out
     assert "The embedded pair" in out

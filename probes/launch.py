@@ -121,10 +121,12 @@ def job(cfg: DictConfig) -> int:
 
         result = run.execute(config, out, progress.on_terminal())
         show(result, config.pair.caveat)
-    except ProbesError as error:
-        print(error, file=sys.stderr)
+    except (ProbesError, KeyboardInterrupt) as error:
         if hydra.mode == RunMode.RUN:  # a sweep learns from the empty folder that the job failed
             _discard(out)
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        print(error, file=sys.stderr)
         return USAGE
     return FAILED_ITEMS if result.errors else DONE
 

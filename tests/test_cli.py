@@ -157,7 +157,7 @@ def test_a_crash_is_no_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ctrl_c_says_how_to_go_on(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -167,6 +167,7 @@ def test_ctrl_c_says_how_to_go_on(
     err = capsys.readouterr().err
     assert "probes run backend=scripted" in err
     assert "'task.root=a b'" in err
+    assert not [path for path in empty_folder.rglob("*") if path.is_file()]
 
 
 def test_the_configuration_can_be_looked_at(capsys: pytest.CaptureFixture[str]) -> None:

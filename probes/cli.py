@@ -89,6 +89,39 @@ def data_egoworld(arguments: Sequence[str]) -> int:
     return DONE
 
 
+def data_iraven(arguments: Sequence[str]) -> int:
+    """Make i-RAVEN problems."""
+    from probes.progress import on_terminal
+    from tasks.iraven import generate
+
+    parser = argparse.ArgumentParser(
+        prog="probes data iraven",
+        description="Make i-RAVEN problems, DIR/<configuration>/RAVEN_<k>_<split>.npz and .xml. A "
+        "problem depends on the seed, its configuration and k only; files that exist are kept.",
+        epilog="example: probes data iraven problems --per-config 100 --seed 0",
+    )
+    parser.add_argument("dir", type=Path, help="folder for the problems")
+    parser.add_argument("--per-config", type=int, required=True, help="problems per configuration")
+    parser.add_argument("--seed", type=int, required=True, help="of everything that is drawn")
+    parser.add_argument(
+        "--configs", help="configurations, separated by commas (default: all seven)"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--no-twins", action="store_true",
+        help="draw problems again that have a distractor which looks exactly like the answer",
+    )  # fmt: skip
+    given = parser.parse_args(arguments)
+    with on_terminal().phase("problems") as phase:
+        written = generate.make(
+            given.dir, given.per_config, given.seed,
+            given.configs.split(",") if given.configs else None,
+            given.workers, not given.no_twins, phase.report,
+        )  # fmt: skip
+    print(f"{written} problems written: {given.dir}")
+    return DONE
+
+
 def _claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     """Note in a new folder what it is going to hold; refuse one that holds something else."""
     note = folder / "egoworld.json"
@@ -115,6 +148,7 @@ def train_tiny(arguments: Sequence[str]) -> int:
 COMMANDS = (
     Command(("run",), "put a task to a pair under the arms of a suite", run),
     Command(("data", "egoworld"), "make clips and questions of the small world", data_egoworld),
+    Command(("data", "iraven"), "make i-RAVEN problems", data_iraven),
     Command(("train", "tiny"), "train the embedded pair from scratch", train_tiny),
 )
 

@@ -290,3 +290,17 @@ def test_a_real_process_runs_from_an_empty_folder(empty_folder: Path) -> None:
     )
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "did you mean frames?" in wrong.stderr
+
+
+def test_data_iraven_makes_problems_that_the_reader_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tasks.iraven import reader
+
+    folder = tmp_path / "problems"
+    words = ["data", "iraven", str(folder), "--per-config", "2", "--seed", "3"]
+    assert cli.main([*words, "--configs", "center_single,distribute_four"]) == 0
+    assert "4 problems written" in capsys.readouterr().out
+    assert len(reader.load(folder)) == 4
+    assert cli.main([*words, "--configs", "no_such"]) == 2
+    assert "no_such" in capsys.readouterr().err

@@ -6,11 +6,9 @@ tokens is the model's first choice, which is when greedy decoding would write it
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -131,8 +129,3 @@ def render(table: Mapping[str, Mapping[str, float]]) -> str:
         cells = "".join(f"{100 * table[m].get(measure_, float('nan')):10.1f}" for m in members)
         lines.append(f"{measure_:44}{cells}")
     return "\n".join(lines)
-
-
-def load_table(path: Path) -> dict[str, Any]:
-    """Read a table that `evaluate` made."""
-    return json.loads(path.read_text())  # type: ignore[no-any-return]

@@ -16,6 +16,7 @@ from transformers import LlavaNextVideoForConditionalGeneration
 
 from tasks.egoworld.pair.curriculum import END, LETTERS, Ask, Curriculum, Sample
 from tasks.egoworld.pair.learn import logits_of
+from tasks.egoworld.pair.model import tokens_per_frame
 from tasks.egoworld.pair.packing import IGNORED, Packer
 from tasks.egoworld.pair.vocabulary import build_tokenizer
 from tasks.egoworld.world import load_world
@@ -40,8 +41,9 @@ def measure(
 ) -> dict[str, float]:
     """Return measure -> share of right answers for one model."""
     config = model.config
-    grid = config.vision_config.image_size // config.vision_config.patch_size
-    packer = Packer(build_tokenizer(), (grid * grid // 4, 2 * grid * grid + grid), 1.0)
+    vision = config.vision_config
+    per_frame = tokens_per_frame(vision.image_size, vision.patch_size)
+    packer = Packer(build_tokenizer(), per_frame, 1.0)
     out = {}
     for source, count in (
         ("describe", 0), ("look", 10), ("look", 5), ("text", 10),

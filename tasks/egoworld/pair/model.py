@@ -91,6 +91,16 @@ def build_processor(
     )
 
 
+def tokens_per_frame(image_size: int, patch_size: int) -> tuple[int, int]:
+    """Return the tokens of one frame as a one-frame video and by the native image path.
+
+    The video path pools 2 x 2 patches; the native one shows the base picture and one tile, with a
+    newline token for each of the tile's rows.
+    """
+    grid = image_size // patch_size
+    return grid * grid // 4, 2 * grid * grid + grid
+
+
 def save_member(
     model: LlavaNextVideoForConditionalGeneration, processor: LlavaNextVideoProcessor, folder: Path
 ) -> None:

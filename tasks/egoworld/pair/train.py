@@ -88,7 +88,12 @@ def _train_stage(stage: str, out: Path, config: Mapping[str, Any]) -> None:
 
     from tasks.egoworld.pair.curriculum import Curriculum
     from tasks.egoworld.pair.learn import learn
-    from tasks.egoworld.pair.model import build_model, build_processor, save_member
+    from tasks.egoworld.pair.model import (
+        build_model,
+        build_processor,
+        save_member,
+        tokens_per_frame,
+    )
     from tasks.egoworld.pair.packing import Packer, Steps
     from tasks.egoworld.pair.vocabulary import build_tokenizer
     from tasks.egoworld.world import load_world
@@ -106,11 +111,8 @@ def _train_stage(stage: str, out: Path, config: Mapping[str, Any]) -> None:
         model = build_model(sizes, tokenizer)
     model.to(device)
     curriculum = Curriculum(load_world(), mix, int(sizes["image_size"]), "training")
-    grid = int(sizes["image_size"]) // int(sizes["patch_size"])
-    # Native path: the base picture, one tile, and a newline token for each of the tile's rows.
-    packer = Packer(
-        tokenizer, (grid * grid // 4, 2 * grid * grid + grid), float(mix["letter_weight"])
-    )
+    per_frame = tokens_per_frame(int(sizes["image_size"]), int(sizes["patch_size"]))
+    packer = Packer(tokenizer, per_frame, float(mix["letter_weight"]))
     plan = config["stages"][stage]
     learn(
         model,

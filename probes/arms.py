@@ -2,25 +2,41 @@
 
 A clip has one slot per sampled frame and one gap between neighbouring slots. An arm says which
 picture stands in each slot (or none) and which text in each gap (or none); the presentation lays
-slots and gaps out, and the question follows. A gap whose infill failed stays bare: its frames are
+slots and gaps out, and the question follows. A gap without text stays bare: its frames are
 adjacent, as in the baseline. Everything random is keyed by (seed, item id, arm name) alone.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from probes import infills as writing
 from probes import score
 from probes.provenance import sha256_json
-from probes.types import Arm, Clip, FrameRef, Infill, Item, Part, ProbesError, Scoring, Stimulus
+from probes.sheets import ASKED, Block, Sheet
+from probes.types import (
+    Arm,
+    Clip,
+    FrameRef,
+    Infill,
+    Item,
+    Layout,
+    Part,
+    Presentation,
+    ProbesError,
+    Scoring,
+    Stimulus,
+)
 
 if TYPE_CHECKING:
     from probes.config import PromptSet
 
 Gap = tuple[Part, ...]
+Compose = Callable[[Sheet], str]
+"""Draws a sheet and returns its sha256."""
 
 
 def needs_infills(arm: Arm) -> bool:
@@ -84,8 +100,14 @@ def build(
     donor: Item | None = None,
     donor_clip: Clip | None = None,
     donor_infills: Sequence[Infill] | None = None,
+    layout: Layout = "sequence",
+    compose: Compose | None = None,
 ) -> Stimulus:
     """Build what a model is shown for (item, arm).
+
+    Pictorial options (`clip.options`) always stay: under `sequence` they follow the question as
+    labelled pictures, under `matrix` they are part of the one composed picture. Infills then stand
+    behind that picture.
 
     Args:
         item: whose question is asked.
@@ -97,6 +119,8 @@ def build(
         donor: whom the arm borrows from, if it borrows.
         donor_clip: the donor's frames, as many as the item's, if the arm borrows frames.
         donor_infills: the donor's infills, if the arm borrows those.
+        layout: how an item with pictorial options is shown.
+        compose: makes one picture of several; needed for presentation `grid` and layout `matrix`.
 
     Returns:
         The stimulus; its sha covers content only, so arms that show the same are the same.
@@ -105,21 +129,22 @@ def build(
         ProbesError: for a presentation that is not supported, or if something the arm needs is
             absent or of another length.
     """
-    lay_out = _PRESENTATIONS.get(arm.presentation)
-    if lay_out is None:
-        what = f"presentation {arm.presentation!r} is not supported"
-        raise ProbesError(what, f"arm {arm.name!r}", f"use one of {', '.join(_PRESENTATIONS)}")
     if needs_donor(arm) and donor is None:
         raise _lack(item, arm, "a donor")
     slots = _slots(item, arm, clip, donor_clip)
     texts = _texts(item, arm, len(clip.hashes), infills, donor_infills)
     gaps = [writing.fill(prompts.between, {"infill": (text,)}) if text else () for text in texts]
-    values: dict[str, Sequence[Part]] = {
-        "context": lay_out(slots, gaps),
-        "question": (item.question,),
-    }
-    if scoring != "cloze":
-        values["options"] = (score.listed(item.options),)
+    values: dict[str, Sequence[Part]] = {"question": (item.question,)}
+    if clip.options and layout == "matrix":
+        sheet = matrix([slot.sha256 if slot else None for slot in slots], clip.options)
+        values["context"] = (_composed(sheet, compose), *_texts_only(gaps))
+        values["options"] = (", ".join(score.scored_options(item, scoring)),)
+    else:
+        values["context"] = _context(arm, slots, gaps, compose)
+        if clip.options:
+            values["options"] = _labelled(clip.options)
+        elif scoring != "cloze":
+            values["options"] = (score.listed(item.options),)
     templates = {"letter": prompts.letter, "cloze": prompts.cloze, "generate": prompts.generate}
     parts = writing.fill(templates[scoring], values)
     options = score.scored_options(item, scoring)
@@ -176,6 +201,23 @@ def _texts(
     return texts
 
 
+def _context(
+    arm: Arm, slots: Sequence[FrameRef | None], gaps: Sequence[Gap], compose: Compose | None
+) -> list[Part]:
+    """Lay out slots and gaps as the arm's presentation says."""
+    shown = [slot for slot in slots if slot is not None]
+    if arm.presentation == "interleaved":
+        return _interleaved(slots, gaps)
+    if arm.presentation == "frames_then_text":
+        return [*shown, *_texts_only(gaps)]
+    if arm.presentation == "grid":
+        picture = [_composed(grid([frame.sha256 for frame in shown]), compose)] if shown else []
+        return [*picture, *_texts_only(gaps)]
+    what = f"presentation {arm.presentation!r} is not supported"
+    known = ", ".join(get_args(Presentation))
+    raise ProbesError(what, f"arm {arm.name!r}", f"use one of {known}")
+
+
 def _interleaved(slots: Sequence[FrameRef | None], gaps: Sequence[Gap]) -> list[Part]:
     parts: list[Part] = []
     for t, frame in enumerate(slots):
@@ -184,15 +226,48 @@ def _interleaved(slots: Sequence[FrameRef | None], gaps: Sequence[Gap]) -> list[
     return parts
 
 
-def _frames_then_text(slots: Sequence[FrameRef | None], gaps: Sequence[Gap]) -> list[Part]:
-    parts: list[Part] = [frame for frame in slots if frame is not None]
-    return parts + [part for gap in gaps for part in gap]
+def _texts_only(gaps: Sequence[Gap]) -> list[Part]:
+    return [part for gap in gaps for part in gap]
 
 
-_PRESENTATIONS: dict[str, Callable[[Sequence[FrameRef | None], Sequence[Gap]], list[Part]]] = {
-    "interleaved": _interleaved,
-    "frames_then_text": _frames_then_text,
-}
+def grid(frames: Sequence[str]) -> Sheet:
+    """Return the sheet of presentation `grid`: frames in reading order, numbered from 1.
+
+    As near to a square as their number allows, and never higher than wide.
+    """
+    columns = math.ceil(math.sqrt(len(frames)))
+    numbers = tuple(str(number) for number in range(1, len(frames) + 1))
+    return Sheet((Block(tuple(frames), columns, numbers),))
+
+
+def matrix(slots: Sequence[str | None], options: Sequence[str]) -> Sheet:
+    """Return the sheet of layout `matrix`: the 3x3 matrix, and the labelled options below it.
+
+    Args:
+        slots: sha256 of the eight context panels; None leaves a cell blank. Where all are None
+            (no context is shown at all), the matrix is left out.
+        options: sha256 of the options' pictures.
+    """
+    labels = tuple(score.LETTERS[: len(options)])
+    candidates = Block(tuple(options), 4, labels)
+    if not any(slots):
+        return Sheet((candidates,))
+    return Sheet((Block((*slots, ASKED), 3), candidates))
+
+
+def _labelled(options: Sequence[str]) -> list[Part]:
+    """Return pictorial options as lines "A. picture"."""
+    letters = score.LETTERS[: len(options)]
+    parts: list[Part] = []
+    for letter, sha in zip(letters, options, strict=True):
+        parts += [f"{letter}. " if not parts else f"\n{letter}. ", FrameRef(sha)]
+    return parts
+
+
+def _composed(sheet: Sheet, compose: Compose | None) -> FrameRef:
+    if compose is None:
+        raise TypeError("grid and matrix need a `compose`")
+    return FrameRef(compose(sheet))
 
 
 def _order(arm: Arm, item: Item, count: int) -> list[int]:

@@ -14,6 +14,7 @@ from probes.types import (
     FrameAs,
     FrameSource,
     InfillSource,
+    Layout,
     ModelSpec,
     Presentation,
     ProbesError,
@@ -88,7 +89,15 @@ class TaskConfig:
     same_stratum_donor: bool
     """A donor must share the item's stratum."""
     scoring: Scoring
-    """Default scoring, where the pair has none."""
+    """Default scoring, where the pair has none; where options are pictures, of every pair."""
+    frames: int
+    """Default number of frames."""
+    layout: Layout | None
+    """How i-RAVEN shows a problem; None for a task whose options are texts."""
+    across_rows: bool
+    """Infills also between the last panel of a row and the first of the next."""
+    per_config: int
+    """Of made data: problems per configuration."""
     videos: int
     """Of made data: number of clips."""
     seed: int
@@ -220,18 +229,18 @@ def freeze(settings: Mapping[str, Any], out: Path) -> RunConfig:
         if value is not None:
             _one_of(key, value, scorings)
     _one_of("task.scoring", task["scoring"], scorings)
-    frozen_pair = _pair(pair, backend.device)
+    frozen_pair, frozen_task = _pair(pair, backend.device), _task(task)
     return RunConfig(
         pair=frozen_pair,
-        task=_task(task),
+        task=frozen_task,
         suite=_suite(settings["suite"], settings["seed"]),
         infill=_infill(settings["infill"], frozen_pair),
         backend=backend,
         prompts=prompt_set(settings["prompt_set"] or pair["prompts"] or "default"),
-        frames=_frames(settings["frames"]),
+        frames=_frames(frozen_task.frames if settings["frames"] is None else settings["frames"]),
         limit=settings["limit"],
         seed=settings["seed"],
-        scoring=settings["scoring"] or pair["scoring"] or task["scoring"],
+        scoring=_scoring(settings["scoring"], frozen_pair, frozen_task),
         max_new_tokens=settings["max_new_tokens"],
         shard=settings["shard"],
         shards=settings["shards"],
@@ -241,36 +250,55 @@ def freeze(settings: Mapping[str, Any], out: Path) -> RunConfig:
 
 
 def _pair(pair: Mapping[str, Any], device: str) -> PairConfig:
-    members = pair["members"]
-    if not members:
+    roles = [role for role in get_args(Role) if pair[role]["repo"]]
+    if not roles:
         raise ProbesError(
-            "the pair has no members", "pair.members", "name an image and a video one"
-        )
-    for role in members:
-        _one_of("pair.members", role, get_args(Role))
-    names = [member["name"] for member in members.values()]
-    if len(set(names)) < len(names):
-        raise ProbesError(
-            f"two members are named {names[0]!r}", "pair.members", "give each a name of its own"
-        )
-    _one_of("pair.frame_as", pair["frame_as"], get_args(FrameAs))
+            f"pair {pair['name']} has no members", "pair.image.repo",
+            "name two models: pair.image.repo=FOLDER_OR_HUB_NAME pair.video.repo=...",
+        )  # fmt: skip
     shared = {name: pair[name] for name in ("family", "dtype", "attention", "frame_as")}
+    members = tuple(
+        ModelSpec(role=role, device=device, **shared, **_named(pair[role])) for role in roles
+    )
+    for at, member in enumerate(members):
+        if member.name in [other.name for other in members[:at]]:
+            raise ProbesError(
+                f"two members are named {member.name!r}", f"pair.{member.role}.name",
+                "give each a name of its own",
+            )  # fmt: skip
+    _one_of("pair.frame_as", pair["frame_as"], get_args(FrameAs))
     return PairConfig(
         **{f.name: pair[f.name] for f in fields(PairConfig) if f.name != "members"},
-        members=tuple(
-            ModelSpec(role=role, device=device, **shared, **member)
-            for role, member in members.items()
-        ),
+        members=members,
     )
 
 
+def _named(member: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a member's settings with its name, by default the last part of its repo."""
+    last = re.split(r"[/:]", str(member["repo"]).rstrip("/"))[-1]
+    return {**member, "name": member["name"] or last}
+
+
 def _task(task: Mapping[str, Any]) -> TaskConfig:
-    for key in ("videos", "height"):
+    for key in ("videos", "height", "frames", "per_config"):
         _at_least(f"task.{key}", task[key], 1)
+    if task["layout"] is not None:
+        _one_of("task.layout", task["layout"], get_args(Layout))
     for key in ("fps", "seconds"):
         if not 0 < task[key] < float("inf"):
             raise ProbesError(f"{task[key]} is no {key}", f"task.{key}", "give a positive number")
     return TaskConfig(**task)
+
+
+def _scoring(given: Scoring | None, pair: PairConfig, task: TaskConfig) -> Scoring:
+    if task.layout is None:
+        return given or pair.scoring or task.scoring
+    if (given or task.scoring) == "cloze":
+        raise ProbesError(
+            f"the options of task {task.name} are pictures: they have no text to score",
+            "scoring", "use scoring=letter or scoring=generate",
+        )  # fmt: skip
+    return given or task.scoring
 
 
 def _suite(suite: Mapping[str, Any], seed: int) -> tuple[Arm, ...]:

@@ -1,16 +1,19 @@
-"""The files of a run's folder: three tables, a manifest, and the frames that were shown."""
+"""The files of a run's folder: four tables, a manifest, and the frames that were shown.
+
+records.parquet, items.parquet (those asked), donors.parquet (items that only lend their frames or
+infills, so that every stimulus can be made again) and infills.parquet.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import io
 import json
 import os
 import platform
-import shutil
 import sys
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +23,8 @@ from probes.config import RunConfig, TaskConfig
 from probes.frames import FramePool
 from probes.plan import Material, Plan, Written
 from probes.provenance import atomic_write, git_state, packages, sha256_file, sha256_json
-from probes.types import Item, Manifest, Record
+from probes.redaction import redacted
+from probes.types import Item, MachineError, Manifest, ProbesError, Record
 from tasks import registry
 
 if TYPE_CHECKING:
@@ -60,9 +64,13 @@ def write(
     _parquet(out / "records.parquet", record_schema(), map(_row, records))
     items = (_item_row(item, root, media[item.id], plan.counts, material) for item in plan.items)
     _parquet(out / "items.parquet", item_schema(), items)
+    asked = {item.id for item in plan.items}
+    others = [item for item in plan.shown_items() if item.id not in asked]
+    lent = (_item_row(item, root, media[item.id], plan.counts, material) for item in others)
+    _parquet(out / "donors.parquet", item_schema(), lent)
     by_id = {item.id: item for item in plan.shown_items()}
     _parquet(out / "infills.parquet", infill_schema(), _infill_rows(written, material, by_id))
-    _frames(out / "frames", shown, pool)
+    lost = _frames(out / "frames", shown, pool)
     _submissions(out, cfg.task, records)
     git, dirty = git_state(Path(__file__).parent)
     manifest = Manifest(
@@ -80,10 +88,10 @@ def write(
         seeds={"run": cfg.seed, "data": cfg.task.seed} | {arm.name: arm.seed for arm in cfg.suite},
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    content = dataclasses.asdict(manifest) | {"members": describe} | dict(facts)
-    atomic_write(
-        out / "manifest.json", (json.dumps(content, indent=2, default=str) + "\n").encode()
-    )
+    content = dataclasses.asdict(manifest) | {"platform": _platform(), "members": describe}
+    content |= dict(facts) | ({"frames_lost": lost} if lost else {})
+    text = json.dumps(redacted(json.loads(json.dumps(content, default=str))), indent=2)
+    atomic_write(out / "manifest.json", f"{text}\n".encode())
 
 
 def record_schema() -> pa.Schema:
@@ -101,7 +109,7 @@ def record_schema() -> pa.Schema:
 
 
 def item_schema() -> pa.Schema:
-    """Return the columns of items.parquet."""
+    """Return the columns of items.parquet and donors.parquet."""
     import pyarrow as pa
 
     text = pa.string()
@@ -110,6 +118,7 @@ def item_schema() -> pa.Schema:
             ("id", text), ("task", text), ("question", text), ("options", pa.list_(text)),
             ("answer", pa.int64()), ("stratum", text), ("cluster", text), ("media_path", text),
             ("media_sha256", text), ("frame_hashes", pa.map_(text, pa.list_(text))),
+            ("option_hashes", pa.list_(text)), ("breaks", pa.list_(pa.int64())),
             ("meta", pa.map_(text, text)),
         ]
     )  # fmt: skip
@@ -139,6 +148,7 @@ def _item_row(
 ) -> dict[str, Any]:
     path = item.media.path
     clips = {count: material.clips.get((item.id, count)) for count in counts}
+    first = next((clip for clip in clips.values() if clip), None)
     return {
         "id": item.id,
         "task": item.task,
@@ -150,6 +160,8 @@ def _item_row(
         "media_path": str(path.relative_to(root) if path.is_relative_to(root) else path),
         "media_sha256": media_sha,
         "frame_hashes": [(str(k), list(clip.hashes)) for k, clip in clips.items() if clip],
+        "option_hashes": list(first.options) if first else [],
+        "breaks": list(first.breaks) if first else [],
         "meta": list(item.meta),
     }
 
@@ -159,8 +171,11 @@ def _infill_rows(
 ) -> Iterable[dict[str, Any]]:
     for role, texts in written.items():
         for (item_id, count), gaps in texts.items():
-            hashes = material.clips[item_id, count].hashes
+            clip = material.clips[item_id, count]
+            hashes = clip.hashes
             for gap, infill in enumerate(gaps):
+                if gap in clip.breaks:
+                    continue
                 yield {
                     "role": role,
                     "frames": count,
@@ -186,25 +201,52 @@ def _parquet(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -
         for name, column in columns.items():
             column.append(row[name])
     data = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=schema), data)
+    try:
+        table = pa.table(columns, schema=schema)
+    except UnicodeEncodeError:  # half a character, which a server's JSON may well hold
+        table = pa.table({name: _whole(column) for name, column in columns.items()}, schema=schema)
+    pq.write_table(table, data)
     atomic_write(path, data.getvalue())
 
 
-def _frames(folder: Path, shown: Collection[str], pool: FramePool) -> None:
-    """Put the PNG of every frame that was shown into the folder: a hard link where that works."""
+def _whole(value: Any) -> Any:
+    """Return a value whose texts have a question mark for every half of a character."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list | tuple):
+        return [_whole(one) for one in value]
+    return value
+
+
+def _frames(folder: Path, shown: Collection[str], pool: FramePool) -> list[str]:
+    """Put the PNG of every frame that was shown into the folder: a hard link where that works.
+
+    Returns:
+        The frames that are gone, with the video they came from: no reason to lose the answers.
+    """
     folder.mkdir(exist_ok=True)
-    for sha in shown:
+    lost = []
+    for sha in sorted(shown):
         target = folder / f"{sha}.png"
         if target.exists():
             continue
         source = pool.path(sha)
-        if not source.exists():
-            pool[sha]  # decoded again
         try:
+            if not source.exists():
+                pool[sha]  # decoded again
             os.link(source, target)
-        except OSError:
-            with contextlib.suppress(FileExistsError):
-                shutil.copyfile(source, target)
+        except MachineError:
+            raise
+        except (ProbesError, KeyError):
+            lost.append(sha)
+        except OSError:  # no hard links here, or none to another disk
+            atomic_write(target, source.read_bytes())
+    if lost:
+        warnings.warn(
+            f"{len(lost)} frames that were shown are gone, and so are their videos: {folder} lacks "
+            "them", stacklevel=2,
+        )  # fmt: skip
+    return lost
 
 
 def _submissions(out: Path, task: TaskConfig, records: Sequence[Record]) -> None:
@@ -239,3 +281,31 @@ def _device() -> str:
     if torch is not None and torch.cuda.is_available():
         device += f", {torch.cuda.get_device_name()}"
     return device
+
+
+def _platform() -> dict[str, str]:
+    """Return what decides which kernels run: answers are equal to the last digit only on the same.
+
+    `cpu` is the vector extension that torch chooses its kernels by, read without torch.
+    """
+    torch = sys.modules.get("torch")
+    gpu = torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else ""
+    return {
+        "system": platform.system(), "machine": platform.machine(), "cpu": _vectors(), "gpu": gpu,
+    }  # fmt: skip
+
+
+def _vectors() -> str:
+    if chosen := os.environ.get("ATEN_CPU_CAPABILITY"):
+        return chosen
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8", "replace")
+    except OSError:
+        return "unknown"
+    line = next((one for one in text.splitlines() if one.startswith(("flags", "Features"))), "")
+    flags = set(line.partition(":")[2].split())
+    if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags:
+        return "avx512"
+    if {"avx2", "fma"} <= flags:
+        return "avx2"
+    return "sve" if "sve" in flags else "default"

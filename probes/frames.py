@@ -13,22 +13,30 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probes import provenance
+from probes import provenance, sheets
 from probes.decoders import DECODERS, Decoded, indices
-from probes.types import Clip, Media, ProbesError, Video
+from probes.sheets import Sheet
+from probes.types import Clip, MachineError, Media, Panels, ProbesError
 from probes.worker import Worker
+from tasks import pictures
 
 __all__ = ["FramePool", "indices"]
 
+TIMEOUT_S = 60.0
+"""Seconds that one attempt at one video may take; $PROBES_DECODE_TIMEOUT overrides it."""
+_SHA256 = re.compile("[0-9a-f]{64}")
 # Of the index's format and of how a frame becomes RGB: old entries are ignored, not trusted.
 _VERSION = 1
 
@@ -55,6 +63,21 @@ class _Index:
         return Clip(numbers, tuple(t for t, _ in found), tuple(sha for _, sha in found))
 
 
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """What `Decoded` is to a video, of a file of pictures: these may differ in size."""
+
+    count: int
+    """Context pictures."""
+    numbers: tuple[int, ...]
+    """All pictures, the options' included."""
+    times_s: tuple[float, ...]
+    """Zeros: pictures have no time."""
+    frames: Sequence[NDArray[np.uint8]]
+    """RGB, uint8 [height, width, 3] each."""
+    decoder: str = "pictures"
+
+
 class FramePool(Mapping[str, NDArray[np.uint8]]):
     """Frames by sha256, behind the clips that were asked for; safe to share between threads.
 
@@ -64,12 +87,17 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
         home: folder of caches; `home/frames` is used.
         decoder: `auto` (decord where it is exact, else PyAV), `decord` or `pyav`. All give the same
             bytes, so a frame once read is served whatever read it.
-        timeout_s: seconds after which an attempt to decode a video is given up.
+        timeout_s: seconds after which an attempt to decode a video is given up; None: what
+            $PROBES_DECODE_TIMEOUT says, else `TIMEOUT_S`.
         memory_mb: how many megabytes of frames are kept in memory.
     """
 
     def __init__(
-        self, home: Path, decoder: str = "auto", timeout_s: float = 60.0, memory_mb: int = 512
+        self,
+        home: Path,
+        decoder: str = "auto",
+        timeout_s: float | None = None,
+        memory_mb: int = 512,
     ) -> None:
         if decoder not in DECODERS:
             raise ProbesError(f"no decoder {decoder!r}", "decoder", f"one of {', '.join(DECODERS)}")
@@ -79,12 +107,13 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
         """How many media were read by which decoder, those read by earlier processes included."""
         self._root = home / "frames"
         self._decoder = decoder
-        self._worker = Worker(timeout_s)
+        self._worker = Worker(_timeout_s() if timeout_s is None else timeout_s)
         self._lock = threading.Lock()  # guards everything below
         self._room = memory_mb * 2**20
         self._held = 0
         self._memory: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
-        self._origin: dict[str, tuple[Media, int]] = {}
+        self._origin: dict[str, tuple[Media | Sheet, int]] = {}
+        self._sheets: dict[str, tuple[float, str]] = {}
         self._seen: set[str] = set()
         self._failed: dict[tuple[str, tuple[int, ...]], ProbesError] = {}
         # One thread per media file, so that two that want the same clip decode it once.
@@ -105,14 +134,34 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
                 index = self._read(media, sha, index, counts)
                 clips = {k: index.clip(k, where) for k in counts}
         found = {k: clip for k, clip in clips.items() if clip is not None}
+        if isinstance(media, Panels):
+            found = {k: _panels_clip(clip, media, index) for k, clip in found.items()}
         with self._lock:
             for clip in found.values():
                 for number, frame in zip(clip.indices, clip.hashes, strict=True):
+                    self._origin.setdefault(frame, (media, number))
+                for number, frame in enumerate(clip.options, index.count):
                     self._origin.setdefault(frame, (media, number))
             if found and sha not in self._seen:
                 self._seen.add(sha)
                 self.decoders[index.decoder] += 1
         return found
+
+    def compose(self, sheet: Sheet) -> str:
+        """Return the sha256 of a sheet, which is drawn if it never was."""
+        key = sheet.key()
+        with self._lock:
+            known = self._sheets.get(key)
+        if known is None:
+            known = self._load(key).frames.get(0)
+            if known is None:
+                known = (0.0, provenance.array_sha256(self._draw(sheet)))
+                content = {"version": _VERSION} | asdict(_Index(1, "sheet", {0: known}))
+                _write(self._index_path(key), json.dumps(content).encode())
+            with self._lock:
+                self._sheets[key] = known
+                self._origin.setdefault(known[1], (sheet, 0))
+        return known[1]
 
     def path(self, sha256: str) -> Path:
         """Return where a frame's PNG lies, for export."""
@@ -161,13 +210,15 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
             self._memory.clear()
             self._held = 0
 
-    def _decode(self, media: Media, counts: Collection[int], numbers: Collection[int]) -> Decoded:
+    def _decode(
+        self, media: Media, counts: Collection[int], numbers: Collection[int]
+    ) -> Decoded | Pictures:
         """The one place where a kind of media meets what reads its pixels."""
-        if not isinstance(media, Video):
-            kind = type(media).__name__
-            raise ProbesError(f"no reader for {kind}", str(media.path), "use a video task")
         with self._lock:
             self.decoded += 1
+        if isinstance(media, Panels):  # a few pictures: all of them at once
+            found = pictures.read(media)
+            return Pictures(media.count, tuple(range(len(found))), (0.0,) * len(found), found)
         return self._worker.decode(media.path, self._decoder, counts=counts, numbers=numbers)
 
     def _read(self, media: Media, sha: str, index: _Index, counts: tuple[int, ...]) -> _Index:
@@ -180,6 +231,8 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
             numbers = {i for k in counts for i in indices(index.count, k)} - index.frames.keys()
         try:
             got = self._decode(media, () if index.count else counts, numbers)
+        except MachineError:  # not the file's fault: it may decode the next time
+            raise
         except ProbesError as error:
             self._failed[sha, counts] = error
             raise
@@ -198,8 +251,15 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
         _write(self._index_path(sha), content.encode())
         return index
 
-    def _again(self, sha256: str, media: Media, number: int) -> NDArray[np.uint8]:
-        """Decode a frame whose file is damaged or gone, with all others of its media that are."""
+    def _draw(self, sheet: Sheet) -> NDArray[np.uint8]:
+        drawn = sheets.draw(sheet, self)
+        self._store(provenance.array_sha256(drawn), drawn)
+        return drawn
+
+    def _again(self, sha256: str, media: Media | Sheet, number: int) -> NDArray[np.uint8]:
+        """Make a frame whose file is damaged or gone, with all others of its media that are."""
+        if isinstance(media, Sheet):
+            return self._draw(media)
         media_sha = _media_sha(media)
         with self._busy_with(media_sha):
             if (frame := self._stored(sha256)) is not None:
@@ -260,8 +320,11 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
             if found["version"] != _VERSION:
                 return _Index()
             frames = {int(i): (float(t), str(sha)) for i, (t, sha) in found["frames"].items()}
+            if not all(_SHA256.fullmatch(sha) for _, sha in frames.values()):
+                return _Index()  # a hash becomes a file name: nothing else may
             return _Index(int(found["count"]), str(found["decoder"]), frames)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError,
+                ValueError):  # fmt: skip
             return _Index()  # absent or damaged: decoding makes it anew
 
     def _index_path(self, media_sha: str) -> Path:
@@ -269,6 +332,15 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
 
     def _busy_with(self, media_sha: str) -> threading.Lock:
         return self._busy[int(media_sha[:8], 16) % len(self._busy)]
+
+
+def _panels_clip(clip: Clip, media: Panels, index: _Index) -> Clip:
+    """Add what panels have beside frames: pictorial options, and the ends of rows."""
+    options = tuple(index.frames[index.count + i][1] for i in range(media.options))
+    row = media.row or media.count
+    # A gap is a break where a row ends between its two frames.
+    breaks = (t for t, (a, b) in enumerate(pairwise(clip.indices)) if a // row != b // row)
+    return replace(clip, options=options, breaks=tuple(breaks))
 
 
 def _media_sha(media: Media) -> str:
@@ -280,12 +352,24 @@ def _media_sha(media: Media) -> str:
         ) from error
 
 
+def _timeout_s() -> float:
+    name = "PROBES_DECODE_TIMEOUT"
+    given = os.environ.get(name, "")
+    try:
+        seconds = float(given or TIMEOUT_S)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise ProbesError(f"{given!r} is no number of seconds", f"${name}", "give e.g. 300")
+    return seconds
+
+
 def _write(path: Path, data: bytes) -> None:
     try:
         provenance.atomic_write(path, data)
-    except OSError as error:
-        raise ProbesError(
-            f"the frame cache cannot be written: {error.strerror}",
+    except MachineError as error:
+        raise MachineError(
+            f"the frame cache cannot be written: {error.what.rpartition(': ')[2]}",
             str(path),
             "make room there, or point $PROBES_HOME elsewhere",
         ) from error

@@ -18,7 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probes.provenance import atomic_write, sha256_json
-from probes.types import Clip, FrameRef, Infill, Item, Output, Part, ProbesError, Prompt
+from probes.types import (
+    Clip,
+    FrameRef,
+    Infill,
+    Item,
+    Output,
+    Panels,
+    Part,
+    ProbesError,
+    Prompt,
+)
 
 if TYPE_CHECKING:
     from probes.config import PromptSet
@@ -46,6 +56,10 @@ _FIELDS = {
     "common": str, "event": str, "generator": str, "error": str,
 }  # fmt: skip
 _NEEDED = ("item_id", "frames", "gap", "text")
+NOTHING = Infill(text="", common="", event="", generator="")
+"""What stands in a break between two rows of panels: no text, and no failure."""
+EMPTY = "the reply is empty"
+"""How the error of an infill ends whose writer had nothing to say: an answer, no failure."""
 
 
 def fill(template: str, values: Mapping[str, Sequence[Part]]) -> tuple[Part, ...]:
@@ -95,16 +109,34 @@ def tidy(text: str) -> str:
 
 
 def pairs(clips: Iterable[Clip]) -> list[Pair]:
-    """Return every pair of neighbouring frames once, in the order of first appearance."""
+    """Return every pair of neighbouring frames once, in the order of first appearance.
+
+    Frames on either side of a break are no neighbours.
+    """
     found: dict[Pair, None] = {}
     for clip in clips:
-        found |= dict.fromkeys(pairwise(clip.hashes))
+        for gap, pair in enumerate(pairwise(clip.hashes)):
+            if gap not in clip.breaks:
+                found[pair] = None
     return list(found)
+
+
+def empty(infill: Infill) -> bool:
+    """Tell whether a writer had nothing to say where a text belongs."""
+    return not infill.text and infill != NOTHING and not failed(infill)
+
+
+def failed(infill: Infill) -> bool:
+    """Tell whether a step failed, so that a later run may write it; an empty reply is none."""
+    return not infill.ok and bool(infill.error) and not infill.error.endswith(f": {EMPTY}")
 
 
 def of(clip: Clip, written: Mapping[Pair, Infill]) -> tuple[Infill, ...]:
     """Return a clip's infills, one per gap (frames - 1); KeyError where one was not written."""
-    return tuple(written[pair] for pair in pairwise(clip.hashes))
+    return tuple(
+        NOTHING if gap in clip.breaks else written[pair]
+        for gap, pair in enumerate(pairwise(clip.hashes))
+    )
 
 
 def generator_fingerprint(
@@ -168,7 +200,7 @@ def write(
             elif text := tidy(reply.text):
                 said[pair] = text
             else:
-                errors[pair] = f"{step}: the reply is empty"
+                errors[pair] = f"{step}: {EMPTY}"
         return said
 
     def shown(template: str, pair: Pair, **texts: str) -> Prompt:
@@ -200,7 +232,7 @@ def leaks(infill_texts: Iterable[str], item: Item) -> list[int]:
     """Return the options whose whole text stands in one of the infills.
 
     Whole words are compared, without case, white space and punctuation; an option that has no
-    words is never found.
+    words is never found, nor is one that is a picture.
 
     Args:
         infill_texts: texts of the item's infills; each is searched by itself.
@@ -209,6 +241,8 @@ def leaks(infill_texts: Iterable[str], item: Item) -> list[int]:
     Returns:
         Indices of options, ascending.
     """
+    if isinstance(item.media, Panels) and item.media.options:
+        return []  # options are pictures, and their texts mere letters
     texts = [f" {' '.join(words(text))} " for text in infill_texts]
     options = [f" {' '.join(words(option))} " for option in item.options]
     return [
@@ -251,8 +285,10 @@ def save_file(
     """
     lines = []
     for (item_id, frames), written in infills.items():
-        hashes = clips[item_id, frames].hashes
-        for gap, ((a, b), infill) in enumerate(zip(pairwise(hashes), written, strict=True)):
+        clip = clips[item_id, frames]
+        for gap, ((a, b), infill) in enumerate(zip(pairwise(clip.hashes), written, strict=True)):
+            if gap in clip.breaks:
+                continue
             row = {
                 "item_id": item_id, "frames": frames, "gap": gap, "text": infill.text,
                 "frame_a": a, "frame_b": b, "common": infill.common, "event": infill.event,
@@ -292,14 +328,18 @@ def load_file(
             near = difflib.get_close_matches(item_id, known, 1)
             fix = f"did you mean {near[0]!r}?" if near else "use ids of the task's items"
             raise ProbesError(f"unknown item {item_id!r}", where, fix)
-        if not 0 <= gap < frames - 1:
+        clip = clips.get((item_id, frames))
+        if not 0 <= gap < frames - 1 or (clip and gap in clip.breaks):
             what = f"gap {gap} is not among the gaps of {frames} frames"
-            raise ProbesError(what, where, "count gaps from 0 to frames - 2")
+            fix = "count gaps from 0 to frames - 2"
+            if clip and clip.breaks:
+                fix += f"; nothing stands between two rows (gaps {_numbers(clip.breaks)})"
+            raise ProbesError(what, where, fix)
         if (item_id, frames, gap) in found:
             what = f"gap {gap} of item {item_id!r} at {frames} frames is given twice"
             first = found[item_id, frames, gap][0]
             raise ProbesError(what, where, f"keep this line or line {first}")
-        if clip := clips.get((item_id, frames)):
+        if clip:
             for name, sha in (("frame_a", clip.hashes[gap]), ("frame_b", clip.hashes[gap + 1])):
                 if row.get(name, sha) != sha:
                     what = f"{name} is not the frame that is shown at gap {gap} of {item_id!r}"
@@ -321,16 +361,23 @@ def load_file(
         f"{item_id} ({frames} frames, gap {gap})"
         for (item_id, frames), clip in clips.items()
         for gap in range(len(clip.hashes) - 1)
-        if (item_id, frames, gap) not in found
+        if gap not in clip.breaks and (item_id, frames, gap) not in found
     ]
     if lacking:
         what = f"{len(lacking)} infills are missing: {', '.join(lacking[:3])}"
         what += " ..." if len(lacking) > 3 else ""
         raise ProbesError(what, str(path), "add a line for each; an empty text leaves a gap bare")
     return {
-        place: tuple(found[*place, gap][1] for gap in range(len(clip.hashes) - 1))
+        place: tuple(
+            NOTHING if gap in clip.breaks else found[*place, gap][1]
+            for gap in range(len(clip.hashes) - 1)
+        )
         for place, clip in clips.items()
     }
+
+
+def _numbers(values: Iterable[int]) -> str:
+    return ", ".join(map(str, values))
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from probes import arms, infills
 from probes.config import RunConfig
 from probes.infills import Place
-from probes.types import Arm, Clip, Infill, Item, ProbesError, Prompt, Stimulus
+from probes.types import Arm, Clip, Infill, Item, MachineError, ProbesError, Prompt, Stimulus
+from tasks import registry
 
 Written = Mapping[Place, tuple[Infill, ...]]
 """Infills of every (item id, number of frames) that needs some."""
@@ -90,6 +91,7 @@ def make(items: Sequence[Item], cfg: RunConfig) -> Plan:
     Raises:
         ProbesError: there is nothing to ask, or an item finds no donor.
     """
+    _check_frames(cfg)
     chosen = choose(items, cfg.limit, cfg.seed, cfg.shard, cfg.shards)
     if not chosen:
         raise ProbesError(
@@ -104,6 +106,17 @@ def make(items: Sequence[Item], cfg: RunConfig) -> Plan:
     }
     known = frozenset(item.id for item in items)
     return Plan(known, tuple(chosen), donors, cfg.suite, cfg.frames)
+
+
+def _check_frames(cfg: RunConfig) -> None:
+    """Refuse a number of frames that the task cannot show."""
+    wanted = registry.frames(cfg.task)
+    if wanted is not None and cfg.frames != (wanted,):
+        given = ", ".join(map(str, cfg.frames))
+        raise ProbesError(
+            f"task {cfg.task.name} shows exactly {wanted} panels, not {given}",
+            "frames", f"set frames={wanted}, or leave it out",
+        )  # fmt: skip
 
 
 def _donors(item: Item, items: Sequence[Item], arm: Arm, cfg: RunConfig) -> tuple[Item, ...]:
@@ -161,6 +174,8 @@ class Material:
     """Why an item's media cannot be shown, by item id."""
     written: Written
     cfg: RunConfig
+    compose: arms.Compose | None = None
+    """Makes one picture of several."""
 
     def problem(self, cell: Cell) -> str:
         """Say why a cell cannot be asked; empty where it can."""
@@ -168,6 +183,11 @@ class Material:
             return self.broken[cell.item.id]
         if cell.donor is not None and cell.donor.id in self.broken:
             return f"its donor {cell.donor.id}: {self.broken[cell.donor.id]}"
+        source = infill_source(cell)
+        if source is not None:
+            for gap, infill in enumerate(self.written[source.id, cell.frames]):
+                if infills.failed(infill):
+                    return f"the infill of {source.id} in gap {gap} failed: {infill.error}"
         return ""
 
     def stimulus(self, cell: Cell) -> Stimulus:
@@ -175,20 +195,28 @@ class Material:
         own, borrowed = (cell.item.id, cell.frames), None
         if cell.donor is not None:
             borrowed = (cell.donor.id, cell.frames)
-        shows_own = cell.arm.infills in ("own", "filler")
+        source = infill_source(cell)
+        texts = self.written[source.id, cell.frames] if source else None
         return arms.build(
             cell.item,
             cell.arm,
             self.clips[own],
-            self.written[own] if shows_own else None,
+            texts if source is cell.item else None,
             self.cfg.prompts,
             self.cfg.scoring,
             donor=cell.donor,
             donor_clip=self.clips[borrowed] if borrowed else None,
-            donor_infills=self.written[borrowed]
-            if borrowed and cell.arm.infills == "donor"
-            else None,
+            donor_infills=texts if source is not cell.item else None,
+            layout=self.cfg.task.layout or "sequence",
+            compose=self.compose,
         )
+
+
+def infill_source(cell: Cell) -> Item | None:
+    """Return the item whose infills a cell shows, or takes its number of words from; or None."""
+    if not arms.needs_infills(cell.arm):
+        return None
+    return cell.donor if cell.arm.infills == "donor" else cell.item
 
 
 def prompt(stimulus: Stimulus) -> Prompt:
@@ -210,12 +238,17 @@ def sample_clips(
 
     Returns:
         (clips by item id and number of frames, why an item has none by item id).
+
+    Raises:
+        MachineError: what fails is no item's fault, e.g. a full disk.
     """
     clips: dict[Place, Clip] = {}
     broken: dict[str, str] = {}
     for item in items:
         try:
             clips |= {(item.id, count): clip for count, clip in clips_of(item).items()}
+        except MachineError:
+            raise
         except ProbesError as error:
             broken[item.id] = " ".join(f"{error.what} ({error.where})".split())
         tick()

@@ -18,8 +18,9 @@ from probes.frames import FramePool
 from probes.plan import Cell, Material, Plan, Written
 from probes.progress import Progress
 from probes.provenance import home
+from probes.sheets import Sheet
 from probes.store import Store
-from probes.types import Infill, Item, ModelSpec, Output, Prompt, Record, ScoringSpec
+from probes.types import Infill, Item, ModelSpec, Output, Prompt, Record, Role, ScoringSpec
 from tasks import registry
 
 T = TypeVar("T")
@@ -33,14 +34,16 @@ class RunResult:
     errors: int
     """Records with status `error`."""
     failed_infills: int
-    """Gaps left bare because their infill failed."""
+    """Infills that failed: the records whose stimulus they belong to are errors too."""
+    empty_infills: int
+    """Infills whose writer had nothing to say: their gaps were left bare."""
     counts: Mapping[str, Any]
     """Prompts by member: unique, cached, computed, failed; and cells planned."""
     out: Path
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class Asked:
     """A cell as it was put to one member; no key where it could not be put."""
 
     cell: Cell
@@ -49,8 +52,21 @@ class _Asked:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of the steps of a run, before its files are written."""
+
+    plan: Plan
+    material: Material
+    written: dict[str, Written]
+    asked: dict[Role, list[Asked]]
+    """Every cell as it was put to the member of a role."""
+    frames: set[str]
+    """sha256 of the frames that were shown."""
+
+
 @dataclass
-class _Desk:
+class Desk:
     """What all steps of a run share."""
 
     cfg: RunConfig
@@ -60,11 +76,13 @@ class _Desk:
     residence: Residence = field(default_factory=Residence)
     askers: dict[str, Asker] = field(default_factory=dict)
     """By name of member, and of other models that write infills."""
+    new: Callable[[Backend, Store, FramePool, Residence], Asker] = Asker
+    """Who asks; a rehearsal only counts what it would ask."""
 
     def asker(self, name: str, open_one: Callable[[], Backend]) -> Asker:
         """Return the asker of that name; its checkpoint is found, no model is loaded."""
         if name not in self.askers:
-            self.askers[name] = Asker(open_one(), self.store, self.pool, self.residence)
+            self.askers[name] = self.new(open_one(), self.store, self.pool, self.residence)
         return self.askers[name]
 
     def member(self, spec: ModelSpec) -> Asker:
@@ -91,14 +109,15 @@ def execute(cfg: RunConfig, out: Path, progress: Progress | None = None) -> RunR
     """
     progress = progress or Progress()
     with closing(FramePool(home())) as pool, Store(home() / "store") as store:
-        desk = _Desk(cfg, store, pool, progress)
+        desk = Desk(cfg, store, pool, progress)
         try:
             return _execute(desk, out)
         finally:
             desk.residence.leave()
 
 
-def _execute(desk: _Desk, out: Path) -> RunResult:
+def carry_out(desk: Desk) -> Done:
+    """Go through all steps of a run but its files: members, items, frames, infills, answers."""
     cfg, progress = desk.cfg, desk.progress
     with progress.phase("members"):  # first: a missing checkpoint should not be found out late
         members = {spec.role: desk.member(spec) for spec in cfg.pair.members}
@@ -111,7 +130,8 @@ def _execute(desk: _Desk, out: Path) -> RunResult:
         clips, broken = plan.sample_clips(
             shown, lambda item: desk.pool.clips(item.media, cfg.frames), phase.advance
         )
-    material = Material(clips, broken, {}, cfg)
+    frames_shown: set[str] = set()
+    material = Material(clips, broken, {}, cfg, partial(_compose, desk.pool, frames_shown))
     written: dict[str, Written] = {}
     needing = [item for item in planned.needing_infills() if item.id not in broken]
     if needing and cfg.infill.source == "file":
@@ -124,22 +144,31 @@ def _execute(desk: _Desk, out: Path) -> RunResult:
         cfg.max_new_tokens if cfg.scoring == "generate" else 0,
         cfg.pair.answer_prefix,
     )
-    frames_shown: set[str] = set()
-    records: dict[str, list[Record]] = {}
+    asked: dict[Role, list[Asked]] = {}
     # Whoever has just written infills is still loaded: it goes first.
     for spec in sorted(cfg.pair.members, key=lambda spec: writer is None or spec.name != writer[0]):
         asker = members[spec.role]
         if needing and cfg.infill.source == "self":
             written[spec.role] = _write(desk, spec.name, asker, condense, material, needing)
         mine = replace(material, written=written.get("shared") or written.get(spec.role, {}))
-        asked = _score(desk, spec.name, asker, planned, mine, scoring, frames_shown)
-        records[spec.role] = list(_records(cfg, spec, asker, asked))
-    ordered = [record for spec in cfg.pair.members for record in records[spec.role]]
+        asked[spec.role] = _score(desk, spec.name, asker, planned, mine, scoring, frames_shown)
+    return Done(planned, material, written, asked, frames_shown)
 
+
+def _execute(desk: Desk, out: Path) -> RunResult:
+    cfg, progress = desk.cfg, desk.progress
+    done = carry_out(desk)
+    planned, written = done.plan, done.written
+    ordered = [
+        record
+        for spec in cfg.pair.members
+        for record in _records(cfg, spec, desk.member(spec), done.asked[spec.role])
+    ]
     result = RunResult(
         records=ordered,
         errors=sum(record.status == "error" for record in ordered),
-        failed_infills=sum(not one.ok for one in _each_infill(written)),
+        failed_infills=sum(infills.failed(one) for one in _each_infill(written)),
+        empty_infills=sum(infills.empty(one) for one in _each_infill(written)),
         counts=_counts(desk, planned, ordered),
         out=out,
     )
@@ -148,15 +177,16 @@ def _execute(desk: _Desk, out: Path) -> RunResult:
             out,
             cfg=cfg,
             plan=planned,
-            material=material,
+            material=done.material,
             written=written,
             records=ordered,
-            shown=frames_shown,
+            shown=done.frames,
             pool=desk.pool,
             describe={name: asker.backend.describe() for name, asker in desk.askers.items()},
             facts={
                 "counts": result.counts,
                 "failed_infills": result.failed_infills,
+                "empty_infills": result.empty_infills,
                 "donors": planned.donor_use(),
                 "decode_passes": desk.pool.decoded,
                 "backends": {n: asker.backend.counters() for n, asker in desk.askers.items()},
@@ -166,7 +196,13 @@ def _execute(desk: _Desk, out: Path) -> RunResult:
     return result
 
 
-def _writers(desk: _Desk) -> tuple[tuple[str, Asker] | None, Asker | None]:
+def _compose(pool: FramePool, shown: set[str], sheet: Sheet) -> str:
+    """Have a sheet drawn; the frames on it are shown too, and kept with the run."""
+    shown.update(sheet.pictures())
+    return pool.compose(sheet)
+
+
+def _writers(desk: Desk) -> tuple[tuple[str, Asker] | None, Asker | None]:
     """Return who writes shared infills (name, asker), and who shortens infills, if anyone does."""
     cfg, writer, condenser = desk.cfg, None, None
     needed = any(arm.infills != "none" for arm in cfg.suite) and cfg.infill.source != "file"
@@ -175,7 +211,10 @@ def _writers(desk: _Desk) -> tuple[tuple[str, Asker] | None, Asker | None]:
         spec = next((spec for spec in cfg.pair.members if spec.role == wanted), None)
         if spec is None:  # a model outside the pair, run as the members are
             first = cfg.pair.members[0]
-            spec = replace(first, name=wanted, repo=wanted, revision=None, family="auto")
+            spec = replace(
+                first, name=wanted, repo=wanted, revision=None, family="auto",
+                trust_remote_code=False,  # was granted to a member's repository, to no other
+            )  # fmt: skip
         writer = (spec.name, desk.member(spec))
     if needed and cfg.infill.condenser != "none":
         from probes.backends.text import TextBackend
@@ -186,7 +225,7 @@ def _writers(desk: _Desk) -> tuple[tuple[str, Asker] | None, Asker | None]:
 
 
 def _write(
-    desk: _Desk,
+    desk: Desk,
     name: str,
     asker: Asker,
     condenser: Asker | None,
@@ -226,29 +265,29 @@ def _from_file(cfg: RunConfig, planned: Plan, material: Material, items: list[It
 
 
 def _score(
-    desk: _Desk,
+    desk: Desk,
     name: str,
     asker: Asker,
     planned: Plan,
     material: Material,
     scoring: ScoringSpec,
     shown: set[str],
-) -> list[_Asked]:
+) -> list[Asked]:
     """Put every cell to one member, and note the frames it was shown in `shown`.
 
     Stimuli are made twice, once for their keys and once for those that have to be asked: holding
     them would cost far more memory than making them costs time.
     """
-    asked: list[_Asked] = []
+    asked: list[Asked] = []
     with desk.progress.phase(f"answers of {name}") as phase:
         for cell in planned.cells():
             if problem := material.problem(cell):
-                asked.append(_Asked(cell, problem=problem))
+                asked.append(Asked(cell, problem=problem))
                 continue
             stimulus = material.stimulus(cell)
             shown.update(p.sha256 for p in stimulus.parts if not isinstance(p, str))
             key = asker.key(plan.prompt(stimulus), scoring)
-            asked.append(_Asked(cell, key, stimulus.sha))
+            asked.append(Asked(cell, key, stimulus.sha))
         missing = asker.missing([one.key for one in asked if one.key])
         phase.expect(len(missing))
         for chunk in _chunks(_pending(asked, missing, material), CHUNK):
@@ -257,7 +296,7 @@ def _score(
 
 
 def _pending(
-    asked: list[_Asked], missing: set[str], material: Material
+    asked: list[Asked], missing: set[str], material: Material
 ) -> Iterator[tuple[str, Prompt]]:
     left = set(missing)
     for one in asked:
@@ -271,9 +310,7 @@ def _chunks(values: Iterator[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-def _records(
-    cfg: RunConfig, spec: ModelSpec, asker: Asker, asked: list[_Asked]
-) -> Iterator[Record]:
+def _records(cfg: RunConfig, spec: ModelSpec, asker: Asker, asked: list[Asked]) -> Iterator[Record]:
     """Join what was asked to what was answered."""
     for chunk in _chunks(iter(asked), 8 * CHUNK):
         answers = asker.answers([one.key for one in chunk if one.key])
@@ -282,7 +319,7 @@ def _records(
             yield _record(cfg, spec, one, output)
 
 
-def _record(cfg: RunConfig, spec: ModelSpec, one: _Asked, output: Output) -> Record:
+def _record(cfg: RunConfig, spec: ModelSpec, one: Asked, output: Output) -> Record:
     item = one.cell.item
     status, choice = score.judge(output, item, cfg.scoring)
     return Record(
@@ -320,7 +357,7 @@ def _each_infill(written: Mapping[str, Written]) -> Iterator[Infill]:
             yield from gaps
 
 
-def _counts(desk: _Desk, planned: Plan, records: list[Record]) -> dict[str, Any]:
+def _counts(desk: Desk, planned: Plan, records: list[Record]) -> dict[str, Any]:
     statuses = {
         status: sum(record.status == status for record in records)
         for status in ("ok", "unparsed", "error")

@@ -21,10 +21,10 @@ GROUPS = ("pair", "task", "suite", "infill", "backend", "experiment")
 
 @dataclass
 class Member:
-    """One model of a pair; its role is its key in `pair.members`."""
+    """One model of a pair; its role is its key in `pair`."""
 
-    name: str = MISSING
-    repo: str = MISSING
+    name: str | None = None  # the last part of `repo`
+    repo: str | None = None  # the pair has no such member
     revision: str | None = None
     trust_remote_code: bool = False
 
@@ -42,8 +42,9 @@ class Pair:
     attention: str = "sdpa"
     frame_as: str = "video"
     caveat: str = ""
-    # Not dict[str, Member]: Hydra cannot add a typed entry from the command line; `plain` checks.
-    members: dict[str, Any] = field(default_factory=dict)
+    image: Member = field(default_factory=Member)
+    video: Member = field(default_factory=Member)
+    control: Member = field(default_factory=Member)
 
 
 @dataclass
@@ -56,6 +57,10 @@ class Task:
     unanswered: bool = False
     same_stratum_donor: bool = False
     scoring: str = "letter"
+    frames: int = 5
+    layout: str | None = None
+    across_rows: bool = False
+    per_config: int = 100
     videos: int = 300
     seed: int = 1
     height: int = 128
@@ -79,7 +84,8 @@ class Suite:
     """The arms of a run, in order."""
 
     name: str = MISSING
-    arms: dict[str, Any] = field(default_factory=dict)  # of `Arm`, as for `Pair.members`
+    # Not dict[str, Arm]: Hydra cannot add a typed entry from the command line; `plain` checks.
+    arms: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -114,7 +120,7 @@ class Run:
     infill: Infill = field(default_factory=Infill)
     backend: Backend = field(default_factory=Backend)
     prompt_set: str | None = None  # not `prompts`: Hydra takes every folder of conf/ for a group
-    frames: Any = 5
+    frames: Any = None
     limit: int | None = None
     seed: int = 0
     scoring: str | None = None
@@ -135,7 +141,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     """Check the names and types of a composed configuration and fill in defaults.
 
     Hydra itself has checked those of plain overrides; this also covers keys added with `+`, and
-    the entries of `pair.members` and `suite.arms`.
+    the entries of `suite.arms`.
 
     Returns:
         Plain values in the shape of `Run`, every interpolation resolved.
@@ -145,12 +151,9 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     """
     # Through plain values: Hydra lets `+` put foreign keys into its typed nodes.
     whole = _typed(Run, OmegaConf.to_container(cfg, resolve=False), "")
-    for kind, where, entries in (
-        (Member, "pair.members", whole.pair.members),
-        (Arm, "suite.arms", whole.suite.arms),
-    ):
-        for name in entries:
-            entries[name] = _typed(kind, entries[name], f"{where}.{name}")
+    arms = whole.suite.arms
+    for name in arms:
+        arms[name] = _typed(Arm, arms[name], f"suite.arms.{name}")
     try:
         values: dict[str, Any] = OmegaConf.to_container(whole, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:

@@ -14,6 +14,7 @@ FrameAs = Literal["video", "image"]
 FrameSource = Literal["own", "donor", "none", "shuffled", "reversed", "single"]
 InfillSource = Literal["none", "own", "donor", "filler"]
 Presentation = Literal["interleaved", "frames_then_text", "grid"]
+Layout = Literal["sequence", "matrix"]
 
 
 class ProbesError(Exception):
@@ -35,6 +36,10 @@ class ProbesError(Exception):
         super().__init__("\n".join(lines))
 
 
+class MachineError(ProbesError):
+    """A problem that no item is to blame for, such as a full disk: it ends a run."""
+
+
 @dataclass(frozen=True, slots=True)
 class Video:
     """A video file."""
@@ -51,6 +56,10 @@ class Panels:
     """Absolute path of the file that holds the pictures; a task's reader knows its format."""
     count: int
     """Number of context pictures; they are shown as that many frames."""
+    options: int = 0
+    """Number of pictorial options, which follow the context pictures in the file."""
+    row: int = 0
+    """Context pictures in a row: no infill stands across the end of one; 0 = all in one row."""
 
 
 Media = Video | Panels
@@ -90,6 +99,10 @@ class Clip:
     """Presentation times in seconds."""
     hashes: tuple[str, ...]
     """sha256 (hex) of every frame: of its uint8 RGB bytes [height, width, 3] and its shape."""
+    options: tuple[str, ...] = ()
+    """sha256 of the pictorial options, where the item has such."""
+    breaks: tuple[int, ...] = ()
+    """Gaps in which no infill ever stands: the ends of rows of panels; gap t follows frame t."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,13 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from probes.provenance import home, sha256_file, sha256_json
 from probes.types import Item, ProbesError
 from tasks.egoschema import reader as egoschema
+from tasks.iraven import reader as iraven
 
 if TYPE_CHECKING:
     from probes.config import TaskConfig
@@ -25,40 +27,58 @@ Progress = Callable[[int, int], None]
 class Reader:
     """What is known of one layout of data sets."""
 
-    load: Callable[..., list[Item]]
-    """(root, *, unanswered, task) -> items."""
+    load: Callable[[Path, TaskConfig], list[Item]]
+    """Items of the data in a folder."""
+    frames: int | None = None
+    """The one number of frames that its items have; None where they are sampled."""
     submission: Callable[[Mapping[str, int | None]], bytes] | None = None
     """Choices by item id -> the benchmark's submission file, where it has one."""
 
 
-READERS: dict[str, Reader] = {"egoschema": Reader(egoschema.load, egoschema.submission)}
+def _load_egoschema(root: Path, task: TaskConfig) -> list[Item]:
+    return egoschema.load(root, unanswered=task.unanswered, task=task.name)
+
+
+def _load_iraven(root: Path, task: TaskConfig) -> list[Item]:
+    return iraven.load(root, task=task.name, across_rows=task.across_rows)
+
+
+READERS: dict[str, Reader] = {
+    "egoschema": Reader(_load_egoschema, submission=egoschema.submission),
+    "iraven": Reader(_load_iraven, frames=iraven.CONTEXT),
+}
 
 
 def load(task: TaskConfig, progress: Progress | None = None) -> list[Item]:
-    """Return all items of a task, making its data first if it is EgoWorld's and not made yet.
+    """Return all items of a task, making its data first if that is ours to make and not made yet.
 
     Args:
         task: the task's settings.
-        progress: called with (clips made, clips to make) while data is made.
+        progress: called with (clips or problems made, how many to make) while data is made.
 
     Raises:
         ProbesError: no such reader, no folder named, or what the reader finds wrong.
     """
     reader = _reader(task)
-    return reader.load(root(task, progress), unanswered=task.unanswered, task=task.name)
+    return reader.load(root(task, progress), task)
 
 
 def root(task: TaskConfig, progress: Progress | None = None) -> Path:
-    """Return the folder of a task's data, as an absolute path; EgoWorld's is made on first use.
+    """Return the folder of a task's data as an absolute path; EgoWorld and i-RAVEN are made.
 
     Raises:
         ProbesError: the task names no folder and its data cannot be made.
     """
     if task.root is not None:
         return Path(task.root).expanduser().resolve()
-    if task.name == "egoworld":
-        return _egoworld(task, progress)
+    if task.name in MADE:
+        return _made(task, *MADE[task.name](task, progress))
     raise ProbesError(f"task {task.name} names no folder", "task.root", "set task.root=DIR")
+
+
+def frames(task: TaskConfig) -> int | None:
+    """Return the one number of frames that the task's items have; None where any number goes."""
+    return _reader(task).frames
 
 
 def submission(task: TaskConfig, choices: Mapping[str, int | None]) -> bytes | None:
@@ -77,11 +97,14 @@ def _reader(task: TaskConfig) -> Reader:
     return READERS[task.reader]
 
 
-def _egoworld(task: TaskConfig, progress: Progress | None) -> Path:
+Recipe = tuple[dict[str, Any], Callable[[Path], object]]
+"""All that decides what made data holds, and what makes it in a folder."""
+
+
+def _egoworld(task: TaskConfig, progress: Progress | None) -> Recipe:
     from probes.config import conf_dir
     from tasks.egoworld import generate
 
-    code = sorted(Path(generate.__file__).parent.glob("*.py"))
     settings = {
         "videos": task.videos,
         "seed": task.seed,
@@ -89,9 +112,40 @@ def _egoworld(task: TaskConfig, progress: Progress | None) -> Path:
         "fps": float(task.fps),
         "seconds": float(task.seconds),
         # A new release may draw another world; the folder made by the old one is not its data.
-        "world": [sha256_file(p) for p in (*code, conf_dir() / "world" / "egoworld.yaml")],
+        "world": [*_code(generate), sha256_file(conf_dir() / "world" / "egoworld.yaml")],
     }
-    folder = home().resolve() / "data" / f"egoworld-{sha256_json(settings)[:12]}"
+
+    def make(folder: Path) -> None:
+        generate.make(folder, task.videos, task.seed, task.height, task.fps, task.seconds, progress)
+
+    return settings, make
+
+
+def _iraven(task: TaskConfig, progress: Progress | None) -> Recipe:
+    from tasks.iraven import generate
+
+    settings = {"per_config": task.per_config, "seed": task.seed, "generator": _code(generate)}
+    return settings, lambda folder: generate.make(
+        folder, task.per_config, task.seed, progress=progress
+    )
+
+
+MADE: dict[str, Callable[[TaskConfig, Progress | None], Recipe]] = {
+    "egoworld": _egoworld,
+    "iraven": _iraven,
+}
+"""Tasks whose data is made on first use, by name."""
+
+
+def _code(generator: ModuleType) -> list[str]:
+    return [
+        sha256_file(path) for path in sorted(Path(generator.__file__ or "").parent.glob("*.py"))
+    ]
+
+
+def _made(task: TaskConfig, settings: Mapping[str, Any], make: Callable[[Path], object]) -> Path:
+    """Return the folder of made data; it appears as a whole, whoever is killed meanwhile."""
+    folder = home().resolve() / "data" / f"{task.name}-{sha256_json(settings)[:12]}"
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -103,9 +157,7 @@ def _egoworld(task: TaskConfig, progress: Progress | None) -> Path:
                 shutil.rmtree(left, ignore_errors=True)
         half = folder.with_name(f"{folder.name}.half-{uuid.uuid4().hex[:8]}")
         try:
-            generate.make(
-                half, task.videos, task.seed, task.height, task.fps, task.seconds, progress
-            )
+            make(half)
             half.rename(folder)
         except BaseException as error:
             shutil.rmtree(half, ignore_errors=True)

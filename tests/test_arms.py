@@ -295,7 +295,7 @@ def test_no_eligible_donor_is_explained(others, same_stratum, said):
 @pytest.mark.parametrize(
     ("arm", "changes", "said"),
     [
-        (Arm("g", presentation="grid"), {}, "interleaved, frames_then_text"),
+        (Arm("g", presentation="round"), {}, "interleaved, frames_then_text, grid"),
         (VISUAL, {"donor": None}, "needs a donor"),
         (VISUAL, {"donor_clip": None}, "donor's clip of 4 frames"),
         (VISUAL, {"donor_clip": clip("d", 3)}, "donor's clip of 4 frames"),

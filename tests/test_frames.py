@@ -199,7 +199,11 @@ def test_what_cannot_be_read_is_an_error(pool: FramePool, tmp_path: Path) -> Non
         pool.clips(Video(tmp_path / "missing.mp4"), (5,))
     panels = tmp_path / "panels.npz"
     panels.write_bytes(b"panels")
-    with pytest.raises(ProbesError, match="Panels"):
+    with pytest.raises(ProbesError, match="truncated or damaged"):
         pool.clips(Panels(panels, 8), (8,))
+    other = tmp_path / "panels.odt"
+    other.write_bytes(b"other")
+    with pytest.raises(ProbesError, match="no reader for such pictures"):
+        pool.clips(Panels(other, 8), (8,))
     with pytest.raises(ProbesError, match="no decoder"):
         FramePool(tmp_path, decoder="opencv")

@@ -15,20 +15,21 @@ FILES = sorted([*(ROOT / "probes").rglob("*.py"), *(ROOT / "tasks").rglob("*.py"
 
 # From below to above: a module imports from its own layer and from those under it, nowhere else.
 LAYERS = (
-    ("probes.types", "probes.provenance"),
+    ("probes.types", "probes.provenance", "probes.redaction", "probes.signals"),
     ("probes.config", "probes.schema"),
-    ("probes.decoders",),
+    ("probes.decoders", "probes.sheets"),
     ("tasks",),
     ("probes.worker", "probes.frames"),
     ("probes.infills",),
     ("probes.score",),
     ("probes.arms",),
+    ("tasks.lmms.strict", "tasks.egoschema.utils", "tasks.iraven.utils"),  # what lmms-eval loads
     ("probes.backends",),
-    ("probes.store",),
+    ("probes.salvage", "probes.store"),
     ("probes.progress", "probes.plan", "probes.asking", "probes.export", "probes.run"),
     ("probes.stats",),
     ("probes.analysis",),
-    ("probes.report", "probes.plots", "probes.regress"),
+    ("probes.report", "probes.plots", "probes.power", "probes.published", "probes.regress"),
     ("probes", "probes.launch", "probes.cli", "probes.__main__", "probes.lmms_plugin"),
 )
 # `tasks/egoworld/pair` is a program of its own, which only the command line starts.

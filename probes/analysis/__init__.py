@@ -1,14 +1,20 @@
 """Records -> frame -> contrasts -> tables."""
 
 from probes.analysis.accuracies import accuracies
-from probes.analysis.contrasts import REFERENCES, Method, contrasts, references
+from probes.analysis.contrasts import Method, contrasts
+from probes.analysis.equivalences import equivalences
 from probes.analysis.load import from_records, load, merge
 from probes.analysis.margins import margins
-from probes.analysis.planning import planning
+from probes.analysis.pairing import REFERENCES, differences, references
+from probes.analysis.planning import planning, simulated
+from probes.analysis.published import resolved
 from probes.analysis.render import render, to_markdown
 from probes.analysis.tables import Block, Table, Tables, study_tables
+from probes.analysis.transfer import transfer as transfer_table
 
 __all__ = [
-    "REFERENCES", "Block", "Method", "Table", "Tables", "accuracies", "contrasts", "from_records",
-    "load", "margins", "merge", "planning", "references", "render", "study_tables", "to_markdown",
+    "REFERENCES", "Block", "Method", "Table", "Tables", "accuracies", "contrasts",
+    "differences", "equivalences", "from_records", "load", "margins", "merge", "planning",
+    "references", "render", "resolved", "simulated", "study_tables", "to_markdown",
+    "transfer_table",
 ]  # fmt: skip

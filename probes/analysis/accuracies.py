@@ -21,13 +21,15 @@ COLUMNS = (
 
 
 def accuracies(
-    frame: pd.DataFrame, *, by_stratum: bool = False, level: float = 0.95
+    frame: pd.DataFrame, *, by_stratum: bool = False, stratify: bool = False, level: float = 0.95
 ) -> pd.DataFrame:
     """Return the accuracy of every cell.
 
     Args:
         frame: as returned by `load`, or part of it.
         by_stratum: adds a row per stratum.
+        stratify: a cell's accuracy is the mean over its strata, each counting the same; its
+            interval is then a cluster-robust t interval whose spread is measured within strata.
         level: coverage of the intervals.
 
     Returns:
@@ -41,7 +43,8 @@ def accuracies(
     for table in tables(frame):
         for cell in table.cells.values():
             for layer, chosen in _layers(table.items, cell, by_stratum):
-                row = _row(table.items, cell, chosen, level)
+                equal = stratify and not layer
+                row = _row(table.items, cell, chosen, level, equal)
                 rows.append(
                     {**dict(zip(SETTING, table.group, strict=True)), "stratum": layer, **row}
                 )
@@ -56,11 +59,19 @@ def _layers(items: Items, cell: Cell, by_stratum: bool) -> Iterator[tuple[str, N
             yield layer, strata == layer
 
 
-def _row(items: Items, cell: Cell, chosen: NDArray[np.bool_], level: float) -> dict[str, Any]:
+def _row(
+    items: Items, cell: Cell, chosen: NDArray[np.bool_], level: float, equal_strata: bool
+) -> dict[str, Any]:
     strict, complete = cell.strict[chosen], cell.complete[chosen]
     parsed = complete[~np.isnan(complete)]
     mine = cell.items[chosen]
-    found = stats.accuracy(strict, items.clusters[mine], level)
+    if equal_strata:
+        found = stats.clustered_mean(
+            strict, items.clusters[mine], strata=items.strata[mine], weights="strata", level=level,
+            bounds=(0, 1),
+        )  # fmt: skip
+    else:
+        found = stats.accuracy(strict, items.clusters[mine], level)
     majority, option = position_majority(items.answers[mine])
     return {
         "role": cell.role, "member": cell.member, "arm": cell.arm, "n": found.n,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
 import pandas as pd
 
+from probes.analysis import transfer as iraven
 from probes.analysis.accuracies import accuracies
-from probes.analysis.contrasts import contrasts, references
+from probes.analysis.contrasts import contrasts
+from probes.analysis.pairing import references
 
 _BLOCK = ("task", "setting", "pair", "scoring", "seed")
 _ARM_NAMES = {
@@ -64,14 +66,34 @@ def study_tables(frame: pd.DataFrame) -> Tables:
     """
     cells = accuracies(frame)
     found = contrasts(frame)
+    by_configuration = iraven.transfer(frame)
     refs = references(frame)
     blocks = []
     for values, part in cells.groupby(list(_BLOCK), sort=False):
-        mask = pd.Series(True, index=found.index)
-        for name, value in zip(_BLOCK, values, strict=True):
-            mask &= found[name] == value
-        blocks.append(_block(dict(zip(_BLOCK, values, strict=True)), part, found[mask], refs))
+        head = dict(zip(_BLOCK, values, strict=True))
+        block = _block(head, part, _of(found, head), refs)
+        more = _transfer_tables(_of(by_configuration, head))
+        blocks.append(replace(block, tables=(*block.tables, *more)))
     return Tables(tuple(blocks))
+
+
+def _of(rows: pd.DataFrame, head: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the rows of one block."""
+    mask = pd.Series(True, index=rows.index)
+    for name, value in head.items():
+        mask &= rows[name] == value
+    return rows[mask]
+
+
+def _transfer_tables(found: pd.DataFrame) -> list[Table]:
+    tables = []
+    for (arm, _), part in found.groupby(["arm", "frames"], sort=False):
+        if arm not in ("baseline", "vcot"):
+            continue
+        header, *lines = iraven.rows(part)
+        title = f"i-RAVEN by configuration, {arm_name(str(arm))} (chance 12.5)"
+        tables.append(Table(title, header, tuple(lines), words=1))
+    return tables
 
 
 def _block(
@@ -84,7 +106,7 @@ def _block(
     )
     if head["setting"]:
         title += f", {head['setting']}"
-    return Block(title, tuple(table for table in built if table), tuple(_notes(look)))
+    return Block(title, tuple(table for table in built if table), tuple(_notes(look, refs)))
 
 
 class _Look:
@@ -185,7 +207,7 @@ def _further(look: _Look, refs: Mapping[str, str]) -> Table | None:
     return Table("Further arms", header, tuple(rows))
 
 
-def _notes(look: _Look) -> Iterator[str]:
+def _notes(look: _Look, refs: Mapping[str, str]) -> Iterator[str]:
     cells = list(look.cells.values())
     yield f"n = {_range(cells, 'n')} items in {_range(cells, 'clusters')} clusters per cell"
     first = max(cells, key=lambda cell: int(cell["n"]))
@@ -210,6 +232,9 @@ def _notes(look: _Look) -> Iterator[str]:
         yield from _complete(look)
     if withheld := max(int(cell["withheld"]) for cell in cells):
         yield f"withheld: {withheld} items have no public key and are left out"
+    for frames, role, arm in look.cells:
+        if refs.get(arm) and (frames, role, refs[arm]) not in look.cells:
+            yield f"not compared: {arm}, {role}, {frames} frames: {refs[arm]} was not run there"
     for (name, policy, frames, role, arm), row in look.contrasts.items():
         if policy != "strict":
             continue

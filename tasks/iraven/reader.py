@@ -6,9 +6,9 @@ read from the npz one by one, and nothing is ever unpickled.
 
 from __future__ import annotations
 
+import math
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,8 +30,12 @@ QUESTION = "Which of the panels A to H belongs in the empty cell of the 3x3 matr
 OPTIONS = ("A", "B", "C", "D", "E", "F", "G", "H")
 CONTEXT = 8
 """Number of context panels; as many candidates follow them."""
+ROW = 3
+"""Panels in a row of the matrix."""
 
 _NAME = re.compile(r"RAVEN_(\d+)_(train|val|test)\.npz")
+_LARGEST = 2**20
+"""Most bytes of an array; the pictures have 409,600."""
 _FIX = "fetch or make the file anew, or remove it from the folder"
 
 
@@ -50,7 +54,12 @@ class Key:
 
 
 def load(
-    root: Path, configurations: Sequence[str] | None = None, splits: Sequence[str] | None = None
+    root: Path,
+    configurations: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
+    *,
+    task: str = TASK,
+    across_rows: bool = False,
 ) -> list[Item]:
     """Read the problems of a folder as items, by configuration, then by number.
 
@@ -60,6 +69,8 @@ def load(
         root: folder that holds a folder per configuration.
         configurations: which to read; None: those that are there.
         splits: `train`, `val`, `test`; None: all.
+        task: the items' task.
+        across_rows: whether infills also stand between two rows of the matrix.
 
     Raises:
         ProbesError: where nothing is found, or a file is not what it should be.
@@ -76,7 +87,8 @@ def load(
                 found.append((int(match[1]), match[2], path))
         if configurations is not None and not found:
             raise _nothing(root / name)
-        items += [_item(name, split, path) for _, split, path in sorted(found)]
+        row = CONTEXT if across_rows else ROW
+        items += [_item(name, split, path, task, row) for _, split, path in sorted(found)]
     if not items:
         raise _nothing(root)
     return items
@@ -91,7 +103,7 @@ def _nothing(folder: Path) -> ProbesError:
     )
 
 
-def _item(configuration: str, split: str, path: Path) -> Item:
+def _item(configuration: str, split: str, path: Path, task: str, row: int) -> Item:
     key = read_key(path)
     if key.structure not in ((), structure(CONFIGURATIONS[configuration])):
         raise ProbesError(
@@ -105,11 +117,11 @@ def _item(configuration: str, split: str, path: Path) -> Item:
         meta["predict"] = str(key.predict)
     return Item(
         id=name,
-        task=TASK,
+        task=task,
         question=QUESTION,
         options=OPTIONS,
         answer=key.target,
-        media=Panels(path.absolute(), CONTEXT),
+        media=Panels(path.absolute(), CONTEXT, options=len(OPTIONS), row=row),
         stratum=configuration,
         cluster=name,
         meta=tuple(sorted(meta.items())),
@@ -167,13 +179,18 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
         raise ProbesError("the file is missing", str(path), _FIX) from error
     except KeyError as error:
         raise ProbesError(f"the npz lacks an array: {error.args[0]}", str(path), _FIX) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
-        raise ProbesError(f"the npz is truncated or damaged ({error})", str(path), _FIX) from error
     except ValueError as error:  # numpy's word for a header it cannot read, and for pickled objects
         raise ProbesError(f"the npz holds no plain array ({error})", str(path), _FIX) from error
+    except ProbesError:
+        raise
+    except Exception as error:  # on damaged bytes zipfile, its codecs and numpy raise nearly any
+        raise ProbesError(f"the npz is truncated or damaged ({error})", str(path), _FIX) from error
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    shape, dtype = _header(archive, name)
+    if math.prod(shape) * dtype.itemsize > _LARGEST:
+        raise ValueError(f"{name} claims to be {dtype} {shape}")  # before room is made for it
     with archive.open(f"{name}.npy") as file:
         array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
         if file.read(1):
@@ -181,12 +198,17 @@ def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
         return array
 
 
-def _check_images(archive: zipfile.ZipFile, path: Path) -> None:
-    """Check the header of the pictures."""
-    with archive.open("image.npy") as file:
+def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    with archive.open(f"{name}.npy") as file:
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(file)
+        return shape, dtype
+
+
+def _check_images(archive: zipfile.ZipFile, path: Path) -> None:
+    """Check the header of the pictures."""
+    shape, dtype = _header(archive, "image")
     if shape != SHAPE or dtype != np.uint8:
         raise _unlike("image", f"{dtype} {shape}", f"uint8 {SHAPE}", path)
 

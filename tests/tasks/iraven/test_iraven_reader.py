@@ -38,7 +38,7 @@ def test_the_originals_are_read(originals):
     )
     for item in items:
         path = originals / f"{item.id}.npz"
-        assert item.media == Panels(path, 8)
+        assert item.media == Panels(path, 8, options=8, row=3)
         assert item.answer == int(np.load(path)["target"])
         assert item.options == tuple("ABCDEFGH")
         assert item.cluster == item.id

@@ -84,6 +84,8 @@ class TaskConfig:
     """Layout of the data set."""
     root: str | None
     """Folder of the data set; None where it is made on first use."""
+    include_path: str | None
+    """Folder of lmms-eval's YAML files; None for those that come with it."""
     unanswered: bool
     """Also items whose answer is withheld."""
     same_stratum_donor: bool
@@ -156,6 +158,8 @@ class RunConfig:
     shard: int
     shards: int
     donor_draws: int
+    option_rotation: bool
+    """Every item is asked with each option in each place, and its answers are averaged."""
     out: Path
     """The run's folder."""
 
@@ -230,6 +234,12 @@ def freeze(settings: Mapping[str, Any], out: Path) -> RunConfig:
             _one_of(key, value, scorings)
     _one_of("task.scoring", task["scoring"], scorings)
     frozen_pair, frozen_task = _pair(pair, backend.device), _task(task)
+    scoring = _scoring(settings["scoring"], frozen_pair, frozen_task)
+    if settings["option_rotation"] and scoring == "cloze":
+        raise ProbesError(
+            "scoring=cloze lists no options: there is nothing to rotate",
+            "option_rotation", "use scoring=letter or generate, or leave option_rotation out",
+        )  # fmt: skip
     return RunConfig(
         pair=frozen_pair,
         task=frozen_task,
@@ -240,11 +250,12 @@ def freeze(settings: Mapping[str, Any], out: Path) -> RunConfig:
         frames=_frames(frozen_task.frames if settings["frames"] is None else settings["frames"]),
         limit=settings["limit"],
         seed=settings["seed"],
-        scoring=_scoring(settings["scoring"], frozen_pair, frozen_task),
+        scoring=scoring,
         max_new_tokens=settings["max_new_tokens"],
         shard=settings["shard"],
         shards=settings["shards"],
         donor_draws=settings["donor_draws"],
+        option_rotation=settings["option_rotation"],
         out=out,
     )
 

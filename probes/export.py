@@ -99,7 +99,8 @@ def record_schema() -> pa.Schema:
     import pyarrow as pa
 
     kinds = {
-        "frames": pa.int64(), "seed": pa.int64(), "choice": pa.int64(), "answer": pa.int64(),
+        "frames": pa.int64(), "seed": pa.int64(), "rotation": pa.int64(), "choice": pa.int64(),
+        "answer": pa.int64(),
         "correct": pa.bool_(), "option_logprobs": pa.list_(pa.float64()),
         "option_tokens": pa.list_(pa.int64()), "input_tokens": pa.int64(),
         "output_tokens": pa.int64(), "seconds": pa.float64(),

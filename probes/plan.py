@@ -6,7 +6,7 @@ import hashlib
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from probes import arms, infills
 from probes.config import RunConfig
@@ -27,6 +27,8 @@ class Cell:
     frames: int
     donor: Item | None
     """Whom the arm borrows from."""
+    rotation: int = 0
+    """How many places the options are rotated to the left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Plan:
     arms: tuple[Arm, ...]
     counts: tuple[int, ...]
     """Numbers of frames."""
+    rotate: bool = False
+    """Whether every item is asked with each of its options in each place."""
 
     def cells(self) -> Iterator[Cell]:
         """Yield every cell; those of an item together, so that they share its frames."""
@@ -49,7 +53,8 @@ class Plan:
             for count in self.counts:
                 for arm in self.arms:
                     for donor in self.donors.get((item.id, arm.name), (None,)):
-                        yield Cell(item, arm, count, donor)
+                        for rotation in range(len(item.options) if self.rotate else 1):
+                            yield Cell(item, arm, count, donor, rotation)
 
     def shown_items(self) -> list[Item]:
         """Return the items whose frames or infills are needed: those asked, then other donors."""
@@ -105,7 +110,7 @@ def make(items: Sequence[Item], cfg: RunConfig) -> Plan:
         for item in chosen
     }
     known = frozenset(item.id for item in items)
-    return Plan(known, tuple(chosen), donors, cfg.suite, cfg.frames)
+    return Plan(known, tuple(chosen), donors, cfg.suite, cfg.frames, cfg.option_rotation)
 
 
 def _check_frames(cfg: RunConfig) -> None:
@@ -197,10 +202,11 @@ class Material:
             borrowed = (cell.donor.id, cell.frames)
         source = infill_source(cell)
         texts = self.written[source.id, cell.frames] if source else None
+        clip, r = self.clips[own], cell.rotation
         return arms.build(
-            cell.item,
+            rotated(cell.item, r),
             cell.arm,
-            self.clips[own],
+            replace(clip, options=clip.options[r:] + clip.options[:r]) if r else clip,
             texts if source is cell.item else None,
             self.cfg.prompts,
             self.cfg.scoring,
@@ -210,6 +216,16 @@ class Material:
             layout=self.cfg.task.layout or "sequence",
             compose=self.compose,
         )
+
+
+def rotated(item: Item, places: int) -> Item:
+    """Return the item with its options rotated to the left, and its answer where it then is."""
+    if not places:
+        return item
+    count = len(item.options)
+    options = item.options[places:] + item.options[:places]
+    answer = None if item.answer is None else (item.answer - places) % count
+    return replace(item, options=options, answer=answer)
 
 
 def infill_source(cell: Cell) -> Item | None:

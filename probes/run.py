@@ -320,8 +320,10 @@ def _records(cfg: RunConfig, spec: ModelSpec, asker: Asker, asked: list[Asked]) 
 
 
 def _record(cfg: RunConfig, spec: ModelSpec, one: Asked, output: Output) -> Record:
-    item = one.cell.item
-    status, choice = score.judge(output, item, cfg.scoring)
+    item, rotation = one.cell.item, one.cell.rotation
+    shown = plan.rotated(item, rotation)
+    status, choice = score.judge(output, shown, cfg.scoring)
+    choice = None if choice is None else (choice + rotation) % len(item.options)
     return Record(
         key=one.key,
         task=item.task,
@@ -340,15 +342,22 @@ def _record(cfg: RunConfig, spec: ModelSpec, one: Asked, output: Output) -> Reco
         choice=choice,
         answer=item.answer,
         correct=None if item.answer is None else choice == item.answer,
-        option_logprobs=output.option_logprobs,
-        option_tokens=output.option_tokens,
+        option_logprobs=_own_order(output.option_logprobs, rotation),
+        option_tokens=_own_order(output.option_tokens, rotation),
         text=output.text,
-        error=score.fault(output, item, cfg.scoring),
+        error=score.fault(output, shown, cfg.scoring),
         input_tokens=output.input_tokens,
         output_tokens=output.output_tokens,
         seconds=output.seconds,
         stimulus_sha=one.stimulus_sha,
+        rotation=rotation,
     )
+
+
+def _own_order(values: tuple[T, ...], rotation: int) -> tuple[T, ...]:
+    """Undo the rotation of what belongs to the listed options."""
+    back = len(values) - rotation
+    return values[back:] + values[:back] if rotation else values
 
 
 def _each_infill(written: Mapping[str, Written]) -> Iterator[Infill]:

@@ -54,6 +54,7 @@ class Task:
     name: str = MISSING
     reader: str = MISSING
     root: str | None = None
+    include_path: str | None = None
     unanswered: bool = False
     same_stratum_donor: bool = False
     scoring: str = "letter"
@@ -128,6 +129,7 @@ class Run:
     shard: int = 0
     shards: int = 1
     donor_draws: int = 1
+    option_rotation: bool = False
 
 
 def register() -> None:

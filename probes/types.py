@@ -258,6 +258,9 @@ class Record:
     output_tokens: int
     seconds: float
     stimulus_sha: str
+    rotation: int = 0
+    """How many places the options were rotated to the left when they were listed; `choice`,
+    `option_logprobs` and `option_tokens` are in the item's own order all the same."""
 
 
 @dataclass(frozen=True, slots=True)

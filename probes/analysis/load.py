@@ -25,7 +25,7 @@ _SCHEMA: dict[str, pa.DataType] = {
     "correct": pa.bool_(), "option_logprobs": pa.list_(pa.float64()),
     "option_tokens": pa.list_(pa.int64()), "text": pa.string(), "error": pa.string(),
     "input_tokens": pa.int64(), "output_tokens": pa.int64(), "seconds": pa.float64(),
-    "stimulus_sha": pa.string(),
+    "stimulus_sha": pa.string(), "rotation": pa.int64(),
 }  # fmt: skip
 # Whole numbers that may be missing stay whole; the rest becomes plain numpy.
 _NULLABLE = {
@@ -36,6 +36,7 @@ _NULLABLE = {
 
 IDENTITY = (
     "task", "setting", "pair", "role", "arm", "frames", "scoring", "seed", "item_id", "donor_id",
+    "rotation",
 )  # fmt: skip
 """Columns that say which question a row answers."""
 _CONTENT = ("member", "status", "choice", "answer", "stimulus_sha")
@@ -56,14 +57,15 @@ def load(path: Paths) -> pd.DataFrame:
         folder). `frame.attrs["references"]` maps each arm to the arm it is compared with.
 
     Raises:
-        ProbesError: nothing found, an unreadable file, a missing column, or runs that answer the
-            same question of the same setting differently.
+        ProbesError: nothing found, an unreadable file, a missing column, or runs of one setting
+            whose items, frames or models differ, or which answer the same question differently.
     """
     files = _find(path)
     runs = [settings.read_run(file.parent) for file in files]
     tables = [_read(file) for file in files]
     labels = settings.labels(runs, [settings.pair_and_task(table) for table in tables])
     settings.check_items(runs, labels)
+    settings.check_models(runs, labels)
     parts = []
     for table, run, label in zip(tables, runs, labels, strict=True):
         frame = _to_pandas(table)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from math import nan
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite, nan, sqrt
 from typing import Any
 
 import pandas as pd
 
 from probes import stats
+from probes.analysis.cells import SETTING
+from probes.analysis.pairing import NAMES, differences
 
 
 def planning(
-    found: pd.DataFrame, *, power_wanted: float = 0.8, alpha: float = 0.05
+    found: pd.DataFrame,
+    *,
+    power_wanted: float = 0.8,
+    alpha: float = 0.05,
+    effects: Sequence[float] = (),
 ) -> pd.DataFrame:
     """Return what each contrast of a run could have found, and what its estimate would need.
 
@@ -19,26 +26,104 @@ def planning(
         found: as returned by `contrasts`, of accuracies.
         power_wanted: chance of finding a true effect.
         alpha: level of the two-sided test.
+        effects: true effects, as proportions, to give the items needed for.
 
     Returns:
         The strict rows of `found` with: discordance (share of items that differ), minimum_effect
         (the least true effect that this many items find with that chance, at this run's spread and
-        clusters) and items_needed (for a true effect as large as the estimate; inf for none).
+        clusters), items_needed (for a true effect as large as the estimate; inf for none), and for
+        every effect a column `items_for_<points>`, e.g. `items_for_5`.
     """
     rows = found[(found["policy"] == "strict") & (found["measure"] == "accuracy")].copy()
     rows["discordance"] = rows["discordant"] / rows["n"].where(rows["n"] > 0)
-    least, needed = [], []
-    each: list[dict[str, Any]] = [dict(row) for _, row in rows.iterrows()]
+    least: list[float] = []
+    needed: dict[str, list[float]] = {"items_needed": []}
+    needed |= {column_for(effect): [] for effect in effects}
+    each: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for _, row in rows.iterrows()]
     for row in each:
-        n, sd = row["n"], row["sd"]
-        usable = sd > 0 and row["design_effect"] > 0
-        common = {
-            "power_wanted": power_wanted, "alpha": alpha, "design_effect": row["design_effect"],
-            "per_cluster": n / max(row["clusters"], 1),
-        }  # fmt: skip
+        if row["n"] < 2:
+            least.append(nan)
+            for column in needed.values():
+                column.append(nan)
+            continue
+        spread, common = _spread(row), _common(row, power_wanted, alpha)
         most = 2.0 if row["name"] == "did" else 1.0
-        least.append(stats.minimum_effect(n, sd, most=most, **common) if usable else nan)
-        needed.append(stats.items_needed(row["estimate"], sd, **common) if usable else nan)
+        least.append(stats.minimum_effect(row["n"], spread, most=most, **common))
+        wanted = [row["estimate"], *effects]
+        for column, effect in zip(needed.values(), wanted, strict=True):
+            column.append(stats.items_needed(effect, spread, **common))
     rows["minimum_effect"] = least
-    rows["items_needed"] = needed
+    for name, column in needed.items():
+        rows[name] = column
     return rows
+
+
+def _spread(row: Mapping[str, Any]) -> Callable[[float], float]:
+    """Return the spread of an item's difference by effect, at a contrast's own mean square."""
+    estimate, sd, n = row["estimate"], row["sd"], row["n"]
+    return stats.sd_square(estimate**2 + sd**2 * (n - 1) / n)
+
+
+def _common(row: Mapping[str, Any], power_wanted: float, alpha: float) -> dict[str, float]:
+    # Where no item differs there is nothing to tell how alike the items of a cluster are.
+    inflation = row["design_effect"] if isfinite(row["design_effect"]) else 1.0
+    return {
+        "power_wanted": power_wanted, "alpha": alpha, "design_effect": inflation,
+        "per_cluster": row["n"] / max(row["clusters"], 1),
+    }  # fmt: skip
+
+
+def column_for(effect: float) -> str:
+    """Return the name of `planning`'s column of items needed for an effect (a proportion)."""
+    return f"items_for_{100 * effect:g}"
+
+
+def simulated(
+    planned: pd.DataFrame,
+    frame: pd.DataFrame,
+    *,
+    alpha: float = 0.05,
+    draws: int = 2000,
+    seed: int = 0,
+    references: Mapping[str, str] | None = None,
+) -> pd.Series:
+    """Check `planning`: how often do runs made of this run's clusters find the minimum effect?
+
+    Args:
+        planned: as returned by `planning`.
+        frame: the records behind it.
+        alpha: as given to `planning`.
+        draws: runs to make per row.
+        seed: of the simulation.
+        references: as given to `contrasts`.
+
+    Returns:
+        A share per row of `planned`; near the power wanted where the formula holds, NaN where there
+        is no minimum effect.
+    """
+    names = [name for name in NAMES if name in set(planned["name"])]
+    key = [*SETTING, "name", "role", "arm"]
+    values = differences(frame, names=names, references=references)
+    groups = values.groupby(key, sort=False).indices
+    out = []
+    each: list[dict[str, Any]] = [
+        {str(k): v for k, v in row.items()} for _, row in planned.iterrows()
+    ]
+    for row in each:
+        mine = values.iloc[groups[tuple(row[name] for name in key)]]
+        if row["stratum"]:
+            mine = mine[mine["stratum"] == row["stratum"]]
+        effect = row["minimum_effect"]
+        # Moving all differences keeps their variance; the plan's goes down with the effect.
+        spread = mine["difference"].to_numpy(float)
+        planned_sd = _spread(row)(effect) if isfinite(effect) else nan
+        if not (isfinite(planned_sd) and planned_sd > 0 and row["sd"] > 0):
+            out.append(nan)
+            continue
+        fitted = spread * (planned_sd / (row["sd"] * sqrt((row["n"] - 1) / row["n"])))
+        out.append(
+            stats.power_by_resampling(
+                fitted, mine["cluster"], effect, alpha=alpha, draws=draws, seed=seed
+            )
+        )
+    return pd.Series(out, index=planned.index, dtype=float)

@@ -35,6 +35,8 @@ class Run:
     items: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     """By (task, item id): `media`, `answer`, `frames` (hashes by frame count)."""
     n_options: dict[tuple[str, str], int] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprint and adapter of every model that answered or wrote infills, by name."""
 
 
 def read_run(folder: Path) -> Run:
@@ -44,17 +46,21 @@ def read_run(folder: Path) -> Run:
         ProbesError: a file that is there but cannot be read.
     """
     config: Mapping[str, Any] = {}
+    models: dict[str, str] = {}
     manifest = folder / "manifest.json"
     if manifest.is_file():
         try:
-            config = json.loads(manifest.read_text("utf-8")).get("config") or {}
+            content = json.loads(manifest.read_text("utf-8"))
+            config = content.get("config") or {}
+            for name, facts in (content.get("members") or {}).items():
+                models[name] = f"{facts.get('fingerprint', '')} {facts.get('adapter', '')}"
         except (ValueError, AttributeError) as error:
             raise ProbesError(
                 f"the manifest cannot be read: {error}", str(manifest), "run the command again"
             ) from error
     file = folder / "items.parquet"
     if not file.is_file():
-        return Run(folder, config)
+        return Run(folder, config, models=models)
     try:
         table = pq.ParquetFile(file).read()
     except (pa.ArrowException, OSError) as error:
@@ -72,7 +78,7 @@ def read_run(folder: Path) -> Run:
             "media": row.get("media_sha256"),
             "frames": _hashes(row.get("frame_hashes")),
         }
-    return Run(folder, config, items, n_options)
+    return Run(folder, config, items, n_options, models)
 
 
 def _hashes(value: Any) -> dict[str, Any]:
@@ -101,6 +107,21 @@ def check_items(runs: Sequence[Run], labels: Sequence[str]) -> None:
                         f"{folder} and {run.folder}",
                         "load runs over the same data, or run one of them again",
                     )
+
+
+def check_models(runs: Sequence[Run], labels: Sequence[str]) -> None:
+    """Raise ProbesError where runs of one setting mean different weights by one name."""
+    seen: dict[tuple[str, str], tuple[str, Path]] = {}
+    for run, label in zip(runs, labels, strict=True):
+        for name, mark in run.models.items():
+            first, folder = seen.setdefault((label, name), (mark, run.folder))
+            if first != mark:
+                raise ProbesError(
+                    f"the model {name} is not the same in two runs: its weights, tokenizer or "
+                    "adapter differ",
+                    f"{folder} and {run.folder}",
+                    "load these runs one by one, or run one of them again",
+                )
 
 
 def pair_and_task(table: pa.Table) -> tuple[str, ...]:

@@ -45,9 +45,9 @@ def transfer(frame: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     Returns:
         One row per (settings, frames, arm, row, configuration), `row` being a member's role,
         `transfer`, or `control - image`: columns `KEYS`, row, member, configuration (the study's
-        short name, or `MEAN`), n, estimate, low, high. Accuracies in a configuration have Wilson intervals. The
-        mean gives every configuration the same weight and has a cluster-robust t interval whose
-        spread is measured within configurations, as has its transfer.
+        short name, or `MEAN`), n, estimate, low, high. Accuracies in a configuration have Wilson
+        intervals. The mean gives every configuration the same weight and has a cluster-robust t
+        interval whose spread is measured within configurations, as has its transfer.
     """
     part = frame[frame["stratum"].isin(list(CONFIGURATIONS))]
     if part.empty:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from probes.provenance import atomic_write
+from probes.provenance import atomic_write, machine_error
+from probes.redaction import redact
+from probes.signals import exit_code, said, terminable
 from probes.types import ProbesError
 
-DONE, USAGE, INTERRUPTED = 0, 2, 130
+DONE, USAGE, CLOSED = 0, 2, 141
 
 HELP = """\
 usage: probes COMMAND ...
@@ -30,7 +34,8 @@ Examples:
   probes run -m frames=5,10 scoring=letter,cloze limit=100
   probes data egoworld /tmp/world --videos 500 --seed 7
 
-Exit codes: 0 done, 1 the run finished but items failed, 2 wrong usage.
+Exit codes: 0 done, 1 the run finished but items failed (or a check failed), 2 wrong usage or a
+machine that refuses, 130 interrupted and 143 terminated (the same command goes on from there).
 """
 
 
@@ -145,8 +150,58 @@ def train_tiny(arguments: Sequence[str]) -> int:
     return train.main(arguments)
 
 
+def plan(arguments: Sequence[str]) -> int:
+    """Say what a configuration means before a run; see `probes plan --help`."""
+    from probes import launch
+    from probes.planning import command
+
+    launch.quiet()
+    return command.main(arguments, launch.compose)
+
+
+def power(arguments: Sequence[str]) -> int:
+    """Say how many items a question needs; see `probes power --help`."""
+    from probes import power
+
+    return power.main(arguments)
+
+
+def check(arguments: Sequence[str]) -> int:
+    """Hold a run against a baseline; see `probes check --help`."""
+    from probes.regress import command
+
+    return command.main(arguments)
+
+
+def compare_published(arguments: Sequence[str]) -> int:
+    """Set a run beside the study's tables; see `probes compare-published --help`."""
+    from probes import published
+
+    return published.main(arguments)
+
+
+def merge(arguments: Sequence[str]) -> int:
+    """Write several runs of one setting as one; see `probes merge --help`."""
+    from probes import merging
+
+    return merging.main(arguments)
+
+
+def report(arguments: Sequence[str]) -> int:
+    """Write a report of finished runs; see `probes report --help`."""
+    from probes.report import command
+
+    return command.main(arguments)
+
+
 COMMANDS = (
     Command(("run",), "put a task to a pair under the arms of a suite", run),
+    Command(("merge",), "runs of one setting, such as shards, as one run folder", merge),
+    Command(("report",), "one HTML file with tables, pictures and all items of runs", report),
+    Command(("plan",), "what a run would ask, cost and show, before it is started", plan),
+    Command(("power",), "how many items a gain or a did needs, or what a run could find", power),
+    Command(("check",), "hold a run against a baseline, exactly or within bands", check),
+    Command(("compare-published",), "set a run beside the study's tables", compare_published),
     Command(("data", "egoworld"), "make clips and questions of the small world", data_egoworld),
     Command(("data", "iraven"), "make i-RAVEN problems", data_iraven),
     Command(("train", "tiny"), "train the embedded pair from scratch", train_tiny),
@@ -176,15 +231,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _guarded(command: Command, arguments: Sequence[str]) -> int:
     try:
-        return command.main(arguments)
+        with terminable():
+            return command.main(arguments)
     except ProbesError as error:
-        print(error, file=sys.stderr)
+        print(redact(str(error)), file=sys.stderr)
+        return USAGE
+    except BrokenPipeError:  # whoever read the output (head, say) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED
+    except OSError as error:
+        if (refusal := machine_error(error)) is None:
+            raise
+        print(redact(str(refusal)), file=sys.stderr)
         return USAGE
     except SystemExit as stop:  # argparse has said what is wrong
         return stop.code if isinstance(stop.code, int) else USAGE if stop.code else DONE
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        line = redact(shlex.join(["probes", *command.words, *arguments]))
+        print(f"\n{said(stop)}; to go on:\n  {line}", file=sys.stderr)
+        return exit_code(stop)
 
 
 def _version() -> str:

@@ -1,0 +1,189 @@
+"""Several runs of one setting, such as the shards of a sweep, as one run folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probes.provenance import atomic_write
+from probes.types import ProbesError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ITEM, _GAP = ("task", "id"), ("role", "frames", "item_id", "gap")
+
+
+def merge(paths: Sequence[Path], out: Path) -> int:
+    """Write the runs below some folders as one run.
+
+    Records are merged by what they answer: one that failed in one run yields to the same one that
+    did not in another; equal ones are kept once. Tables of items and infills are united, frames
+    are linked (copied to another disk), and the manifest names every run that went in.
+
+    Args:
+        paths: run folders, sweeps, or any folders above runs.
+        out: folder of the merged run; must be new or empty.
+
+    Returns:
+        Number of records written.
+
+    Raises:
+        ProbesError: nothing to merge, a folder in use, or runs that differ in more than which
+            items they asked.
+    """
+    from probes.analysis import load
+    from probes.export import item_schema, record_schema
+
+    if out.exists() and any(out.iterdir()):
+        raise ProbesError("the folder is not empty", str(out), "name a new one")
+    frame = load(list(paths))
+    if len(settings := sorted(set(frame["setting"]))) > 1:
+        raise ProbesError(
+            f"the runs differ in their settings: {'; '.join(one or 'none' for one in settings)}",
+            ", ".join(map(str, paths)),
+            "merge those of one setting; `probes report` takes several as they are",
+        )
+    folders = [Path(run) for run in dict.fromkeys(frame["run"])]
+    schema = record_schema()
+    rows = frame[list(schema.names)].to_dict("list")
+    records = {str(name): [_plain(value) for value in column] for name, column in rows.items()}
+    items = _united(folders, "items.parquet", _ITEM)
+    asked = set(items.column("id").to_pylist()) if items is not None else set()
+    donors = _united(folders, "donors.parquet", _ITEM, lambda row: row["id"] not in asked)
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / "records.parquet", _table(records, schema))
+    for name, table in {
+        "items.parquet": items,
+        "donors.parquet": donors,
+        "infills.parquet": _united(folders, "infills.parquet", _GAP),
+    }.items():
+        if table is not None:
+            _write(out / name, table)
+        elif name == "items.parquet":
+            _write(out / name, _table({one: [] for one in item_schema().names}, item_schema()))
+    _link_frames(folders, out / "frames")
+    statuses = frame["status"].value_counts()
+    counts = {
+        "items": int(frame[["task", "item_id"]].drop_duplicates().shape[0]),
+        "planned": len(frame),
+        **{one: int(statuses.get(one, 0)) for one in ("ok", "unparsed", "error")},
+    }
+    atomic_write(out / "manifest.json", _manifest(folders, counts))  # last: the run is whole
+    return len(frame)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `probes merge` with these arguments and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="probes merge",
+        description="Write several runs of one setting, such as the shards of a sweep that ran on "
+        "several machines, as one run folder. `probes report` also takes them unmerged.",
+        epilog="example: probes merge results/runs/2025-01-31/12-00-00-000000-sweep --out merged",
+    )
+    parser.add_argument(
+        "path", type=Path, nargs="+", help="a run's folder, a sweep's, or any folder above runs"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="new folder of the merged run")
+    given = parser.parse_args(arguments)
+    print(f"{merge(given.path, given.out)} records: {given.out}")
+    return 0
+
+
+def _plain(value: Any) -> Any:
+    """Return a cell of a frame as Arrow takes it: missing values are None, arrays are lists."""
+    import pandas as pd
+
+    if isinstance(value, list | tuple) or hasattr(value, "tolist"):
+        return list(value)
+    return None if pd.isna(value) else value
+
+
+def _united(
+    folders: Sequence[Path],
+    name: str,
+    identity: Sequence[str],
+    keep: Callable[[Mapping[str, Any]], bool] = lambda _: True,
+) -> pa.Table | None:
+    """Return one table's rows of all runs, each once; None where no run has it."""
+    import pyarrow.parquet as pq
+
+    schema: pa.Schema | None = None
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for folder in folders:
+        if not (folder / name).is_file():
+            continue
+        table = pq.ParquetFile(folder / name).read()
+        schema = schema or table.schema
+        for row in table.to_pylist():
+            key = tuple(row[one] for one in identity)
+            # An infill that failed in one run may have been written in another.
+            if keep(row) and (key not in rows or not rows[key].get("ok", True)):
+                rows[key] = row
+    if schema is None:
+        return None
+    return _table({one: [row[one] for row in rows.values()] for one in schema.names}, schema)
+
+
+def _table(columns: Mapping[str, list[Any]], schema: pa.Schema) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.table(dict(columns), schema=schema)
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    import io
+
+    import pyarrow.parquet as pq
+
+    data = io.BytesIO()
+    pq.write_table(table, data)
+    atomic_write(path, data.getvalue())
+
+
+def _link_frames(folders: Sequence[Path], target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    for folder in folders:
+        for source in sorted((folder / "frames").glob("*.png")):
+            if (there := target / source.name).exists():
+                continue
+            try:
+                os.link(source, there)
+            except OSError:  # no hard links here, or none to another disk
+                shutil.copyfile(source, there)
+
+
+def _manifest(folders: Sequence[Path], counts: Mapping[str, int]) -> bytes:
+    """Return the first run's manifest with what holds for all, and every run's own facts."""
+    known = [
+        (folder, json.loads((folder / "manifest.json").read_bytes()))
+        for folder in folders
+        if (folder / "manifest.json").is_file()
+    ]
+    if not known:
+        raise ProbesError(
+            "no run has a manifest", str(folders[0]), "merge folders that `probes run` wrote"
+        )
+    first = known[0][1]
+    own = ("git", "dirty", "packages", "device", "platform", "created", "counts", "seconds")
+    parts = {
+        folder: {name: one["config"].get(name) for name in ("shard", "shards")}
+        for folder, one in known
+    }
+    first["config"] |= {"shard": 0, "shards": 1}
+    merged = [
+        {"run": folder.name, **parts[folder]} | {name: one[name] for name in own if name in one}
+        for folder, one in known
+    ]
+    kept = {name: value for name, value in first.items() if name not in ("seconds", "backends")}
+    sums = {
+        name: sum(int(one.get(name) or 0) for _, one in known)
+        for name in ("failed_infills", "empty_infills", "decode_passes")
+    }
+    content = {**kept, "counts": dict(counts), **sums, "merged": merged}
+    return (json.dumps(content, indent=2) + "\n").encode()

@@ -1,0 +1,32 @@
+"""The report: one HTML file that holds everything, the same as Markdown and CSV, and the pictures.
+
+Importing this package is cheap; what it needs is loaded when a report is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+FOLDER = "report"
+"""Name of the report's folder within what it reports on."""
+
+
+def write(paths: Sequence[Path], out: Path) -> Path:
+    """Write the report of some runs.
+
+    Args:
+        paths: run folders, or folders above run folders.
+        out: folder for `report.html`, `report.md`, `tables/` and `plots/`; made if need be, files
+            of the same names are replaced.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        ProbesError: nothing to report on, runs that contradict each other, a file of a run that
+            cannot be read, or a folder that cannot be written to. Nothing is written then.
+    """
+    from probes.report import files
+
+    return files.write(paths, out)

@@ -1,0 +1,337 @@
+"""What the item browser shows, as one compact JSON text.
+
+Texts, frames and stimuli stand in tables of their own and are named by their place in them, so
+that what is shown a hundred times is written once. The shape, with -1 for none:
+
+- `texts`: strings. `frames`: [sha256, name of a run folder that holds it (text)].
+- `stimuli`: `{"p": parts}`, where a part >= 0 is a frame and -1 - t is text t; with `s`, each
+  picture's place in the clip, or `sheet`, where the first picture is composed of them; and `b`, the
+  bare gaps as [parts before or -1, gap, reason (text)];
+  or `{"x": why it is not known (text)}`.
+- `views`: one per pair, task, scoring, setting and seed: label, members, arms, frame counts.
+- `items`: `id task q o a s c m media`, `op`: the options' pictures (frames), and `v`: view ->
+  frame count -> arm -> member -> answers, each `[stimulus, donor (text), status, choice, correct,
+  probabilities, margin, reply (text), error (text), rotation]`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probes.report.pictures import Frame
+from probes.report.run_files import RunFiles
+from probes.report.stimuli import Question, Rebuilder, Shown
+from probes.types import Arm, FrameRef, Item
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_VIEW = ("pair", "task", "scoring", "setting", "seed")
+_ROLES = ("image", "video", "control")
+_STATUSES = ("ok", "unparsed", "error")
+_COLUMNS = (
+    *_VIEW, "run", "item_id", "cluster", "stratum", "role", "member", "arm", "frames", "donor_id",
+    "status", "choice", "answer", "correct", "option_logprobs", "option_tokens", "text", "error",
+    "stimulus_sha", "rotation",
+)  # fmt: skip
+_LEAST = 30  # characters that an answer takes at least
+
+Row = Mapping[str, Any]
+View = tuple[Any, ...]
+Runs = Mapping[str, RunFiles]
+"""Files of each run by its folder, as the column `run` of a frame names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserData:
+    """The browser's content without its pictures."""
+
+    json: str
+    """ASCII; safe inside a script element."""
+    frames: tuple[Frame, ...]
+    """Frames that stand in stimuli, in the order of the items."""
+    items: int
+    """Items in it."""
+    left_out: int
+    """Items that would have made the page too large."""
+    checked: int
+    """Different stimuli that were made again and have the hash that the records tell."""
+    unknown: Mapping[str, int]
+    """Answers of which it is not known what was shown, by reason."""
+
+
+def assemble(runs: Runs, frame: pd.DataFrame, budget: int) -> BrowserData:
+    """Put together what the browser shows.
+
+    Args:
+        runs: the runs' files; records of other runs are left aside.
+        frame: records, as `probes.load` returns them.
+        budget: characters of JSON; items beyond it are left out, the last ones of each task first.
+    """
+    rows, known = _rows(frame, runs, budget // _LEAST)
+    content = _Content(runs, rows)
+    by_item: dict[tuple[str, str, Item | None], list[Row]] = defaultdict(list)
+    for row in rows:
+        item = runs[row["run"]].items.get(row["item_id"])
+        by_item[row["task"], row["item_id"], item].append(row)
+    items: list[str] = []
+    size = 0
+    for (_, _, item), mine in by_item.items():
+        text = _dump(content.item(item, mine))
+        size += len(text)
+        if items and size + content.size > budget:
+            break
+        items.append(text)
+    tables = content.tables()
+    return BrowserData(
+        json=_safe(f'{tables[:-1]},"items":[{",".join(items)}]}}'),
+        frames=tuple(content.frames.items()),
+        items=len(items),
+        left_out=max(known, len(by_item)) - len(items),
+        checked=content.checked,
+        unknown=content.unknown,
+    )
+
+
+def _rows(frame: pd.DataFrame, runs: Runs, most: int) -> tuple[list[Row], int]:
+    """Return the first items' records, about `most`, and how many items there are in all.
+
+    Tasks take turns, so that of several tasks each has some of its items among the first.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    from probes.analysis.margins import margins
+
+    frame = frame[frame["run"].isin(list(runs))]
+    if frame.empty:
+        return [], 0
+    items = frame.groupby(["task", "item_id"], sort=False)["key"].size()
+    turn = items.groupby(level="task", sort=False).cumcount().to_numpy()
+    chosen = items.iloc[turn.argsort(kind="stable")].cumsum()
+    chosen = chosen[chosen - chosen.iloc[0] < most]
+    place = pd.Series(range(len(chosen)), index=chosen.index)
+    order = place.reindex(pd.MultiIndex.from_frame(frame[["task", "item_id"]])).to_numpy()
+    frame = frame[order == order].iloc[order[order == order].argsort(kind="stable")]
+    columns = {name: pa.array(frame[name].array, from_pandas=True).to_pylist() for name in _COLUMNS}
+    columns["margin"] = margins(frame).tolist()
+    names = list(columns)
+    rows: list[Row] = [
+        dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
+    return rows, len(items)
+
+
+@dataclass
+class _Table:
+    """Texts by place; the same text is kept once."""
+
+    places: dict[str, int] = field(default_factory=dict)
+    size: int = 0
+
+    def add(self, text: str) -> int:
+        if text not in self.places:
+            self.places[text] = len(self.places)
+            self.size += len(_dump(text)) + 1
+        return self.places[text]
+
+
+class _Content:
+    """The tables, as they fill."""
+
+    def __init__(self, runs: Runs, rows: Sequence[Row]) -> None:
+        self.frames: dict[str, Path] = {}
+        self.unknown: Counter[str] = Counter()
+        self.checked = 0
+        self._runs = runs
+        self._texts = _Table()
+        self._places: dict[str, int] = {}
+        self._stimuli: dict[str, int] = {}
+        self._stimuli_size = 0
+        self._rebuilders = {run: Rebuilder(files) for run, files in runs.items()}
+        by_view: dict[View, list[Row]] = defaultdict(list)
+        for row in rows:
+            by_view[_view(row)].append(row)
+        self._heads = {
+            view: _head(view, by_view[view], runs, len({other[-1] for other in by_view}) > 1)
+            for view in sorted(by_view, key=lambda view: tuple(map(str, view)))
+        }
+        self._numbers = {view: str(number) for number, view in enumerate(self._heads)}
+
+    @property
+    def size(self) -> int:
+        """Characters of JSON that the tables take, about."""
+        return self._texts.size + self._stimuli_size + 75 * len(self.frames)
+
+    def tables(self) -> str:
+        """Return all tables but the items as a JSON object."""
+        frames = [
+            [sha, self._texts.add(path.parent.parent.name)] for sha, path in self.frames.items()
+        ]
+        heads = _dump({"views": list(self._heads.values()), "frames": frames,
+                       "texts": list(self._texts.places)})  # fmt: skip
+        return f'{heads[:-1]},"stimuli":[{",".join(self._stimuli)}]}}'
+
+    def item(self, item: Item | None, rows: Sequence[Row]) -> dict[str, Any]:
+        """Return an item with everything that was answered about it."""
+        first = rows[0]
+        files = self._runs[first["run"]]
+        clip = files.clips.get((first["item_id"], first["frames"]))
+        pictures = clip.options if clip else ()
+        cells: dict[str, dict[str, list[list[list[Any]]]]] = defaultdict(dict)
+        for row in rows:
+            head, number = self._heads[_view(row)], self._numbers[_view(row)]
+            roles = [role for role, _ in head["members"]]
+            arms = [arm["name"] for arm in head["arms"]]
+            empty: list[list[list[Any]]] = [[[] for _ in roles] for _ in arms]
+            cell = cells[number].setdefault(str(row["frames"]), empty)
+            cell[arms.index(row["arm"])][roles.index(row["role"])].append(self._answer(row))
+        return {
+            "id": first["item_id"],
+            "task": first["task"],
+            "q": item.question if item else "",
+            "o": list(item.options) if item else [],
+            "a": first["answer"],
+            "s": first["stratum"] or "",
+            "c": first["cluster"] or "",
+            "m": [list(pair) for pair in item.meta] if item else [],
+            "media": str(item.media.path) if item else "",
+            "op": [self._frame(sha, files) for sha in pictures],
+            "v": cells,
+        }
+
+    def _answer(self, row: Row) -> list[Any]:
+        def text(value: str | None) -> int:
+            return self._texts.add(value) if value else -1
+
+        asked = Question(
+            row["item_id"], row["arm"], row["frames"], row["role"], row["donor_id"],
+            row["stimulus_sha"] or "", row["rotation"],
+        )  # fmt: skip
+        shown = self._rebuilders[row["run"]].shown(asked)
+        if shown.problem:
+            self.unknown[shown.problem] += 1
+        margin = row["margin"]
+        return [
+            self._stimulus(shown, self._runs[row["run"]]),
+            text(row["donor_id"]),
+            _STATUSES.index(row["status"]),
+            -1 if row["choice"] is None else row["choice"],
+            -1 if row["correct"] is None else int(row["correct"]),
+            probabilities(row["option_logprobs"], row["option_tokens"], row["scoring"]),
+            round(margin, 4) if math.isfinite(margin) else None,
+            text(row["text"]),
+            text(row["error"]),
+            row["rotation"],
+        ]
+
+    def _stimulus(self, shown: Shown, files: RunFiles) -> int:
+        content: dict[str, Any] = {}
+        if shown.problem:
+            content["x"] = self._texts.add(shown.problem)
+        else:
+            content["p"] = [
+                self._frame(part.sha256, files)
+                if isinstance(part, FrameRef)
+                else -1 - self._texts.add(part)
+                for part in shown.parts
+            ]
+            content |= {"sheet": 1} if shown.sheet else {"s": list(shown.slots)}
+            if shown.bare:
+                content["b"] = [
+                    [one.after, one.gap, self._texts.add(one.reason)] for one in shown.bare
+                ]
+        text = _dump(content)
+        if text not in self._stimuli:
+            self._stimuli[text] = len(self._stimuli)
+            self._stimuli_size += len(text) + 1
+            self.checked += not shown.problem
+        return self._stimuli[text]
+
+    def _frame(self, sha: str, files: RunFiles) -> int:
+        if sha not in self.frames:
+            self.frames[sha] = files.frame(sha)
+            self._places[sha] = len(self._places)
+        return self._places[sha]
+
+
+def probabilities(
+    logprobs: Sequence[float] | None, tokens: Sequence[int] | None, scoring: str
+) -> list[float] | None:
+    """Return the probabilities of the options among themselves.
+
+    Args:
+        logprobs: sums of token log-probabilities, one per option.
+        tokens: number of tokens behind each.
+        scoring: under `cloze`, means per token are compared, else sums.
+
+    Returns:
+        Softmax, to four places; None where options were not scored.
+    """
+    scores = list(logprobs or ())
+    if scoring == "cloze":
+        if tokens is None or len(tokens) != len(scores) or min(tokens, default=0) < 1:
+            return None
+        scores = [total / count for total, count in zip(scores, tokens, strict=True)]
+    if not scores or any(math.isnan(score) for score in scores) or math.isinf(max(scores)):
+        return None
+    weights = [math.exp(score - max(scores)) for score in scores]
+    return [round(weight / sum(weights), 4) for weight in weights]
+
+
+def _view(row: Row) -> View:
+    return tuple(row[name] for name in _VIEW)
+
+
+def _head(view: View, rows: Sequence[Row], runs: Runs, seeds_differ: bool) -> dict[str, Any]:
+    """Return a view's label, and the members, arms and frame counts that it has."""
+    *names, seed = view
+    files = [runs[run] for run in dict.fromkeys(row["run"] for row in rows)]
+    known: dict[str, Arm] = {}
+    for one in files:
+        known |= one.arms
+    asked = dict.fromkeys(row["arm"] for row in rows)
+    members = {row["role"]: row["member"] for row in rows}
+    pair = files[0].config.get("pair")
+    return {
+        "label": " · ".join(filter(None, [*names, f"seed {seed}" if seeds_differ else ""])),
+        "scoring": rows[0]["scoring"],
+        "prefix": str(pair.get("answer_prefix") or "") if isinstance(pair, dict) else "",
+        "members": [[role, members[role]] for role in sorted(members, key=_ROLES.index)],
+        "arms": [_arm(name, known.get(name)) for name in _in_order(asked, known)],
+        "frames": sorted({row["frames"] for row in rows}),
+    }
+
+
+def _in_order(asked: Iterable[str], known: Mapping[str, Arm]) -> list[str]:
+    """Return the arms that were asked in the suite's order, those that it does not know last."""
+    return sorted(asked, key=[*known, *asked].index)
+
+
+def _arm(name: str, arm: Arm | None) -> dict[str, str]:
+    if arm is None:
+        return {"name": name}
+    return {
+        "name": name,
+        "frames": arm.frames,
+        "infills": arm.infills,
+        "presentation": arm.presentation,
+        "reference": arm.reference,
+    }
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _safe(text: str) -> str:
+    """Return JSON that no HTML parser takes for markup; to a JSON parser it is the same."""
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text

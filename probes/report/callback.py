@@ -1,0 +1,37 @@
+"""Hydra's end of a sweep -> the sweep's report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.experimental.callback import Callback
+
+from probes import report
+from probes.redaction import redact
+from probes.types import ProbesError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+class SweepReport(Callback):  # type: ignore[misc]
+    """Writes SWEEP/report when a sweep ends; whatever goes wrong there, the sweep stands."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write the report of all runs of the sweep."""
+        folder = Path(config.hydra.sweep.dir)
+        if not any(folder.rglob("records.parquet")):
+            return  # every job has said why it left nothing
+        try:
+            page = report.write([folder], folder / report.FOLDER)
+        except Exception as error:  # answers are stored and runs complete: no reason to fail them
+            kind = "" if isinstance(error, ProbesError) else f"{type(error).__name__}: "
+            what = f"{kind}{error}"
+            again = f"to try again: probes report {shlex.quote(str(folder))}"
+            said = redact(f"the sweep's report was not written: {what}\n  {again}")
+            print(said, file=sys.stderr)
+            return
+        print(f"\nreport: {page}")

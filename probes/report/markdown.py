@@ -1,0 +1,55 @@
+"""Sections -> Markdown (GitHub's table syntax)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from probes.report.parts import Fragment, Grid, Part, Picture, Points, Say, Section
+
+# What could become markup in a text that a model or a task wrote.
+_MARKS = re.compile(r"([\\`*|]|(?<=\])[(\[:]|^[#+-](?=\s)|^={3,}|^-{3,})")
+
+
+def render(title: str, sections: Sequence[Section]) -> str:
+    """Return a report as Markdown; pictures are those in `plots/`."""
+    lines = [f"# {escaped(title)}", ""]
+    for section in sections:
+        lines += [f"## {escaped(section.title)}", ""]
+        for part in section.parts:
+            lines += [*_part(part), ""]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def escaped(text: str) -> str:
+    """Return text that Markdown shows as it is, in one line."""
+    flat = " ".join(text.split("\n"))
+    plain = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKS.sub(r"\\\1", plain)
+
+
+def _part(part: Part) -> Iterator[str]:
+    if isinstance(part, Say):
+        said = escaped(part.text)
+        yield {"verdict": f"**{said}**", "caveat": f"> **Caveat.** {said}"}.get(part.kind, said)
+    elif isinstance(part, Points):
+        yield from (f"- {escaped(item)}" for item in part.items)
+    elif isinstance(part, Picture):
+        yield f"![{escaped(part.title)}](plots/{part.name}.svg)"
+    elif isinstance(part, Fragment):
+        yield escaped(part.instead)
+    else:
+        yield from _table(part)
+
+
+def _table(grid: Grid) -> Iterator[str]:
+    yield f"**{escaped(grid.title)}** ([CSV](tables/{grid.name}.csv))"
+    yield ""
+    yield _line(grid.header)
+    yield _line(["---" if at < grid.words else "---:" for at in range(len(grid.header))], raw=True)
+    for row in grid.rows:
+        yield _line(row)
+
+
+def _line(cells: Sequence[str], raw: bool = False) -> str:
+    return "| " + " | ".join(cell if raw else escaped(cell) for cell in cells) + " |"

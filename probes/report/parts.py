@@ -1,0 +1,100 @@
+"""What a report is made of, before it becomes HTML, Markdown and CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from probes.analysis import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """A sentence or a few."""
+
+    text: str
+    kind: str = ""
+    """`verdict`, `caveat` or `note`; empty for plain text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """A list of sentences."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table."""
+
+    name: str
+    """Stem of its CSV file, unique within the report."""
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    """Finished text."""
+    words: int = 1
+    """Leading columns that hold words; the rest hold numbers."""
+    data: pd.DataFrame | None = None
+    """What the CSV file holds: numbers as they are. None: the rows as shown."""
+    folded: bool = False
+    """Shown when it is clicked open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure."""
+
+    name: str
+    """Stem of its files, unique within the report."""
+    title: str
+    """Says what is drawn, for those who do not see it too."""
+    figure: Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """Finished HTML; `instead` stands in the Markdown version."""
+
+    html: str
+    instead: str
+
+
+Part = Say | Points | Grid | Picture | Fragment
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One heading and what stands under it."""
+
+    id: str
+    title: str
+    parts: tuple[Part, ...]
+
+
+def from_table(table: Table, name: str, data: pd.DataFrame | None = None) -> Grid:
+    """Return a table of the study as a grid.
+
+    Args:
+        table: finished text.
+        name: stem of the CSV file.
+        data: what the CSV file holds; None: the rows as shown.
+    """
+    return Grid(name, table.title, table.header, table.rows, table.words, data)
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return names in one line: at most `most` of them, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def counted(n: int, what: str) -> str:
+    """Return `1 item`, `2 items`."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"

@@ -1,0 +1,143 @@
+"""Small pictures of a run's frames, few enough bytes to lie inside one HTML file.
+
+Every picture is a WebP in a data URL. A report has a budget for all of them together; the first
+rung of the ladder whose pictures fit is taken, and where not even the last one does, the frames
+that come last are left out, which the page tells. Frames of 128 by 128 pixels take about 970 bytes
+at the upper rungs (4,500 of them 5.8 MB in base64), against 1,395 bytes as a JPEG of quality 50,
+3,259 as lossless WebP and 5,481 as PNG; sprites of ten save a tenth and cost the page its plain
+`<img>`.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from probes.provenance import array_sha256
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+LADDER = (
+    (512, 80), (384, 80), (256, 80), (192, 75), (144, 70), (112, 60), (96, 50), (80, 40), (64, 35),
+    (48, 30),
+)  # fmt: skip
+"""(greatest height in pixels, WebP quality), from best to smallest; nothing is ever enlarged."""
+_TRIED = 32  # frames that a rung is judged by before all are made
+_CHUNK = 64
+
+Frame = tuple[str, Path]
+"""(sha256, where its PNG lies)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """The pictures of a list of frames."""
+
+    webp: tuple[str, ...]
+    """WebP in base64 for each frame, in their order; empty where there is none."""
+    missing: dict[int, str]
+    """Why a frame has no picture, by its place in the list."""
+    height: int
+    """Greatest height in pixels."""
+    quality: int
+    """WebP quality, 0 to 100."""
+
+    @property
+    def size(self) -> int:
+        """Characters of base64 in all."""
+        return sum(map(len, self.webp))
+
+
+def make(frames: Sequence[Frame], budget: int) -> Pictures:
+    """Make small pictures of frames, all of one quality.
+
+    Args:
+        frames: which, the most important ones first.
+        budget: characters of base64 that all pictures may take together.
+
+    Returns:
+        The pictures; frames that are beyond the budget, whose file is not there, or whose file
+        holds other pixels than its name says have none, with the reason.
+    """
+    step = max(1, len(frames) // _TRIED)
+    sample = frames[::step][:_TRIED]
+    for height, quality in LADDER[:-1]:
+        tried = [one for one, _ in _encode(sample, height, quality) if one]
+        mean = sum(map(len, tried)) / len(tried) if tried else 0.0
+        if mean * len(frames) > budget:
+            continue
+        done = _fill(frames, height, quality, budget)
+        if done is not None:
+            return done
+    height, quality = LADDER[-1]
+    last = _fill(frames, height, quality, budget, partly=True)
+    assert last is not None
+    return last
+
+
+def _fill(
+    frames: Sequence[Frame], height: int, quality: int, budget: int, *, partly: bool = False
+) -> Pictures | None:
+    """Make all pictures of one quality; None where they do not fit and a part is not enough."""
+    webp: list[str] = []
+    missing: dict[int, str] = {}
+    left = budget
+    for place, (picture, problem) in enumerate(_encode(frames, height, quality)):
+        if picture and len(picture) > left:
+            if not partly:
+                return None
+            rest = range(place, len(frames))
+            webp += [""] * len(rest)
+            missing |= dict.fromkeys(rest, "left out to keep this page small")
+            break
+        webp.append(picture)
+        left -= len(picture)
+        if problem:
+            missing[place] = problem
+    return Pictures(tuple(webp), missing, height, quality)
+
+
+def _encode(frames: Iterable[Frame], height: int, quality: int) -> Iterator[tuple[str, str]]:
+    """Yield (picture, what is wrong) for each frame; a few at a time, since most may be unused."""
+    pending = iter(frames)
+    # Pillow lets other threads run while it decodes and encodes.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        while chunk := list(islice(pending, _CHUNK)):
+            yield from pool.map(lambda frame: _one(frame, height, quality), chunk)
+
+
+def _one(frame: Frame, height: int, quality: int) -> tuple[str, str]:
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    sha, path = frame
+    try:
+        with Image.open(path) as file:
+            picture = file.convert("RGB")
+    except FileNotFoundError:
+        return "", "its file is not there"
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return "", "its file cannot be read"
+    if array_sha256(np.asarray(picture)) != sha:
+        return "", "its file holds other pixels than were shown"
+    data = io.BytesIO()
+    _smaller(picture, height).save(data, "WEBP", quality=quality, method=4)
+    return base64.b64encode(data.getvalue()).decode("ascii"), ""
+
+
+def _smaller(picture: Image, height: int) -> Image:
+    from PIL.Image import Resampling
+
+    if picture.height <= height:
+        return picture
+    width = max(1, round(picture.width * height / picture.height))
+    return picture.resize((width, height), Resampling.LANCZOS)

@@ -1,0 +1,176 @@
+"""Everything that a report is drawn from, gathered once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from probes import analysis
+from probes.report import leaks
+from probes.types import ProbesError
+
+BLOCK = ("task", "setting", "pair", "scoring", "seed")
+"""Columns that tell one block of tables from another."""
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Records, what they come to, and what is known of the runs that made them."""
+
+    frame: pd.DataFrame
+    """Of all runs, as `analysis.load` returns it."""
+    manifests: Mapping[str, Mapping[str, Any]]
+    """By run folder; empty where a run has none."""
+    idle: tuple[Path, ...] = ()
+    """Folders of runs that were started and left no records."""
+
+    @cached_property
+    def folders(self) -> list[Path]:
+        """Run folders in order of appearance."""
+        return [Path(name) for name in self.frame["run"].unique()]
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """Accuracies of all cells, over all items and by stratum."""
+        return analysis.accuracies(self.frame, by_stratum=True)
+
+    @cached_property
+    def found(self) -> pd.DataFrame:
+        """All contrasts of accuracies over all items; each name is a family of its own."""
+        return analysis.contrasts(self.frame)
+
+    @cached_property
+    def layered(self) -> pd.DataFrame:
+        """Strict contrasts over all items and by stratum."""
+        return analysis.contrasts(self.frame, policies=("strict",), by_stratum=True)
+
+    @cached_property
+    def scales(self) -> pd.DataFrame:
+        """The did on the other two scales: of log-odds, and of the key's margin."""
+        logit = analysis.contrasts(
+            self.frame, names=("did",), measure="logit", policies=("strict",)
+        )
+        margin = analysis.contrasts(self.frame, names=("did",), measure="margin")
+        return pd.concat([logit, margin], ignore_index=True) if len(logit) else margin
+
+    @cached_property
+    def infills(self) -> pd.DataFrame:
+        """All infills; see `leaks.read`."""
+        return leaks.read(self.frame)
+
+    @cached_property
+    def blocks(self) -> list[dict[str, Any]]:
+        """The settings of every block, in order of appearance."""
+        distinct = self.frame[list(BLOCK)].drop_duplicates()
+        return [{str(k): v for k, v in row.items()} for row in distinct.to_dict("records")]
+
+    @property
+    def stem(self) -> Mapping[tuple[Any, ...], str]:
+        """What is added to file names to tell blocks apart; empty where there is only one."""
+        several = len(self.blocks) > 1
+        return {
+            tuple(block[name] for name in BLOCK): f"-{at}" if several else ""
+            for at, block in enumerate(self.blocks, 1)
+        }
+
+    @cached_property
+    def told_apart(self) -> tuple[str, ...]:
+        """Settings that differ between blocks: the leading columns of tables over all of them."""
+        return tuple(n for n in BLOCK if len({str(block[n]) for block in self.blocks}) > 1)
+
+    def place(self, row: Row) -> tuple[str, ...]:
+        """Return a row's values of `told_apart`."""
+        return tuple(str(row[name]) for name in self.told_apart)
+
+    def each_block(self) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yield every block's settings with what its file names end in."""
+        yield from zip(self.blocks, self.stem.values(), strict=True)
+
+    @cached_property
+    def members(self) -> dict[tuple[str, str], str]:
+        """Names of the members by (pair, role)."""
+        rows = self.frame[["pair", "role", "member"]].drop_duplicates()
+        return {(r["pair"], r["role"]): r["member"] for r in rows.to_dict("records")}
+
+    @cached_property
+    def caveats(self) -> list[str]:
+        """What has to stand wherever these pairs' numbers are shown."""
+        said = [pair_of(manifest).get("caveat") for manifest in self.manifests.values()]
+        return list(dict.fromkeys(str(one) for one in said if one))
+
+    def runs(self, block: Mapping[str, Any]) -> list[str]:
+        """Return the run folders whose records make up a block."""
+        return [str(one) for one in within(self.frame, block)["run"].unique()]
+
+    def frame_as(self, block: Mapping[str, Any]) -> str:
+        """Return how a block's members received a frame: `video`, `image`, both, or empty."""
+        found: dict[str, None] = {}
+        for run in self.runs(block):
+            members = pair_of(self.manifests[run]).get("members")
+            for member in members if isinstance(members, list) else []:
+                if isinstance(member, Mapping) and member.get("frame_as"):
+                    found[str(member["frame_as"])] = None
+        return "/".join(found)
+
+
+def gather(paths: Sequence[Path]) -> Study:
+    """Read runs.
+
+    Raises:
+        ProbesError: see `analysis.load`; or a manifest that cannot be read.
+    """
+    frame = analysis.load([Path(path) for path in paths])
+    manifests = {str(folder): _manifest(Path(folder)) for folder in frame["run"].unique()}
+    return Study(frame, manifests, _idle(paths))
+
+
+def _manifest(folder: Path) -> Mapping[str, Any]:
+    path = folder / "manifest.json"
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        what = f"the manifest cannot be read: {error}"
+        raise ProbesError(what, str(path), "run the command again") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _idle(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Return folders in which Hydra noted the start of a run that left no records."""
+    notes = {note.parent for path in paths if path.is_dir() for note in path.rglob(".hydra")}
+    return tuple(sorted(one for one in notes if not (one / "records.parquet").is_file()))
+
+
+def pair_of(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the pair's part of a manifest's configuration; empty where there is none."""
+    config = manifest.get("config")
+    pair = config.get("pair") if isinstance(config, Mapping) else None
+    return pair if isinstance(pair, Mapping) else {}
+
+
+def within(table: pd.DataFrame, block: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the rows of a table that belong to a block."""
+    mask = pd.Series(True, index=table.index)
+    for name in BLOCK:
+        mask &= table[name] == block[name]
+    return table[mask]
+
+
+def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a table as a list of rows by column name."""
+    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
+
+
+def heading(block: Mapping[str, Any]) -> str:
+    """Return a block's settings in words."""
+    said = f"pair {block['pair']}, task {block['task']}, scoring {block['scoring']}"
+    said += f", seed {block['seed']}"
+    return said + (f", {block['setting']}" if block["setting"] else "")

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from probes.provenance import atomic_write, sha256_json
+from probes.signals import serve_parent
 from probes.types import ProbesError
 from tasks.egoworld.draw import TONES, Painter
 from tasks.egoworld.film import Footage, shoot
@@ -74,7 +75,7 @@ def make(
         (shot, root / "videos" / f"{shot.uid}.mp4", height, width, fps, seconds) for shot in shots
     ]
     if workers > 1 and videos > 8:
-        with ProcessPoolExecutor(workers) as pool:
+        with ProcessPoolExecutor(workers, initializer=serve_parent) as pool:
             for done, _ in enumerate(pool.map(_film, jobs, chunksize=4), 1):
                 if progress:
                     progress(done, videos)
@@ -155,11 +156,15 @@ def _film(job: tuple[Shot, Path, int, int, float, float]) -> None:
     painter = Painter(height, width)
     temporary = path.with_suffix(".part.mp4")
     with av.open(str(temporary), "w", options={"movflags": "faststart"}) as container:
-        # One thread and no wall clock in the file: the same clip is the same bytes everywhere.
+        # One thread, no wall clock in the file, and x264's plain path: by default it rounds as the
+        # CPU's vector units do, and another machine would film other pixels (measured: AVX2
+        # against none). With this the same clip is the same bytes everywhere.
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.thread_count = 1
-        stream.options = {"crf": "18", "preset": "fast", "g": "250"}
+        stream.options = {
+            "crf": "18", "preset": "fast", "g": "250", "x264-params": "cpu-independent=1",
+        }  # fmt: skip
         for number in range(count):
             picture = shot.footage.frame(painter, gaps * number / (count - 1))
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")

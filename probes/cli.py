@@ -56,6 +56,13 @@ def run(arguments: Sequence[str]) -> int:
     return launch.main(arguments)
 
 
+def tasks_lmms(arguments: Sequence[str]) -> int:
+    """List lmms-eval's tasks; see `probes tasks lmms --help`."""
+    from tasks.lmms import listing
+
+    return listing.main(arguments)
+
+
 def data_egoworld(arguments: Sequence[str]) -> int:
     """Make clips and questions of the small world."""
     from probes.progress import on_terminal
@@ -202,6 +209,7 @@ COMMANDS = (
     Command(("power",), "how many items a gain or a did needs, or what a run could find", power),
     Command(("check",), "hold a run against a baseline, exactly or within bands", check),
     Command(("compare-published",), "set a run beside the study's tables", compare_published),
+    Command(("tasks", "lmms"), "which of lmms-eval's tasks can be run, and why not", tasks_lmms),
     Command(("data", "egoworld"), "make clips and questions of the small world", data_egoworld),
     Command(("data", "iraven"), "make i-RAVEN problems", data_iraven),
     Command(("train", "tiny"), "train the embedded pair from scratch", train_tiny),
@@ -214,7 +222,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what follows `probes`; the process's own by default.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _main(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read the output (head, say) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED
+
+
+def _main(words: Sequence[str]) -> int:
     if words == ["--version"]:
         print(f"probes {_version()}")
         return DONE
@@ -236,9 +253,6 @@ def _guarded(command: Command, arguments: Sequence[str]) -> int:
     except ProbesError as error:
         print(redact(str(error)), file=sys.stderr)
         return USAGE
-    except BrokenPipeError:  # whoever read the output (head, say) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CLOSED
     except OSError as error:
         if (refusal := machine_error(error)) is None:
             raise

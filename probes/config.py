@@ -53,6 +53,13 @@ _PLACEHOLDERS = {
     "cloze": {"context", "question"},
     "generate": {"context", "question", "options"},
 }  # fmt: skip
+_SCORINGS: dict[str, tuple[Scoring, ...]] = {
+    "server": ("letter", "generate"),
+    "lmms": ("generate",),
+}
+"""What backends can do that cannot do everything."""
+# It becomes part of file names.
+_ARM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _KNOWN = re.compile(
     "|".join(f"{{({name})}}" for name in sorted(set.union(*_PLACEHOLDERS.values())))
 )
@@ -235,6 +242,7 @@ def freeze(settings: Mapping[str, Any], out: Path) -> RunConfig:
     _one_of("task.scoring", task["scoring"], scorings)
     frozen_pair, frozen_task = _pair(pair, backend.device), _task(task)
     scoring = _scoring(settings["scoring"], frozen_pair, frozen_task)
+    _can_score(backend.name, scoring)
     if settings["option_rotation"] and scoring == "cloze":
         raise ProbesError(
             "scoring=cloze lists no options: there is nothing to rotate",
@@ -258,6 +266,18 @@ def freeze(settings: Mapping[str, Any], out: Path) -> RunConfig:
         option_rotation=settings["option_rotation"],
         out=out,
     )
+
+
+def _can_score(backend: str, scoring: Scoring) -> None:
+    """Refuse at the door what the backend would refuse only after the infills are written."""
+    able = _SCORINGS.get(backend, get_args(Scoring))
+    if scoring not in able:
+        kinds = " or ".join(f"scoring={one}" for one in able)
+        raise ProbesError(
+            f"backend {backend} cannot score by {scoring}: it has no log-probabilities of "
+            + ("given text" if "letter" in able else "given text, nor of letters"),
+            "scoring", f"set {kinds}, or use backend=hf",
+        )  # fmt: skip
 
 
 def _pair(pair: Mapping[str, Any], device: str) -> PairConfig:
@@ -318,6 +338,10 @@ def _suite(suite: Mapping[str, Any], seed: int) -> tuple[Arm, ...]:
         raise ProbesError("the suite has no arms", "suite.arms", "name at least one")
     for name, arm in arms.items():
         where = f"suite.arms.{name}"
+        if not _ARM.fullmatch(str(name)):
+            raise ProbesError(
+                f"{name!r} is no name of an arm", where, "use letters, digits, '_', '-' and '.'"
+            )
         _one_of(f"{where}.frames", arm["frames"], get_args(FrameSource))
         _one_of(f"{where}.infills", arm["infills"], get_args(InfillSource))
         _one_of(f"{where}.presentation", arm["presentation"], get_args(Presentation))

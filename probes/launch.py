@@ -17,20 +17,24 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from hydra.experimental.callback import Callback
 
-from probes import schema
+from probes import report, schema
 from probes.config import conf_dir, freeze
-from probes.types import ProbesError
+from probes.provenance import machine_error
+from probes.redaction import redact
+from probes.signals import exit_code, said
+from probes.types import ProbesError, Role
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from probes.config import RunConfig
     from probes.run import RunResult
 
-DONE, FAILED_ITEMS, USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED_ITEMS, USAGE = 0, 1, 2
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
@@ -48,7 +52,8 @@ class Outcome(Callback):  # type: ignore[misc]
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Read what every job left in its folder: one without a manifest did not finish."""
         for folder in Path(config.hydra.sweep.dir).iterdir():
-            if not folder.is_dir() or folder.name.startswith("."):  # a launcher's own
+            # A launcher's own folder, or the sweep's report.
+            if not folder.is_dir() or folder.name.startswith(".") or folder.name == report.FOLDER:
                 continue
             try:
                 manifest = json.loads((folder / "manifest.json").read_bytes())
@@ -64,8 +69,7 @@ def main(arguments: Sequence[str]) -> int:
 
     schema.register()
     # Overrides may stand before, between and after options; Hydra's parser wants them together.
-    overrides = [a for a in arguments if a.startswith("~") or ("=" in a and not a.startswith("-"))]
-    options = [a for a in arguments if a not in overrides]
+    overrides, options = split(arguments)
     Outcome.code = DONE
     entry = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)
     full = os.environ.get(_FULL_ERROR) == "1"
@@ -74,18 +78,60 @@ def main(arguments: Sequence[str]) -> int:
             entry()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else USAGE if stop.code else DONE
-    except KeyboardInterrupt:
-        command = shlex.join(["probes", "run", *arguments])
+    except KeyboardInterrupt as stop:
+        command = redact(shlex.join(["probes", "run", *arguments]))
         print(
-            f"\ninterrupted; every answer so far is stored. To go on:\n  {command}", file=sys.stderr
+            f"\n{said(stop)}; every answer so far is stored. To go on:\n  {command}",
+            file=sys.stderr,
         )
-        return INTERRUPTED
+        return exit_code(stop)
     except Exception as error:
-        if full or _from_a_job(error):
+        if full:
             raise
-        print(explain(error, overrides, _config_dir(options)), file=sys.stderr)
+        refusal: ProbesError | None = machine_error(error)
+        if refusal is None and _from_a_job(error):
+            raise
+        refusal = refusal or explain(error, overrides, _config_dir(options))
+        print(redact(str(refusal)), file=sys.stderr)
         return USAGE
     return Outcome.code
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part a command line into overrides and options.
+
+    Whoever names the repositories of two members, and no pair, means a pair of their own: what the
+    default pair says of its class, prompts and scoring would be wrong for it.
+    """
+    overrides = [a for a in arguments if a.startswith("~") or ("=" in a and not a.startswith("-"))]
+    keys = [text.split("=")[0] for text in overrides]
+    repos = {f"pair.{role}.repo" for role in get_args(Role)}
+    if len(repos.intersection(keys)) > 1 and not {"pair", "experiment"} & set(keys):
+        overrides.insert(0, "pair=own")
+    return overrides, [a for a in arguments if a not in overrides]
+
+
+def compose(arguments: Sequence[str]) -> RunConfig:
+    """Compose and check the configuration that `probes run` would have of these arguments.
+
+    Args:
+        arguments: overrides and `--config-dir`.
+
+    Raises:
+        ProbesError: what is wrong with them, in words of this project.
+    """
+    import hydra
+
+    schema.register()
+    overrides, options = split(arguments)
+    folder = _config_dir(options)
+    path = [f"hydra.searchpath=[file://{folder.resolve()}]"] if folder else []
+    try:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            cfg = hydra.compose("config", [*overrides, *path])
+    except Exception as error:
+        raise explain(error, overrides, folder) from error
+    return freeze(schema.plain(cfg), Path())
 
 
 @contextlib.contextmanager
@@ -116,17 +162,20 @@ def job(cfg: DictConfig) -> int:
     out = Path(hydra.runtime.output_dir)
     try:
         config = freeze(schema.plain(cfg), out)
-        _quiet()
+        quiet()
         from probes import progress, run
 
         result = run.execute(config, out, progress.on_terminal())
         show(result, config.pair.caveat)
-    except (ProbesError, KeyboardInterrupt) as error:
+        if hydra.mode == RunMode.RUN:  # a sweep's end writes the report of all its runs
+            print(f"with every item, to look at: probes report {shlex.quote(_from_here(out))}")
+    except (ProbesError, OSError, KeyboardInterrupt) as error:
         if hydra.mode == RunMode.RUN:  # a sweep learns from the empty folder that the job failed
             _discard(out)
-        if isinstance(error, KeyboardInterrupt):
+        refusal = error if isinstance(error, ProbesError) else machine_error(error)
+        if refusal is None:
             raise
-        print(error, file=sys.stderr)
+        print(redact(str(refusal)), file=sys.stderr)
         return USAGE
     return FAILED_ITEMS if result.errors else DONE
 
@@ -146,29 +195,37 @@ def show(result: RunResult, caveat: str) -> None:
         print("\n".join(analysis.render(tables)))
     if caveat:
         print(f"\n{caveat}")
+    if result.empty_infills:
+        print(f"\n{result.empty_infills} infills are empty: their gaps were left bare.")
     if result.failed_infills:
-        print(f"\n{result.failed_infills} infills failed: their gaps were left bare.")
+        print(
+            f"\n{result.failed_infills} infills failed; every record whose stimulus lacks one is "
+            "an error. The same command has them written again."
+        )
     if result.errors:
         first = next(record for record in result.records if record.status == "error")
         print(
             f"\n{result.errors} of {len(result.records)} records failed and count as wrong, e.g. "
             f"item {first.item_id}: {first.error}\nThe same command asks them again."
         )
-    plots.save(plots.arms_figure(frame), result.out / "plots", "arms")
+    plots.save(plots.arms_figure(frame), result.out / "plots" / "arms")
+    print(f"\nrecords, manifest, frames and plots: {_from_here(result.out)}")
+
+
+def _from_here(path: Path) -> str:
     here = Path.cwd()
-    out = result.out.relative_to(here) if result.out.is_relative_to(here) else result.out
-    print(f"\nrecords, manifest, frames and plots: {out}")
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _discard(out: Path) -> None:
     """Remove a folder that holds nothing but Hydra's notes of a run that never began."""
-    if {path.name for path in out.iterdir()} <= {".hydra"}:
+    if out.is_dir() and {path.name for path in out.iterdir()} <= {".hydra"}:
         shutil.rmtree(out, ignore_errors=True)
         with contextlib.suppress(OSError):  # the day's folder, if it is empty now
             out.parent.rmdir()
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Keep libraries from talking into the display; our own warnings are one line each."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,22 @@ ROOT = Path(__file__).resolve().parent.parent
 SMALL = [
     "backend=scripted", "task.videos=6", "task.height=32", "task.fps=1", "frames=2",
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pair"),
+    [
+        (["pair.image.repo=a/b", "pair.video.repo=c/d"], "pair=own"),
+        (["-m", "pair.control.repo=a/b", "limit=3", "pair.image.repo=c,d"], "pair=own"),
+        (["pair.image.repo=a/b"], ""),  # a member of the default pair lies elsewhere
+        (["pair=tiny", "pair.image.repo=a/b", "pair.video.repo=c/d"], ""),
+        (["experiment=demo", "pair.image.repo=a/b", "pair.video.repo=c/d"], ""),
+    ],
+)
+def test_two_repositories_make_a_pair(arguments: list[str], pair: str) -> None:
+    overrides, options = launch.split(arguments)
+    assert overrides == [*([pair] if pair else []), *(a for a in arguments if "=" in a)]
+    assert options == [a for a in arguments if "=" not in a]
 
 
 @pytest.fixture(scope="session")
@@ -49,8 +66,8 @@ def test_a_run_prints_its_tables_and_writes_its_files_where_it_says(
     assert run.relative_to(empty_folder).parts[:2] == ("results", "runs")
     assert run.name.endswith("-tiny-egoworld")
     assert {path.name for path in run.iterdir()} == {
-        "records.parquet", "items.parquet", "infills.parquet", "manifest.json", "frames", "plots",
-        ".hydra",
+        "records.parquet", "items.parquet", "donors.parquet", "infills.parquet", "manifest.json",
+        "frames", "plots", ".hydra",
     }  # fmt: skip
     assert "n = 6 items" in out
     assert "The embedded pair" in out
@@ -114,7 +131,7 @@ def test_a_sweep_with_a_wrong_job_does_the_others_and_is_exit_code_2(
         (["--nonsense"], "unrecognized arguments: --nonsense"),
         (["limit"], "limit"),
         (["--config-dir", "/nowhere/at/all"], "/nowhere/at/all"),
-        (["pair.members.image.repo=/nowhere/at/all", "backend=hf"], "/nowhere/at/all"),
+        (["pair.image.repo=/nowhere/at/all", "backend=hf"], "/nowhere/at/all"),
         (["task=egoschema"], "task.root"),
         (["task=egoschema", "task.root=/nowhere/at/all"], "/nowhere/at/all"),
     ],
@@ -182,8 +199,8 @@ def test_help_teaches_every_group_and_option(capsys: pytest.CaptureFixture[str])
     assert cli.main(["run", "--help"]) == 0
     out = capsys.readouterr().out
     for group in launch.schema.GROUPS:
-        (line,) = [line for line in out.splitlines() if line.startswith(f"  {group} ")]
-        listed = set(line.replace(",", " ").split())
+        (block,) = re.findall(rf"^  {group} .*(?:\n {{30,}}.*)*", out, re.MULTILINE)
+        listed = set(re.split(r"[\s,;:]+", block))
         assert {path.stem for path in (conf_dir() / group).glob("*.yaml")} <= listed
     assert out.count("\n  probes run ") >= 3
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from probes import config, schema
 from probes.config import RunConfig, conf_dir, freeze, prompt_set
-from probes.types import Arm, ProbesError
+from probes.types import Arm, ProbesError, Role
 
 OPTIONS = [
     f"{group}={path.stem}"
@@ -40,6 +40,10 @@ def refused(*overrides: str) -> ProbesError:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_every_group_composes(option: str, tmp_path: Path) -> None:
     overrides = [option]
+    if option == "pair=own":
+        overrides += ["pair.image.repo=a/b", "pair.video.repo=c/d"]
+    if option in ("backend=server", "backend=lmms"):
+        overrides.append("scoring=generate")
     if option == "infill=file":
         file = tmp_path / "infills.jsonl"
         file.touch()
@@ -85,7 +89,8 @@ def test_the_schema_has_the_keys_of_the_frozen_classes() -> None:
     assert names(schema.Infill) == names(config.InfillConfig)
     assert names(schema.Backend) == names(config.BackendConfig)
     shared = {"dtype", "attention", "frame_as"}  # of both members: in every `ModelSpec`
-    assert set(names(schema.Pair)) == {*names(config.PairConfig), *shared}
+    roles = set(get_args(Role))
+    assert set(names(schema.Pair)) == {*names(config.PairConfig), *shared, *roles} - {"members"}
     assert names(schema.Arm) == [name for name in names(Arm) if name != "name"]
 
 
@@ -113,6 +118,16 @@ def test_members_of_a_pair_share_everything_but_weights() -> None:
             field.name not in own or field.name == "revision"
         )
     assert (a.frame_as, a.device, a.dtype) == ("image", "cuda", "bfloat16")
+
+
+def test_a_members_name_is_the_last_part_of_its_repo() -> None:
+    cfg = frozen("pair=own", "pair.image.repo=embedded:image", "pair.video.repo=some/one-7b",
+                 "pair.control.repo=/home/me/three/", "pair.video.revision=v2")  # fmt: skip
+    assert [(m.role, m.name, m.repo, m.revision) for m in cfg.pair.members] == [
+        ("image", "image", "embedded:image", None),
+        ("video", "one-7b", "some/one-7b", "v2"),
+        ("control", "three", "/home/me/three/", None),
+    ]
 
 
 def test_scoring_is_the_runs_else_the_pairs_else_the_tasks() -> None:
@@ -161,6 +176,8 @@ def test_arms_can_be_added_and_taken_out_and_have_seeds_of_their_own() -> None:
         (["scoring=lettr"], "scoring", "letter"),
         (["task.scoring=x"], "task.scoring", "cloze"),
         (["pair.scoring=cloz"], "pair.scoring", "cloze"),
+        (["backend=server"], "scoring", "scoring=letter or scoring=generate"),
+        (["backend=lmms", "scoring=letter"], "scoring", "scoring=generate"),
         (["pair.frame_as=vide"], "pair.frame_as", "video"),
         (["suite.arms.vcot.reference=basline"], "suite.arms.vcot.reference", "baseline"),
         (["suite.arms.vcot.reference=vcot"], "suite.arms.vcot.reference", "baseline"),
@@ -175,14 +192,17 @@ def test_arms_can_be_added_and_taken_out_and_have_seeds_of_their_own() -> None:
         (["backend.batch_size=0"], "backend.batch_size", "1"),
         (["task.fps=0"], "task.fps", "positive"),
         (["prompt_set=tny"], "prompts/tny", "tiny"),
-        (["pair.members.video.name=tiny-image"], "pair.members", "of its own"),
-        (["+pair.members.vidoe={name: a, repo: b}"], "pair.members", "video"),
+        (["pair.video.name=tiny-image"], "pair.video.name", "of its own"),
+        (["pair=own", "pair.image.repo=/a/c", "pair.video.repo=/b/c/"], "pair.video.name", "own"),
+        (["pair=own"], "pair.image.repo", "pair.video.repo="),
+        (["+pair.vidoe={name: a, repo: b}"], "pair.vidoe", "video"),
+        (["+pair.members={image: {repo: b}}"], "pair.members", "image, video, control"),
         (["+task.hight=3"], "task.hight", "height"),
         (["+sed=3"], "sed", "seed"),
         (["+suite.arms.mine={frmes: own}"], "suite.arms.mine.frmes", "frames"),
         (["+suite.arms.mine=3"], "suite.arms.mine", "key: value"),
         (["suite.arms.vcot.seed=x"], "suite.arms.vcot.seed", "conf/"),
-        (["+pair.members.control={name: a}"], "pair.members.control.repo", "conf/"),
+        (["+pair.control.rpo=a"], "pair.control.rpo", "repo"),
     ],
 )
 def test_a_mistake_names_its_key_and_the_way_out(

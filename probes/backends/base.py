@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from probes.types import ModelSpec, Output, ProbesError, Prompt, ScoringSpec
 
-NAMES = ("hf", "scripted")
+NAMES = ("hf", "scripted", "server", "lmms")
 """Backends that `BackendSettings.name` may name."""
 
 
@@ -94,6 +94,14 @@ def open_backend(cfg: BackendSettings, spec: ModelSpec) -> Backend:
         from probes.backends.scripted import ScriptedBackend
 
         return ScriptedBackend.from_options(spec, cfg.options)
+    if cfg.name == "server":
+        from probes.backends.server import ServerBackend
+
+        return ServerBackend(cfg, spec)
+    if cfg.name == "lmms":
+        from probes.backends.lmms import LmmsBackend
+
+        return LmmsBackend(cfg, spec)
     raise ProbesError(
         f"there is no backend named {cfg.name!r}", "backend.name", f"use one of {', '.join(NAMES)}"
     )

@@ -26,6 +26,11 @@ CHAT_FILES = ("chat_template.jinja", "chat_template.json")
 CONFIG_FILES = ("config.json", "generation_config.json", "model.safetensors.index.json")
 # What a fetch leaves out: other formats of the same weights.
 _NOT_FETCHED = ["*.bin", "*.pt", "*.pth", "*.msgpack", "*.h5", "*.onnx", "*.gguf"]
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_CONVERT = (
+    "convert them with `model.save_pretrained(folder)`, or name a repository that has safetensors "
+    "(a pickled file can run code when it is read)"
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,18 @@ class Checkpoint:
             raise ProbesError("not a JSON object", str(path), "fetch the file again")
         return content
 
+    def processor_settings(self, part: str) -> dict[str, Any]:
+        """Return the settings of one part of the processor.
+
+        Args:
+            part: `image_processor` or `video_processor`; they lie in one file, or one each.
+        """
+        whole = self.read_json("processor_config.json").get(part)
+        if isinstance(whole, dict):
+            return whole
+        own = self.read_json("video_preprocessor_config.json") if part[:5] == "video" else {}
+        return own or self.read_json("preprocessor_config.json")
+
     def hashes(self, names: tuple[str, ...]) -> dict[str, str]:
         """Return sha256 by name of those of `names` that the folder has."""
         paths = [self.folder / name for name in sorted(names)]
@@ -71,10 +88,20 @@ class Checkpoint:
         """Return the names of the safetensors files that are loaded, sorted.
 
         Raises:
-            ProbesError: weights of another format only, or missing shards.
+            ProbesError: weights of another format only, missing shards, or names that are not
+                those of safetensors files in the folder.
         """
         index = self.read_json("model.safetensors.index.json").get("weight_map", {})
-        names = sorted(set(index.values())) or ["model.safetensors"]
+        listed = list(index.values()) if isinstance(index, dict) else [index]
+        for name in listed:
+            plain = isinstance(name, str) and name == Path(name).name
+            if not plain or not name.endswith(".safetensors"):
+                raise ProbesError(
+                    f"the index of weights names {name!r}, which is no safetensors file beside it",
+                    str(self.folder / "model.safetensors.index.json"),
+                    _CONVERT,
+                )
+        names = sorted(set(listed)) or ["model.safetensors"]
         missing = [name for name in names if not (self.folder / name).is_file()]
         if not missing:
             return tuple(names)
@@ -83,8 +110,7 @@ class Checkpoint:
             raise ProbesError(
                 f"weights are read from safetensors only, and this folder has {', '.join(others)}",
                 str(self.folder),
-                "convert them with `model.save_pretrained(folder)`, or name a repository that has"
-                " safetensors (a .bin file can run code when it is read)",
+                _CONVERT,
             )
         raise ProbesError(
             f"weights are missing: {', '.join(missing)}",
@@ -92,7 +118,29 @@ class Checkpoint:
             "complete the checkpoint",
         )
 
-    def fingerprint(self, spec: ModelSpec, family: str) -> str:
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every tensor by name, from the heads of the safetensors files.
+
+        Raises:
+            ProbesError: a file is cut off or of another format.
+        """
+        found: dict[str, tuple[int, ...]] = {}
+        for name in self.weights():
+            path = self.folder / name
+            try:
+                with path.open("rb") as file:
+                    size = int.from_bytes(file.read(8), "little")
+                    if size > path.stat().st_size:
+                        raise ValueError("its head is longer than the file")
+                    head = json.loads(file.read(size))
+                found |= {n: tuple(t["shape"]) for n, t in head.items() if n != "__metadata__"}
+            except (ValueError, KeyError, AttributeError, TypeError) as error:
+                raise ProbesError(
+                    f"not a safetensors file: {error}", str(path), "fetch the file again"
+                ) from None
+        return found
+
+    def fingerprint(self, spec: ModelSpec, family: str, quantize: str = "") -> str:
         """Return the sha256 of everything that the member's answers depend on.
 
         A local folder counts by the content of its files, a hub snapshot by repository and
@@ -110,6 +158,8 @@ class Checkpoint:
             "frame_as": spec.frame_as,
             "family": family,
         }
+        if quantize:
+            settings["quantize"] = quantize
         return sha256_json(content | settings)
 
 
@@ -123,6 +173,12 @@ def find(spec: ModelSpec) -> Checkpoint:
         found = Checkpoint(_embedded(spec.repo.removeprefix(EMBEDDED)), spec.repo)
     elif (folder := Path(spec.repo).expanduser()).is_dir():
         found = Checkpoint(folder.resolve(), spec.repo)
+    elif folder.suffix in _PICKLED and _is_file(folder):
+        raise ProbesError(
+            f"weights are read from safetensors only, and {folder.name} is a pickled file",
+            spec.repo,
+            _CONVERT,
+        )
     elif _looks_like_path(spec.repo):
         raise ProbesError(
             "there is no such checkpoint folder", spec.repo, "correct the member's `repo`"
@@ -138,6 +194,13 @@ def find(spec: ModelSpec) -> Checkpoint:
         )
     found.weights()
     return found
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _looks_like_path(repo: str) -> bool:

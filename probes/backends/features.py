@@ -1,4 +1,4 @@
-"""Perceive once: a bounded cache of the vision features of frames, by the frames' sha256."""
+"""Perceive once: sizes and vision features of frames, by the frames' sha256."""
 
 from __future__ import annotations
 
@@ -10,12 +10,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.backends.batching import Batcher, Failed
+from probes.backends.layout import Extent
+from probes.types import MachineError
 
 if TYPE_CHECKING:
     import torch
 
 Frame = NDArray[np.uint8]
 Perceive = Callable[[Sequence[Frame]], "list[torch.Tensor]"]
+
+
+class Extents:
+    """How many tokens frames take: known from their size, before any of them is perceived.
+
+    Args:
+        extent: (height, width) in pixels -> tokens.
+    """
+
+    def __init__(self, extent: Callable[[int, int], Extent]) -> None:
+        self._extent = extent
+        self._by_size: dict[tuple[int, int], Extent] = {}
+        self._by_name: dict[str, Extent] = {}
+
+    def of(
+        self, names: Iterable[str], frames: Mapping[str, Frame]
+    ) -> tuple[dict[str, Extent], dict[str, str]]:
+        """Return extents by sha256, and errors by sha256 of the frames that have none."""
+        found: dict[str, Extent] = {}
+        errors: dict[str, str] = {}
+        for name in names:
+            try:
+                if name not in self._by_name:
+                    height, width, _ = read_frame(frames, name).shape
+                    if (height, width) not in self._by_size:
+                        self._by_size[height, width] = self._extent(height, width)
+                    self._by_name[name] = self._by_size[height, width]
+                found[name] = self._by_name[name]
+            except MachineError:
+                raise
+            except Exception as error:
+                # A frame that cannot be read costs its own prompts, not the run.
+                errors[name] = f"frame {name[:12]}: {type(error).__name__}: {error}"
+        return found, errors
+
+
+def read_frame(frames: Mapping[str, Frame], name: str) -> Frame:
+    """Return a frame; whatever error its mapping has, or ValueError where it is no picture."""
+    frame = frames[name]
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        raise ValueError(f"not uint8 [h, w, 3] but {frame.dtype} {frame.shape}")
+    return frame
 
 
 class FeatureCache:
@@ -55,11 +99,10 @@ class FeatureCache:
                 found[name] = self._kept[name]
                 continue
             try:
-                frame = frames[name]
-                if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-                    raise ValueError(f"not uint8 [h, w, 3] but {frame.dtype} {frame.shape}")
+                frame = read_frame(frames, name)
+            except MachineError:
+                raise
             except Exception as error:
-                # A frame that cannot be read costs its own prompts, not the run.
                 errors[name] = f"frame {name[:12]}: {type(error).__name__}: {error}"
                 continue
             by_size.setdefault(frame.shape, []).append((name, frame))

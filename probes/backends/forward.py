@@ -1,6 +1,7 @@
 """The arithmetic: embeddings with features in place, next tokens, continuations, greedy text.
 
-Shape suffixes: B batch, T padded tokens, D hidden width, V vocabulary, O options, N scored tokens.
+Shape suffixes: B batch, T padded tokens, D hidden width, V vocabulary, O options, N scored tokens,
+A axes of a position (1 or 3).
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from probes.backends.layout import Row
+from probes.backends.layout import Row, positions
 from probes.backends.tokens import FRAME
 
 Features = Mapping[str, torch.Tensor]
@@ -27,7 +29,7 @@ def next_token(model: Any, rows: Sequence[Row], features: Features) -> list[list
     Padding stands at the right, where causal attention never looks: no mask is needed, and a
     prompt's numbers are those it has alone.
     """
-    hidden_BTD = _hidden(model, [row.ids for row in rows], rows, features)
+    hidden_BTD = _hidden(model, [row.ids for row in rows], rows, features, **_grid_positions(rows))
     last_B = [len(row.ids) - 1 for row in rows]
     logits_BV = model.lm_head(hidden_BTD[torch.arange(len(rows)), last_B])
     logprobs_BV = logits_BV.float().log_softmax(-1).cpu()
@@ -51,7 +53,7 @@ def packed_answers(model: Any, rows: Sequence[Row], features: Features) -> list[
     # A token sees what is before it in its own block and in block 0, the prompt. Padding is a
     # block too, which keeps its (unused) attention well defined.
     block_BT = np.full(size, -1, np.int64)
-    position_BT = np.zeros(size, np.int64)
+    position_ABT = _pad([positions(row) for row in rows], size[1])
     where: list[int] = []
     before: list[int] = []
     target: list[int] = []
@@ -59,11 +61,11 @@ def packed_answers(model: Any, rows: Sequence[Row], features: Features) -> list[
     for at, row in enumerate(rows):
         start = length = len(row.ids)
         block_BT[at, :length] = 0
-        position_BT[at, :length] = np.arange(length)
+        behind = position_ABT[:, at, :length].max() + 1
         for number, answer in enumerate(row.answers):
             end = start + len(answer)
             block_BT[at, start:end] = number + 1
-            position_BT[at, start:end] = length + np.arange(len(answer))
+            position_ABT[:, at, start:end] = behind + np.arange(len(answer))
             where += [at] * len(answer)
             before += [length - 1, *range(start, end - 1)]
             target += answer
@@ -80,7 +82,7 @@ def packed_answers(model: Any, rows: Sequence[Row], features: Features) -> list[
         rows,
         features,
         attention_mask=mask_BTT[:, None],
-        position_ids=torch.from_numpy(position_BT).to(model.device),
+        position_ids=_as_ids(position_ABT, model),
     )
     scores_N = _token_logprobs(model, hidden_BTD[where, before], target)
     sums = [[0.0] * len(row.answers) for row in rows]
@@ -95,8 +97,9 @@ def plain_answers(model: Any, rows: Sequence[Row], features: Features) -> list[l
     For attention kernels that take no mask of their own (flash attention, sliding windows).
     """
     pairs = [(at, answer) for at, row in enumerate(rows) for answer in row.answers]
-    alone = [Row(rows[at].ids + answer, rows[at].frames) for at, answer in pairs]
-    hidden_BTD = _hidden(model, [row.ids for row in alone], alone, features)
+    alone = [Row(rows[at].ids + answer, rows[at].frames, rows[at].extents) for at, answer in pairs]
+    ids = [row.ids for row in alone]
+    hidden_BTD = _hidden(model, ids, alone, features, **_grid_positions(alone))
     where: list[int] = []
     before: list[int] = []
     target: list[int] = []
@@ -137,7 +140,9 @@ def greedy(
     place_BT = torch.arange(width, device=device) - torch.tensor(pads, device=device)[:, None]
     # Without padding no mask is passed, which is the fast way through attention.
     mask_BT = (place_BT >= 0).long() if any(pads) else None
-    position_B1 = place_BT[:, -1:]
+    position_ABT = _pad([positions(row) for row in rows], width, left=True)
+    last_B1 = torch.from_numpy(position_ABT.max((0, 2)))[:, None].to(device)
+    axes = len(position_ABT)
     cache = DynamicCache(config=model.config.get_text_config())
     hidden_BTD = _hidden(
         model,
@@ -146,7 +151,7 @@ def greedy(
         features,
         past_key_values=cache,
         attention_mask=mask_BT,
-        position_ids=place_BT.clamp(min=0),
+        position_ids=_as_ids(position_ABT, model),
     )
     in_batch = list(range(len(rows)))
     open_rows, broken = set(in_batch), set()
@@ -170,11 +175,11 @@ def greedy(
         if len(going) <= KEEP_UNTIL * len(in_batch):
             keep = torch.tensor(going, device=device)
             cache.batch_select_indices(keep)
-            position_B1 = position_B1[keep]
+            last_B1 = last_B1[keep]
             mask_BT = mask_BT[keep] if mask_BT is not None else None
             tokens = [tokens[at] for at in going]
             in_batch = [in_batch[at] for at in going]
-        position_B1 = position_B1 + 1
+        last_B1 = last_B1 + 1
         if mask_BT is not None:
             mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], 1)
         hidden_BTD = _hidden(
@@ -184,9 +189,39 @@ def greedy(
             features,
             past_key_values=cache,
             attention_mask=mask_BT,
-            position_ids=position_B1,
+            position_ids=last_B1 if axes == 1 else last_B1.expand(axes, -1, -1),
         )
     return [None if at in broken else ids for at, ids in enumerate(written)]
+
+
+def _pad(each: Sequence[NDArray[np.int64]], width: int, *, left: bool = False) -> NDArray[np.int64]:
+    """Stack positions [A, tokens] to [A, B, T]; padding has position 0.
+
+    A row without grids has the same position on all axes.
+    """
+    axes = max(map(len, each))
+    out_ABT = np.zeros((axes, len(each), width), np.int64)
+    for at, one in enumerate(each):
+        size = one.shape[1]
+        out_ABT[:, at, slice(width - size, None) if left else slice(size)] = one
+    return out_ABT
+
+
+def _as_ids(position_ABT: NDArray[np.int64], model: Any) -> torch.Tensor:
+    """Return positions as a model takes them: [B, T], or [3, B, T]."""
+    position = torch.from_numpy(position_ABT).to(model.device)
+    return position[0] if len(position) == 1 else position
+
+
+def _grid_positions(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return positions for rows padded at the right, where they are more than a count.
+
+    A model counts by itself, and where it does, it needs no mask.
+    """
+    each = [positions(row) for row in rows]
+    if max(map(len, each)) == 1:
+        return {}
+    return {"position_ids": torch.from_numpy(_pad(each, max(len(row.ids) for row in rows)))}
 
 
 def _embed(
@@ -200,7 +235,7 @@ def _embed(
     embeds_BTD: torch.Tensor = model.get_input_embeddings()(ids.clamp(min=0))
     shown = [features[name] for row in rows for name in row.frames]
     if shown:
-        embeds_BTD[ids == FRAME] = torch.cat(shown).to(embeds_BTD.dtype)
+        embeds_BTD[ids == FRAME] = torch.cat(shown).to(embeds_BTD)
     return embeds_BTD
 
 
@@ -213,6 +248,9 @@ def _hidden(
 ) -> torch.Tensor:
     """Return the last layer's states [B, T, D]; `more` goes to the model."""
     embeds_BTD = _embed(model, sequences, rows, features)
+    more = {
+        n: v.to(embeds_BTD.device) if isinstance(v, torch.Tensor) else v for n, v in more.items()
+    }
     use_cache = "past_key_values" in more
     output = model.model(inputs_embeds=embeds_BTD, use_cache=use_cache, **more)
     hidden_BTD: torch.Tensor = output.last_hidden_state

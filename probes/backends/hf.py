@@ -18,22 +18,35 @@ from numpy.typing import NDArray
 
 from probes.backends.base import BackendSettings
 from probes.backends.batching import Batcher, Failed, free_memory
-from probes.backends.checkpoint import CHAT_FILES, PROCESSOR_FILES, TOKENIZER_FILES, find
-from probes.backends.families import Loaded, family_of
-from probes.backends.features import FeatureCache
-from probes.backends.layout import Row, frames_of, lay_out
-from probes.backends.tokens import PromptTokens
+from probes.backends.checkpoint import (
+    CHAT_FILES,
+    PROCESSOR_FILES,
+    TOKENIZER_FILES,
+    Checkpoint,
+    find,
+)
+from probes.backends.families import Placement, Prepared, family_of
+from probes.backends.families.fallback import Fallback, Whole
+from probes.backends.families.loading import check_quantize, context_of
+from probes.backends.features import FeatureCache, read_frame
+from probes.backends.layout import Row, frames_of
+from probes.backends.reading import Reader
 from probes.provenance import sha256_json
-from probes.types import ModelSpec, Output, ProbesError, Prompt, ScoringSpec
+from probes.types import MachineError, ModelSpec, Output, ProbesError, Prompt, ScoringSpec
 
 if TYPE_CHECKING:
     import torch
 
 ADAPTER = "hf-1"
 """Raised whenever the same prompt and weights would get other numbers or another text."""
-OPTIONS = {"batch_tokens": 0, "frame_batch": 32}
+OPTIONS: dict[str, Any] = {
+    "batch_tokens": 0,
+    "frame_batch": 32,
+    "device_map": None,
+    "quantize": None,
+}
 """Options and their defaults: most tokens in a forward pass (0: `BATCH_TOKENS`), most frames in a
-vision pass."""
+vision pass, how accelerate spreads a model over devices, weights of `4bit` or `8bit`."""
 BATCH_TOKENS = {"cpu": 3_072, "cuda": 16_384}
 """By kind of device. On a CPU larger batches fall out of its caches: 3,072 tokens gave 95 prompts
 per second and 8,192 gave 71 (2 M parameters, one thread)."""
@@ -50,11 +63,10 @@ Features = Mapping[str, "torch.Tensor"]
 class _Ready:
     """What exists only while a model is loaded."""
 
-    loaded: Loaded
-    tokens: PromptTokens
+    model: Any
+    reader: Reader
     cache: FeatureCache
     batcher: Batcher
-    context: int
     ends: frozenset[int]
     packed: bool
     """Whether the options of a prompt share one pass."""
@@ -83,12 +95,26 @@ class HfBackend:
                 )
         self._cfg = cfg
         self._spec = spec
-        self._options = OPTIONS | {name: int(value) for name, value in cfg.options.items()}
-        self._device = cfg.device if cfg.device != "auto" else spec.device
+        self._options = OPTIONS | dict(cfg.options)
+        self._placement = Placement(
+            cfg.device if cfg.device != "auto" else spec.device,
+            self._options["device_map"],
+            str(self._options["quantize"] or ""),
+        )
+        check_quantize(self._placement.quantize)
         self._checkpoint = find(spec)
         self._family = family_of(self._checkpoint, spec)
-        self.fingerprint = self._checkpoint.fingerprint(spec, self._family.name)
+        self.fingerprint = self._checkpoint.fingerprint(
+            spec, self._family.name, self._placement.quantize
+        )
         self._ready: _Ready | None = None
+        self._model: Any = None
+        """Of a `Whole`, while it is loaded."""
+        self._reader: Reader | None = None
+        self._prepared: Prepared | None = None
+        self._whole: Whole | None = None
+        if isinstance(self._family, Fallback):  # what it refuses shows before the run begins
+            self._whole = self._family.prepare(self._checkpoint, spec)
         self._counts = {"perceived": 0, "recomputed": 0, "passes": 0}
 
     def describe(self) -> dict[str, Any]:
@@ -102,15 +128,21 @@ class HfBackend:
             "commit": checkpoint.commit,
             "family": self._family.name,
             "checkpoint_class": (checkpoint.config.get("architectures") or [""])[0],
-            **self._family.facts(checkpoint.config, spec.frame_as),
+            "perceive_once": self._whole is None,
+            **self._family.facts(checkpoint, spec.frame_as),
             "frame_as": spec.frame_as,
             "dtype": spec.dtype,
             "attention": spec.attention,
-            "device": str(self._ready.loaded.device) if self._ready else self._device,
+            "device": str(self._ready.model.device) if self._ready else self._placement.device,
+            "device_map": self._placement.device_map,
+            "quantize": self._placement.quantize or None,
             "config_sha256": sha256_json(checkpoint.config),
             "tokenizer_sha256": sha256_json(checkpoint.hashes(TOKENIZER_FILES)),
             "processor_sha256": sha256_json(checkpoint.hashes(PROCESSOR_FILES)),
             "chat_template_sha256": sha256_json(checkpoint.hashes(CHAT_FILES)),
+            # What a report needs to say in which keys and files two members differ.
+            "config": checkpoint.config,
+            "files": checkpoint.hashes(TOKENIZER_FILES + PROCESSOR_FILES + CHAT_FILES),
         }
 
     def counters(self) -> dict[str, int]:
@@ -124,7 +156,7 @@ class HfBackend:
     def close(self) -> None:
         """Free the model and its features."""
         self._counts = self.counters()
-        self._ready = None
+        self._ready = self._model = None
         gc.collect()  # transformers models hold reference cycles
         free_memory()
 
@@ -136,81 +168,134 @@ class HfBackend:
             raise ProbesError("generate needs max_new_tokens of at least 1", "scoring")
         if not prompts:
             return
+        if self._whole is not None:
+            yield from self._score_whole(self._whole, prompts, frames, scoring)
+            return
         if self._ready is None:
             self._ready = self._load()
         ready = self._ready
-        for window, features, errors in self._windows(ready.cache, prompts, frames):
-            fit = []
-            for at in window:
-                failed = [errors[name] for name in frames_of(prompts[at]) if name in errors]
-                if failed:
-                    yield at, _error(failed[0])
-                else:
-                    fit.append(at)
-            asked = [prompts[at] for at in fit]
+        for start in range(0, len(prompts), WINDOW):
             rows: dict[int, Row] = {}
-            laid_out = lay_out(ready.tokens, asked, features, scoring, ready.context)
-            for at, row in zip(fit, laid_out, strict=True):
+            window = prompts[start : start + WINDOW]
+            for at, row in ready.reader.rows(window, frames, scoring):
                 if isinstance(row, str):
-                    yield at, _error(row)
+                    yield start + at, _error(row)
                 else:
-                    rows[at] = row
-            yield from self._run(ready, rows, features, scoring)
+                    rows[start + at] = row
+            for some, features, errors in self._perceived(ready.cache, rows, frames):
+                fit: dict[int, Row] = {}
+                for at, row in some.items():
+                    failed = [errors[name] for name in row.frames if name in errors]
+                    if failed:
+                        yield at, _error(failed[0], len(row.ids))
+                    else:
+                        fit[at] = row
+                yield from self._run(ready, fit, features, scoring)
+
+    def reader(self) -> Reader | Whole:
+        """Return the checkpoint's processor, ready for prompts; no weights are loaded for it.
+
+        Raises:
+            ProbesError: it is missing, or not of the family.
+        """
+        if self._whole is not None:
+            return self._whole
+        if self._reader is None:
+            family = self._family
+            assert not isinstance(family, Fallback)
+            self._prepared = family.prepare(self._checkpoint, self._spec)
+            self._reader = Reader(self._prepared, context_of(self._checkpoint, self._spec))
+        return self._reader
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint's files."""
+        return self._checkpoint
 
     def _load(self) -> _Ready:
         import torch
 
-        loaded = self._family.load(self._checkpoint, self._spec, self._device)
-        text = loaded.model.config.get_text_config()
-        ends = loaded.model.generation_config.eos_token_id
+        family, spec, reader = self._family, self._spec, self.reader()
+        prepared = self._prepared
+        assert not isinstance(family, Fallback) and isinstance(reader, Reader) and prepared
+        model = family.load(self._checkpoint, spec, prepared, self._placement)
+        text = model.config.get_text_config()
+        ends = model.generation_config.eos_token_id
         if ends is None:
-            ends = loaded.tokenizer.eos_token_id
-        perceive = torch.inference_mode()(partial(self._family.perceive, loaded))
+            ends = prepared.tokenizer.eos_token_id
+        perceive = torch.inference_mode()(partial(family.perceive, model, prepared))
         return _Ready(
-            loaded=loaded,
-            tokens=PromptTokens(loaded.tokenizer, loaded.placeholder, loaded.processor),
+            model=model,
+            reader=reader,
             cache=FeatureCache(
-                perceive, self._cfg.feature_cache_mb * 2**20, self._options["frame_batch"]
+                perceive, self._cfg.feature_cache_mb * 2**20, int(self._options["frame_batch"])
             ),
             batcher=Batcher(
                 self._cfg.batch_size,
-                self._options["batch_tokens"] or BATCH_TOKENS.get(loaded.device.type, 16_384),
+                int(self._options["batch_tokens"]) or BATCH_TOKENS.get(model.device.type, 16_384),
             ),
-            context=text.max_position_embeddings,
             ends=frozenset(ends if isinstance(ends, list | tuple) else [ends]),
-            packed=self._spec.attention in MASKED_ATTENTION
+            packed=spec.attention in MASKED_ATTENTION
             and getattr(text, "sliding_window", None) is None,
         )
 
-    def _windows(
-        self, cache: FeatureCache, prompts: Sequence[Prompt], frames: Frames
-    ) -> Iterator[tuple[range, dict[str, torch.Tensor], dict[str, str]]]:
-        """Perceive the frames of as many prompts as the cache has room for, then go on from there.
+    def _score_whole(
+        self, whole: Whole, prompts: Sequence[Prompt], frames: Frames, scoring: ScoringSpec
+    ) -> Iterator[tuple[int, Output]]:
+        """Put prompts one by one to a model that is run whole."""
+        import torch
 
-        Sorting all prompts by length would scatter an item's arms and with them the uses of its
-        frames; within a window no frame is perceived twice, and callers keep items together.
+        if self._model is None:
+            assert isinstance(self._family, Fallback)
+            self._model = self._family.load(self._checkpoint, self._spec, self._placement)
+        for at, prompt in enumerate(prompts):
+            started = time.perf_counter()
+            try:
+                shown = {name: read_frame(frames, name) for name in frames_of(prompt)}
+            except MachineError:
+                raise
+            except Exception as error:
+                yield at, _error(f"frame: {type(error).__name__}: {error}")
+                continue
+            self._counts["passes"] += 1
+            try:
+                with torch.inference_mode():
+                    output = whole.answer(self._model, prompt, shown, scoring)
+            except ProbesError:
+                raise
+            except Exception as error:
+                output = _error(f"{type(error).__name__}: {error}")
+            yield at, replace(output, seconds=time.perf_counter() - started)
+
+    def _perceived(
+        self, cache: FeatureCache, rows: Mapping[int, Row], frames: Frames
+    ) -> Iterator[tuple[dict[int, Row], dict[str, torch.Tensor], dict[str, str]]]:
+        """Perceive the frames of as many rows as the cache has room for, then go on from there.
+
+        Sorting all rows by length would scatter an item's arms and with them the uses of its
+        frames; within a group no frame is perceived twice, and callers keep items together.
 
         Yields:
-            (indices of prompts, features and errors of their frames by sha256).
+            (rows, features and errors of their frames by sha256).
         """
+        order = list(rows)
         end = 0
-        while end < len(prompts):
+        while end < len(order):
             start, used = end, 0
-            limit = min(len(prompts), start + WINDOW)
             features: dict[str, torch.Tensor] = {}
             errors: dict[str, str] = {}
-            while end < limit and (end == start or used < cache.capacity):
+            while end < len(order) and (end == start or used < cache.capacity):
                 # One vision batch at a time, so that few frames' pixels are held.
                 needed: dict[str, None] = {}
-                while end < limit and len(needed) < self._options["frame_batch"]:
-                    new = (name for name in frames_of(prompts[end]) if name not in features)
+                while end < len(order) and len(needed) < int(self._options["frame_batch"]):
+                    new = (name for name in rows[order[end]].frames if name not in features)
                     needed |= dict.fromkeys(new)
                     end += 1
                 found, failed = cache.get(needed, frames)
                 used += sum(feature.nbytes for feature in found.values())
                 features |= found
                 errors |= failed
-            yield range(start, end), features, errors
+            yield {at: rows[at] for at in order[start:end]}, features, errors
 
     def _run(
         self, ready: _Ready, rows: Mapping[int, Row], features: Features, scoring: ScoringSpec
@@ -255,7 +340,7 @@ def _answer(
     """Run one batch and put its numbers or texts into outputs."""
     from probes.backends import forward
 
-    model = ready.loaded.model
+    model = ready.model
     if scoring.kind == "generate":
         written = forward.greedy(
             model, rows, features, max_new_tokens=scoring.max_new_tokens, ends=ready.ends
@@ -264,7 +349,9 @@ def _answer(
             _error("the model's logits are not numbers (NaN)", len(row.ids))
             if ids is None
             else Output(
-                text=ready.tokens.decode(ids), input_tokens=len(row.ids), output_tokens=len(ids)
+                text=ready.reader.tokens.decode(ids),
+                input_tokens=len(row.ids),
+                output_tokens=len(ids),
             )
             for row, ids in zip(rows, written, strict=True)
         ]

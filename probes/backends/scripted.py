@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from probes.provenance import sha256_json
 from probes.types import FrameRef, ModelSpec, Output, ProbesError, Prompt, ScoringSpec
 
 ADAPTER = "scripted-1"
+OPTIONS = ("policy", "errors", "seconds")
 POLICIES = ("hash", "first")
 WORDS = (
     "a",
@@ -42,6 +44,7 @@ class ScriptedBackend:
         policy: `hash`, or `first`: always the first option.
         errors: share of prompts, in [0, 1], that fail; not part of the fingerprint, so that a
             second run without errors can mend the first.
+        seconds: pause before every answer, so that a run lasts; not part of the fingerprint.
     """
 
     adapter = ADAPTER
@@ -53,6 +56,7 @@ class ScriptedBackend:
         name: str = "scripted",
         policy: str = "hash",
         errors: float = 0.0,
+        seconds: float = 0.0,
     ) -> None:
         if policy not in POLICIES:
             raise ProbesError(
@@ -63,6 +67,7 @@ class ScriptedBackend:
         self._script = script
         self._policy = policy
         self._errors = errors
+        self._seconds = seconds
         self.fingerprint = sha256_json({"scripted": name, "policy": policy})
         self.calls = 0
         """How often `score` was called with prompts."""
@@ -72,18 +77,26 @@ class ScriptedBackend:
 
     @classmethod
     def from_options(cls, spec: ModelSpec, options: Mapping[str, Any]) -> ScriptedBackend:
-        """Make one from `backend.options`: `policy` and `errors`."""
-        for option in options:
-            if option not in ("policy", "errors"):
+        """Make one from `backend.options`, which are `OPTIONS`."""
+        numbers = {"errors": 0.0, "seconds": 0.0}
+        for option, value in options.items():
+            if option not in OPTIONS:
                 raise ProbesError(
                     f"backend scripted has no option {option!r}",
                     "backend.options",
-                    "its options are policy and errors",
+                    f"its options are {', '.join(OPTIONS)}",
                 )
+            if option in numbers:
+                if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                    raise ProbesError(
+                        f"{value!r} is no number from 0 on", f"backend.options.{option}", "e.g. 0.1"
+                    )
+                numbers[option] = float(value)
         return cls(
             name=f"{spec.name} {spec.repo}",
             policy=str(options.get("policy", "hash")),
-            errors=float(options.get("errors", 0.0)),
+            errors=numbers["errors"],
+            seconds=numbers["seconds"],
         )
 
     def describe(self) -> dict[str, Any]:
@@ -113,6 +126,8 @@ class ScriptedBackend:
         self.calls += bool(prompts)
         for at, prompt in enumerate(prompts):
             self.scored += 1
+            if self._seconds:
+                time.sleep(self._seconds)
             yield at, self._answer(prompt, scoring)
 
     def _answer(self, prompt: Prompt, scoring: ScoringSpec) -> Output:

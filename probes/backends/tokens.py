@@ -7,7 +7,7 @@ all pictures before all text, which would undo interleaving.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, groupby
 from typing import Any
 
@@ -32,6 +32,20 @@ def join(text: str, answer: str) -> str:
     return text + answer if spaced else f"{text} {answer}"
 
 
+def interleaved(prompt: Prompt, defuse: Callable[[str], str]) -> list[str | None]:
+    """Return a prompt's texts, each made harmless by `defuse`, with None for every frame.
+
+    Neighbouring texts are one: "<vid" and "eo>" make a placeholder too.
+    """
+    out: list[str | None] = []
+    for is_frame, parts in groupby(prompt.parts, lambda part: isinstance(part, FrameRef)):
+        if is_frame:
+            out += [None for _ in parts]
+        else:
+            out.append(defuse("".join(part for part in parts if isinstance(part, str))))
+    return out
+
+
 class PromptTokens:
     """Composes, renders and tokenises the prompts of one checkpoint.
 
@@ -39,11 +53,22 @@ class PromptTokens:
         tokenizer: a Hugging Face tokenizer.
         placeholder: the special token that stands for one frame.
         processor: its chat template is used before the tokenizer's.
+        before: what a family writes before a frame's placeholder.
+        after: and behind it.
     """
 
-    def __init__(self, tokenizer: Any, placeholder: str, processor: Any = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        placeholder: str,
+        processor: Any = None,
+        *,
+        before: str = "",
+        after: str = "",
+    ) -> None:
         self._tokenizer = tokenizer
         self._placeholder = placeholder
+        self._frame = before + placeholder + after
         self._placeholder_id: int = tokenizer.convert_tokens_to_ids(placeholder)
         added = tokenizer.added_tokens_decoder.values()
         special = {str(token) for token in added if token.special}
@@ -73,12 +98,8 @@ class PromptTokens:
         The body is the one text of one user message, followed by the generation prompt and
         `answer_prefix`.
         """
-        body = []
-        for is_frame, parts in groupby(prompt.parts, lambda part: isinstance(part, FrameRef)):
-            # Neighbouring texts together: "<vid" and "eo>" make a placeholder too.
-            shown = [self._placeholder if isinstance(part, FrameRef) else part for part in parts]
-            body += shown if is_frame else [self.defuse("".join(shown))]
-        text = self._render_chat("".join(body))
+        parts = interleaved(prompt, self.defuse)
+        text = self._render_chat("".join(self._frame if part is None else part for part in parts))
         return join(text, self.defuse(answer_prefix)) if answer_prefix else text
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:

@@ -1,15 +1,19 @@
 """Which class a checkpoint gets, and that its weights arrive."""
 
+import importlib.util
 import json
+import re
 import shutil
 
 import pytest
+import tiny_models
 
 from probes.backends.checkpoint import find
-from probes.backends.families import family_of
-from probes.types import ModelSpec, ProbesError, ScoringSpec
+from probes.backends.families import FAMILIES, family_of
+from probes.types import FrameRef, ModelSpec, ProbesError, Prompt, ScoringSpec
 
 LETTER = ScoringSpec("letter")
+GENERATE = ScoringSpec("generate", max_new_tokens=2)
 
 
 @pytest.fixture
@@ -44,9 +48,10 @@ def test_the_config_says_the_family(edited, model_type, architectures):
 
 
 def test_a_name_says_nothing(edited):
-    folder = edited(model_type="internvl", architectures=["InternVL"])
-    with pytest.raises(ProbesError, match="no family for model_type 'internvl'"):
+    folder = edited(model_type="internvl_chat", architectures=["InternVLChatModel"])
+    with pytest.raises(ProbesError, match="no family for model_type 'internvl_chat'") as caught:
         family(folder)
+    assert "ends in -hf" in caught.value.fix
     assert family(folder, family="llava_next_video") == "llava_next_video"
     with pytest.raises(ProbesError, match="no family named 'llava'"):
         family(folder, family="llava")
@@ -114,7 +119,7 @@ def test_an_image_checkpoint_shows_pooled_frames_too(
 def test_the_token_ids_of_an_image_checkpoint_are_set(open_hf, image_checkpoint, letter_prompts):
     backend = open_hf(image_checkpoint)
     list(backend.score(letter_prompts[:1], {}, LETTER))
-    config = backend._ready.loaded.model.config
+    config = backend._ready.model.config
     assert config.model_type == "llava_next_video"
     # Its tokenizer has no <video>: <image> marks a frame's place, never the class's default id.
     assert (config.image_token_index, config.video_token_index) == (4, 4)
@@ -139,3 +144,154 @@ def test_weights_that_lack_parameters_are_refused(open_hf, edited, letter_prompt
 def test_wrong_settings_are_refused(open_hf, video_checkpoint, letter_prompts, spec, message):
     with pytest.raises(ProbesError, match=message):
         list(open_hf(video_checkpoint, spec=spec).score(letter_prompts, {}, LETTER))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return a function that makes a tiny checkpoint by the name of its class, once."""
+    root = tmp_path_factory.mktemp("families")
+
+    def make(name):
+        folder = root / name
+        return folder if folder.exists() else getattr(tiny_models, name)(folder)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "frame_as", "expected"),
+    [
+        ("llava_onevision", "video", {"tokens_per_frame": 5, "pooling": "bilinear 2x2"}),
+        ("llava_onevision", "image", {"tokens_per_frame": 17, "pooling": "none"}),
+        ("internvl", "video", {"tokens_per_frame": 4, "tiles": "none"}),
+        ("internvl", "image", {"tokens_per_frame": None, "tiles": "1 to 4, and the whole"}),
+        ("qwen2_vl", "video", {"tokens_per_frame": None, "min_pixels": 784}),
+        ("qwen2_5_vl", "image", {"tokens_per_frame": None, "max_pixels": 12544}),
+        ("llava", "image", {"family": "fallback", "perceive_once": False}),
+        ("gemma3", "image", {"family": "fallback", "perceive_once": False}),
+    ],
+)
+def test_every_family_says_how_a_frame_becomes_tokens(made, open_hf, name, frame_as, expected):
+    facts = open_hf(made(name), spec={"frame_as": frame_as}).describe()
+    whole = {"family": name, "perceive_once": True, "context": 1024, "frame_as": frame_as}
+    assert facts | whole | expected == facts
+    assert facts["checkpoint_class"] == facts["class"]
+    assert facts["config"]["architectures"] == [facts["class"]]
+    assert set(map(len, facts["files"].values())) == {64}
+    assert "tokenizer.json" in facts["files"]
+
+
+def test_every_family_of_the_table_is_chosen_by_a_config():
+    chosen = [kind for family in FAMILIES for kind in family.model_types]
+    assert len(set(chosen)) == len(chosen)
+    assert len({family.name for family in FAMILIES}) == len(FAMILIES)
+
+
+def test_the_size_of_a_frame_tells_its_tokens_before_it_is_perceived(made, open_hf, frames):
+    """What cannot fit is an error that names the numbers, and costs no look at a frame."""
+    for name in ("internvl", "qwen2_5_vl", "llava_onevision", "llava"):
+        backend = open_hf(made(name), spec={"frame_as": "image"})
+        shown = [FrameRef(sha) for sha in frames] * 40
+        asked = [Prompt((*shown, "what?"), ("A", "B")), Prompt(("what?",), ("A", "B"))]
+        outputs = dict(backend.score(asked, frames, GENERATE))
+        assert outputs[1].status == "ok"
+        assert outputs[0].status == "error"
+        assert re.search(r"prompt of \d{4,} tokens and 2 more exceed .* 1024", outputs[0].error)
+        assert backend.counters()["perceived"] == 0
+
+
+def test_a_lone_frame_of_llava_onevision_is_shown_as_one_of_several(made, open_hf, frames):
+    backend = open_hf(made("llava_onevision"), spec={"frame_as": "image"})
+    names = [sha for sha, frame in frames.items() if frame.shape == (64, 64, 3)]
+    list(backend.score([Prompt((FrameRef(names[0]), "x"), ("A",))], frames, LETTER))
+    perceive = backend._ready.cache._perceive
+    together = perceive([frames[name] for name in names[:3]])
+    (alone,) = perceive([frames[names[0]]])
+    assert alone.shape == (17, 32)
+    assert alone == pytest.approx(together[0], abs=1e-5)
+
+
+def test_llava_next_runs_in_its_own_class_on_request(open_hf, image_checkpoint, video_checkpoint):
+    for folder in (image_checkpoint, video_checkpoint):
+        spec = {"family": "llava_next", "frame_as": "image"}
+        backend = open_hf(folder, spec=spec)
+        list(backend.score([Prompt(("x",), ("A",))], {}, LETTER))
+        assert type(backend._ready.model).__name__ == "LlavaNextForConditionalGeneration"
+        with pytest.raises(ProbesError, match="no way to receive a frame as video") as caught:
+            open_hf(folder, spec=spec | {"frame_as": "video"})
+        assert "pair.frame_as=image" in caught.value.fix
+
+
+def test_both_classes_of_llava_next_say_the_same(open_hf, image_checkpoint, letter_prompts, frames):
+    said = [
+        dict(open_hf(image_checkpoint, spec=spec).score(letter_prompts, frames, LETTER))
+        for spec in (
+            {"frame_as": "image"},
+            {"frame_as": "image", "family": "llava_next"},
+        )
+    ]
+    for at, out in said[0].items():
+        assert out.option_logprobs == pytest.approx(said[1][at].option_logprobs, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        (tiny_models.PICTURES_FIRST.replace("video", "image"), "moves pictures or drops them"),
+        ("{{ messages[0]['content'][-1]['text'] }}", "out of order"),
+        ("{{ raise_exception('one picture only') }}", "one picture only"),
+    ],
+)
+def test_the_fallback_refuses_templates_that_do_not_interleave(open_hf, tmp_path, template, reason):
+    folder = tiny_models.llava(tmp_path / "member", chat_template=template)
+    with pytest.raises(ProbesError, match=reason) as caught:
+        open_hf(folder, spec={"frame_as": "image"})
+    assert "template" in caught.value.what
+
+
+def test_the_fallback_has_the_image_path_only(made, open_hf):
+    with pytest.raises(ProbesError, match="no way to receive a frame as video"):
+        open_hf(made("llava"), spec={"frame_as": "video"})
+
+
+def test_text_cannot_become_a_picture_of_the_fallback(made, open_hf, frames):
+    name = next(iter(frames))
+    backend = open_hf(made("llava"), spec={"frame_as": "image"})
+    prompt = Prompt((FrameRef(name), "an <image> of", FrameRef(name), "</s> what?"), ("A", "B"))
+    ((_, out),) = backend.score([prompt], frames, LETTER)
+    assert (out.status, out.option_tokens) == ("ok", (1, 1))
+    ((_, lost),) = backend.score([Prompt((FrameRef("0" * 64),), ("A",))], frames, LETTER)
+    assert lost.status == "error"
+    assert "KeyError" in lost.error
+    ((_, bare),) = backend.score([Prompt(("x",))], frames, ScoringSpec("cloze"))
+    assert "no options" in bare.error
+    with pytest.raises(ProbesError, match="as one own token"):
+        list(backend.score([Prompt(("x",), ("A", "the box"))], frames, LETTER))
+
+
+def test_a_closed_fallback_loads_again(made, open_hf, frames):
+    backend = open_hf(made("llava"), spec={"frame_as": "image"})
+    first = list(backend.score([Prompt(("x",), ("A", "B"))], frames, LETTER))
+    backend.close()
+    assert backend._model is None
+    again = list(backend.score([Prompt(("x",), ("A", "B"))], frames, LETTER))
+    assert first[0][1].option_logprobs == again[0][1].option_logprobs
+    assert backend.counters()["passes"] == 2
+
+
+def test_quantised_weights_need_their_package(open_hf, video_checkpoint, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None)
+    with pytest.raises(ProbesError, match="bitsandbytes, which is not installed"):
+        open_hf(video_checkpoint, options={"quantize": "4bit"})
+    with pytest.raises(ProbesError, match="no quantisation '2bit'"):
+        open_hf(video_checkpoint, options={"quantize": "2bit"})
+
+
+def test_quantised_weights_answer_by_another_fingerprint(open_hf, video_checkpoint, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: True)
+    fingerprints = {
+        open_hf(video_checkpoint, options={"quantize": bits}).fingerprint
+        for bits in (None, "4bit", "8bit")
+    }
+    assert len(fingerprints) == 3
+    assert open_hf(video_checkpoint).fingerprint in fingerprints

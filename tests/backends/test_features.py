@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from probes.backends.features import FeatureCache
+from probes.backends.features import Extents, FeatureCache
+from probes.types import MachineError
 
 
 class Eye:
@@ -74,3 +75,35 @@ def test_a_frame_that_breaks_the_tower_costs_only_itself(frames):
     assert set(errors) == {"f3"}
     assert "corrupt" in errors["f3"]
     assert set(found) == set(frames) - {"f3"}
+
+
+class Damaged(dict):
+    """Frames on a disk that is full."""
+
+    def __getitem__(self, name):
+        raise MachineError("the disk is full")
+
+
+def test_the_size_of_a_frame_is_asked_for_once(frames):
+    asked = []
+
+    def extent(height, width):
+        asked.append((height, width))
+        if height == 2:
+            raise ValueError("too flat")
+        return height, width
+
+    extents = Extents(extent)
+    for _ in range(2):
+        found, errors = extents.of([*frames, "gone"], frames)
+        assert found == dict.fromkeys(["f0", "f1", "f2", "f3", "f4", "f5"], (4, 4))
+        assert set(errors) == {"f6", "f7", "gone"}
+        assert "too flat" in errors["f6"]
+        assert "KeyError" in errors["gone"]
+    assert asked.count((4, 4)) == 1
+
+
+def test_a_machine_that_refuses_is_no_frames_fault():
+    for reader in (Extents(lambda h, w: (1,)).of, FeatureCache(Eye(), 1, 1).get):
+        with pytest.raises(MachineError):
+            reader(["x"], Damaged())

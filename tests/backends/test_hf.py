@@ -63,14 +63,16 @@ def test_letters_equal_the_ordinary_path(both, letter_prompts, frames):
 def test_ids_equal_the_processors_own_expansion(both, letter_prompts, frames):
     backend, model, _, inputs = both
     list(backend.score(letter_prompts[:1], frames, LETTER))
-    tokens, cache = backend._ready.tokens, backend._ready.cache
+    tokens, cache = backend.reader().tokens, backend._ready.cache
     marks = [model.config.image_token_index, model.config.video_token_index]
     first = FrameRef(next(iter(frames)))
     odd = [Prompt((FrameRef(name), " then ", first), ("A",)) for name in frames]
     prompts = letter_prompts + odd
-    features, errors = cache.get(frames, frames)
+    extents, errors = backend.reader().extents.of(frames, frames)
     assert not errors
-    for prompt, row in zip(prompts, lay_out(tokens, prompts, features, LETTER, 1024), strict=True):
+    features, _ = cache.get(frames, frames)
+    assert {name: (len(feature),) for name, feature in features.items()} == extents
+    for prompt, row in zip(prompts, lay_out(tokens, prompts, extents, LETTER, 1024), strict=True):
         (expected,) = inputs(prompt, frames)["input_ids"].tolist()
         assert list(row.ids) == [FRAME if token in marks else token for token in expected]
 
@@ -120,11 +122,12 @@ def test_generation_stops_at_the_end_token(backend, cloze_prompts, frames):
     list(backend.score(cloze_prompts[:1], frames, GENERATE))
     ready = backend._ready
     features, _ = ready.cache.get(frames, frames)
-    rows = lay_out(ready.tokens, cloze_prompts, features, GENERATE, 1024)
+    extents, _ = ready.reader.extents.of(frames, frames)
+    rows = lay_out(ready.reader.tokens, cloze_prompts, extents, GENERATE, 1024)
 
     @torch.inference_mode()
     def write(*ends):
-        return forward.greedy(ready.loaded.model, rows, features, max_new_tokens=6, ends=ends)
+        return forward.greedy(ready.model, rows, features, max_new_tokens=6, ends=ends)
 
     free = write()
     # The commonest token becomes an end token: rows end at different steps, and leave the batch.
@@ -263,7 +266,7 @@ def test_logits_that_are_not_numbers_are_errors(
     backend = open_hf(video_checkpoint)
     list(backend.score(letter_prompts[:1], frames, LETTER))
     with torch.no_grad():
-        backend._ready.loaded.model.lm_head.weight[7, 3] = torch.nan
+        backend._ready.model.lm_head.weight[7, 3] = torch.nan
     for _, out in backend.score(letter_prompts, frames, kind):
         assert (out.status, out.option_logprobs) == ("error", ())
         assert "NaN" in out.error

@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from probes.backends.layout import Row, frames_of, lay_out
+from probes.backends.layout import Row, frames_of, lay_out, marked, positions
 from probes.backends.tokens import FRAME, PromptTokens
 from probes.types import FrameRef, ProbesError, Prompt, ScoringSpec
 
 LETTER, CLOZE = ScoringSpec("letter"), ScoringSpec("cloze")
-FEATURES = {"x": range(2), "y": range(3)}
+EXTENTS = {"x": (2,), "y": (3,)}
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def tokens(new_tokenizer):
 
 
 def row(tokens, prompt, scoring, context=100):
-    (made,) = lay_out(tokens, [prompt], FEATURES, scoring, context)
+    (made,) = lay_out(tokens, [prompt], EXTENTS, scoring, context)
     return made
 
 
@@ -28,7 +28,7 @@ def test_a_frame_takes_as_many_places_as_it_has_features(tokens):
     the, box, a, b = tokens._tokenizer.convert_tokens_to_ids(["▁the", "▁box", "▁A", "▁B"])
     start = tokens._tokenizer.bos_token_id
     expected = (start, *[FRAME] * 3, the, *[FRAME] * 5, box)
-    assert made == Row(expected, ("y", "x", "y"), ((a,), (b,)))
+    assert made == Row(expected, ("y", "x", "y"), ((3,), (2,), (3,)), ((a,), (b,)))
     assert made.frames == frames_of(prompt)
 
 
@@ -54,3 +54,26 @@ def test_the_context_holds_what_is_written(tokens):
 def test_letters_are_checked_per_prompt(tokens):
     with pytest.raises(ProbesError, match=r"one own token: 'A' .*'the box'"):
         row(tokens, Prompt((" the",), ("A", "the box")), LETTER)
+
+
+def test_positions_of_text_and_of_frames_without_rows_count_on():
+    row = Row((1, FRAME, FRAME, 5, 6), ("x",), ((2,),))
+    assert positions(row).tolist() == [[0, 1, 2, 3, 4]]
+    assert positions(Row((1, 2), ())).tolist() == [[0, 1]]
+
+
+def test_a_frame_with_rows_lies_at_one_time_and_text_goes_on_behind_its_longer_side():
+    ids = (7, *[FRAME] * 6, 8, *[FRAME] * 2, *[FRAME] * 2, 9)
+    row = Row(ids, ("y", "x", "z"), ((2, 3), (2, 1), (1, 2)))
+    time, height, width = positions(row).tolist()
+    assert time == [0, *[1] * 6, 4, 5, 5, 7, 7, 9]
+    assert height == [0, 1, 1, 1, 2, 2, 2, 4, 5, 6, 7, 7, 9]
+    assert width == [0, 1, 2, 3, 1, 2, 3, 4, 5, 5, 7, 8, 9]
+
+
+def test_frames_are_marked_for_people():
+    prompt = Prompt((FrameRef("a" * 64), "then", FrameRef("b" * 64)))
+    text = "USER: <video>then<video> ASSISTANT:"
+    assert (
+        marked(text, "<video>", prompt) == "USER: <frame aaaaaaaa>then<frame bbbbbbbb> ASSISTANT:"
+    )

@@ -143,3 +143,13 @@ def test_the_processors_template_goes_first(new_tokenizer):
 
     tokens = PromptTokens(new_tokenizer(), "<video>", Processor())
     assert tokens.render(Prompt(("x",))) == "own x"
+
+
+def test_a_family_writes_around_a_frame(tokenizer):
+    tokens = PromptTokens(tokenizer, "<video>", before="Frame1: <image>", after="</s>")
+    prompt = Prompt((FrameRef("x"), " and <image> text"))
+    text = tokens.render(prompt)
+    assert text.startswith("USER: Frame1: <image><video></s> and ")
+    # What the family writes keeps its meaning; the same in a text of the data has none.
+    assert text.count("<image>") == 1
+    assert tokens.encode([text]) == [ordinary(tokenizer, text)]

@@ -3,9 +3,11 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BASELINE := results/baselines/tiny-egoworld.json
+GATE ?= statistical
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help install demo test test-slow lint format wheel-check bench clean
+.PHONY: help install demo test test-slow check lint format wheel-check fuzz audit bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,6 +28,11 @@ test: $(STAMP) ## all tests but the slow ones
 test-slow: $(STAMP) ## the slow tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
 
+check: $(STAMP) ## run the embedded pair afresh and hold it against its baseline (GATE=exact: the other gate)
+	rm -rf build/check
+	HF_HUB_OFFLINE=1 PROBES_HOME=$(CURDIR)/build/check/home $(BIN)/probes run experiment=ci hydra.run.dir=build/check/run
+	$(BIN)/probes check build/check/run --against $(BASELINE) --gate $(GATE) --junit build/check/junit.xml
+
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,6 +47,12 @@ wheel-check: $(STAMP) ## build the wheel and run it from an empty folder
 
 bench: $(STAMP) ## every benchmark; tables on the screen, JSON under benchmarks/results/
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+fuzz: $(STAMP) ## fuzz the readers of files (RUNS=100000 inputs, SECONDS_MOST=600)
+	$(BIN)/python fuzz/readers.py --runs $(or $(RUNS),100000) --seconds $(or $(SECONDS_MOST),600)
+
+audit: $(STAMP) ## known weaknesses of the packages in constraints.txt (asks PyPI)
+	.ci/audit $(BIN)/python
 
 clean: ## remove what make made (not runs, not $PROBES_HOME)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probes import store as storing
 from probes.backends import Backend
+from probes.redaction import redact
 from probes.store import Store
 from probes.types import Output, Prompt, ScoringSpec
 
@@ -94,11 +95,12 @@ class Asker:
         keys = list(prompts)
         with self.store.writing() as put:
             for index, output in self.backend.score(list(prompts.values()), self.frames, scoring):
-                put(keys[index], output)
                 self.counts.computed += 1
                 if output.status == "error":
+                    output = replace(output, error=redact(output.error))
                     self.counts.failed += 1
                     self._failures[keys[index]] = output
+                put(keys[index], output)
                 tick()
 
     def answers(self, keys: Sequence[str]) -> dict[str, Output]:

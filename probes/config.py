@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
+from probes.provenance import named_path
 from probes.types import (
     Arm,
     FrameAs,
@@ -240,6 +241,9 @@ def freeze(settings: Mapping[str, Any], out: Path) -> RunConfig:
         if value is not None:
             _one_of(key, value, scorings)
     _one_of("task.scoring", task["scoring"], scorings)
+    for key, path in _paths(settings).items():
+        if path:
+            named_path(path, key)
     frozen_pair, frozen_task = _pair(pair, backend.device), _task(task)
     scoring = _scoring(settings["scoring"], frozen_pair, frozen_task)
     _can_score(backend.name, scoring)
@@ -266,6 +270,19 @@ def freeze(settings: Mapping[str, Any], out: Path) -> RunConfig:
         option_rotation=settings["option_rotation"],
         out=out,
     )
+
+
+def _paths(settings: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the settings that are paths, or may be."""
+    pair, infill = settings["pair"], settings["infill"]
+    return {
+        "task.root": settings["task"]["root"],
+        "prompt_set": settings["prompt_set"] or pair["prompts"],
+        "infill.file": infill["file"],
+        "infill.generator": infill["generator"],
+        "infill.condenser": infill["condenser"],
+        **{f"pair.{role}.repo": pair[role]["repo"] for role in get_args(Role)},
+    }
 
 
 def _can_score(backend: str, scoring: Scoring) -> None:

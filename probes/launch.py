@@ -65,6 +65,9 @@ class Outcome(Callback):  # type: ignore[misc]
 
 def main(arguments: Sequence[str]) -> int:
     """Run `probes run` with these arguments and return the exit code."""
+    if {"-h", "--help"}.intersection(arguments):
+        print(usage())
+        return DONE
     import hydra
 
     schema.register()
@@ -95,6 +98,19 @@ def main(arguments: Sequence[str]) -> int:
         print(redact(str(refusal)), file=sys.stderr)
         return USAGE
     return Outcome.code
+
+
+def usage() -> str:
+    """Return what `probes run --help` prints.
+
+    It is the text that Hydra would print, read from its file: Hydra first lists the options of all
+    groups of all its plugins, which takes seconds and is not in the text.
+    """
+    import yaml
+
+    text = (conf_dir() / "hydra" / "help" / "probes.yaml").read_text("utf-8")
+    template: str = yaml.safe_load(text)["template"]
+    return template.replace("$$", "$").rstrip()
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

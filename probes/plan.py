@@ -103,8 +103,9 @@ def make(items: Sequence[Item], cfg: RunConfig) -> Plan:
             f"shard {cfg.shard} of {cfg.shards} holds none of the {len(items)} items",
             f"task {cfg.task.name}", "use fewer shards, or a larger limit",
         )  # fmt: skip
+    lenders = arms.Donors(items, same_stratum=cfg.task.same_stratum_donor)
     donors = {
-        (item.id, arm.name): _donors(item, items, arm, cfg)
+        (item.id, arm.name): _donors(item, lenders, arm, cfg.donor_draws)
         for arm in cfg.suite
         if arms.needs_donor(arm)
         for item in chosen
@@ -124,13 +125,9 @@ def _check_frames(cfg: RunConfig) -> None:
         )  # fmt: skip
 
 
-def _donors(item: Item, items: Sequence[Item], arm: Arm, cfg: RunConfig) -> tuple[Item, ...]:
+def _donors(item: Item, lenders: arms.Donors, arm: Arm, draws: int) -> tuple[Item, ...]:
     """Return the donors of all draws; one that is drawn twice is asked once."""
-    same = cfg.task.same_stratum_donor
-    drawn = (
-        arms.find_donor(item, items, arm, same_stratum=same, draw=draw)
-        for draw in range(cfg.donor_draws)
-    )
+    drawn = (lenders.find(item, arm, draw) for draw in range(draws))
     return tuple({donor.id: donor for donor in drawn}.values())
 
 

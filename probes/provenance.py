@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
 import os
 import subprocess
+import time
 import uuid
+import zlib
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +19,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from probes.types import MachineError, ProbesError
 
 # What a result can depend on; everything else is noise in a manifest.
 PACKAGES = (
@@ -44,15 +49,66 @@ def sha256_json(value: Any) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """Return the hex sha256 of a file; remembered within a process by path, size and mtime."""
+    """Return the hex sha256 of a file, which is read once while it stays as it is.
+
+    Within a process it is remembered by path, size, times of change and inode; that of a large file
+    also in `home()/hashes.jsonl`, so that a finished run does not read a data set to name it.
+    """
     stat = path.stat()
-    return _sha256_file(str(path), stat.st_size, stat.st_mtime_ns)
+    return _sha256_file(
+        str(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+    )
 
 
 @functools.lru_cache(maxsize=100_000)
-def _sha256_file(path: str, size: int, mtime_ns: int) -> str:
+def _sha256_file(path: str, *state: int) -> str:
+    """Hash a file of that state (size, mtime and ctime in nanoseconds, inode)."""
+    large = state[0] >= _LARGE
+    if large and (known := _remembered(home() / "hashes.jsonl").get((path, *state))):
+        return known
     with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        stat = os.fstat(file.fileno())
+    same = state == (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+    if large and same and max(state[1:3]) < time.time_ns() - _SETTLED_NS:
+        _remember(home() / "hashes.jsonl", (path, *state), digest)
+    return digest
+
+
+# Files below this size are hashed (1 ms) about as fast as they are looked up.
+_LARGE = 2**20
+# A file changed so recently may change again within the same tick of its disk's clock.
+_SETTLED_NS = 3 * 10**9
+
+
+@functools.lru_cache(maxsize=8)
+def _remembered(file: Path) -> dict[tuple[str | int, ...], str]:
+    """Read the hashes that earlier processes noted; a line that was cut off is left out."""
+    found: dict[tuple[str | int, ...], str] = {}
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except OSError:
+        return found
+    for line in lines:
+        text, _, check = line.rpartition(b" ")
+        if check == b"%08x" % zlib.crc32(text):
+            *state, digest = json.loads(text)
+            found[tuple(state)] = digest
+    return found
+
+
+def _remember(file: Path, state: tuple[str | int, ...], digest: str) -> None:
+    """Note a hash: one line in one write, so that processes may note theirs at the same time."""
+    _remembered(file)[state] = digest
+    text = json.dumps([*state, digest]).encode()
+    with contextlib.suppress(OSError):  # without the note, the file is hashed again
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            # The line feed comes first: whatever a killed process left cannot spoil this line.
+            os.write(handle, b"\n%s %08x" % (text, zlib.crc32(text)))
+        finally:
+            os.close(handle)
 
 
 def array_sha256(array: NDArray[np.uint8]) -> str:
@@ -63,17 +119,62 @@ def array_sha256(array: NDArray[np.uint8]) -> str:
 
 
 def atomic_write(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader sees the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write `data` to `path` so that a reader sees the old file or the whole new one.
+
+    Raises:
+        MachineError: the disk is full or cannot be written; nothing of `data` is left there.
+    """
     # Not mkstemp: its files are closed to all other users, and results are shared.
     temporary = path.with_name(f".{path.name[:64]}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            raise MachineError(
+                f"the file cannot be written: {error.strerror}", str(path),
+                "make room there, or name a folder that can be written",
+            ) from error  # fmt: skip
         raise
+
+
+def named_path(text: str, where: str) -> Path:
+    """Return the path that a setting names, with `~` expanded; it need not be there.
+
+    Raises:
+        ProbesError: it cannot be one: too long, say, or of an unknown user's home.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.resolve().exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        shown = f"{text[:60]}..." if len(text) > 60 else text
+        reason = getattr(error, "strerror", None) or error
+        raise ProbesError(f"{shown!r} is no usable path: {reason}", where, "correct it") from error
+    return path
+
+
+_MACHINE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM,
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE,
+}  # fmt: skip
+
+
+def machine_error(error: BaseException) -> MachineError | None:
+    """Put an error of disk or system into words; None where a program may be to blame.
+
+    For the doors, where what libraries raised arrives: Hydra and matplotlib write files too.
+    """
+    if not isinstance(error, OSError) or error.errno not in _MACHINE:
+        return None
+    where = " ".join(str(name) for name in (error.filename, error.filename2) if name)
+    return MachineError(
+        f"the machine refuses: {error.strerror}", where,
+        "make room or mend the access there; the same command goes on from what is stored",
+    )  # fmt: skip
 
 
 def packages() -> dict[str, str]:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from probes.decoders import NOT_MP4, REPLACE, Decoded, mp4_fault, read_decord, read_pyav
-from probes.types import ProbesError
+from probes.types import MachineError, ProbesError
 
 _READY = b"ready"
 _START_S = 300.0  # to load the libraries, even from a slow network disk on a busy machine
@@ -107,6 +107,7 @@ class Worker:
 
         Raises:
             ProbesError: the last decoder tried refused, failed, crashed or took too long.
+            MachineError: the child cannot be started.
         """
         ask = {"path": str(path), "counts": sorted(counts), "numbers": sorted(numbers)}
         names = ("decord", "pyav") if decoder == "auto" else (decoder,)
@@ -114,6 +115,8 @@ class Worker:
             for name in names:
                 try:
                     return self._ask(ask | {"decoder": name})
+                except MachineError:
+                    raise
                 except ProbesError:
                     if name == names[-1]:
                         raise
@@ -137,13 +140,16 @@ class Worker:
             if "error" in head:
                 raise ProbesError(*head["error"])
             body = self._take(child, int(np.prod(head["shape"])), deadline)
+        except MachineError:
+            self.close()
+            raise
         except ProbesError:
             raise
         except BaseException as error:  # Ctrl-C too: half an answer must never meet the next one
             self.close()
             if isinstance(error, TimeoutError):
                 what = f"the video did not decode within {self._timeout_s:g} s"
-                fix = f"{REPLACE}; if it is only long, allow more time"
+                fix = f"{REPLACE}; if it is only long, set $PROBES_DECODE_TIMEOUT (seconds)"
                 raise ProbesError(what, ask["path"], fix) from None
             if isinstance(error, EOFError | BrokenPipeError):
                 raise ProbesError("the decoder crashed", ask["path"], REPLACE) from None
@@ -169,7 +175,14 @@ class Worker:
                 bufsize=0,
             )
             self._end = weakref.finalize(self, _stop, self._child)
-            self._take(self._child, len(_READY), time.monotonic() + _START_S)
+            try:
+                self._take(self._child, len(_READY), time.monotonic() + _START_S)
+            except (EOFError, TimeoutError) as error:
+                raise MachineError(
+                    "the decoding process does not start", sys.executable,
+                    "see what it printed above; it needs room in the folder for temporary files "
+                    "($TMPDIR) and a working installation",
+                ) from error  # fmt: skip
         return self._child
 
     @staticmethod

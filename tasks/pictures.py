@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from probes.types import Panels, ProbesError
 from tasks.iraven import reader as iraven
+from tasks.lmms import pictures as lmms
 
 Pictures = Sequence[NDArray[np.uint8]]
 """RGB, uint8 [height, width, 3] each."""
@@ -19,7 +20,7 @@ def _iraven(path: Path) -> Pictures:
     return [np.repeat(grey[:, :, None], 3, axis=2) for grey in iraven.images(path)]
 
 
-FORMATS: dict[str, Callable[[Path], Pictures]] = {".npz": _iraven}
+FORMATS: dict[str, Callable[[Path], Pictures]] = {".npz": _iraven, lmms.SUFFIX: lmms.read}
 """By ending of the file's name."""
 
 

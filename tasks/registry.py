@@ -16,6 +16,7 @@ from probes.provenance import home, sha256_file, sha256_json
 from probes.types import Item, ProbesError
 from tasks.egoschema import reader as egoschema
 from tasks.iraven import reader as iraven
+from tasks.lmms import reader as lmms
 
 if TYPE_CHECKING:
     from probes.config import TaskConfig
@@ -43,9 +44,14 @@ def _load_iraven(root: Path, task: TaskConfig) -> list[Item]:
     return iraven.load(root, task=task.name, across_rows=task.across_rows)
 
 
+def _load_lmms(root: Path, task: TaskConfig) -> list[Item]:
+    return lmms.load(root, task.name, unanswered=task.unanswered)
+
+
 READERS: dict[str, Reader] = {
     "egoschema": Reader(_load_egoschema, submission=egoschema.submission),
     "iraven": Reader(_load_iraven, frames=iraven.CONTEXT),
+    "lmms": Reader(_load_lmms),
 }
 
 
@@ -69,6 +75,8 @@ def root(task: TaskConfig, progress: Progress | None = None) -> Path:
     Raises:
         ProbesError: the task names no folder and its data cannot be made.
     """
+    if task.reader == "lmms":
+        return lmms.folder(task.include_path)
     if task.root is not None:
         return Path(task.root).expanduser().resolve()
     if task.name in MADE:

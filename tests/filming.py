@@ -38,6 +38,7 @@ def film(
     colorspace: int | None = None,
     pix_fmt: str = "yuv420p",
     faststart: bool = False,
+    numbers: Sequence[int] = range(N),
 ) -> Path:
     options = {"movflags": "faststart"} if faststart else {}
     with av.open(str(path), "w", options=options) as container:
@@ -47,10 +48,10 @@ def film(
         stream.options = {"x264-params": f"log-level=none:{x264}", "crf": "16"}
         if colorspace is not None:
             stream.codec_context.colorspace = colorspace
-        for number in range(N):
+        for place, number in enumerate(numbers):
             frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
             frame = frame.reformat(format=pix_fmt)
-            frame.pts = pts[number] if pts else number * 3000
+            frame.pts = pts[place] if pts else place * 3000
             frame.time_base = TICK
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

@@ -1,6 +1,5 @@
 import dataclasses
-import subprocess
-import sys
+import json
 
 import numpy as np
 import pandas as pd
@@ -204,6 +203,7 @@ def test_strict_counts_bad_answers_as_wrong_and_complete_leaves_them_out():
     complete = only(analysis.contrasts(frame), name="gain", policy="complete")
     assert (strict["n"], strict["estimate"]) == (4, 0.0)
     assert (complete["n"], complete["estimate"], complete["left_out"]) == (2, 0.5, 2)
+    assert (strict["left_out_ids"], complete["left_out_ids"]) == ((), ("q1", "q2"))
     row = only(analysis.accuracies(frame), arm="vcot")
     assert (row["accuracy"], row["complete_accuracy"]) == (0.5, 1.0)
     assert (row["unparsed"], row["failed"]) == (1, 1)
@@ -229,6 +229,42 @@ def test_a_reference_under_another_seed_is_refused():
     frame = analysis.from_records(cell([1, 0]) + cell([1, 1], arm="vcot", seed=1))
     with pytest.raises(ProbesError, match="seed 1 against 0"):
         analysis.contrasts(frame)
+
+
+def test_cells_without_a_common_item_are_refused():
+    frame = analysis.from_records(cell([1, 0]) + cell([1, 1, 1, 0], arm="vcot")[2:])
+    with pytest.raises(ProbesError, match=r"gain of vcot .*no item in common"):
+        analysis.contrasts(frame)
+
+
+def test_other_weights_by_the_same_name_are_refused(tmp_path):
+    runs = {"a": cell([1, 0]), "b": cell([1, 1], arm="vcot")}
+    for folder, records in runs.items():
+        write_run(tmp_path / folder, records, {"seed": 0})
+        manifest = {"config": {}, "members": {"tiny-image": {"fingerprint": folder}}}
+        (tmp_path / folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ProbesError, match="model tiny-image is not the same"):
+        analysis.load(tmp_path)
+    assert len(analysis.load(tmp_path / "a")) == 2
+
+
+def test_other_infills_or_donors_are_refused(tmp_path):
+    def runs(name, table, *variants):
+        for folder, rows in zip("ab", variants, strict=True):
+            arm = "vcot" if folder == "a" else "text_perturbation"
+            write_run(tmp_path / name / folder, cell([1, 0], arm=arm))
+            pq.write_table(pa.Table.from_pylist(rows), tmp_path / name / folder / table)
+        return tmp_path / name
+
+    first = {"role": "shared", "frames": 5, "item_id": "q7", "gap": 2, "text": "a", "ok": True}
+    failed = {**first, "text": "", "ok": False}
+    with pytest.raises(ProbesError, match="infill of item q7, 5 frames, gap 2, is not the same"):
+        analysis.load(runs("infills", "infills.parquet", [first], [{**first, "text": "b"}]))
+    healed = runs("healed", "infills.parquet", [first], [failed])
+    assert len(analysis.load(healed)) == 4
+    lent = {"id": "q7", "task": "egoworld", "options": ["x"], "media_sha256": "m"}
+    with pytest.raises(ProbesError, match=r"item q7 of task egoworld .*media differs"):
+        analysis.load(runs("donors", "donors.parquet", [lent], [{**lent, "media_sha256": "n"}]))
 
 
 def test_an_arm_without_its_reference_makes_no_contrast():
@@ -298,6 +334,8 @@ def test_logit_and_margin_are_measures_of_did():
     # The choice leads by 2 nats: a right answer's margin is 2, a wrong one's -2.
     did = only(analysis.contrasts(frame, names=["did"]), arm="vcot", policy="strict")
     assert margin["estimate"] == pytest.approx(4 * did["estimate"])
+    for name in ("headroom_image", "headroom_other"):
+        assert margin[name] == logit[name] == did[name] > 0
 
 
 def test_margin_is_per_token_for_cloze_only():
@@ -329,60 +367,22 @@ def test_accuracies_stand_beside_guessing():
     assert row["majority"] == pytest.approx(2 / 6) and row["majority_option"] == 0
 
 
-def test_planning_reads_a_run():
-    frame = analysis.from_records(study(items=200, frames=(5,), arms=("baseline", "vcot")))
-    found = analysis.contrasts(frame, names=["gain", "did"])
-    row = only(analysis.planning(found), name="gain", role="image")
-    assert row["discordance"] == row["discordant"] / 200
-    assert 0.05 < row["minimum_effect"] < 0.2
-    assert row["items_needed"] < 200
-
-
-MILLION = """
-import resource, sys, time
-from probes import analysis
-began = time.perf_counter()
-found = analysis.contrasts(analysis.load(sys.argv[1]))
-seconds = time.perf_counter() - began
-print(len(found), seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
-"""
-
-
-@pytest.mark.slow
-def test_a_million_records_take_seconds_and_little_memory(tmp_path):
-    rng = np.random.default_rng(0)
-    items, cells = 500, 2000
-    item_of, cell_of = np.tile(np.arange(items), cells), np.repeat(np.arange(cells), items)
-    n = items * cells
-    role = np.array(["image", "video"])[cell_of % 2]
-    shown = cell_of // 2
-    arms = np.array(["baseline", "vcot", "visual_perturbation", "text_perturbation", "blind"])
-    answer = item_of % 5
-    right = rng.random(n) < 0.45
-    starts = pa.array(np.arange(0, 5 * n + 1, 5), pa.int32())
-    constant = {
-        "task": "egoschema", "stratum": "", "pair": "llava", "scoring": "letter", "status": "ok",
-        "text": "", "error": "", "input_tokens": 100, "output_tokens": 0, "seconds": 0.1,
-    }  # fmt: skip
-    columns = {
-        "key": [f"{i:064x}" for i in range(n)], "item_id": np.char.add("q", item_of.astype(str)),
-        "cluster": np.char.add("r", (item_of * 347 // 500).astype(str)), "role": role,
-        "member": np.char.add("llava-", role), "arm": arms[shown % 5],
-        "frames": np.array([5, 10])[shown // 5 % 2], "seed": shown // 10,
-        "donor_id": pa.nulls(n, pa.string()), "choice": np.where(right, answer, (answer + 1) % 5),
-        "answer": answer, "correct": right,
-        "option_logprobs": pa.ListArray.from_arrays(starts, pa.array(rng.normal(size=5 * n))),
-        "option_tokens": pa.ListArray.from_arrays(starts, pa.array(np.ones(5 * n, np.int64))),
-        "stimulus_sha": [f"{cell:08x}{item:056x}" for cell, item in zip(shown, item_of,
-                                                                         strict=True)],
-    }  # fmt: skip
-    columns |= {name: pa.repeat(pa.scalar(value), n) for name, value in constant.items()}
-    pq.write_table(pa.table(columns), tmp_path / "records.parquet")
-    done = subprocess.run(
-        [sys.executable, "-c", MILLION, str(tmp_path)], capture_output=True, text=True, check=True
-    )
-    rows, seconds, gigabytes = map(float, done.stdout.split())
-    # Per group: 8 gains and drops, 5 transfers, 4 dids; strict and complete.
-    assert rows == 200 * (8 + 5 + 4) * 2
-    assert seconds < 10
-    assert gigabytes < 2
+def test_differences_are_what_contrasts_average():
+    records = study(items=30, frames=(5,))
+    records[3] = bad(3, "unparsed")
+    frame = analysis.from_records(records)
+    for policy in ("strict", "complete"):
+        values = analysis.differences(frame, policy=policy)
+        found = analysis.contrasts(frame, policies=[policy])
+        key = ["name", "role", "arm"]
+        mean = values.groupby(key)["difference"].mean()
+        assert len(mean) == len(found) == 17
+        for row in found.to_dict("records"):
+            assert mean[tuple(row[name] for name in key)] == pytest.approx(row["estimate"])
+    gains = analysis.differences(frame, names=["gain"])
+    mine = gains[(gains["role"] == "image") & (gains["arm"] == "vcot")]
+    assert list(mine["item_id"]) == [f"q{i}" for i in range(30)]
+    assert mine["cluster"].nunique() == 15 and set(mine["stratum"]) == {"s0", "s1", "s2"}
+    margin = analysis.differences(frame, names=["did"], measure="margin")
+    assert set(margin["difference"]) <= {-8.0, -4.0, 0.0, 4.0, 8.0}
+    assert analysis.differences(frame, names=[]).empty

@@ -202,6 +202,27 @@ def test_equal_figures_give_equal_files(frame: pd.DataFrame, tmp_path: Path) -> 
     assert plots.rendered(figure) == plots.rendered(figure)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "records",
+    [
+        [made_records.record(0, arm) for arm in ("baseline", "vcot")],
+        [made_records.record(i, arm, role) for i in range(4) for arm in made_records.ARMS
+         for role in ("image", "video")],
+        [made_records.record(i, arm, role, answer=None if i else 0) for i in range(3)
+         for arm in made_records.ARMS for role in ("image", "video", "control")],
+        [made_records.bad(i, "error", arm=arm) for i in range(3) for arm in made_records.ARMS],
+    ],
+)  # fmt: skip
+def test_degenerate_runs_are_drawn_without_a_warning(records: list[Any]) -> None:
+    frame = analysis.from_records(records)
+    found = analysis.contrasts(frame, by_stratum=True)
+    figures = [plots.arms_figure(frame), plots.forest_figure(found), plots.frames_figure(frame),
+               plots.headroom_figure(found), plots.configurations_figure(frame)]  # fmt: skip
+    for figure in figures:
+        assert plots.rendered(figure)["png"].startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     "draw",
     [

@@ -7,52 +7,27 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import av
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hydra import compose, initialize_config_dir
+from running import ARMS, ITEMS, Spy, lasting, make_world, open_spy, settings
 
-from probes import analysis, export, run, schema
+from probes import analysis, export, run
 from probes.backends.scripted import ScriptedBackend
-from probes.config import RunConfig, conf_dir, freeze
+from probes.config import RunConfig
 from probes.progress import Progress
 from probes.run import RunResult, execute
-from probes.types import FrameRef, Output, ProbesError, Prompt, Record
+from probes.types import Output, ProbesError, Prompt, Record
 
-ARMS = ["baseline", "vcot", "visual_perturbation", "text_perturbation", "blind"]
-ITEMS = 8
 CELLS = ITEMS * 2 * len(ARMS)
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in EgoSchema's layout: 8 clips of 12 frames from 4 recordings."""
-    root = tmp_path_factory.mktemp("world")
-    (root / "videos").mkdir()
-    questions, answers, recordings = [], {}, {}
-    for number in range(ITEMS):
-        uid = f"clip{number}"
-        with av.open(str(root / "videos" / f"{uid}.mp4"), "w") as container:
-            stream = container.add_stream("libx264", rate=4)
-            stream.width = stream.height = 32
-            stream.pix_fmt = "yuv420p"
-            for t in range(12):
-                picture = np.full((32, 32, 3), (number * 30, t * 20, 128), np.uint8)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            container.mux(stream.encode())
-        question = {"q_uid": uid, "google_drive_id": uid, "question": f"what happens in {number}?"}
-        options = {f"option {i}": f"thing {i} of {number}" for i in range(5)}
-        questions.append(question | options | {"type": "first" if number % 2 else "last"})
-        answers[uid], recordings[uid] = number % 5, f"recording{number // 2}"
-    (root / "questions.json").write_text(json.dumps(questions))
-    (root / "subset_answers.json").write_text(json.dumps(answers))
-    (root / "uid_to_ego4d.json").write_text(json.dumps(recordings))
-    return root
+    return make_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(autouse=True)
@@ -64,60 +39,20 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def settle(world: Path, tmp_path: Path) -> Any:
     def make(*overrides: str, out: str = "out") -> RunConfig:
-        schema.register()
-        base = ["backend=scripted", "task=egoschema", f"task.root={world}", "frames=[2,4]"]
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = schema.plain(compose("config", [*base, *overrides]))
-        return freeze(cfg, tmp_path / out)
+        return settings(world, tmp_path / out, *overrides)
 
     return make
 
 
-class Spy(ScriptedBackend):
-    """A scripted backend whose calls can be counted, and which may stop after some answers."""
-
-    asked: ClassVar[Counter[str]] = Counter()
-    """Prompts by kind of scoring."""
-    loaded: ClassVar[list[str]] = []
-    """Names in the order in which models would have been loaded."""
-    resident: ClassVar[set[str]] = set()
-    stop_after: int | None = None
-
-    def score(self, prompts: Any, frames: Any, scoring: Any) -> Iterator[tuple[int, Output]]:
-        self.calls += 1
-        if self.fingerprint not in Spy.resident:
-            Spy.loaded.append(self.fingerprint)
-            Spy.resident.add(self.fingerprint)
-        assert len(Spy.resident) == 1, "two models are in memory"
-        for prompt in prompts:
-            assert all(p.sha256 in frames for p in prompt.parts if isinstance(p, FrameRef))
-        for at, output in super().score(prompts, frames, scoring):
-            if Spy.stop_after is not None and sum(Spy.asked.values()) >= Spy.stop_after:
-                raise KeyboardInterrupt
-            Spy.asked[scoring.kind] += 1
-            yield at, output
-
-    def close(self) -> None:
-        Spy.resident.discard(self.fingerprint)
-        super().close()
-
-
 @pytest.fixture
 def spy(monkeypatch: pytest.MonkeyPatch) -> type[Spy]:
-    def open_backend(cfg: Any, spec: Any) -> Spy:
-        return Spy.from_options(spec, cfg.options)  # type: ignore[return-value]
-
-    monkeypatch.setattr(run, "open_backend", open_backend)
-    Spy.asked, Spy.loaded, Spy.resident, Spy.stop_after = Counter(), [], set(), None
+    monkeypatch.setattr(run, "open_backend", open_spy)
+    Spy.begin()
     return Spy
 
 
 def go(cfg: RunConfig, **kwargs: Any) -> RunResult:
     return execute(cfg, cfg.out, **kwargs)
-
-
-def lasting(records: list[Record]) -> list[Record]:
-    return [replace(record, seconds=0.0) for record in records]
 
 
 def test_every_cell_has_its_record(settle: Any, spy: Any) -> None:
@@ -210,7 +145,7 @@ def test_failures_are_records_are_told_and_are_asked_again(settle: Any, spy: Any
     for record in failing.records:
         if record.status == "error":
             assert (record.choice, record.correct) == (None, False)
-            assert record.error == "scripted error"
+            assert record.error.endswith("scripted error")
     assert failing.failed_infills > 0
     healed = go(settle("suite.arms.vcot.seed=1"))
     assert (healed.errors, healed.failed_infills) == (0, 0)
@@ -445,6 +380,19 @@ def test_only_frames_that_were_shown_are_exported(settle: Any, spy: Any) -> None
     items = pq.read_table(result.out / "items.parquet").to_pylist()
     own = {sha for row in items for _, shas in row["frame_hashes"] for sha in shas}
     assert {path.stem for path in (result.out / "frames").iterdir()} == own  # no donor's
+
+
+def test_who_only_lends_is_told_too(settle: Any, spy: Any) -> None:
+    result = go(settle("limit=2"))
+    asked, lent = (
+        {row["id"]: row for row in pq.read_table(result.out / f"{name}.parquet").to_pylist()}
+        for name in ("items", "donors")
+    )
+    donors = {record.donor_id for record in result.records} - {None}
+    assert len(asked) == 2
+    assert donors == lent.keys() | (donors & asked.keys())
+    assert lent and not lent.keys() & asked.keys()
+    assert all(len(dict(row["frame_hashes"])["4"]) == 4 for row in lent.values())
 
 
 def test_an_infill_that_tells_an_option_is_flagged(

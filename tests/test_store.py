@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
+import json
 import multiprocessing
 import os
 import sqlite3
@@ -11,12 +14,13 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from probes import store as storing
 from probes.store import Store, key
-from probes.types import FrameRef, Output, ProbesError, Prompt, ScoringSpec
+from probes.types import FrameRef, MachineError, Output, ProbesError, Prompt, ScoringSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 GOOD = Output(
@@ -204,6 +208,132 @@ def test_a_page_that_went_bad_is_found_when_it_is_read(tmp_path: Path) -> None:
         assert len(store.get(name(i) for i in range(200))) < 200
 
 
+def hashed(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("pages", [1, 3])
+def test_what_can_still_be_read_of_a_damaged_file_is_kept(pages: int, tmp_path: Path) -> None:
+    keys = [hashed(i) for i in range(3_000)]
+    with Store(tmp_path) as store:
+        store.put((name, GOOD) for name in keys)
+        store.put([(hashed(-1), BAD)])
+    (path,) = tmp_path.glob("*.sqlite")
+    data = bytearray(path.read_bytes())
+    for number in range(pages):
+        start = len(data) // 4096 * (number + 1) // 4 * 4096
+        data[start : start + 4096] = os.urandom(4096)
+    path.write_bytes(data)
+    with Store(tmp_path) as store:
+        with pytest.warns(UserWarning, match=r"\d+ of its outputs could still be read"):
+            found = store.get(keys)
+        assert len(keys) - 600 * pages < len(found) < len(keys)
+        assert set(found.values()) == {GOOD}
+        assert store.errors([hashed(-1)]) == {hashed(-1): BAD}
+        lost = set(keys) - set(found)
+        store.put((name, GOOD) for name in lost)
+    with Store(tmp_path) as again:  # sound now, without another word
+        assert again.has(keys) == set(keys)
+
+
+def test_a_file_of_rows_that_are_no_outputs_is_set_aside_without_them(tmp_path: Path) -> None:
+    path = damaged_file(tmp_path)
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("update outputs set output = '[1]' where key < ?", (name(100),))
+    connection.close()
+    with Store(tmp_path) as store, pytest.warns(UserWarning, match="100 of its outputs"):
+        assert len(store.get(name(i) for i in range(200))) == 100
+
+
+def test_a_file_is_set_aside_though_it_cannot_be_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a-broken.sqlite").write_bytes(b"no database at all, but long enough" * 100)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with Store(tmp_path) as store:
+        with pytest.warns(UserWarning, match="a-broken"):
+            assert store.get([name(1)]) == {}
+        store.put([(name(1), GOOD)])
+        assert store.get([name(1)]) == {name(1): GOOD}
+
+
+def test_what_another_process_has_stored_stays(tmp_path: Path) -> None:
+    with Store(tmp_path) as first, Store(tmp_path) as second:
+        first.put([(name(9), GOOD)])  # the first file is that of `first`
+        second.put([(name(1), GOOD)])
+        first.put([(name(1), dataclasses.replace(GOOD, text="another"))])
+        assert first.get([name(1)]) == second.get([name(1)]) == {name(1): GOOD}
+
+
+def test_a_file_that_is_being_made_is_never_taken_for_a_foreign_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tables appear between two looks at the file."""
+    path = tmp_path / "a.sqlite"
+    path.touch()
+    seen: list[str] = []
+
+    class Slow(sqlite3.Connection):
+        def execute(self, text: str, *rest: object) -> sqlite3.Cursor:
+            if "sqlite_master" in text and not seen:
+                seen.append(text)
+                maker = sqlite3.connect(path, timeout=0)
+                with contextlib.suppress(sqlite3.OperationalError):  # locked: it has to wait
+                    maker.executescript(
+                        f"begin; {storing._TABLES} pragma user_version = 2; commit;"
+                    )
+                maker.close()
+            return super().execute(text, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(
+        storing, "_connect", lambda p: sqlite3.connect(p, factory=Slow, check_same_thread=False)
+    )
+    with Store(tmp_path) as store:
+        assert store.get([name(1)]) == {}
+    assert seen
+
+
+def test_another_users_file_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store(tmp_path) as store:
+        store.put([(name(1), GOOD)])
+    (lock,) = tmp_path.glob("*-0.lock")
+    open_file = Path.open
+
+    def foreign(self: Path, *arguments: Any, **names: Any) -> Any:
+        if self == lock:
+            raise PermissionError(13, "Permission denied", str(self))
+        return open_file(self, *arguments, **names)
+
+    monkeypatch.setattr(Path, "open", foreign)
+    with Store(tmp_path) as store:
+        store.put([(name(2), GOOD)])
+        assert store.has([name(1), name(2)]) == {name(1), name(2)}
+    assert len(list(tmp_path.glob("*.sqlite"))) == 2
+    lock.unlink()
+    with Store(tmp_path) as store, pytest.raises(MachineError, match="Permission denied"):
+        store.put([(name(3), GOOD)])
+
+
+def test_a_full_disk_is_the_machines_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store(tmp_path) as store:
+        store.put([(name(1), GOOD)])
+        store._open_writer().execute("pragma max_page_count = 3")
+        with pytest.raises(MachineError, match="full"):
+            store.put((name(i), GOOD) for i in range(2, 500))
+        assert store.has(name(i) for i in range(500)) == {name(1)}  # all of them, or none
+
+
+def test_writing_where_nothing_can_be_stored_fails_before_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "store").touch()
+    with Store(tmp_path / "store") as store, pytest.raises(MachineError), store.writing():
+        raise AssertionError("not reached")
+
+
 def test_a_row_that_is_not_json_is_damage_too(tmp_path: Path) -> None:
     path = damaged_file(tmp_path)
     connection = sqlite3.connect(path)
@@ -245,6 +375,36 @@ def test_a_file_of_another_version_ends_the_run_with_a_way_out(
             assert caught.value.where == str(path)
             assert "PROBES_HOME" in caught.value.fix
     assert path.exists()
+
+
+def test_a_file_of_the_first_version_is_read_and_becomes_one_of_this(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / f"{storing.socket.gethostname()}-0.sqlite")
+    connection.executescript(f"{storing._TABLES} pragma user_version = 1;")
+    row = json.dumps(dataclasses.asdict(GOOD))
+    with connection:
+        connection.execute("insert into outputs values (?, ?)", (name(1), row))
+    connection.close()
+    with Store(tmp_path) as store:
+        assert store.get([name(1)]) == {name(1): GOOD}
+        store.put([(name(2), GOOD)])
+        assert store._open_writer().execute("pragma user_version").fetchone() == (storing.VERSION,)
+    with Store(tmp_path) as store:
+        assert store.get([name(1), name(2)]) == {name(1): GOOD, name(2): GOOD}
+
+
+def test_a_row_that_rotted_is_not_served(tmp_path: Path) -> None:
+    """Still JSON, still an output, and not what was written."""
+    path = damaged_file(tmp_path)
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute(
+            "update outputs set output = replace(output, '-0.1', '-0.2') where key = ?", (name(7),)
+        )
+    connection.close()
+    with Store(tmp_path) as store, pytest.warns(UserWarning, match="199 of its outputs"):
+        found = store.get(name(i) for i in range(200))
+    assert set(found) == {name(i) for i in range(200)} - {name(7)}
+    assert set(found.values()) == {GOOD}
 
 
 def test_a_foreign_database_is_refused(tmp_path: Path) -> None:

@@ -75,6 +75,13 @@ def test_notes_tell_what_the_numbers_rest_on(tables):
     assert "parsed answers only" not in notes
 
 
+def test_notes_tell_what_could_not_be_compared():
+    records = cell([1, 0]) + cell([1, 1], arm="vcot") + cell([1, 1], arm="vcot", frames=10)
+    (block,) = analysis.study_tables(analysis.from_records(records)).blocks
+    told = [note for note in block.notes if note.startswith("not compared")]
+    assert told == ["not compared: vcot, image, 10 frames: baseline was not run there"]
+
+
 def test_notes_tell_of_bad_missing_and_withheld_answers():
     base = [*cell([1, 0, 1, 0]), record(4, answer=None)]
     vcot = [*cell([1, 1, 1], arm="vcot"), bad(3, "unparsed", arm="vcot")][1:]

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from probes.analysis import settings
+from probes.analysis import agreement, settings
 from probes.analysis.margins import flat
 from probes.types import ProbesError, Record
 
@@ -58,14 +58,15 @@ def load(path: Paths) -> pd.DataFrame:
 
     Raises:
         ProbesError: nothing found, an unreadable file, a missing column, or runs of one setting
-            whose items, frames or models differ, or which answer the same question differently.
+            whose items, frames, infills or models differ, or which answer the same question
+            differently.
     """
     files = _find(path)
     runs = [settings.read_run(file.parent) for file in files]
     tables = [_read(file) for file in files]
-    labels = settings.labels(runs, [settings.pair_and_task(table) for table in tables])
-    settings.check_items(runs, labels)
-    settings.check_models(runs, labels)
+    kinds = [settings.pair_and_task(table) for table in tables]
+    labels = settings.labels(runs, kinds)
+    agreement.check(runs, labels, kinds)
     parts = []
     for table, run, label in zip(tables, runs, labels, strict=True):
         frame = _to_pandas(table)

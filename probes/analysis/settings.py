@@ -21,6 +21,7 @@ _IGNORED = {
     "backend.feature_cache_mb", "backend.device", "task.scoring", "pair.scoring",
 }  # fmt: skip
 _IGNORED_LAST = {"device", "caveat"}
+_ITEM_COLUMNS = ("id", "task", "options", "answer", "media_sha256", "frame_hashes")
 _SHOWN = 40
 """Longest value that is spelled out in a label; longer ones (prompts) are named by a hash."""
 
@@ -33,7 +34,7 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict)
     """The manifest's resolved configuration; empty where there is no manifest."""
     items: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
-    """By (task, item id): `media`, `answer`, `frames` (hashes by frame count)."""
+    """By (task, item id), donors too: `media`, `answer`, `frames` (hashes by frame count)."""
     n_options: dict[tuple[str, str], int] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
     """Fingerprint and adapter of every model that answered or wrote infills, by name."""
@@ -58,27 +59,39 @@ def read_run(folder: Path) -> Run:
             raise ProbesError(
                 f"the manifest cannot be read: {error}", str(manifest), "run the command again"
             ) from error
-    file = folder / "items.parquet"
+    items: dict[tuple[str, str], Mapping[str, Any]] = {}
+    n_options: dict[tuple[str, str], int] = {}
+    # Donors are shown too: what they lend has to be the same in all runs as well.
+    for file in (folder / "items.parquet", folder / "donors.parquet"):
+        for row in rows(file, _ITEM_COLUMNS):
+            name = (str(row.get("task", "")), str(row.get("id", "")))
+            n_options[name] = len(row.get("options") or ())
+            items[name] = {
+                "answer": row.get("answer"),
+                "media": row.get("media_sha256"),
+                "frames": _hashes(row.get("frame_hashes")),
+            }
+    return Run(folder, config, items, n_options, models)
+
+
+def rows(file: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Read some columns of one of a run's tables; nothing where it, or a column, is not there.
+
+    Raises:
+        ProbesError: a file that is there but cannot be read.
+    """
     if not file.is_file():
-        return Run(folder, config, models=models)
+        return []
     try:
         table = pq.ParquetFile(file).read()
     except (pa.ArrowException, OSError) as error:
         raise ProbesError(
-            f"the items cannot be read: {error}", str(file), "run the command again"
+            f"the {file.stem} cannot be read: {error}", str(file), "run the command again"
         ) from error
-    items: dict[tuple[str, str], Mapping[str, Any]] = {}
-    n_options: dict[tuple[str, str], int] = {}
-    wanted = ("id", "task", "options", "answer", "media_sha256", "frame_hashes")
-    for row in table.select([name for name in wanted if name in table.column_names]).to_pylist():
-        name = (str(row.get("task", "")), str(row.get("id", "")))
-        n_options[name] = len(row.get("options") or ())
-        items[name] = {
-            "answer": row.get("answer"),
-            "media": row.get("media_sha256"),
-            "frames": _hashes(row.get("frame_hashes")),
-        }
-    return Run(folder, config, items, n_options, models)
+    found: list[dict[str, Any]] = table.select(
+        [name for name in columns if name in table.column_names]
+    ).to_pylist()
+    return found
 
 
 def _hashes(value: Any) -> dict[str, Any]:
@@ -88,40 +101,6 @@ def _hashes(value: Any) -> dict[str, Any]:
     if isinstance(value, list):
         value = dict(value) if all(isinstance(one, tuple) for one in value) else {"": value}
     return {str(key): hashes for key, hashes in (value or {}).items() if hashes is not None}
-
-
-def check_items(runs: Sequence[Run], labels: Sequence[str]) -> None:
-    """Raise ProbesError where runs of one setting show different media or keys for one item."""
-    seen: dict[tuple[str, str, str, str], tuple[Any, Path]] = {}
-    for run, label in zip(runs, labels, strict=True):
-        for (task, item), facts in run.items.items():
-            marks = {"answer": facts["answer"], "media": facts["media"]}
-            marks |= {f"{count} frames": hashes for count, hashes in facts["frames"].items()}
-            for name, value in marks.items():
-                if value is None:
-                    continue
-                first, folder = seen.setdefault((label, task, item, name), (value, run.folder))
-                if first != value:
-                    raise ProbesError(
-                        f"item {item} of task {task} is not the same in two runs: {name} differs",
-                        f"{folder} and {run.folder}",
-                        "load runs over the same data, or run one of them again",
-                    )
-
-
-def check_models(runs: Sequence[Run], labels: Sequence[str]) -> None:
-    """Raise ProbesError where runs of one setting mean different weights by one name."""
-    seen: dict[tuple[str, str], tuple[str, Path]] = {}
-    for run, label in zip(runs, labels, strict=True):
-        for name, mark in run.models.items():
-            first, folder = seen.setdefault((label, name), (mark, run.folder))
-            if first != mark:
-                raise ProbesError(
-                    f"the model {name} is not the same in two runs: its weights, tokenizer or "
-                    "adapter differ",
-                    f"{folder} and {run.folder}",
-                    "load these runs one by one, or run one of them again",
-                )
 
 
 def pair_and_task(table: pa.Table) -> tuple[str, ...]:

@@ -59,6 +59,43 @@ def sd_gain(discordance: float) -> Callable[[float], float]:
     return sd
 
 
+def sd_square(mean_square: float) -> Callable[[float], float]:
+    """Return the spread at any effect where the mean square of an item's difference stays.
+
+    What a finished comparison tells for other effects than its own. The mean square of a gain of
+    single answers is its discordance; of a did, or of means over donors, it is what takes its
+    place. An effect needs a mean square of at least its own size and brings it along.
+
+    Args:
+        mean_square: mean of the squared differences, >= 0.
+    """
+    if not mean_square >= 0:
+        raise ValueError(f"a mean square is at least 0, got {mean_square}")
+
+    def sd(effect: float) -> float:
+        return sqrt(max(max(mean_square, abs(effect)) - effect * effect, 0.0))
+
+    return sd
+
+
+def design_effect(sizes: ArrayLike, icc: float) -> float:
+    """Return by how much clusters inflate the variance of a mean: 1 + (m - 1) * icc.
+
+    Args:
+        sizes: items per cluster [G]; m is the mean size of the cluster that an item is in.
+        icc: correlation, within a cluster, of items' differences, in [-1, 1].
+    """
+    counts = np.asarray(sizes, dtype=np.float64)
+    if counts.ndim != 1 or not len(counts) or counts.min() < 1:
+        raise ValueError("sizes: expected at least one cluster of at least one item")
+    if not -1 <= icc <= 1:
+        raise ValueError(f"icc must lie in [-1, 1], got {icc}")
+    effect = 1 + (float(counts @ counts) / float(counts.sum()) - 1) * icc
+    if effect <= 0:
+        raise ValueError(f"an icc of {icc} is impossible in clusters of these sizes")
+    return effect
+
+
 def sd_did(
     discordance_image: float,
     discordance_other: float,
@@ -92,6 +129,7 @@ def power(
     alpha: float = 0.05,
     design_effect: float = 1.0,
     per_cluster: float = 1.0,
+    strata: float = 1,
 ) -> float:
     """Return the chance that a two-sided t test finds a true effect.
 
@@ -102,9 +140,10 @@ def power(
         alpha: level of the test.
         design_effect: how clusters inflate the variance; see `plan_from`.
         per_cluster: mean number of items per cluster; sets the degrees of freedom.
+        strata: number of strata whose means are averaged; `sd` is the spread within them.
     """
     spread = sd(effect) if callable(sd) else sd
-    df = n / per_cluster - 1
+    df = n / per_cluster - strata
     if df <= 0:
         return nan
     if spread <= 0:
@@ -124,6 +163,7 @@ def items_needed(
     alpha: float = 0.05,
     design_effect: float = 1.0,
     per_cluster: float = 1.0,
+    strata: float = 1,
 ) -> float:
     """Return the least number of items that reach the power wanted; inf where none does."""
     if effect == 0:
@@ -132,11 +172,12 @@ def items_needed(
 
     def reached(n: int) -> bool:
         found = power(
-            effect, sd, n, alpha=alpha, design_effect=design_effect, per_cluster=per_cluster
-        )
+            effect, sd, n, alpha=alpha, design_effect=design_effect, per_cluster=per_cluster,
+            strata=strata,
+        )  # fmt: skip
         return isfinite(found) and found >= power_wanted
 
-    high = max(2, ceil(2 * per_cluster))
+    high = max(2, ceil((strata + 1) * per_cluster))
     while not reached(high):
         high *= 2
         if high > 2**40:
@@ -156,6 +197,7 @@ def minimum_effect(
     alpha: float = 0.05,
     design_effect: float = 1.0,
     per_cluster: float = 1.0,
+    strata: float = 1,
     most: float = 1.0,
 ) -> float:
     """Return the least effect that n items find with chance `power_wanted` (MDE).
@@ -167,6 +209,7 @@ def minimum_effect(
         alpha: level of the test.
         design_effect: see `power`.
         per_cluster: see `power`.
+        strata: see `power`.
         most: largest effect that can be (for a gain, its discordance); NaN is returned where even
             that one would be missed.
     """
@@ -174,13 +217,49 @@ def minimum_effect(
 
     def short(effect: float) -> float:
         return power_wanted - power(
-            effect, sd, n, alpha=alpha, design_effect=design_effect, per_cluster=per_cluster
-        )
+            effect, sd, n, alpha=alpha, design_effect=design_effect, per_cluster=per_cluster,
+            strata=strata,
+        )  # fmt: skip
 
     least, most = 1e-9, most * (1 - 1e-9)
     if not short(most) <= 0:
         return nan
     return float(optimize.brentq(short, least, most, xtol=1e-10))
+
+
+def largest_discordance(
+    effect: float,
+    n: int,
+    spread: Callable[[float], Spread] = sd_gain,
+    *,
+    least: float | None = None,
+    **asked: float,
+) -> float:
+    """Return the greatest discordance at which n items find an effect with the chance wanted.
+
+    Args:
+        effect: true gain or did, not 0.
+        n: items.
+        spread: spread of an item's difference by discordance; for a did e.g.
+            `lambda q: sd_did(q, q)`.
+        least: the least discordance that the effect allows; default: |effect|.
+        **asked: `power_wanted` (0.8) and arguments of `power`.
+
+    Returns:
+        In [least, 1]; NaN where the effect is missed even at the least discordance.
+    """
+    wanted = asked.pop("power_wanted", 0.8)
+    _check_power(wanted, asked.get("alpha", 0.05))
+    floor = abs(effect) if least is None else least
+
+    def over(discordance: float) -> float:
+        return power(effect, spread(discordance), n, **asked) - wanted
+
+    if not over(floor) >= 0:
+        return nan
+    if over(1.0) >= 0:
+        return 1.0
+    return float(optimize.brentq(over, floor, 1.0, xtol=1e-10))
 
 
 def _check_power(power_wanted: float, alpha: float) -> None:

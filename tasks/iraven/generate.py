@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.provenance import atomic_write
+from probes.signals import serve_parent
 from probes.types import ProbesError
 from tasks.iraven import files, render
 from tasks.iraven.candidates import candidates
@@ -199,7 +200,7 @@ def _written(
         return
     # Forked children inherit locks of threads that do not exist in them; spawned ones start clean.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=serve_parent) as pool:
         yield from pool.map(write, batches)
 
 

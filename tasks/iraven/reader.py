@@ -83,6 +83,8 @@ def load(
         found = []
         for path in (root / name).glob("RAVEN_*.npz"):
             match = _NAME.fullmatch(path.name)
+            if path.is_symlink() and not path.resolve().is_relative_to((root / name).resolve()):
+                raise ProbesError("a problem is a link that leaves the folder", str(path), _FIX)
             if match and (splits is None or match[2] in splits):
                 found.append((int(match[1]), match[2], path))
         if configurations is not None and not found:

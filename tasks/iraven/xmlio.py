@@ -112,11 +112,11 @@ def parse(text: str | bytes, where: str = "") -> Problem:
     """
     try:
         data = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # odd encodings too
         raise _wrong(f"the XML cannot be parsed ({error})", where) from error
     try:
         return _problem(data)
-    except (KeyError, ValueError, TypeError, IndexError) as error:
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise _wrong(f"the XML is not an i-RAVEN problem ({error!s})", where) from error
 
 

@@ -46,8 +46,15 @@ class Written:
         return self.md.split(f"## {titles[0].replace('&#39;', chr(39))}\n")[1].split("\n## ")[0]
 
 
-def write(out: Path, *runs: Path) -> Written:
-    page = report.write(list(runs), out)
+DRAWN = {"png": b"png", "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>"}
+
+
+def write(out: Path, *runs: Path, drawn: bool = False) -> Written:
+    """Write a report; drawing takes most of its time and is done where pictures matter."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not drawn:
+            patch.setattr("probes.plots.rendered", lambda figure: DRAWN)
+        page = report.write(list(runs), out)
     return Written(out, page.read_text("utf-8"), (out / "report.md").read_text("utf-8"))
 
 
@@ -57,7 +64,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Written:
     folder = tmp_path_factory.mktemp("both")
     video = made.write(folder / "video", study(40), made.manifest("video"))
     image = made.write(folder / "image", study(40, seed=1), made.manifest("image"))
-    return write(folder / "out", video, image)
+    return write(folder / "out", video, image, drawn=True)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +87,8 @@ def test_all_three_forms_hold_the_studys_tables(both: Written, both_frame: pd.Da
     for end, block in enumerate(analysis.study_tables(both_frame).blocks, 1):
         for at, table in enumerate(block.tables, 1):
             for row in table.rows:
-                assert "| " + " | ".join(row) + " |" in both.md
+                cells = (cell.replace("<", "&lt;") for cell in row)
+                assert "| " + " | ".join(cells) + " |" in both.md
                 assert all(cell in said for cell in row)
             text = (both.folder / "tables" / f"study-{at}-{end}.csv").read_text("utf-8")
             found = pd.read_csv(io.StringIO(text), dtype=str, header=None, keep_default_na=False)
@@ -247,7 +255,8 @@ def test_hostile_texts_stay_text(tmp_path: Path) -> None:
     told["config"]["pair"]["caveat"] = EVIL
     told["members"] = {EVIL + role: made.facts(EVIL) for role in ("image", "video")}
     infills = [made.infill(1, "", error=EVIL, item_id=f"{EVIL}q1"), made.infill(2, EVIL, [2])]
-    out = write(tmp_path / "out", made.write(tmp_path / "run", records, told, infills))
+    run = made.write(tmp_path / "run", records, told, infills)
+    out = write(tmp_path / "out", run, drawn=True)
     page = made.check(out.html)
     assert EVIL in page.said
     assert out.html.count("<script>") == 1  # the browser's own
@@ -447,8 +456,9 @@ def test_nothing_is_written_where_something_is_wrong(tmp_path: Path) -> None:
 
 
 def test_the_command_writes_where_it_says(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("probes.plots.rendered", lambda figure: DRAWN)
     run = made.write(tmp_path / "run", study(4, frames=(5,)), made.manifest())
     assert cli.main(["report", str(run)]) == 0
     assert f"report: {run / 'report' / 'report.html'} (" in capsys.readouterr().out

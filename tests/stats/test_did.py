@@ -48,7 +48,7 @@ def test_logit_did_equals_a_saturated_logistic_regression(cells):
     found = did_logit(four, clusters)
     assert found.estimate == pytest.approx(fit.params[3], rel=1e-9)
     # statsmodels counts the four parameters of 800 rows; the rest is the same formula.
-    assert found.se == pytest.approx(fit.bse[3] / np.sqrt(799 / 796), rel=1e-6)
+    assert found.se == pytest.approx(fit.bse[3] / np.sqrt(799 / 796), rel=1e-9)
 
 
 def test_logit_jackknife_agrees_with_the_delta_method(cells):

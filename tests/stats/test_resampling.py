@@ -29,6 +29,14 @@ def test_sign_flip_flips_whole_clusters():
     assert sign_flip(values / 3, clusters)[0] == pytest.approx(expected, abs=1e-12)
 
 
+def test_sign_flip_equals_scipy():
+    values = np.random.default_rng(7).choice([-1.0, 0.0, 1.0, 2.0], 14, p=[0.2, 0.3, 0.3, 0.2])
+    oracle = stats.permutation_test(
+        (values,), np.mean, permutation_type="samples", vectorized=True, n_resamples=np.inf
+    )
+    assert sign_flip(values)[0] == pytest.approx(oracle.pvalue, abs=1e-9)
+
+
 def test_random_flips_come_near_the_exact_test_and_are_seeded():
     rng = np.random.default_rng(1)
     whole = rng.choice([-1, 0, 1], 80, p=[0.2, 0.4, 0.4])

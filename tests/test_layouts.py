@@ -210,6 +210,20 @@ def test_infills_cross_rows_where_asked(run: Callable[..., Path], problems: Path
     assert set(pd.read_parquet(out / "infills.parquet")["gap"]) == set(range(7))
 
 
+@pytest.mark.parametrize("presentation", ["frames_then_text", "grid"])
+def test_the_controls_run_in_every_presentation(
+    presentation: str, run: Callable[..., Path], problems: Path
+) -> None:
+    arms = ("vcot", "shuffled", "single", "filler")
+    shown = [f"suite.arms.{arm}.presentation={presentation}" for arm in arms]
+    out = run(f"task.root={problems}", "suite=controls", *shown, "limit=7")
+    frame = load(out)
+    assert frame["arm"].nunique() == 10 and (frame["status"] == "ok").all()
+    assert frame.groupby("arm")["stimulus_sha"].nunique().eq(7).all()
+    # What an arm shows is its own: no two arms come to the same stimulus.
+    assert frame["stimulus_sha"].nunique() == 70
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [

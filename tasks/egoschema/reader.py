@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.decoders import mp4_fault
+from probes.provenance import whole_text
 from probes.types import Item, ProbesError, Video
 
 OPTIONS = 5
@@ -118,7 +119,10 @@ def _questions(path: Path) -> dict[str, dict[str, Any]]:
         lambda e: any(not _is_text(e.get(f"option {i}")) for i in range(OPTIONS)),
         f"questions lack one of the {OPTIONS} options ('option 0' to 'option {OPTIONS - 1}')",
     )
-    refuse(lambda e: not isinstance(e.get("type", ""), str), "question types are not text")
+    refuse(
+        lambda e: not isinstance(e.get("type", ""), str) or not _is_whole(e.get("type", "")),
+        "question types are not text",
+    )
     return {entry["q_uid"]: entry for entry in entries}
 
 
@@ -144,7 +148,7 @@ def _recordings(
         name, meta = _recording(given.get(uid, uid))
         if uid not in given:
             lost.append(uid)
-        elif not name:
+        elif not name or not all(map(_is_whole, (name, *(value for _, value in meta)))):
             bad.append(uid)
         found[uid] = (name, meta)
     fix = f"give the recording's uid; {_LAYOUT}"
@@ -238,7 +242,11 @@ def _refuse(culprits: list[str], what: str, where: str, fix: str) -> None:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    return isinstance(value, str) and bool(value.strip()) and _is_whole(value)
+
+
+def _is_whole(text: str) -> bool:
+    return whole_text(text) == text
 
 
 def _is_index(value: object) -> bool:

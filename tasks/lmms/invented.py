@@ -1,0 +1,165 @@
+"""Docs that answer whatever a task's functions ask of them, for looking at a task without its data.
+
+A shape says how a data set might write options and key; a field's value follows from its name. No
+field means anything beyond that, and no shape is taken from a data set.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+WORDS = ("opens the box", "closes the jar", "moves the cup", "takes the bag", "returns the book")
+LETTERS = "ABCDE"
+
+_NUMBERED = re.compile(r"(?:answer_?choice|option|choice|candidate|opt|a|ans|answer)[ _]?([0-4])")
+_LETTERED = re.compile(r"(?:(?:option|choice|candidate|opt|answer)[ _]?)?([A-E])|choice_([a-e])")
+_OPTIONS = re.compile(r"(?:\w+_)?(?:options?|choices?|candidates?|alternatives)(?:_\w+)?|mc_\w+")
+_KEY = re.compile(
+    r"(?:\w+_)?(?:answers?|gt|ground_?truth|solution|target|label|correct\w*|ans|truth|gold)"
+    r"(?:_?(?:id|idx|index|number|letter|option|choice|text|key|label))?"
+)
+_INDEX = re.compile(r".*(?:_id|_idx|_index|index|idx|label|number)")
+_QUESTION = re.compile(
+    r"(?:\w+_)?(?:question|query|prompt|problem|instruction|text|input)(?:_text)?"
+)
+_KIND = re.compile(r"(?:\w+_)?(?:question_?type|answer_?type|format|output_?format)")
+_PICTURES = re.compile(r"(?:images|frames|pictures)(?:_list)?")
+_PICTURE = re.compile(r"(?:\w+_)?(?:image|img|picture|frame)(?:_?\d+)?|decoded_image")
+_AMOUNT = re.compile(
+    r"(?:\w+_)?(?:start|end|duration|time|fps|length|seconds|width|height|size)\w*"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a data set might write its options and keys."""
+
+    count: int
+    """Number of options."""
+    options: str
+    """`list`, `labelled` ("A. ..."), `bracketed` ("(A) ..."), `lines`, `json` or `dict`."""
+    key: str
+    """`letter`, `index`, `number` (from 1), `digit` (an index as text), `text` or `written` (as
+    the option is written in the list)."""
+    inline: bool
+    """Whether the question's text lists the options."""
+    kind: str
+    """What a field that names the kind of question holds."""
+
+
+def shapes(kinds: Sequence[str]) -> Iterator[Shape]:
+    """Yield shapes, the most usual first.
+
+    Args:
+        kinds: what fields that name the kind of question may hold.
+    """
+    ways = ("list", "labelled", "bracketed", "dict", "lines", "json")
+    keys = ("letter", "index", "text", "written", "digit", "number")
+    for inline, count, kind, key, options in itertools.product(
+        (False, True), (4, 5, 3, 2), kinds, keys, ways
+    ):
+        yield Shape(count, options, key, inline, kind)
+
+
+class Invented(dict[str, Any]):
+    """A doc that makes a field up when it is first asked for.
+
+    Args:
+        shape: how it writes options and key.
+        key: index of its right option, taken modulo the number of options.
+    """
+
+    def __init__(self, shape: Shape, key: int) -> None:
+        super().__init__()
+        self.shape, self.key = shape, key % shape.count
+
+    def __missing__(self, name: str) -> Any:
+        """Make a field up from its name."""
+        self[name] = _value(str(name), self.shape, self.key)
+        return self[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a field; the default for names that say nothing, if there is one."""
+        if name in self or _speaks(name):
+            return self[name]
+        return default if default is not None else self[name]
+
+    def __contains__(self, name: object) -> bool:
+        """Whether the field was asked for, or its name tells what it holds."""
+        return super().__contains__(name) or (isinstance(name, str) and _speaks(name))
+
+
+def _speaks(name: str) -> bool:
+    return any(pattern.fullmatch(name.lower()) for pattern in (_KIND, _OPTIONS, _KEY, _QUESTION))
+
+
+def _value(name: str, shape: Shape, key: int) -> Any:
+    lower = name.lower()
+    numbered = _NUMBERED.fullmatch(lower)
+    lettered = _LETTERED.fullmatch(name)
+    if numbered or lettered:
+        found = numbered[1] if numbered else lettered and (lettered[1] or lettered[2])
+        assert found
+        return WORDS[int(found) if numbered else LETTERS.index(found.upper())]
+    for pattern, make in _MAKERS:
+        if pattern.fullmatch(lower):
+            return make(lower, shape, key)
+    if lower == "id":  # as some data sets write it: split, subject, number
+        return f"validation_Art_{key}"
+    if lower.endswith("path"):
+        return f"data/videos/{key}.mp4"
+    return str(key) if lower.endswith(("id", "idx", "index")) else f"{name} {key}"
+
+
+def _options(_: str, shape: Shape, __: int) -> Any:
+    plain = WORDS[: shape.count]
+    labelled = [f"{a}. {word}" for a, word in zip(LETTERS, plain, strict=False)]
+    made: dict[str, Any] = {
+        "list": list(plain),
+        "labelled": labelled,
+        "bracketed": [f"({a}) {word}" for a, word in zip(LETTERS, plain, strict=False)],
+        "dict": dict(zip(LETTERS, plain, strict=False)),
+        "lines": "\n".join(labelled),
+        "json": json.dumps(list(plain)),
+    }
+    return made[shape.options]
+
+
+def _key(name: str, shape: Shape, key: int) -> Any:
+    written = _options("", shape, key)
+    made: dict[str, Any] = {
+        "letter": LETTERS[key],
+        "index": key,
+        "number": key + 1,
+        "digit": str(key),
+        "text": WORDS[key],
+        "written": written[key] if isinstance(written, list) else f"{LETTERS[key]}. {WORDS[key]}",
+    }
+    return key if _INDEX.fullmatch(name) and shape.key == "text" else made[shape.key]
+
+
+def _question(_: str, shape: Shape, __: int) -> str:
+    listed = [f"{a}. {word}" for a, word in zip(LETTERS, WORDS[: shape.count], strict=False)]
+    return "\n".join(["What does the camera wearer do?", *(listed if shape.inline else [])])
+
+
+def _picture() -> Any:
+    from PIL import Image
+
+    return Image.new("RGB", (32, 32))
+
+
+_MAKERS: tuple[tuple[re.Pattern[str], Callable[[str, Shape, int], Any]], ...] = (
+    (_KIND, lambda name, shape, key: shape.kind),
+    (_KEY, _key),
+    (_OPTIONS, _options),
+    (_QUESTION, _question),
+    (_PICTURES, lambda name, shape, key: [_picture(), _picture()]),
+    (_PICTURE, lambda name, shape, key: _picture()),
+    (_AMOUNT, lambda name, shape, key: 1.0),
+)

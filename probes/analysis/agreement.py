@@ -1,0 +1,55 @@
+"""What has to be the same in all runs of one setting: data, frames, weights and infills."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from probes.analysis.settings import Run, rows
+from probes.types import ProbesError
+
+_INFILL = ("role", "frames", "item_id", "gap", "text", "ok")
+
+
+def check(runs: Sequence[Run], labels: Sequence[str], kinds: Sequence[tuple[str, ...]]) -> None:
+    """Raise ProbesError where runs that would be compared do not agree, naming what differs.
+
+    Args:
+        runs: the runs.
+        labels: for each run, its setting.
+        kinds: for each run, its pair, task and scoring.
+    """
+    if len(runs) < 2:
+        return
+    seen: dict[Hashable, tuple[Any, Path]] = {}
+    for run, label, kind in zip(runs, labels, kinds, strict=True):
+        for key, value, what in _facts(run, label, kind):
+            first, folder = seen.setdefault(key, (value, run.folder))
+            if first != value:
+                raise ProbesError(
+                    f"{what} in two runs", f"{folder} and {run.folder}",
+                    "load runs over the same data and models, or run one of them again",
+                )  # fmt: skip
+
+
+def _facts(
+    run: Run, label: str, kind: tuple[str, ...]
+) -> Iterator[tuple[tuple[Hashable, ...], Any, str]]:
+    """Yield what is known of a run: under which name, its value, and what to say if it differs."""
+    for (task, item), facts in run.items.items():
+        marks = {"answer": facts["answer"], "media": facts["media"]}
+        marks |= {f"{count} frames": hashes for count, hashes in facts["frames"].items()}
+        for name, value in marks.items():
+            if value is not None:
+                what = f"item {item} of task {task} is not the same ({name} differs)"
+                yield ("item", label, task, item, name), value, what
+    for name, mark in run.models.items():
+        what = f"the model {name} is not the same (weights, tokenizer or adapter differ)"
+        yield ("model", label, name), mark, what
+    for row in rows(run.folder / "infills.parquet", _INFILL):
+        if not row["ok"]:  # a repeated run may write what failed
+            continue
+        item, frames, gap = row["item_id"], row["frames"], row["gap"]
+        what = f"the infill of item {item}, {frames} frames, gap {gap}, is not the same"
+        yield ("infill", label, *kind, row["role"], frames, item, gap), row["text"], what

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from probes import store as storing
 from probes.backends import Backend
+from probes.provenance import whole_text
 from probes.redaction import redact
 from probes.store import Store
 from probes.types import Output, Prompt, ScoringSpec
@@ -96,8 +97,10 @@ class Asker:
         with self.store.writing() as put:
             for index, output in self.backend.score(list(prompts.values()), self.frames, scoring):
                 self.counts.computed += 1
+                if not output.text.isascii():
+                    output = replace(output, text=whole_text(output.text))
                 if output.status == "error":
-                    output = replace(output, error=redact(output.error))
+                    output = replace(output, error=whole_text(redact(output.error)))
                     self.counts.failed += 1
                     self._failures[keys[index]] = output
                 put(keys[index], output)

@@ -22,7 +22,14 @@ from probes import infills
 from probes.config import RunConfig, TaskConfig
 from probes.frames import FramePool
 from probes.plan import Material, Plan, Written
-from probes.provenance import atomic_write, git_state, packages, sha256_file, sha256_json
+from probes.provenance import (
+    atomic_write,
+    git_state,
+    packages,
+    sha256_file,
+    sha256_json,
+    whole_text,
+)
 from probes.redaction import redacted
 from probes.types import Item, MachineError, Manifest, ProbesError, Record
 from tasks import registry
@@ -204,7 +211,7 @@ def _parquet(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -
     data = io.BytesIO()
     try:
         table = pa.table(columns, schema=schema)
-    except UnicodeEncodeError:  # half a character, which a server's JSON may well hold
+    except UnicodeEncodeError:  # half a character: a file whose name is not UTF-8
         table = pa.table({name: _whole(column) for name, column in columns.items()}, schema=schema)
     pq.write_table(table, data)
     atomic_write(path, data.getvalue())
@@ -213,7 +220,7 @@ def _parquet(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -
 def _whole(value: Any) -> Any:
     """Return a value whose texts have a question mark for every half of a character."""
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
+        return whole_text(value)
     if isinstance(value, list | tuple):
         return [_whole(one) for one in value]
     return value

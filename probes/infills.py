@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probes.provenance import atomic_write, sha256_json
+from probes.provenance import atomic_write, sha256_json, whole_text
 from probes.types import (
     Clip,
     FrameRef,
@@ -407,6 +407,8 @@ def _row(line: str, where: str) -> dict[str, Any]:
         if kind is None:
             allowed = ", ".join(_FIELDS)
             raise ProbesError(f"unknown field {name!r}", where, f"fields are {allowed}")
+        if isinstance(value, str) and whole_text(value) != value:
+            raise ProbesError(f"{name!r} holds half a character", where, "write whole ones")
         if type(value) is not kind:  # not isinstance: true is no number of frames
             raise ProbesError(f"{name!r} is not of type {kind.__name__}", where, fix)
     return row

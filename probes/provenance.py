@@ -114,7 +114,7 @@ def _remember(file: Path, state: tuple[str | int, ...], digest: str) -> None:
 def array_sha256(array: NDArray[np.uint8]) -> str:
     """Return the hex sha256 of an array's shape and bytes; the name of a frame everywhere."""
     digest = hashlib.sha256(repr(array.shape).encode())
-    digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(np.ascontiguousarray(array).reshape(-1))
     return digest.hexdigest()
 
 
@@ -139,6 +139,14 @@ def atomic_write(path: Path, data: bytes) -> None:
                 "make room there, or name a folder that can be written",
             ) from error  # fmt: skip
         raise
+
+
+def whole_text(text: str) -> str:
+    """Return a text with a question mark for every lone surrogate.
+
+    JSON may hold half a character, which no file, table or tokenizer takes.
+    """
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def named_path(text: str, where: str) -> Path:

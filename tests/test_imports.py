@@ -17,7 +17,7 @@ FILES = sorted([*(ROOT / "probes").rglob("*.py"), *(ROOT / "tasks").rglob("*.py"
 LAYERS = (
     ("probes.types", "probes.provenance", "probes.redaction", "probes.signals"),
     ("probes.config", "probes.schema"),
-    ("probes.decoders", "probes.sheets"),
+    ("probes.decoders", "probes.png", "probes.sheets"),
     ("tasks",),
     ("probes.worker", "probes.frames"),
     ("probes.infills",),

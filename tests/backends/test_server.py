@@ -393,6 +393,24 @@ def test_a_server_that_goes_away_ends_the_run(door: Door, opened: Any, waits: li
     assert len(found) < 20
 
 
+def test_who_stops_listening_is_not_waited_for(
+    door: Door, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C: requests in flight are answered, retries and what was queued are dropped."""
+    busy = {"error": {"message": "busy"}}
+    door.answer = lambda text, n: chat() if text == "0" else (503, busy, {"Retry-After": "600"})
+    replies = opened(concurrency=2).score([Prompt((str(i),)) for i in range(50)], {}, TEXT)
+    assert next(replies)[0] == 0
+    replies.close()
+    assert not [one for one in threading.enumerate() if one.name.startswith("request")]
+    assert len(door.tries) < 10
+
+
+def test_an_address_that_nobody_can_have_is_told(opened: Any) -> None:
+    with pytest.raises(ProbesError, match="is no address"):
+        ask(opened(base_url="http://ä..b/v1"), "q")
+
+
 def test_an_endpoint_without_logprobs_is_told_before_anything_is_asked(
     door: Door, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -550,6 +568,14 @@ def test_the_template_tells_the_order(template: str | None, order: str, tmp_path
     spec = ModelSpec("x", "image", str(tmp_path))
     local = chatting.Checkpoint(tmp_path, str(tmp_path))
     assert chatting.order_of_pictures(local, spec) == order
+
+
+def test_the_template_of_the_docs_keeps_the_order(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "server.md").read_text("utf-8")
+    (line,) = (line for line in page.splitlines() if line.startswith("{% for message"))
+    (tmp_path / "chat_template.jinja").write_text(line)
+    local = chatting.Checkpoint(tmp_path, str(tmp_path))
+    assert chatting.order_of_pictures(local, ModelSpec("x", "image", str(tmp_path))) == "kept"
 
 
 def test_a_name_that_is_not_in_the_cache_has_an_unknown_order() -> None:

@@ -1,0 +1,68 @@
+"""The whole report under its own policy, opened from disk in Debian's Chromium."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import report_pages
+from browser_runs import HOSTILE, item, make_run
+
+from probes import report
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+def test_the_page_opens_and_its_item_browser_works_under_the_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = [item(n) for n in range(5)]
+    items.append(item(5, question=f"why {HOSTILE}?", options=(HOSTILE, "b", "c", "d", "e")))
+    run = make_run(monkeypatch, tmp_path / "run", items=items)
+    address = report.write([run], tmp_path / "out").as_uri()
+    report_pages.check((tmp_path / "out" / "report.html").read_text("utf-8"))
+    wrong: list[str] = []
+    with playwright.sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 800, "height": 900})
+        page.set_default_timeout(20_000)
+        page.on("console", lambda said: wrong.append(f"{said.type}: {said.text}"))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", lambda dialog: (wrong.append("dialog"), dialog.dismiss()))
+        page.on(
+            "request",
+            lambda asked: (
+                None
+                if asked.url.startswith("data:") or asked.url.split("#")[0] == address
+                else wrong.append(asked.url)
+            ),
+        )
+        page.goto(address)
+        page.wait_for_selector("#ib-app:not([hidden])")
+        assert page.title() == "tiny on egoschema - interframe-probes"
+        # The page itself never scrolls sideways: wide tables do so by themselves.
+        assert page.evaluate("document.documentElement.scrollWidth") <= 800
+        page.click("nav[aria-label=Contents] a[href='#power']")
+        page.wait_for_function(
+            "Math.abs(document.getElementById('power').offsetTop - scrollY) < 60"
+        )
+        pictures = page.locator("figure img")
+        assert pictures.count() >= 5
+        for at in range(pictures.count()):
+            assert pictures.nth(at).evaluate("one => one.complete && one.naturalWidth > 300")
+        page.click("details:has-text('Every contrast') summary")
+        assert page.get_by_role("cell", name="gain").first.is_visible()
+        page.fill("#ib-search", "why")
+        page.wait_for_function("document.getElementById('ib-count').textContent.startsWith('1 ')")
+        assert HOSTILE.split("“")[0] in page.inner_text("#ib-item").replace("\u2028", " ")
+        # A page that says more than it should would have to run it first.
+        page.evaluate(
+            "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=alert(1)>')"
+        )
+        page.wait_for_timeout(300)
+        refused = [one for one in wrong if "Content Security Policy" in one]
+        assert len(refused) == len(wrong) > 0
+        browser.close()

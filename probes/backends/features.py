@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +43,7 @@ class Extents:
         for name in names:
             try:
                 if name not in self._by_name:
-                    height, width, _ = read_frame(frames, name).shape
+                    height, width, _ = _shape(frames, name)
                     if (height, width) not in self._by_size:
                         self._by_size[height, width] = self._extent(height, width)
                     self._by_name[name] = self._by_size[height, width]
@@ -52,6 +54,40 @@ class Extents:
                 # A frame that cannot be read costs its own prompts, not the run.
                 errors[name] = f"frame {name[:12]}: {type(error).__name__}: {error}"
         return found, errors
+
+
+def _shape(frames: Mapping[str, Frame], name: str) -> tuple[int, ...]:
+    """Return a frame's shape, by its mapping's own `shape` where that spares reading pixels."""
+    known: Callable[[str], tuple[int, ...]] | None = getattr(frames, "shape", None)
+    return known(name) if known else read_frame(frames, name).shape
+
+
+class Ahead:
+    """Reads the frames that are needed next while the model is busy with those before.
+
+    A mapping that keeps what was read last, as `probes.frames.FramePool` does, then has them. What
+    fails here fails again, and is told, when the frame is needed.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "frames")
+        self._reading: Future[None] | None = None
+
+    def read(self, names: Sequence[str], frames: Mapping[str, Frame]) -> None:
+        """Begin to read frames; gives up what was not read of those named before."""
+        if self._reading is not None:
+            self._reading.cancel()
+        self._reading = self._thread.submit(_touch, tuple(names), frames)
+
+    def close(self) -> None:
+        """End the thread, once it has read what it is reading."""
+        self._thread.shutdown(cancel_futures=True)
+
+
+def _touch(names: Iterable[str], frames: Mapping[str, Frame]) -> None:
+    with contextlib.suppress(Exception):
+        for name in names:
+            frames[name]
 
 
 def read_frame(frames: Mapping[str, Frame], name: str) -> Frame:
@@ -109,6 +145,10 @@ class FeatureCache:
         for group in by_size.values():
             self._fill(group, found, errors)
         return found, errors
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a frame's features are kept now."""
+        return name in self._kept
 
     def clear(self) -> None:
         """Forget all features; the counts stay."""

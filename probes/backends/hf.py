@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from probes.backends.checkpoint import (
 from probes.backends.families import Placement, Prepared, family_of
 from probes.backends.families.fallback import Fallback, Whole
 from probes.backends.families.loading import check_quantize, context_of
-from probes.backends.features import FeatureCache, read_frame
+from probes.backends.features import Ahead, FeatureCache, read_frame
 from probes.backends.layout import Row, frames_of
 from probes.backends.reading import Reader
 from probes.provenance import sha256_json
@@ -66,6 +66,7 @@ class _Ready:
     model: Any
     reader: Reader
     cache: FeatureCache
+    ahead: Ahead
     batcher: Batcher
     ends: frozenset[int]
     packed: bool
@@ -156,6 +157,8 @@ class HfBackend:
     def close(self) -> None:
         """Free the model and its features."""
         self._counts = self.counters()
+        if self._ready is not None:
+            self._ready.ahead.close()
         self._ready = self._model = None
         gc.collect()  # transformers models hold reference cycles
         free_memory()
@@ -182,7 +185,7 @@ class HfBackend:
                     yield start + at, _error(row)
                 else:
                     rows[start + at] = row
-            for some, features, errors in self._perceived(ready.cache, rows, frames):
+            for some, features, errors in self._perceived(ready, rows, frames):
                 fit: dict[int, Row] = {}
                 for at, row in some.items():
                     failed = [errors[name] for name in row.frames if name in errors]
@@ -230,6 +233,7 @@ class HfBackend:
             cache=FeatureCache(
                 perceive, self._cfg.feature_cache_mb * 2**20, int(self._options["frame_batch"])
             ),
+            ahead=Ahead(),
             batcher=Batcher(
                 self._cfg.batch_size,
                 int(self._options["batch_tokens"]) or BATCH_TOKENS.get(model.device.type, 16_384),
@@ -268,7 +272,7 @@ class HfBackend:
             yield at, replace(output, seconds=time.perf_counter() - started)
 
     def _perceived(
-        self, cache: FeatureCache, rows: Mapping[int, Row], frames: Frames
+        self, ready: _Ready, rows: Mapping[int, Row], frames: Frames
     ) -> Iterator[tuple[dict[int, Row], dict[str, torch.Tensor], dict[str, str]]]:
         """Perceive the frames of as many rows as the cache has room for, then go on from there.
 
@@ -279,6 +283,7 @@ class HfBackend:
             (rows, features and errors of their frames by sha256).
         """
         order = list(rows)
+        cache, ahead = ready.cache, ready.ahead
         end = 0
         while end < len(order):
             start, used = end, 0
@@ -286,16 +291,32 @@ class HfBackend:
             errors: dict[str, str] = {}
             while end < len(order) and (end == start or used < cache.capacity):
                 # One vision batch at a time, so that few frames' pixels are held.
-                needed: dict[str, None] = {}
-                while end < len(order) and len(needed) < int(self._options["frame_batch"]):
-                    new = (name for name in rows[order[end]].frames if name not in features)
-                    needed |= dict.fromkeys(new)
-                    end += 1
+                needed, end = self._unseen(rows, order, end, features)
+                following, _ = self._unseen(rows, order, end, features.keys() | needed)
+                ahead.read([name for name in following if name not in cache], frames)
                 found, failed = cache.get(needed, frames)
                 used += sum(feature.nbytes for feature in found.values())
                 features |= found
                 errors |= failed
             yield {at: rows[at] for at in order[start:end]}, features, errors
+
+    def _unseen(
+        self,
+        rows: Mapping[int, Row],
+        order: Sequence[int],
+        start: int,
+        seen: Collection[str],
+    ) -> tuple[list[str], int]:
+        """Return the frames of a vision batch's worth of rows from `start` on, and where it ends.
+
+        Frames in `seen` do not count.
+        """
+        needed: dict[str, None] = {}
+        end = start
+        while end < len(order) and len(needed) < int(self._options["frame_batch"]):
+            needed |= dict.fromkeys(name for name in rows[order[end]].frames if name not in seen)
+            end += 1
+        return list(needed), end
 
     def _run(
         self, ready: _Ready, rows: Mapping[int, Row], features: Features, scoring: ScoringSpec

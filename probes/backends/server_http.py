@@ -181,7 +181,10 @@ class Endpoint:
             return Failure(what, connected=False), True, 0.0
         except httpx.TimeoutException:
             return Failure("the server did not answer in time"), True, 0.0
-        except httpx.TransportError as error:
+        except httpx.InvalidURL as error:
+            what = f"{self.base_url} is no address: {self._clean(str(error))}"
+            return Failure(what, connected=False), False, 0.0
+        except httpx.RequestError as error:
             what = f"the connection broke: {type(error).__name__}: {self._clean(str(error))}"
             return Failure(what), True, 0.0
         status = response.status_code

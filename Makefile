@@ -23,7 +23,7 @@ demo: $(STAMP) ## run the study on the embedded pair: 300 questions, 5 and 10 fr
 	$(BIN)/probes run experiment=demo
 
 test: $(STAMP) ## all tests but the slow ones
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(STAMP) ## the slow tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import io
 import json
 import os
 import platform
 import sys
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probes import infills
+from probes import infills, parquet
 from probes.config import RunConfig, TaskConfig
 from probes.frames import FramePool
 from probes.plan import Material, Plan, Written
@@ -36,6 +36,9 @@ from tasks import registry
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+ROW_GROUP = 8_192
+"""Rows that are columns at the same time: few beside the records themselves."""
 
 
 def write(
@@ -200,21 +203,20 @@ def _infill_rows(
 
 
 def _parquet(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows column by column, as a whole file or not at all."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    """Write rows column by column, a group at a time; a whole file or none."""
+    left = iter(rows)
+    groups = iter(lambda: list(islice(left, ROW_GROUP)), [])
+    parquet.write_groups(path, schema, (_table(group, schema) for group in groups))
 
-    columns: dict[str, list[Any]] = {name: [] for name in schema.names}
-    for row in rows:
-        for name, column in columns.items():
-            column.append(row[name])
-    data = io.BytesIO()
+
+def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    import pyarrow as pa
+
+    columns = {name: [row[name] for row in rows] for name in schema.names}
     try:
-        table = pa.table(columns, schema=schema)
+        return pa.table(columns, schema=schema)
     except UnicodeEncodeError:  # half a character: a file whose name is not UTF-8
-        table = pa.table({name: _whole(column) for name, column in columns.items()}, schema=schema)
-    pq.write_table(table, data)
-    atomic_write(path, data.getvalue())
+        return pa.table({name: _whole(column) for name, column in columns.items()}, schema=schema)
 
 
 def _whole(value: Any) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probes import parquet
 from probes.provenance import atomic_write
 from probes.types import ProbesError
 
@@ -57,16 +58,18 @@ def merge(paths: Sequence[Path], out: Path) -> int:
     asked = set(items.column("id").to_pylist()) if items is not None else set()
     donors = _united(folders, "donors.parquet", _ITEM, lambda row: row["id"] not in asked)
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / "records.parquet", _table(records, schema))
+    parquet.write(out / "records.parquet", _table(records, schema))
     for name, table in {
         "items.parquet": items,
         "donors.parquet": donors,
         "infills.parquet": _united(folders, "infills.parquet", _GAP),
     }.items():
         if table is not None:
-            _write(out / name, table)
+            parquet.write(out / name, table)
         elif name == "items.parquet":
-            _write(out / name, _table({one: [] for one in item_schema().names}, item_schema()))
+            parquet.write(
+                out / name, _table({one: [] for one in item_schema().names}, item_schema())
+            )
     _link_frames(folders, out / "frames")
     statuses = frame["status"].value_counts()
     counts = {
@@ -111,14 +114,12 @@ def _united(
     keep: Callable[[Mapping[str, Any]], bool] = lambda _: True,
 ) -> pa.Table | None:
     """Return one table's rows of all runs, each once; None where no run has it."""
-    import pyarrow.parquet as pq
-
     schema: pa.Schema | None = None
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for folder in folders:
         if not (folder / name).is_file():
             continue
-        table = pq.ParquetFile(folder / name).read()
+        table = parquet.read(folder / name, Path(name).stem)
         schema = schema or table.schema
         for row in table.to_pylist():
             key = tuple(row[one] for one in identity)
@@ -134,16 +135,6 @@ def _table(columns: Mapping[str, list[Any]], schema: pa.Schema) -> pa.Table:
     import pyarrow as pa
 
     return pa.table(dict(columns), schema=schema)
-
-
-def _write(path: Path, table: pa.Table) -> None:
-    import io
-
-    import pyarrow.parquet as pq
-
-    data = io.BytesIO()
-    pq.write_table(table, data)
-    atomic_write(path, data.getvalue())
 
 
 def _link_frames(folders: Sequence[Path], target: Path) -> None:

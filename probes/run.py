@@ -116,15 +116,20 @@ def execute(cfg: RunConfig, out: Path, progress: Progress | None = None) -> RunR
             desk.residence.leave()
 
 
-def carry_out(desk: Desk) -> Done:
-    """Go through all steps of a run but its files: members, items, frames, infills, answers."""
+def carry_out(desk: Desk, planned: Plan | None = None) -> Done:
+    """Go through all steps of a run but its files: members, items, frames, infills, answers.
+
+    Args:
+        desk: what the steps share.
+        planned: what is asked; by default the task's items are loaded and planned.
+    """
     cfg, progress = desk.cfg, desk.progress
     with progress.phase("members"):  # first: a missing checkpoint should not be found out late
         members = {spec.role: desk.member(spec) for spec in cfg.pair.members}
         writer, condense = _writers(desk)
-    with progress.phase("items") as phase:
-        items = registry.load(cfg.task, phase.report)
-        planned = plan.make(items, cfg)
+    if planned is None:
+        with progress.phase("items") as phase:
+            planned = plan.make(registry.load(cfg.task, phase.report), cfg)
     shown = planned.shown_items()
     with progress.phase("frames", len(shown)) as phase:
         clips, broken = plan.sample_clips(
@@ -155,15 +160,21 @@ def carry_out(desk: Desk) -> Done:
     return Done(planned, material, written, asked, frames_shown)
 
 
+def records(desk: Desk, done: Done) -> list[Record]:
+    """Join what was asked to what was answered, member by member."""
+    return [
+        record
+        for spec in desk.cfg.pair.members
+        for record in _records(desk.cfg, spec, desk.member(spec), done.asked[spec.role])
+    ]
+
+
 def _execute(desk: Desk, out: Path) -> RunResult:
     cfg, progress = desk.cfg, desk.progress
     done = carry_out(desk)
     planned, written = done.plan, done.written
-    ordered = [
-        record
-        for spec in cfg.pair.members
-        for record in _records(cfg, spec, desk.member(spec), done.asked[spec.role])
-    ]
+    ordered = records(desk, done)
+    done.asked.clear()  # a third as much as the records, and nothing below asks for it
     result = RunResult(
         records=ordered,
         errors=sum(record.status == "error" for record in ordered),

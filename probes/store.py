@@ -3,55 +3,25 @@
 A folder of SQLite files, one per process that writes at the same time; readers look into all of
 them. A process takes the first file that nobody else on its host holds, so their number stays that
 of the writers, not of the runs. Texts are JSON; nothing is ever unpickled.
-
-On a local disk the files use SQLite's write-ahead log (fast, and a reader never waits). It needs
-shared memory, which network file systems do not have, so elsewhere the rollback journal is used;
-$PROBES_STORE_JOURNAL=wal or =delete decides where the guess by the disk's type is wrong.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
-import json
-import os
-import re
-import socket
 import sqlite3
 import threading
 import uuid
 import warnings
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from probes import salvage
+from probes import storefiles as files
 from probes.provenance import sha256_json
-from probes.types import FrameRef, MachineError, Output, ProbesError, Prompt, ScoringSpec
-
-VERSION = 2
-"""Of the tables; kept in every file as its `user_version`. Files of version 1, whose rows have no
-checksum, are read, and become files of this version with the first row that is added."""
-_READABLE = (1, VERSION)
-_CHUNK = 900
-"""Keys in one query; SQLite's oldest default bound is 999."""
-_WAIT_S = 60.0
-"""How long a locked file is waited for."""
-_TABLES = """
-    create table if not exists outputs (key text primary key, output text) without rowid;
-    create table if not exists errors (key text primary key, output text) without rowid;
-"""
-_LOCAL = {
-    "apfs", "bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "hfs", "jfs", "overlay", "ramfs",
-    "reiserfs", "tmpfs", "ufs", "xfs", "zfs",
-}  # fmt: skip
-_FIELDS = {field.name for field in fields(Output)}
-
-UNSOUND = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What reading a row that is no output can raise."""
+from probes.types import FrameRef, MachineError, Output, Prompt, ScoringSpec
 
 T = TypeVar("T")
 
@@ -127,7 +97,7 @@ class Store:
         good: list[tuple[str, str]] = []
         failed: list[tuple[str, str]] = []
         for name, output in outputs:
-            row = (name, _sealed(json.dumps(asdict(output), separators=(",", ":"))))
+            row = (name, files.row_of(output))
             (failed if output.status == "error" else good).append(row)
         if not good and not failed:
             return
@@ -198,7 +168,7 @@ class Store:
             self._release()
 
     def _look_up(self, table: str, keys: Iterable[str]) -> dict[str, Output]:
-        return self._in_all(table, "key, output", keys, _output)
+        return self._in_all(table, "key, output", keys, files.output_of)
 
     def _insert(self, good: Sequence[tuple[str, str]], failed: Sequence[tuple[str, str]]) -> None:
         """Write rows in one transaction; a file that turns out damaged is replaced once."""
@@ -212,7 +182,7 @@ class Store:
                 return
             except sqlite3.Error as error:
                 damaged = self._written
-                if last or damaged is None or not _is_damage(error):
+                if last or damaged is None or not files.is_damage(error):
                     raise MachineError(
                         f"the store cannot be written: {error}", str(damaged or self.folder),
                         "make room there, or point $PROBES_HOME to a disk that can be written; "
@@ -235,10 +205,10 @@ class Store:
                 try:
                     reader = self._open_reader(path)
                     if reader is not None:
-                        for name, text in _select(reader, table, columns, missing):
+                        for name, text in files.select(reader, table, columns, missing):
                             found[name] = parse(text)
-                except (sqlite3.Error, *UNSOUND) as error:
-                    if isinstance(error, sqlite3.Error) and not _is_damage(error):
+                except (sqlite3.Error, *files.UNSOUND) as error:
+                    if isinstance(error, sqlite3.Error) and not files.is_damage(error):
                         raise MachineError(
                             f"a file of the store cannot be read: {error}", str(path),
                             "wait until other runs have ended; a store in a folder that cannot be "
@@ -251,9 +221,9 @@ class Store:
     def _open_reader(self, path: Path) -> sqlite3.Connection | None:
         """Return a connection; None while another process is still making the file."""
         if path not in self._readers:
-            reader = _connect(path)
+            reader = files.connect(path)
             try:
-                if not _check_version(reader, path):
+                if not files.check_version(reader, path):
                     reader.close()
                     return None
             except BaseException:
@@ -268,21 +238,21 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self._written is None:
-                self._written, self._held = _claim(self.folder)
+                self._written, self._held = files.claim(self.folder)
         except OSError as error:
             raise MachineError(
                 f"the store cannot be written: {error.strerror}", str(self.folder),
                 "point $PROBES_HOME to a disk that can be written",
             ) from error  # fmt: skip
-        journal = _journal(self.folder)
-        writer = _connect(self._written)
+        journal, version = files.journal(self.folder), f"pragma user_version = {files.VERSION}"
+        writer = files.connect(self._written)
         try:
             writer.execute(f"pragma journal_mode = {journal}")
             # With a log, a power cut can lose the last outputs but not damage the file.
             writer.execute(f"pragma synchronous = {'normal' if journal == 'wal' else 'full'}")
-            if not _check_version(writer, self._written):
-                writer.executescript(f"begin; {_TABLES} pragma user_version = {VERSION}; commit;")
-            writer.execute(f"pragma user_version = {VERSION}")
+            if not files.check_version(writer, self._written):
+                writer.executescript(f"begin; {files.TABLES} {version}; commit;")
+            writer.execute(version)
         except BaseException:
             writer.close()
             raise
@@ -325,123 +295,9 @@ class Store:
         while some := list(itertools.islice(rows, 1_000)):
             sound: dict[str, list[tuple[str, str]]] = {"outputs": [], "errors": []}
             for table, name, text in some:
-                with contextlib.suppress(*UNSOUND):
-                    _output(text)
+                with contextlib.suppress(*files.UNSOUND):
+                    files.output_of(text)
                     sound[table].append((name, text))
             self._insert(sound["outputs"], sound["errors"])
             kept += len(sound["outputs"])
         return kept
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # The lock of `Store` guards every connection, so threads may share them.
-    return sqlite3.connect(path, timeout=_WAIT_S, check_same_thread=False)
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _check_version(connection: sqlite3.Connection, path: Path) -> bool:
-    """Say whether the file has its tables.
-
-    Raises:
-        ProbesError: they are those of another version.
-    """
-    connection.execute("begin")  # one look: another process may be making the tables
-    (found,) = connection.execute("pragma user_version").fetchone()
-    (tables,) = connection.execute("select count(*) from sqlite_master").fetchone()
-    connection.rollback()
-    if found in _READABLE:
-        return True
-    if found == 0 and tables == 0:
-        return False
-    newer = "a newer" if found > VERSION else "an older or a foreign"
-    raise ProbesError(
-        f"this file of the store was written by {newer} version (tables {found}, here {VERSION})",
-        str(path),
-        "use that version of interframe-probes, or set PROBES_HOME to another folder, or move the "
-        "file away: what it holds is then computed again",
-    )
-
-
-def _select(
-    reader: sqlite3.Connection, table: str, columns: str, keys: Sequence[str]
-) -> Iterator[tuple[str, str]]:
-    for start in range(0, len(keys), _CHUNK):
-        some = keys[start : start + _CHUNK]
-        marks = ",".join("?" * len(some))
-        yield from reader.execute(f"select {columns} from {table} where key in ({marks})", some)
-
-
-def _sealed(text: str) -> str:
-    """Return a row's text with its checksum behind it: SQLite has none, and disks rot."""
-    return f"{text} {zlib.crc32(text.encode()):08x}"
-
-
-def _output(sealed: str) -> Output:
-    text = sealed
-    if not sealed.endswith("}"):  # as the rows of version 1 do
-        text, _, check = sealed.rpartition(" ")
-        if int(check, 16) != zlib.crc32(text.encode()):
-            raise ValueError("a row is not what was written")
-    values: dict[str, Any] = {k: v for k, v in json.loads(text).items() if k in _FIELDS}
-    for name in ("option_logprobs", "option_tokens"):
-        values[name] = tuple(values[name])
-    return Output(**values)
-
-
-def _claim(folder: Path) -> tuple[Path, IO[str]]:
-    """Return the first file of this host that no living process holds, and the lock on it.
-
-    The host is in the name because locks of one machine mean nothing to another on some network
-    disks; where there are no locks at all, every process gets a file of its own.
-    """
-    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40] or "host"
-    for number in itertools.count():
-        path = folder / f"{host}-{number}.sqlite"
-        try:
-            held = path.with_suffix(".lock").open("a")
-        except PermissionError:
-            if not path.with_suffix(".lock").exists():
-                raise
-            continue  # another user's, in a store that is shared
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            held.close()
-            continue
-        except OSError:
-            return folder / f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}.sqlite", held
-        return path, held
-    raise AssertionError("unreachable: count() does not end")
-
-
-def _journal(folder: Path) -> str:
-    """Return SQLite's journal mode for a folder: `wal` on a local disk, else `delete`."""
-    name = "PROBES_STORE_JOURNAL"
-    if given := os.environ.get(name):
-        if given.lower() not in ("wal", "delete"):
-            raise ProbesError(f"{given!r} is no journal mode", f"${name}", "use wal or delete")
-        return given.lower()
-    return "wal" if _disk_type(folder) in _LOCAL else "delete"
-
-
-def _disk_type(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
-    """Return the type of the file system that holds a folder; empty where it is not known."""
-    best, kind = "", ""
-    here = str(folder.resolve())
-    try:
-        lines = mounts.read_text("utf-8", "surrogateescape").splitlines()
-    except OSError:
-        return ""
-    for line in lines:
-        words = line.split(" ")
-        if len(words) < 3:
-            continue
-        place = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), words[1])
-        inside = place == "/" or here == place or here.startswith(f"{place}/")
-        if inside and len(place) >= len(best):
-            best, kind = place, words[2]
-    return kind

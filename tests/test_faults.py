@@ -20,8 +20,7 @@ import pytest
 from processes import ROOT, SCRIPTED, Place, rows_in_store, table
 from running import ITEMS, Spy, lasting, make_world, open_spy, settings
 
-from probes import export, infills, provenance, run, worker
-from probes import store as storing
+from probes import export, infills, provenance, run, storefiles, worker
 from probes.config import RunConfig
 from probes.frames import FramePool
 from probes.run import RunResult, execute
@@ -114,7 +113,7 @@ def test_a_disk_that_is_full_ends_the_run_and_with_room_it_goes_on(
 def test_a_store_without_room_ends_the_run_and_keeps_what_it_has(
     settle: Any, spy: Any, home: Path, whole: RunResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect = storing._connect
+    connect = storefiles.connect
 
     def small(path: Path) -> sqlite3.Connection:
         connection = connect(path)
@@ -122,7 +121,7 @@ def test_a_store_without_room_ends_the_run_and_keeps_what_it_has(
         return connection
 
     with monkeypatch.context() as patch:
-        patch.setattr(storing, "_connect", small)
+        patch.setattr(storefiles, "connect", small)
         with pytest.raises(MachineError, match="full") as caught:
             go(settle())
     assert "PROBES_HOME" in caught.value.fix

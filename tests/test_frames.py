@@ -126,6 +126,23 @@ def test_a_damaged_png_is_decoded_again(pool: FramePool, clips: dict[str, Path],
     assert file.read_bytes() == good
 
 
+def test_a_size_is_known_without_reading_pixels_and_right_even_where_the_file_is_damaged(
+    pool: FramePool, clips: dict[str, Path]
+) -> None:
+    clip = pool.clips(Video(clips["constant"]), [2])[2]
+    sha = clip.hashes[0]
+    frame = pool[sha]
+    assert pool.shape(sha) == frame.shape
+    pool.close()  # forgets what is in memory
+    assert pool.shape(sha) == frame.shape
+    assert not pool._memory
+    pool.path(sha).write_bytes(pool.path(sha).read_bytes()[:20])
+    assert pool.shape(sha) == frame.shape
+    assert (pool[sha] == frame).all()
+    with pytest.raises(KeyError):
+        pool.shape("0" * 64)
+
+
 def test_damage_without_its_video_is_an_error(pool: FramePool, clips: dict[str, Path]) -> None:
     sha256 = pool.clips(Video(clips["constant"]), (5,))[5].hashes[2]
     later = reopened(pool)

@@ -15,7 +15,7 @@ FILES = sorted([*(ROOT / "probes").rglob("*.py"), *(ROOT / "tasks").rglob("*.py"
 
 # From below to above: a module imports from its own layer and from those under it, nowhere else.
 LAYERS = (
-    ("probes.types", "probes.provenance", "probes.redaction", "probes.signals"),
+    ("probes.types", "probes.provenance", "probes.parquet", "probes.redaction", "probes.signals"),
     ("probes.config", "probes.schema"),
     ("probes.decoders", "probes.png", "probes.sheets"),
     ("tasks",),
@@ -25,7 +25,7 @@ LAYERS = (
     ("probes.arms",),
     ("tasks.lmms.strict", "tasks.egoschema.utils", "tasks.iraven.utils"),  # what lmms-eval loads
     ("probes.backends",),
-    ("probes.salvage", "probes.store"),
+    ("probes.salvage", "probes.storefiles", "probes.store"),
     ("probes.progress", "probes.plan", "probes.asking", "probes.export", "probes.run"),
     ("probes.stats",),
     ("probes.analysis",),

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from probes import store as storing
+from probes import storefiles
 from probes.store import Store, key
 from probes.types import FrameRef, MachineError, Output, ProbesError, Prompt, ScoringSpec
 
@@ -79,7 +79,7 @@ def test_the_first_answer_stays(tmp_path: Path) -> None:
 
 
 def test_many_keys_are_asked_in_pieces(tmp_path: Path) -> None:
-    count = 3 * storing._CHUNK + 5
+    count = 3 * storefiles.CHUNK + 5
     with Store(tmp_path) as store:
         store.put((name(i), GOOD) for i in range(0, count, 2))
         assert len(store.get(name(i) for i in range(count))) == (count + 1) // 2
@@ -156,9 +156,9 @@ def test_the_journal_is_that_of_the_disk(tmp_path: Path, monkeypatch: pytest.Mon
         return str(found)
 
     monkeypatch.delenv("PROBES_STORE_JOURNAL", raising=False)
-    monkeypatch.setattr(storing, "_disk_type", lambda folder: "ext4")
+    monkeypatch.setattr(storefiles, "disk_type", lambda folder: "ext4")
     assert mode() == "wal"
-    monkeypatch.setattr(storing, "_disk_type", lambda folder: "nfs4")
+    monkeypatch.setattr(storefiles, "disk_type", lambda folder: "nfs4")
     assert mode() == "delete"
     monkeypatch.setenv("PROBES_STORE_JOURNAL", "WAL")
     assert mode() == "wal"
@@ -174,10 +174,10 @@ def test_the_innermost_mount_tells_the_disk(tmp_path: Path) -> None:
         f"dev / ext4 rw 0 0\nhost:/x {tmp_path} nfs4 rw 0 0\nx {spaced} tmpfs rw 0 0\n\nodd\n"
     )
     (tmp_path / "a b").mkdir()
-    assert storing._disk_type(tmp_path / "store", mounts) == "nfs4"
-    assert storing._disk_type(tmp_path / "a b" / "store", mounts) == "tmpfs"
-    assert storing._disk_type(Path("/elsewhere"), mounts) == "ext4"
-    assert storing._disk_type(Path("/elsewhere"), tmp_path / "none") == ""
+    assert storefiles.disk_type(tmp_path / "store", mounts) == "nfs4"
+    assert storefiles.disk_type(tmp_path / "a b" / "store", mounts) == "tmpfs"
+    assert storefiles.disk_type(Path("/elsewhere"), mounts) == "ext4"
+    assert storefiles.disk_type(Path("/elsewhere"), tmp_path / "none") == ""
 
 
 def damaged_file(folder: Path) -> Path:
@@ -285,13 +285,13 @@ def test_a_file_that_is_being_made_is_never_taken_for_a_foreign_one(
                 maker = sqlite3.connect(path, timeout=0)
                 with contextlib.suppress(sqlite3.OperationalError):  # locked: it has to wait
                     maker.executescript(
-                        f"begin; {storing._TABLES} pragma user_version = 2; commit;"
+                        f"begin; {storefiles.TABLES} pragma user_version = 2; commit;"
                     )
                 maker.close()
             return super().execute(text, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(
-        storing, "_connect", lambda p: sqlite3.connect(p, factory=Slow, check_same_thread=False)
+        storefiles, "connect", lambda p: sqlite3.connect(p, factory=Slow, check_same_thread=False)
     )
     with Store(tmp_path) as store:
         assert store.get([name(1)]) == {}
@@ -360,7 +360,7 @@ def test_an_empty_file_is_another_process_at_its_beginning(tmp_path: Path) -> No
         assert store.get([name(1)]) == {name(1): GOOD}
 
 
-@pytest.mark.parametrize(("version", "says"), [(storing.VERSION + 1, "newer"), (-1, "older")])
+@pytest.mark.parametrize(("version", "says"), [(storefiles.VERSION + 1, "newer"), (-1, "older")])
 def test_a_file_of_another_version_ends_the_run_with_a_way_out(
     version: int, says: str, tmp_path: Path
 ) -> None:
@@ -378,8 +378,8 @@ def test_a_file_of_another_version_ends_the_run_with_a_way_out(
 
 
 def test_a_file_of_the_first_version_is_read_and_becomes_one_of_this(tmp_path: Path) -> None:
-    connection = sqlite3.connect(tmp_path / f"{storing.socket.gethostname()}-0.sqlite")
-    connection.executescript(f"{storing._TABLES} pragma user_version = 1;")
+    connection = sqlite3.connect(tmp_path / f"{storefiles.socket.gethostname()}-0.sqlite")
+    connection.executescript(f"{storefiles.TABLES} pragma user_version = 1;")
     row = json.dumps(dataclasses.asdict(GOOD))
     with connection:
         connection.execute("insert into outputs values (?, ?)", (name(1), row))
@@ -387,7 +387,9 @@ def test_a_file_of_the_first_version_is_read_and_becomes_one_of_this(tmp_path: P
     with Store(tmp_path) as store:
         assert store.get([name(1)]) == {name(1): GOOD}
         store.put([(name(2), GOOD)])
-        assert store._open_writer().execute("pragma user_version").fetchone() == (storing.VERSION,)
+        assert store._open_writer().execute("pragma user_version").fetchone() == (
+            storefiles.VERSION,
+        )
     with Store(tmp_path) as store:
         assert store.get([name(1), name(2)]) == {name(1): GOOD, name(2): GOOD}
 
@@ -427,7 +429,7 @@ def test_without_file_locks_every_writer_has_its_own_file(
     def no_locks(*_: object) -> None:
         raise OSError("no locks here")
 
-    monkeypatch.setattr(storing.fcntl, "flock", no_locks)
+    monkeypatch.setattr(storefiles.fcntl, "flock", no_locks)
     for number in range(2):
         with Store(tmp_path) as store:
             store.put([(name(number), GOOD)])

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from probes import parquet
 from probes.analysis import agreement, settings
 from probes.analysis.margins import flat
 from probes.types import ProbesError, Record
@@ -122,19 +122,7 @@ def _find(path: Paths) -> list[Path]:
 
 
 def _read(file: Path) -> pa.Table:
-    try:
-        # A plain file: folder names such as `arm=vcot` above it are no columns of ours.
-        table = pq.ParquetFile(file).read()
-    except (pa.ArrowException, OSError) as error:
-        raise ProbesError(
-            f"the records cannot be read: {error}", str(file), "run the same command again"
-        ) from error
-    if lacking := [name for name in _SCHEMA if name not in table.column_names]:
-        raise ProbesError(
-            f"the records lack the columns {', '.join(lacking)}", str(file),
-            "was the file written by `probes run` of this version?",
-        )  # fmt: skip
-    return table.select(list(_SCHEMA))
+    return parquet.read(file, "records", list(_SCHEMA))
 
 
 def _to_pandas(table: pa.Table) -> pd.DataFrame:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from probes import parquet
 from probes.provenance import flat, sha256_json
 from probes.types import ProbesError
 
@@ -82,12 +82,7 @@ def rows(file: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     """
     if not file.is_file():
         return []
-    try:
-        table = pq.ParquetFile(file).read()
-    except (pa.ArrowException, OSError) as error:
-        raise ProbesError(
-            f"the {file.stem} cannot be read: {error}", str(file), "run the command again"
-        ) from error
+    table = parquet.read(file, file.stem)
     found: list[dict[str, Any]] = table.select(
         [name for name in columns if name in table.column_names]
     ).to_pylist()

@@ -48,6 +48,13 @@ class Checkpoint:
         """Content of `config.json`."""
         return self.read_json("config.json")
 
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """Names of classes that `config.json` gives; empty where it gives none."""
+        named = self.config.get("architectures")
+        given = named if isinstance(named, list) else []
+        return tuple(one for one in given if isinstance(one, str))
+
     def read_json(self, name: str) -> dict[str, Any]:
         """Return a JSON object of the folder; {} where the file is absent.
 
@@ -192,6 +199,11 @@ def find(spec: ModelSpec) -> Checkpoint:
             str(found.folder),
             "name a folder that was written by `save_pretrained` or fetched from the hub",
         )
+    for part in ("text_config", "vision_config"):
+        if not isinstance(found.config.get(part) or {}, dict):
+            raise ProbesError(
+                f"{part} is no JSON object", str(found.folder / "config.json"), "fetch it again"
+            )
     found.weights()
     return found
 

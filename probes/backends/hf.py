@@ -128,7 +128,7 @@ class HfBackend:
             "repo": spec.repo,
             "commit": checkpoint.commit,
             "family": self._family.name,
-            "checkpoint_class": (checkpoint.config.get("architectures") or [""])[0],
+            "checkpoint_class": next(iter(checkpoint.architectures), ""),
             "perceive_once": self._whole is None,
             **self._family.facts(checkpoint, spec.frame_as),
             "frame_as": spec.frame_as,

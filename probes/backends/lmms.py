@@ -98,7 +98,7 @@ class LmmsBackend:
             "wrapper": self._name,
             "lmms_eval": self._version,
             "args": dict(self._args),
-            "checkpoint_class": (self._checkpoint.config.get("architectures") or [""])[0],
+            "checkpoint_class": next(iter(self._checkpoint.architectures), ""),
             "frame_as": spec.frame_as,
             "dtype": spec.dtype,
             "attention": spec.attention,

@@ -56,13 +56,13 @@ class TextBackend:
 
     def describe(self) -> dict[str, Any]:
         """Return what is known without loading the model."""
-        config = Checkpoint(self._folder, self._name).config
+        checkpoint = Checkpoint(self._folder, self._name)
         return {
             "backend": "text",
             "adapter": ADAPTER,
             "fingerprint": self.fingerprint,
             "repo": self._name,
-            "checkpoint_class": (config.get("architectures") or [""])[0],
+            "checkpoint_class": next(iter(checkpoint.architectures), ""),
         }
 
     def counters(self) -> dict[str, int]:

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from probes import analysis
+from probes import analysis, parquet
 from probes.provenance import flat, sha256_json
 from probes.regress.snapshot import (
     DIGITS,
@@ -101,17 +99,9 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _items(file: Path) -> Iterator[ItemFacts]:
-    try:
-        table = pq.ParquetFile(file).read()
-        columns = ["task", "id", "question", "options", "answer", "cluster", "stratum", "meta",
-                   "frame_hashes"]  # fmt: skip
-        rows = table.select(columns).to_pylist()
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise ProbesError(
-            f"the run's items cannot be read: {error}", str(file),
-            "name a folder that `probes run` finished",
-        ) from error  # fmt: skip
-    for row in rows:
+    columns = ["task", "id", "question", "options", "answer", "cluster", "stratum", "meta",
+               "frame_hashes"]  # fmt: skip
+    for row in parquet.read(file, "run's items", columns).to_pylist():
         content = [row["question"], row["options"], row["meta"]]
         yield ItemFacts(
             str(row["task"]), str(row["id"]), str(row["cluster"] or ""),

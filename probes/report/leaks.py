@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from probes import parquet
 from probes.infills import EMPTY
-from probes.types import ProbesError
 
 COLUMNS = ("role", "frames", "item_id", "gap", "text", "ok", "error", "leaks")
 _RUN = ("pair", "task", "setting")
@@ -38,7 +38,7 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=[*COLUMNS, *_RUN, "state", "answer", "asked", "leaks_key"])
     whole = pd.concat(tables, ignore_index=True)
     whole = whole.drop_duplicates([*PLACE, "role", "gap"], ignore_index=True)
-    whole["state"] = [_state(row) for _, row in whole[["text", "ok", "error"]].iterrows()]
+    whole["state"] = _states(whole)
     whole = whole[whole["state"] != "none"]
     keys = frame[["task", "item_id", "answer"]].drop_duplicates(["task", "item_id"])
     whole = whole.merge(keys.assign(asked=True), on=["task", "item_id"], how="left")
@@ -50,27 +50,22 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
     return whole
 
 
-def _state(infill: pd.Series) -> str:
-    """Tell whether an infill is `written`, `empty` or `failed`, or was never to be (`none`)."""
-    if infill["text"]:
-        return "written"
-    if infill["ok"]:
-        return "none"  # the end of a row of panels
-    return "empty" if str(infill["error"]).endswith(EMPTY) else "failed"
+def _states(infills: pd.DataFrame) -> pd.Series:
+    """Tell of every infill whether it is `written`, `empty` or `failed`, or never to be: `none`."""
+    bare = infills["text"].fillna("") == ""
+    ok = infills["ok"].astype(bool)
+    empty = infills["error"].fillna("").str.endswith(EMPTY)
+    states = pd.Series("written", index=infills.index)
+    states[bare & ~ok] = "failed"
+    states[bare & ~ok & empty] = "empty"
+    states[bare & ok] = "none"  # the end of a row of panels
+    return states
 
 
 def _read(file: Path) -> pd.DataFrame:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if not file.is_file():
         return pd.DataFrame(columns=list(COLUMNS))
-    try:
-        table = pq.ParquetFile(file).read(columns=list(COLUMNS))
-    except (pa.ArrowException, OSError, KeyError) as error:
-        what = f"the infills cannot be read: {error}"
-        raise ProbesError(what, str(file), "run the command again") from error
-    frame: pd.DataFrame = table.to_pandas()
+    frame: pd.DataFrame = parquet.read(file, "infills", COLUMNS).to_pandas()
     lists = [list(one) if one is not None else [] for one in frame["leaks"]]
     return frame.assign(leaks=pd.Series(lists, index=frame.index, dtype=object))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from probes import infills
+from probes import infills, parquet
 from probes.config import PromptSet
 from probes.infills import Place
 from probes.types import Arm, Clip, Infill, Item, Layout, ProbesError, Scoring, Video
@@ -112,16 +112,9 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if not path.is_file():
         return []
-    try:
-        rows: list[dict[str, Any]] = pq.ParquetFile(path).read().to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        what = f"a table of the run cannot be read: {error}"
-        raise ProbesError(what, str(path), "run the command again") from error
+    rows: list[dict[str, Any]] = parquet.read(path, path.stem).to_pylist()
     return rows
 
 

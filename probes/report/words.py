@@ -278,10 +278,13 @@ def _leaked(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
     same = [leaked[name] == block[name] for name in ("pair", "task", "setting")]
     mine = leaked[same[0] & same[1] & same[2]]
     frame = within(study.frame, block)
+    told = []
     for count, part in mine.groupby("frames"):
         asked = set(frame.loc[frame["frames"] == count, "item_id"])
         if hit := len(asked & set(part["item_id"])):
-            yield (
-                f"At {count} frames an infill holds the whole text of the key in {hit} of "
-                f"{counted(len(asked), 'item')}: some of a gain may be copying (see Infills)."
-            )
+            told.append(f"in {hit} of {counted(len(asked), 'item')} at {count} frames")
+    if told:
+        yield (
+            f"An infill holds the whole text of the key {_and(told)}: some of a gain may be "
+            "copying (see Infills and donors)."
+        )

@@ -74,6 +74,8 @@ def question(task: Any, doc: Doc) -> Question:
     options = listed if given is None else [str(one) for one in given]
     if listed and len(listed) == len(options) and set(options) <= set(LETTERS):
         options = listed  # doc_to_choice gave the letters
+    if options and [*options] == [*LETTERS[: len(options)]]:
+        raise RefusedError("its options are letters without texts (pictures, perhaps)")
     if len(options) < 2:
         raise RefusedError("it is open-ended: no options in doc_to_choice or in its text")
     if len(options) > len(LETTERS):

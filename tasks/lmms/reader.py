@@ -32,9 +32,10 @@ _STRATUM = ("stratum", "question_type", "task_type", "type", "category")
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
-    """A task that the adapter accepts."""
+class Accepted:
+    """A task that the adapter takes."""
 
+    name: str
     task: Any
     """lmms-eval's task."""
     rule: Rule
@@ -76,11 +77,20 @@ def load(root: Path, name: str, *, unanswered: bool = False) -> list[Item]:
     Raises:
         ProbesError: the task cannot be loaded or used, or docs are not what they should be.
     """
-    loaded = _load(root, name)
-    task, rule = loaded.task, loaded.rule
+    return list(items(accept(_task(root, name), name), unanswered=unanswered).values())
+
+
+def items(accepted: Accepted, *, unanswered: bool = False) -> dict[int, Item]:
+    """Return the items of a task by the place of their doc; see `load`.
+
+    Raises:
+        ProbesError: docs are not what they should be.
+    """
+    name, task, rule = accepted.name, accepted.task, accepted.rule
     names, strata, clusters = _ids(task), _column(task, _STRATUM), _column(task, _CLUSTER)
-    items, problems = [], []
-    for at, asked in loaded.asked.items():
+    found: dict[int, Item] = {}
+    problems = []
+    for at, asked in accepted.asked.items():
         key = KEYS[rule.key](asked.target, asked.options)
         withheld = _withheld(asked.target)
         if key is None and (not withheld or not unanswered):
@@ -93,17 +103,15 @@ def load(root: Path, name: str, *, unanswered: bool = False) -> list[Item]:
             problems.append(f"{names[at]}: {error}")
             continue
         shown = media.path.stem if isinstance(media, Panels) else str(media.path)
-        items.append(
-            Item(
-                id=names[at],
-                task=name,
-                question=asked.text,
-                options=asked.options,
-                answer=key,
-                media=media,
-                stratum=strata[at],
-                cluster=clusters[at] or shown,
-            )
+        found[at] = Item(
+            id=names[at],
+            task=name,
+            question=asked.text,
+            options=asked.options,
+            answer=key,
+            media=media,
+            stratum=strata[at],
+            cluster=clusters[at] or shown,
         )
     if problems:
         more = f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
@@ -111,9 +119,15 @@ def load(root: Path, name: str, *, unanswered: bool = False) -> list[Item]:
             f"{len(problems)} docs cannot be used: {'; '.join(problems[:_NAMED])}{more}",
             f"task {name}", "complete the data (its media lie under $HF_HOME), or correct it",
         )  # fmt: skip
-    if not items:
+    if not found:
         raise ProbesError("no doc has a key", f"task {name}", "set task.unanswered=true")
-    return items
+    return found
+
+
+def reply(accepted: Accepted, at: int, choice: int | None) -> str:
+    """Return the reply that names an option to the task's own scorer; empty for no choice."""
+    options = accepted.asked[at].options
+    return "" if choice is None else FORMS[accepted.rule.form](choice, options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,25 +155,23 @@ def own_scores(root: Path, name: str, answers: Sequence[Answer]) -> list[bool]:
     Raises:
         ProbesError: the task cannot be loaded, or an answer is to no item of it.
     """
-    loaded = _load(root, name)
-    task, rule = loaded.task, loaded.rule
+    task = _task(root, name)
+    accepted = accept(task, name)
     places = {one: at for at, one in enumerate(_ids(task))}
     scores = []
     with unchanged_dice(), cut_off():
         random.seed(0)  # of scorers that guess: the same records always get the same scores
         for answer in answers:
             at = places.get(answer.item_id)
-            if at is None or at not in loaded.asked:
+            if at is None or at not in accepted.asked:
                 what = f"task {name} has no item {answer.item_id!r}"
                 raise ProbesError(what, str(root), "its data changed since the run; run again")
-            reply, options = answer.reply, loaded.asked[at].options
-            if reply is None:
-                reply = "" if answer.choice is None else FORMS[rule.form](answer.choice, options)
+            said = reply(accepted, at, answer.choice) if answer.reply is None else answer.reply
             try:
-                metrics = credits(task, task.eval_docs_no_media[at], reply)
+                metrics = credits(task, task.eval_docs_no_media[at], said)
             except (Exception, SystemExit):  # a judge that is not asked, a reply it cannot read
                 metrics = {}
-            scores.append(metrics.get(rule.metric, False))
+            scores.append(metrics.get(accepted.rule.metric, False))
     return scores
 
 
@@ -178,8 +190,16 @@ def manager(root: Path) -> Any:
     return TaskManager("ERROR", include_path=str(root), include_defaults=False)
 
 
-def _load(root: Path, name: str) -> _Loaded:
-    task = _task(root, name)
+def accept(task: Any, name: str) -> Accepted:
+    """Find out how the docs of a task are read.
+
+    Args:
+        task: lmms-eval's task, with its data.
+        name: its name.
+
+    Raises:
+        ProbesError: why it cannot be used.
+    """
     asked, others = {}, Counter[str]()
     for at, doc in enumerate(task.eval_docs_no_media):
         try:
@@ -197,7 +217,7 @@ def _load(root: Path, name: str) -> _Loaded:
         visuals.kind(visuals.of(task, task.eval_docs[next(iter(asked))]))
     except RefusedError as refusal:
         fix = "name another one; docs/lmms_tasks.md lists what is accepted"
-        raise ProbesError(f"task {name} cannot be used: {refusal}", str(root), fix) from refusal
+        raise ProbesError(f"task {name} cannot be used: {refusal}", "task.name", fix) from refusal
     except SystemExit as stop:
         raise _failed(name, str(stop)) from stop
     if others:
@@ -208,7 +228,7 @@ def _load(root: Path, name: str) -> _Loaded:
             f"task {name}: its own scorer credits replies that name nothing; here they are wrong",
             stacklevel=4,
         )
-    return _Loaded(task, rule, asked)
+    return Accepted(name, task, rule, asked)
 
 
 def _task(root: Path, name: str) -> Any:

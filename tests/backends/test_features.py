@@ -1,9 +1,11 @@
 """The cache of vision features: bounded, counted, and robust to bad frames."""
 
+import threading
+
 import numpy as np
 import pytest
 
-from probes.backends.features import Extents, FeatureCache
+from probes.backends.features import Ahead, Extents, FeatureCache
 from probes.types import MachineError
 
 
@@ -107,3 +109,29 @@ def test_a_machine_that_refuses_is_no_frames_fault():
     for reader in (Extents(lambda h, w: (1,)).of, FeatureCache(Eye(), 1, 1).get):
         with pytest.raises(MachineError):
             reader(["x"], Damaged())
+
+
+def test_frames_are_read_ahead_by_another_thread_which_keeps_errors_to_itself(frames):
+    reading: list[tuple[str, str]] = []
+
+    class Slow(dict):
+        def __getitem__(self, name):
+            reading.append((name, threading.current_thread().name.partition("_")[0]))
+            return super().__getitem__(name)
+
+    ahead = Ahead()
+    ahead.read(["f1", "gone", "f2"], Slow(frames))
+    ahead.read(["f3"], Slow(frames))
+    ahead._reading.result(timeout=60)
+    ahead.close()
+    assert ("f3", "frames") in reading
+    assert set(reading) <= {(name, "frames") for name in ("f1", "gone", "f3")}  # not beyond gone
+
+
+def test_a_size_is_asked_of_a_mapping_that_knows_it_without_pixels(frames):
+    class Known(dict):
+        def shape(self, name):
+            return frames[name].shape
+
+    found, errors = Extents(lambda height, width: (height * width,)).of(["f0", "f7"], Known())
+    assert (found, errors) == ({"f0": (16,), "f7": (8,)}, {})

@@ -371,7 +371,7 @@ def test_leaks_are_counted_and_their_items_left_out_once_more(tmp_path: Path) ->
     assert written["estimate"].to_numpy() == pytest.approx(expected["estimate"].to_numpy())
     (did,) = expected[(expected["name"] == "did") & (expected["arm"] == "vcot")].to_dict("records")
     assert f"| 9 | {analysis.tables.interval(did)} |" in out.section("infills")
-    assert "the whole text of the key in 3 of 12 items" in out.section("summary")
+    assert "the whole text of the key in 3 of 12 items at 5 frames: some" in out.section("summary")
     assert "1 infill empty, the gap left bare; 1 failed" in out.section("infills")
 
 

@@ -64,7 +64,7 @@ def _family(checkpoint: Checkpoint, spec: ModelSpec) -> Family | Fallback:
             f"use `auto` or one of {names}",
         )
     model_type = str(checkpoint.config.get("model_type") or "")
-    architectures = checkpoint.config.get("architectures") or ()
+    architectures = checkpoint.architectures
     for family in FAMILIES:
         if model_type in family.model_types:
             return family

@@ -38,7 +38,7 @@ import functools, json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from _machine import peak_mb, timed
-import av, hydra, numpy, PIL.Image, pyarrow.parquet
+import av, hydra, numpy, pandas, PIL.Image, pyarrow.parquet
 from hydra import compose, initialize_config_dir
 from probes import run, schema
 from probes.config import conf_dir, freeze

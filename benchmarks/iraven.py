@@ -1,6 +1,6 @@
 """How many i-RAVEN problems a second one process makes.
 
-    python -m benchmarks.iraven [--per-config 300] [--check]
+    python -m benchmarks.iraven [--per-config 300] [--check] [--out FILE]
 
 Two rates per configuration: made and drawn in memory, and with files written (solver included:
 `predict` is filled in the same pass). Both start cold: sprites are drawn on the way. As machines
@@ -18,6 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _machine import RESULTS, described, write
 
 from tasks.iraven import generate
 from tasks.iraven.space import CONFIGURATIONS
@@ -42,12 +45,21 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
+def _rates(rates: np.ndarray) -> dict[str, dict[str, float]]:
+    """Name problems a second of a [drawn and written, wall and CPU] table."""
+    return {
+        way: {"wall": float(wall), "cpu": float(cpu)}
+        for way, (wall, cpu) in zip(("drawn", "written"), rates, strict=True)
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--per-config", type=int, default=300)
     parser.add_argument("--check", action="store_true", help="fail below the wanted rates")
+    parser.add_argument("--out", type=Path, default=RESULTS / "iraven.json")
     given = parser.parse_args()
-    n = given.per_config
+    n, about, each = given.per_config, described(), {}
     print(f"reference workload: {reference():.2f} s")
     totals = np.zeros((2, 2))
     print(f"{'problems a second (by CPU time)':42}{'drawn':>16}{'written':>16}")
@@ -58,15 +70,17 @@ def main() -> int:
                 for k in range(n):
                     generate.images(generate.problem(0, name, k))
 
-            def write(name: str = name) -> None:
+            def save(name: str = name) -> None:
                 generate.make(Path(folder), n, 1, [name])
 
-            times = np.array([timed(draw), timed(write)])
+            times = np.array([timed(draw), timed(save)])
             totals += times
+            each[name] = _rates(n / times)
             print(f"{name:42}" + "".join(f"{n / w:8.0f} ({n / c:5.0f})" for w, c in times))
     rates = len(CONFIGURATIONS) * n / totals
     print(f"{'all seven':42}" + "".join(f"{wall:8.0f} ({cpu:5.0f})" for wall, cpu in rates))
     print(f"reference workload: {reference():.2f} s")
+    write(given.out, about | {"each": n, "by_configuration": each, "all": _rates(rates)})
     slow = rates[0, 0] < DRAWN or rates[1, 0] < WRITTEN
     return int(given.check and slow)
 

@@ -98,7 +98,9 @@ def process_results(doc, results):
 def film(path: Path, seed: int) -> None:
     """Film a clip whose stretches between keyframes differ; one stretch is encoded and repeated."""
     rng = np.random.default_rng(seed)
-    still = rng.integers(0, 256, (HEIGHT // 14, WIDTH // 14, 3), np.uint8).repeat(14, 0).repeat(14, 1)
+    still = (
+        rng.integers(0, 256, (HEIGHT // 14, WIDTH // 14, 3), np.uint8).repeat(14, 0).repeat(14, 1)
+    )
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS, options={
             "preset": "veryfast", "g": str(GOP), "keyint_min": str(GOP), "sc_threshold": "0",
@@ -120,7 +122,11 @@ def world(root: Path, items: int) -> Path:
         print(f"filming {number + 1} of {items}", file=sys.stderr)
         film(root / "videos" / f"clip{number}.mp4", number)
         questions.append(
-            {"q_uid": f"clip{number}", "google_drive_id": "", "question": f"What happens in {number}?"}
+            {
+                "q_uid": f"clip{number}",
+                "google_drive_id": "",
+                "question": f"What happens in {number}?",
+            }
             | {f"option {i}": f"Someone does thing {i} of {number}." for i in range(5)}
         )
     answers = {one["q_uid"]: number % 5 for number, one in enumerate(questions)}
@@ -133,7 +139,7 @@ def world(root: Path, items: int) -> Path:
 def infills(path: Path, items: int) -> Path:
     """Write infills as another program would, for both members and all gaps."""
     rows = [
-        {"item_id": f"clip{n}", "frames": k, "gap": g, "text": f"In clip {n} part {g} of {k} moves on."}
+        {"item_id": f"clip{n}", "frames": k, "gap": g, "text": f"In {n} part {g} of {k} moves on."}
         for n in range(items) for k in FRAMES for g in range(k - 1)
     ]  # fmt: skip
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -177,36 +183,30 @@ def ours(work: Path, out: Path, home: Path, models: Mapping[str, Path]) -> dict[
     return timed(command, environment, out.with_suffix(".log"))
 
 
-def tasks(folder: Path, run: Path, items: Sequence[str], root: Path) -> dict[str, str]:
-    """Write lmms-eval tasks that show what a finished run of ours showed.
+def tasks(folder: Path, written: Path, root: Path, models: Mapping[str, Path]) -> dict[str, str]:
+    """Write lmms-eval tasks that show what a run of ours shows, made by the same functions.
 
     Returns:
         Name of the task by (arm, number of frames), as "arm-frames".
     """
     from probes.arms import build, find_donor
-    from probes.config import freeze
     from probes.frames import indices
     from probes.infills import load_file
+    from probes.launch import compose
     from probes.types import Clip, FrameRef
-
-    import probes.launch as launch  # noqa: F401  (registers the schema)
-    from hydra import compose, initialize_config_dir
-    from probes import schema
-    from probes.config import conf_dir
     from tasks.egoschema import reader
 
-    schema.register()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = freeze(schema.plain(compose("config", [
-            "backend=scripted", "task=egoschema", f"task.root={root}", "scoring=generate",
-        ])), run)  # fmt: skip
+    cfg = compose([
+        *(f"pair.{role}.repo={model}" for role, model in models.items()),
+        "task=egoschema", f"task.root={root}", "scoring=generate",
+    ])  # fmt: skip
     every = reader.load(root)
     count = FPS * SECONDS
     clips = {
         (item.id, k): Clip(numbers, (0.0,) * k, tuple(f"{item.media.path}#{n}" for n in numbers))
         for item in every for k in FRAMES for numbers in [indices(count, k)]
     }  # fmt: skip
-    written = load_file(run.parent / "infills.jsonl", clips, [item.id for item in every])
+    texts = load_file(written, clips, [item.id for item in every])
     rows: list[dict[str, Any]] = []
     names = {}
     for item in every:
@@ -219,9 +219,9 @@ def tasks(folder: Path, run: Path, items: Sequence[str], root: Path) -> dict[str
             for k in FRAMES:
                 borrowed = (donor.id, k) if donor else None
                 stimulus = build(
-                    item, arm, clips[item.id, k], written[item.id, k], cfg.prompts, "generate",
+                    item, arm, clips[item.id, k], texts[item.id, k], cfg.prompts, "generate",
                     donor=donor, donor_clip=clips[borrowed] if borrowed else None,
-                    donor_infills=written[borrowed] if borrowed else None,
+                    donor_infills=texts[borrowed] if borrowed else None,
                 )  # fmt: skip
                 parts = [
                     {"video": part.sha256.split("#")[0], "frame": int(part.sha256.split("#")[1])}
@@ -240,7 +240,8 @@ def tasks(folder: Path, run: Path, items: Sequence[str], root: Path) -> dict[str
         function = task.removeprefix("bench_")
         wrappers += f"\n\ndef {function}(doc):\n    return messages(doc, {name!r})\n"
         (folder / f"{task}.yaml").write_text(
-            f"task: {task}\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: one.json}}}}\n"
+            f"task: {task}\ndataset_path: json\n"
+            "dataset_kwargs: {data_files: {test: one.json}}\n"
             "test_split: test\nprocess_docs: !function utils.docs\noutput_type: generate_until\n"
             "doc_to_visual: !function utils.visual\ndoc_to_text: !function utils.text\n"
             f"doc_to_messages: !function utils.{function}\ndoc_to_target: !function utils.target\n"
@@ -315,13 +316,12 @@ def main() -> int:
     work.mkdir(parents=True, exist_ok=True)
     models = members(work / "models")
     root = world(work / "world", given.items)
-    infills(work / "infills.jsonl", given.items)
-    names = tasks(work / "tasks", work / "stimuli", [], root)
+    written = infills(work / "infills.jsonl", given.items)
+    names = tasks(work / "tasks", written, root, models)
     rounds = []
     for number in range(given.repeat):
         base = work / f"round-{time.strftime('%H%M%S')}"
         base.mkdir()
-        (base / "infills.jsonl").write_bytes((work / "infills.jsonl").read_bytes())
         probes = ours(work, base / "probes", base / "home", models)
         print(f"round {number + 1}: probes {probes}", file=sys.stderr)
         normal, outs = {"wall": 0.0, "cpu": 0.0}, {}

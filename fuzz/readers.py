@@ -64,6 +64,7 @@ class Room:
         (self.folder / "raven" / "center_single").mkdir(parents=True)
         (self.folder / "prompts").mkdir()
         (self.folder / "checkpoint").mkdir()
+        (self.folder / "checkpoint" / "model.safetensors").write_bytes(b"weights")
         for uid in UIDS:
             (self.folder / "ego" / "videos" / f"{uid}.mp4").write_bytes(FILM)
 
@@ -186,10 +187,10 @@ def frame_index(room: Room, data: bytes) -> None:
 
 def stored(room: Room, data: bytes) -> None:
     """Read a row of the store: one that is damaged is told by these errors, and set aside."""
-    from probes.store import UNSOUND, _output
+    from probes.storefiles import UNSOUND, output_of
 
     with contextlib.suppress(*UNSOUND):
-        _output(data.decode("utf-8", "replace"))
+        output_of(data.decode("utf-8", "replace"))
 
 
 TARGETS: tuple[Callable[[Room, bytes], None], ...] = (

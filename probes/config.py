@@ -12,6 +12,7 @@ from typing import Any, get_args
 from probes.provenance import named_path
 from probes.types import (
     Arm,
+    Dtype,
     FrameAs,
     FrameSource,
     InfillSource,
@@ -193,7 +194,8 @@ def prompt_set(name: str) -> PromptSet:
     folder = Path(name).expanduser() if "/" in name else conf_dir() / "prompts" / name
     if not folder.is_dir():
         known = sorted(path.name for path in (conf_dir() / "prompts").iterdir() if path.is_dir())
-        fix = f"{_nearest(name, known)}, or give the path of a folder, e.g. prompt_set=./{name}"
+        other = name if "/" in name else f"./{name}"
+        fix = f"{_nearest(name, known)}, or make the folder {other} and name it so, with the slash"
         raise ProbesError(f"there is no prompt set {name!r}", str(folder), fix)
     texts = {}
     for step, placeholders in _PLACEHOLDERS.items():
@@ -314,7 +316,9 @@ def _pair(pair: Mapping[str, Any], device: str) -> PairConfig:
                 f"two members are named {member.name!r}", f"pair.{member.role}.name",
                 "give each a name of its own",
             )  # fmt: skip
+    _plain_name("pair.name", pair["name"])
     _one_of("pair.frame_as", pair["frame_as"], get_args(FrameAs))
+    _one_of("pair.dtype", pair["dtype"], get_args(Dtype))
     return PairConfig(
         **{f.name: pair[f.name] for f in fields(PairConfig) if f.name != "members"},
         members=members,
@@ -328,6 +332,7 @@ def _named(member: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _task(task: Mapping[str, Any]) -> TaskConfig:
+    _plain_name("task.name", task["name"])
     for key in ("videos", "height", "frames", "per_config"):
         _at_least(f"task.{key}", task[key], 1)
     if task["layout"] is not None:
@@ -414,6 +419,12 @@ def _one_of(key: str, value: str, allowed: Collection[str]) -> None:
         raise ProbesError(
             f"{value!r} is not among {', '.join(allowed)}", key, _nearest(value, allowed)
         )
+
+
+def _plain_name(key: str, value: str) -> None:
+    """Refuse what would put a run's folder, which is named by pair and task, somewhere else."""
+    if not value.strip() or "/" in value:
+        raise ProbesError(f"{value!r} is no name", key, "give some letters, without a slash")
 
 
 def _nearest(given: str, known: Collection[str]) -> str:

@@ -73,6 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     schema.register()
     # Overrides may stand before, between and after options; Hydra's parser wants them together.
     overrides, options = split(arguments)
+    config_dir = _config_dir(options)
     Outcome.code = DONE
     entry = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)
     full = os.environ.get(_FULL_ERROR) == "1"
@@ -94,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
         refusal: ProbesError | None = machine_error(error)
         if refusal is None and _from_a_job(error):
             raise
-        refusal = refusal or explain(error, overrides, _config_dir(options))
+        refusal = refusal or explain(error, overrides, config_dir)
         print(redact(str(refusal)), file=sys.stderr)
         return USAGE
     return Outcome.code
@@ -270,6 +271,11 @@ def explain(
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
+    if isinstance(error, OSError):  # what Hydra does with disks is to make folders of runs
+        return ProbesError(
+            f"the run's folder cannot be made: {error.strerror or error}",
+            str(error.filename or "hydra.run.dir"), "name another, e.g. hydra.run.dir=DIR",
+        )  # fmt: skip
     parser = OverridesParser.create()
     known: set[str] = set()
     for text in overrides:
@@ -363,11 +369,15 @@ def _keys(overrides: Sequence[str], config_dir: Path | None) -> set[str]:
 
 
 def _config_dir(options: Sequence[str]) -> Path | None:
-    """Return what `--config-dir` names."""
+    """Return what `--config-dir` names; refuse a folder that is not there."""
     for at, option in enumerate(options):
         name, _, value = option.partition("=")
         if name in ("--config-dir", "-cd"):
-            return Path(value or (options[at + 1] if at + 1 < len(options) else "."))
+            folder = Path(value or (options[at + 1] if at + 1 < len(options) else "."))
+            if not folder.is_dir():
+                fix = "name the folder that holds pair/, task/ and the like"
+                raise ProbesError("there is no such folder", f"--config-dir {folder}", fix)
+            return folder
     return None
 
 

@@ -60,7 +60,7 @@ def settings(
     arm: str,
     role: str | None,
     overrides: Mapping[str, Any],
-) -> RunConfig:
+) -> tuple[RunConfig, ModelSpec | None]:
     """Compose the run that stands behind the model: one member, one arm, one number of frames.
 
     Args:
@@ -68,6 +68,9 @@ def settings(
         arm: name of an arm of the suite.
         role: of the member.
         overrides: further keys of the configuration.
+
+    Returns:
+        The configuration, and the other member of the pair that writes the infills, if one does.
 
     Raises:
         ProbesError: what does not fit together.
@@ -100,14 +103,15 @@ def settings(
             "one reply per doc, but this configuration asks several times", "--model_args",
             "give one number of frames, and no donor_draws, option_rotation or shards",
         )  # fmt: skip
-    writer = members.get(cfg.infill.generator)  # a role of the pair, where the pair has it
-    return replace(
+    writer = members.get(cfg.infill.generator) if cfg.infill.generator != role else None
+    cfg = replace(
         cfg,
         pair=replace(cfg.pair, members=(members[role],)),
         suite=tuple(chosen),
-        infill=replace(cfg.infill, generator=writer.repo) if writer else cfg.infill,
+        infill=replace(cfg.infill, generator=writer.name) if writer else cfg.infill,
         limit=None,
     )
+    return cfg, writer
 
 
 class ArmModel(lmms):  # type: ignore[misc]
@@ -141,7 +145,7 @@ class ArmModel(lmms):  # type: ignore[misc]
         if device is not None:
             overrides.setdefault("backend.device", device)
         with _plainly():
-            self.cfg = settings(pretrained, arm, role, overrides)
+            self.cfg, self._writer = settings(pretrained, arm, role, overrides)
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """Return the reply to every request.
@@ -220,6 +224,8 @@ class ArmModel(lmms):  # type: ignore[misc]
         with closing(FramePool(home())) as pool, Store(home() / "store") as store:
             desk = run.Desk(cfg, store, pool, on_terminal())
             try:
+                if self._writer is not None and cfg.infill.source == "shared":
+                    desk.member(self._writer)  # known by its name, which is the generator's
                 found = run.records(desk, run.carry_out(desk, planned))
             finally:
                 desk.residence.leave()

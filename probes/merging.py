@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probes import parquet
-from probes.provenance import atomic_write
+from probes.provenance import atomic_write, read_manifest
 from probes.types import ProbesError
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ def merge(paths: Sequence[Path], out: Path) -> int:
         Number of records written.
 
     Raises:
-        ProbesError: nothing to merge, a folder in use, or runs that differ in more than which
-            items they asked.
+        ProbesError: nothing to merge, a folder in use, a run that did not finish, or runs that
+            differ in more than which items they asked.
     """
     from probes.analysis import load
     from probes.export import item_schema, record_schema
 
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ProbesError("the folder is not empty", str(out), "name a new one")
     frame = load(list(paths))
     if len(settings := sorted(set(frame["setting"]))) > 1:
@@ -51,13 +51,19 @@ def merge(paths: Sequence[Path], out: Path) -> int:
             "merge those of one setting; `probes report` takes several as they are",
         )
     folders = [Path(run) for run in dict.fromkeys(frame["run"])]
+    manifests = [_finished(folder) for folder in folders]
     schema = record_schema()
     rows = frame[list(schema.names)].to_dict("list")
     records = {str(name): [_plain(value) for value in column] for name, column in rows.items()}
     items = _united(folders, "items.parquet", _ITEM)
     asked = set(items.column("id").to_pylist()) if items is not None else set()
     donors = _united(folders, "donors.parquet", _ITEM, lambda row: row["id"] not in asked)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ProbesError(
+            f"the folder cannot be made: {error.strerror}", str(out), "name another"
+        ) from error
     parquet.write(out / "records.parquet", _table(records, schema))
     for name, table in {
         "items.parquet": items,
@@ -77,7 +83,8 @@ def merge(paths: Sequence[Path], out: Path) -> int:
         "planned": len(frame),
         **{one: int(statuses.get(one, 0)) for one in ("ok", "unparsed", "error")},
     }
-    atomic_write(out / "manifest.json", _manifest(folders, counts))  # last: the run is whole
+    # Last: the run is whole.
+    atomic_write(out / "manifest.json", _manifest(folders, manifests, counts))
     return len(frame)
 
 
@@ -149,18 +156,23 @@ def _link_frames(folders: Sequence[Path], target: Path) -> None:
                 shutil.copyfile(source, there)
 
 
-def _manifest(folders: Sequence[Path], counts: Mapping[str, int]) -> bytes:
-    """Return the first run's manifest with what holds for all, and every run's own facts."""
-    known = [
-        (folder, json.loads((folder / "manifest.json").read_bytes()))
-        for folder in folders
-        if (folder / "manifest.json").is_file()
-    ]
-    if not known:
+def _finished(folder: Path) -> dict[str, Any]:
+    """Return a run's manifest, which is the last thing that a run writes."""
+    manifest = read_manifest(folder)
+    if not isinstance(manifest.get("config"), dict):
         raise ProbesError(
-            "no run has a manifest", str(folders[0]), "merge folders that `probes run` wrote"
-        )
-    first = known[0][1]
+            "the run has no manifest with a configuration: it did not finish", str(folder),
+            "finish it with the same `probes run`, or leave it out",
+        )  # fmt: skip
+    return manifest
+
+
+def _manifest(
+    folders: Sequence[Path], manifests: Sequence[dict[str, Any]], counts: Mapping[str, int]
+) -> bytes:
+    """Return the first run's manifest with what holds for all, and every run's own facts."""
+    known = list(zip(folders, manifests, strict=True))
+    first = manifests[0]
     own = ("git", "dirty", "packages", "device", "platform", "created", "counts", "seconds")
     parts = {
         folder: {name: one["config"].get(name) for name in ("shard", "shards")}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from probes.provenance import atomic_write
+from probes.provenance import REWRITE, atomic_write
 from probes.types import ProbesError
 
 if TYPE_CHECKING:
@@ -51,9 +51,7 @@ def read(path: Path, what: str, columns: Sequence[str] | None = None) -> pa.Tabl
         table.validate(full=True)  # a text that is none would come up only later
     except Exception as error:  # on damaged bytes Arrow raises nearly any
         reason = getattr(error, "strerror", None) or error
-        raise ProbesError(
-            f"the {what} cannot be read: {reason}", str(path), "run the same command again"
-        ) from error
+        raise ProbesError(f"the {what} cannot be read: {reason}", str(path), REWRITE) from error
     if lacking:
         raise ProbesError(
             f"the {what} lack the columns {', '.join(lacking)}", str(path),

@@ -28,6 +28,9 @@ PACKAGES = (
     "decord", "av", "numpy", "pandas", "scipy", "hydra-core", "opencv-python-headless",
 )  # fmt: skip
 
+REWRITE = "have it written again: the same `probes run` answers from the store"
+"""How to mend a file of a run folder."""
+
 
 def home() -> Path:
     """Return the folder of made data, store and caches: `$PROBES_HOME` or the user's cache."""
@@ -114,7 +117,7 @@ def _remember(file: Path, state: tuple[str | int, ...], digest: str) -> None:
 def array_sha256(array: NDArray[np.uint8]) -> str:
     """Return the hex sha256 of an array's shape and bytes; the name of a frame everywhere."""
     digest = hashlib.sha256(repr(array.shape).encode())
-    digest.update(np.ascontiguousarray(array).reshape(-1))
+    digest.update(np.ascontiguousarray(array).reshape(-1).data)
     return digest.hexdigest()
 
 
@@ -169,6 +172,25 @@ _MACHINE = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM,
     errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE,
 }  # fmt: skip
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return what a run's manifest says; empty where there is none.
+
+    Raises:
+        ProbesError: it cannot be read, or is no JSON object.
+    """
+    path = folder / "manifest.json"
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ProbesError(f"the manifest cannot be read: {reason}", str(path), REWRITE) from error
+    if not isinstance(content, dict):
+        raise ProbesError("the manifest cannot be read: it is no JSON object", str(path), REWRITE)
+    return content
 
 
 def machine_error(error: BaseException) -> MachineError | None:

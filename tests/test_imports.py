@@ -29,8 +29,15 @@ LAYERS = (
     ("probes.progress", "probes.plan", "probes.asking", "probes.export", "probes.run"),
     ("probes.stats",),
     ("probes.analysis",),
-    ("probes.planning", "probes.report", "probes.plots", "probes.power", "probes.published",
-     "probes.regress", "probes.merging"),
+    (
+        "probes.planning",
+        "probes.report",
+        "probes.plots",
+        "probes.power",
+        "probes.published",
+        "probes.regress",
+        "probes.merging",
+    ),
     ("probes", "probes.launch", "probes.cli", "probes.__main__", "probes.lmms_plugin"),
 )
 # `tasks/egoworld/pair` is a program of its own, which only the command line starts.

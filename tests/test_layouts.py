@@ -231,7 +231,7 @@ def test_the_controls_run_in_every_presentation(
         ("frames=[8,10]", "exactly 8 panels"),
         ("scoring=cloze", "no text to score"),
         ("task.layout=circle", "not among sequence, matrix"),
-        ("task.root=/nowhere", "no i-RAVEN problems"),
+        ("task.root=/nowhere", "no such folder"),
     ],
 )
 def test_what_makes_no_sense_is_refused(

@@ -60,7 +60,10 @@ def _rows(folder: Path) -> pd.DataFrame:
     return frame.sort_values(columns).reset_index(drop=True)
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
+@pytest.mark.parametrize(
+    "launcher",
+    ["joblib", "submitit_local", pytest.param("ray", marks=pytest.mark.slow)],  # a cluster starts
+)
 def test_shards_on_a_launcher_equal_one_process(launcher: str, probes: Callable[..., Path]) -> None:
     alone = _rows(probes("alone"))
     sweep = probes("sweep", "-m", f"hydra/launcher={launcher}", *SHARDS)

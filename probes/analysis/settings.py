@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from probes import parquet
-from probes.provenance import flat, sha256_json
+from probes.provenance import REWRITE, flat, read_manifest, sha256_json
 from probes.types import ProbesError
 
 # Settings that a record names itself, or that cannot change an answer.
@@ -48,17 +48,16 @@ def read_run(folder: Path) -> Run:
     """
     config: Mapping[str, Any] = {}
     models: dict[str, str] = {}
-    manifest = folder / "manifest.json"
-    if manifest.is_file():
-        try:
-            content = json.loads(manifest.read_text("utf-8"))
-            config = content.get("config") or {}
-            for name, facts in (content.get("members") or {}).items():
-                models[name] = f"{facts.get('fingerprint', '')} {facts.get('adapter', '')}"
-        except (ValueError, AttributeError) as error:
-            raise ProbesError(
-                f"the manifest cannot be read: {error}", str(manifest), "run the command again"
-            ) from error
+    content = read_manifest(folder)
+    try:
+        config = dict(content.get("config") or {})
+        for name, facts in (content.get("members") or {}).items():
+            models[name] = f"{facts.get('fingerprint', '')} {facts.get('adapter', '')}"
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ProbesError(
+            "the manifest's config or members are no groups of keys",
+            str(folder / "manifest.json"), REWRITE,
+        ) from error  # fmt: skip
     items: dict[tuple[str, str], Mapping[str, Any]] = {}
     n_options: dict[tuple[str, str], int] = {}
     # Donors are shown too: what they lend has to be the same in all runs as well.

@@ -30,11 +30,6 @@ KEYS = ("task", "setting", "pair", "scoring", "seed", "frames", "arm")
 _ROLES = {"image": 0, "video": 1, "control": 2}
 
 
-def is_iraven(frame: pd.DataFrame) -> bool:
-    """Tell whether all items of a frame are of i-RAVEN's configurations."""
-    return len(frame) > 0 and set(frame["stratum"].unique()) <= set(CONFIGURATIONS)
-
-
 def transfer(frame: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """Return accuracy per member and configuration, and transfer = other member - image member.
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from probes.types import MachineError
+
 R = TypeVar("R")
 
 
@@ -65,6 +67,9 @@ class Batcher:
 
         Yields:
             (indices, what `function` returned for them; `Failed` for one that fails alone).
+
+        Raises:
+            MachineError: the device is lost: all other inputs would fail too.
         """
         pending = deque(batches(lengths, self.size, self.tokens))
         while pending:
@@ -94,6 +99,12 @@ def _attempt(function: Callable[[list[int]], R], batch: list[int]) -> R | _Probl
     try:
         return function(batch)
     except Exception as error:
+        if is_device_lost(error):
+            raise MachineError(
+                f"the accelerator failed: {str(error).partition(chr(10))[0]}", "",
+                "the same command goes on from what is stored, in a new process; where it ends at "
+                "the same prompt again, run with backend.device=cpu to see which one",
+            ) from error  # fmt: skip
         problem = _Problem(f"{type(error).__name__}: {error}", is_out_of_memory(error))
     # Outside the handler: until here the traceback holds the failed batch's tensors.
     if problem.memory:
@@ -104,13 +115,20 @@ def _attempt(function: Callable[[list[int]], R], batch: list[int]) -> R | _Probl
 def is_out_of_memory(error: BaseException) -> bool:
     """Say whether an error means that a smaller batch may succeed.
 
-    CUDA raises `torch.OutOfMemoryError`, the CPU allocator a plain RuntimeError.
+    CUDA raises `torch.OutOfMemoryError`, its libraries and the CPU allocator a plain RuntimeError,
+    NumPy a MemoryError.
     """
     text = str(error)
-    return type(error).__name__ == "OutOfMemoryError" or (
-        isinstance(error, RuntimeError)
-        and ("out of memory" in text.lower() or "DefaultCPUAllocator" in text)
-    )
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    told = ("out of memory", "defaultcpuallocator", "alloc_failed")
+    return isinstance(error, RuntimeError) and any(one in text.lower() for one in told)
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Say whether an error means that the device answers nothing any more, whatever is asked."""
+    told = type(error).__name__ == "AcceleratorError" or str(error).startswith("CUDA error")
+    return isinstance(error, RuntimeError) and told and not is_out_of_memory(error)
 
 
 def free_memory() -> None:

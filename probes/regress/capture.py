@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from probes import analysis, parquet
-from probes.provenance import flat, sha256_json
+from probes.provenance import flat, read_manifest, sha256_json
 from probes.regress.snapshot import (
     DIGITS,
     UNKNOWN,
@@ -85,17 +84,13 @@ def capture(path: str | Path) -> Snapshot:
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    file = folder / "manifest.json"
-    try:
-        manifest = json.loads(file.read_bytes())
-        if not isinstance(manifest["config"], dict):
-            raise TypeError("its config is no group of keys")
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    manifest = read_manifest(folder)
+    if not isinstance(manifest.get("config"), dict):
         raise ProbesError(
-            f"the run's manifest cannot be used: {type(error).__name__}: {error}", str(file),
+            "the run has no manifest with a configuration", str(folder / "manifest.json"),
             "name a folder that `probes run` finished",
-        ) from error  # fmt: skip
-    return dict(manifest)
+        )  # fmt: skip
+    return manifest
 
 
 def _items(file: Path) -> Iterator[ItemFacts]:

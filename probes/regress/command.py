@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"another band for all metrics, or for one kind ({', '.join(NAMES)}); repeatable",
     )  # fmt: skip
     parser.add_argument(
-        "--tie-tolerance", type=_number, metavar="NATS",
+        "--tie-tolerance", type=_nats, metavar="NATS",
         help=f"instead of the baseline's; {TIE_TOLERANCE:g} in a new one",
     )  # fmt: skip
     parser.add_argument(
@@ -101,11 +101,17 @@ def _number(text: str) -> float:
     return value
 
 
+def _nats(text: str) -> float:
+    try:
+        return _number(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on") from None
+
+
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError
-    return value
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+    return int(text)
 
 
 def _band(text: str) -> tuple[str, float]:

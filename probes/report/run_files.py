@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ from typing import Any, cast, get_args
 from probes import infills, parquet
 from probes.config import PromptSet
 from probes.infills import Place
-from probes.types import Arm, Clip, Infill, Item, Layout, ProbesError, Scoring, Video
+from probes.provenance import read_manifest
+from probes.types import Arm, Clip, Infill, Item, Layout, Scoring, Video
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,8 @@ def read(folder: Path) -> RunFiles:
         ProbesError: a file that is there but cannot be read.
     """
     lacking = []
-    config = _config(folder / "manifest.json")
+    config = read_manifest(folder).get("config")
+    config = config if isinstance(config, dict) else {}
     if not config:
         lacking.append("manifest.json with a configuration")
     item_rows = _rows(folder / "items.parquet")
@@ -98,17 +99,6 @@ def read(folder: Path) -> RunFiles:
         config=config,
         problem=f"the run's folder lacks {', '.join(lacking)}" if lacking else "",
     )
-
-
-def _config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        config = json.loads(path.read_text("utf-8")).get("config")
-    except (ValueError, AttributeError, OSError) as error:
-        what = f"the manifest cannot be read: {error}"
-        raise ProbesError(what, str(path), "run the command again") from error
-    return config if isinstance(config, dict) else {}
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

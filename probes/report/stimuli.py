@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from probes import arms, infills, plan, sheets
-from probes.provenance import array_sha256
+from probes.provenance import REWRITE, array_sha256
 from probes.report.run_files import RunFiles
 from probes.sheets import Sheet
 from probes.types import Arm, Clip, FrameRef, Infill, Part, ProbesError
@@ -170,7 +170,7 @@ class Rebuilder:
                 return np.asarray(file.convert("RGB"))
         except (OSError, ValueError, SyntaxError) as error:
             what = "a picture is composed of a frame that is not there"
-            raise ProbesError(what, str(path), "run the same command again") from error
+            raise ProbesError(what, str(path), REWRITE) from error
 
 
 def _unknown(why: str) -> Shown:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from probes import analysis
+from probes.provenance import read_manifest
 from probes.report import leaks
-from probes.types import ProbesError
 
 BLOCK = ("task", "setting", "pair", "scoring", "seed")
 """Columns that tell one block of tables from another."""
@@ -127,20 +126,8 @@ def gather(paths: Sequence[Path]) -> Study:
         ProbesError: see `analysis.load`; or a manifest that cannot be read.
     """
     frame = analysis.load([Path(path) for path in paths])
-    manifests = {str(folder): _manifest(Path(folder)) for folder in frame["run"].unique()}
+    manifests = {str(folder): read_manifest(Path(folder)) for folder in frame["run"].unique()}
     return Study(frame, manifests, _idle(paths))
-
-
-def _manifest(folder: Path) -> Mapping[str, Any]:
-    path = folder / "manifest.json"
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (ValueError, OSError) as error:
-        what = f"the manifest cannot be read: {error}"
-        raise ProbesError(what, str(path), "run the command again") from error
-    return content if isinstance(content, dict) else {}
 
 
 def _idle(paths: Sequence[Path]) -> tuple[Path, ...]:

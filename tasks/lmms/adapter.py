@@ -37,7 +37,7 @@ class RefusedError(Exception):
     Args:
         reason: in words that follow the task's name.
         stage: how far it came: 1 text and options, 2 key, 3 its scorer fails, 4 its scorer says
-            something else.
+            something else; 0: nothing that invented docs could settle.
     """
 
     def __init__(self, reason: str, stage: int = 1) -> None:
@@ -75,7 +75,7 @@ def question(task: Any, doc: Doc) -> Question:
     if listed and len(listed) == len(options) and set(options) <= set(LETTERS):
         options = listed  # doc_to_choice gave the letters
     if options and [*options] == [*LETTERS[: len(options)]]:
-        raise RefusedError("its options are letters without texts (pictures, perhaps)")
+        raise RefusedError("its options are letters without texts (pictures, perhaps)", 0)
     if len(options) < 2:
         raise RefusedError("it is open-ended: no options in doc_to_choice or in its text")
     if len(options) > len(LETTERS):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from probes.backends.batching import Batcher, Failed, batches, is_out_of_memory
+from probes.backends.batching import Batcher, Failed, batches, is_device_lost, is_out_of_memory
+from probes.types import MachineError
 
 
 def test_batches_hold_every_index_once_within_both_bounds():
@@ -64,11 +65,30 @@ def test_a_single_input_that_never_fits_is_failed():
     assert "out of memory" in done[0].error
 
 
+def test_a_device_that_is_lost_ends_the_run():
+    """Else every other input would be recorded as an error of its own."""
+    asked = []
+
+    def function(batch):
+        asked.append(batch)
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nmore lines")
+
+    with pytest.raises(MachineError, match="illegal memory access was encountered\\n") as caught:
+        run(Batcher(4, 100), [1] * 40, function)
+    assert len(asked) == 1
+    assert "goes on from what is stored" in caught.value.fix
+
+
 def test_which_errors_mean_memory():
     class OutOfMemoryError(RuntimeError):
         pass
 
     assert is_out_of_memory(OutOfMemoryError())
     assert is_out_of_memory(RuntimeError("CUDA out of memory"))
+    assert is_out_of_memory(RuntimeError("CUDA error: out of memory"))
+    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"))
+    assert is_out_of_memory(MemoryError())
+    assert not is_device_lost(RuntimeError("CUDA error: out of memory"))
+    assert not is_device_lost(ValueError("CUDA error: device lost"))
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
     assert not is_out_of_memory(ValueError("out of memory"))

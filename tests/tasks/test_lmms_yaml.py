@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import tiny_models
 from evaluating import command, load
+from omegaconf import OmegaConf
 
+from probes.config import TaskConfig, conf_dir
+from tasks import registry
 from tasks.egoworld import generate as egoworld
 from tasks.iraven import generate as iraven
-from tasks.iraven import reader
+from tasks.iraven import reader, utils
 from tasks.iraven.space import CONFIGURATIONS
 
 PER_CONFIGURATION, CLIPS = 2, 4
@@ -43,6 +46,23 @@ def problems(roots: Path) -> dict[str, Any]:
 @pytest.fixture
 def clips(roots: Path) -> Any:
     return load(roots, "egoschema_local")["egoschema_local"]
+
+
+def test_problems_are_those_of_this_harness_where_no_folder_is_named(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = []
+
+    def made(task: TaskConfig) -> Path:
+        wanted.append(task)
+        return data / "iraven"
+
+    monkeypatch.delenv("IRAVEN_ROOT", raising=False)
+    monkeypatch.setattr(registry, "root", made)
+    assert len(utils._read("center_single")) == PER_CONFIGURATION
+    (task,) = wanted
+    assert (task.name, task.reader, task.root) == ("iraven", "iraven", None)
+    assert task.per_config == OmegaConf.load(conf_dir() / "task" / "iraven.yaml").per_config
 
 
 def said(messages: list[dict[str, Any]]) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
 from probes.backends.checkpoint import Checkpoint
 from probes.backends.families.base import Placement
-from probes.types import ModelSpec, ProbesError
+from probes.types import Dtype, ModelSpec, ProbesError
 
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES: tuple[str, ...] = get_args(Dtype)
 QUANTIZED = {"4bit": "load_in_4bit", "8bit": "load_in_8bit"}
 
 

@@ -1,0 +1,270 @@
+"""What do perceive-once and shared prompts bring on a GPU, and how much of it is used?
+
+    python benchmarks/gpu.py --device cuda --size 7b [--items 24] [--repeat 2] [--work DIR]
+    python benchmarks/gpu.py          # the same on a CPU with a model of 0.1 M parameters
+
+LLaVA-NeXT-Video in bfloat16 (float32 on a CPU), built from its configuration with random weights
+(`7b`: the published sizes of vision tower and language model), answers the study's suite at 5 and
+10 frames through the transformers backend: random pictures of 640 x 360 pixels, infills of twenty
+words, no decoding and no store. Four ways:
+
+- letter: everything in one go; every frame is perceived once;
+- letter, perceived anew: arm by arm and frame count by frame count with an empty feature cache;
+- cloze: the options of a prompt share one pass over it;
+- cloze, a row an option: each option goes behind a copy of its prompt.
+
+Tokens are those of the prompts as asked; operations are two per parameter and token for what was
+put through (frames perceived, prompts with their options), attention included, padding left out.
+The peak that they are held against is that of a large product of matrices on the same device in the
+same type.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _machine import RESULTS, described, write
+
+ROOT = Path(__file__).resolve().parent.parent
+FRAMES = (5, 10)
+HEIGHT, WIDTH = 360, 640
+OPTIONS = 5
+SIDE = {"tiny": 64, "7b": 336}
+WORDS = (
+    "a hand puts the red box on the left then opens it and takes the blue cup to the right".split()
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Stands for the configuration's backend section."""
+
+    name: str = "hf"
+    batch_size: int = 32
+    feature_cache_mb: int = 4096
+    device: str = "cpu"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def checkpoint(folder: Path, size: str, device: str) -> Path:
+    """Save a random checkpoint of one of the sizes, unless an earlier run of this benchmark did."""
+    import transformers as t
+
+    if (folder / "config.json").is_file():
+        return folder
+    sys.path.insert(0, str(ROOT / "tests"))
+    import tiny_models
+
+    tiny_models.llava_next_video(folder, side=SIDE[size], context=8192)
+    if size == "tiny":
+        return folder
+    content = t.AutoConfig.from_pretrained(folder).to_dict()
+    content["vision_config"] = t.CLIPVisionConfig(
+        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16,
+        image_size=336, patch_size=14, projection_dim=768,
+    ).to_dict()  # fmt: skip
+    content["text_config"] = t.LlamaConfig(
+        vocab_size=32_064, hidden_size=4096, intermediate_size=11_008, num_hidden_layers=32,
+        num_attention_heads=32, num_key_value_heads=32, max_position_embeddings=8192,
+        bos_token_id=1, eos_token_id=2, pad_token_id=3,
+    ).to_dict()  # fmt: skip
+    content["vision_feature_layer"] = -2
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device(device):
+            config = t.LlavaNextVideoConfig(**content)
+            t.LlavaNextVideoForConditionalGeneration(config).save_pretrained(folder)
+    finally:
+        torch.set_default_dtype(before)
+    return folder
+
+
+def stimuli(items: int, scoring: Any) -> tuple[list[list[Any]], dict[str, np.ndarray]]:
+    """Return the suite's prompts, a list per arm and number of frames, and all frames by hash."""
+    from probes.arms import Donors, build, needs_donor
+    from probes.config import prompt_set
+    from probes.plan import prompt
+    from probes.provenance import array_sha256
+    from probes.types import Arm, Clip, Infill, Item, Video
+
+    rng = np.random.default_rng(0)
+    frames: dict[str, np.ndarray] = {}
+    clips: dict[tuple[str, int], Clip] = {}
+    options = tuple(f"the hand takes box {number}" for number in range(OPTIONS))
+    every = [
+        Item(f"q{n}", "made", f"What happens in {n}?", options, 0, Video(Path("none")))
+        for n in range(items)
+    ]
+    for item in every:
+        # As with real clips: only the first and the last frame belong to both counts.
+        pictures = rng.integers(0, 256, (sum(FRAMES) - 2, HEIGHT, WIDTH, 3), np.uint8)
+        names = [array_sha256(picture) for picture in pictures]
+        frames |= dict(zip(names, pictures, strict=True))
+        few, many = FRAMES
+        inner = names[2:many]
+        clips[item.id, few] = _clip(Clip, [names[0], *names[many:], names[1]])
+        clips[item.id, many] = _clip(Clip, [names[0], *inner, names[1]])
+    prompts, lenders = prompt_set("default"), Donors(every, same_stratum=False)
+    text = Infill(" ".join(WORDS), "", "", "made")
+    arms = (
+        Arm("baseline"), Arm("vcot", infills="own"),
+        Arm("visual_perturbation", frames="donor", infills="own"),
+        Arm("text_perturbation", infills="donor"), Arm("blind", frames="none"),
+    )  # fmt: skip
+    groups = []
+    for arm in arms:
+        for count in FRAMES:
+            group = []
+            for item in every:
+                donor = lenders.find(item, arm) if needs_donor(arm) else None
+                texts = [text] * (count - 1)
+                made = build(
+                    item, arm, clips[item.id, count], texts, prompts, scoring.kind, donor=donor,
+                    donor_clip=clips[donor.id, count] if donor else None, donor_infills=texts,
+                )  # fmt: skip
+                group.append(prompt(made))
+            groups.append(group)
+    return groups, frames
+
+
+def _clip(kind: Any, names: list[str]) -> Any:
+    return kind(tuple(range(len(names))), (0.0,) * len(names), tuple(names))
+
+
+def peak(device: str, dtype: torch.dtype) -> float:
+    """Return the operations a second of a large product of matrices, the best of several."""
+    size = 8192 if device.startswith("cuda") else 768
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    best = 0.0
+    for _ in range(8):
+        _wait(device)
+        start = time.perf_counter()
+        a @ a
+        _wait(device)
+        best = max(best, 2 * size**3 / (time.perf_counter() - start))
+    return best
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def operations(model: Any, perceived: int, rows: list[tuple[int, int]]) -> float:
+    """Count the operations of so many frames and of rows of (tokens, of them behind the prompt)."""
+    tower = sum(p.numel() for p in model.model.vision_tower.parameters())
+    layers = sum(p.numel() for p in model.model.language_model.layers.parameters())
+    text = model.config.get_text_config()
+    vision = model.config.vision_config
+    patches = (vision.image_size // vision.patch_size) ** 2
+    done = 2.0 * tower * patches * perceived
+    for tokens, _ in rows:
+        done += 2.0 * layers * tokens + 2.0 * text.num_hidden_layers * text.hidden_size * tokens**2
+    return done
+
+
+def measure(
+    backend: Any, groups: list[list[Any]], frames: dict[str, np.ndarray], scoring: Any, shared: bool
+) -> dict[str, float]:
+    """Time one way through all prompts."""
+    ready = backend._ready
+    ready.cache.clear()
+    perceived, outputs = backend.counters()["perceived"], []
+    _wait(str(ready.model.device))
+    start = time.perf_counter()
+    for some in [[p for group in groups for p in group]] if shared else groups:
+        if not shared:
+            ready.cache.clear()
+        outputs += [output for _, output in backend.score(some, frames, scoring)]
+    seconds = time.perf_counter() - start
+    if bad := [one.error for one in outputs if one.status == "error"]:
+        raise SystemExit(f"{len(bad)} prompts failed: {bad[0]}")
+    perceived = backend.counters()["perceived"] - perceived
+    rows = []
+    for one in outputs:
+        behind = 0 if scoring.kind == "letter" else sum(one.option_tokens)
+        if scoring.kind == "letter" or ready.packed:
+            rows.append((one.input_tokens + behind, behind))
+        else:
+            rows += [(one.input_tokens + tokens, tokens) for tokens in one.option_tokens]
+    return {
+        "seconds": seconds,
+        "items_per_s": len(groups[0]) / seconds,
+        "tokens_per_s": sum(one.input_tokens for one in outputs) / seconds,
+        "frames_perceived": perceived,
+        "operations": operations(ready.model, perceived, rows),
+    }
+
+
+def main() -> int:
+    """Measure, print a table and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--size", choices=sorted(SIDE), default="tiny")
+    parser.add_argument("--items", type=int, default=12)
+    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--work", type=Path, default=Path("/tmp/probes-gpu"))
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    if given.device.startswith("cuda") and not torch.cuda.is_available():
+        raise SystemExit("there is no CUDA device here: use --device cpu --size tiny")
+
+    from probes.backends.hf import HfBackend
+    from probes.types import ModelSpec, ScoringSpec
+
+    folder = checkpoint(given.work / given.size, given.size, given.device)
+    dtype = "float32" if given.device == "cpu" else "bfloat16"
+    spec = ModelSpec("made", "video", str(folder), dtype=dtype, attention="sdpa", frame_as="video")
+    backend = HfBackend(Settings(device=given.device), spec)
+    letter, cloze = ScoringSpec("letter"), ScoringSpec("cloze")
+    asked = {kind: stimuli(given.items, kind) for kind in (letter, cloze)}
+    first = asked[letter]
+    list(backend.score(first[0][1][:2], first[1], letter))  # loads the model
+    packed = backend._ready
+    plain = replace(packed, packed=False)
+    ways: dict[str, tuple[Any, Any, bool]] = {
+        "letter": (packed, letter, True),
+        "letter, perceived anew": (packed, letter, False),
+        "cloze": (packed, cloze, True),
+        "cloze, a row an option": (plain, cloze, True),
+    }
+    about = described()
+    top = peak(given.device, getattr(torch, dtype))
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    for _ in range(given.repeat):
+        for name, (ready, scoring, shared) in ways.items():
+            backend._ready = ready
+            found[name].append(measure(backend, *asked[scoring], scoring, shared))
+    backend._ready = packed
+    best = {name: min(runs, key=lambda one: one["seconds"]) for name, runs in found.items()}
+    print(f"{given.size}, {given.device}, {given.items} items; peak {top / 1e12:.2f} TFLOP/s")
+    print(f"{'':26}{'s':>8}{'items/s':>10}{'tokens/s':>10}{'frames':>8}{'of peak':>9}")
+    for name, one in best.items():
+        one["share_of_peak"] = one["operations"] / one["seconds"] / top
+        print(f"{name:26}{one['seconds']:8.2f}{one['items_per_s']:10.2f}{one['tokens_per_s']:10.0f}"
+              f"{one['frames_perceived']:8}{one['share_of_peak']:9.1%}")  # fmt: skip
+    content: dict[str, Any] = {
+        "device": torch.cuda.get_device_name() if given.device != "cpu" else "cpu",
+        "size": given.size, "items": given.items, "peak_operations_per_s": top, "ways": best,
+    }  # fmt: skip
+    if given.device != "cpu":
+        content["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+    write(given.out or RESULTS / f"gpu_{given.size}_{given.device.split(':')[0]}.json",
+          about | content)  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -271,7 +271,8 @@ def explain(
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    if isinstance(error, OSError):  # what Hydra does with disks is to make folders of runs
+    # What Hydra does with disks is to make folders of runs; some errors of its own are OSErrors too.
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
         return ProbesError(
             f"the run's folder cannot be made: {error.strerror or error}",
             str(error.filename or "hydra.run.dir"), "name another, e.g. hydra.run.dir=DIR",

@@ -187,6 +187,33 @@ def test_ctrl_c_says_how_to_go_on(
     assert not [path for path in empty_folder.rglob("*") if path.is_file()]
 
 
+def test_every_command_that_is_interrupted_names_itself(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tasks.egoworld.generate.make", interrupt)
+    words = ["data", "egoworld", "a b", "--videos", "3", "--seed", "1"]
+    assert cli.main(words) == 130
+    said = "interrupted; to go on:\n  probes data egoworld 'a b' --videos 3 --seed 1"
+    assert said in capsys.readouterr().err
+
+
+def test_a_library_that_finds_no_room_is_no_crash(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "arms.png")
+
+    monkeypatch.setattr("probes.plots.save", full)
+    assert cli.main(["run", *SMALL]) == 2
+    err = capsys.readouterr().err
+    assert "No space left on device" in err
+    assert "arms.png" in err
+    assert "Traceback" not in err
+
+
 def test_the_configuration_can_be_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "--cfg", "job", "pair=tiny_control", "limit=9"]) == 0
     out = capsys.readouterr().out

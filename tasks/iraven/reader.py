@@ -97,8 +97,6 @@ def load(
 
 
 def _nothing(folder: Path) -> ProbesError:
-    if not folder.is_dir():
-        return ProbesError("there is no such folder", str(folder), "set task.root to the problems")
     return ProbesError(
         "no i-RAVEN problems found (<configuration>/RAVEN_<k>_<split>.npz)",
         str(folder),

@@ -271,7 +271,7 @@ def explain(
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    # What Hydra does with disks is to make folders of runs; some errors of its own are OSErrors too.
+    # What Hydra does with disks is to make folders of runs; some of its own errors are OSErrors.
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         return ProbesError(
             f"the run's folder cannot be made: {error.strerror or error}",

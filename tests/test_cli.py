@@ -130,7 +130,11 @@ def test_a_sweep_with_a_wrong_job_does_the_others_and_is_exit_code_2(
         (["shard=3"], "counted from 0"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
         (["limit"], "limit"),
-        (["--config-dir", "/nowhere/at/all"], "/nowhere/at/all"),
+        (
+            ["--config-dir", "/nowhere/at/all"],
+            "no such folder\n  where: --config-dir /nowhere/at/all",
+        ),
+        (["hydra.run.dir=/dev/null/run"], "the run's folder cannot be made: Not a directory"),
         (["pair.image.repo=/nowhere/at/all", "backend=hf"], "/nowhere/at/all"),
         (["task=egoschema"], "task.root"),
         (["task=egoschema", "task.root=/nowhere/at/all"], "/nowhere/at/all"),

@@ -130,6 +130,25 @@ def test_a_members_name_is_the_last_part_of_its_repo() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("override", "where", "fix"),
+    [
+        ("pair.name=a/b", "pair.name", "without a slash"),
+        ("pair.name=", "pair.name", "give some letters"),
+        ("task.name=../up", "task.name", "without a slash"),
+        ("pair.dtype=bfloat", "pair.dtype", "did you mean bfloat16?"),
+        ("prompt_set=./none", "none", "make the folder ./none "),
+        ("prompt_set=none", "none", "make the folder ./none "),
+    ],
+)
+def test_names_that_cannot_be_used_are_refused_with_what_can(
+    override: str, where: str, fix: str
+) -> None:
+    error = refused(override)
+    assert error.where.endswith(where)
+    assert fix in error.fix
+
+
 def test_scoring_is_the_runs_else_the_pairs_else_the_tasks() -> None:
     assert frozen("scoring=letter").scoring == "letter"
     assert frozen("task=egoschema").scoring == "cloze"

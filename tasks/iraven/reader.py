@@ -75,6 +75,8 @@ def load(
     Raises:
         ProbesError: where nothing is found, or a file is not what it should be.
     """
+    if not root.is_dir():
+        raise ProbesError("there is no such folder", str(root), "set task.root to the problems")
     wanted = tuple(CONFIGURATIONS) if configurations is None else tuple(configurations)
     items = []
     for name in CONFIGURATIONS:

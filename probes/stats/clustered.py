@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import sparse, special, stats
 
 from probes.stats.estimate import (
     Codes,
@@ -20,7 +20,6 @@ from probes.stats.estimate import (
     as_values,
     check_level,
     cluster_codes,
-    cluster_sums,
     undefined,
 )
 
@@ -54,21 +53,21 @@ def clustered_mean(
         level: coverage.
         bounds: the least and greatest value an item can have, if there are such. The
             interval ends there. Without them there is none where all values are equal.
-        kind: how small numbers of clusters are allowed for (with strata always `cr1`): `cr1`
-            (factor G/(G-1) * (n-1)/(n-H), df G-H, for G clusters and H strata), `cr2` (by each
-            cluster's leverage, Satterthwaite's df) or `cr3` (jackknife, df G-1).
+        kind: how small numbers of clusters are allowed for: `cr1` (factor
+            G/(G-1) * (n-1)/(n-H), df G-H, for G clusters and H strata), `cr2` (by each cluster's
+            leverage, Satterthwaite's df) or `cr3` (jackknife, df G-H). With strata these are the
+            variances of a regression on a dummy per stratum; with strata and independent items,
+            `cr2` is the textbook sum of squared shares times s^2 / n.
 
     Returns:
-        The estimate. Where values do not vary at all, a score interval, never of zero width.
+        The estimate. Where values do not vary at all, a score interval, never of zero width. A
+        stratum of one cluster tells nothing of its spread: the interval is undefined then.
     """
     check_level(level)
     d = as_values(values)
     n = len(d)
     codes, count = cluster_codes(clusters, n)
     layers, height = (np.zeros(n, dtype=np.intp), 1) if strata is None else cluster_codes(strata, n)
-    if height > 1:
-        # With strata, leverage differs within a cluster; CR1 is what regression packages do there.
-        kind = "cr1"
     method = _NAMES[kind] if count < n or height > 1 else "paired t"
     if height > 1:
         method += f", mean over {height} strata" if weights == "strata" else ", stratified"
@@ -79,8 +78,7 @@ def clustered_mean(
     means = np.bincount(layers, weights=d, minlength=height) / sizes
     share = sizes / n if weights == "items" else np.full(height, 1.0 / height)
     estimate = float(share @ means)
-    if count <= height:
-        short = "one cluster only" if count == 1 else f"{count} clusters in {height} strata"
+    if short := _too_few(codes, count, layers, height, strata) if discordant else "":
         return undefined(
             estimate, n=n, clusters=count, method=method, reason=short, discordant=discordant,
             level=level,
@@ -92,13 +90,13 @@ def clustered_mean(
             # One stratum as good as all: the interval need not be pieced together.
             means, share, layers = means[:1], np.ones(1), np.zeros(n, dtype=np.intp)
         return _all_alike(means, share, layers, codes, count, n, bounds, level, discordant)
-    point = (share / sizes)[layers]
-    variance, df = _variance(residuals, point, height, codes, count, kind)
+    point = share / sizes
+    variance, df = _variance(residuals, point, sizes, layers, codes, count, kind)
     if variance <= 1e-24:
         # Items differ, yet every cluster sums to the same: clusters carry no information on spread.
         reason = "all cluster sums are equal: items taken as independent"
         each = np.arange(n, dtype=np.intp)
-        variance, df = _variance(residuals, point, height, each, n, "cr1")
+        variance, df = _variance(residuals, point, sizes, layers, each, n, kind)
     se = sqrt(variance)
     half = float(special.stdtrit(df, 0.5 + level / 2)) * se
     p = 2 * float(special.stdtr(df, -abs(estimate) / se))
@@ -110,32 +108,73 @@ def clustered_mean(
     )  # fmt: skip
 
 
+def _too_few(codes: Codes, count: int, layers: Codes, height: int, strata: ArrayLike | None) -> str:
+    """Say where there are too few clusters to tell a spread; empty where there are enough."""
+    if count == 1:
+        return "one cluster only"
+    if count <= height:
+        return f"{count} clusters in {height} strata"
+    if strata is None or height == 1:
+        return ""
+    pairs = np.unique(layers * count + codes)
+    lonely = np.flatnonzero(np.bincount(pairs // count, minlength=height) == 1)
+    if not len(lonely):
+        return ""
+    names = [str(one) for one in np.unique(np.asarray(strata))[lonely]]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"one cluster only in stratum {', '.join(names[:3])}{more}"
+
+
 def _variance(
     residuals: Floats,
     point: Floats,
-    height: int,
+    sizes: Floats,
+    layers: Codes,
     codes: Codes,
     count: int,
     kind: Kind,
 ) -> tuple[float, float]:
-    """Return the variance of the weighted mean and its degrees of freedom."""
-    n = len(residuals)
-    scores = cluster_sums(residuals * point, codes, count)
+    """Return the variance of the weighted mean and its degrees of freedom.
+
+    Args:
+        residuals: each item's distance to its stratum's mean [n].
+        point: weight of an item, by stratum [H].
+        sizes: items by stratum [H].
+        layers: stratum of each item [n].
+        codes: cluster of each item [n].
+        count: clusters.
+        kind: see `clustered_mean`.
+    """
+    n, height = len(residuals), len(sizes)
+    # What a cluster holds of a stratum moves as one: everything is a sum over these parts.
+    if height == 1:
+        part, cluster = codes, np.arange(count, dtype=np.intp)
+        layer = np.zeros(count, dtype=np.intp)
+    else:
+        known, part = np.unique(codes * height + layers, return_inverse=True)
+        cluster, layer = np.divmod(known, height)
+    held = np.bincount(part, minlength=len(cluster)).astype(np.float64)
+    sums = np.bincount(part, weights=residuals, minlength=len(cluster))
+    weight = point[layer]
+    room = 1.0 - held / sizes[layer]
+    if kind == "cr2":
+        weight = weight / np.sqrt(room)
+    elif kind == "cr3":
+        weight = weight / room
+    scores = np.bincount(cluster, weights=weight * sums, minlength=count)
+    variance = float(scores @ scores)
     if kind == "cr1":
-        factor = count / (count - 1) * (n - 1) / max(n - height, 1)
-        return factor * float(scores @ scores), float(count - height)
-    sizes = np.bincount(codes, minlength=count).astype(np.float64)
-    room = 1.0 - sizes / n
+        return count / (count - 1) * (n - 1) / max(n - height, 1) * variance, float(count - height)
     if kind == "cr3":
-        spread = scores / room
-        return (count - 1) / count * float(spread @ spread), float(count - 1)
-    adjust = 1.0 / room
-    # Satterthwaite under independent items (Bell & McCaffrey 2002), in closed form for a mean.
-    trace = float(np.sum(adjust * (sizes - sizes**2 / n)))
-    diagonal = adjust * (sizes - sizes**2 / n)
-    cross = adjust * sizes**2 / n
-    square = float(diagonal @ diagonal) + float(cross.sum() ** 2 - cross @ cross)
-    return float(adjust @ scores**2), trace * trace / square
+        return (count - 1) / count * variance, float(count - height)
+    # Satterthwaite under independent items (Bell & McCaffrey 2002). The scores' covariance is then
+    # diag(own) - U U', with U [G, H] below, and the degrees of freedom its trace^2 / norm^2.
+    own = np.bincount(cluster, weights=weight**2 * held, minlength=count)
+    shared = weight * held / np.sqrt(sizes[layer])
+    lost = np.bincount(cluster, weights=shared**2, minlength=count)
+    table = sparse.csr_matrix((shared, (cluster, layer)), shape=(count, height))
+    square = float(own @ own) - 2 * float(own @ lost) + float((table.T @ table).power(2).sum())
+    return variance, float((own - lost).sum()) ** 2 / square
 
 
 def _all_alike(

@@ -32,7 +32,7 @@ def test_cr1_equals_statsmodels(data):
 def test_strata_equal_statsmodels_dummies(data, weights):
     values, clusters = data
     strata = np.random.default_rng(2).integers(0, 4, len(values))
-    found = clustered_mean(values, clusters, strata=strata, weights=weights)
+    found = clustered_mean(values, clusters, strata=strata, weights=weights, kind="cr1")
     fit = sm.OLS(values, (strata[:, None] == np.arange(4)).astype(float)).fit(
         cov_type="cluster", cov_kwds={"groups": clusters}, use_t=True
     )
@@ -60,6 +60,54 @@ def test_cr2_and_its_degrees_of_freedom_equal_the_matrix_formulas(data):
     found = clustered_mean(values, clusters)
     assert found.se == pytest.approx(np.sqrt(variance), rel=1e-9)
     assert found.df == pytest.approx(spread.sum() ** 2 / (spread**2).sum(), rel=1e-9)
+
+
+@pytest.mark.parametrize("weights", ["items", "strata"])
+@pytest.mark.parametrize("nested", [True, False])
+def test_stratified_cr2_equals_the_matrix_formulas(data, weights, nested):
+    values, clusters = data
+    drawn = np.random.default_rng(3).integers(0, 4, len(values))
+    strata = clusters % 4 if nested else drawn  # recordings within strata, or across them
+    n, x = len(values), (strata[:, None] == np.arange(4)).astype(float)
+    bread = linalg.inv(x.T @ x)
+    share = np.full(4, 0.25) if weights == "strata" else x.mean(axis=0)
+    left = np.eye(n) - x @ bread @ x.T
+    variance, columns = 0.0, []
+    for cluster in np.unique(clusters):
+        mine = np.flatnonzero(clusters == cluster)
+        root = linalg.inv(linalg.sqrtm(left[np.ix_(mine, mine)]).real)
+        weight = share @ bread @ x[mine].T @ root
+        variance += (weight @ (left @ values)[mine]) ** 2
+        columns.append(left[:, mine] @ weight)
+    spread = linalg.eigvalsh(np.stack(columns, 1).T @ np.stack(columns, 1))
+    found = clustered_mean(values, clusters, strata=strata, weights=weights)
+    assert found.se == pytest.approx(np.sqrt(variance), rel=1e-9)
+    assert found.df == pytest.approx(spread.sum() ** 2 / (spread**2).sum(), rel=1e-9)
+    jackknife = clustered_mean(values, clusters, strata=strata, weights=weights, kind="cr3")
+    assert jackknife.se > found.se
+
+
+@pytest.mark.parametrize("weights", ["items", "strata"])
+def test_independent_items_in_strata_have_the_textbook_variance(weights):
+    rng = np.random.default_rng(4)
+    strata = np.repeat(np.arange(4), [24, 2, 31, 15])
+    values = rng.choice([-1.0, 0.0, 1.0], len(strata))
+    share = np.bincount(strata) / len(strata) if weights == "items" else np.full(4, 0.25)
+    expected = sum(
+        share[h] ** 2 * values[strata == h].var(ddof=1) / (strata == h).sum() for h in range(4)
+    )
+    found = clustered_mean(values, strata=strata, weights=weights)
+    assert found.se == pytest.approx(np.sqrt(expected), rel=1e-12)
+
+
+def test_a_stratum_of_one_cluster_is_named_and_leaves_the_estimate():
+    values, strata = [1, 0, 1, -1, 0, 1, 1], ["a", "a", "a", "a", "a", "b", "b"]
+    alone = clustered_mean(values, [0, 1, 2, 3, 4, 5, 5], strata=strata, weights="strata")
+    assert alone.estimate == pytest.approx(0.6)
+    assert np.isnan([alone.low, alone.high, alone.p]).all()
+    assert alone.reason == "one cluster only in stratum b"
+    two = clustered_mean([*values[:-1], 0], strata=strata, weights="strata")
+    assert np.isfinite([two.low, two.high, two.p]).all()
 
 
 def test_cr3_is_the_cluster_jackknife(data):
@@ -129,6 +177,15 @@ def test_one_cluster_keeps_the_estimate_and_says_why_there_is_no_interval():
     assert found.estimate == pytest.approx(1 / 3)
     assert np.isnan([found.low, found.high, found.p]).all()
     assert found.reason == "one cluster only"
+
+
+@pytest.mark.parametrize("clusters", [None, ["a"] * 4])
+def test_one_cluster_without_a_discordant_pair_is_one_item(clusters):
+    n = 1 if clusters is None else 4
+    found = difference([1, 0, 1, 1][:n], [1, 0, 1, 1][:n], clusters)
+    z2 = stats.norm.ppf(0.975) ** 2
+    assert (found.p, found.high) == pytest.approx((1.0, z2 / (1 + z2)))
+    assert found.low == -found.high
 
 
 def test_an_interval_ends_where_the_possible_does():

@@ -62,15 +62,18 @@ def _dids(study: Study) -> Iterator[Part]:
     apart = tuple(name for name in study.told_apart if name != "setting")
     names = (*apart, "arm", "role", "frames")
     for row in rows(known):
-        rest = _NAMED.sub("", row["setting"]).strip(", ")
-        key = (*(str(row[name]) for name in names), rest)
+        further = _NAMED.sub("", row["setting"]).strip(", ")
+        key = (*(str(row[name]) for name in names), further)
         table.setdefault(key, {})[row["frame_as"]] = cells.interval(row)
+    # Mostly nothing but the way itself sets the runs apart.
+    rest = any(key[-1] for key in table)
     yield Grid(
         "did-by-frame-as", "did by the way frames were received",
-        (*apart, "arm", "other", "frames", "further setting",
+        (*apart, "arm", "other", "frames", *(["further setting"] if rest else []),
          *(f"frame_as={way} [95 %]" for way in shown)),
-        tuple((*key, *(found.get(way, "-") for way in shown)) for key, found in table.items()),
-        len(names) + 1, cells.plain(known),
+        tuple((*(key if rest else key[:-1]), *(found.get(way, "-") for way in shown))
+              for key, found in table.items()),
+        len(names) + rest, cells.plain(known),
     )  # fmt: skip
 
 

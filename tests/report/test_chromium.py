@@ -194,6 +194,24 @@ def test_ready_made_filters_count_what_the_records_say(open_page: Open, document
         assert count(page) == ITEMS
 
 
+def test_a_control_member_has_ready_made_filters_too(
+    chromium: playwright.Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(
+        monkeypatch, tmp_path / "run", "pair=tiny_control", items=[item(n) for n in range(4)]
+    )
+    fragment = browser.section([run], analysis.load(run))
+    page = chromium.new_page()
+    page.set_content(f"<!DOCTYPE html><title>report</title>{fragment}")
+    page.wait_for_selector("#ib-app:not([hidden])")
+    labels = [chip.get_attribute("data-filter") for chip in page.locator("#ib-chips button").all()]
+    page.close()
+    assert labels[:2] == [
+        "image wrong, control right (baseline)",
+        "image right, control wrong (baseline)",
+    ]
+
+
 def test_right_and_wrong_can_be_asked_arm_by_arm(open_page: Open, document: Path) -> None:
     page = open_page()
     frame = analysis.load(document.parent / "run")

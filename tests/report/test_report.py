@@ -136,7 +136,7 @@ def test_did_stands_under_both_ways_of_receiving_frames(
         for way in ("video", "image")
     }
     part = both.section("frame-as")
-    assert f"| vcot | video | 5 |  | {told['video']} | {told['image']} |" in part
+    assert f"| vcot | video | 5 | {told['video']} | {told['image']} |" in part
     assert "Only frame_as" not in part
     assert "new to an image member and may flatter" not in both.section("summary")
     written = both.csv("did-by-frame-as")

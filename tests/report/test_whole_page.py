@@ -59,6 +59,13 @@ def test_the_page_opens_and_its_item_browser_works_under_the_policy(
         expect(page.locator("#ib-count")).to_have_text(re.compile("^1 "))
         assert HOSTILE.split("“")[0] in page.inner_text("#ib-item").replace("\u2028", " ")
         assert wrong == []
+        # On a phone the page keeps its width; pictures and tables scroll, their titles do not.
+        page.set_viewport_size({"width": 420, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 420
+        for at in range(pictures.count()):
+            assert pictures.nth(at).evaluate("one => one.clientWidth") >= 700
+        for caption in page.locator("caption:visible div").all():
+            assert caption.evaluate("one => one.getBoundingClientRect().right") <= 420
         # Even markup that got into the page would neither load nor run anything.
         page.evaluate(
             "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=alert(1)>')"

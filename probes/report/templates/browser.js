@@ -92,12 +92,11 @@
     const base = basis();
     const name = words(view().arms[base].name);
     const wants = (a, r, one, b, s, other) => ({ [`${a} ${r}`]: one, [`${b} ${s}`]: other });
-    const [image, video] = [roles().indexOf("image"), roles().indexOf("video")];
+    const image = roles().indexOf("image");
     const made = [];
-    if (image >= 0 && video >= 0) {
-      made.push([`image wrong, video right (${name})`, wants(base, image, "wrong", base, video, "right"), ""]);
-      made.push([`image right, video wrong (${name})`, wants(base, image, "right", base, video, "wrong"), ""]);
-    }
+    if (image >= 0) roles().forEach((role, r) => r !== image && made.push(
+      [`image wrong, ${role} right (${name})`, wants(base, image, "wrong", base, r, "right"), ""],
+      [`image right, ${role} wrong (${name})`, wants(base, image, "right", base, r, "wrong"), ""]));
     view().arms.forEach((arm, a) => {
       if (arm.infills !== "own" || arm.frames !== "own" || arm.presentation !== "interleaved") return;
       const title = arm.name === "vcot" ? "vCoT" : words(arm.name);

@@ -74,17 +74,19 @@ def write_run(folder, records, config=None, items=None):
     if items is not None:
         text = pa.string()
         schema = pa.schema([
-            ("id", text), ("task", text), ("options", pa.list_(text)), ("answer", pa.int64()),
+            ("id", text), ("task", text), ("question", text), ("options", pa.list_(text)),
+            ("answer", pa.int64()),
             ("media_sha256", text), ("frame_hashes", pa.map_(text, pa.list_(text))),
         ])  # fmt: skip
         pq.write_table(pa.Table.from_pylist(items, schema), folder / "items.parquet")
     return folder
 
 
-def item(number, media="m", hashes=("a", "b"), options=5):
+def item(number, media="m", hashes=("a", "b"), options=5, question="what?"):
     """A row of items.parquet."""
     return {
-        "id": f"q{number}", "task": "egoworld", "options": [str(i) for i in range(options)],
-        "answer": number % 5, "media_sha256": f"{media}{number}",
+        "id": f"q{number}", "task": "egoworld", "question": question,
+        "options": [str(i) for i in range(options)], "answer": number % 5,
+        "media_sha256": f"{media}{number}",
         "frame_hashes": [("5", list(hashes))],
     }  # fmt: skip

@@ -100,9 +100,15 @@ def test_settings_that_cannot_change_an_answer_are_no_setting(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("other", "what"), [(item(1, media="other"), "media"), (item(1, hashes="xy"), "5 frames")]
+    ("other", "what"),
+    [
+        (item(1, media="other"), "media"),
+        (item(1, hashes="xy"), "5 frames"),
+        (item(1, question="why?"), "question"),
+        (item(1) | {"options": ["a", "b", "c", "d", "e"]}, "options"),
+    ],
 )
-def test_runs_over_other_media_are_refused(tmp_path, other, what):
+def test_runs_over_other_items_by_the_same_name_are_refused(tmp_path, other, what):
     write_run(tmp_path / "a", cell([1, 0]), items=[item(0), item(1)])
     write_run(tmp_path / "b", cell([1, 0], arm="vcot"), items=[item(0), other])
     with pytest.raises(ProbesError, match=f"item q1 .*{what} differs"):

@@ -38,7 +38,7 @@ def _facts(
 ) -> Iterator[tuple[tuple[Hashable, ...], Any, str]]:
     """Yield what is known of a run: under which name, its value, and what to say if it differs."""
     for (task, item), facts in run.items.items():
-        marks = {"answer": facts["answer"], "media": facts["media"]}
+        marks = {name: facts[name] for name in ("question", "options", "answer", "media")}
         marks |= {f"{count} frames": hashes for count, hashes in facts["frames"].items()}
         for name, value in marks.items():
             if value is not None:

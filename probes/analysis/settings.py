@@ -21,7 +21,7 @@ _IGNORED = {
     "backend.feature_cache_mb", "backend.device", "task.scoring", "pair.scoring",
 }  # fmt: skip
 _IGNORED_LAST = {"device", "caveat"}
-_ITEM_COLUMNS = ("id", "task", "options", "answer", "media_sha256", "frame_hashes")
+_ITEM_COLUMNS = ("id", "task", "question", "options", "answer", "media_sha256", "frame_hashes")
 _SHOWN = 40
 """Longest value that is spelled out in a label; longer ones (prompts) are named by a hash."""
 
@@ -34,7 +34,8 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict)
     """The manifest's resolved configuration; empty where there is no manifest."""
     items: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
-    """By (task, item id), donors too: `media`, `answer`, `frames` (hashes by frame count)."""
+    """By (task, item id), donors too: `question`, `options`, `answer`, `media`, `frames` (hashes by
+    frame count)."""
     n_options: dict[tuple[str, str], int] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
     """Fingerprint and adapter of every model that answered or wrote infills, by name."""
@@ -66,6 +67,8 @@ def read_run(folder: Path) -> Run:
             name = (str(row.get("task", "")), str(row.get("id", "")))
             n_options[name] = len(row.get("options") or ())
             items[name] = {
+                "question": row.get("question"),
+                "options": row.get("options"),
                 "answer": row.get("answer"),
                 "media": row.get("media_sha256"),
                 "frames": _hashes(row.get("frame_hashes")),

@@ -36,6 +36,7 @@ from probes.types import FrameRef, ModelSpec, Output, ProbesError, Prompt, Scori
 ADAPTER = "server-1"
 """Raised whenever the same prompt and served weights would get other numbers or another text."""
 SCORINGS = ("letter", "generate")
+_PATH = "/chat/completions"
 _FINAL = (401, 404)
 """Refusals that every further request would meet too."""
 _FACTS = ("id", "owned_by", "root", "parent", "max_model_len")
@@ -198,11 +199,11 @@ class ServerBackend:
         grey = array_sha256(protocol.GREY)
         greeting = Prompt((*([FrameRef(grey)] if pictures else ()), "What is shown?"), ("A",))
         body = self._body(greeting, protocol.Pictures({grey: protocol.GREY}, 0), scoring)
-        reply = endpoint.post("/chat/completions", body | {"max_tokens": 1}, patient=False)
+        reply = endpoint.post(
+            _PATH, body | {"max_tokens": 1}, whole=protocol.is_completion, patient=False
+        )
         if isinstance(reply, Failure):
             raise endpoint.refusal(reply, where)
-        if (said := protocol.text_output(reply)).status != "ok":
-            raise ProbesError(said.error, where, "name an OpenAI-compatible API as base_url")
         try:
             _output(reply, greeting, scoring)
         except protocol.NoLogprobsError:
@@ -245,7 +246,7 @@ class ServerBackend:
             except Exception as error:
                 # A frame that cannot be read costs its own prompts, not the run.
                 return Output(status="error", error=f"a frame: {type(error).__name__}: {error}")
-            reply = endpoint.post("/chat/completions", body)
+            reply = endpoint.post(_PATH, body, whole=protocol.is_completion)
             if isinstance(reply, Failure):
                 return reply
             try:

@@ -118,18 +118,26 @@ class Endpoint:
 
     def get(self, path: str) -> Any | Failure:
         """Return the JSON at a path, asked for once."""
-        return self._attempt(lambda: self._client.get(f"{self.base_url}{path}"))[0]
+        return self._attempt(lambda: self._client.get(f"{self.base_url}{path}"), _anything)[0]
 
-    def post(self, path: str, body: Any, *, patient: bool = True) -> Any | Failure:
+    def post(
+        self,
+        path: str,
+        body: Any,
+        *,
+        whole: Callable[[Any], bool] | None = None,
+        patient: bool = True,
+    ) -> Any | Failure:
         """Return the JSON reply to a JSON body.
 
-        Statuses in `RETRIED`, timeouts and broken connections are tried again after a wait that
-        doubles, with jitter, and is never shorter than the server's Retry-After. Other refusals
-        are final.
+        Statuses in `RETRIED`, timeouts, broken connections and replies that are not whole are tried
+        again after a wait that doubles, with jitter, and is never shorter than the server's
+        Retry-After. Other refusals are final.
 
         Args:
             path: below the base URL.
             body: anything that JSON can hold.
+            whole: says whether a reply is of the kind that was asked for; None takes any.
             patient: False to give up at once where no server listens.
         """
         # A lone surrogate (half of a character) has no UTF-8; JSON's escapes carry it all the same.
@@ -144,7 +152,7 @@ class Endpoint:
 
         wait_s = FIRST_WAIT_S
         for attempt in range(self._retries + 1):
-            reply, again, after_s = self._attempt(send)
+            reply, again, after_s = self._attempt(send, whole or _anything)
             absent = isinstance(reply, Failure) and not reply.connected and not patient
             if not again or absent or attempt == self._retries:
                 return reply
@@ -160,6 +168,7 @@ class Endpoint:
         """Return the error for a failure that every further request would meet as well."""
         fixes = {
             0: "start the server, or correct backend.options.base_url (it ends in /v1)",
+            200: "name an OpenAI-compatible API as backend.options.base_url (it ends in /v1)",
             401: f"set ${self._key_env} to a valid key"
             if self._key_env
             else "name the variable that holds the key: backend.options.api_key_env",
@@ -170,7 +179,9 @@ class Endpoint:
         fix = fixes.get(failure.status, "see the server's message and its log")
         return ProbesError(failure.error, where, fix)
 
-    def _attempt(self, send: Callable[[], httpx.Response]) -> tuple[Any | Failure, bool, float]:
+    def _attempt(
+        self, send: Callable[[], httpx.Response], whole: Callable[[Any], bool]
+    ) -> tuple[Any | Failure, bool, float]:
         """Return (reply or failure, whether another attempt may help, seconds to wait at least)."""
         import httpx
 
@@ -190,9 +201,14 @@ class Endpoint:
         status = response.status_code
         if status == 200:
             try:
-                return response.json(), False, 0.0
+                reply = response.json()
             except ValueError:  # a proxy's page, or an answer that was cut off
                 return Failure("the reply is not JSON", status), True, 0.0
+            if whole(reply):
+                return reply, False, 0.0
+            # Some servers tell that they are overloaded by an error in a reply that says 200.
+            what = f"the reply is not what was asked for: {self._message(response)}"
+            return Failure(what, status), True, 0.0
         message = self._message(response)
         failure = Failure(f"the server says {status}: {message}", status)
         return failure, status in RETRIED, _retry_after(response.headers.get("Retry-After", ""))
@@ -215,6 +231,10 @@ class Endpoint:
         if self._key:
             text = text.replace(self._key, "***")
         return " ".join(text.split())[:_SHOWN]
+
+
+def _anything(reply: Any) -> bool:
+    return True
 
 
 def _retry_after(value: str) -> float:

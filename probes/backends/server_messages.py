@@ -91,6 +91,11 @@ class Pictures:
         return url
 
 
+def is_completion(reply: Any) -> bool:
+    """Say whether a reply is a chat completion, whatever it says."""
+    return text_output(reply).status == "ok"
+
+
 def text_output(reply: Any) -> Output:
     """Return what a chat completion says; without outer white space, as other backends give it."""
     choice = _choice(reply)

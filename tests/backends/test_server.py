@@ -275,7 +275,14 @@ FAILURES: dict[str, Any] = {
     "500": (500, b"<html>", {}),
     "garbage": (200, b"{", {}),
     "hang up": None,
+    "cut off": (200, b'{"choices": [', {"Content-Length": "999", "Connection": "close"}),
+    "no choices": (200, {"error": {"message": "overloaded"}}, {}),
+    "no message": (200, {"choices": [{"finish_reason": "stop"}]}, {}),
 }
+SAID = {
+    "429": "slow down", "500": "500", "garbage": "not JSON", "hang up": "broke", "cut off": "broke",
+    "no choices": "not what was asked for: overloaded", "no message": "not what was asked for",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", FAILURES)
@@ -300,9 +307,7 @@ def test_what_does_not_pass_is_an_error_of_its_prompt(
     door.answer = lambda text, n: FAILURES[kind] if text == "q" else chat("fine")
     bad, good = ask(opened(), "q", "other")
     assert (bad.status, good.text) == ("error", "fine")
-    assert {"429": "slow down", "500": "500", "garbage": "not JSON", "hang up": "broke"}[
-        kind
-    ] in bad.error
+    assert SAID[kind] in bad.error
     assert door.tries["q"] == 3
 
 
@@ -358,6 +363,19 @@ def test_what_is_wrong_for_all_is_told_once_and_first(
         ask(backend, "q")
     assert fix in caught.value.fix
     assert "q" not in door.tries
+
+
+def test_a_greeting_that_is_badly_answered_once_is_put_again(
+    door: Door, opened: Any, monkeypatch: pytest.MonkeyPatch, waits: list[float]
+) -> None:
+    monkeypatch.setitem(globals(), "GREETING", "")  # so that the door answers it as any other
+    door.answer = lambda text, n: {"object": "list"} if n == 1 else chat("yes")
+    (output,) = ask(opened(), "q")
+    assert output.text == "yes"
+    door.answer = lambda text, n: {"object": "list"}
+    with pytest.raises(ProbesError, match="not what was asked for") as caught:
+        ask(opened(), "q")
+    assert "OpenAI-compatible" in caught.value.fix
 
 
 def test_a_key_that_is_refused_ends_the_run_with_what_it_has(door: Door, opened: Any) -> None:

@@ -52,6 +52,33 @@ rule against real docs before a run starts, and that decides.
 - **refused**: and why.
 - **unsettled**: real docs decide, because its code needs more than invented ones, a package or a
   file, or because nothing tells whether its questions list options.
+
+## The task's own score
+
+`probes tasks lmms --run RUN` sets a run's accuracies beside what the task's own scorer makes of the
+same answers: of the reply under `scoring=generate`, else of the chosen option in the form of reply
+that it credits. The two differ where the scorer guesses at a reply that names nothing, or reads one
+that the strict parser leaves unparsed; `n` records are compared in either column.
+
+## The same replies as lmms-eval's own command
+
+`python -m lmms_eval --model qwen2_5_vl` and `probes run task=lmms scoring=generate` of one random
+Qwen2.5-VL on one task of pictures: 24 of 24 replies are equal, character by character, and so are
+those of `--model probes --model_args arm=vcot,...` and the run's arm
+(`tests/tasks/test_lmms_parity.py`). That takes equal inputs:
+
+- **Words.** A run asks with its prompt set, lmms-eval with the task's own text. The test's prompt
+  set (`prompt_set=DIR`) repeats the task's words; with the default set no reply of 24 is equal.
+- **Frames.** Pictures arrive as they are. A video does not: the wrapper samples frames by a rule of
+  its own and shows them as one video, two frames to a token; a run shows every frame by itself,
+  with room for text behind it. On videos the two commands therefore ask different things.
+- **Size.** The wrapper resizes by its own `min_pixels` and `max_pixels`, a run by the checkpoint's.
+- **Precision and batches.** The wrapper loads bfloat16. With `pair.dtype=float32` 14 of the 24 are
+  equal: greedy text of random weights turns at every near tie. bfloat16 also rounds otherwise in
+  larger batches, so `backend.batch_size=1`.
+- **Length.** `max_new_tokens` is the task's in lmms-eval, and the run's key here.
+
+## The tasks
 """
 
 

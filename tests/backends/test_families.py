@@ -279,6 +279,71 @@ def test_a_closed_fallback_loads_again(made, open_hf, frames):
     assert backend.counters()["passes"] == 2
 
 
+@pytest.mark.parametrize("where", ["chat_template.json", "tokenizer_config.json", None])
+@pytest.mark.parametrize("name", ["llava_onevision", "qwen2_5_vl"])
+def test_a_template_lies_in_any_of_its_files_or_is_missed(
+    made, open_hf, name, where, tmp_path, recwarn
+):
+    """Older checkpoints keep it apart; one without any is asked in bare text, which is told."""
+    folder = shutil.copytree(made(name), tmp_path / "member")
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").unlink()
+    if where:
+        content = json.loads((folder / where).read_text()) if (folder / where).exists() else {}
+        (folder / where).write_text(json.dumps(content | {"chat_template": template}))
+    shown = open_hf(folder).reader().shown(Prompt(("what?",), ("A", "B")))
+    told = [str(one.message) for one in recwarn if "no chat template" in str(one.message)]
+    if where:
+        assert shown == open_hf(made(name)).reader().shown(Prompt(("what?",), ("A", "B")))
+        assert "assistant" in shown
+        assert not told
+    else:
+        assert shown == "what?"
+        assert str(folder) in told[0]
+
+
+@pytest.mark.parametrize("bits", ["4bit", "8bit"])
+@pytest.mark.parametrize("name", ["llava_next_video", "qwen2_5_vl", "llava"])
+def test_settings_of_quantisation_reach_the_loader(
+    made, open_hf, name, bits, monkeypatch, tmp_path
+):
+    """The package is not needed for it: only its name and version are looked up."""
+    import transformers
+
+    installed = tmp_path / "bitsandbytes-0.48.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: bitsandbytes\nVersion: 0.48.0\n"
+    )
+    (tmp_path / "bitsandbytes.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    seen = {}
+
+    def from_pretrained(folder, **settings):
+        seen.update(settings)
+        raise RuntimeError("far enough")
+
+    config = json.loads((made(name) / "config.json").read_text())
+    chosen = (
+        transformers.AutoModelForImageTextToText
+        if name == "llava"
+        else getattr(transformers, config["architectures"][0])
+    )
+    monkeypatch.setattr(chosen, "from_pretrained", from_pretrained)
+    spec = {"frame_as": "image", "dtype": "bfloat16", "attention": "eager"}
+    backend = open_hf(made(name), spec=spec, options={"quantize": bits})
+    with pytest.raises(ProbesError, match="far enough"):
+        list(backend.score([Prompt(("x",), ("A", "B"))], {}, LETTER))
+    given = seen["quantization_config"]
+    assert (given.load_in_4bit, given.load_in_8bit) == (bits == "4bit", bits == "8bit")
+    if bits == "4bit":
+        assert str(given.bnb_4bit_compute_dtype) == "torch.bfloat16"
+        assert given.bnb_4bit_quant_type == "nf4"
+    assert seen["device_map"] == {"": "cpu"}
+    assert (str(seen["dtype"]), seen["attn_implementation"]) == ("torch.bfloat16", "eager")
+    assert seen["use_safetensors"] is True
+
+
 def test_quantised_weights_need_their_package(open_hf, video_checkpoint, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None)
     with pytest.raises(ProbesError, match="bitsandbytes, which is not installed"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -38,7 +39,14 @@ class Prepared:
     """And behind it."""
 
     def tokens(self) -> PromptTokens:
-        """Return what composes and tokenises prompts with this processor."""
+        """Return what composes and tokenises prompts with this processor; warn of no template."""
+        if not any(getattr(one, "chat_template", None) for one in (self.processor, self.tokenizer)):
+            warnings.warn(
+                f"{self.tokenizer.name_or_path} has no chat template: its prompts are bare text,"
+                " without the turns that a chat model was trained with (a template goes into"
+                " chat_template.jinja of the checkpoint's folder)",
+                stacklevel=2,
+            )
         return PromptTokens(
             self.tokenizer, self.placeholder, self.processor, before=self.before, after=self.after
         )

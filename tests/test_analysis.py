@@ -323,6 +323,15 @@ def test_strata_stand_beside_the_whole():
     assert "mean over 3 strata" in row["method"]
 
 
+def test_a_stratum_lists_its_own_missing_items_only():
+    frame = analysis.from_records(cell([1, 0, 1, 1, 0, 1]) + cell([1, 1, 1, 1], arm="vcot"))
+    frame = frame.assign(stratum=[f"s{int(one[1:]) % 2}" for one in frame["item_id"]])
+    found = analysis.contrasts(frame, by_stratum=True, policies=["strict"]).set_index("stratum")
+    assert found.loc["", "missing"] == ("q4", "q5")
+    assert (found.loc["s0", "missing"], found.loc["s1", "missing"]) == (("q4",), ("q5",))
+    assert list(found["n_missing"]) == [2, 1, 1]
+
+
 def test_other_intervals_and_tests_are_to_be_had():
     frame = analysis.from_records(study(items=30, frames=(5,)))
     found = analysis.contrasts(

@@ -125,11 +125,12 @@ def _rows(
         if before is None or not np.array_equal(before.values, one.values):
             done = {}
         before = one
-        aside = table.items.strata[one.left_out]
-        missing = tuple(str(name) for name in table.items.ids[one.missing])
+        aside, absent = (table.items.strata[some] for some in (one.left_out, one.missing))
         for layer in layers:
             chosen = slice(None) if not layer else strata == layer
             left = one.left_out if not layer else one.left_out[aside == layer]
+            lacking = one.missing if not layer else one.missing[absent == layer]
+            missing = tuple(str(name) for name in table.items.ids[lacking])
             if layer not in done:
                 done[layer] = _estimate(
                     one.values[chosen], one.differences[chosen], one.items[chosen], table.items,

@@ -65,6 +65,8 @@ def clustered_mean(
     """
     check_level(level)
     d = as_values(values)
+    # Means over donors need not cancel to the last digit.
+    d = np.where(np.abs(d) < 1e-12, 0.0, d)
     n = len(d)
     codes, count = cluster_codes(clusters, n)
     layers, height = (np.zeros(n, dtype=np.intp), 1) if strata is None else cluster_codes(strata, n)

@@ -29,6 +29,13 @@ def test_did_is_the_mean_of_per_item_differences(cells):
     assert did(four, clusters) == clustered_mean(a - b - c + d, clusters, bounds=(-2, 2))
 
 
+def test_means_over_three_donors_that_cancel_are_no_change():
+    four = ([1.0] * 6, [1 / 3] * 6, [2 / 3] * 6, [0.0] * 6)
+    assert 1 - 1 / 3 - 2 / 3 != 0
+    found = did(Four(*four))
+    assert (found.estimate, found.discordant, found.p) == (0.0, 0, 1.0)
+
+
 def test_did_without_any_change_is_a_score_interval():
     same = np.ones(30)
     found = did(Four(same, same, same, same))

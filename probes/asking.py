@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -38,18 +39,41 @@ class Residence:
             self._backend = None
 
 
-@dataclass
 class Counts:
-    """What became of the prompts of one asker."""
+    """What became of the different prompts of one asker; eight bytes a prompt."""
 
-    unique: int = 0
-    """Different prompts."""
-    cached: int = 0
-    """Of these, answered from the store."""
-    computed: int = 0
-    """Of these, answered by the model now, failures included."""
-    failed: int = 0
-    """Of these, failed now; they are asked again by the next run."""
+    def __init__(self) -> None:
+        self._met, self._answered, self._failed = array("Q"), array("Q"), array("Q")
+
+    def meet(self, keys: Collection[str]) -> None:
+        """Note prompts that have to be answered, from the store or by the model."""
+        self._met.extend(int(key[:16], 16) for key in keys)
+
+    def note(self, key: str, *, failed: bool) -> None:
+        """Note an answer of the model, or its failure."""
+        self._answered.append(int(key[:16], 16))
+        if failed:
+            self._failed.append(int(key[:16], 16))
+
+    @property
+    def unique(self) -> int:
+        """Different prompts."""
+        return len(np.unique(self._met))
+
+    @property
+    def cached(self) -> int:
+        """Of these, answered from the store."""
+        return self.unique - self.computed
+
+    @property
+    def computed(self) -> int:
+        """Of these, answered by the model now, failures included."""
+        return len(np.unique(self._answered))
+
+    @property
+    def failed(self) -> int:
+        """Of these, failed now; they are asked again by the next run."""
+        return len(np.unique(self._failed))
 
 
 @dataclass
@@ -73,12 +97,10 @@ class Asker:
         return storing.key(prompt, self.backend.fingerprint, scoring, self.backend.adapter)
 
     def missing(self, keys: Collection[str]) -> set[str]:
-        """Return the keys that have to be asked, and count the others as cached."""
+        """Return the keys that have to be asked, as the store does not have them."""
         unique = set(keys)
-        missing = unique - self.store.has(unique)
-        self.counts.unique += len(unique)
-        self.counts.cached += len(unique) - len(missing)
-        return missing
+        self.counts.meet(unique)
+        return unique - self.store.has(unique)
 
     def ask(
         self, prompts: Mapping[str, Prompt], scoring: ScoringSpec, tick: Callable[[], None]
@@ -86,22 +108,19 @@ class Asker:
         """Put prompts to the model and store every answer as it comes.
 
         Args:
-            prompts: by key.
+            prompts: by key; one at least.
             scoring: how they are answered.
             tick: called after every answer.
         """
-        if not prompts:
-            return
         self.residence.enter(self.backend)
         keys = list(prompts)
         with self.store.writing() as put:
             for index, output in self.backend.score(list(prompts.values()), self.frames, scoring):
-                self.counts.computed += 1
+                self.counts.note(keys[index], failed=output.status == "error")
                 if not output.text.isascii():
                     output = replace(output, text=whole_text(output.text))
                 if output.status == "error":
                     output = replace(output, error=whole_text(redact(output.error)))
-                    self.counts.failed += 1
                     self._failures[keys[index]] = output
                 put(keys[index], output)
                 tick()

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from probes import infills, parquet
 from probes.config import RunConfig, TaskConfig
 from probes.frames import FramePool
-from probes.plan import Material, Plan, Written
+from probes.infills import Place
+from probes.plan import Plan, Written
 from probes.provenance import (
     atomic_write,
     git_state,
@@ -31,77 +32,101 @@ from probes.provenance import (
     whole_text,
 )
 from probes.redaction import redacted
-from probes.types import Item, MachineError, Manifest, ProbesError, Record
+from probes.types import Clip, Item, MachineError, Manifest, ProbesError, Record
 from tasks import registry
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROW_GROUP = 8_192
-"""Rows that are columns at the same time: few beside the records themselves."""
+ROW_GROUP = 2_048
+"""Rows that are in memory at the same time."""
 
 
-def write(
+def tables(
     out: Path,
     *,
     cfg: RunConfig,
     plan: Plan,
-    material: Material,
+    clips: Mapping[Place, Clip],
     written: Mapping[str, Written],
-    records: Sequence[Record],
-    shown: Collection[str],
-    pool: FramePool,
-    describe: Mapping[str, Mapping[str, Any]],
-    facts: Mapping[str, Any],
+    records: Iterable[Record],
 ) -> None:
-    """Write a run's files, each as a whole; the manifest comes last.
+    """Write a run's tables and submission files, each as a whole.
 
     Args:
         out: folder; made if need be.
         cfg: configuration of the run.
         plan: what was asked.
-        material: what stimuli were made of.
+        clips: of everything that was shown.
         written: infills by writer: `shared`, or a member's role.
-        records: of all members.
-        shown: sha256 of every frame that stood in a stimulus.
-        pool: where those frames are.
-        describe: facts of every model that was opened, by name.
-        facts: further entries of the manifest.
+        records: of all members; looked at once, some at a time.
     """
     out.mkdir(parents=True, exist_ok=True)
     root = registry.root(cfg.task)
-    media = {item.id: _media_sha(item) for item in plan.shown_items()}
-    _parquet(out / "records.parquet", record_schema(), map(_row, records))
-    items = (_item_row(item, root, media[item.id], plan.counts, material) for item in plan.items)
-    _parquet(out / "items.parquet", item_schema(), items)
+    shown = plan.shown_items()
     asked = {item.id for item in plan.items}
-    others = [item for item in plan.shown_items() if item.id not in asked]
-    lent = (_item_row(item, root, media[item.id], plan.counts, material) for item in others)
-    _parquet(out / "donors.parquet", item_schema(), lent)
-    by_id = {item.id: item for item in plan.shown_items()}
-    _parquet(out / "infills.parquet", infill_schema(), _infill_rows(written, material, by_id))
-    lost = _frames(out / "frames", shown, pool)
-    _submissions(out, cfg.task, records)
+    _parquet(out / "records.parquet", record_schema(), map(_row, records))
+    for name, some in (
+        ("items", plan.items), ("donors", [item for item in shown if item.id not in asked])
+    ):  # fmt: skip
+        rows = (_item_row(item, root, plan.counts, clips) for item in some)
+        _parquet(out / f"{name}.parquet", item_schema(), rows)
+    by_id = {item.id: item for item in shown}
+    _parquet(out / "infills.parquet", infill_schema(), _infill_rows(written, clips, by_id))
+    _submissions(out, cfg.task)
+
+
+def manifest(
+    out: Path,
+    *,
+    cfg: RunConfig,
+    plan: Plan,
+    describe: Mapping[str, Mapping[str, Any]],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write a run's manifest, which says that its other files are complete.
+
+    Args:
+        out: the run's folder.
+        cfg: configuration of the run.
+        plan: what was asked.
+        describe: facts of every model that was opened, by name.
+        facts: further entries of the manifest.
+    """
     git, dirty = git_state(Path(__file__).parent)
-    manifest = Manifest(
+    media = {_media_sha(item) for item in plan.shown_items()}
+    told = Manifest(
         git=git,
         dirty=dirty,
         packages=packages(),
         device=_device(),
         config=dataclasses.asdict(cfg),
         data={
-            "root": str(root),
+            "root": str(registry.root(cfg.task)),
             "items": len(plan.known),
             "items_sha256": sha256_json([_content(item) for item in plan.shown_items()]),
-            "media_sha256": sha256_json(sorted(sha for sha in media.values() if sha)),
+            "media_sha256": sha256_json(sorted(sha for sha in media if sha)),
         },
         seeds={"run": cfg.seed, "data": cfg.task.seed} | {arm.name: arm.seed for arm in cfg.suite},
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    content = dataclasses.asdict(manifest) | {"platform": _platform(), "members": describe}
-    content |= dict(facts) | ({"frames_lost": lost} if lost else {})
+    content = dataclasses.asdict(told) | {"platform": _platform(), "members": describe}
+    content |= facts
     text = json.dumps(redacted(json.loads(json.dumps(content, default=str))), indent=2)
     atomic_write(out / "manifest.json", f"{text}\n".encode())
+
+
+def read_records(out: Path) -> list[Record]:
+    """Read the records of a run's folder.
+
+    Raises:
+        ProbesError: the table is not there or damaged.
+    """
+    names = [field.name for field in dataclasses.fields(Record)]
+    rows = parquet.read(out / "records.parquet", "records", names).select(names).to_pylist()
+    for row in rows:
+        row |= {name: tuple(row[name]) for name in ("option_logprobs", "option_tokens")}
+    return [Record(**row) for row in rows]
 
 
 def record_schema() -> pa.Schema:
@@ -155,11 +180,11 @@ def _row(record: Record) -> dict[str, Any]:
 
 
 def _item_row(
-    item: Item, root: Path, media_sha: str | None, counts: Sequence[int], material: Material
+    item: Item, root: Path, counts: Sequence[int], clips: Mapping[Place, Clip]
 ) -> dict[str, Any]:
     path = item.media.path
-    clips = {count: material.clips.get((item.id, count)) for count in counts}
-    first = next((clip for clip in clips.values() if clip), None)
+    mine = {count: clips.get((item.id, count)) for count in counts}
+    first = next((clip for clip in mine.values() if clip), None)
     return {
         "id": item.id,
         "task": item.task,
@@ -169,8 +194,8 @@ def _item_row(
         "stratum": item.stratum,
         "cluster": item.cluster,
         "media_path": str(path.relative_to(root) if path.is_relative_to(root) else path),
-        "media_sha256": media_sha,
-        "frame_hashes": [(str(k), list(clip.hashes)) for k, clip in clips.items() if clip],
+        "media_sha256": _media_sha(item),
+        "frame_hashes": [(str(k), list(clip.hashes)) for k, clip in mine.items() if clip],
         "option_hashes": list(first.options) if first else [],
         "breaks": list(first.breaks) if first else [],
         "meta": list(item.meta),
@@ -178,11 +203,11 @@ def _item_row(
 
 
 def _infill_rows(
-    written: Mapping[str, Written], material: Material, items: Mapping[str, Item]
+    written: Mapping[str, Written], clips: Mapping[Place, Clip], items: Mapping[str, Item]
 ) -> Iterable[dict[str, Any]]:
     for role, texts in written.items():
         for (item_id, count), gaps in texts.items():
-            clip = material.clips[item_id, count]
+            clip = clips[item_id, count]
             hashes = clip.hashes
             for gap, infill in enumerate(gaps):
                 if gap in clip.breaks:
@@ -228,8 +253,13 @@ def _whole(value: Any) -> Any:
     return value
 
 
-def _frames(folder: Path, shown: Collection[str], pool: FramePool) -> list[str]:
+def frames(folder: Path, shown: Collection[str], pool: FramePool) -> list[str]:
     """Put the PNG of every frame that was shown into the folder: a hard link where that works.
+
+    Args:
+        folder: made if need be.
+        shown: sha256 of every frame that stood in a stimulus.
+        pool: where those frames are.
 
     Returns:
         The frames that are gone, with the video they came from: no reason to lose the answers.
@@ -259,15 +289,17 @@ def _frames(folder: Path, shown: Collection[str], pool: FramePool) -> list[str]:
     return lost
 
 
-def _submissions(out: Path, task: TaskConfig, records: Sequence[Record]) -> None:
+def _submissions(out: Path, task: TaskConfig) -> None:
     """Write the benchmark's submission file of every cell of the tables, where it takes some."""
+    if registry.submission(task, {}) is None:
+        return
+    names = ["role", "arm", "frames", "item_id", "choice"]
     cells: dict[tuple[str, str, int], dict[str, int | None]] = {}
-    for record in records:
-        cell = cells.setdefault((record.role, record.arm, record.frames), {})
-        cell.setdefault(record.item_id, record.choice)
+    for row in parquet.read(out / "records.parquet", "records", names).to_pylist():
+        cell = cells.setdefault((row["role"], row["arm"], row["frames"]), {})
+        cell.setdefault(row["item_id"], row["choice"])
     for (role, arm, count), choices in cells.items():
-        content = registry.submission(task, choices)
-        if content is not None:
+        if (content := registry.submission(task, choices)) is not None:
             atomic_write(out / f"submission-{role}-{arm}-{count}.json", content)
 
 

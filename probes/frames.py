@@ -28,13 +28,15 @@ from probes import png, provenance, sheets
 from probes.decoders import DECODERS, Decoded, indices
 from probes.sheets import Sheet
 from probes.types import Clip, MachineError, Media, Panels, ProbesError
-from probes.worker import Worker
+from probes.worker import Crew
 from tasks import pictures
 
 __all__ = ["FramePool", "indices"]
 
 TIMEOUT_S = 60.0
 """Seconds that one attempt at one video may take; $PROBES_DECODE_TIMEOUT overrides it."""
+PROCESSES_MOST = 8
+"""Videos that are decoded at the same time at most; $PROBES_DECODE_PROCESSES overrides it."""
 _SHA256 = re.compile("[0-9a-f]{64}")
 # Of the index's format and of how a frame becomes RGB: old entries are ignored, not trusted.
 _VERSION = 1
@@ -106,7 +108,7 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
         """How many media were read by which decoder, those read by earlier processes included."""
         self._root = home / "frames"
         self._decoder = decoder
-        self._worker = Worker(_timeout_s() if timeout_s is None else timeout_s)
+        self._worker = Crew(_timeout_s() if timeout_s is None else timeout_s, _processes())
         self._lock = threading.Lock()  # guards everything below
         self._room = memory_mb * 2**20
         self._held = 0
@@ -220,9 +222,14 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
         """Count the frames of the clips that were asked for."""
         return len(self._origin)
 
+    @property
+    def processes(self) -> int:
+        """How many videos are decoded at the same time at most."""
+        return self._worker.size
+
     def close(self) -> None:
-        """End the decoding process and forget the frames in memory."""
-        self._worker.close()
+        """End the decoding processes and forget the frames in memory."""
+        self._worker.end()
         with self._lock:
             self._memory.clear()
             self._held = 0
@@ -374,6 +381,20 @@ def _timeout_s() -> float:
     if not 0 < seconds < 1e6:
         raise ProbesError(f"{given!r} is no number of seconds", f"${name}", "give e.g. 300")
     return seconds
+
+
+def _processes() -> int:
+    """Return how many videos to decode at once: half the processors, which the model needs too."""
+    name = "PROBES_DECODE_PROCESSES"
+    given = os.environ.get(name, "")
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        number = int(given) if given else max(1, min(PROCESSES_MOST, (usable or 1) // 2))
+    except ValueError:
+        number = 0
+    if not 0 < number < 1_000:
+        raise ProbesError(f"{given!r} is no number of processes", f"${name}", "give e.g. 4")
+    return number
 
 
 def _write(path: Path, data: bytes) -> None:

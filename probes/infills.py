@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,6 +140,12 @@ def of(clip: Clip, written: Mapping[Pair, Infill]) -> tuple[Infill, ...]:
     )
 
 
+def by_pair(clip: Clip, gaps: Sequence[Infill]) -> dict[Pair, Infill]:
+    """Return a clip's infills by the frames on either side: what `of` was made of."""
+    between = enumerate(pairwise(clip.hashes))
+    return {pair: gaps[gap] for gap, pair in between if gap not in clip.breaks}
+
+
 def generator_fingerprint(
     model: str, prompts: PromptSet, *, condenser: str = "", max_new_tokens: int
 ) -> str:
@@ -165,9 +172,8 @@ def write(
     *,
     generator: str,
     max_new_tokens: int,
-    condense: Generate | None = None,
 ) -> dict[Pair, Infill]:
-    """Write the infill of every pair: common attributes, then the event, then condense.
+    """Write the infill of every pair: common attributes, then the event.
 
     Each step is one pass over all pairs, so that a backend can batch as it likes. A pair whose
     step fails or comes back empty drops out: it is never asked the next step, and never gets a
@@ -179,53 +185,82 @@ def write(
         prompts: wording of the steps.
         generator: what `generator_fingerprint` says; kept with every infill.
         max_new_tokens: length limit of every step.
-        condense: the text model that shortens; None keeps the event as it is.
 
     Returns:
         One infill per distinct pair, in the order of first appearance.
     """
     unique = list(dict.fromkeys(pairs))
-    errors: dict[Pair, str] = {}
-
-    def ask(step: str, asked: dict[Pair, Prompt], model: Generate) -> dict[Pair, str]:
-        distinct = list(dict.fromkeys(asked.values()))
-        if not distinct:  # nobody is left to ask: a model need not even be loaded
-            return {}
-        replies = dict(zip(distinct, model(distinct, max_new_tokens), strict=True))
-        said = {}
-        for pair, prompt in asked.items():
-            reply = replies[prompt]
-            if reply.status != "ok":
-                errors[pair] = f"{step}: {reply.error or reply.status}"
-            elif text := tidy(reply.text):
-                said[pair] = text
-            else:
-                errors[pair] = f"{step}: {EMPTY}"
-        return said
 
     def shown(template: str, pair: Pair, **texts: str) -> Prompt:
         a, b = pair
         values: dict[str, Sequence[Part]] = {"frame_a": (FrameRef(a),), "frame_b": (FrameRef(b),)}
         return Prompt(fill(template, values | {name: (text,) for name, text in texts.items()}))
 
-    commons = ask("common", {p: shown(prompts.common, p) for p in unique}, generate)
+    asked = {pair: shown(prompts.common, pair) for pair in unique}
+    commons, errors = _said("common", asked, generate, max_new_tokens)
     asked = {p: shown(prompts.event, p, common=common) for p, common in commons.items()}
-    events = ask("event", asked, generate)
-    texts = events
-    if condense is not None:
-        asked = {p: Prompt(fill(prompts.condense, {"text": (e,)})) for p, e in events.items()}
-        texts = ask("condense", asked, condense)
+    events, failures = _said("event", asked, generate, max_new_tokens)
+    errors |= failures
     return {
         pair: Infill(
-            text=texts.get(pair, ""),
+            text=events.get(pair, ""),
             common=commons.get(pair, ""),
             event=events.get(pair, ""),
             generator=generator,
-            ok=pair in texts,
+            ok=pair in events,
             error=errors.get(pair, ""),
         )
         for pair in unique
     }
+
+
+def condensed(
+    written: Mapping[Pair, Infill], condense: Generate, prompts: PromptSet, *, max_new_tokens: int
+) -> dict[Pair, Infill]:
+    """Have a text model shorten the events of infills; those that have none stay as they are.
+
+    Args:
+        written: by pair of frames.
+        condense: the model that shortens.
+        prompts: wording of the step.
+        max_new_tokens: its length limit.
+
+    Returns:
+        The infills with their final texts, in the same order.
+    """
+    asked = {
+        pair: Prompt(fill(prompts.condense, {"text": (infill.event,)}))
+        for pair, infill in written.items()
+        if infill.ok
+    }
+    texts, errors = _said("condense", asked, condense, max_new_tokens)
+    return {
+        pair: replace(
+            infill, text=texts.get(pair, ""), ok=pair in texts, error=errors.get(pair, infill.error)
+        )
+        for pair, infill in written.items()
+    }
+
+
+def _said(
+    step: str, asked: Mapping[Pair, Prompt], model: Generate, max_new_tokens: int
+) -> tuple[dict[Pair, str], dict[Pair, str]]:
+    """Ask equal prompts once; return (what was said, why nothing was said), by pair."""
+    distinct = list(dict.fromkeys(asked.values()))
+    if not distinct:  # nobody is left to ask: a model need not even be loaded
+        return {}, {}
+    replies = dict(zip(distinct, model(distinct, max_new_tokens), strict=True))
+    said: dict[Pair, str] = {}
+    errors: dict[Pair, str] = {}
+    for pair, prompt in asked.items():
+        reply = replies[prompt]
+        if reply.status != "ok":
+            errors[pair] = f"{step}: {reply.error or reply.status}"
+        elif text := tidy(reply.text):
+            said[pair] = text
+        else:
+            errors[pair] = f"{step}: {EMPTY}"
+    return said, errors
 
 
 def leaks(infill_texts: Iterable[str], item: Item) -> list[int]:

@@ -184,6 +184,10 @@ def job(cfg: DictConfig) -> int:
 
         result = run.execute(config, out, progress.on_terminal())
         show(result, config.pair.caveat)
+        if config.task.reader == "lmms":
+            from tasks.lmms import listing
+
+            print("\n".join(["", *listing.beside(out), ""]))
         if hydra.mode == RunMode.RUN:  # a sweep's end writes the report of all its runs
             print(f"with every item, to look at: probes report {shlex.quote(_from_here(out))}")
     except (ProbesError, OSError, KeyboardInterrupt) as error:
@@ -220,10 +224,9 @@ def show(result: RunResult, caveat: str) -> None:
             "an error. The same command has them written again."
         )
     if result.errors:
-        first = next(record for record in result.records if record.status == "error")
         print(
-            f"\n{result.errors} of {len(result.records)} records failed and count as wrong, e.g. "
-            f"item {first.item_id}: {first.error}\nThe same command asks them again."
+            f"\n{result.errors} of {result.counts['planned']} records failed and count as wrong, "
+            f"e.g. {result.first_error}\nThe same command asks them again."
         )
     plots.save(plots.arms_figure(frame), result.out / "plots" / "arms")
     print(f"\nrecords, manifest, frames and plots: {_from_here(result.out)}")

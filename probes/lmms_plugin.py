@@ -221,15 +221,13 @@ class ArmModel(lmms):  # type: ignore[misc]
             items=tuple(item for item in planned.items if item.id in asked),
             donors={place: one for place, one in planned.donors.items() if place[0] in asked},
         )
-        with closing(FramePool(home())) as pool, Store(home() / "store") as store:
-            desk = run.Desk(cfg, store, pool, on_terminal())
-            try:
+        with Store(home() / "store") as store:
+            desk = run.Desk(cfg, store, FramePool(home()), on_terminal())
+            with closing(desk):
                 if self._writer is not None and cfg.infill.source == "shared":
                     desk.member(self._writer)  # known by its name, which is the generator's
                 found = run.records(desk, run.carry_out(desk, planned))
-            finally:
-                desk.residence.leave()
-        by_id = {record.item_id: record for record in found}
+                by_id = {record.item_id: record for record in found}
         return {at: by_id[items[at].id] for at in set(places) if at in items}
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from probes.provenance import REWRITE, atomic_write
+from probes.provenance import REWRITE, atomic_file
 from probes.types import ProbesError
 
 if TYPE_CHECKING:
@@ -23,11 +22,12 @@ def write_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> N
     """Write a table that comes in groups of rows, so that it never is in memory as a whole."""
     import pyarrow.parquet as pq
 
-    data = io.BytesIO()
-    with pq.ParquetWriter(data, schema, write_page_checksum=True) as writer:
+    with (
+        atomic_file(path) as file,
+        pq.ParquetWriter(file, schema, write_page_checksum=True) as writer,
+    ):
         for group in groups:
             writer.write_table(group)
-    atomic_write(path, data.getvalue())
 
 
 def read(path: Path, what: str, columns: Sequence[str] | None = None) -> pa.Table:

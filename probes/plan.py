@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from probes import arms, infills
 from probes.config import RunConfig
 from probes.infills import Place
-from probes.types import Arm, Clip, Infill, Item, MachineError, ProbesError, Prompt, Stimulus
+from probes.reel import Reel
+from probes.types import Arm, Infill, Item, ProbesError, Prompt, Stimulus
 from tasks import registry
 
 Written = Mapping[Place, tuple[Infill, ...]]
@@ -55,6 +56,10 @@ class Plan:
                     for donor in self.donors.get((item.id, arm.name), (None,)):
                         for rotation in range(len(item.options) if self.rotate else 1):
                             yield Cell(item, arm, count, donor, rotation)
+
+    def count(self) -> int:
+        """Count the cells."""
+        return sum(1 for _ in self.cells())
 
     def shown_items(self) -> list[Item]:
         """Return the items whose frames or infills are needed: those asked, then other donors."""
@@ -171,9 +176,7 @@ def _hash(*key: str | int) -> str:
 class Material:
     """What stimuli are made of: clips, infills and wording."""
 
-    clips: Mapping[Place, Clip]
-    broken: Mapping[str, str]
-    """Why an item's media cannot be shown, by item id."""
+    clips: Reel
     written: Written
     cfg: RunConfig
     compose: arms.Compose | None = None
@@ -181,10 +184,10 @@ class Material:
 
     def problem(self, cell: Cell) -> str:
         """Say why a cell cannot be asked; empty where it can."""
-        if cell.item.id in self.broken:
-            return self.broken[cell.item.id]
-        if cell.donor is not None and cell.donor.id in self.broken:
-            return f"its donor {cell.donor.id}: {self.broken[cell.donor.id]}"
+        if problem := self.clips.problem(cell.item.id):
+            return problem
+        if cell.donor is not None and (problem := self.clips.problem(cell.donor.id)):
+            return f"its donor {cell.donor.id}: {problem}"
         source = infill_source(cell)
         if source is not None:
             for gap, infill in enumerate(self.written[source.id, cell.frames]):
@@ -237,38 +240,27 @@ def prompt(stimulus: Stimulus) -> Prompt:
     return Prompt(stimulus.parts, stimulus.options)
 
 
-def sample_clips(
-    items: Collection[Item],
-    clips_of: Callable[[Item], Mapping[int, Clip]],
-    tick: Callable[[], None],
-) -> tuple[dict[Place, Clip], dict[str, str]]:
-    """Sample the frames of items; one that fails does not end the others.
+def infill_blocks(
+    items: Iterable[Item], clips: Reel, size: int
+) -> Iterator[tuple[list[Item], list[infills.Pair]]]:
+    """Yield items in blocks, with every pair of neighbouring frames of a block's clips once.
+
+    Blocks depend on nothing but the items: an answer does not change with what was decoded first.
 
     Args:
-        items: whose media is sampled.
-        clips_of: clips of an item by number of frames.
-        tick: called after every item.
-
-    Returns:
-        (clips by item id and number of frames, why an item has none by item id).
-
-    Raises:
-        MachineError: what fails is no item's fault, e.g. a full disk.
+        items: whose infills are needed; those without clips are left out.
+        clips: of those items, at every number of frames; waited for.
+        size: how many pairs a block has at least; the last has what is left.
     """
-    clips: dict[Place, Clip] = {}
-    broken: dict[str, str] = {}
+    block: list[Item] = []
+    pairs: dict[infills.Pair, None] = {}
     for item in items:
-        try:
-            clips |= {(item.id, count): clip for count, clip in clips_of(item).items()}
-        except MachineError:
-            raise
-        except ProbesError as error:
-            broken[item.id] = " ".join(f"{error.what} ({error.where})".split())
-        tick()
-    return clips, broken
-
-
-def infill_pairs(clips: Mapping[Place, Clip], items: Sequence[Item]) -> list[infills.Pair]:
-    """Return every pair of neighbouring frames of those items' clips once."""
-    ids = {item.id for item in items}
-    return infills.pairs(clip for (item_id, _), clip in clips.items() if item_id in ids)
+        if clips.problem(item.id):
+            continue
+        block.append(item)
+        pairs |= dict.fromkeys(infills.pairs(clips[item.id, count] for count in clips.counts))
+        if len(pairs) >= size:
+            yield block, list(pairs)
+            block, pairs = [], {}
+    if block:
+        yield block, list(pairs)

@@ -12,10 +12,10 @@ import subprocess
 import time
 import uuid
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,11 +127,23 @@ def atomic_write(path: Path, data: bytes) -> None:
     Raises:
         MachineError: the disk is full or cannot be written; nothing of `data` is left there.
     """
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` once the `with` block ends well.
+
+    Raises:
+        MachineError: the disk is full or cannot be written; nothing is left there.
+    """
     # Not mkstemp: its files are closed to all other users, and results are shared.
     temporary = path.with_name(f".{path.name[:64]}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
+        with temporary.open("wb") as file:
+            yield file
         temporary.replace(path)
     except BaseException as error:
         with contextlib.suppress(OSError):

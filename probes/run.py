@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,9 +16,12 @@ from probes.asking import CHUNK, Asker, Residence
 from probes.backends import Backend, open_backend
 from probes.config import RunConfig
 from probes.frames import FramePool
+from probes.infills import Place
+from probes.packed import Asked, Ledger, Packed
 from probes.plan import Cell, Material, Plan, Written
-from probes.progress import Progress
+from probes.progress import Phase, Progress
 from probes.provenance import home
+from probes.reel import Reel
 from probes.sheets import Sheet
 from probes.store import Store
 from probes.types import Infill, Item, ModelSpec, Output, Prompt, Record, Role, ScoringSpec
@@ -25,14 +29,20 @@ from tasks import registry
 
 T = TypeVar("T")
 
+BLOCK = 128
+"""Pairs of frames that a writer is handed at a time: the first while most videos still decode."""
+FIRST = 16
+"""Items whose frames are waited for before anything is asked."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """What a run came to."""
 
-    records: list[Record]
     errors: int
     """Records with status `error`."""
+    first_error: str
+    """Item and reason of the first of them."""
     failed_infills: int
     """Infills that failed: the records whose stimulus they belong to are errors too."""
     empty_infills: int
@@ -40,16 +50,12 @@ class RunResult:
     counts: Mapping[str, Any]
     """Prompts by member: unique, cached, computed, failed; and cells planned."""
     out: Path
+    """The run's folder."""
 
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A cell as it was put to one member; no key where it could not be put."""
-
-    cell: Cell
-    key: str = ""
-    stimulus_sha: str = ""
-    problem: str = ""
+    @property
+    def records(self) -> list[Record]:
+        """The records, read back from the run's folder."""
+        return export.read_records(self.out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +65,8 @@ class Done:
     plan: Plan
     material: Material
     written: dict[str, Written]
-    asked: dict[Role, list[Asked]]
-    """Every cell as it was put to the member of a role."""
+    asked: dict[Role, Ledger]
+    """How every cell was put to the member of a role."""
     frames: set[str]
     """sha256 of the frames that were shown."""
 
@@ -78,6 +84,8 @@ class Desk:
     """By name of member, and of other models that write infills."""
     new: Callable[[Backend, Store, FramePool, Residence], Asker] = Asker
     """Who asks; a rehearsal only counts what it would ask."""
+    reel: Reel | None = None
+    """The run's clips, once they are being decoded."""
 
     def asker(self, name: str, open_one: Callable[[], Backend]) -> Asker:
         """Return the asker of that name; its checkpoint is found, no model is loaded."""
@@ -88,6 +96,24 @@ class Desk:
     def member(self, spec: ModelSpec) -> Asker:
         """Return the asker of a member."""
         return self.asker(spec.name, partial(open_backend, self.cfg.backend, spec))
+
+    def clips(self, items: Sequence[Item]) -> Reel:
+        """Begin to decode the clips of items."""
+        counts = self.cfg.frames
+        self.reel = Reel(
+            items, counts, lambda item: self.pool.clips(item.media, counts),
+            threads=self.pool.processes,
+        )  # fmt: skip
+        return self.reel
+
+    def close(self) -> None:
+        """Free the model that is loaded and end all decoding, even amid a video."""
+        if self.reel is not None:
+            self.reel.stop()
+        self.residence.leave()
+        self.pool.close()
+        if self.reel is not None:
+            self.reel.join()
 
 
 def execute(cfg: RunConfig, out: Path, progress: Progress | None = None) -> RunResult:
@@ -108,12 +134,10 @@ def execute(cfg: RunConfig, out: Path, progress: Progress | None = None) -> RunR
         ProbesError: something that ends the run: data, checkpoint, prompts, disk.
     """
     progress = progress or Progress()
-    with closing(FramePool(home())) as pool, Store(home() / "store") as store:
-        desk = Desk(cfg, store, pool, progress)
-        try:
+    with Store(home() / "store") as store:
+        desk = Desk(cfg, store, FramePool(home()), progress)
+        with closing(desk):
             return _execute(desk, out)
-        finally:
-            desk.residence.leave()
 
 
 def carry_out(desk: Desk, planned: Plan | None = None) -> Done:
@@ -130,79 +154,93 @@ def carry_out(desk: Desk, planned: Plan | None = None) -> Done:
     if planned is None:
         with progress.phase("items") as phase:
             planned = plan.make(registry.load(cfg.task, phase.report), cfg)
-    shown = planned.shown_items()
-    with progress.phase("frames", len(shown)) as phase:
-        clips, broken = plan.sample_clips(
-            shown, lambda item: desk.pool.clips(item.media, cfg.frames), phase.advance
-        )
+    clips = desk.clips(planned.shown_items())
+    with progress.phase("first frames") as phase:  # the others are decoded beside the models
+        clips.wait(FIRST, lambda done: phase.report(done, min(FIRST, len(planned.items))))
     frames_shown: set[str] = set()
-    material = Material(clips, broken, {}, cfg, partial(_compose, desk.pool, frames_shown))
+    material = Material(clips, {}, cfg, partial(_compose, desk.pool, frames_shown))
     written: dict[str, Written] = {}
-    needing = [item for item in planned.needing_infills() if item.id not in broken]
+    needing = planned.needing_infills()
     if needing and cfg.infill.source == "file":
-        written["shared"] = _from_file(cfg, planned, material, needing)
+        written["shared"] = _from_file(cfg, planned, clips, needing)
     elif needing and writer is not None:
-        written["shared"] = _write(desk, *writer, condense, material, needing)
+        written["shared"] = _write(desk, *writer, condense, clips, needing)
 
     scoring = ScoringSpec(
         cfg.scoring,
         cfg.max_new_tokens if cfg.scoring == "generate" else 0,
         cfg.pair.answer_prefix,
     )
-    asked: dict[Role, list[Asked]] = {}
+    asked: dict[Role, Ledger] = {}
     # Whoever has just written infills is still loaded: it goes first.
     for spec in sorted(cfg.pair.members, key=lambda spec: writer is None or spec.name != writer[0]):
         asker = members[spec.role]
         if needing and cfg.infill.source == "self":
-            written[spec.role] = _write(desk, spec.name, asker, condense, material, needing)
+            written[spec.role] = _write(desk, spec.name, asker, condense, clips, needing)
         mine = replace(material, written=written.get("shared") or written.get(spec.role, {}))
         asked[spec.role] = _score(desk, spec.name, asker, planned, mine, scoring, frames_shown)
     return Done(planned, material, written, asked, frames_shown)
 
 
-def records(desk: Desk, done: Done) -> list[Record]:
+def records(desk: Desk, done: Done) -> Iterator[Record]:
     """Join what was asked to what was answered, member by member."""
-    return [
-        record
-        for spec in desk.cfg.pair.members
-        for record in _records(desk.cfg, spec, desk.member(spec), done.asked[spec.role])
-    ]
+    for spec in desk.cfg.pair.members:
+        yield from _records(desk.cfg, spec, desk.member(spec), done)
+
+
+@dataclass
+class Tally:
+    """What is counted of records on their way into a table."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    first_error: str = ""
+
+    def watch(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Pass records on."""
+        for record in records:
+            self.statuses[record.status] += 1
+            if record.status == "error" and not self.first_error:
+                self.first_error = f"item {record.item_id}: {record.error}"
+            yield record
 
 
 def _execute(desk: Desk, out: Path) -> RunResult:
     cfg, progress = desk.cfg, desk.progress
     done = carry_out(desk)
-    planned, written = done.plan, done.written
-    ordered = records(desk, done)
-    done.asked.clear()  # a third as much as the records, and nothing below asks for it
-    result = RunResult(
-        records=ordered,
-        errors=sum(record.status == "error" for record in ordered),
-        failed_infills=sum(infills.failed(one) for one in _each_infill(written)),
-        empty_infills=sum(infills.empty(one) for one in _each_infill(written)),
-        counts=_counts(desk, planned, ordered),
-        out=out,
-    )
+    tally = Tally()
     with progress.phase("files"):
-        export.write(
+        export.tables(
             out,
             cfg=cfg,
-            plan=planned,
-            material=done.material,
-            written=written,
-            records=ordered,
-            shown=done.frames,
-            pool=desk.pool,
+            plan=done.plan,
+            clips=done.material.clips,
+            written=done.written,
+            records=tally.watch(records(desk, done)),
+        )
+        lost = export.frames(out / "frames", done.frames, desk.pool)
+        result = RunResult(
+            out=out,
+            errors=tally.statuses["error"],
+            first_error=tally.first_error,
+            failed_infills=sum(map(infills.failed, _each_infill(done.written))),
+            empty_infills=sum(map(infills.empty, _each_infill(done.written))),
+            counts=_counts(desk, done.plan, tally.statuses),
+        )
+        export.manifest(
+            out,
+            cfg=cfg,
+            plan=done.plan,
             describe={name: asker.backend.describe() for name, asker in desk.askers.items()},
             facts={
                 "counts": result.counts,
                 "failed_infills": result.failed_infills,
                 "empty_infills": result.empty_infills,
-                "donors": planned.donor_use(),
+                "donors": done.plan.donor_use(),
                 "decode_passes": desk.pool.decoded,
                 "backends": {n: asker.backend.counters() for n, asker in desk.askers.items()},
                 "seconds": {name: round(s, 3) for name, s in progress.seconds.items()},
-            },
+            }
+            | ({"frames_lost": lost} if lost else {}),
         )
     return result
 
@@ -236,43 +274,62 @@ def _writers(desk: Desk) -> tuple[tuple[str, Asker] | None, Asker | None]:
 
 
 def _write(
-    desk: Desk,
-    name: str,
-    asker: Asker,
-    condenser: Asker | None,
-    material: Material,
-    items: list[Item],
+    desk: Desk, name: str, asker: Asker, condenser: Asker | None, clips: Reel, items: list[Item]
 ) -> Written:
     """Have the infills of those items' clips written, as far as they are not stored."""
     cfg = desk.cfg
-    pairs = plan.infill_pairs(material.clips, items)
     generator = infills.generator_fingerprint(
         asker.backend.fingerprint,
         cfg.prompts,
         condenser=condenser.backend.fingerprint if condenser else "",
         max_new_tokens=cfg.infill.max_new_tokens,
     )
-    steps = 3 if condenser else 2
-    with desk.progress.phase(f"infills by {name}", steps * len(pairs)) as phase:
-        written = infills.write(
-            pairs,
-            partial(asker.generate, tick=phase.advance),
-            cfg.prompts,
-            generator=generator,
-            max_new_tokens=cfg.infill.max_new_tokens,
-            condense=partial(condenser.generate, tick=phase.advance) if condenser else None,
-        )
-    return {
-        (item.id, count): infills.of(material.clips[item.id, count], written)
-        for item in items
-        for count in cfg.frames
-    }
+    packed = Packed()
+    with desk.progress.phase(f"infills by {name}") as phase:
+        for block, pairs in _blocks(phase, 2, items, clips):
+            texts = infills.write(
+                pairs,
+                partial(asker.generate, tick=phase.advance),
+                cfg.prompts,
+                generator=generator,
+                max_new_tokens=cfg.infill.max_new_tokens,
+            )
+            packed.update({place: infills.of(clips[place], texts) for place in block})
+    if condenser is None:
+        return packed
+    with desk.progress.phase("infills condensed") as phase:  # only one model is in memory
+        for block, _ in _blocks(phase, 1, items, clips):
+            texts = {
+                pair: infill
+                for place in block
+                for pair, infill in infills.by_pair(clips[place], packed[place]).items()
+            }
+            texts = infills.condensed(
+                texts,
+                partial(condenser.generate, tick=phase.advance),
+                cfg.prompts,
+                max_new_tokens=cfg.infill.max_new_tokens,
+            )
+            packed.update({place: infills.of(clips[place], texts) for place in block})
+    return packed
 
 
-def _from_file(cfg: RunConfig, planned: Plan, material: Material, items: list[Item]) -> Written:
-    places = {(item.id, count) for item in items for count in cfg.frames}
-    clips = {place: clip for place, clip in material.clips.items() if place in places}
-    return infills.load_file(Path(cfg.infill.file or "").expanduser(), clips, planned.known)
+def _blocks(
+    phase: Phase, steps: int, items: list[Item], clips: Reel
+) -> Iterator[tuple[list[Place], list[infills.Pair]]]:
+    """Yield the places of some items and the pairs of frames that are asked about, by blocks."""
+    bound = steps * sum(count - 1 for count in clips.counts)
+    phase.expect(bound * len(items))
+    for block, pairs in plan.infill_blocks(items, clips, BLOCK):
+        # Where items share a clip or rows break, fewer texts are needed than were expected.
+        phase.expect((phase.total or 0) - bound * len(block) + steps * len(pairs))
+        yield [(item.id, count) for item in block for count in clips.counts], pairs
+
+
+def _from_file(cfg: RunConfig, planned: Plan, clips: Reel, needing: list[Item]) -> Written:
+    places = [(item.id, count) for item in needing for count in cfg.frames]
+    chosen = {place: clip for place in places if (clip := clips.get(place)) is not None}
+    return infills.load_file(Path(cfg.infill.file or "").expanduser(), chosen, planned.known)
 
 
 def _score(
@@ -283,55 +340,52 @@ def _score(
     material: Material,
     scoring: ScoringSpec,
     shown: set[str],
-) -> list[Asked]:
-    """Put every cell to one member, and note the frames it was shown in `shown`.
-
-    Stimuli are made twice, once for their keys and once for those that have to be asked: holding
-    them would cost far more memory than making them costs time.
-    """
-    asked: list[Asked] = []
+) -> Ledger:
+    """Put every cell to one member, and note the frames it was shown in `shown`."""
+    ledger = Ledger()
+    prompts: dict[str, Prompt] = {}
     with desk.progress.phase(f"answers of {name}") as phase:
-        for cell in planned.cells():
+        phase.expect(planned.count())
+
+        def ask(cells: int) -> None:
+            """Ask what is missing, and expect no answer to the other cells so far."""
+            missing = asker.missing(prompts)
+            phase.expect((phase.total or 0) - cells + len(missing))
+            some = {key: prompt for key, prompt in prompts.items() if key in missing}
+            if some:
+                asker.ask(some, scoring, phase.advance)
+            prompts.clear()
+
+        since = 0
+        for at, cell in enumerate(planned.cells()):
             if problem := material.problem(cell):
-                asked.append(Asked(cell, problem=problem))
+                ledger.fail(problem)
                 continue
             stimulus = material.stimulus(cell)
             shown.update(p.sha256 for p in stimulus.parts if not isinstance(p, str))
-            key = asker.key(plan.prompt(stimulus), scoring)
-            asked.append(Asked(cell, key, stimulus.sha))
-        missing = asker.missing([one.key for one in asked if one.key])
-        phase.expect(len(missing))
-        for chunk in _chunks(_pending(asked, missing, material), CHUNK):
-            asker.ask(dict(chunk), scoring, phase.advance)
-    return asked
+            prompt = plan.prompt(stimulus)
+            key = asker.key(prompt, scoring)
+            ledger.put(key, stimulus.sha)
+            if key not in prompts and len(prompts) == CHUNK:
+                ask(at - since)
+                since = at
+            prompts[key] = prompt
+        ask(len(ledger) - since)
+    return ledger
 
 
-def _pending(
-    asked: list[Asked], missing: set[str], material: Material
-) -> Iterator[tuple[str, Prompt]]:
-    left = set(missing)
-    for one in asked:
-        if one.key in left:
-            left.remove(one.key)
-            yield one.key, plan.prompt(material.stimulus(one.cell))
-
-
-def _chunks(values: Iterator[T], size: int) -> Iterator[list[T]]:
-    while chunk := list(islice(values, size)):
-        yield chunk
-
-
-def _records(cfg: RunConfig, spec: ModelSpec, asker: Asker, asked: list[Asked]) -> Iterator[Record]:
+def _records(cfg: RunConfig, spec: ModelSpec, asker: Asker, done: Done) -> Iterator[Record]:
     """Join what was asked to what was answered."""
-    for chunk in _chunks(iter(asked), 8 * CHUNK):
-        answers = asker.answers([one.key for one in chunk if one.key])
-        for one in chunk:
+    both = zip(done.plan.cells(), done.asked[spec.role], strict=True)
+    while chunk := list(islice(both, CHUNK)):
+        answers = asker.answers([one.key for _, one in chunk if one.key])
+        for cell, one in chunk:
             output = answers.get(one.key) or Output(status="error", error=one.problem)
-            yield _record(cfg, spec, one, output)
+            yield _record(cfg, spec, cell, one, output)
 
 
-def _record(cfg: RunConfig, spec: ModelSpec, one: Asked, output: Output) -> Record:
-    item, rotation = one.cell.item, one.cell.rotation
+def _record(cfg: RunConfig, spec: ModelSpec, cell: Cell, one: Asked, output: Output) -> Record:
+    item, rotation = cell.item, cell.rotation
     shown = plan.rotated(item, rotation)
     status, choice = score.judge(output, shown, cfg.scoring)
     choice = None if choice is None else (choice + rotation) % len(item.options)
@@ -344,11 +398,11 @@ def _record(cfg: RunConfig, spec: ModelSpec, one: Asked, output: Output) -> Reco
         pair=cfg.pair.name,
         role=spec.role,
         member=spec.name,
-        arm=one.cell.arm.name,
-        frames=one.cell.frames,
+        arm=cell.arm.name,
+        frames=cell.frames,
         scoring=cfg.scoring,
         seed=cfg.seed,
-        donor_id=one.cell.donor.id if one.cell.donor else None,
+        donor_id=cell.donor.id if cell.donor else None,
         status=status,
         choice=choice,
         answer=item.answer,
@@ -377,15 +431,11 @@ def _each_infill(written: Mapping[str, Written]) -> Iterator[Infill]:
             yield from gaps
 
 
-def _counts(desk: Desk, planned: Plan, records: list[Record]) -> dict[str, Any]:
-    statuses = {
-        status: sum(record.status == status for record in records)
-        for status in ("ok", "unparsed", "error")
-    }
+def _counts(desk: Desk, planned: Plan, statuses: Mapping[str, int]) -> dict[str, Any]:
     return {
         "items": len(planned.items),
-        "planned": len(records),
-        **statuses,
+        "planned": sum(statuses.values()),
+        **{status: statuses[status] for status in ("ok", "unparsed", "error")},
         "prompts": {
             name: {
                 "unique": asker.counts.unique,

@@ -1,10 +1,11 @@
 """Run the decoders in a child process that can be killed.
 
 decord has open reports of native loops that only SIGKILL ends, and a broken file can crash any
-decoder. One long-lived child (0.3 s to start) decodes for all clips; it is killed and replaced when
-a file takes too long. It is a plain subprocess, not `multiprocessing`, which would import the
-caller's main module, torch and all, into the child. It sees its input close, and ends, when its
-parent is gone; should it hang just then, its own alarm ends it.
+decoder. Long-lived children (0.3 s to start), one unless there are processors to spare, decode for
+all clips; one is killed and replaced when a file takes too long. They are plain subprocesses, not
+`multiprocessing`, which would import the caller's main module, torch and all, into the child. A
+child sees its input close, and ends, when its parent is gone; should it hang just then, its own
+alarm ends it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import selectors
 import signal
 import subprocess
@@ -30,6 +32,7 @@ from probes.decoders import NOT_MP4, REPLACE, Decoded, mp4_fault, read_decord, r
 from probes.types import MachineError, ProbesError
 
 _READY = b"ready"
+_END_S = 5.0  # for a thread to notice that its child is gone
 _START_S = 300.0  # to load the libraries, even from a slow network disk on a busy machine
 
 
@@ -80,6 +83,43 @@ def _answer(ask: dict[str, Any], log: int) -> tuple[dict[str, Any], bytes]:
     return head | {"shape": got.frames.shape, "decoder": got.decoder}, got.frames.tobytes()
 
 
+class Crew:
+    """Several workers that threads share: who asks is served by one that is idle.
+
+    Args:
+        timeout_s: seconds that one attempt on one file may take before a child is killed.
+        size: how many files may be decoded at the same time; a child starts when it is needed.
+    """
+
+    def __init__(self, timeout_s: float, size: int = 1) -> None:
+        self.size = size
+        self._workers = [Worker(timeout_s) for _ in range(size)]
+        # Last in, first out: as long as one child is fast enough, no other starts.
+        self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+
+    def decode(
+        self,
+        path: Path,
+        decoder: str,
+        *,
+        counts: Collection[int] = (),
+        numbers: Collection[int] = (),
+    ) -> Decoded:
+        """Decode as `Worker.decode` does, once one is idle."""
+        worker = self._idle.get()
+        try:
+            return worker.decode(path, decoder, counts=counts, numbers=numbers)
+        finally:
+            self._idle.put(worker)
+
+    def end(self) -> None:
+        """Kill every child, whatever it is doing; nothing decodes any more."""
+        for worker in self._workers:
+            worker.end()
+
+
 class Worker:
     """The parent's end of the child process; made on first use, shared by threads.
 
@@ -92,6 +132,7 @@ class Worker:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._end: weakref.finalize[Any, Any] | None = None
+        self._ended = False
 
     def decode(
         self,
@@ -128,6 +169,15 @@ class Worker:
             self._end()
         self._child = self._end = None
 
+    def end(self) -> None:
+        """Kill the child, whatever it is doing for another thread; nothing decodes any more."""
+        self._ended = True
+        if (child := self._child) is not None:
+            child.kill()  # who waits for it meets the end of its answers, and closes its pipes
+        if self._lock.acquire(timeout=_END_S):
+            self.close()
+            self._lock.release()
+
     def _ask(self, ask: dict[str, Any]) -> Decoded:
         try:
             child = self._start()
@@ -163,6 +213,8 @@ class Worker:
         )
 
     def _start(self) -> subprocess.Popen[bytes]:
+        if self._ended:
+            raise MachineError("decoding has ended", "", "the same command goes on")
         if self._child is None or self._child.poll() is not None:
             self.close()
             code = (

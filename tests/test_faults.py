@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import shlex
@@ -85,20 +86,24 @@ def test_a_disk_that_is_full_ends_the_run_and_with_room_it_goes_on(
 ) -> None:  # fmt: skip
     """After so many files: 40 are those of the frames, the others the run's own."""
     left = [writes]
-    write_bytes = Path.write_bytes
+    opened = Path.open
 
-    def full(self: Path, data: bytes) -> int:
-        left[0] -= 1
-        if left[0] < 0:
-            write_bytes(self, data[: len(data) // 2])
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
-        return write_bytes(self, data)
+    class Full(io.BufferedWriter):
+        def write(self, data: Any) -> int:
+            super().write(data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def full(self: Path, mode: str = "r", *more: Any, **settings: Any) -> Any:
+        left[0] -= mode == "wb"
+        if mode == "wb" and left[0] < 0:
+            return Full(io.FileIO(self, "wb"))
+        return opened(self, mode, *more, **settings)
 
     def no_links(*_: object) -> None:
         raise OSError(errno.EXDEV, "no links here")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(Path, "open", full)
         patch.setattr(export.os, "link", no_links)
         with pytest.raises(MachineError, match="No space left"):
             go(settle())
@@ -226,12 +231,13 @@ def test_a_video_that_vanishes_costs_its_item_until_it_is_back(
         patch.setattr(registry, "load", load_and_lose)
         result = go(settle(f"task.root={copy}"))
     assert failed(result) == hit_by(whole, "clip3")
+    there = {r.key for r in result.records}
     with pytest.raises(ProbesError, match=r"videos are missing: 'clip3\.mp4'"):
         go(settle(f"task.root={copy}"))
     (copy / "lost").rename(copy / "videos" / "clip3.mp4")
     Spy.begin()
     assert lasting(go(settle(f"task.root={copy}")).records) == lasting(whole.records)
-    asked_again = {r.key for r in whole.records} - {r.key for r in result.records}
+    asked_again = {r.key for r in whole.records} - there
     assert spy.asked["cloze"] == len(asked_again)
 
 
@@ -299,7 +305,7 @@ def test_frames_that_are_gone_with_their_video_do_not_cost_the_answers(tmp_path:
     pool.path(kept).parent.mkdir(parents=True)
     pool.path(kept).write_bytes(b"a picture")
     with pytest.warns(UserWarning, match="1 frames that were shown are gone"):
-        assert export._frames(tmp_path / "frames", {gone, kept}, pool) == [gone]
+        assert export.frames(tmp_path / "frames", {gone, kept}, pool) == [gone]
     assert [path.stem for path in (tmp_path / "frames").iterdir()] == [kept]
 
 
@@ -335,11 +341,11 @@ def test_an_infill_that_fails_makes_errors_of_what_shows_it_and_is_written_again
     assert {r.error for r in result.records if r.error} == {
         "the infill of clip3 in gap 1 failed: common: out of memory"
     }
+    missing = {r.key for r in whole.records} - {r.key for r in result.records}
     monkeypatch.setattr(Spy, "score", score)
     Spy.begin()
     healed = go(settle())
     assert lasting(healed.records) == lasting(whole.records)
-    missing = {r.key for r in whole.records} - {r.key for r in result.records}
     assert spy.asked == {"generate": 2, "cloze": len(missing)}
 
 

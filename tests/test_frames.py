@@ -33,6 +33,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
     worker = Worker(timeout_s=30)
+    worker.end = worker.close  # type: ignore[method-assign]  # pools close, and share this one
     yield worker
     worker.close()
 

@@ -26,7 +26,15 @@ LAYERS = (
     ("tasks.lmms.strict", "tasks.egoschema.utils", "tasks.iraven.utils"),  # what lmms-eval loads
     ("probes.backends",),
     ("probes.salvage", "probes.storefiles", "probes.store"),
-    ("probes.progress", "probes.plan", "probes.asking", "probes.export", "probes.run"),
+    (
+        "probes.progress",
+        "probes.reel",
+        "probes.packed",
+        "probes.plan",
+        "probes.asking",
+        "probes.export",
+        "probes.run",
+    ),
     ("probes.stats",),
     ("probes.analysis",),
     (

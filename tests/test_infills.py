@@ -50,9 +50,8 @@ class Scripted:
 
 
 def written(pairs, generate, condense=None):
-    return infills.write(
-        pairs, generate, PROMPTS, generator="G", max_new_tokens=9, condense=condense
-    )
+    found = infills.write(pairs, generate, PROMPTS, generator="G", max_new_tokens=9)
+    return infills.condensed(found, condense, PROMPTS, max_new_tokens=9) if condense else found
 
 
 def test_two_steps_each_shown_both_frames_in_whole_passes():

@@ -46,10 +46,9 @@ def step(name: str) -> str:
         asked.extend(shown(prompt.parts) for prompt in prompts)
         return [Output(text=f"reply {len(asked)}") for _ in prompts]
 
-    infills.write(
-        [("own0", "own1")], generate, config.prompt_set("default"),
-        generator="g", max_new_tokens=9, condense=generate,
-    )  # fmt: skip
+    prompts = config.prompt_set("default")
+    written = infills.write([("own0", "own1")], generate, prompts, generator="g", max_new_tokens=9)
+    infills.condensed(written, generate, prompts, max_new_tokens=9)
     return dict(zip(("common", "event", "condense"), asked, strict=True))[name]
 
 

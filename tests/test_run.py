@@ -372,7 +372,9 @@ def test_the_files_say_what_the_run_says(settle: Any, spy: Any, home: Path, worl
     assert manifest["decode_passes"] == ITEMS
     assert set(manifest["donors"]) == {"visual_perturbation", "text_perturbation"}
     assert manifest["members"]["tiny-image"]["backend"] == "scripted"
-    assert {"frames", "answers of tiny-image", "infills by tiny-image"} <= set(manifest["seconds"])
+    assert {"first frames", "answers of tiny-image", "infills by tiny-image"} <= set(
+        manifest["seconds"]
+    )
 
 
 def test_only_frames_that_were_shown_are_exported(settle: Any, spy: Any) -> None:

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ from filming import N, film_all
 
 from probes.frames import FramePool
 from probes.provenance import array_sha256
-from probes.types import ProbesError, Video
-from probes.worker import Worker
+from probes.types import MachineError, ProbesError, Video
+from probes.worker import Crew, Worker
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -128,3 +129,29 @@ def test_nothing_heavy_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_a_crew_decodes_side_by_side_and_ends_amid_a_video(
+    clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = Crew(timeout_s=60, size=2)
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(crew.decode, clips["constant"], "pyav", counts=(2,)) for _ in range(8)]
+        assert {job.result().count for job in jobs} == {N}
+    assert 1 <= sum(worker._child is not None for worker in crew._workers) <= 2
+    crew.end()
+    with pytest.raises(MachineError, match="ended"):
+        crew.decode(clips["constant"], "pyav", counts=(2,))
+    fake_decord(tmp_path, monkeypatch, "def VideoReader(path):\n    while True: pass")
+    hanging = Crew(timeout_s=60)
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(hanging.decode, clips["constant"], "auto", counts=(2,))
+        while hanging._workers[0]._child is None:
+            time.sleep(0.01)
+        child = hanging._workers[0]._child
+        start = time.monotonic()
+        hanging.end()
+        with pytest.raises(MachineError):  # and PyAV is not tried
+            job.result(30)
+        assert time.monotonic() - start < 30
+    assert child.returncode is not None

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,9 +24,10 @@ from probes.backends.reading import Reader
 from probes.config import RunConfig
 from probes.frames import FramePool
 from probes.infills import filler
+from probes.packed import Asked
 from probes.progress import Progress
 from probes.provenance import home, sha256_json
-from probes.run import Asked, Desk, Done, carry_out
+from probes.run import Desk, Done, carry_out
 from probes.store import Store
 from probes.types import FrameRef, Output, Part, Prompt, Scoring, ScoringSpec
 
@@ -81,7 +83,12 @@ class Rehearser(Asker):
     kept: dict[ScoringSpec, list[tuple[Prompt, int]]] = field(default_factory=dict)
     """Prompts, and what each brings to the length of a kind's `Load`."""
     _words: dict[int, int] = field(default_factory=dict)
+    _measured: set[str] = field(default_factory=set)
     _stood_in: dict[str, Output] = field(default_factory=dict)
+
+    def missing(self, keys: Collection[str]) -> set[str]:
+        """Return the keys that are neither stored nor measured."""
+        return super().missing(keys) - self._measured
 
     def ask(
         self, prompts: Mapping[str, Prompt], scoring: ScoringSpec, tick: Callable[[], None]
@@ -94,7 +101,9 @@ class Rehearser(Asker):
             measured = self.backend.reader().sizes(asked, self.frames, scoring)
         else:
             measured = ((at, None) for at in range(len(asked)))
+        self._measured.update(keys)
         for at, size in measured:
+            self.counts.note(keys[at], failed=False)
             if isinstance(size, Size):
                 load.add(size, scoring)
                 self.sizes[keys[at]] = size.tokens
@@ -211,22 +220,26 @@ def forecast(cfg: RunConfig, progress: Progress | None = None, keep: int = 0) ->
     Raises:
         ProbesError: whatever would end the run before a model is loaded.
     """
-    with closing(FramePool(home())) as pool, Store(home() / "store") as store:
-        desk = Desk(cfg, store, pool, progress or Progress(), new=partial(Rehearser, keep=keep))
+    new = partial(Rehearser, keep=keep)
+    with (
+        Store(home() / "store") as store,
+        closing(Desk(cfg, store, FramePool(home()), progress or Progress(), new=new)) as desk,
+    ):
         done = carry_out(desk)
         askers = {name: one for name, one in desk.askers.items() if isinstance(one, Rehearser)}
         needing = [item for item in done.plan.needing_infills() if done.written]
         clips = done.material.clips
+        blocks = plan.infill_blocks(needing, clips, sys.maxsize)
         yield Forecast(
             cfg=cfg,
             items=len(done.plan.items),
             clips=len(clips),
             frames=len(done.frames),
-            infills=len(plan.infill_pairs(clips, needing)),
+            infills=sum(len(pairs) for _, pairs in blocks),
             cells=tuple(_cells(cfg, done, askers)),
             askers=askers,
             done=done,
-            broken=done.material.broken,
+            broken=clips.broken(),
         )
 
 
@@ -239,8 +252,8 @@ def _cells(cfg: RunConfig, done: Done, askers: Mapping[str, Rehearser]) -> Itera
             some = [key for key in keys[start : start + CHUNK] if key not in sizes]
             sizes |= {key: out.input_tokens for key, out in asker.store.get(some).items()}
         groups: dict[tuple[str, int], list[Asked]] = defaultdict(list)
-        for one in asked:
-            groups[one.cell.arm.name, one.cell.frames].append(one)
+        for cell, one in zip(done.plan.cells(), asked, strict=True):
+            groups[cell.arm.name, cell.frames].append(one)
         for (arm, frames), mine in groups.items():
             found = [sizes[one.key] for one in mine if one.key in sizes]
             yield Cells(

@@ -1,0 +1,155 @@
+"""Clips of many items, decoded ahead of whoever asks for them.
+
+The first model of a run need not wait until the last video is decoded: decoding goes on beside it,
+in the items' order, a bounded number of items ahead of the furthest one that was asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from probes.infills import Place
+from probes.types import Clip, Item, MachineError, ProbesError
+
+AHEAD = 256
+"""Items that are decoded at most beyond the furthest that was asked for."""
+
+
+class Reel(Mapping[Place, Clip]):
+    """Clip of every (item id, number of frames); looking one up waits until it is decoded.
+
+    An item whose media cannot be shown has no clip, and a reason in `broken`; it does not end the
+    others.
+
+    Args:
+        items: whose media is sampled, in the order of decoding.
+        counts: numbers of frames.
+        clips_of: clips of an item by number of frames; called from several threads.
+        threads: how many items are sampled at the same time.
+        ahead: bound of reading ahead, in items.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        counts: Sequence[int],
+        clips_of: Callable[[Item], Mapping[int, Clip]],
+        *,
+        threads: int = 1,
+        ahead: int = AHEAD,
+    ) -> None:
+        self.counts = counts
+        """Numbers of frames of every item's clips."""
+        self._items, self._clips_of = items, clips_of
+        self._places = {item.id: at for at, item in enumerate(items)}
+        self._clips: list[tuple[Clip, ...] | str | None] = [None] * len(items)
+        self._ahead, self._next, self._limit = ahead, 0, 0
+        self._error: BaseException | None = None
+        self._stopped = False
+        self._news = threading.Condition()  # guards everything above
+        self._threads = [
+            threading.Thread(target=self._work, name="decoding", daemon=True)
+            for _ in range(min(threads, len(items)))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def wait(self, items: int, report: Callable[[int], None]) -> None:
+        """Wait until the first items are decoded.
+
+        Args:
+            items: how many.
+            report: called with the number of those that are, whenever it grows.
+
+        Raises:
+            MachineError: what fails is no item's fault, e.g. a full disk.
+        """
+        for at in range(min(items, len(self._items))):
+            self._at(at)
+            report(at + 1)
+
+    def problem(self, item_id: str) -> str:
+        """Say why an item's media cannot be shown; empty where it can."""
+        found = self._at(self._places[item_id])
+        return found if isinstance(found, str) else ""
+
+    def broken(self) -> dict[str, str]:
+        """Return why an item's media cannot be shown, by item id, once all are decoded."""
+        told = {item.id: self.problem(item.id) for item in self._items}
+        return {item_id: problem for item_id, problem in told.items() if problem}
+
+    def __getitem__(self, place: Place) -> Clip:
+        """Return a clip.
+
+        Raises:
+            KeyError: there is none.
+            MachineError: what fails is no item's fault, e.g. a full disk.
+        """
+        item_id, count = place
+        found = self._at(self._places[item_id])
+        if isinstance(found, str) or count not in self.counts:
+            raise KeyError(place)
+        return found[self.counts.index(count)]
+
+    def __iter__(self) -> Iterator[Place]:
+        """Iterate over the clips that there are, in the order of items."""
+        for item in self._items:
+            if not self.problem(item.id):
+                for count in self.counts:
+                    yield item.id, count
+
+    def __len__(self) -> int:
+        """Count the clips that there are."""
+        return sum(1 for _ in self)
+
+    def stop(self) -> None:
+        """Begin no further item. Whoever waits for one is told that there is none."""
+        with self._news:
+            self._stopped = True
+            self._news.notify_all()
+
+    def join(self) -> None:
+        """Wait until no thread works any more; after `stop`."""
+        for thread in self._threads:
+            thread.join()
+
+    def _at(self, at: int) -> tuple[Clip, ...] | str:
+        with self._news:
+            if self._limit < at + 1 + self._ahead:
+                self._limit = at + 1 + self._ahead
+                self._news.notify_all()
+            while (found := self._clips[at]) is None:
+                if self._error is not None:
+                    raise self._error
+                if self._stopped:
+                    raise RuntimeError("the reel was stopped")
+                self._news.wait()
+            return found
+
+    def _work(self) -> None:
+        while True:
+            with self._news:
+                self._news.wait_for(
+                    lambda: self._stopped or self._next < min(self._limit, len(self._items))
+                    or self._next == len(self._items)
+                )  # fmt: skip
+                at = self._next
+                if self._stopped or self._error is not None or at == len(self._items):
+                    return
+                self._next += 1
+            found: tuple[Clip, ...] | str | None = None
+            error: BaseException | None = None
+            try:
+                clips = self._clips_of(self._items[at])
+                found = tuple(clips[count] for count in self.counts)
+            except ProbesError as problem:
+                if isinstance(problem, MachineError):
+                    error = problem
+                else:
+                    found = " ".join(f"{problem.what} ({problem.where})".split())
+            except BaseException as problem:  # told to whoever waits
+                error = problem
+            with self._news:
+                self._clips[at], self._error = found, self._error or error
+                self._news.notify_all()

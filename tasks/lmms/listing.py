@@ -55,10 +55,10 @@ rule against real docs before a run starts, and that decides.
 
 ## The task's own score
 
-`probes tasks lmms --run RUN` sets a run's accuracies beside what the task's own scorer makes of the
-same answers: of the reply under `scoring=generate`, else of the chosen option in the form of reply
-that it credits. The two differ where the scorer guesses at a reply that names nothing, or reads one
-that the strict parser leaves unparsed; `n` records are compared in either column.
+A run of `task=lmms` ends with its accuracies beside what the task's own scorer makes of the same
+answers (`probes tasks lmms --run RUN` says it again later): of the reply under `scoring=generate`,
+else of the chosen option in the form of reply that it credits. The two differ where the scorer
+guesses at a reply that names nothing, or reads one that the strict parser leaves unparsed.
 
 ## The same replies as lmms-eval's own command
 
@@ -116,7 +116,7 @@ def main(arguments: Sequence[str]) -> int:
     )  # fmt: skip
     given = parser.parse_args(arguments)
     if given.run is not None:
-        print("\n".join(_lines(("role", "arm", "frames", "n", "here", "own"), _scores(given.run))))
+        print("\n".join(_scores(given.run)))
         return 0
     findings = _classified(given.names, given.include_path)
     print(page(findings) if given.markdown else "\n".join(_lines(_COLUMNS, rows(findings))))
@@ -205,11 +205,20 @@ def _answer(row: Mapping[str, Any]) -> reader.Answer:
     return reader.Answer(row["item_id"], row["choice"], row["text"] if generated else None)
 
 
-def _scores(run: Path) -> list[tuple[str, ...]]:
-    return [
+def beside(run: Path) -> list[str]:
+    """Return what the end of a run says of the task's own score: a table, or why there is none."""
+    try:
+        return ["Accuracy here, and by the task's own scorer of the same answers", *_scores(run)]
+    except ProbesError as error:
+        return [f"The task's own score is not known: {error.what}"]
+
+
+def _scores(run: Path) -> list[str]:
+    table = [
         (row.role, row.arm, str(row.frames), str(row.records), f"{row.ours:.1%}", f"{row.own:.1%}")
         for row in compare(run)
     ]
+    return _lines(("role", "arm", "frames", "n", "here", "own"), table)
 
 
 def _version() -> str:

@@ -414,10 +414,19 @@ def test_a_run_and_its_tasks_own_score(
     ]  # fmt: skip
     monkeypatch.chdir(tmp_path)
     assert cli.main(arguments) == 0
+    _, told = capsys.readouterr().out.split("Accuracy here, and by the task's own scorer")
+    assert ["image", "vcot", "2", "10"] in [line.split()[:4] for line in told.splitlines()]
     rows = listing.compare(out)
     assert {row.arm for row in rows} >= {"baseline", "vcot"}
     assert all(row.records == 10 and row.ours == row.own for row in rows)
     capsys.readouterr()
     assert cli.main(["tasks", "lmms", "--run", str(out)]) == 0
-    assert "baseline" in capsys.readouterr().out
+    said = capsys.readouterr().out.splitlines()
+    assert said == told.splitlines()[1 : 1 + len(said)]
     assert cli.main(["tasks", "lmms", "--run", str(tmp_path)]) == 2
+    (folder / "docs.json").rename(folder / "gone.json")
+    try:
+        (why,) = listing.beside(out)
+    finally:
+        (folder / "gone.json").rename(folder / "docs.json")
+    assert "is not known: lmms-eval cannot load task ran" in why

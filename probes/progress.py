@@ -94,17 +94,24 @@ class _Lines:
 
     def __init__(self, name: str, say: Callable[[str], None], clock: Callable[[], float]) -> None:
         self._name, self._say, self._clock = name, say, clock
-        self._began = self._last = clock()
+        self._last = clock()
+        self._first: tuple[float, int] | None = None
+        """When steps were first seen to be done, and how many: loading a model is no step."""
 
     def update(self, done: int, total: int | None) -> None:
         now = self._clock()
+        if self._first is None and done:
+            self._first = (now, done)
         if now - self._last < EVERY_S:
             return
         self._last = now
         state = str(done)
-        if total and done:
-            left = (now - self._began) / done * (total - done)
-            state = f"{done}/{total} ({100 * done // total} %), {_minutes(left)} left"
+        if total:
+            state = f"{done}/{total} ({100 * done // total} %)"
+        if total and self._first is not None and done > self._first[1]:
+            began, before = self._first
+            left = (now - began) / (done - before) * (total - done)
+            state += f", {_minutes(left)} left"
         self._say(f"{self._name}: {state}")
 
 

@@ -22,30 +22,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+sys.path.insert(0, str(Path(__file__).parent))
+import _machine
+
 SECONDS, GIGABYTES = 10.0, 2.0
 """What `--check` asks of load and all contrasts of accuracies together."""
 ITEMS, RECORDINGS = 500, 347
 ARMS = ("baseline", "vcot", "visual_perturbation", "text_perturbation", "blind")
 TIMED = """
-import json, resource, sys, time
-import numpy as np
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from _machine import peak_mb, reference, timed
 from probes import analysis
 
-def timed(work):
-    wall, cpu = time.perf_counter(), time.process_time()
-    made = work()
-    return made, [time.perf_counter() - wall, time.process_time() - cpu]
-
-numbers = np.random.default_rng(0).random(1_000_000)
-_, reference = timed(lambda: [np.sort(numbers) for _ in range(20)])
-frame, load = timed(lambda: analysis.load(sys.argv[1]))
+beside = reference()
+frame, load = timed(lambda: analysis.load(sys.argv[2]))
 found, contrasts = timed(lambda: analysis.contrasts(frame))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+peak = peak_mb() / 1024
 logit, did_logit = timed(lambda: analysis.contrasts(frame, names=["did"], measure="logit"))
 margin, did_margin = timed(lambda: analysis.contrasts(frame, names=["did"], measure="margin"))
 print(json.dumps({
     "records": len(frame), "contrasts": len(found), "gigabytes": peak,
-    "seconds": {"reference": reference, "load": load, "all contrasts": contrasts,
+    "seconds": {"reference": beside, "load": load, "all contrasts": contrasts,
                 "did, log-odds": did_logit, "did, margin": did_margin},
 }))
 """
@@ -87,30 +85,31 @@ def main() -> int:
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--check", action="store_true", help="fail above the wanted figures")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/analysis.json")
+    parser.add_argument("--out", type=Path, default=_machine.RESULTS / "analysis.json")
     asked = parser.parse_args()
-    runs = []
+    about, runs = _machine.described(), []
     with tempfile.TemporaryDirectory() as folder:
         print(f"{write(Path(folder), asked.records)} records; seconds: wall (CPU)")
         for repetition in range(asked.repeat):
             time.sleep(1.0 if repetition else 0.0)
             done = subprocess.run(
-                [sys.executable, "-c", TIMED, folder], capture_output=True, text=True, check=True
-            )
+                [sys.executable, "-c", TIMED, str(Path(__file__).parent), folder],
+                capture_output=True, text=True, check=True,
+            )  # fmt: skip
             runs.append(json.loads(done.stdout))
-            told = "  ".join(f"{name} {wall:.2f} ({cpu:.2f})"
-                             for name, (wall, cpu) in runs[-1]["seconds"].items())  # fmt: skip
+            told = "  ".join(f"{name} {took['wall']:.2f} ({took['cpu']:.2f})"
+                             for name, took in runs[-1]["seconds"].items())  # fmt: skip
             print(f"{told}  {runs[-1]['gigabytes']:.2f} GB", flush=True)
-    totals = [sum(run["seconds"][name][0] for name in ("load", "all contrasts")) for run in runs]
+    totals = [
+        sum(run["seconds"][name]["wall"] for name in ("load", "all contrasts")) for run in runs
+    ]
     memory = max(run["gigabytes"] for run in runs)
     print(
         f"load and all {runs[0]['contrasts']} contrasts: {min(totals):.1f} to {max(totals):.1f} s, "
         f"{memory:.2f} GB"
     )
     if asked.records == 1_000_000:
-        rounded = json.loads(json.dumps(runs), parse_float=lambda text: round(float(text), 2))
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(json.dumps(rounded, indent=1) + "\n", "utf-8")
+        _machine.write(asked.out, about | {"runs": runs})
     return int(asked.check and (min(totals) > SECONDS or memory > GIGABYTES))
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from scipy import special
 from probes.stats import Four, did_logit, sign_flip, tango
 from probes.stats.paired import mcnemar_p
 from probes.stats.simulate import Gain, draw, estimate_many
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _machine import described
 
 DRAWS = 10_000
 RESULT = Path(__file__).parent / "results/coverage.json"
@@ -235,6 +239,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--out", type=Path, help="default: results/coverage.json, with all draws")
     asked = parser.parse_args()
+    about = described()
     rows: list[dict[str, Any]] = []
     print("coverage of 95 % intervals; * the default; alike: latent correlation within a cluster")
     print(f"{'items':12}{'n':>4}{'clusters':>9}{'alike':>6}{'discord.':>9}  contrast", end="")
@@ -273,7 +278,7 @@ def main() -> None:
         print(f"level at 5 %, {kind}, n = {n}: {told}", flush=True)
     default = [row["coverage"]["CR2 t (default)"] for row in rows[:-1]]
     print(f"default interval: {min(default):.1f} to {max(default):.1f} %, without the hard case")
-    result = {"draws": asked.draws, "coverage": rows, "log_odds": logits, "tests": tests}
+    result = about | {"draws": asked.draws, "coverage": rows, "log_odds": logits, "tests": tests}
     out = asked.out or (RESULT if asked.draws == DRAWS else None)
     if out is None:
         return

@@ -174,8 +174,12 @@ def _variance(
     own = np.bincount(cluster, weights=weight**2 * held, minlength=count)
     shared = weight * held / np.sqrt(sizes[layer])
     lost = np.bincount(cluster, weights=shared**2, minlength=count)
-    table = sparse.csr_matrix((shared, (cluster, layer)), shape=(count, height))
-    square = float(own @ own) - 2 * float(own @ lost) + float((table.T @ table).power(2).sum())
+    if height == 1:
+        crossed = float(lost.sum()) ** 2
+    else:
+        table = sparse.csr_matrix((shared, (cluster, layer)), shape=(count, height))
+        crossed = float((table.T @ table).power(2).sum())
+    square = float(own @ own) - 2 * float(own @ lost) + crossed
     return variance, float((own - lost).sum()) ** 2 / square
 
 

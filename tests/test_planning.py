@@ -176,6 +176,20 @@ def test_a_pair_of_ones_own_needs_two_repositories(
     assert facts(cfg)["cells"] == tokens(result.records)
 
 
+def test_what_is_known_of_a_model_that_is_run_whole(tmp_path: Path, no_weights: None) -> None:
+    repos = [f"pair.{role}.repo={tiny_models.llava(tmp_path / role, seed=at)}"
+             for at, role in enumerate(("image", "video"))]  # fmt: skip
+    with forecast(of(*repos, "pair.frame_as=image", "frames=2", "limit=2")) as planned:
+        lines = command.report(planned, "L4")
+    at = lines.index(next(line for line in lines if "forward FLOP" in line))
+    name, size, unit, _, _, perceived, *costs = lines[at + 3].split()
+    assert (name, unit, perceived) == ("image", "M", "-")
+    assert float(size) > 0
+    assert float(costs[-1]) >= 0
+    assert any(line.startswith("L4") for line in lines)
+    assert any("image, video perceive is not counted" in line for line in lines)
+
+
 def test_both_texts_of_different_members_are_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], no_weights: None
 ) -> None:

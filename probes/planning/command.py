@@ -155,15 +155,17 @@ class _Model:
 
     weights: costs.Weights
     asker: Rehearser
-    features: int
+    features: int | None
+    """Tokens of all frames; None where a model is run whole and nobody counts them."""
     patches: float
     dtype: str
     quantize: str
     batch_tokens: int
+    batch_size: int
 
     def perceived(self) -> float:
-        """Return the FLOPs of perceiving."""
-        return costs.perceiving(self.weights, self.features, self.patches)
+        """Return the FLOPs of perceiving; 0 where they are not known."""
+        return costs.perceiving(self.weights, self.features or 0, self.patches)
 
 
 def _model(planned: Forecast, name: str) -> _Model | None:
@@ -172,20 +174,22 @@ def _model(planned: Forecast, name: str) -> _Model | None:
     if not isinstance(asker.backend, HfBackend):
         return None
     weights = costs.weights_of(asker.backend.checkpoint.shapes())
-    features = features_of(asker)
-    facts = asker.backend.describe()
-    if weights is None or features is None or not facts["patches_per_token"]:
+    if weights is None:
         return None
+    facts = asker.backend.describe()
     backend = planned.cfg.backend
     kind = "cpu" if backend.device == "cpu" else "cuda"
+    batch_tokens = int(backend.options.get("batch_tokens") or BATCH_TOKENS[kind])
+    together = facts["perceive_once"]  # a model that is run whole gets one prompt at a time
     return _Model(
         weights=weights,
         asker=asker,
-        features=features,
-        patches=float(facts["patches_per_token"]),
+        features=features_of(asker) if facts["patches_per_token"] else None,
+        patches=float(facts["patches_per_token"] or 0),
         dtype=str(facts["dtype"]),
         quantize=str(facts["quantize"] or ""),
-        batch_tokens=int(backend.options.get("batch_tokens") or BATCH_TOKENS[kind]),
+        batch_tokens=batch_tokens if together else 0,
+        batch_size=backend.batch_size if together else 1,
     )
 
 
@@ -198,7 +202,7 @@ def _costs(planned: Forecast, models: dict[str, _Model]) -> Table:
         rows.append((
             name, f"{weights.total / 1e6:,.1f} M", f"{tokens:,}",
             f"{sum(load.written for load in loads.values()):,}",
-            _flops(model.perceived()),
+            "-" if model.features is None else _flops(model.perceived()),
             _flops(sum(costs.reading(weights, load) for load in loads.values())),
             _flops(sum(costs.writing(weights, load) for load in loads.values())),
             *(_gb(part) for part in (need.weights, need.features, need.cache, need.pass_)),
@@ -219,10 +223,10 @@ def _memory(planned: Forecast, model: _Model) -> costs.Memory:
         model.asker.loads,
         dtype=model.dtype,
         quantize=model.quantize,
-        features=model.features,
+        features=model.features or 0,
         feature_cache=backend.feature_cache_mb * 2**20,
         batch_tokens=model.batch_tokens,
-        batch_size=backend.batch_size,
+        batch_size=model.batch_size,
     )
 
 
@@ -239,7 +243,7 @@ def _times(planned: Forecast, models: dict[str, _Model], device: str | None) -> 
                 dtype=model.dtype,
                 perceived=model.perceived(),
                 batch_tokens=model.batch_tokens,
-                batch_size=planned.cfg.backend.batch_size,
+                batch_size=model.batch_size,
             )
             for model in models.values()
         ]
@@ -261,6 +265,11 @@ def _notes(planned: Forecast, models: dict[str, _Model]) -> Iterator[str]:
             f"Times assume {costs.UTILISATION:.0%} of a device's peak arithmetic and, for writing,"
             f" {costs.BANDWIDTH:.0%} of its bandwidth; decoding and loading are not in them. One"
             " model is in memory at a time."
+        )
+    if whole := [name for name, model in models.items() if model.features is None]:
+        yield (
+            f"What {', '.join(whole)} perceive is not counted: they are run whole, every picture"
+            " with every prompt."
         )
     if missing := sorted(set(planned.askers) - set(models)):
         yield f"Costs are not known of {', '.join(missing)}: the backend or the files do not tell."

@@ -36,19 +36,22 @@ def iraven(study: Study) -> Section | None:
 
 
 def _configurations(study: Study, block: Mapping[str, Any], frame: pd.DataFrame, end: str) -> Grid:
-    flat = within(study.cells, block)
+    # Every configuration counts the same, whatever the numbers of problems.
+    each = within(study.cells, block)
+    flat = pd.concat(
+        [analysis.accuracies(frame, stratify=True), each[each["stratum"] != ""]], ignore_index=True
+    )
     roles = style.in_order([str(role) for role in flat["role"]])
     others = [role for role in roles if role != "image"] if "image" in roles else []
     place = ["frames", "arm", "stratum"]
     transfer = within(study.layered, block)
     transfer = transfer[transfer["name"] == "transfer"]
-    # Every configuration counts the same, whatever the numbers of problems.
     mean = analysis.contrasts(frame, names=("transfer",), policies=("strict",), stratify="strata")
     across = {(r["frames"], r["arm"], r["role"]): cells.interval(r) for r in rows(mean)}
     by = {(*(r[name] for name in place), r["role"]): cells.accuracy(r) for r in rows(flat)}
     moved = {(*(r[name] for name in place), r["role"]): cells.interval(r) for r in rows(transfer)}
     told = []
-    for count, arm, layer in dict.fromkeys(key[:3] for key in by):
+    for count, arm, layer in dict.fromkeys(tuple(r[name] for name in place) for r in rows(each)):
         difference = (
             moved.get((count, arm, layer, role), "-")
             if layer
@@ -60,7 +63,7 @@ def _configurations(study: Study, block: Mapping[str, Any], frame: pd.DataFrame,
     header = ("arm", "configuration", "frames", *(f"{role} [95 %]" for role in roles))
     return Grid(
         f"iraven{end}",
-        "Accuracy per configuration, and transfer (in `all`: mean over configurations)",
+        "Accuracy per configuration, and transfer (all: mean over configurations)",
         header + tuple(f"{role} - image [95 %]" for role in others),
         tuple(told), 2,
         cells.plain(pd.concat([flat.assign(name="accuracy"), transfer, mean], ignore_index=True)),

@@ -391,8 +391,8 @@ def test_iraven_has_a_section_per_configuration(tmp_path: Path) -> None:
     names = ("center_single", "distribute_four", "left_center_single_right_center_single")
     records = [
         record(i, "baseline", role, bool(rng.random() < 0.3), frames=8, task="iraven",
-               stratum=names[i % 3], cluster=f"p{i}", option_logprobs=(-1.0,) * 8,
-               option_tokens=(1,) * 8)
+               stratum=names[i % 3 if i < 12 else 0], cluster=f"p{i}",
+               option_logprobs=(-1.0,) * 8, option_tokens=(1,) * 8)
         for role in ("image", "video") for i in range(30)
     ]  # fmt: skip
     run = made.write(tmp_path / "run", records, made.manifest())
@@ -412,6 +412,14 @@ def test_iraven_has_a_section_per_configuration(tmp_path: Path) -> None:
     across = analysis.contrasts(frame, names=("transfer",), stratify="strata").iloc[0]
     (line,) = [one for one in part.splitlines() if "| all |" in one]
     assert analysis.tables.interval(across.to_dict()) in line
+    # Configurations of 22, 4 and 4 problems: each counts the same in what stands beside it, too.
+    means = [float(cells.loc[[(role, n) for n in names], "accuracy"].mean())
+             for role in ("image", "video")]  # fmt: skip
+    assert means[1] - means[0] == pytest.approx(across["estimate"])
+    assert f"| {100 * means[0]:.1f} [" in line
+    assert f"| {100 * means[1]:.1f} [" in line
+    pooled = analysis.accuracies(frame).set_index("role")["accuracy"]
+    assert f"{100 * pooled['image']:.1f}" != f"{100 * means[0]:.1f}"
     assert (tmp_path / "out" / "plots" / "iraven.svg").is_file()
     assert "No did" in out.section("summary") or "vcot was not run" in out.section("summary")
 

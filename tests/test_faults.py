@@ -284,6 +284,22 @@ def test_a_time_limit_is_a_number(given: str, settle: Any, monkeypatch: Any) -> 
         go(settle())
 
 
+@pytest.mark.parametrize("given", ["none", "0", "-2", "1.5", "99999"])
+def test_a_number_of_decoding_processes_that_is_none_is_refused(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROBES_DECODE_PROCESSES", given)
+    with pytest.raises(ProbesError, match="PROBES_DECODE_PROCESSES"):
+        FramePool(tmp_path)
+
+
+def test_several_decoding_processes_give_the_same_run(
+    settle: Any, spy: Any, whole: RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROBES_DECODE_PROCESSES", "3")
+    assert lasting(go(settle()).records) == lasting(whole.records)
+
+
 def test_a_decoding_process_that_does_not_start_is_no_items_fault(
     settle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,8 @@
 set -euo pipefail
 SHARDS=${SHARDS:-$(nvidia-smi --list-gpus | wc -l)}
 OUT=${OUT:?name a folder for the runs}
+share=$(($(nproc) / (2 * SHARDS)))
+export PROBES_DECODE_PROCESSES=${PROBES_DECODE_PROCESSES:-$((share > 0 ? share : 1))}
 jobs=()
 for ((shard = 0; shard < SHARDS; shard++)); do
     CUDA_VISIBLE_DEVICES=$shard probes run "$@" shard=$shard shards=$SHARDS \

@@ -225,6 +225,12 @@ def test_several_donors_are_averaged_per_item():
     assert row["estimate"] == pytest.approx(0.5 - 1.0)
 
 
+def test_frames_put_together_unmerged_are_refused():
+    frame = analysis.from_records(cell([1, 0]) + cell([1, 1], arm="vcot"))
+    with pytest.raises(ProbesError, match=r"4 rows answer what another .* item q0 \(baseline"):
+        analysis.contrasts(pd.concat([frame, frame], ignore_index=True))
+
+
 def test_withheld_items_are_counted_and_left_out():
     frame = analysis.from_records([*cell([1, 0]), record(2, answer=None)])
     row = only(analysis.accuracies(frame), arm="baseline")

@@ -102,8 +102,8 @@ def tables(frame: pd.DataFrame, margins: NDArray[np.float64] | None = None) -> l
         One table per group of settings, in order of appearance.
 
     Raises:
-        ProbesError: an empty frame, or an item whose key, cluster or stratum is not the same in all
-            of its rows.
+        ProbesError: an empty frame, an item whose key, cluster or stratum is not the same in all
+            of its rows, or one that a member answered twice under one arm.
     """
     if frame.empty:
         raise ProbesError("there are no records", fix="run something, or load another folder")
@@ -127,6 +127,7 @@ def tables(frame: pd.DataFrame, margins: NDArray[np.float64] | None = None) -> l
         "shown": _shown(frame["stimulus_sha"]),
     }
     order = np.lexsort((numbers, cell_codes))
+    _once(frame, order, cell_codes, numbers)
     ends = np.append(np.flatnonzero(np.diff(cell_codes[order])) + 1, len(order))
     found: dict[int, dict[tuple[str, str], Cell]] = {}
     start = 0
@@ -249,6 +250,36 @@ def _same_items(
                 else "",
                 "these rows come from different data: load them one by one",
             )
+
+
+def _once(
+    frame: pd.DataFrame,
+    order: NDArray[np.intp],
+    cell_codes: NDArray[np.int64],
+    numbers: NDArray[np.intp],
+) -> None:
+    """Raise ProbesError where a cell holds an item twice that differ neither in donor nor rotation.
+
+    Averaging over them, as over donors, would hide that two runs were put together unmerged.
+    """
+    cell, item = cell_codes[order], numbers[order]
+    again = np.flatnonzero((cell[1:] == cell[:-1]) & (item[1:] == item[:-1]))
+    if not len(again):
+        return
+    rows = order[np.union1d(again, again + 1)]
+    draw = [name for name in ("donor_id", "rotation") if name in frame]
+    some = frame.iloc[rows][["item_id", "role", "arm", "frames", *draw]].assign(
+        _cell=cell_codes[rows]
+    )
+    twice = some[some.duplicated(["_cell", "item_id", *draw])]
+    if len(twice):
+        one = twice.iloc[0]
+        raise ProbesError(
+            f"{len(twice)} rows answer what another row of the frame answers, e.g. item "
+            f"{one['item_id']} ({one['arm']}, {one['role']}, {one['frames']} frames)",
+            fix="name all folders to one probes.load([...]): it merges what repeats and refuses "
+            "what differs",
+        )
 
 
 def _shown(shas: pd.Series) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, groupby, islice
 
 from probes import arms, infills
 from probes.config import RunConfig
@@ -56,6 +57,12 @@ class Plan:
                     for donor in self.donors.get((item.id, arm.name), (None,)):
                         for rotation in range(len(item.options) if self.rotate else 1):
                             yield Cell(item, arm, count, donor, rotation)
+
+    def blocks(self, size: int) -> Iterator[list[Cell]]:
+        """Yield the cells of so many items at a time."""
+        by_item = (list(cells) for _, cells in groupby(self.cells(), lambda cell: cell.item.id))
+        while block := list(islice(by_item, size)):
+            yield list(chain.from_iterable(block))
 
     def count(self) -> int:
         """Count the cells."""

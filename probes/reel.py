@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from probes.infills import Place
 from probes.types import Clip, Item, MachineError, ProbesError
 
-AHEAD = 256
+AHEAD = 128
 """Items that are decoded at most beyond the furthest that was asked for."""
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from probes import export, infills, plan, score
-from probes.asking import CHUNK, Asker, Residence
+from probes.asking import Asker, Residence
 from probes.backends import Backend, open_backend
 from probes.config import RunConfig
 from probes.frames import FramePool
@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 BLOCK = 128
 """Pairs of frames that a writer is handed at a time: the first while most videos still decode."""
+ITEMS = 64
+"""Items whose cells are put to a member at a time; their prompts are sorted by length together."""
 FIRST = 16
 """Items whose frames are waited for before anything is asked."""
 
@@ -343,43 +345,34 @@ def _score(
 ) -> Ledger:
     """Put every cell to one member, and note the frames it was shown in `shown`."""
     ledger = Ledger()
-    prompts: dict[str, Prompt] = {}
     with desk.progress.phase(f"answers of {name}") as phase:
         phase.expect(planned.count())
-
-        def ask(cells: int) -> None:
-            """Ask what is missing, and expect no answer to the other cells so far."""
+        for cells in planned.blocks(ITEMS):
+            prompts: dict[str, Prompt] = {}
+            for cell in cells:
+                if problem := material.problem(cell):
+                    ledger.fail(problem)
+                    continue
+                stimulus = material.stimulus(cell)
+                shown.update(p.sha256 for p in stimulus.parts if not isinstance(p, str))
+                prompt = plan.prompt(stimulus)
+                key = asker.key(prompt, scoring)
+                ledger.put(key, stimulus.sha)
+                prompts[key] = prompt
             missing = asker.missing(prompts)
-            phase.expect((phase.total or 0) - cells + len(missing))
-            some = {key: prompt for key, prompt in prompts.items() if key in missing}
-            if some:
+            phase.expect((phase.total or 0) - len(cells) + len(missing))
+            if some := {key: prompts[key] for key in prompts if key in missing}:
                 asker.ask(some, scoring, phase.advance)
-            prompts.clear()
-
-        since = 0
-        for at, cell in enumerate(planned.cells()):
-            if problem := material.problem(cell):
-                ledger.fail(problem)
-                continue
-            stimulus = material.stimulus(cell)
-            shown.update(p.sha256 for p in stimulus.parts if not isinstance(p, str))
-            prompt = plan.prompt(stimulus)
-            key = asker.key(prompt, scoring)
-            ledger.put(key, stimulus.sha)
-            if key not in prompts and len(prompts) == CHUNK:
-                ask(at - since)
-                since = at
-            prompts[key] = prompt
-        ask(len(ledger) - since)
     return ledger
 
 
 def _records(cfg: RunConfig, spec: ModelSpec, asker: Asker, done: Done) -> Iterator[Record]:
     """Join what was asked to what was answered."""
-    both = zip(done.plan.cells(), done.asked[spec.role], strict=True)
-    while chunk := list(islice(both, CHUNK)):
-        answers = asker.answers([one.key for _, one in chunk if one.key])
-        for cell, one in chunk:
+    ledger = iter(done.asked[spec.role])
+    for cells in done.plan.blocks(ITEMS):
+        asked = list(islice(ledger, len(cells)))
+        answers = asker.answers([one.key for one in asked if one.key])
+        for cell, one in zip(cells, asked, strict=True):
             output = answers.get(one.key) or Output(status="error", error=one.problem)
             yield _record(cfg, spec, cell, one, output)
 

@@ -1,16 +1,16 @@
 """Whether two backends give the same answers to the same stimuli.
 
-    python -m benchmarks.backends_agree [--items 100]     makes the runs on the embedded pair
-    python -m benchmarks.backends_agree RUN_A RUN_B       compares two finished run folders
+    python -m benchmarks.backends_agree [--items 100] [--suite controls]     makes the runs
+    python -m benchmarks.backends_agree RUN_A RUN_B            compares two finished run folders
 
-The runs show the study's arms with `pair.frame_as=image`, once in process (`hf`) and once through
-real servers on loopback (`server`): `letter` through tests/chat_server.py, which has
-log-probabilities; `generate` through `transformers serve`, with the pair's own wording and with one
-that makes the tiny members answer in words, as they answer every question by letter with the same
-one. lmms-eval has no wrapper for the embedded members' class, so `lmms` is compared on two random
-Qwen2.5-VL, whose texts mean nothing and differ for every stimulus. Both runs write their infills
-themselves, so these are compared too. Cells are compared where
-both runs showed the same stimulus; every difference is listed with the margin of the first run
+The runs show the embedded pair the arms of the study and the controls with `pair.frame_as=image`,
+once in process (`hf`) and once through real servers on loopback (`server`): `letter` through
+tests/chat_server.py, which has log-probabilities; `generate` through `transformers serve`, with the
+pair's own wording and with one that makes the tiny members answer in words, as they answer every
+question by letter with the same one. lmms-eval has no wrapper for the embedded members' class, so
+`lmms` is compared on two random Qwen2.5-VL, whose texts mean nothing and differ for every stimulus.
+Both runs write their infills themselves, so these are compared too. Cells are compared where both
+runs showed the same stimulus; every difference is listed with the margin of the first run
 (log-probability of its choice over the next option; none for texts).
 """
 
@@ -28,8 +28,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks._machine import RESULTS, described, write
+
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "backends_agree.json"
 CELL = ["role", "arm", "frames", "item_id"]
 LEAST = 0.99
 """Share of equal choices below which the exit code is 1."""
@@ -120,7 +121,7 @@ def in_words(folder: Path) -> Path:
     return folder
 
 
-def made(items: int, work: Path) -> dict[str, dict[str, Any]]:
+def made(items: int, suite: str, work: Path) -> dict[str, dict[str, Any]]:
     """Make the runs and compare them, by scenario."""
     sys.path.insert(0, str(ROOT / "tests"))
     import serving
@@ -137,9 +138,10 @@ def made(items: int, work: Path) -> dict[str, dict[str, Any]]:
 
     def both(name: str, settings: list[str], other: list[str]) -> None:
         slug = "_".join(name.split())
-        settings = [f"limit={items}", *settings]
+        settings = [f"limit={items}", f"suite={suite}", *settings]
         a = run(work / f"{slug}_a", *settings)
-        found[name] = compare(a, run(work / f"{slug}_b", *settings, *other))
+        compared = compare(a, run(work / f"{slug}_b", *settings, *other))
+        found[name] = {"suite": suite, "items": items} | compared
         show({name: found[name]})
 
     for name, (settings, serve) in served.items():
@@ -202,20 +204,21 @@ def main() -> int:
     )
     parser.add_argument("runs", nargs="*", type=Path, help="two run folders")
     parser.add_argument("--items", type=int, default=100)
+    parser.add_argument("--suite", default="controls", help="whose arms (default: controls)")
     parser.add_argument("--out", type=Path, help="JSON file of the result")
     given = parser.parse_args()
     if len(given.runs) not in (0, 2):
         parser.error("give two run folders, or none")
+    about = described()
     if given.runs:
         found = {"a, b": compare(*given.runs)}
         show(found)
     else:
         with tempfile.TemporaryDirectory() as work:
-            found = made(given.items, Path(work))
-    out = given.out or (None if given.runs else RESULTS)
+            found = made(given.items, given.suite, Path(work))
+    out = given.out or (None if given.runs else RESULTS / "backends_agree.json")
     if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        write(out, about | {"comparisons": found})
     worst = min((one["equal"] / max(one["compared"], 1) for one in found.values()), default=0.0)
     return 0 if worst >= LEAST else 1
 

@@ -42,6 +42,7 @@ class Pool(Mapping[str, np.ndarray]):
     """Frames that are painted instead of decoded: item `n`, slot `t` has a colour of its own."""
 
     size = (30, 40)
+    processes = 1
 
     def __init__(self, home: Path) -> None:
         self.decoded = 0

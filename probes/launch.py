@@ -226,7 +226,8 @@ def show(result: RunResult, caveat: str) -> None:
     if result.errors:
         print(
             f"\n{result.errors} of {result.counts['planned']} records failed and count as wrong, "
-            f"e.g. {result.first_error}\nOnce what is wrong is mended, the same command asks them again."
+            f"e.g. {result.first_error}\n"
+            "Once what is wrong is mended, the same command asks them again."
         )
     plots.save(plots.arms_figure(frame), result.out / "plots" / "arms")
     print(f"\nrecords, manifest, frames and plots: {_from_here(result.out)}")

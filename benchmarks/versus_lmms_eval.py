@@ -20,10 +20,12 @@ cold disk. The checkpoints are Qwen2.5-VL of random weights, a class that both c
 replies mean nothing, and differ from stimulus to stimulus.
 
 The ratio is lmms-eval's time over ours within a round; what counts is the median of the rounds.
+Every start of lmms-eval costs the same whatever the number of clips, so the ratio of its normal
+use, with 20 starts, falls with more clips: compare two sizes to see what a further clip costs.
 Run it on a quiet machine: wall seconds beside other work compare nothing.
 
-    python benchmarks/versus_lmms_eval.py                       3 rounds of 8 clips, ~25 minutes
-    python benchmarks/versus_lmms_eval.py --items 2 --rounds 1  does it work? ~6 minutes
+    python benchmarks/versus_lmms_eval.py                       3 rounds of 4 clips, ~30 minutes
+    python benchmarks/versus_lmms_eval.py --items 2 --rounds 1  does it work? ~9 minutes
     python benchmarks/versus_lmms_eval.py --dtype bfloat16      lmms-eval's wrapper untouched
     python benchmarks/versus_lmms_eval.py --check               exit 1 unless 8 times faster, equal
 """
@@ -105,7 +107,7 @@ def ours(bench: Bench, out: Path, *more: str) -> dict[str, float]:
     shutil.rmtree(home, ignore_errors=True)
     command = [
         sys.executable, "-m", "probes", "run", "pair=own", "task=egoschema", "suite=study",
-        f"task.root={bench.work / 'world'}", "pair.frame_as=image", f"pair.dtype={bench.dtype}",
+        f"task.root={bench.work / 'clips'}", "pair.frame_as=image", f"pair.dtype={bench.dtype}",
         *(f"pair.{role}.repo={folder}" for role, folder in bench.models.items()),
         "scoring=generate", f"max_new_tokens={TOKENS}",
         "infill=file", f"infill.file={bench.work / 'infills.jsonl'}",
@@ -125,7 +127,7 @@ def theirs(
         "LMMS_EVAL_DATASETS_CACHE": str(bench.work / "datasets"), "CLIPS_KEPT": str(keep),
         "PYTHONPATH": str(bench.work / "plugin"),
     }  # fmt: skip
-    return bench.run(f"lmms-eval, {what}", command, out.with_suffix(".log"), **caches)
+    return bench.run(what, command, out.with_suffix(".log"), **caches)
 
 
 def settings(
@@ -153,7 +155,7 @@ def normal(bench: Bench, base: Path, names: Mapping[str, str]) -> dict[str, Any]
             given = settings(bench, role, [task], base / "normal" / role / name, 1)
             arguments = [text for key, value in given.items() for text in (f"--{key}", value)]
             runs[f"{role} {name}"] = theirs(
-                bench, f"{role} member, {name}", base / f"normal-{role}-{name}", arguments
+                bench, f"{WAYS['normal']}, {role} {name}", base / f"normal-{role}-{name}", arguments
             )
     total = {kind: sum(one[kind] for one in runs.values()) for kind in ("wall", "cpu")}
     return total | {"runs": runs}
@@ -269,7 +271,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--items", type=int, default=8, help="clips, one question each, least 2")
+    parser.add_argument("--items", type=int, default=4, help="clips, one question each; 2 or more")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=4, help="lmms-eval's, in favourable use")
     parser.add_argument(
@@ -287,7 +289,7 @@ def main() -> int:
     bench = Bench(
         given.work / f"items{given.items}", given.items, given.dtype, given.pixels, given.batch
     )
-    root = _versus.world(bench.work / "world", given.items)
+    root = _versus.world(bench.work / "clips", given.items)
     written = _versus.infills(bench.work / "infills.jsonl", given.items)
     for seed, folder in enumerate(bench.models.values()):
         _versus.checkpoint(folder, seed, given.pixels)

@@ -10,7 +10,7 @@ form that the task's scorer credits. Donors are found over all docs of the task.
 under `$PROBES_HOME` and shared with `probes run`. Any other key of a run's configuration can stand
 among the arguments, e.g. `scoring=cloze` or `pair.dtype=float32`.
 
-lmms-eval finds this module by its entry point; nothing here imports it before that.
+lmms-eval finds this module by an entry point (probes/lmms_entry.py), and imports it once chosen.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from dataclasses import replace
 from typing import Any
 
 from lmms_eval.api.model import lmms
-from lmms_eval.models.registry_v2 import ModelManifest
 
 from probes import launch, plan, run
 from probes.config import RunConfig
@@ -48,11 +47,6 @@ def _plainly() -> Iterator[None]:
         yield
     except ProbesError as error:
         raise SystemExit(str(error)) from error
-
-
-def manifest() -> ModelManifest:
-    """Return what lmms-eval's registry has to know of the model."""
-    return ModelManifest("probes", chat_class_path=f"{__name__}.ArmModel")
 
 
 def settings(

@@ -7,7 +7,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, groupby, islice
+from itertools import chain, groupby, islice, repeat
 
 from probes import arms, infills
 from probes.config import RunConfig
@@ -16,6 +16,10 @@ from probes.reel import Reel
 from probes.types import Arm, Infill, Item, ProbesError, Prompt, Stimulus
 from tasks import registry
 
+_FIRST_BLOCKS, _BLOCK = (
+    (4, 8, 16, 32),
+    64,
+)  # items; prompts of a block are sorted by length together
 Written = Mapping[Place, tuple[Infill, ...]]
 """Infills of every (item id, number of frames) that needs some."""
 
@@ -58,10 +62,11 @@ class Plan:
                         for rotation in range(len(item.options) if self.rotate else 1):
                             yield Cell(item, arm, count, donor, rotation)
 
-    def blocks(self, size: int) -> Iterator[list[Cell]]:
-        """Yield the cells of so many items at a time."""
+    def blocks(self) -> Iterator[list[Cell]]:
+        """Yield the cells of some items at a time: of few, while most clips are still decoded."""
         by_item = (list(cells) for _, cells in groupby(self.cells(), lambda cell: cell.item.id))
-        while block := list(islice(by_item, size)):
+        sizes = chain(_FIRST_BLOCKS, repeat(_BLOCK))
+        while block := list(islice(by_item, next(sizes))):
             yield list(chain.from_iterable(block))
 
     def count(self) -> int:

@@ -31,9 +31,7 @@ T = TypeVar("T")
 
 BLOCK = 128
 """Pairs of frames that a writer is handed at a time: the first while most videos still decode."""
-ITEMS = 64
-"""Items whose cells are put to a member at a time; their prompts are sorted by length together."""
-FIRST = 16
+FIRST = 4
 """Items whose frames are waited for before anything is asked."""
 
 
@@ -347,7 +345,7 @@ def _score(
     ledger = Ledger()
     with desk.progress.phase(f"answers of {name}") as phase:
         phase.expect(planned.count())
-        for cells in planned.blocks(ITEMS):
+        for cells in planned.blocks():
             prompts: dict[str, Prompt] = {}
             for cell in cells:
                 if problem := material.problem(cell):
@@ -369,7 +367,7 @@ def _score(
 def _records(cfg: RunConfig, spec: ModelSpec, asker: Asker, done: Done) -> Iterator[Record]:
     """Join what was asked to what was answered."""
     ledger = iter(done.asked[spec.role])
-    for cells in done.plan.blocks(ITEMS):
+    for cells in done.plan.blocks():
         asked = list(islice(ledger, len(cells)))
         answers = asker.answers([one.key for one in asked if one.key])
         for cell, one in zip(cells, asked, strict=True):

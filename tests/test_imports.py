@@ -46,7 +46,14 @@ LAYERS = (
         "probes.regress",
         "probes.merging",
     ),
-    ("probes", "probes.launch", "probes.cli", "probes.__main__", "probes.lmms_plugin"),
+    (
+        "probes",
+        "probes.launch",
+        "probes.cli",
+        "probes.__main__",
+        "probes.lmms_entry",
+        "probes.lmms_plugin",
+    ),
 )
 # `tasks/egoworld/pair` is a program of its own, which only the command line starts.
 PROGRAMS = ("tasks.egoworld.pair",)

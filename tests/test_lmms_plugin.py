@@ -66,7 +66,7 @@ def evaluate(folder: Path, arguments: str, name: str = "egoschema_local", **more
     from lmms_eval import evaluator, models
     from lmms_eval.tasks import TaskManager
 
-    from probes.lmms_plugin import manifest
+    from probes.lmms_entry import manifest
 
     models.MODEL_REGISTRY_V2.register_manifest(manifest(), overwrite=True)
     manager = TaskManager(
@@ -150,7 +150,7 @@ def test_the_command_line(tmp_path: Path, world: Path) -> None:
     installed.mkdir(parents=True)
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: probes_plugin\nVersion: 0\n")
     (installed / "entry_points.txt").write_text(
-        "[lmms_eval.models]\nprobes = probes.lmms_plugin:manifest\n"
+        "[lmms_eval.models]\nprobes = probes.lmms_entry:manifest\n"
     )
     arguments = [
         "--model", "probes", "--model_args", "pretrained=embedded:video,arm=vcot",

@@ -140,7 +140,7 @@ def test_lmms_evals_command_and_a_run_reply_the_same(
     site.mkdir(parents=True)
     (site / "METADATA").write_text("Metadata-Version: 2.1\nName: probes_plugin\nVersion: 0\n")
     (site / "entry_points.txt").write_text(
-        "[lmms_eval.models]\nprobes = probes.lmms_plugin:manifest\n"
+        "[lmms_eval.models]\nprobes = probes.lmms_entry:manifest\n"
     )
     arm = {"pretrained": model, "arm": "vcot", "frames": FRAMES} | SETTINGS
     arm |= {"prompt_set": task / "words"}

@@ -54,7 +54,7 @@ with initialize_config_dir(str(conf_dir()), version_base="1.3"):
 before, progress = peak_mb(), Progress()
 result, seconds = timed(lambda: run.execute(cfg, Path(sys.argv[2]), progress))
 print(json.dumps({
-    "items": result.counts["items"], "records": len(result.records), "errors": result.errors,
+    "items": result.counts["items"], "records": result.counts["planned"], "errors": result.errors,
     **seconds, "phases": progress.seconds, "mb_before": before, "mb_peak": peak_mb(),
 }))
 """

@@ -175,6 +175,7 @@ def main() -> int:
         result = suite(cfg, given.work)  # also the warm-up of both
     if result.errors:
         raise SystemExit(f"{result.errors} records are errors: see {result.out}")
+    records = result.counts["planned"]
     forwards(calls)
     rounds = []
     for _ in range(given.repeat):
@@ -191,7 +192,7 @@ def main() -> int:
             "suite": whole, "decoding": decoding, "forward": passes, "loading": loaded,
             "share": share, "share_without_loading": grown,
         })  # fmt: skip
-    print(f"{len(clips)} clips, {result.counts["planned"]} records, {len(calls)} calls of the models")
+    print(f"{len(clips)} clips, {records} records, {len(calls)} calls of the models")
     print(
         f"{'seconds: CPU (wall)':24}"
         + "".join(f"{f'round {n + 1}':>16}" for n in range(len(rounds)))
@@ -202,7 +203,7 @@ def main() -> int:
     middle = sorted(one["share"]["cpu"] for one in rounds)[len(rounds) // 2]
     print(f"the limit is {middle:.2f} of the suite's CPU time (median)")
     write(given.out, about | {
-        "clips": len(clips), "records": result.counts["planned"], "calls": len(calls), "rounds": rounds,
+        "clips": len(clips), "records": records, "calls": len(calls), "rounds": rounds,
         "median_share_cpu": middle,
     })  # fmt: skip
     return int(given.check and middle < WANTED)

@@ -43,11 +43,13 @@ class Counts:
     """What became of the different prompts of one asker; eight bytes a prompt."""
 
     def __init__(self) -> None:
-        self._met, self._answered, self._failed = array("Q"), array("Q"), array("Q")
+        self._met, self._stored = array("Q"), array("Q")
+        self._answered, self._failed = array("Q"), array("Q")
 
-    def meet(self, keys: Collection[str]) -> None:
-        """Note prompts that have to be answered, from the store or by the model."""
+    def meet(self, keys: Collection[str], stored: Collection[str]) -> None:
+        """Note prompts that have to be answered, and those of them that are stored."""
         self._met.extend(int(key[:16], 16) for key in keys)
+        self._stored.extend(int(key[:16], 16) for key in stored)
 
     def note(self, key: str, *, failed: bool) -> None:
         """Note an answer of the model, or its failure."""
@@ -63,7 +65,7 @@ class Counts:
     @property
     def cached(self) -> int:
         """Of these, answered from the store."""
-        return self.unique - self.computed
+        return len(np.setdiff1d(self._stored, self._answered))
 
     @property
     def computed(self) -> int:
@@ -97,10 +99,14 @@ class Asker:
         return storing.key(prompt, self.backend.fingerprint, scoring, self.backend.adapter)
 
     def missing(self, keys: Collection[str]) -> set[str]:
-        """Return the keys that have to be asked, as the store does not have them."""
+        """Return the keys that have to be asked: neither stored nor failed in this run.
+
+        What failed is not asked again before the next run: one prompt has one answer in a run.
+        """
         unique = set(keys)
-        self.counts.meet(unique)
-        return unique - self.store.has(unique)
+        stored = self.store.has(unique)
+        self.counts.meet(unique, stored)
+        return unique - stored - self._failures.keys()
 
     def ask(
         self, prompts: Mapping[str, Prompt], scoring: ScoringSpec, tick: Callable[[], None]

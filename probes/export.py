@@ -62,6 +62,8 @@ def tables(
         records: of all members; looked at once, some at a time.
     """
     out.mkdir(parents=True, exist_ok=True)
+    # A manifest vouches for the tables beside it, so an earlier run's goes first.
+    (out / "manifest.json").unlink(missing_ok=True)
     root = registry.root(cfg.task)
     shown = plan.shown_items()
     asked = {item.id for item in plan.items}

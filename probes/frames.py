@@ -228,7 +228,7 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
         return self._worker.size
 
     def close(self) -> None:
-        """End the decoding processes and forget the frames in memory."""
+        """End the decoding processes, for good, and forget the frames in memory."""
         self._worker.end()
         with self._lock:
             self._memory.clear()

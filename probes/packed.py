@@ -19,10 +19,7 @@ _FRESH = 64  # clips whose infills stay objects: a clip's arms follow one anothe
 
 
 class Packed(MutableMapping[Place, tuple[Infill, ...]]):
-    """Infills by place in little room: as compressed JSON, but for those looked at last.
-
-    As objects they would be most of a run's memory.
-    """
+    """Infills by place, as compressed JSON but for the few that were unpacked last."""
 
     def __init__(self) -> None:
         self._packed: dict[Place, bytes] = {}

@@ -1,4 +1,8 @@
-"""What a run has to ask: which items, under which arms, with which donors. Pure functions."""
+"""What a run has to ask: which items, under which arms, with which donors.
+
+Functions of their arguments alone; those that take a `Reel` wait for its clips, and raise the
+`MachineError` that ended its decoding, if one did.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,8 @@ from probes.reel import Reel
 from probes.types import Arm, Infill, Item, ProbesError, Prompt, Stimulus
 from tasks import registry
 
-_FIRST_BLOCKS, _BLOCK = (
-    (4, 8, 16, 32),
-    64,
-)  # items; prompts of a block are sorted by length together
+_FIRST_BLOCKS = (4, 8, 16, 32)  # items whose cells are put together: few while clips decode
+_BLOCK = 64  # and from then on; prompts of a block are sorted by length together
 Written = Mapping[Place, tuple[Infill, ...]]
 """Infills of every (item id, number of frames) that needs some."""
 
@@ -77,6 +79,15 @@ class Plan:
         """Return the items whose frames or infills are needed: those asked, then other donors."""
         borrowed = (donor for donors in self.donors.values() for donor in donors)
         return list({item.id: item for item in (*self.items, *borrowed)}.values())
+
+    def in_order_of_need(self) -> list[Item]:
+        """Return the same items, each donor before the next item that is asked."""
+        needed: dict[str, Item] = {}
+        for item in self.items:
+            needed[item.id] = item
+            for arm in self.arms:
+                needed |= {donor.id: donor for donor in self.donors.get((item.id, arm.name), ())}
+        return list(needed.values())
 
     def needing_infills(self) -> list[Item]:
         """Return the items whose infills some arm shows."""

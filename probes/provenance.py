@@ -150,7 +150,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink()
         if isinstance(error, OSError):
             raise MachineError(
-                f"the file cannot be written: {error.strerror}", str(path),
+                f"the file cannot be written: {error.strerror or error}", str(path),
                 "make room there, or name a folder that can be written",
             ) from error  # fmt: skip
         raise

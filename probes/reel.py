@@ -7,6 +7,7 @@ in the items' order, a bounded number of items ahead of the furthest one that wa
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from probes.infills import Place
@@ -55,19 +56,20 @@ class Reel(Mapping[Place, Clip]):
         for thread in self._threads:
             thread.start()
 
-    def wait(self, items: int, report: Callable[[int], None]) -> None:
+    def wait(self, items: int, report: Callable[[int, int], None]) -> None:
         """Wait until the first items are decoded.
 
         Args:
             items: how many.
-            report: called with the number of those that are, whenever it grows.
+            report: called with (number of those that are, of how many) whenever it grows.
 
         Raises:
             MachineError: what fails is no item's fault, e.g. a full disk.
         """
-        for at in range(min(items, len(self._items))):
+        first = min(items, len(self._items))
+        for at in range(first):
             self._at(at)
-            report(at + 1)
+            report(at + 1, first)
 
     def problem(self, item_id: str) -> str:
         """Say why an item's media cannot be shown; empty where it can."""
@@ -104,15 +106,16 @@ class Reel(Mapping[Place, Clip]):
         return sum(1 for _ in self)
 
     def stop(self) -> None:
-        """Begin no further item. Whoever waits for one is told that there is none."""
+        """Begin no further item; whoever waits for one gets a RuntimeError."""
         with self._news:
             self._stopped = True
             self._news.notify_all()
 
-    def join(self) -> None:
-        """Wait until no thread works any more; after `stop`."""
+    def join(self, seconds: float = 60.0) -> None:
+        """Wait until no thread works any more, but no longer than that; after `stop`."""
+        until = time.monotonic() + seconds
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _at(self, at: int) -> tuple[Clip, ...] | str:
         with self._news:
@@ -148,6 +151,8 @@ class Reel(Mapping[Place, Clip]):
                     error = problem
                 else:
                     found = " ".join(f"{problem.what} ({problem.where})".split())
+            except LookupError as problem:  # a bug, which must not read as "there is no such clip"
+                error = RuntimeError(f"{type(problem).__name__}: {problem}")
             except BaseException as problem:  # told to whoever waits
                 error = problem
             with self._news:

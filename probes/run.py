@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 BLOCK = 128
 """Pairs of frames that a writer is handed at a time: the first while most videos still decode."""
+_JOIN_S = 5.0  # for threads that decode; what they write is whole or not there, so they may be left
 FIRST = 4
 """Items whose frames are waited for before anything is asked."""
 
@@ -110,10 +111,12 @@ class Desk:
         """Free the model that is loaded and end all decoding, even amid a video."""
         if self.reel is not None:
             self.reel.stop()
-        self.residence.leave()
-        self.pool.close()
-        if self.reel is not None:
-            self.reel.join()
+        try:
+            self.pool.close()
+        finally:
+            self.residence.leave()
+            if self.reel is not None:
+                self.reel.join(_JOIN_S)
 
 
 def execute(cfg: RunConfig, out: Path, progress: Progress | None = None) -> RunResult:
@@ -128,7 +131,7 @@ def execute(cfg: RunConfig, out: Path, progress: Progress | None = None) -> RunR
         progress: where to show what is going on; nowhere by default.
 
     Returns:
-        The records, with what was asked and what failed.
+        What was asked and what failed; its `records` are read from the run's folder.
 
     Raises:
         ProbesError: something that ends the run: data, checkpoint, prompts, disk.
@@ -154,9 +157,9 @@ def carry_out(desk: Desk, planned: Plan | None = None) -> Done:
     if planned is None:
         with progress.phase("items") as phase:
             planned = plan.make(registry.load(cfg.task, phase.report), cfg)
-    clips = desk.clips(planned.shown_items())
+    clips = desk.clips(planned.in_order_of_need())
     with progress.phase("first frames") as phase:  # the others are decoded beside the models
-        clips.wait(FIRST, lambda done: phase.report(done, min(FIRST, len(planned.items))))
+        clips.wait(FIRST, phase.report)
     frames_shown: set[str] = set()
     material = Material(clips, {}, cfg, partial(_compose, desk.pool, frames_shown))
     written: dict[str, Written] = {}
@@ -324,12 +327,16 @@ def _blocks(
         # Where items share a clip or rows break, fewer texts are needed than were expected.
         phase.expect((phase.total or 0) - bound * len(block) + steps * len(pairs))
         yield [(item.id, count) for item in block for count in clips.counts], pairs
+    phase.expect(phase.done)  # items whose media is broken need none
 
 
 def _from_file(cfg: RunConfig, planned: Plan, clips: Reel, needing: list[Item]) -> Written:
     places = [(item.id, count) for item in needing for count in cfg.frames]
     chosen = {place: clip for place in places if (clip := clips.get(place)) is not None}
-    return infills.load_file(Path(cfg.infill.file or "").expanduser(), chosen, planned.known)
+    path = Path(cfg.infill.file or "").expanduser()
+    packed = Packed()
+    packed.update(infills.load_file(path, chosen, planned.known))
+    return packed
 
 
 def _score(

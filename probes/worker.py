@@ -117,6 +117,8 @@ class Crew:
     def end(self) -> None:
         """Kill every child, whatever it is doing; nothing decodes any more."""
         for worker in self._workers:
+            worker.kill()
+        for worker in self._workers:
             worker.end()
 
 
@@ -169,11 +171,15 @@ class Worker:
             self._end()
         self._child = self._end = None
 
-    def end(self) -> None:
+    def kill(self) -> None:
         """Kill the child, whatever it is doing for another thread; nothing decodes any more."""
         self._ended = True
         if (child := self._child) is not None:
-            child.kill()  # who waits for it meets the end of its answers, and closes its pipes
+            child.kill()  # who waits for it meets the end of its answers
+
+    def end(self) -> None:
+        """Kill the child and close its pipes."""
+        self.kill()
         if self._lock.acquire(timeout=_END_S):
             self.close()
             self._lock.release()
@@ -202,6 +208,8 @@ class Worker:
                 fix = f"{REPLACE}; if it is only long, set $PROBES_DECODE_TIMEOUT (seconds)"
                 raise ProbesError(what, ask["path"], fix) from None
             if isinstance(error, EOFError | BrokenPipeError):
+                if self._ended:  # the file is not to blame
+                    raise _ended() from None
                 raise ProbesError("the decoder crashed", ask["path"], REPLACE) from None
             raise
         return Decoded(
@@ -214,7 +222,7 @@ class Worker:
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._ended:
-            raise MachineError("decoding has ended", "", "the same command goes on")
+            raise _ended()
         if self._child is None or self._child.poll() is not None:
             self.close()
             code = (
@@ -227,6 +235,8 @@ class Worker:
                 bufsize=0,
             )
             self._end = weakref.finalize(self, _stop, self._child)
+            if self._ended:  # `end` came too early to see this child
+                raise _ended()
             try:
                 self._take(self._child, len(_READY), time.monotonic() + _START_S)
             except (EOFError, TimeoutError) as error:
@@ -252,6 +262,10 @@ class Worker:
                     raise EOFError
                 at += step
         return taken
+
+
+def _ended() -> MachineError:
+    return MachineError("decoding has ended", "", "the same command goes on")
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:

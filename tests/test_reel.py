@@ -87,25 +87,27 @@ def test_an_item_that_fails_costs_itself_alone() -> None:
         assert len(clips) == 38
 
 
-@pytest.mark.parametrize("error", [MachineError("the disk is full"), ZeroDivisionError("a bug")])
+@pytest.mark.parametrize(
+    "error", [MachineError("the disk is full"), ZeroDivisionError("a bug"), KeyError("another")]
+)
 def test_what_is_no_items_fault_reaches_whoever_waits(error: Exception) -> None:
     with reel(Camera({"i4": error})) as clips:
         assert clips["i3", 2]
         for _ in range(2):
-            with pytest.raises(type(error)):
+            with pytest.raises(RuntimeError if isinstance(error, KeyError) else type(error)):
                 clips["i4", 2]
-        with pytest.raises(type(error)):
+        with pytest.raises(RuntimeError if isinstance(error, KeyError) else type(error)):
             clips["i19", 2]
         assert clips["i0", 2]  # what there is stays
 
 
 def test_waiting_tells_how_far_it_is() -> None:
-    told: list[int] = []
+    told: list[tuple[int, int]] = []
     with reel(Camera(), ahead=0) as clips:
-        clips.wait(3, told.append)
-        assert told == [1, 2, 3]
-        clips.wait(99, told.append)
-        assert told[-1] == len(ITEMS)
+        clips.wait(3, lambda *steps: told.append(steps))
+        assert told == [(1, 3), (2, 3), (3, 3)]
+        clips.wait(99, lambda *steps: told.append(steps))
+        assert told[-1] == (20, 20)
 
 
 def test_stopping_ends_the_threads_and_the_waiting() -> None:

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from probes.config import RunConfig
 from probes.progress import Progress
 from probes.run import RunResult, execute
 from probes.types import Output, ProbesError, Prompt, Record
+from tasks import registry
 
 CELLS = ITEMS * 2 * len(ARMS)
 
@@ -322,6 +323,29 @@ def test_a_backend_that_forgets_a_prompt_is_told(
     result = go(settle("frames=2", *[f"~suite.arms.{arm}" for arm in ARMS[1:]]))
     errors = [r.error for r in result.records if r.status == "error"]
     assert errors == ["the backend gave no answer"] * 2
+
+
+def test_what_failed_is_asked_once_a_run(settle: Any, spy: Any, monkeypatch: Any) -> None:
+    """The blind question is the same for all items here, which stand in several blocks."""
+    load = registry.load
+    monkeypatch.setattr(
+        registry, "load",
+        lambda *given: [replace(i, question="what?", options=("a", "b")) for i in load(*given)],
+    )  # fmt: skip
+    tries = Counter[Any]()
+
+    def failing(self: Any, prompts: Any, frames: Any, scoring: Any) -> Iterator[Any]:
+        for at, output in ScriptedBackend.score(self, prompts, frames, scoring):
+            tries[self.fingerprint, prompts[at]] += 1
+            yield at, replace(output, status="error", error="no")
+
+    monkeypatch.setattr(Spy, "score", failing)
+    drop = [f"~suite.arms.{arm}" for arm in ARMS[1:4]]
+    result = go(settle("frames=2", *drop))
+    assert result.errors == len(result.records) == 2 * 2 * ITEMS
+    assert set(tries.values()) == {1}
+    counts = result.counts["prompts"]["tiny-image"]
+    assert counts == {"unique": ITEMS + 1, "cached": 0, "computed": ITEMS + 1, "failed": ITEMS + 1}
 
 
 def test_no_donor_ends_the_run_before_a_model_is_asked(

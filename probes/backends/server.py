@@ -74,6 +74,7 @@ class ServerBackend:
         self._order = "not looked up"
         self._served: dict[str, Any] = {}
         self._counts = {"requests": 0, "retried": 0, "encoded": 0}
+        self._unreached = 0  # prompts in a row, over all calls, that found no server
 
     def describe(self) -> dict[str, Any]:
         """Return what is declared, and what the server said of itself if it was asked."""
@@ -122,6 +123,7 @@ class ServerBackend:
         if not prompts:
             return
         if self._endpoint is None:
+            self._unreached = 0
             options = self._options
             self._endpoint = Endpoint(
                 options.base_url,
@@ -255,7 +257,6 @@ class ServerBackend:
                 return Output(status="error", error="the reply has no log-probabilities")
             return replace(output, seconds=time.perf_counter() - started)
 
-        unreached = 0  # prompts in a row that found no server
         todo = iter(range(len(prompts)))
         pool = ThreadPoolExecutor(self._options.concurrency, "request")
         running: dict[Future[Output | Failure], int] = {}
@@ -270,11 +271,12 @@ class ServerBackend:
                     at, answer = running.pop(future), future.result()
                     self._counts["requests"] += 1
                     if isinstance(answer, Output):
-                        unreached = 0
+                        self._unreached = 0
                         yield at, answer
                         continue
-                    unreached = 0 if answer.connected else unreached + 1
-                    if answer.status in _FINAL or unreached > 2 * self._options.concurrency:
+                    self._unreached = 0 if answer.connected else self._unreached + 1
+                    lost = self._unreached > 2 * self._options.concurrency
+                    if answer.status in _FINAL or lost:
                         raise endpoint.refusal(answer, f"member {self._spec.name}")
                     yield at, Output(status="error", error=answer.error)
         except BaseException:

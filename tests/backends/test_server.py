@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -396,12 +397,17 @@ def test_nobody_there_is_told_at_once(opened: Any, waits: list[float]) -> None:
     assert waits == []
 
 
-def test_a_server_that_goes_away_ends_the_run(door: Door, opened: Any, waits: list[float]) -> None:
+@pytest.mark.parametrize("block", [100, 1])
+def test_a_server_that_goes_away_ends_the_run(
+    block: int, door: Door, opened: Any, waits: list[float]
+) -> None:
     backend = opened(concurrency=1, retries=1)
     prompts = [Prompt((str(i),)) for i in range(100)]
     found = []
     with pytest.raises(ProbesError, match="no server answers"):
-        for _, output in backend.score(prompts, {}, TEXT):
+        for _, output in chain.from_iterable(
+            backend.score(prompts[at : at + block], {}, TEXT) for at in range(0, 100, block)
+        ):
             found.append(output.status)
             if len(found) == 1:
                 door.answer = lambda text, n: None  # open connections end too

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import hashlib
 import multiprocessing
 import os
@@ -182,10 +183,12 @@ def test_a_write_that_fails_leaves_the_old_file(
     file = tmp_path / "table"
     atomic_write(file, b"old")
 
-    def full(self: Path, data: bytes) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+    class Full(io.BufferedWriter):
+        def write(self, data: Any) -> int:
+            super().write(data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "open", lambda self, mode: Full(io.FileIO(self, mode)))
     with pytest.raises(MachineError, match="No space left") as caught:
         atomic_write(file, b"new")
     assert caught.value.where == str(file)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import io
 import hashlib
+import io
 import multiprocessing
 import os
 import time
@@ -188,9 +188,10 @@ def test_a_write_that_fails_leaves_the_old_file(
             super().write(data[: len(data) // 2])
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "open", lambda self, mode: Full(io.FileIO(self, mode)))
-    with pytest.raises(MachineError, match="No space left") as caught:
-        atomic_write(file, b"new")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda self, mode: Full(io.FileIO(self, mode)))
+        with pytest.raises(MachineError, match="No space left") as caught:
+            atomic_write(file, b"new")
     assert caught.value.where == str(file)
     assert [path.name for path in tmp_path.iterdir()] == ["table"]
     assert file.read_bytes() == b"old"

@@ -16,9 +16,6 @@ from probes.redaction import redact
 from probes.store import Store
 from probes.types import Output, Prompt, ScoringSpec
 
-CHUNK = 2_048
-"""Prompts that are handed to a backend at a time; it sorts and batches within them."""
-
 
 class Residence:
     """Room for one loaded model: who comes in sends the one before out."""
@@ -98,15 +95,15 @@ class Asker:
         """Return the store's key of a prompt put to this backend."""
         return storing.key(prompt, self.backend.fingerprint, scoring, self.backend.adapter)
 
-    def missing(self, keys: Collection[str]) -> set[str]:
-        """Return the keys that have to be asked: neither stored nor failed in this run.
+    def missing(self, prompts: Mapping[str, Prompt]) -> dict[str, Prompt]:
+        """Return those prompts, by key, that have to be asked: not stored, nor failed in this run.
 
         What failed is not asked again before the next run: one prompt has one answer in a run.
         """
-        unique = set(keys)
-        stored = self.store.has(unique)
-        self.counts.meet(unique, stored)
-        return unique - stored - self._failures.keys()
+        stored = self.store.has(prompts)
+        self.counts.meet(prompts, stored)
+        known = stored | self._failures.keys()
+        return {key: prompt for key, prompt in prompts.items() if key not in known}
 
     def ask(
         self, prompts: Mapping[str, Prompt], scoring: ScoringSpec, tick: Callable[[], None]
@@ -143,13 +140,10 @@ class Asker:
         """Continue prompts greedily; `probes.infills.Generate` once `tick` is bound."""
         scoring = ScoringSpec("generate", max_new_tokens)
         keys = [self.key(prompt, scoring) for prompt in prompts]
-        by_key = dict(zip(keys, prompts, strict=True))
-        missing = self.missing(keys)
+        missing = self.missing(dict(zip(keys, prompts, strict=True)))
         for _ in range(len(prompts) - len(missing)):
             tick()
-        pending = [key for key in by_key if key in missing]
-        for start in range(0, len(pending), CHUNK):
-            some = pending[start : start + CHUNK]
-            self.ask({key: by_key[key] for key in some}, scoring, tick)
+        if missing:
+            self.ask(missing, scoring, tick)
         found = self.answers(keys)
         return [found[key] for key in keys]

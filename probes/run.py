@@ -366,8 +366,8 @@ def _score(
                 prompts[key] = prompt
             missing = asker.missing(prompts)
             phase.expect((phase.total or 0) - len(cells) + len(missing))
-            if some := {key: prompts[key] for key in prompts if key in missing}:
-                asker.ask(some, scoring, phase.advance)
+            if missing:
+                asker.ask(missing, scoring, phase.advance)
     return ledger
 
 

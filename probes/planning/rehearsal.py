@@ -10,14 +10,14 @@ import math
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count, takewhile
 
 from probes import plan
-from probes.asking import CHUNK, Asker
+from probes.asking import Asker
 from probes.backends.hf import HfBackend
 from probes.backends.layout import Size, frames_of
 from probes.backends.reading import Reader
@@ -31,6 +31,7 @@ from probes.run import Desk, Done, carry_out
 from probes.store import Store
 from probes.types import FrameRef, Output, Part, Prompt, Scoring, ScoringSpec
 
+_LOOKED_UP = 2_048  # answers that are read from the store at a time
 WORDS_PER_TOKEN = 0.75
 """Length of a text that is not written yet where a backend has no tokenizer to measure it by."""
 _MARK = re.compile(r"(\[not written yet(?: [0-9a-f]{8})+\])(?: [^.]*\.)?")
@@ -86,9 +87,10 @@ class Rehearser(Asker):
     _measured: set[str] = field(default_factory=set)
     _stood_in: dict[str, Output] = field(default_factory=dict)
 
-    def missing(self, keys: Collection[str]) -> set[str]:
-        """Return the keys that are neither stored nor measured."""
-        return super().missing(keys) - self._measured
+    def missing(self, prompts: Mapping[str, Prompt]) -> dict[str, Prompt]:
+        """Return those prompts, by key, that are neither stored nor measured."""
+        missing = super().missing(prompts)
+        return {key: prompt for key, prompt in missing.items() if key not in self._measured}
 
     def ask(
         self, prompts: Mapping[str, Prompt], scoring: ScoringSpec, tick: Callable[[], None]
@@ -248,8 +250,8 @@ def _cells(cfg: RunConfig, done: Done, askers: Mapping[str, Rehearser]) -> Itera
         asker, asked = askers[spec.name], done.asked[spec.role]
         keys = [one.key for one in asked if one.key]
         sizes = dict(asker.sizes)
-        for start in range(0, len(keys), CHUNK):
-            some = [key for key in keys[start : start + CHUNK] if key not in sizes]
+        for start in range(0, len(keys), _LOOKED_UP):
+            some = [key for key in keys[start : start + _LOOKED_UP] if key not in sizes]
             sizes |= {key: out.input_tokens for key, out in asker.store.get(some).items()}
         groups: dict[tuple[str, int], list[Asked]] = defaultdict(list)
         for cell, one in zip(done.plan.cells(), asked, strict=True):

@@ -5,11 +5,15 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 import tiny_models
+import torch
+import transformers
 
 from probes.backends.checkpoint import find
 from probes.backends.families import FAMILIES, family_of
+from probes.backends.families.base import video_pixels
 from probes.types import FrameRef, ModelSpec, ProbesError, Prompt, ScoringSpec
 
 LETTER = ScoringSpec("letter")
@@ -209,6 +213,39 @@ def test_a_lone_frame_of_llava_onevision_is_shown_as_one_of_several(made, open_h
     (alone,) = perceive([frames[names[0]]])
     assert alone.shape == (17, 32)
     assert alone == pytest.approx(together[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [(480, 854), (854, 480), (48, 64), (64, 64), (3, 5), (300, 3)])
+def test_pixels_are_those_that_a_video_processor_makes_of_each_frame(size):
+    processor, frames = video_processor(), several(size)
+    alone = [
+        processor(
+            # Planes of colour first, and said to be: three rows would be taken for such.
+            videos=[torch.from_numpy(frame).permute(2, 0, 1)[None].contiguous()],
+            input_data_format="channels_first", do_sample_frames=False, return_tensors="pt",
+        )["pixel_values_videos"]
+        for frame in frames
+    ]  # fmt: skip
+    assert torch.equal(video_pixels(processor, frames), torch.cat(alone))
+
+
+def test_a_video_processor_with_steps_of_its_own_gets_every_frame_as_a_video():
+    class Own(transformers.LlavaNextVideoVideoProcessor):
+        def _preprocess(self, videos, **more):
+            assert [len(video) for video in videos] == [1, 1, 1]
+            return super()._preprocess(videos, **more)
+
+    frames = several((48, 64))
+    found = video_pixels(video_processor(Own), frames)
+    assert torch.equal(found, video_pixels(video_processor(), frames))
+
+
+def video_processor(made=transformers.LlavaNextVideoVideoProcessor):
+    return made(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
+
+
+def several(size):
+    return list(np.random.default_rng(0).integers(0, 256, (3, *size, 3), np.uint8))
 
 
 def test_llava_next_runs_in_its_own_class_on_request(open_hf, image_checkpoint, video_checkpoint):

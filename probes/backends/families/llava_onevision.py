@@ -13,6 +13,7 @@ from probes.backends.families.base import (
     Prepared,
     counted,
     frame_token,
+    video_pixels,
 )
 from probes.backends.families.loading import load_processor, load_weights
 from probes.types import FrameAs, ModelSpec
@@ -88,11 +89,7 @@ class LlavaOnevision:
         place = {"device": model.device, "dtype": model.dtype}
         processor = prepared.processor
         if prepared.frame_as == "video":
-            pixels = processor.video_processor(
-                videos=[frame[None] for frame in frames],
-                do_sample_frames=False,
-                return_tensors="pt",
-            )["pixel_values_videos"]
+            pixels = video_pixels(processor.video_processor, frames)
             features = model.get_video_features(pixels.to(**place)).pooler_output
         else:
             # A list within the list: images of one prompt. A lone one is shown twice.

@@ -1,10 +1,12 @@
 """The hf backend on random weights: equal to the ordinary path, at any batch size."""
 
 import dataclasses
+import gc
 import json
 import random
 import re
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -321,6 +323,18 @@ def test_half_precision_answers(open_hf, video_checkpoint, letter_prompts, frame
     backend = open_hf(video_checkpoint, spec={"dtype": "bfloat16"})
     for at, out in backend.score(letter_prompts, frames, LETTER):
         assert np.allclose(out.option_logprobs, full[at].option_logprobs, atol=0.5)
+
+
+def test_closing_frees_the_model_even_where_another_is_loaded(open_hf, video_checkpoint):
+    models, backends = [], [open_hf(video_checkpoint), open_hf(video_checkpoint)]
+    for backend in backends:
+        list(backend.score([Prompt(("x",), ("A",))], {}, LETTER))
+        models.append(weakref.ref(backend._ready.model))
+    for backend, model in zip(backends, models, strict=True):
+        assert model() is not None
+        backend.close()
+        assert model() is None
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_closed_backend_loads_again(open_hf, video_checkpoint, letter_prompts, frames):

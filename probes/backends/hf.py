@@ -5,6 +5,7 @@ Nothing of torch is imported until the first `score`; fingerprint and facts come
 
 from __future__ import annotations
 
+import atexit
 import gc
 import math
 import time
@@ -224,6 +225,7 @@ class HfBackend:
         assert not isinstance(family, Fallback) and isinstance(reader, Reader) and prepared
         if not gc.get_freeze_count():  # another model may be loaded: it must not be frozen
             gc.freeze()  # what is there outlives the model: `close` need not search it (0.3 s)
+            atexit.register(gc.unfreeze)  # should it never be closed
         model = family.load(self._checkpoint, spec, prepared, self._placement)
         text = model.config.get_text_config()
         ends = model.generation_config.eos_token_id

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,6 +12,7 @@ from probes import store as storing
 from probes.backends import Backend
 from probes.provenance import whole_text
 from probes.redaction import redact
+from probes.shelf import Spool
 from probes.store import Store
 from probes.types import Output, Prompt, ScoringSpec
 
@@ -36,43 +36,53 @@ class Residence:
             self._backend = None
 
 
+_MET, _STORED, _ANSWERED, _FAILED = range(4)
+_ROW = np.dtype([("what", np.uint8), ("key", ">u8")])
+
+
 class Counts:
-    """What became of the different prompts of one asker; eight bytes a prompt."""
+    """What became of the different prompts of one asker; nine bytes a prompt and event, on disk."""
 
     def __init__(self) -> None:
-        self._met, self._stored = array("Q"), array("Q")
-        self._answered, self._failed = array("Q"), array("Q")
+        self._rows = Spool()
 
     def meet(self, keys: Collection[str], stored: Collection[str]) -> None:
         """Note prompts that have to be answered, and those of them that are stored."""
-        self._met.extend(int(key[:16], 16) for key in keys)
-        self._stored.extend(int(key[:16], 16) for key in stored)
+        self._note(_MET, keys)
+        self._note(_STORED, stored)
 
     def note(self, key: str, *, failed: bool) -> None:
         """Note an answer of the model, or its failure."""
-        self._answered.append(int(key[:16], 16))
+        self._note(_ANSWERED, [key])
         if failed:
-            self._failed.append(int(key[:16], 16))
+            self._note(_FAILED, [key])
 
     @property
     def unique(self) -> int:
         """Different prompts."""
-        return len(np.unique(self._met))
+        return len(self._different(_MET))
 
     @property
     def cached(self) -> int:
         """Of these, answered from the store."""
-        return len(np.setdiff1d(self._stored, self._answered))
+        return len(np.setdiff1d(self._different(_STORED), self._different(_ANSWERED)))
 
     @property
     def computed(self) -> int:
         """Of these, answered by the model now, failures included."""
-        return len(np.unique(self._answered))
+        return len(self._different(_ANSWERED))
 
     @property
     def failed(self) -> int:
         """Of these, failed now; they are asked again by the next run."""
-        return len(np.unique(self._failed))
+        return len(self._different(_FAILED))
+
+    def _note(self, what: int, keys: Collection[str]) -> None:
+        self._rows.add(b"".join(bytes([what]) + bytes.fromhex(key[:16]) for key in keys))
+
+    def _different(self, what: int) -> NDArray[np.uint64]:
+        rows = np.frombuffer(self._rows.read(0, len(self._rows)), _ROW)
+        return np.unique(rows["key"][rows["what"] == what])
 
 
 @dataclass

@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from probes.provenance import (
     packages,
     sha256_file,
     sha256_json,
+    sha256_json_rows,
     whole_text,
 )
 from probes.redaction import redacted
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROW_GROUP = 2_048
-"""Rows that are in memory at the same time."""
+"""Rows that a table's file holds together, and that are in memory as columns at the same time."""
+_ROWS = 256  # of them, as objects of Python
 
 
 def tables(
@@ -106,7 +108,7 @@ def manifest(
         data={
             "root": str(registry.root(cfg.task)),
             "items": len(plan.known),
-            "items_sha256": sha256_json([_content(item) for item in plan.shown_items()]),
+            "items_sha256": sha256_json_rows(map(_content, plan.shown_items())),
             "media_sha256": sha256_json(sorted(sha for sha in media if sha)),
         },
         seeds={"run": cfg.seed, "data": cfg.task.seed} | {arm.name: arm.seed for arm in cfg.suite},
@@ -231,9 +233,13 @@ def _infill_rows(
 
 def _parquet(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows column by column, a group at a time; a whole file or none."""
+    import pyarrow as pa
+
     left = iter(rows)
-    groups = iter(lambda: list(islice(left, ROW_GROUP)), [])
-    parquet.write_groups(path, schema, (_table(group, schema) for group in groups))
+    some = iter(lambda: list(islice(left, _ROWS)), [])
+    columns = (_table(few, schema) for few in some)
+    groups = iter(lambda: list(islice(columns, ROW_GROUP // _ROWS)), [])
+    parquet.write_groups(path, schema, map(pa.concat_tables, groups))
 
 
 def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -255,7 +261,7 @@ def _whole(value: Any) -> Any:
     return value
 
 
-def frames(folder: Path, shown: Collection[str], pool: FramePool) -> list[str]:
+def frames(folder: Path, shown: Iterable[str], pool: FramePool) -> list[str]:
     """Put the PNG of every frame that was shown into the folder: a hard link where that works.
 
     Args:
@@ -268,7 +274,7 @@ def frames(folder: Path, shown: Collection[str], pool: FramePool) -> list[str]:
     """
     folder.mkdir(exist_ok=True)
     lost = []
-    for sha in sorted(shown):
+    for sha in shown:
         target = folder / f"{sha}.png"
         if target.exists():
             continue

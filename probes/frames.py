@@ -18,7 +18,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from probes import png, provenance, sheets
 from probes.decoders import DECODERS, Decoded, indices
 from probes.sheets import Sheet
+from probes.shelf import Origins
 from probes.types import Clip, MachineError, Media, Panels, ProbesError
 from probes.worker import Crew
 from tasks import pictures
@@ -35,6 +36,8 @@ __all__ = ["FramePool", "indices"]
 
 TIMEOUT_S = 60.0
 """Seconds that one attempt at one video may take; $PROBES_DECODE_TIMEOUT overrides it."""
+SHEETS_MOST = 4_096
+"""Sheets that are remembered: those of the cells that are asked together."""
 PROCESSES_MOST = 8
 """Videos that are decoded at the same time at most; $PROBES_DECODE_PROCESSES overrides it."""
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -113,8 +116,8 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
         self._room = memory_mb * 2**20
         self._held = 0
         self._memory: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
-        self._origin: dict[str, tuple[Media | Sheet, int]] = {}
-        self._sheets: dict[str, tuple[float, str]] = {}
+        self._origins = Origins(home)
+        self._sheets: OrderedDict[str, tuple[str, Sheet]] = OrderedDict()  # by what is drawn
         self._seen: set[str] = set()
         self._failed: dict[tuple[str, tuple[int, ...]], ProbesError] = {}
         # One thread per media file, so that two that want the same clip decode it once.
@@ -137,12 +140,12 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
         found = {k: clip for k, clip in clips.items() if clip is not None}
         if isinstance(media, Panels):
             found = {k: _panels_clip(clip, media, index) for k, clip in found.items()}
+        numbers: dict[str, int] = {}
+        for clip in found.values():
+            numbers |= dict(zip(clip.hashes, clip.indices, strict=True))
+            numbers |= dict(zip(clip.options, count(index.count), strict=False))
         with self._lock:
-            for clip in found.values():
-                for number, frame in zip(clip.indices, clip.hashes, strict=True):
-                    self._origin.setdefault(frame, (media, number))
-                for number, frame in enumerate(clip.options, index.count):
-                    self._origin.setdefault(frame, (media, number))
+            self._origins.add(media, numbers)
             if found and sha not in self._seen:
                 self._seen.add(sha)
                 self.decoders[index.decoder] += 1
@@ -153,16 +156,18 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
         key = sheet.key()
         with self._lock:
             known = self._sheets.get(key)
-        if known is None:
-            known = self._load(key).frames.get(0)
-            if known is None:
-                known = (0.0, provenance.array_sha256(self._draw(sheet)))
-                content = {"version": _VERSION} | asdict(_Index(1, "sheet", {0: known}))
-                _write(self._index_path(key), json.dumps(content).encode())
-            with self._lock:
-                self._sheets[key] = known
-                self._origin.setdefault(known[1], (sheet, 0))
-        return known[1]
+        if known is not None:
+            return known[0]
+        _, name = self._load(key).frames.get(0, (0.0, ""))
+        if not name or not self._is_file(name):
+            name = provenance.array_sha256(self._draw(sheet))
+            content = {"version": _VERSION} | asdict(_Index(1, "sheet", {0: (0.0, name)}))
+            _write(self._index_path(key), json.dumps(content).encode())
+        with self._lock:
+            self._sheets[key] = (name, sheet)
+            if len(self._sheets) > SHEETS_MOST:
+                self._sheets.popitem(last=False)
+        return name
 
     def path(self, sha256: str) -> Path:
         """Return where a frame's PNG lies, for export."""
@@ -179,10 +184,9 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
             if (held := self._memory.get(sha256)) is not None:
                 self._memory.move_to_end(sha256)
                 return held
-            origin = self._origin.get(sha256)
         frame = self._stored(sha256)
-        if frame is None and origin is not None:
-            frame = self._again(sha256, *origin)
+        if frame is None:
+            frame = self._again(sha256)
         if frame is None:
             if not self.path(sha256).exists():
                 raise KeyError(sha256)
@@ -211,16 +215,16 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
 
     def __contains__(self, sha256: object) -> bool:
         """Whether the frame was asked for here or stored by anyone."""
-        return isinstance(sha256, str) and (sha256 in self._origin or self.path(sha256).exists())
+        return isinstance(sha256, str) and (self._is_file(sha256) or sha256 in self._origins)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the frames of the clips that were asked for."""
         with self._lock:
-            return iter(tuple(self._origin))
+            return iter(tuple(self._origins))
 
     def __len__(self) -> int:
         """Count the frames of the clips that were asked for."""
-        return len(self._origin)
+        return len(self._origins)
 
     @property
     def processes(self) -> int:
@@ -280,10 +284,16 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
         self._store(provenance.array_sha256(drawn), drawn)
         return drawn
 
-    def _again(self, sha256: str, media: Media | Sheet, number: int) -> NDArray[np.uint8]:
+    def _again(self, sha256: str) -> NDArray[np.uint8] | None:
         """Make a frame whose file is damaged or gone, with all others of its media that are."""
-        if isinstance(media, Sheet):
-            return self._draw(media)
+        with self._lock:
+            drawn = (sheet for name, sheet in self._sheets.values() if name == sha256)
+            sheet, origin = next(drawn, None), self._origins.find(sha256)
+        if sheet is not None:
+            return self._draw(sheet)
+        if origin is None:
+            return None
+        media, number = origin
         media_sha = _media_sha(media)
         with self._busy_with(media_sha):
             if (frame := self._stored(sha256)) is not None:

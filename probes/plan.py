@@ -20,8 +20,8 @@ from probes.reel import Reel
 from probes.types import Arm, Infill, Item, ProbesError, Prompt, Stimulus
 from tasks import registry
 
-_FIRST_BLOCKS = (4, 8, 16, 32)  # items whose cells are put together: few while clips decode
-_BLOCK = 64  # and from then on; prompts of a block are sorted by length together
+_FIRST_BLOCKS = (4, 8, 16)  # items whose cells are put together: few while clips decode
+_BLOCK = 32  # and from then on; prompts of a block are sorted by length together
 Written = Mapping[Place, tuple[Infill, ...]]
 """Infills of every (item id, number of frames) that needs some."""
 

@@ -12,7 +12,7 @@ import subprocess
 import time
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -47,8 +47,21 @@ def sha256_bytes(data: bytes) -> str:
 
 def sha256_json(value: Any) -> str:
     """Return the hex sha256 of `value` in canonical JSON (sorted keys, no spaces, UTF-8)."""
+    return sha256_bytes(_canonical(value))
+
+
+def sha256_json_rows(rows: Iterable[Any]) -> str:
+    """Return `sha256_json` of the list of `rows`, which need not be in memory together."""
+    digest = hashlib.sha256(b"[")
+    for number, row in enumerate(rows):
+        digest.update(b"," * (number > 0) + _canonical(row))
+    digest.update(b"]")
+    return digest.hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return sha256_bytes(text.encode("utf-8", "surrogatepass"))
+    return text.encode("utf-8", "surrogatepass")
 
 
 def sha256_file(path: Path) -> str:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from probes.infills import Place
+from probes.shelf import Shelf
 from probes.types import Clip, Item, MachineError, ProbesError
 
 AHEAD = 128
@@ -44,7 +45,8 @@ class Reel(Mapping[Place, Clip]):
         """Numbers of frames of every item's clips."""
         self._items, self._clips_of = items, clips_of
         self._places = {item.id: at for at, item in enumerate(items)}
-        self._clips: list[tuple[Clip, ...] | str | None] = [None] * len(items)
+        self._problems: list[str | None] = [None] * len(items)  # "": there are clips
+        self._clips: Shelf[int, Clip] = Shelf(Clip)
         self._ahead, self._next, self._limit = ahead, 0, 0
         self._error: BaseException | None = None
         self._stopped = False
@@ -68,13 +70,14 @@ class Reel(Mapping[Place, Clip]):
         """
         first = min(items, len(self._items))
         for at in range(first):
-            self._at(at)
+            self._wait(at)
             report(at + 1, first)
 
     def problem(self, item_id: str) -> str:
         """Say why an item's media cannot be shown; empty where it can."""
-        found = self._at(self._places[item_id])
-        return found if isinstance(found, str) else ""
+        at = self._places[item_id]
+        self._wait(at)
+        return self._problems[at] or ""
 
     def broken(self) -> dict[str, str]:
         """Return why an item's media cannot be shown, by item id, once all are decoded."""
@@ -89,10 +92,10 @@ class Reel(Mapping[Place, Clip]):
             MachineError: what fails is no item's fault, e.g. a full disk.
         """
         item_id, count = place
-        found = self._at(self._places[item_id])
-        if isinstance(found, str) or count not in self.counts:
+        if self.problem(item_id) or count not in self.counts:
             raise KeyError(place)
-        return found[self.counts.index(count)]
+        with self._news:
+            return self._clips[self._places[item_id]][self.counts.index(count)]
 
     def __iter__(self) -> Iterator[Place]:
         """Iterate over the clips that there are, in the order of items."""
@@ -117,18 +120,17 @@ class Reel(Mapping[Place, Clip]):
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
 
-    def _at(self, at: int) -> tuple[Clip, ...] | str:
+    def _wait(self, at: int) -> None:
         with self._news:
             if self._limit < at + 1 + self._ahead:
                 self._limit = at + 1 + self._ahead
                 self._news.notify_all()
-            while (found := self._clips[at]) is None:
+            while self._problems[at] is None:
                 if self._error is not None:
                     raise self._error
                 if self._stopped:
                     raise RuntimeError("the reel was stopped")
                 self._news.wait()
-            return found
 
     def _work(self) -> None:
         while True:
@@ -141,20 +143,22 @@ class Reel(Mapping[Place, Clip]):
                 if self._stopped or self._error is not None or at == len(self._items):
                     return
                 self._next += 1
-            found: tuple[Clip, ...] | str | None = None
+            problem: str | None = None
             error: BaseException | None = None
             try:
                 clips = self._clips_of(self._items[at])
-                found = tuple(clips[count] for count in self.counts)
-            except ProbesError as problem:
-                if isinstance(problem, MachineError):
-                    error = problem
-                else:
-                    found = " ".join(f"{problem.what} ({problem.where})".split())
-            except LookupError as problem:  # a bug, which must not read as "there is no such clip"
-                error = RuntimeError(f"{type(problem).__name__}: {problem}")
-            except BaseException as problem:  # told to whoever waits
-                error = problem
+                chosen = tuple(clips[count] for count in self.counts)
+                with self._news:
+                    self._clips[at] = chosen
+                problem = ""
+            except MachineError as found:
+                error = found
+            except ProbesError as found:
+                problem = " ".join(f"{found.what} ({found.where})".split())
+            except LookupError as found:  # a bug, which must not read as "there is no such clip"
+                error = RuntimeError(f"{type(found).__name__}: {found}")
+            except BaseException as found:  # told to whoever waits
+                error = found
             with self._news:
-                self._clips[at], self._error = found, self._error or error
+                self._problems[at], self._error = problem, self._error or error
                 self._news.notify_all()

@@ -17,12 +17,12 @@ from probes.backends import Backend, open_backend
 from probes.config import RunConfig
 from probes.frames import FramePool
 from probes.infills import Place
-from probes.packed import Asked, Ledger, Packed
 from probes.plan import Cell, Material, Plan, Written
 from probes.progress import Phase, Progress
 from probes.provenance import home
 from probes.reel import Reel
 from probes.sheets import Sheet
+from probes.shelf import Asked, Hashes, Ledger, Shelf
 from probes.store import Store
 from probes.types import Infill, Item, ModelSpec, Output, Prompt, Record, Role, ScoringSpec
 from tasks import registry
@@ -68,7 +68,7 @@ class Done:
     written: dict[str, Written]
     asked: dict[Role, Ledger]
     """How every cell was put to the member of a role."""
-    frames: set[str]
+    frames: Hashes
     """sha256 of the frames that were shown."""
 
 
@@ -160,7 +160,7 @@ def carry_out(desk: Desk, planned: Plan | None = None) -> Done:
     clips = desk.clips(planned.in_order_of_need())
     with progress.phase("first frames") as phase:  # the others are decoded beside the models
         clips.wait(FIRST, phase.report)
-    frames_shown: set[str] = set()
+    frames_shown = Hashes()
     material = Material(clips, {}, cfg, partial(_compose, desk.pool, frames_shown))
     written: dict[str, Written] = {}
     needing = planned.needing_infills()
@@ -248,7 +248,7 @@ def _execute(desk: Desk, out: Path) -> RunResult:
     return result
 
 
-def _compose(pool: FramePool, shown: set[str], sheet: Sheet) -> str:
+def _compose(pool: FramePool, shown: Hashes, sheet: Sheet) -> str:
     """Have a sheet drawn; the frames on it are shown too, and kept with the run."""
     shown.update(sheet.pictures())
     return pool.compose(sheet)
@@ -287,7 +287,7 @@ def _write(
         condenser=condenser.backend.fingerprint if condenser else "",
         max_new_tokens=cfg.infill.max_new_tokens,
     )
-    packed = Packed()
+    shelf: Shelf[Place, Infill] = Shelf(Infill)
     with desk.progress.phase(f"infills by {name}") as phase:
         for block, pairs in _blocks(phase, 2, items, clips):
             texts = infills.write(
@@ -297,15 +297,15 @@ def _write(
                 generator=generator,
                 max_new_tokens=cfg.infill.max_new_tokens,
             )
-            packed.update({place: infills.of(clips[place], texts) for place in block})
+            shelf.update({place: infills.of(clips[place], texts) for place in block})
     if condenser is None:
-        return packed
+        return shelf
     with desk.progress.phase("infills condensed") as phase:  # only one model is in memory
         for block, _ in _blocks(phase, 1, items, clips):
             texts = {
                 pair: infill
                 for place in block
-                for pair, infill in infills.by_pair(clips[place], packed[place]).items()
+                for pair, infill in infills.by_pair(clips[place], shelf[place]).items()
             }
             texts = infills.condensed(
                 texts,
@@ -313,8 +313,8 @@ def _write(
                 cfg.prompts,
                 max_new_tokens=cfg.infill.max_new_tokens,
             )
-            packed.update({place: infills.of(clips[place], texts) for place in block})
-    return packed
+            shelf.update({place: infills.of(clips[place], texts) for place in block})
+    return shelf
 
 
 def _blocks(
@@ -334,9 +334,9 @@ def _from_file(cfg: RunConfig, planned: Plan, clips: Reel, needing: list[Item]) 
     places = [(item.id, count) for item in needing for count in cfg.frames]
     chosen = {place: clip for place in places if (clip := clips.get(place)) is not None}
     path = Path(cfg.infill.file or "").expanduser()
-    packed = Packed()
-    packed.update(infills.load_file(path, chosen, planned.known))
-    return packed
+    shelf: Shelf[Place, Infill] = Shelf(Infill)
+    shelf.update(infills.load_file(path, chosen, planned.known))
+    return shelf
 
 
 def _score(
@@ -346,7 +346,7 @@ def _score(
     planned: Plan,
     material: Material,
     scoring: ScoringSpec,
-    shown: set[str],
+    shown: Hashes,
 ) -> Ledger:
     """Put every cell to one member, and note the frames it was shown in `shown`."""
     ledger = Ledger()

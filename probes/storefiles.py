@@ -31,8 +31,10 @@ TABLES = """
     create table if not exists outputs (key text primary key, output text) without rowid;
     create table if not exists errors (key text primary key, output text) without rowid;
 """
-CHUNK = 900
-"""Keys in one query; SQLite's oldest default bound is 999."""
+CHUNKS = (16, 128, 900)
+"""Keys in one query, of which there are so few kinds because SQLite keeps each, 0.1 MB a large one;
+its oldest default bound is 999."""
+_CACHE_KB = 512  # a store has two connections, and one more for every file: keys are asked in order
 _WAIT_S = 60.0
 """How long a locked file is waited for."""
 _LOCAL = {
@@ -48,7 +50,9 @@ UNSOUND = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeErr
 def connect(path: Path) -> sqlite3.Connection:
     """Open a file, which is made if need be."""
     # The lock of `Store` guards every connection, so threads may share them.
-    return sqlite3.connect(path, timeout=_WAIT_S, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=_WAIT_S, check_same_thread=False)
+    connection.execute(f"pragma cache_size = -{_CACHE_KB}")
+    return connection
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -139,10 +143,12 @@ def select(
     reader: sqlite3.Connection, table: str, columns: str, keys: Sequence[str]
 ) -> Iterator[tuple[str, str]]:
     """Yield what two columns of a table hold for those of the keys that it has."""
-    for start in range(0, len(keys), CHUNK):
-        some = keys[start : start + CHUNK]
-        marks = ",".join("?" * len(some))
-        yield from reader.execute(f"select {columns} from {table} where key in ({marks})", some)
+    for start in range(0, len(keys), CHUNKS[-1]):
+        some = list(keys[start : start + CHUNKS[-1]])
+        size = next(size for size in CHUNKS if size >= len(some))
+        marks = ",".join("?" * size)
+        query = f"select {columns} from {table} where key in ({marks})"
+        yield from reader.execute(query, some + some[:1] * (size - len(some)))
 
 
 def row_of(output: Output) -> str:

@@ -15,7 +15,14 @@ FILES = sorted([*(ROOT / "probes").rglob("*.py"), *(ROOT / "tasks").rglob("*.py"
 
 # From below to above: a module imports from its own layer and from those under it, nowhere else.
 LAYERS = (
-    ("probes.types", "probes.provenance", "probes.parquet", "probes.redaction", "probes.signals"),
+    (
+        "probes.types",
+        "probes.provenance",
+        "probes.parquet",
+        "probes.redaction",
+        "probes.shelf",
+        "probes.signals",
+    ),
     ("probes.config", "probes.schema"),
     ("probes.decoders", "probes.png", "probes.sheets"),
     ("tasks",),
@@ -29,7 +36,6 @@ LAYERS = (
     (
         "probes.progress",
         "probes.reel",
-        "probes.packed",
         "probes.plan",
         "probes.asking",
         "probes.export",

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from probes import provenance
 from probes.provenance import atomic_write, sha256_file
@@ -201,3 +203,8 @@ def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(MachineError, match="cannot be written"):
         atomic_write(tmp_path / "file" / "table", b"new")
+
+
+@given(st.lists(st.dictionaries(st.text(), st.integers() | st.text(st.characters(codec=None)))))
+def test_rows_have_the_hash_of_their_list(rows: list[dict[str, Any]]) -> None:
+    assert provenance.sha256_json_rows(iter(rows)) == provenance.sha256_json(rows)

@@ -79,7 +79,7 @@ def test_the_first_answer_stays(tmp_path: Path) -> None:
 
 
 def test_many_keys_are_asked_in_pieces(tmp_path: Path) -> None:
-    count = 3 * storefiles.CHUNK + 5
+    count = 3 * storefiles.CHUNKS[-1] + 5
     with Store(tmp_path) as store:
         store.put((name(i), GOOD) for i in range(0, count, 2))
         assert len(store.get(name(i) for i in range(count))) == (count + 1) // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 Frame = NDArray[np.uint8]
+_REMEMBERED = 8_192  # frames whose size is known without a look at their file
 Perceive = Callable[[Sequence[Frame]], "list[torch.Tensor]"]
 
 
@@ -43,6 +45,8 @@ class Extents:
         for name in names:
             try:
                 if name not in self._by_name:
+                    if len(self._by_name) >= _REMEMBERED:
+                        self._by_name.clear()
                     height, width, _ = _shape(frames, name)
                     if (height, width) not in self._by_size:
                         self._by_size[height, width] = self._extent(height, width)
@@ -111,13 +115,16 @@ class FeatureCache:
         self.capacity = capacity
         self.perceived = 0
         """Frames that went through the vision tower."""
-        self.recomputed = 0
-        """Those among them that had been perceived before and had left the cache."""
         self._perceive = perceive
         self._batcher = Batcher(batch_size, batch_size)
         self._kept: OrderedDict[str, torch.Tensor] = OrderedDict()
         self._bytes = 0
-        self._seen: set[str] = set()
+        self._seen = array("q")  # hash of every name that was perceived
+
+    @property
+    def recomputed(self) -> int:
+        """Frames among them that had been perceived before and had left the cache."""
+        return self.perceived - len(np.unique(self._seen))
 
     def get(
         self, names: Iterable[str], frames: Mapping[str, Frame]
@@ -170,8 +177,7 @@ class FeatureCache:
                 errors[names[0]] = f"frame {names[0][:12]}: {features.error}"
                 continue
             self.perceived += len(names)
-            self.recomputed += len(self._seen.intersection(names))
-            self._seen.update(names)
+            self._seen.extend(map(hash, names))
             for name, feature in zip(names, features, strict=True):
                 found[name] = feature
                 self._keep(name, feature)

@@ -7,6 +7,7 @@ all pictures before all text, which would undo interleaving.
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, groupby
 from typing import Any
@@ -17,7 +18,7 @@ FRAME = -1
 """Marks a frame's place among token ids; the backend puts as many features there as it has."""
 BREAK = "\u200b"
 """Zero-width space, put behind the first character of a special token that stands in a text."""
-_REMEMBERED = 200_000
+_REMEMBERED = 8_192  # pieces of text whose ids are kept, beside those that are asked for together
 _MARK = "MARK"
 _Piece = tuple[bool, str, bool]  # (behind a placeholder, text, before a placeholder)
 
@@ -82,7 +83,7 @@ class PromptTokens:
         )
         # Only what goes before: an end token behind the prompt would end it unanswered.
         self._start: list[int] = whole[: _find(whole, bare)]
-        self._pieces: dict[_Piece, list[int]] = {}
+        self._pieces: dict[_Piece, array[int]] = {}
 
     def defuse(self, text: str) -> str:
         """Return `text` with every special token in it broken by a zero-width space.
@@ -145,7 +146,7 @@ class PromptTokens:
             tails = [self._pieces[end] for end in ends]
             common = min((_common(last, tail) for tail in tails), default=len(last))
             prefix = whole[: len(whole) - len(last) + common]
-            out.append((prefix, [tail[common:] for tail in tails]))
+            out.append((prefix, [list(tail[common:]) for tail in tails]))
         return out
 
     @property
@@ -187,7 +188,7 @@ class PromptTokens:
         texts = [mark * left + text + mark * right for left, text, right in new]
         encoded = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
         for (left, text, right), ids in zip(new, encoded, strict=True):
-            self._pieces[left, text, right] = list(ids[left : len(ids) - right])
+            self._pieces[left, text, right] = array("i", ids[left : len(ids) - right])
 
     def _assemble(self, text: str, pieces: Sequence[_Piece]) -> list[int]:
         bos = self._tokenizer.bos_token

@@ -24,10 +24,10 @@ from probes.backends.reading import Reader
 from probes.config import RunConfig
 from probes.frames import FramePool
 from probes.infills import filler
-from probes.packed import Asked
 from probes.progress import Progress
 from probes.provenance import home, sha256_json
 from probes.run import Desk, Done, carry_out
+from probes.shelf import Asked
 from probes.store import Store
 from probes.types import FrameRef, Output, Part, Prompt, Scoring, ScoringSpec
 

@@ -7,7 +7,6 @@ A axes of a position (1 or 3).
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from probes.backends.layout import Row, positions
+from probes.backends.sharing import Bundle
 from probes.backends.tokens import FRAME
 
 Features = Mapping[str, torch.Tensor]
@@ -29,7 +29,8 @@ def next_token(model: Any, rows: Sequence[Row], features: Features) -> list[list
     Padding stands at the right, where causal attention never looks: no mask is needed, and a
     prompt's numbers are those it has alone.
     """
-    hidden_BTD = _hidden(model, [row.ids for row in rows], rows, features, **_grid_positions(rows))
+    ids_BT = _padded([row.ids for row in rows])
+    hidden_BTD = _hidden(model, ids_BT, _frames(rows), features, **_grid_positions(rows))
     last_B = [len(row.ids) - 1 for row in rows]
     logits_BV = model.lm_head(hidden_BTD[torch.arange(len(rows)), last_B])
     logprobs_BV = logits_BV.float().log_softmax(-1).cpu()
@@ -39,56 +40,67 @@ def next_token(model: Any, rows: Sequence[Row], features: Features) -> list[list
     ]
 
 
-def packed_answers(model: Any, rows: Sequence[Row], features: Features) -> list[list[float]]:
-    """Return the summed log-probability of every continuation, one pass over each prompt.
+def packed_answers(model: Any, bundles: Sequence[Bundle], features: Features) -> list[list[float]]:
+    """Return the summed log-probability of every continuation, one pass over each bundle.
 
-    The continuations of a prompt stand behind it one after the other; each sees the prompt and
-    itself, and its positions go on from the prompt's end. Measured on one CPU thread (2 M
-    parameters, prompts of 144 tokens, 5 options of 4 tokens), in prompts per second: this 78;
-    the prompt's key-value cache with all options in a second pass 74, with a row per option 58;
-    prompt and option in a row of their own 12. It also keeps no cache in memory.
+    Behind the trunk of a bundle stand its branches one after the other, and behind each branch its
+    continuations. A token sees the trunk, its own branch and its own continuation, and positions go
+    on from what it sees. Measured on one CPU thread (2 M parameters, prompts of 144 tokens, 5
+    options of 4 tokens, a prompt a bundle), in prompts per second: this 78; the prompt's key-value
+    cache with all options in a second pass 74, with a row per option 58; prompt and option in a row
+    of their own 12. It also keeps no cache in memory.
+
+    Returns:
+        For every row of every bundle, in their order, the sums of its continuations.
     """
-    sequences = [row.ids + tuple(chain.from_iterable(row.answers)) for row in rows]
-    size = (len(rows), max(map(len, sequences)))
-    # A token sees what is before it in its own block and in block 0, the prompt. Padding is a
-    # block too, which keeps its (unused) attention well defined.
-    block_BT = np.full(size, -1, np.int64)
-    position_ABT = _pad([positions(row) for row in rows], size[1])
-    where: list[int] = []
-    before: list[int] = []
-    target: list[int] = []
-    owner: list[tuple[int, int]] = []
-    for at, row in enumerate(rows):
-        start = length = len(row.ids)
-        block_BT[at, :length] = 0
-        behind = position_ABT[:, at, :length].max() + 1
-        for number, answer in enumerate(row.answers):
-            end = start + len(answer)
-            block_BT[at, start:end] = number + 1
-            position_ABT[:, at, start:end] = behind + np.arange(len(answer))
-            where += [at] * len(answer)
-            before += [length - 1, *range(start, end - 1)]
-            target += answer
-            owner += [(at, number)] * len(answer)
-            start = end
-    block = torch.from_numpy(block_BT).to(model.device)
-    seen_BTT = (block[:, None, :] == 0) | (block[:, None, :] == block[:, :, None])
+    size = (len(bundles), max(bundle.tokens for bundle in bundles))
+    ids_BT = np.zeros(size, np.int64)
+    # Padding is a branch of its own, which keeps its (unused) attention well defined.
+    branch_BT, answer_BT = np.full(size, -1, np.int64), np.zeros(size, np.int64)
+    each = [[positions(row) for row in bundle.rows] for bundle in bundles]
+    axes = max(len(one) for ones in each for one in ones)
+    position_ABT = np.zeros((axes, *size), np.int64)
+    targets: list[list[list[tuple[int, int, int]]]] = []  # by row and continuation
+    for at, bundle in enumerate(bundles):
+        trunk = end = bundle.trunk
+        ids_BT[at, :trunk] = bundle.rows[0].ids[:trunk]
+        position_ABT[:, at, :trunk] = each[at][0][:, :trunk]
+        branch_BT[at, :trunk] = 0
+        for number, (row, position) in enumerate(zip(bundle.rows, each[at], strict=True), 1):
+            start, end = end, end + len(row.ids) - trunk
+            ids_BT[at, start:end] = row.ids[trunk:]
+            position_ABT[:, at, start:end] = position[:, trunk:]
+            branch_BT[at, start:end] = number
+            last = end - 1 if end > start else trunk - 1
+            behind, mine = position.max() + 1, []
+            for which, answer in enumerate(row.answers, 1):
+                start, end = end, end + len(answer) - 1  # nothing is read off its last token
+                ids_BT[at, start:end] = answer[:-1]
+                position_ABT[:, at, start:end] = behind + np.arange(end - start)
+                branch_BT[at, start:end], answer_BT[at, start:end] = number, which
+                before = (last, *range(start, end))
+                mine.append(
+                    [(at, place, token) for place, token in zip(before, answer, strict=True)]
+                )
+            targets.append(mine)
+    branch, answer_of = torch.from_numpy(branch_BT), torch.from_numpy(answer_BT)
+    seen_BTT = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None]) & (
+        (answer_of[:, None, :] == 0) | (answer_of[:, None, :] == answer_of[:, :, None])
+    )
     # Added to the attention scores, which serves `eager` and `sdpa` alike.
-    mask_BTT = torch.zeros(seen_BTT.shape, dtype=model.dtype, device=model.device)
-    mask_BTT.masked_fill_(~seen_BTT.tril(), torch.finfo(model.dtype).min)
+    mask_BTT = torch.zeros(size[:1] + size[1:] * 2, dtype=model.dtype, device=model.device)
+    mask_BTT.masked_fill_(~seen_BTT.tril().to(model.device), torch.finfo(model.dtype).min)
     hidden_BTD = _hidden(
         model,
-        sequences,
-        rows,
+        ids_BT,
+        [name for bundle in bundles for name in bundle.frames],
         features,
         attention_mask=mask_BTT[:, None],
         position_ids=_as_ids(position_ABT, model),
     )
-    scores_N = _token_logprobs(model, hidden_BTD[where, before], target)
-    sums = [[0.0] * len(row.answers) for row in rows]
-    for (at, number), score in zip(owner, scores_N, strict=True):
-        sums[at][number] += score
-    return sums
+    flat = [target for mine in targets for answer in mine for target in answer]
+    scores = iter(_token_logprobs(model, hidden_BTD, flat))
+    return [[sum(next(scores) for _ in answer) for answer in mine] for mine in targets]
 
 
 def plain_answers(model: Any, rows: Sequence[Row], features: Features) -> list[list[float]]:
@@ -98,17 +110,14 @@ def plain_answers(model: Any, rows: Sequence[Row], features: Features) -> list[l
     """
     pairs = [(at, answer) for at, row in enumerate(rows) for answer in row.answers]
     alone = [Row(rows[at].ids + answer, rows[at].frames, rows[at].extents) for at, answer in pairs]
-    ids = [row.ids for row in alone]
-    hidden_BTD = _hidden(model, ids, alone, features, **_grid_positions(alone))
-    where: list[int] = []
-    before: list[int] = []
-    target: list[int] = []
-    for at, (source, answer) in enumerate(pairs):
-        start = len(rows[source].ids)
-        where += [at] * len(answer)
-        before += range(start - 1, start - 1 + len(answer))
-        target += answer
-    scores = iter(_token_logprobs(model, hidden_BTD[where, before], target))
+    ids_BT = _padded([row.ids for row in alone])
+    hidden_BTD = _hidden(model, ids_BT, _frames(alone), features, **_grid_positions(alone))
+    targets = [
+        (at, len(row.ids) - len(answer) - 1 + number, token)
+        for at, (row, (_, answer)) in enumerate(zip(alone, pairs, strict=True))
+        for number, token in enumerate(answer)
+    ]
+    scores = iter(_token_logprobs(model, hidden_BTD, targets))
     sums: list[list[float]] = [[] for _ in rows]
     for at, answer in pairs:
         sums[at].append(sum(next(scores) for _ in answer))
@@ -146,8 +155,8 @@ def greedy(
     cache = DynamicCache(config=model.config.get_text_config())
     hidden_BTD = _hidden(
         model,
-        [(0,) * pad + row.ids for pad, row in zip(pads, rows, strict=True)],
-        rows,
+        _padded([(0,) * pad + row.ids for pad, row in zip(pads, rows, strict=True)]),
+        _frames(rows),
         features,
         past_key_values=cache,
         attention_mask=mask_BT,
@@ -184,7 +193,7 @@ def greedy(
             mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], 1)
         hidden_BTD = _hidden(
             model,
-            [(token,) for token in tokens],
+            np.array(tokens, np.int64)[:, None],
             (),
             features,
             past_key_values=cache,
@@ -224,30 +233,35 @@ def _grid_positions(rows: Sequence[Row]) -> dict[str, Any]:
     return {"position_ids": torch.from_numpy(_pad(each, max(len(row.ids) for row in rows)))}
 
 
-def _embed(
-    model: Any, sequences: Sequence[Sequence[int]], rows: Sequence[Row], features: Features
-) -> torch.Tensor:
-    """Return embeddings [B, T, D] with the rows' features at `FRAME`, padded at the right."""
+def _padded(sequences: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """Stack ids to [B, T], padded at the right."""
     ids_BT = np.zeros((len(sequences), max(map(len, sequences))), np.int64)
     for at, sequence in enumerate(sequences):
         ids_BT[at, : len(sequence)] = sequence
-    ids = torch.from_numpy(ids_BT).to(model.device)
-    embeds_BTD: torch.Tensor = model.get_input_embeddings()(ids.clamp(min=0))
-    shown = [features[name] for row in rows for name in row.frames]
-    if shown:
-        embeds_BTD[ids == FRAME] = torch.cat(shown).to(embeds_BTD)
-    return embeds_BTD
+    return ids_BT
+
+
+def _frames(rows: Sequence[Row]) -> list[str]:
+    return [name for row in rows for name in row.frames]
 
 
 def _hidden(
-    model: Any,
-    sequences: Sequence[Sequence[int]],
-    rows: Sequence[Row],
-    features: Features,
-    **more: Any,
+    model: Any, ids_BT: NDArray[np.int64], frames: Sequence[str], features: Features, **more: Any
 ) -> torch.Tensor:
-    """Return the last layer's states [B, T, D]; `more` goes to the model."""
-    embeds_BTD = _embed(model, sequences, rows, features)
+    """Return the last layer's states [B, T, D].
+
+    Args:
+        model: of one of the families.
+        ids_BT: token ids; `FRAME` wherever a feature stands.
+        frames: sha256 of the frames whose features those are, in their order.
+        features: of all of them.
+        more: goes to the model.
+    """
+    ids = torch.from_numpy(ids_BT).to(model.device)
+    embeds_BTD: torch.Tensor = model.get_input_embeddings()(ids.clamp(min=0))
+    if frames:
+        shown = torch.cat([features[name] for name in frames])
+        embeds_BTD[ids == FRAME] = shown.to(embeds_BTD)
     more = {
         n: v.to(embeds_BTD.device) if isinstance(v, torch.Tensor) else v for n, v in more.items()
     }
@@ -257,8 +271,14 @@ def _hidden(
     return hidden_BTD
 
 
-def _token_logprobs(model: Any, hidden_ND: torch.Tensor, target: Sequence[int]) -> list[float]:
-    logprobs_NV = model.lm_head(hidden_ND).float().log_softmax(-1)
-    target_N1 = torch.tensor(target, device=logprobs_NV.device)[:, None]
-    scores: list[float] = logprobs_NV.gather(1, target_N1)[:, 0].tolist()
+def _token_logprobs(
+    model: Any, hidden_BTD: torch.Tensor, targets: Sequence[tuple[int, int, int]]
+) -> list[float]:
+    """Return the log-probability of each (row, place, token), the token behind that place."""
+    # All continuations of a prompt begin behind the same place.
+    numbers = {where: n for n, where in enumerate(dict.fromkeys((b, t) for b, t, _ in targets))}
+    rows, places = map(list, zip(*numbers, strict=True))
+    logprobs_NV = model.lm_head(hidden_BTD[rows, places]).float().log_softmax(-1)
+    which = [numbers[b, t] for b, t, _ in targets]
+    scores: list[float] = logprobs_NV[which, [token for *_, token in targets]].tolist()
     return scores

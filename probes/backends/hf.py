@@ -12,11 +12,13 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.backends import sharing
 from probes.backends.base import BackendSettings
 from probes.backends.batching import Batcher, Failed, free_memory
 from probes.backends.checkpoint import (
@@ -32,6 +34,7 @@ from probes.backends.families.loading import check_quantize, context_of
 from probes.backends.features import Ahead, FeatureCache, read_frame
 from probes.backends.layout import Row, frames_of
 from probes.backends.reading import Reader
+from probes.backends.sharing import Bundle
 from probes.provenance import sha256_json
 from probes.types import MachineError, ModelSpec, Output, ProbesError, Prompt, ScoringSpec
 
@@ -55,6 +58,8 @@ WINDOW = 2_048
 """Most prompts that are laid out and sorted by length at a time."""
 MASKED_ATTENTION = ("sdpa", "eager")
 """Attention kernels that take a mask of our own."""
+
+NOT_NUMBERS = "the model's logits are not numbers (NaN)"
 
 Frames = Mapping[str, NDArray[np.uint8]]
 Features = Mapping[str, "torch.Tensor"]
@@ -328,67 +333,76 @@ class HfBackend:
     ) -> Iterator[tuple[int, Output]]:
         import torch
 
-        order = list(rows)
+        order, laid = list(rows), list(rows.values())
 
         @torch.inference_mode()
-        def answer(batch: list[int]) -> list[Output]:
+        def answer(batch: list[int]) -> list[list[Output]]:
             started = time.perf_counter()
             self._counts["passes"] += 1
-            outputs = _answer(ready, [rows[order[at]] for at in batch], features, scoring)
-            seconds = (time.perf_counter() - started) / len(batch)
-            return [replace(output, seconds=seconds) for output in outputs]
+            bundles = [pending[at] for at in batch]
+            outputs = _answer(ready, bundles, features, scoring)
+            seconds = (time.perf_counter() - started) / sum(map(len, outputs))
+            return [[replace(one, seconds=seconds) for one in mine] for mine in outputs]
 
-        lengths = [_cost(ready, row, scoring) for row in rows.values()]
-        for batch, outputs in ready.batcher.run(lengths, answer):
-            if isinstance(outputs, Failed):
-                yield order[batch[0]], _error(outputs.error)
-            else:
-                yield from ((order[at], one) for at, one in zip(batch, outputs, strict=True))
+        pending = sharing.alone(laid, range(len(laid)))
+        if ready.packed and scoring.kind != "generate":
+            pending = sharing.bundles(laid, ready.batcher.tokens)
+        while pending:
+            again: list[int] = []
+            lengths = [_cost(ready, bundle, scoring) for bundle in pending]
+            for batch, outputs in ready.batcher.run(lengths, answer):
+                if isinstance(outputs, Failed):
+                    outputs = [[_error(outputs.error)] * len(pending[batch[0]].rows)]
+                for at, mine in zip(batch, outputs, strict=True):
+                    places = pending[at].places
+                    if len(mine) > 1 and any(one.status == "error" for one in mine):
+                        again += places  # on their own: one of them may have spoiled the others
+                    else:
+                        yield from ((order[n], one) for n, one in zip(places, mine, strict=True))
+            pending = sharing.alone(laid, again)
 
 
-def _cost(ready: _Ready, row: Row, scoring: ScoringSpec) -> int:
-    """Return how many tokens a row brings to a batch."""
-    answers = [len(answer) for answer in row.answers]
-    if scoring.kind == "letter":
-        return len(row.ids)
+def _cost(ready: _Ready, bundle: Bundle, scoring: ScoringSpec) -> int:
+    """Return how many tokens a bundle brings to a batch."""
     if scoring.kind == "generate":
-        return len(row.ids) + scoring.max_new_tokens
-    return (
-        len(row.ids) + sum(answers)
-        if ready.packed
-        else len(answers) * (len(row.ids) + max(answers))
-    )
+        return bundle.tokens + scoring.max_new_tokens
+    if scoring.kind == "letter" or ready.packed:
+        return bundle.tokens
+    (row,) = bundle.rows
+    return len(row.answers) * (len(row.ids) + max(map(len, row.answers)))
 
 
 def _answer(
-    ready: _Ready, rows: Sequence[Row], features: Features, scoring: ScoringSpec
-) -> list[Output]:
-    """Run one batch and put its numbers or texts into outputs."""
+    ready: _Ready, bundles: Sequence[Bundle], features: Features, scoring: ScoringSpec
+) -> list[list[Output]]:
+    """Run one batch and put its numbers or texts into outputs, bundle by bundle."""
     from probes.backends import forward
 
-    model = ready.model
+    model, rows = ready.model, [row for bundle in bundles for row in bundle.rows]
     if scoring.kind == "generate":
         written = forward.greedy(
             model, rows, features, max_new_tokens=scoring.max_new_tokens, ends=ready.ends
         )
         return [
-            _error("the model's logits are not numbers (NaN)", len(row.ids))
-            if ids is None
-            else Output(
-                text=ready.reader.tokens.decode(ids),
-                input_tokens=len(row.ids),
-                output_tokens=len(ids),
-            )
+            [
+                _error(NOT_NUMBERS, len(row.ids))
+                if ids is None
+                else Output(
+                    text=ready.reader.tokens.decode(ids),
+                    input_tokens=len(row.ids),
+                    output_tokens=len(ids),
+                )
+            ]
             for row, ids in zip(rows, written, strict=True)
         ]
-    if scoring.kind == "letter":
+    if scoring.kind == "letter" and len(rows) == len(bundles):
         sums = forward.next_token(model, rows, features)
     elif ready.packed:
-        sums = forward.packed_answers(model, rows, features)
+        sums = forward.packed_answers(model, bundles, features)
     else:
         sums = forward.plain_answers(model, rows, features)
-    return [
-        _error("the model's logits are not numbers (NaN)", len(row.ids))
+    outputs = (
+        _error(NOT_NUMBERS, len(row.ids))
         if any(map(math.isnan, scores))
         else Output(
             option_logprobs=tuple(scores),
@@ -396,7 +410,8 @@ def _answer(
             input_tokens=len(row.ids),
         )
         for row, scores in zip(rows, sums, strict=True)
-    ]
+    )
+    return [list(islice(outputs, len(bundle.rows))) for bundle in bundles]
 
 
 def _error(why: str, input_tokens: int = 0) -> Output:

@@ -6,15 +6,18 @@
 LLaVA-NeXT-Video in bfloat16 (float32 on a CPU), built from its configuration with random weights
 (`7b`: the published sizes of vision tower and language model), answers the study's suite at 5 and
 10 frames through the transformers backend: random pictures of 640 x 360 pixels, infills of twenty
-words, no decoding and no store. Four ways:
+words, no decoding and no store. Six ways:
 
 - letter: everything in one go; every frame is perceived once;
 - letter, perceived anew: arm by arm and frame count by frame count with an empty feature cache;
 - cloze: the options of a prompt share one pass over it;
-- cloze, a row an option: each option goes behind a copy of its prompt.
+- cloze, a row an option: each option goes behind a copy of its prompt;
+- rotated: every prompt with each option in each place (`option_rotation`), by letter; what the
+  rotations of a prompt have in common is read once;
+- rotated, each read whole: every rotation goes alone.
 
 Tokens are those of the prompts as asked; operations are two per parameter and token for what was
-put through (frames perceived, prompts with their options), attention included, padding left out.
+put through (frames perceived, prompts with their options, padding), attention included.
 The peak that they are held against is that of a large product of matrices on the same device in the
 same type.
 """
@@ -22,12 +25,14 @@ same type.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -54,6 +59,20 @@ class Settings:
     feature_cache_mb: int = 4096
     device: str = "cpu"
     options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to put the prompts."""
+
+    scoring: str
+    once: bool = True
+    """Everything in one go; else arm by arm and count by count, each with an empty cache."""
+    packed: bool = True
+    """The options of a prompt share one pass."""
+    rotations: int = 1
+    trunks: bool = True
+    """What prompts have in common is read once."""
 
 
 def checkpoint(folder: Path, size: str, device: str) -> Path:
@@ -90,11 +109,13 @@ def checkpoint(folder: Path, size: str, device: str) -> Path:
     return folder
 
 
-def stimuli(items: int, scoring: Any) -> tuple[list[list[Any]], dict[str, np.ndarray]]:
+def stimuli(
+    items: int, scoring: Any, rotations: int = 1
+) -> tuple[list[list[Any]], dict[str, np.ndarray]]:
     """Return the suite's prompts, a list per arm and number of frames, and all frames by hash."""
     from probes.arms import Donors, build, needs_donor
     from probes.config import prompt_set
-    from probes.plan import prompt
+    from probes.plan import prompt, rotated
     from probes.provenance import array_sha256
     from probes.types import Arm, Clip, Infill, Item, Video
 
@@ -129,11 +150,13 @@ def stimuli(items: int, scoring: Any) -> tuple[list[list[Any]], dict[str, np.nda
             for item in every:
                 donor = lenders.find(item, arm) if needs_donor(arm) else None
                 texts = [text] * (count - 1)
-                made = build(
-                    item, arm, clips[item.id, count], texts, prompts, scoring.kind, donor=donor,
-                    donor_clip=clips[donor.id, count] if donor else None, donor_infills=texts,
-                )  # fmt: skip
-                group.append(prompt(made))
+                for rotation in range(rotations):
+                    made = build(
+                        rotated(item, rotation), arm, clips[item.id, count], texts, prompts,
+                        scoring.kind, donor=donor, donor_infills=texts,
+                        donor_clip=clips[donor.id, count] if donor else None,
+                    )  # fmt: skip
+                    group.append(prompt(made))
             groups.append(group)
     return groups, frames
 
@@ -161,49 +184,58 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def operations(model: Any, perceived: int, rows: list[tuple[int, int]]) -> float:
-    """Count the operations of so many frames and of rows of (tokens, of them behind the prompt)."""
+def operations(model: Any, perceived: int, passes: list[tuple[int, int]]) -> float:
+    """Count the operations of so many frames, and of passes of (sequences, tokens of each)."""
     tower = sum(p.numel() for p in model.model.vision_tower.parameters())
     layers = sum(p.numel() for p in model.model.language_model.layers.parameters())
     text = model.config.get_text_config()
     vision = model.config.vision_config
     patches = (vision.image_size // vision.patch_size) ** 2
     done = 2.0 * tower * patches * perceived
-    for tokens, _ in rows:
-        done += 2.0 * layers * tokens + 2.0 * text.num_hidden_layers * text.hidden_size * tokens**2
+    attention = 2.0 * text.num_hidden_layers * text.hidden_size
+    for sequences, tokens in passes:
+        done += sequences * (2.0 * layers * tokens + attention * tokens**2)
     return done
 
 
 def measure(
-    backend: Any, groups: list[list[Any]], frames: dict[str, np.ndarray], scoring: Any, shared: bool
+    backend: Any, groups: list[list[Any]], frames: dict[str, np.ndarray], scoring: Any, way: Way
 ) -> dict[str, float]:
     """Time one way through all prompts."""
-    ready = backend._ready
+    from probes.backends import forward, sharing
+
+    backend._ready = ready = replace(backend._ready, packed=way.packed)
     ready.cache.clear()
     perceived, outputs = backend.counters()["perceived"], []
-    _wait(str(ready.model.device))
-    start = time.perf_counter()
-    for some in [[p for group in groups for p in group]] if shared else groups:
-        if not shared:
-            ready.cache.clear()
-        outputs += [output for _, output in backend.score(some, frames, scoring)]
-    seconds = time.perf_counter() - start
+    passes: list[tuple[int, int]] = []
+    genuine = forward._hidden
+
+    def noting(model: Any, ids: np.ndarray, *given: Any, **named: Any) -> Any:
+        passes.append(ids.shape)
+        return genuine(model, ids, *given, **named)
+
+    least = sharing.LEAST if way.trunks else math.inf
+    with (
+        mock.patch.object(forward, "_hidden", noting),
+        mock.patch.object(sharing, "LEAST", least),
+    ):
+        _wait(str(ready.model.device))
+        start = time.perf_counter()
+        for some in [[p for group in groups for p in group]] if way.once else groups:
+            if not way.once:
+                ready.cache.clear()
+            outputs += [output for _, output in backend.score(some, frames, scoring)]
+        seconds = time.perf_counter() - start
     if bad := [one.error for one in outputs if one.status == "error"]:
         raise SystemExit(f"{len(bad)} prompts failed: {bad[0]}")
     perceived = backend.counters()["perceived"] - perceived
-    rows = []
-    for one in outputs:
-        behind = 0 if scoring.kind == "letter" else sum(one.option_tokens)
-        if scoring.kind == "letter" or ready.packed:
-            rows.append((one.input_tokens + behind, behind))
-        else:
-            rows += [(one.input_tokens + tokens, tokens) for tokens in one.option_tokens]
     return {
         "seconds": seconds,
-        "items_per_s": len(groups[0]) / seconds,
+        "items_per_s": len(groups[0]) / way.rotations / seconds,
         "tokens_per_s": sum(one.input_tokens for one in outputs) / seconds,
+        "tokens_put_through": sum(sequences * tokens for sequences, tokens in passes),
         "frames_perceived": perceived,
-        "operations": operations(ready.model, perceived, rows),
+        "operations": operations(ready.model, perceived, passes),
     }
 
 
@@ -228,26 +260,28 @@ def main() -> int:
     dtype = "float32" if given.device == "cpu" else "bfloat16"
     spec = ModelSpec("made", "video", str(folder), dtype=dtype, attention="sdpa", frame_as="video")
     backend = HfBackend(Settings(device=given.device), spec)
-    letter, cloze = ScoringSpec("letter"), ScoringSpec("cloze")
-    asked = {kind: stimuli(given.items, kind) for kind in (letter, cloze)}
-    first = asked[letter]
-    list(backend.score(first[0][1][:2], first[1], letter))  # loads the model
-    packed = backend._ready
-    plain = replace(packed, packed=False)
-    ways: dict[str, tuple[Any, Any, bool]] = {
-        "letter": (packed, letter, True),
-        "letter, perceived anew": (packed, letter, False),
-        "cloze": (packed, cloze, True),
-        "cloze, a row an option": (plain, cloze, True),
+    ways = {
+        "letter": Way("letter"),
+        "letter, perceived anew": Way("letter", once=False),
+        "cloze": Way("cloze"),
+        "cloze, a row an option": Way("cloze", packed=False),
+        "rotated": Way("letter", rotations=OPTIONS),
+        "rotated, each read whole": Way("letter", rotations=OPTIONS, trunks=False),
     }
+    kinds = {way.scoring: ScoringSpec(way.scoring) for way in ways.values()}
+    asked = {
+        (way.scoring, way.rotations): stimuli(given.items, kinds[way.scoring], way.rotations)
+        for way in ways.values()
+    }
+    first, shown = asked["letter", 1]
+    list(backend.score(first[1][:2], shown, kinds["letter"]))  # loads the model
     about = described()
     top = peak(given.device, getattr(torch, dtype))
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
     for _ in range(given.repeat):
-        for name, (ready, scoring, shared) in ways.items():
-            backend._ready = ready
-            found[name].append(measure(backend, *asked[scoring], scoring, shared))
-    backend._ready = packed
+        for name, way in ways.items():
+            prompts = asked[way.scoring, way.rotations]
+            found[name].append(measure(backend, *prompts, kinds[way.scoring], way))
     best = {name: min(runs, key=lambda one: one["seconds"]) for name, runs in found.items()}
     print(f"{given.size}, {given.device}, {given.items} items; peak {top / 1e12:.2f} TFLOP/s")
     print(f"{'':26}{'s':>8}{'items/s':>10}{'tokens/s':>10}{'frames':>8}{'of peak':>9}")

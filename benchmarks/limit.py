@@ -7,9 +7,10 @@ pixels, 10 frames a second (made by `probes data egoworld`; or any folder in Ego
 
 - suite: `execute` from the configuration to the last file, from an empty cache, loading both
   members and starting the decoder included.
-- limit: every clip decoded once (decord, the frames that are shown and no others), and every call
-  that the suite makes of the vision tower and of the language model, put to the same models again:
-  the same batches, pictures already prepared, no prompt tokenised, no plan, store or file.
+- limit: every clip decoded once (decord on one thread, which costs the least; the frames that are
+  shown and no others), and every call that the suite makes of the vision tower and of the language
+  model, put to the same models again: the same batches, pictures already prepared, no prompt
+  tokenised, no plan, store or file.
 
 Both run in one process with one thread of torch, one after the other in every round; imports are
 left out. CPU seconds include the decoding process. `loading` is what of the suite's time goes into
@@ -126,7 +127,7 @@ def decode(clips: dict[str, list[int]]) -> None:
     import decord
 
     for path, numbers in clips.items():
-        decord.VideoReader(path).get_batch(numbers).asnumpy()
+        decord.VideoReader(path, num_threads=1).get_batch(numbers).asnumpy()
 
 
 def forwards(calls: list[Call]) -> None:

@@ -34,8 +34,9 @@ from tasks import pictures
 
 __all__ = ["FramePool", "indices"]
 
-TIMEOUT_S = 60.0
-"""Seconds that one attempt at one video may take; $PROBES_DECODE_TIMEOUT overrides it."""
+TIMEOUT_S = 180.0
+"""Seconds that one attempt at one video may take; $PROBES_DECODE_TIMEOUT overrides it. A video is
+decoded on one thread, beside a model: 64 frames of a long one take their time."""
 SHEETS_MOST = 4_096
 """Sheets that are remembered: those of the cells that are asked together."""
 PROCESSES_MOST = 8

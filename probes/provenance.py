@@ -76,7 +76,7 @@ def sha256_file(path: Path) -> str:
     )
 
 
-@functools.lru_cache(maxsize=100_000)
+@functools.lru_cache(maxsize=1_024)  # of more, a small one is hashed again, a large one is noted
 def _sha256_file(path: str, *state: int) -> str:
     """Hash a file of that state (size, mtime and ctime in nanoseconds, inode)."""
     large = state[0] >= _LARGE

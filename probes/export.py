@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probes import infills, parquet
+from probes import infills, parquet, png
 from probes.config import RunConfig, TaskConfig
 from probes.frames import FramePool
 from probes.infills import Place
@@ -280,15 +280,15 @@ def frames(folder: Path, shown: Iterable[str], pool: FramePool) -> list[str]:
             continue
         source = pool.path(sha)
         try:
-            if not source.exists():
-                pool[sha]  # decoded again
             os.link(source, target)
-        except MachineError:
-            raise
-        except (ProbesError, KeyError):
-            lost.append(sha)
-        except OSError:  # no hard links here, or none to another disk
-            atomic_write(target, source.read_bytes())
+        except OSError:  # it is gone, or there are no hard links here, or none to another disk
+            try:
+                there = source.exists()
+                atomic_write(target, source.read_bytes() if there else png.encode(pool[sha]))
+            except MachineError:
+                raise
+            except (ProbesError, KeyError):
+                lost.append(sha)
     if lost:
         warnings.warn(
             f"{len(lost)} frames that were shown are gone, and so are their videos: {folder} lacks "

@@ -156,9 +156,9 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
         """Return the sha256 of a sheet, which is drawn if it never was."""
         key = sheet.key()
         with self._lock:
-            known = self._sheets.get(key)
-        if known is not None:
-            return known[0]
+            if (known := self._sheets.get(key)) is not None:
+                self._sheets.move_to_end(key)
+                return known[0]
         _, name = self._load(key).frames.get(0, (0.0, ""))
         if not name or not self._is_file(name):
             name = provenance.array_sha256(self._draw(sheet))

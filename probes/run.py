@@ -100,11 +100,10 @@ class Desk:
 
     def clips(self, items: Sequence[Item]) -> Reel:
         """Begin to decode the clips of items."""
-        counts = self.cfg.frames
+        counts, pool = self.cfg.frames, self.pool
         self.reel = Reel(
-            items, counts, lambda item: self.pool.clips(item.media, counts),
-            threads=self.pool.processes,
-        )  # fmt: skip
+            items, counts, lambda item: pool.clips(item.media, counts), threads=pool.processes
+        )
         return self.reel
 
     def close(self) -> None:

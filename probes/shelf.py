@@ -6,6 +6,7 @@ that the system frees them with the process, however it ends; what is in them ca
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -13,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -32,19 +33,25 @@ class Spool:
     """Bytes in a file without a name.
 
     Args:
-        folder: whose disk it lies on; by default `home()`, where the store needs room too.
+        folder: whose disk it lies on; by default `home()`, where the store needs room too. Where
+            nothing may be written there, the system's folder of temporary files: a run that is
+            complete needs no more than to read its home.
 
     Raises:
-        MachineError: no file can be made there.
+        MachineError: no file can be made.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder = folder or home()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115 - as long as we are
+            self._file = _unnamed(folder)
         except OSError as error:
-            raise self._refused(error) from error
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise self._refused(error) from error
+            try:
+                self._file = _unnamed(Path(tempfile.gettempdir()))
+            except OSError:
+                raise self._refused(error) from error
         self._size = 0
 
     def add(self, data: bytes) -> int:
@@ -63,8 +70,18 @@ class Spool:
         return start
 
     def read(self, start: int, size: int) -> bytes:
-        """Return the bytes that begin there."""
-        return os.pread(self._file.fileno(), size, start)
+        """Return the bytes that begin there.
+
+        Raises:
+            MachineError: the disk does not give them back.
+        """
+        try:
+            data = os.pread(self._file.fileno(), size, start)
+            if len(data) < size:
+                raise OSError(errno.EIO, "it is shorter than what was written")
+        except OSError as error:
+            raise self._refused(error, "read") from error
+        return data
 
     def __len__(self) -> int:
         return self._size
@@ -73,11 +90,16 @@ class Spool:
         if hasattr(self, "_file"):
             self._file.close()
 
-    def _refused(self, error: OSError) -> MachineError:
+    def _refused(self, error: OSError, what: str = "written") -> MachineError:
         return MachineError(
-            f"a temporary file cannot be written: {error.strerror or error}", str(self._folder),
+            f"a temporary file cannot be {what}: {error.strerror or error}", str(self._folder),
             "make room there, or point $PROBES_HOME elsewhere",
         )  # fmt: skip
+
+
+def _unnamed(folder: Path) -> IO[bytes]:
+    folder.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryFile(buffering=0, dir=folder)
 
 
 class Shelf(MutableMapping[K, tuple[V, ...]], Generic[K, V]):
@@ -221,6 +243,8 @@ class Origins:
         try:
             wanted = bytes.fromhex(name)
         except ValueError:
+            return None
+        if len(wanted) != _SHA:
             return None
         rows = self._all()
         at = rows.find(wanted)

@@ -51,7 +51,11 @@ def connect(path: Path) -> sqlite3.Connection:
     """Open a file, which is made if need be."""
     # The lock of `Store` guards every connection, so threads may share them.
     connection = sqlite3.connect(path, timeout=_WAIT_S, check_same_thread=False)
-    connection.execute(f"pragma cache_size = -{_CACHE_KB}")
+    try:
+        connection.execute(f"pragma cache_size = -{_CACHE_KB}")
+    except BaseException:  # of a damaged file
+        connection.close()
+        raise
     return connection
 
 

@@ -16,14 +16,17 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from processes import ROOT, SCRIPTED, Place, rows_in_store, table
 from running import ITEMS, Spy, lasting, make_world, open_spy, settings
 
 from probes import export, infills, provenance, run, storefiles, worker
 from probes.config import RunConfig
 from probes.frames import FramePool
+from probes.provenance import array_sha256
 from probes.run import RunResult, execute
 from probes.types import FrameRef, MachineError, Output, ProbesError
 from tasks import registry
@@ -198,6 +201,20 @@ def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_what_is_complete_is_served_from_a_home_that_can_only_be_read(tmp_path: Path) -> None:
+    done = in_namespace(
+        f"""
+        mount -t tmpfs tmpfs $DISK; cd $DISK; mkdir home runs
+        export PROBES_HOME=$DISK/home PROBES_RUNS=$DISK/runs PROBES_STORE_JOURNAL=delete
+        $PY -m probes run {shlex.join(SCRIPTED)}
+        mount --bind home home; mount -o remount,bind,ro home
+        $PY -m probes run {shlex.join(SCRIPTED)}; $PY -m probes plan {shlex.join(SCRIPTED)}
+        """,
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 # --- media ----------------------------------------------------------------------------------------
 
 
@@ -323,6 +340,16 @@ def test_frames_that_are_gone_with_their_video_do_not_cost_the_answers(tmp_path:
     with pytest.warns(UserWarning, match="1 frames that were shown are gone"):
         assert export.frames(tmp_path / "frames", {gone, kept}, pool) == [gone]
     assert [path.stem for path in (tmp_path / "frames").iterdir()] == [kept]
+
+
+def test_a_frame_whose_file_is_gone_is_written_from_memory(tmp_path: Path) -> None:
+    pool, frame = FramePool(tmp_path / "home"), np.full((4, 6, 3), 7, np.uint8)
+    name = array_sha256(frame)
+    pool._store(name, frame)
+    pool.path(name).unlink()
+    assert export.frames(tmp_path / "frames", [name], pool) == []
+    with Image.open(tmp_path / "frames" / f"{name}.png") as written:
+        assert np.array_equal(np.asarray(written), frame)
 
 
 # --- models ---------------------------------------------------------------------------------------

@@ -136,7 +136,9 @@ def test_pairs_do_not_cross_rows_and_letters_do_not_leak() -> None:
     assert infills.leaks(["a b c d"], item()) == []
 
 
-def test_panels_come_from_the_file_and_are_kept(problems: Path, tmp_path: Path) -> None:
+def test_panels_come_from_the_file_and_are_kept(
+    problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = reader.load(problems)[0]
     with _pool(tmp_path) as pool:
         found = pool.clips(one.media, (8,))[8]
@@ -152,6 +154,10 @@ def test_panels_come_from_the_file_and_are_kept(problems: Path, tmp_path: Path) 
         assert pool.clips(one.media, (8,))[8] == found and pool.decoded == 0
         assert pool.compose(sheet) == name
         assert np.array_equal(pool[name], drawn)  # drawn again
+        monkeypatch.setattr("probes.frames.SHEETS_MOST", 1)
+        pool.compose(arms.grid(found.hashes))
+        pool.path(name).unlink()
+        assert pool.compose(sheet) == name and pool.path(name).exists()  # forgotten, drawn again
     wide = reader.load(problems, across_rows=True)[0]
     with _pool(tmp_path) as pool:
         assert pool.clips(wide.media, (8,))[8].breaks == ()

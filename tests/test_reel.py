@@ -18,6 +18,11 @@ ITEMS = [
 ]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROBES_HOME", str(tmp_path))
+
+
 class Camera:
     """Makes clips, and notes which items it was asked for; some fail, some wait to be let go."""
 

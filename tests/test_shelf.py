@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,10 @@ from hypothesis import strategies as st
 from probes.shelf import Asked, Hashes, Ledger, Origins, Shelf, Spool
 from probes.types import Clip, Infill, MachineError, Video
 
-TEXT = st.text(st.characters(codec=None), max_size=20)
+# JSON makes one character of two halves that follow one another; models' texts have none.
+TEXT = st.text(st.characters(codec=None), max_size=20).filter(
+    lambda t: json.loads(json.dumps(t)) == t
+)
 INFILLS = st.builds(Infill, TEXT, TEXT, TEXT, TEXT, st.booleans(), TEXT)
 PLACES = st.tuples(TEXT, st.integers(1, 64))
 
@@ -80,6 +84,14 @@ def test_a_write_that_the_system_cuts_short_goes_on(monkeypatch: pytest.MonkeyPa
     assert spool.read(8, 5) == b"89abc"
 
 
+def test_what_was_cut_off_is_told() -> None:
+    spool = Spool()
+    spool.add(b"0123")
+    os.ftruncate(spool._file.fileno(), 2)
+    with pytest.raises(MachineError, match="cannot be read: it is shorter"):
+        spool.read(0, 4)
+
+
 def test_a_folder_that_cannot_be_used_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "file").write_text("")
     monkeypatch.setenv("PROBES_HOME", str(home / "file"))
@@ -131,7 +143,7 @@ def test_origins_tell_where_a_frame_is_from(tmp_path: Path) -> None:
     assert origins.find(ZEROS) == (other, 2**32 - 1)
     across = sha(0)[32:] + "00" * 8 + sha(1)[:16]  # the bytes are there, the hash is not
     assert bytes.fromhex(across[:48]) in origins._all()
-    for absent in (sha(50), across, "no hash"):
+    for absent in (sha(50), across, "no hash", sha(7)[:8], ""):
         assert origins.find(absent) is None and absent not in origins
     assert list(origins) == [*(sha(n) for n in range(50)), ZEROS]
     assert len(origins) == 51

@@ -19,6 +19,8 @@ class Failed:
 
     error: str
     """Type and message; not the exception, whose traceback would keep tensors alive."""
+    memory: bool = False
+    """Whether it did not fit in memory."""
 
 
 def batches(lengths: Sequence[int], size: int, tokens: int) -> list[list[int]]:
@@ -78,7 +80,7 @@ class Batcher:
             if not isinstance(result, _Problem):
                 yield batch, result
             elif len(batch) == 1:
-                yield batch, Failed(result.text)
+                yield batch, Failed(result.text, result.memory)
             elif result.memory:
                 self.tokens = max(1, max(lengths[at] for at in batch) * len(batch) // 2)
                 rest = batch + [at for group in pending for at in group]

@@ -83,13 +83,14 @@ def packed_answers(model: Any, bundles: Sequence[Bundle], features: Features) ->
                     [(at, place, token) for place, token in zip(before, answer, strict=True)]
                 )
             targets.append(mine)
-    branch, answer_of = torch.from_numpy(branch_BT), torch.from_numpy(answer_BT)
+    branch = torch.from_numpy(branch_BT).to(model.device)
+    answer_of = torch.from_numpy(answer_BT).to(model.device)
     seen_BTT = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None]) & (
         (answer_of[:, None, :] == 0) | (answer_of[:, None, :] == answer_of[:, :, None])
     )
     # Added to the attention scores, which serves `eager` and `sdpa` alike.
     mask_BTT = torch.zeros(size[:1] + size[1:] * 2, dtype=model.dtype, device=model.device)
-    mask_BTT.masked_fill_(~seen_BTT.tril().to(model.device), torch.finfo(model.dtype).min)
+    mask_BTT.masked_fill_(~seen_BTT.tril(), torch.finfo(model.dtype).min)
     hidden_BTD = _hidden(
         model,
         ids_BT,

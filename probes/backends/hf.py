@@ -9,6 +9,7 @@ import atexit
 import gc
 import math
 import time
+import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -165,9 +166,12 @@ class HfBackend:
         self._counts = self.counters()
         if self._ready is not None:
             self._ready.ahead.close()
+        model = weakref.ref(self._ready.model) if self._ready is not None else lambda: None
         self._ready = self._model = None
         gc.collect()  # transformers models hold reference cycles
         gc.unfreeze()
+        if model() is not None:  # it was frozen itself, when another was loaded beside it
+            gc.collect()
         free_memory()
 
     def score(
@@ -230,6 +234,7 @@ class HfBackend:
         assert not isinstance(family, Fallback) and isinstance(reader, Reader) and prepared
         if not gc.get_freeze_count():  # another model may be loaded: it must not be frozen
             gc.freeze()  # what is there outlives the model: `close` need not search it (0.3 s)
+            atexit.unregister(gc.unfreeze)
             atexit.register(gc.unfreeze)  # should it never be closed
         model = family.load(self._checkpoint, spec, prepared, self._placement)
         text = model.config.get_text_config()
@@ -345,13 +350,15 @@ class HfBackend:
             return [[replace(one, seconds=seconds) for one in mine] for mine in outputs]
 
         pending = sharing.alone(laid, range(len(laid)))
-        if ready.packed and scoring.kind != "generate":
+        if ready.packed and scoring.kind != "generate" and ready.batcher.size > 1:
             pending = sharing.bundles(laid, ready.batcher.tokens)
         while pending:
             again: list[int] = []
             lengths = [_cost(ready, bundle, scoring) for bundle in pending]
             for batch, outputs in ready.batcher.run(lengths, answer):
                 if isinstance(outputs, Failed):
+                    if outputs.memory and len(pending[batch[0]].rows) > 1:  # nor will others fit
+                        ready.batcher.tokens = max(1, lengths[batch[0]] // 2)
                     outputs = [[_error(outputs.error)] * len(pending[batch[0]].rows)]
                 for at, mine in zip(batch, outputs, strict=True):
                     places = pending[at].places

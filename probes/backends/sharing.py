@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,19 +70,19 @@ def bundles(rows: Sequence[Row], most: int) -> list[Bundle]:
     """
     contents = _contents(rows)
     order = sorted(range(len(rows)), key=lambda at: contents[at].tobytes())
+    # What every row has in common with the one before it; none is before the first.
+    common = [0, *(_common(contents[a], contents[b]) for a, b in pairwise(order)), 0]
     out: list[Bundle] = []
-    for at in order:
-        joined = None
-        if out:
+    for n, at in enumerate(order):
+        (own,) = alone(rows, [at])
+        if common[n] > 0 and common[n] >= common[n + 1]:  # else it goes with those that follow
             last = out[-1]
-            common = _common(contents[last.places[-1]], contents[at])
-            joined = Bundle(
-                (*last.places, at), (*last.rows, rows[at]), min(last.trunk, common)
-            )  # fmt: skip
-        if joined is not None and _worthwhile(joined, most):
-            out[-1] = joined
-        else:
-            out += alone(rows, [at])
+            trunk = min(last.trunk, common[n])
+            joined = Bundle((*last.places, at), (*last.rows, *own.rows), trunk)
+            if _worthwhile(joined, most) and joined.tokens <= last.tokens + own.tokens:
+                out[-1] = joined
+                continue
+        out.append(own)
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -72,6 +73,7 @@ class TextBackend:
     def close(self) -> None:
         """Free the model."""
         self._model = self._tokenizer = None
+        gc.collect()
         free_memory()
 
     def score(

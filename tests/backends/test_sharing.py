@@ -70,6 +70,12 @@ def test_what_is_bundled() -> None:
     assert len(bundles(rows, 12)) == 2  # three would have 13 tokens
     other = [row("y", "x", 1, 2, 3, n, 9) for n in (4, 5)]
     assert sorted(one.places for one in bundles(rows + other, 99)) == [(0, 1, 2), (3, 4)]
+    # A rotated question and another one about its clip: one bundle of all would be longer than two.
+    rotated = [row(*[7] * 60, *[8] * 30, n, *[9] * 9) for n in (1, 2, 3, 4)]
+    both = [row(*[7] * 60, n, *[6] * 29) for n in (4, 5)] + rotated
+    found = bundles(both, 999)
+    assert sorted(one.places for one in found) == [(0, 1), (2, 3, 4, 5)]
+    assert sum(one.tokens for one in found) == (60 + 2 * 30) + (90 + 4 * 10)
     arms = [row("x", *(n for _ in range(6))) for n in (1, 2)]  # one frame of eight tokens
     assert [one.places for one in bundles(arms, 99)] == [(0,), (1,)]
     same = [row(1, 2, answers=((n,),)) for n in (3, 4)]  # other options behind one prompt
@@ -177,6 +183,10 @@ def test_one_bad_prompt_spoils_no_other(
 
     monkeypatch.setattr(forward, "packed_answers", fragile)
     outputs = dict(backend.score(prompts, frames, CLOZE))
+    if trouble == "no memory":  # what did not fit is not tried again
+        assert (
+            backend._ready.batcher.tokens < max(one.input_tokens for one in expected.values()) * 2
+        )
     assert sorted(outputs) == list(range(len(prompts)))
     failed = sorted(at for at, out in outputs.items() if out.status == "error")
     assert failed == sorted(at for at, out in expected.items() if out.input_tokens == longest)

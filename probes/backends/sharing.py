@@ -70,25 +70,33 @@ def bundles(rows: Sequence[Row], most: int) -> list[Bundle]:
     """
     contents = _contents(rows)
     order = sorted(range(len(rows)), key=lambda at: contents[at].tobytes())
-    # What every row has in common with the one before it; none is before the first.
-    common = [0, *(_common(contents[a], contents[b]) for a, b in pairwise(order)), 0]
+    # What every row has in common with the one before it.
+    common = [0, *(_common(contents[a], contents[b]) for a, b in pairwise(order))]
+    sizes = [len(rows[at].ids) for at in order]
+    answers = [sum(len(answer) - 1 for answer in rows[at].answers) for at in order]
+    # Of all ways to cut this order into bundles, the one that spares most tokens.
+    spared, begins = [0], [0]
+    for last in range(len(order)):
+        best, begin = spared[last], last  # alone
+        trunk, longest, whole = sizes[last], sizes[last], sizes[last] + answers[last]
+        for first in range(last - 1, -1, -1):
+            trunk, longest = min(trunk, common[first + 1]), max(longest, sizes[first])
+            whole += sizes[first] + answers[first]
+            saved = (last - first) * trunk
+            if trunk < LEAST * longest or whole - saved > min(most, MOST * longest):
+                break  # longer ones share no more
+            if spared[first] + saved > best:
+                best, begin = spared[first] + saved, first
+        spared.append(best)
+        begins.append(begin)
     out: list[Bundle] = []
-    for n, at in enumerate(order):
-        (own,) = alone(rows, [at])
-        if common[n] > 0 and common[n] >= common[n + 1]:  # else it goes with those that follow
-            last = out[-1]
-            trunk = min(last.trunk, common[n])
-            joined = Bundle((*last.places, at), (*last.rows, *own.rows), trunk)
-            if _worthwhile(joined, most) and joined.tokens <= last.tokens + own.tokens:
-                out[-1] = joined
-                continue
-        out.append(own)
-    return out
-
-
-def _worthwhile(bundle: Bundle, most: int) -> bool:
-    longest = max(len(row.ids) for row in bundle.rows)
-    return bundle.trunk >= LEAST * longest and bundle.tokens <= min(most, MOST * longest)
+    end = len(order)
+    while end > 0:
+        places = tuple(order[begins[end] : end])
+        trunk = min([len(rows[places[0]].ids), *common[begins[end] + 1 : end]])
+        out.append(Bundle(places, tuple(rows[at] for at in places), trunk))
+        end = begins[end]
+    return out[::-1]
 
 
 def _frames_within(row: Row, tokens: int) -> int:

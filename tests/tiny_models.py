@@ -471,3 +471,13 @@ def gemma3(folder: Path, seed: int = 0) -> Path:
         image_seq_length=4,
     )
     return _save(folder, model, processor)
+
+
+FAMILIES = {
+    "llava_next_video": llava_next_video,
+    "llava_onevision": llava_onevision,
+    "internvl": internvl,
+    "qwen2_vl": qwen2_vl,
+    "qwen2_5_vl": qwen2_5_vl,
+}
+"""Those whose frames are perceived once, by the type that their configuration names."""

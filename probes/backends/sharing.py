@@ -39,11 +39,7 @@ class Bundle:
     @property
     def tokens(self) -> int:
         """Length of the sequence, continuations included but for the last token of each."""
-        own = (
-            len(row.ids) - self.trunk + sum(len(answer) - 1 for answer in row.answers)
-            for row in self.rows
-        )
-        return self.trunk + sum(own)
+        return self.trunk + sum(len(row.ids) - self.trunk + _behind(row) for row in self.rows)
 
     @property
     def frames(self) -> tuple[str, ...]:
@@ -73,15 +69,15 @@ def bundles(rows: Sequence[Row], most: int) -> list[Bundle]:
     # What every row has in common with the one before it.
     common = [0, *(_common(contents[a], contents[b]) for a, b in pairwise(order))]
     sizes = [len(rows[at].ids) for at in order]
-    answers = [sum(len(answer) - 1 for answer in rows[at].answers) for at in order]
     # Of all ways to cut this order into bundles, the one that spares most tokens.
     spared, begins = [0], [0]
     for last in range(len(order)):
         best, begin = spared[last], last  # alone
-        trunk, longest, whole = sizes[last], sizes[last], sizes[last] + answers[last]
+        trunk = longest = sizes[last]
+        whole = sizes[last] + _behind(rows[order[last]])
         for first in range(last - 1, -1, -1):
             trunk, longest = min(trunk, common[first + 1]), max(longest, sizes[first])
-            whole += sizes[first] + answers[first]
+            whole += sizes[first] + _behind(rows[order[first]])
             saved = (last - first) * trunk
             if trunk < LEAST * longest or whole - saved > min(most, MOST * longest):
                 break  # longer ones share no more
@@ -97,6 +93,11 @@ def bundles(rows: Sequence[Row], most: int) -> list[Bundle]:
         out.append(Bundle(places, tuple(rows[at] for at in places), trunk))
         end = begins[end]
     return out[::-1]
+
+
+def _behind(row: Row) -> int:
+    """Return how many tokens are read behind a prompt: no continuation's last one."""
+    return sum(len(answer) - 1 for answer in row.answers)
 
 
 def _frames_within(row: Row, tokens: int) -> int:

@@ -15,17 +15,9 @@ from probes.types import FrameRef, Prompt, ScoringSpec
 LETTER, CLOZE = ScoringSpec("letter"), ScoringSpec("cloze")
 GENERATE = ScoringSpec("generate", max_new_tokens=6)
 OPTIONS = ("the red box opens", "a hand moves the cup", "blue", "no")
-MAKERS = {
-    "llava_next_video": tiny_models.llava_next_video,
-    "llava_onevision": tiny_models.llava_onevision,
-    "internvl": tiny_models.internvl,
-    "qwen2_vl": tiny_models.qwen2_vl,
-    "qwen2_5_vl": tiny_models.qwen2_5_vl,
-    "llava": tiny_models.llava,
-    "gemma3": tiny_models.gemma3,
-}
-FAMILIES = tuple(MAKERS)[:5]
-WHOLE = tuple(MAKERS)[5:]
+WHOLE = {"llava": tiny_models.llava, "gemma3": tiny_models.gemma3}
+MAKERS = tiny_models.FAMILIES | WHOLE
+FAMILIES = tuple(tiny_models.FAMILIES)
 CASES = [(name, way) for name in FAMILIES for way in ("video", "image")]
 CASES += [("llava_next", "image"), *((name, "image") for name in WHOLE)]
 

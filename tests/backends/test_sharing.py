@@ -82,19 +82,12 @@ def test_what_is_bundled() -> None:
     assert bundles(same, 99) == [Bundle((0, 1), tuple(same), 2)]
 
 
-MAKERS = {
-    "llava_next_video": tiny_models.llava_next_video,
-    "llava_onevision": tiny_models.llava_onevision,
-    "internvl": tiny_models.internvl,
-    "qwen2_vl": tiny_models.qwen2_vl,
-    "qwen2_5_vl": tiny_models.qwen2_5_vl,
-}
-
-
-@pytest.fixture(scope="module", params=[(n, w) for n in MAKERS for w in ("video", "image")])
+@pytest.fixture(
+    scope="module", params=[(n, w) for n in tiny_models.FAMILIES for w in ("video", "image")]
+)
 def checkpoint(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     name, frame_as = request.param
-    return MAKERS[name](tmp_path_factory.mktemp("sharing") / name), frame_as
+    return tiny_models.FAMILIES[name](tmp_path_factory.mktemp("sharing") / name), frame_as
 
 
 @pytest.fixture(scope="module")

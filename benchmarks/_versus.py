@@ -252,12 +252,13 @@ def tasks(folder: Path, written: Path, root: Path, models: Mapping[str, Path]) -
     Returns:
         Name of the task by arm and number of frames, as "arm-frames".
     """
-    from probes.arms import build, find_donor
-    from probes.frames import indices
-    from probes.infills import load_file
-    from probes.launch import compose
-    from probes.types import Clip, FrameRef
-    from tasks.egoschema import reader
+    from probes.config.compose import compose
+    from probes.core.types import Clip, FrameRef
+    from probes.media.frame_store import indices
+    from probes.stimuli.arms import build
+    from probes.stimuli.donors import find_donor
+    from probes.stimuli.infill_file import load_file
+    from probes.tasks.egoschema import reader
 
     cfg = compose([
         *(f"pair.{role}.repo={model}" for role, model in models.items()),

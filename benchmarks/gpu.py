@@ -113,11 +113,13 @@ def stimuli(
     items: int, scoring: Any, rotations: int = 1
 ) -> tuple[list[list[Any]], dict[str, np.ndarray]]:
     """Return the suite's prompts, a list per arm and number of frames, and all frames by hash."""
-    from probes.arms import Donors, build, needs_donor
-    from probes.config import prompt_set
-    from probes.plan import prompt, rotated
-    from probes.provenance import array_sha256
-    from probes.types import Arm, Clip, Infill, Item, Video
+    from probes.config.prompts import prompt_set
+    from probes.core.hashing import array_sha256
+    from probes.core.types import Arm, Clip, Infill, Item, Video
+    from probes.engine.plan import prompt
+    from probes.stimuli.arms import build, needs_donor
+    from probes.stimuli.donors import Donors
+    from probes.stimuli.rotation import rotated
 
     rng = np.random.default_rng(0)
     frames: dict[str, np.ndarray] = {}
@@ -202,7 +204,7 @@ def measure(
     backend: Any, groups: list[list[Any]], frames: dict[str, np.ndarray], scoring: Any, way: Way
 ) -> dict[str, float]:
     """Time one way through all prompts."""
-    from probes.backends import forward, sharing
+    from probes.models.hf import forward, prefix_packing
 
     backend._ready = ready = replace(backend._ready, packed=way.packed)
     ready.cache.clear()
@@ -214,10 +216,10 @@ def measure(
         passes.append(ids.shape)
         return genuine(model, ids, *given, **named)
 
-    least = sharing.LEAST if way.trunks else math.inf
+    least = prefix_packing.LEAST if way.trunks else math.inf
     with (
         mock.patch.object(forward, "_hidden", noting),
-        mock.patch.object(sharing, "LEAST", least),
+        mock.patch.object(prefix_packing, "LEAST", least),
     ):
         _wait(str(ready.model.device))
         start = time.perf_counter()
@@ -253,8 +255,8 @@ def main() -> int:
     if given.device.startswith("cuda") and not torch.cuda.is_available():
         raise SystemExit("there is no CUDA device here: use --device cpu --size tiny")
 
-    from probes.backends.hf import HfBackend
-    from probes.types import ModelSpec, ScoringSpec
+    from probes.core.types import ModelSpec, ScoringSpec
+    from probes.models.hf.backend import HfBackend
 
     folder = checkpoint(given.work / given.size, given.size, given.device)
     dtype = "float32" if given.device == "cpu" else "bfloat16"

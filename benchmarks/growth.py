@@ -41,9 +41,9 @@ from _machine import peak_mb, timed
 import av, hydra, numpy, pandas, PIL.Image, pyarrow.parquet
 from hydra import compose, initialize_config_dir
 from probes import run, schema
-from probes.config import conf_dir, freeze
-from probes.frames import FramePool
-from probes.progress import Progress
+from probes.config.settings import conf_dir, freeze
+from probes.media.frame_store import FramePool
+from probes.core.progress import Progress
 if "backend=scripted" not in sys.argv:
     import torch, transformers
 

@@ -22,8 +22,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from _machine import RESULTS, described, write
 
-from tasks.iraven import generate
-from tasks.iraven.space import CONFIGURATIONS
+from probes.tasks.iraven import generate
+from probes.tasks.iraven.space import CONFIGURATIONS
 
 DRAWN, WRITTEN = 400, 150
 """The rates (problems a second) that `--check` asks for."""

@@ -54,8 +54,9 @@ def settings(root: Path, out: Path) -> Any:
     """Compose the configuration of the run."""
     from hydra import compose, initialize_config_dir
 
-    from probes import schema
-    from probes.config import conf_dir, freeze
+    from probes.config import schema
+    from probes.config.paths import conf_dir
+    from probes.config.settings import freeze
 
     schema.register()
     overrides = ["pair=tiny", "task=egoschema", f"task.root={root}", "frames=[5,10]"]
@@ -65,13 +66,13 @@ def settings(root: Path, out: Path) -> Any:
 
 def suite(cfg: Any, work: Path) -> Any:
     """Make the run from an empty cache."""
-    from probes import provenance
-    from probes.progress import Progress
-    from probes.run import execute
+    from probes.core import hashing
+    from probes.core.progress import Progress
+    from probes.engine.run import execute
 
     for name in ("home", "out"):
         shutil.rmtree(work / name, ignore_errors=True)
-    provenance._sha256_file.cache_clear()  # another process would have to hash the clips too
+    hashing._sha256_file.cache_clear()  # another process would have to hash the clips too
     os.environ["PROBES_HOME"] = str(work / "home")
     return execute(cfg, work / "out", Progress())
 
@@ -81,7 +82,7 @@ def recorded(calls: list[Call]) -> Iterator[None]:
     """Note every call of the language model and of the vision tower."""
     import transformers
 
-    from probes.backends import forward
+    from probes.models.hf import forward
 
     def noting(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **named: Any) -> Any:
@@ -104,7 +105,7 @@ def recorded(calls: list[Call]) -> Iterator[None]:
 @contextmanager
 def loading(seconds: dict[str, float]) -> Iterator[None]:
     """Sum up what loading and freeing members takes."""
-    from probes.backends.hf import HfBackend
+    from probes.models.hf.backend import HfBackend
 
     def timing(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
@@ -143,8 +144,8 @@ def shown(cfg: Any) -> dict[str, list[int]]:
     """Return the numbers of the frames that are shown, by video."""
     import av
 
-    from probes.frames import indices
-    from tasks import registry
+    from probes.media.frame_store import indices
+    from probes.tasks import registry
 
     found = {}
     for item in registry.load(cfg.task):

@@ -28,11 +28,13 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     import atheris
 
-    with atheris.instrument_imports(include=["probes", "tasks", "json"]):
+    with atheris.instrument_imports(include=["probes", "json"]):
         for module in (
-            "probes.backends.checkpoint", "probes.config", "probes.frames", "probes.infills",
-            "probes.regress", "probes.score", "probes.store", "tasks.egoschema.reader",
-            "tasks.iraven.generate", "tasks.iraven.reader",
+            "probes.models.checkpoint", "probes.config.settings", "probes.media.frame_store",
+            "probes.stimuli.infill_file",
+            "probes.regression", "probes.stimuli.answers", "probes.cache.output_cache",
+            "probes.tasks.egoschema.reader",
+            "probes.tasks.iraven.generate", "probes.tasks.iraven.reader",
         ):  # fmt: skip
             importlib.import_module(module)
 
@@ -75,7 +77,7 @@ class Room:
 
 def egoschema(room: Room, data: bytes) -> None:
     """Read three JSON files and a video's boxes as a data set."""
-    from tasks.egoschema.reader import load
+    from probes.tasks.egoschema.reader import load
 
     root = room.folder / "ego"
     names = ("questions.json", "subset_answers.json", "uid_to_ego4d.json", "videos/a.mp4")
@@ -88,7 +90,7 @@ def egoschema(room: Room, data: bytes) -> None:
 
 def npz(room: Room, data: bytes) -> None:
     """Read a whole npz."""
-    from tasks.iraven import reader
+    from probes.tasks.iraven import reader
 
     path = room.folder / "raven" / "center_single" / "RAVEN_0_train.npz"
     path.write_bytes(data)
@@ -112,15 +114,15 @@ def _packed(arrays: Sequence[bytes]) -> bytes:
 
 def xml(room: Room, data: bytes) -> None:
     """Read a problem's XML."""
-    from tasks.iraven import xmlio
+    from probes.tasks.iraven import xmlio
 
     xmlio.parse(data, "problem.xml")
 
 
 def infill_file(room: Room, data: bytes) -> None:
     """Read a file of infills that were written elsewhere."""
-    from probes.infills import load_file
-    from probes.types import Clip
+    from probes.core.types import Clip
+    from probes.stimuli.infill_file import load_file
 
     path = room.folder / "infills.jsonl"
     path.write_bytes(data)
@@ -134,7 +136,7 @@ def infill_file(room: Room, data: bytes) -> None:
 
 def prompts(room: Room, data: bytes) -> None:
     """Read a prompt set."""
-    from probes.config import prompt_set
+    from probes.config.prompts import prompt_set
 
     names = ("between", "common", "event", "condense", "letter", "cloze", "generate")
     for name, content in zip(names, _parts(data, len(names)), strict=True):
@@ -144,7 +146,7 @@ def prompts(room: Room, data: bytes) -> None:
 
 def reply(room: Room, data: bytes) -> None:
     """Read a free reply."""
-    from probes.score import parse
+    from probes.stimuli.answers import parse
 
     choice = parse(data.decode("utf-8", "replace"), OPTIONS)
     assert choice is None or choice in range(len(OPTIONS))
@@ -152,8 +154,8 @@ def reply(room: Room, data: bytes) -> None:
 
 def checkpoint(room: Room, data: bytes) -> None:
     """Find a checkpoint and its weights."""
-    from probes.backends.checkpoint import find
-    from probes.types import ModelSpec
+    from probes.core.types import ModelSpec
+    from probes.models.checkpoint import find
 
     folder = room.folder / "checkpoint"
     for name, content in zip(
@@ -166,7 +168,7 @@ def checkpoint(room: Room, data: bytes) -> None:
 
 def baseline(room: Room, data: bytes) -> None:
     """Read a regression baseline."""
-    from probes.regress import read
+    from probes.regression import read
 
     path = room.folder / "baseline.json"
     path.write_bytes(data)
@@ -175,7 +177,7 @@ def baseline(room: Room, data: bytes) -> None:
 
 def frame_index(room: Room, data: bytes) -> None:
     """Read what is known of a video's frames: damage makes it unknown, never an error."""
-    from probes.frames import FramePool
+    from probes.media.frame_store import FramePool
 
     pool = FramePool(room.folder)
     path = pool._index_path("0" * 64)
@@ -187,7 +189,7 @@ def frame_index(room: Room, data: bytes) -> None:
 
 def stored(room: Room, data: bytes) -> None:
     """Read a row of the store: one that is damaged is told by these errors, and set aside."""
-    from probes.storefiles import UNSOUND, output_of
+    from probes.cache.sqlite_file import UNSOUND, output_of
 
     with contextlib.suppress(*UNSOUND):
         output_of(data.decode("utf-8", "replace"))
@@ -208,7 +210,7 @@ def read(room: Room, data: bytes) -> str:
     Raises:
         Exception: the reader raised something else than a `ProbesError`.
     """
-    from probes.types import ProbesError
+    from probes.core.errors import ProbesError
 
     target = TARGETS[data[0] % len(TARGETS)] if data else reply
     try:
@@ -257,7 +259,7 @@ def seeds() -> list[bytes]:
 def _problem() -> list[bytes] | None:
     """Return the npz, its arrays and the XML of a problem; None where OpenCV is not installed."""
     try:
-        from tasks.iraven import files, generate, xmlio
+        from probes.tasks.iraven import files, generate, xmlio
 
         made = generate.problem(0, "center_single", 0)
         whole = files.pack(made, generate.images(made), generate.predict(made))

@@ -13,10 +13,11 @@ import av
 import numpy as np
 from hydra import compose, initialize_config_dir
 
-from probes import schema
-from probes.backends.scripted import ScriptedBackend
-from probes.config import RunConfig, conf_dir, freeze
-from probes.types import FrameRef, Output, Record
+from probes.config import schema
+from probes.config.paths import conf_dir
+from probes.config.settings import RunConfig, freeze
+from probes.core.types import FrameRef, Output, Record
+from probes.models.scripted import ScriptedBackend
 
 ARMS = ["baseline", "vcot", "visual_perturbation", "text_perturbation", "blind"]
 ITEMS = 8

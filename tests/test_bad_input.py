@@ -26,18 +26,22 @@ from hypothesis import strategies as st
 from made_records import record, write_run
 from processes import ROOT
 
-from probes import analysis, cli, regress, schema
-from probes.backends.checkpoint import find
-from probes.backends.families import family_of
-from probes.config import conf_dir, freeze
-from probes.infills import load_file
-from probes.launch import explain
-from probes.score import parse
-from probes.store import Store
-from probes.types import Clip, ModelSpec, Output, ProbesError
-from tasks.egoschema import reader as egoschema
-from tasks.iraven import files, generate, xmlio
-from tasks.iraven import reader as iraven
+from probes import analysis, regression
+from probes.cache.output_cache import Store
+from probes.cli import main
+from probes.config import schema
+from probes.config.compose import explain
+from probes.config.paths import conf_dir
+from probes.config.settings import freeze
+from probes.core.errors import ProbesError
+from probes.core.types import Clip, ModelSpec, Output
+from probes.models.checkpoint import find
+from probes.models.hf.families import family_of
+from probes.stimuli.answers import parse
+from probes.stimuli.infill_file import load_file
+from probes.tasks.egoschema import reader as egoschema
+from probes.tasks.iraven import files, generate, xmlio
+from probes.tasks.iraven import reader as iraven
 
 sys.path.insert(0, str(ROOT / "fuzz"))
 import readers
@@ -264,7 +268,7 @@ def test_baselines(tmp_path_factory: Any, good_baseline: Any, data: st.DataObjec
     path = tmp_path_factory.getbasetemp() / "baseline.json"
     path.write_bytes(spelled(data.draw(nearly(good_baseline))))
     with refused():
-        regress.read(path)
+        regression.read(path)
 
 
 # --- configurations -------------------------------------------------------------------------------
@@ -273,7 +277,7 @@ def test_baselines(tmp_path_factory: Any, good_baseline: Any, data: st.DataObjec
 @pytest.fixture(scope="module")
 def keys() -> list[str]:
     """Every dotted key of the configuration, and its groups."""
-    from probes.launch import _keys
+    from probes.config.compose import _keys
 
     schema.register()
     return sorted(_keys([], None))
@@ -340,7 +344,7 @@ def test_settings_that_name_nothing_usable(
     if "pair.image.repo" not in given[-1]:
         given = ["backend=scripted", *given]
     small = ["task.videos=2", "task.height=32", "task.fps=1", "limit=1"]
-    assert cli.main(["run", *small, *given]) == 2
+    assert main.main(["run", *small, *given]) == 2
     assert "fix:" in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.parquet"))
 

@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from probes import cli, launch
-from probes.config import conf_dir
+from probes.cli import main
+from probes.config import compose
+from probes.config.paths import conf_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
@@ -63,7 +64,7 @@ def test_there_are_command_lines_to_check() -> None:
 def test_every_command_line_is_understood(
     page: Path, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (command,) = (one for one in cli.COMMANDS if tuple(words[: len(one.words)]) == one.words)
+    (command,) = (one for one in main.COMMANDS if tuple(words[: len(one.words)]) == one.words)
     arguments = words[len(command.words) :]
     if not arguments or arguments == ["--help"]:  # the command is only mentioned
         return
@@ -88,7 +89,7 @@ def _compose(arguments: list[str], folder: Path) -> None:
     (folder / "pair").mkdir()
     shutil.copyfile(conf_dir() / "pair" / "own.yaml", folder / "pair" / "mine.yaml")
     own = ["--config-dir", str(folder)] if "--config-dir" in arguments else []
-    overrides, options = launch.split(arguments)
+    overrides, options = compose.split(arguments)
     assert set(options) <= {"-m", "--config-dir", "DIR", "--cfg", "job"}
     if "pair=mine" in overrides:  # the page says that the file has to be filled in
         overrides += ["pair.image.repo=one", "pair.video.repo=other"]
@@ -100,7 +101,7 @@ def _compose(arguments: list[str], folder: Path) -> None:
                 assert "-m" in options
                 text = f"{one.get_key_element()}={list(one.sweep_string_iterator())[end]}"
             chosen.append(text)
-        assert launch.compose([*chosen, *own]).suite
+        assert compose.compose([*chosen, *own]).suite
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from made_records import item, study, write_run
 
-from probes import analysis, cli, export
+from probes import analysis
+from probes.cli import main
+from probes.records import schema as schema_module
 
 ROOT = Path(__file__).resolve().parent.parent
 STATISTICS = (ROOT / "docs" / "statistics.md").read_text("utf-8")
@@ -27,7 +29,7 @@ def test_there_are_commands_to_check() -> None:
 
 @pytest.mark.parametrize(("command", "shown"), COMMANDS, ids=[words for words, _ in COMMANDS])
 def test_commands_print_what_the_page_shows(command: str, shown: str, capsys: Any) -> None:
-    assert cli.main(command.split()[1:]) == 0
+    assert main.main(command.split()[1:]) == 0
     printed = capsys.readouterr().out
     # A page may leave out the notes below a table, which are the same for all tables of a kind.
     table, _, notes = printed.rstrip("\n").partition("\n\n")
@@ -69,9 +71,9 @@ def section(title: str) -> str:
 @pytest.mark.parametrize(
     ("title", "schema"),
     [
-        ("Records", export.record_schema),
-        ("Items and donors", export.item_schema),
-        ("Infills", export.infill_schema),
+        ("Records", schema_module.record_schema),
+        ("Items and donors", schema_module.item_schema),
+        ("Infills", schema_module.infill_schema),
     ],
 )
 def test_every_column_is_told(title: str, schema: Any) -> None:
@@ -91,7 +93,9 @@ def test_the_worked_example_works(
 ) -> None:
     folder = write_run(tmp_path / "results" / "runs" / "DAY" / "RUN", study(items=30))
     items = [{**item(number), "question": f"what is {number}?"} for number in range(30)]
-    pq.write_table(pa.Table.from_pylist(items, export.item_schema()), folder / "items.parquet")
+    pq.write_table(
+        pa.Table.from_pylist(items, schema_module.item_schema()), folder / "items.parquet"
+    )
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", RECORDS, re.S)

@@ -16,61 +16,77 @@ FILES = sorted([*(ROOT / "probes").rglob("*.py"), *(ROOT / "tasks").rglob("*.py"
 # From below to above: a module imports from its own layer and from those under it, nowhere else.
 LAYERS = (
     (
-        "probes.types",
-        "probes.provenance",
-        "probes.parquet",
-        "probes.redaction",
-        "probes.shelf",
-        "probes.signals",
+        "probes.core.types",
+        "probes.core.files",
+        "probes.records.parquet",
+        "probes.core.redaction",
+        "probes.core.spool",
+        "probes.core.signals",
     ),
-    ("probes.config", "probes.schema"),
-    ("probes.decoders", "probes.png", "probes.sheets"),
+    ("probes.config.settings", "probes.config.schema"),
+    ("probes.media.video_decoders", "probes.media.png", "probes.media.composites"),
     ("tasks",),
-    ("probes.worker", "probes.frames"),
-    ("probes.infills",),
-    ("probes.score",),
-    ("probes.arms",),
-    ("tasks.lmms.strict", "tasks.egoschema.utils", "tasks.iraven.utils"),  # what lmms-eval loads
-    ("probes.backends",),
-    ("probes.salvage", "probes.storefiles", "probes.store"),
+    ("probes.media.decode_worker", "probes.media.frame_store"),
+    ("probes.stimuli.infills",),
+    ("probes.stimuli.answers",),
+    ("probes.stimuli.arms",),
     (
-        "probes.progress",
-        "probes.reel",
-        "probes.plan",
-        "probes.asking",
-        "probes.export",
-        "probes.run",
+        "probes.integrations.lmms_eval_tasks",
+        "probes.integrations.lmms_egoschema",
+        "probes.integrations.lmms_iraven",
+    ),  # what lmms-eval loads
+    ("probes.models",),
+    ("probes.cache.recovery", "probes.cache.sqlite_file", "probes.cache.output_cache"),
+    (
+        "probes.core.progress",
+        "probes.media.prefetch",
+        "probes.engine.plan",
+        "probes.engine.cached_model",
+        "probes.engine.export",
+        "probes.engine.run",
     ),
     ("probes.stats",),
     ("probes.analysis",),
     (
         "probes.planning",
         "probes.report",
-        "probes.plots",
-        "probes.power",
-        "probes.published",
-        "probes.regress",
-        "probes.merging",
+        "probes.report.figures",
+        "probes.cli.power",
+        "probes.analysis.published_comparison",
+        "probes.regression",
+        "probes.analysis.merge_runs",
     ),
     (
         "probes",
-        "probes.launch",
-        "probes.cli",
+        "probes.cli.run",
+        "probes.cli.main",
         "probes.__main__",
-        "probes.lmms_entry",
-        "probes.lmms_plugin",
+        "probes.integrations.lmms_eval_entry",
+        "probes.integrations.lmms_eval_model",
     ),
 )
 # `tasks/egoworld/pair` is a program of its own, which only the command line starts.
-PROGRAMS = ("tasks.egoworld.pair",)
+PROGRAMS = ("probes.tasks.egoworld.pair",)
 # What stands side by side within reach of each other, and still has no business there.
 FORBIDDEN = {
-    "probes.infills": ("probes.backends", "probes.store"),
-    "probes.arms": ("tasks",),
-    "probes.backends": ("tasks", "probes.arms", "probes.score", "probes.infills", "probes.frames"),
+    "probes.stimuli.infills": ("probes.models", "probes.cache.output_cache"),
+    "probes.stimuli.arms": ("tasks",),
+    "probes.models": (
+        "tasks",
+        "probes.stimuli.arms",
+        "probes.stimuli.answers",
+        "probes.stimuli.infills",
+        "probes.media.frame_store",
+    ),
     "probes.stats": ("probes",),
-    "probes.analysis": ("probes.run", "probes.backends", "probes.store", "probes.arms", "tasks"),
-    "tasks": ("probes.frames", "probes.backends"),
+    "probes.analysis": (
+        "probes.engine.run",
+        "probes.models",
+        "probes.cache.output_cache",
+        "probes.stimuli.arms",
+        "tasks",
+    ),
+    "tasks": ("probes.media.frame_store", "probes.models"),
 }
 HEAVY = ("torch", "transformers", "lmms_eval", "pandas", "decord", "av", "cv2", "scipy", "pyarrow")
 
@@ -128,7 +144,7 @@ def test_imports_go_down_the_road(path: Path) -> None:
         for place, banned in FORBIDDEN.items():
             if inside(name, place) and not inside(other, place):
                 # Types, configuration and hashes are everybody's.
-                free = ("probes.types", "probes.config", "probes.provenance")
+                free = ("probes.core.types", "probes.config.settings", "probes.core.files")
                 hit = any(inside(other, one) for one in banned) and other not in free
                 assert not hit, f"{name} imports {other}"
 
@@ -141,7 +157,7 @@ def test_programs_are_started_by_the_command_line_only() -> None:
         for program in PROGRAMS
         if inside(other, program) and not inside(module(path), program)
     }
-    assert users <= {"probes.cli"}
+    assert users <= {"probes.cli.main"}
 
 
 @pytest.mark.parametrize("package", ["probes.stats"])
@@ -165,9 +181,9 @@ def loaded_by(statement: str) -> set[str]:
     "statement",
     [
         "import probes",
-        "import probes.cli, probes.launch",  # what `probes run --help` and its mistakes cost
-        "import probes.types, probes.config, probes.arms, probes.score, probes.infills",
-        "from probes.backends import open_backend",
+        "import probes.cli.main, probes.cli.run",  # what `probes run --help` and its mistakes cost
+        "import probes.core.types, probes.config.settings, probes.stimuli.arms, probes.stimuli.answers, probes.stimuli.infills",
+        "from probes.models import open_backend",
     ],
 )
 def test_what_is_imported_at_once_is_light(statement: str) -> None:
@@ -175,7 +191,7 @@ def test_what_is_imported_at_once_is_light(statement: str) -> None:
 
 
 def test_a_plan_that_is_answered_from_the_store_needs_no_torch() -> None:
-    assert not loaded_by("import probes.run, probes.store, probes.export") & {
+    assert not loaded_by("import probes.engine.run, probes.cache.output_cache, probes.engine.export") & {
         "torch", "transformers", "lmms_eval"
     }  # fmt: skip
 

@@ -19,19 +19,22 @@ from omegaconf import OmegaConf
 from processes import ROOT, SCRIPTED
 from running import Spy, make_world, open_spy, settings
 
-from probes import run, schema
-from probes.backends import lmms_wrappers
-from probes.backends.checkpoint import find
-from probes.backends.text import TextBackend
-from probes.config import BackendConfig, conf_dir, freeze
-from probes.frames import FramePool
-from probes.infills import load_file
-from probes.redaction import redact, redacted
-from probes.run import execute
-from probes.types import ModelSpec, Output, ProbesError
-from tasks.egoschema import reader as egoschema
-from tasks.iraven import generate
-from tasks.iraven import reader as iraven
+from probes.config import schema
+from probes.config.paths import conf_dir
+from probes.config.settings import BackendConfig, freeze
+from probes.core.errors import ProbesError
+from probes.core.redaction import redact, redacted
+from probes.core.types import ModelSpec, Output
+from probes.engine import run
+from probes.engine.run import execute
+from probes.media.frame_store import FramePool
+from probes.models.checkpoint import find
+from probes.models.lmms_eval import wrappers
+from probes.models.text_llm import TextBackend
+from probes.stimuli.infill_file import load_file
+from probes.tasks.egoschema import reader as egoschema
+from probes.tasks.iraven import generate
+from probes.tasks.iraven import reader as iraven
 
 SECRETS = {
     "HF_TOKEN": "hf_PlantedTokenOfTheHub123456",
@@ -146,11 +149,11 @@ def test_a_wrapper_gets_no_trust_of_its_own(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "one", "model.safetensors")
     spec = ModelSpec("m", "image", "some/repo")
     with pytest.raises(ProbesError, match="by member") as caught:
-        lmms_wrappers.open_wrapper(object, str(folder), spec, "cpu", {"trust_remote_code": True})
+        wrappers.open_wrapper(object, str(folder), spec, "cpu", {"trust_remote_code": True})
     assert "pair.image.trust_remote_code=true" in caught.value.fix
     (folder / "modeling_evil.py").write_text("raise SystemExit")
     with pytest.raises(ProbesError, match=r"brings code of its own \(modeling_evil\.py\)"):
-        lmms_wrappers.open_wrapper(object, str(folder), spec, "cpu", {})
+        wrappers.open_wrapper(object, str(folder), spec, "cpu", {})
 
 
 # --- paths ----------------------------------------------------------------------------------------

@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 
 from benchmarks import versus_lmms_eval as versus
-from probes import decoders
-from probes.backends import families, forward, open_backend
-from probes.backends.layout import FRAME
-from probes.launch import compose
-from probes.provenance import array_sha256
-from probes.types import FrameRef, ModelSpec, Prompt, ScoringSpec
+from probes.config.compose import compose
+from probes.core.hashing import array_sha256
+from probes.core.types import FrameRef, ModelSpec, Prompt, ScoringSpec
+from probes.media import video_decoders
+from probes.models import open_backend
+from probes.models.hf import families, forward
+from probes.models.hf.token_layout import FRAME
 
 _versus = versus._versus
 NAMES = {"vcot-5": "bench_vcot_5", "blind-5": "bench_blind_5"}
@@ -87,12 +88,12 @@ def test_a_run_that_found_answers_in_a_cache_is_refused(tmp_path: Path) -> None:
 
 def test_clips_are_what_decoders_read_exactly(tmp_path: Path) -> None:
     _versus.film(tmp_path / "clip.mp4", 0)
-    scan = decoders._scan(str(tmp_path / "clip.mp4"))
+    scan = video_decoders._scan(str(tmp_path / "clip.mp4"))
     assert (scan.count, scan.doubt) == (_versus.STRETCH * _versus.TIMES, "")
     assert scan.times_s[-1] == pytest.approx(183.3, abs=0.1)
     steps = {round(b - a, 4) for a, b in pairwise(scan.times_s)}
     assert steps == {round(1 / _versus.FPS, 4)}
-    numbers = {i for k in versus.FRAMES for i in decoders.indices(scan.count, k)}
+    numbers = {i for k in versus.FRAMES for i in video_decoders.indices(scan.count, k)}
     # The film repeats itself; what is shown of it does not.
     assert len({n % _versus.STRETCH for n in numbers}) == len(numbers)
 

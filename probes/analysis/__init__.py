@@ -6,7 +6,7 @@ from probes.analysis.equivalences import equivalences
 from probes.analysis.load import from_records, load, merge
 from probes.analysis.margins import margins
 from probes.analysis.pairing import REFERENCES, differences, references
-from probes.analysis.planning import planning, simulated
+from probes.analysis.power import planning, simulated
 from probes.analysis.published import resolved
 from probes.analysis.render import render, to_markdown
 from probes.analysis.tables import Block, Table, Tables, study_tables

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.analysis.settings import Run, rows
-from probes.types import ProbesError
+from probes.core.errors import ProbesError
 
 _INFILL = ("role", "frames", "item_id", "gap", "text", "ok")
 

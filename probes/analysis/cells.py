@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probes.analysis.load import combine
-from probes.types import ProbesError
+from probes.core.errors import ProbesError
 
 SETTING = ("task", "setting", "pair", "frames", "scoring", "seed")
 """Columns within which cells may be compared."""

@@ -13,17 +13,8 @@ from numpy.typing import NDArray
 
 from probes import stats
 from probes.analysis.cells import SETTING, Cell, Items, Table
-from probes.analysis.pairing import (
-    NAMES,
-    Match,
-    Measure,
-    Paired,
-    Policy,
-    check,
-    matched,
-    paired,
-)
-from probes.types import ProbesError
+from probes.analysis.pairing import NAMES, Match, Measure, Paired, Policy, check, matched, paired
+from probes.core.errors import ProbesError
 
 
 @dataclass(frozen=True, slots=True)

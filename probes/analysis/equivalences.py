@@ -11,7 +11,7 @@ import pandas as pd
 from probes import stats
 from probes.analysis.cells import SETTING
 from probes.analysis.pairing import Policy, check, matched, paired
-from probes.types import ProbesError
+from probes.core.errors import ProbesError
 
 
 def equivalences(

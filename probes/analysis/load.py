@@ -12,10 +12,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from probes import parquet
 from probes.analysis import agreement, settings
 from probes.analysis.margins import flat
-from probes.types import ProbesError, Record
+from probes.core.errors import ProbesError
+from probes.core.types import Record
+from probes.records import parquet
 
 _SCHEMA: dict[str, pa.DataType] = {
     "key": pa.string(), "task": pa.string(), "item_id": pa.string(), "cluster": pa.string(),

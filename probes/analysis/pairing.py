@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from probes import stats
 from probes.analysis.cells import SETTING, Cell, Table, align, same_stimuli, tables
 from probes.analysis.margins import margins
-from probes.types import ProbesError
+from probes.core.errors import ProbesError
 
 Policy = Literal["strict", "complete"]
 Measure = Literal["accuracy", "logit", "margin"]

@@ -11,12 +11,12 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import nan
-from pathlib import Path
 
 from scipy import special
 
 from probes import stats
-from probes.types import ProbesError
+from probes.config.paths import reference_dir
+from probes.core.errors import ProbesError
 
 ITEMS = {"LLaVA-NeXT": 100, "InternVL": 500}
 """i-RAVEN problems per configuration, by family of models."""
@@ -61,15 +61,6 @@ class _Difference:
     def estimate(self) -> float:
         gains = [a - b for a, b in self.pairs]
         return gains[0] - gains[1] if self.name == "did" else sum(gains) / len(gains)
-
-
-def reference_dir() -> Path:
-    """Return the folder of the published tables: in a wheel probes/reference, else results/."""
-    here = Path(__file__).resolve().parent.parent
-    for folder in (here / "reference", here.parent / "results" / "reference"):
-        if (folder / "egoschema.csv").is_file():
-            return folder
-    raise ProbesError("the published tables are missing", str(here), "install the package again")
 
 
 def resolved(

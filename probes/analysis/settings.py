@@ -10,9 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from probes import parquet
-from probes.provenance import REWRITE, flat, read_manifest, sha256_json
-from probes.types import ProbesError
+from probes.core.errors import ProbesError
+from probes.core.hashing import sha256_json
+from probes.core.text import flat
+from probes.records import parquet
+from probes.records.manifest import REWRITE, read_manifest
 
 # Settings that a record names itself, or that cannot change an answer.
 _IGNORED = {

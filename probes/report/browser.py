@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from probes.report import browser_data, pictures, run_files
+from probes.records import run_folder
+from probes.report import browser_data, pictures
 from probes.report.browser_data import BrowserData
 from probes.report.pictures import Pictures
 from probes.report.stimuli import UNKNOWN
@@ -44,7 +45,7 @@ def section(folders: Sequence[Path], frame: pd.DataFrame, budget: int = BUDGET) 
     """
     import jinja2
 
-    runs = {str(folder.resolve()): run_files.read(folder.resolve()) for folder in folders}
+    runs = {str(folder.resolve()): run_folder.read(folder.resolve()) for folder in folders}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True,
         lstrip_blocks=True, undefined=jinja2.StrictUndefined,

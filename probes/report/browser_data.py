@@ -24,10 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probes.core.types import Arm, FrameRef, Item
+from probes.records.run_folder import RunFiles
 from probes.report.pictures import Frame
-from probes.report.run_files import RunFiles
 from probes.report.stimuli import Question, Rebuilder, Shown
-from probes.types import Arm, FrameRef, Item
 
 if TYPE_CHECKING:
     import pandas as pd

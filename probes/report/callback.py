@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 
 from probes import report
-from probes.redaction import redact
-from probes.types import ProbesError
+from probes.core.errors import ProbesError
+from probes.core.redaction import redact
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

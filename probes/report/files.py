@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from probes import plots
-from probes.provenance import atomic_write
+from probes.core.errors import ProbesError
+from probes.core.files import atomic_write
 from probes.report import (
     borrowed,
+    figures,
     layers,
     markdown,
     members,
@@ -21,7 +22,6 @@ from probes.report import (
 )
 from probes.report.parts import Grid, Picture, Section
 from probes.report.study import Study
-from probes.types import ProbesError
 
 
 def write(paths: Sequence[Path], out: Path) -> Path:
@@ -29,7 +29,7 @@ def write(paths: Sequence[Path], out: Path) -> Path:
     known = study.gather(paths)
     sections = build(known)
     pictures = {
-        part.name: plots.rendered(part.figure)
+        part.name: figures.rendered(part.figure)
         for section in sections for part in section.parts if isinstance(part, Picture)
     }  # fmt: skip
     svgs = {name: kinds["svg"] for name, kinds in pictures.items()}

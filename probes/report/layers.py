@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from probes import analysis, plots, stats
-from probes.plots import style
-from probes.report import cells
+from probes import analysis, stats
+from probes.report import cells, figures
+from probes.report.figures import style
 from probes.report.parts import Grid, Part, Picture, Say, Section
 from probes.report.study import Study, heading, rows, within
 
@@ -28,7 +28,7 @@ def iraven(study: Study) -> Section | None:
         if mine.empty or mine["correct"].isna().all() or not (mine["stratum"] != "").any():
             continue
         title = f"Accuracy per configuration: {heading(block)}"
-        parts.append(Picture(f"iraven{end}", title, plots.configurations_figure(mine)))
+        parts.append(Picture(f"iraven{end}", title, figures.configurations_figure(mine)))
         parts.append(_configurations(study, block, mine, end))
     if not parts:
         parts.append(Say("No problem has a public key and a configuration."))
@@ -93,7 +93,7 @@ def strata(study: Study) -> Section:
         count = mine["stratum"].nunique() - 1
         if 0 < count <= _STRATA:
             title = f"Gain from vcot by stratum: {heading(block)}"
-            parts.append(Picture(f"strata{end}", title, plots.strata_figure(mine)))
+            parts.append(Picture(f"strata{end}", title, figures.strata_figure(mine)))
         elif count:
             parts.append(Say(f"{heading(block)}: {count} strata are too many to draw."))
     adjusted = shown.assign(p_adjusted=stats.holm(shown["p"]))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from probes import parquet
-from probes.infills import EMPTY
+from probes.records import parquet
+from probes.stimuli.infills import EMPTY
 
 COLUMNS = ("role", "frames", "item_id", "gap", "text", "ok", "error", "leaks")
 _RUN = ("pair", "task", "setting")

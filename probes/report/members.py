@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from probes.plots import style
-from probes.provenance import flat
+from probes.core.text import flat
 from probes.report import cells
+from probes.report.figures import style
 from probes.report.parts import Grid, Part, Points, Say, Section, listed
 from probes.report.study import BLOCK, Study, pair_of, rows
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from probes.provenance import flat
+from probes.core.text import flat
 from probes.report.parts import Grid, Part, Say, Section, counted, listed
 from probes.report.study import Study
 

@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from probes.provenance import array_sha256
+from probes.core.hashing import array_sha256
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from probes import analysis, plots
-from probes import published as beside
-from probes.report import cells
+from probes import analysis
+from probes.analysis import published_comparison as beside
+from probes.report import cells, figures
 from probes.report.parts import Grid, Part, Picture, Points, Say, Section, from_table, listed
 from probes.report.study import BLOCK, Study, heading, rows, within
 
@@ -61,13 +61,13 @@ def forests(study: Study) -> Section:
         mine, said = within(found, block), heading(block)
         names = set(mine["name"])
         if names & {"gain", "drop"}:
-            figure = plots.forest_figure(mine)
+            figure = figures.forest_figure(mine)
             parts.append(Picture(f"gains{end}", f"Gains and drops of every member: {said}", figure))
         if "did" in names:
-            figure = plots.forest_figure(mine, ("did",))
+            figure = figures.forest_figure(mine, ("did",))
             parts.append(Picture(f"did{end}", f"did of every arm: {said}", figure))
         if ((mine["name"] == "gain") & (mine["arm"] == "vcot")).any():
-            figure = plots.headroom_figure(mine)
+            figure = figures.headroom_figure(mine)
             parts.append(Picture(f"headroom{end}", f"Headroom and gain: {said}", figure))
     if not parts:
         parts.append(
@@ -134,7 +134,7 @@ def arms(study: Study) -> Section:
     parts: list[Part] = []
     for block, end in study.each_block():
         if within(study.frame, block)["correct"].notna().any():
-            figure = plots.arms_figure(within(study.frame, block))
+            figure = figures.arms_figure(within(study.frame, block))
             title = f"Accuracy of every member under every arm: {heading(block)}"
             parts.append(Picture(f"arms{end}", title, figure))
     if not parts:
@@ -161,7 +161,7 @@ def by_frames(study: Study) -> Section:
         mine = within(study.frame, block)
         if mine["frames"].nunique() > 1 and mine["correct"].notna().any():
             title = f"Accuracy by number of frames: {heading(block)}"
-            parts.append(Picture(f"frames{end}", title, plots.frames_figure(mine)))
+            parts.append(Picture(f"frames{end}", title, figures.frames_figure(mine)))
             drawn = True
     if not drawn:
         parts.append(Say(f"Items were shown at one number of frames only ({counts[0]})."))

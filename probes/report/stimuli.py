@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from probes import arms, infills, plan, sheets
-from probes.provenance import REWRITE, array_sha256
-from probes.report.run_files import RunFiles
-from probes.sheets import Sheet
-from probes.types import Arm, Clip, FrameRef, Infill, Part, ProbesError
+from probes.core.errors import ProbesError
+from probes.core.hashing import array_sha256
+from probes.core.types import Arm, Clip, FrameRef, Infill, Part
+from probes.media import composites
+from probes.media.composites import Sheet
+from probes.records.manifest import REWRITE
+from probes.records.run_folder import RunFiles
+from probes.stimuli import arms, infills
+from probes.stimuli.rotation import rotated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,7 +129,7 @@ class Rebuilder:
             return _unknown("the manifest does not tell prompts and scoring"), ""
         try:
             stimulus = arms.build(
-                plan.rotated(item, r),
+                rotated(item, r),
                 arm,
                 replace(clip, options=clip.options[r:] + clip.options[:r]),
                 written.get(place),
@@ -156,7 +160,7 @@ class Rebuilder:
         """
         key = sheet.key()
         if key not in self._sheets:
-            drawn = sheets.draw(sheet, {sha: self._picture(sha) for sha in sheet.pictures()})
+            drawn = composites.draw(sheet, {sha: self._picture(sha) for sha in sheet.pictures()})
             self._sheets[key] = array_sha256(drawn)
         return self._sheets[key]
 

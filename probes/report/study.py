@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from probes import analysis
-from probes.provenance import read_manifest
+from probes.records.manifest import read_manifest
 from probes.report import leaks
 
 BLOCK = ("task", "setting", "pair", "scoring", "seed")

@@ -1,51 +1,5 @@
-"""The functions that egoschema_local.yaml names; lmms-eval loads this file by its path."""
+"""The functions that the YAML files here name; lmms-eval loads this file by its path."""
 
-from __future__ import annotations
-
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from probes.types import Item, Part, ProbesError
-from tasks.egoschema import reader
-from tasks.lmms import strict
-from tasks.lmms.strict import Doc, process_results
-
-if TYPE_CHECKING:
-    from datasets import Dataset
+from probes.integrations.lmms_egoschema import docs, messages, process_results, text, visual
 
 __all__ = ["docs", "messages", "process_results", "text", "visual"]
-
-CLIP = "clip"
-
-
-def docs(_: object) -> Dataset:
-    """Return the answered questions of $EGOSCHEMA_ROOT; the YAML's own rows are no docs."""
-    return strict.dataset(_read)
-
-
-def _read() -> list[Item]:
-    root = os.environ.get("EGOSCHEMA_ROOT")
-    if not root:
-        fix = "EGOSCHEMA_ROOT=DIR, a folder in EgoSchema's layout (tasks/egoschema/README.md)"
-        raise ProbesError("task egoschema_local names no folder", "$EGOSCHEMA_ROOT", fix)
-    return reader.load(Path(root), task="egoschema_local")
-
-
-def visual(doc: Doc) -> list[str]:
-    """Return the path of the clip."""
-    return [doc["media"]]
-
-
-def text(doc: Doc) -> str:
-    """Return question and options, for models that take pictures and text apart."""
-    return "".join(part for part in _shown(doc) if isinstance(part, str)).strip()
-
-
-def messages(doc: Doc) -> list[dict[str, Any]]:
-    """Return the clip and the question, in the words of this harness."""
-    return strict.messages(_shown(doc), {CLIP: {"type": "video", "url": doc["media"]}})
-
-
-def _shown(doc: Doc) -> tuple[Part, ...]:
-    return strict.parts(doc, [CLIP])

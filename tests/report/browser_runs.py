@@ -12,12 +12,14 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from probes import run, schema
-from probes.backends.scripted import ScriptedBackend
-from probes.config import conf_dir, freeze
-from probes.provenance import array_sha256, sha256_json
-from probes.sheets import Sheet, draw
-from probes.types import Clip, FrameRef, Item, Media, Output, Panels, Prompt, Video
+from probes.config import schema
+from probes.config.paths import conf_dir
+from probes.config.settings import freeze
+from probes.core.hashing import array_sha256, sha256_json
+from probes.core.types import Clip, FrameRef, Item, Media, Output, Panels, Prompt, Video
+from probes.engine import run
+from probes.media.composites import Sheet, draw
+from probes.models.scripted import ScriptedBackend
 
 HOSTILE = (
     "</script><img src=x onerror=\"document.title='hacked'\"><!-- {{ 7 * 7 }} &amp; “c” \u2028"

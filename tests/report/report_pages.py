@@ -15,8 +15,8 @@ import made_records
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from probes import export
-from probes.types import Record
+from probes.core.types import Record
+from probes.records import schema
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"}
 CAVEAT = "These numbers are made up."
@@ -68,7 +68,7 @@ def write(
     if told is not None:
         (folder / "manifest.json").write_text(json.dumps(told), "utf-8")
     if infills:
-        table = pa.Table.from_pylist(list(infills), export.infill_schema())
+        table = pa.Table.from_pylist(list(infills), schema.infill_schema())
         pq.write_table(table, folder / "infills.parquet")
     return folder
 

@@ -18,13 +18,15 @@ import pytest
 from browser_runs import HOSTILE, Pool, draws, item, make_run
 from PIL import Image
 
-from probes import analysis, arms
+from probes import analysis
 from probes.analysis.margins import margins
-from probes.provenance import array_sha256
-from probes.report import browser, browser_data, pictures, run_files
+from probes.core.hashing import array_sha256
+from probes.core.types import FrameRef, Output, Panels, Prompt
+from probes.records import run_folder
+from probes.report import browser, browser_data, pictures
 from probes.report.browser_data import probabilities
 from probes.report.stimuli import Question, Rebuilder
-from probes.types import FrameRef, Output, Panels, Prompt
+from probes.stimuli import arms
 
 SUITE = [
     "+suite.arms.shuffled={frames: shuffled, reference: baseline}",
@@ -78,7 +80,7 @@ def section(*folders: Path, **kwargs: Any) -> str:
 
 def test_every_stimulus_is_made_again_and_has_the_hash_that_was_recorded(study: Path) -> None:
     records = pq.read_table(study / "records.parquet").to_pylist()
-    rebuilder = Rebuilder(run_files.read(study))
+    rebuilder = Rebuilder(run_folder.read(study))
     names = [field.name for field in fields(Question)]
     shown = [rebuilder.shown(Question(**{n: one[n] for n in names})) for one in records]
     assert len({one["arm"] for one in records}) == 12
@@ -89,7 +91,7 @@ def test_every_stimulus_is_made_again_and_has_the_hash_that_was_recorded(study: 
 
 
 def test_slots_say_which_frame_stands_where(study: Path) -> None:
-    files = run_files.read(study)
+    files = run_folder.read(study)
     rebuilder = Rebuilder(files)
     for one in pq.read_table(study / "records.parquet").to_pylist():
         names = [field.name for field in fields(Question)]
@@ -118,7 +120,7 @@ def test_a_still_clip_gives_out_each_place_once(tmp_path: Path, monkeypatch: Any
 
 
 def test_bare_gaps_are_told_with_their_reason(study: Path) -> None:
-    files = run_files.read(study)
+    files = run_folder.read(study)
     empty = {
         (place, gap)
         for place, infills in files.written("image").items()
@@ -434,7 +436,7 @@ def test_items_beyond_the_budget_are_told(study: Path) -> None:
     assert len(few) <= len(whole) - 12_000
     assert 1 <= len(data["items"]) <= 6
     tight = browser_data.assemble(
-        {str(study): run_files.read(study)}, analysis.load(study), budget=9_000
+        {str(study): run_folder.read(study)}, analysis.load(study), budget=9_000
     )
     assert 1 <= tight.items < 6
     assert tight.items + tight.left_out == 6

@@ -16,10 +16,12 @@ import report_pages as made
 from browser_runs import HOSTILE
 from made_records import bad, record, study
 
-from probes import analysis, cli, report
+from probes import analysis, report
+from probes.cli import main
+from probes.core.errors import ProbesError
+from probes.core.types import Record
 from probes.report import leaks, markdown, words
 from probes.report import study as gathered
-from probes.types import ProbesError, Record
 
 EVIL = f"{HOSTILE}<script>alert(1)</script>\"'$x$|`*[a](javascript:1)\n# no heading"
 SECTIONS = (
@@ -53,7 +55,7 @@ def write(out: Path, *runs: Path, drawn: bool = False) -> Written:
     """Write a report; drawing takes most of its time and is done where pictures matter."""
     with pytest.MonkeyPatch.context() as patch:
         if not drawn:
-            patch.setattr("probes.plots.rendered", lambda figure: DRAWN)
+            patch.setattr("probes.report.figures.rendered", lambda figure: DRAWN)
         page = report.write(list(runs), out)
     return Written(out, page.read_text("utf-8"), (out / "report.md").read_text("utf-8"))
 
@@ -466,19 +468,19 @@ def test_nothing_is_written_where_something_is_wrong(tmp_path: Path) -> None:
 def test_the_command_writes_where_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("probes.plots.rendered", lambda figure: DRAWN)
+    monkeypatch.setattr("probes.report.figures.rendered", lambda figure: DRAWN)
     run = made.write(tmp_path / "run", study(4, frames=(5,)), made.manifest())
-    assert cli.main(["report", str(run)]) == 0
+    assert main.main(["report", str(run)]) == 0
     assert f"report: {run / 'report' / 'report.html'} (" in capsys.readouterr().out
     assert {path.name for path in (run / "report").iterdir()} == {
         "report.html", "report.md", "tables", "plots",
     }  # fmt: skip
-    assert cli.main(["report", str(run)]) == 0  # over the old one, which is no run
-    assert cli.main(["report", str(run), str(run)]) == 2
+    assert main.main(["report", str(run)]) == 0  # over the old one, which is no run
+    assert main.main(["report", str(run), str(run)]) == 2
     assert "--out DIR" in capsys.readouterr().err
-    assert cli.main(["report", str(tmp_path / "nowhere")]) == 2
+    assert main.main(["report", str(tmp_path / "nowhere")]) == 2
     assert "is not there" in capsys.readouterr().err
-    assert cli.main(["report", "--help"]) == 0
+    assert main.main(["report", "--help"]) == 0
     assert "example" in capsys.readouterr().out
 
 
@@ -525,7 +527,7 @@ def sweep_home(
 
 
 def test_a_sweep_ends_with_its_report(sweep_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["run", *SMALL, "-m", "pair.frame_as=video,image"]) == 0
+    assert main.main(["run", *SMALL, "-m", "pair.frame_as=video,image"]) == 0
     (page,) = sweep_home.rglob("report.html")
     assert page.parent.name == report.FOLDER
     assert page.parent.parent.name.endswith("-sweep")
@@ -546,7 +548,7 @@ def test_a_report_that_fails_never_fails_the_sweep(
         raise ValueError("no ink")
 
     monkeypatch.setattr("probes.report.files.build", fail)
-    assert cli.main(["run", *SMALL, "-m", "limit=2,4"]) == 0
+    assert main.main(["run", *SMALL, "-m", "limit=2,4"]) == 0
     said = capsys.readouterr().err
     assert "the sweep's report was not written: ValueError: no ink" in said
     assert "to try again: probes report " in said
@@ -554,7 +556,7 @@ def test_a_report_that_fails_never_fails_the_sweep(
 
 
 def test_a_single_run_offers_a_report(sweep_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["run", *SMALL]) == 0
+    assert main.main(["run", *SMALL]) == 0
     last = capsys.readouterr().out.rstrip().splitlines()[-1]
-    assert cli.main(["report", last.split("probes report ")[1]]) == 0
+    assert main.main(["report", last.split("probes report ")[1]]) == 0
     assert not [one for one in sweep_home.rglob("report.html") if one.parent.name != report.FOLDER]

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from probes.types import Item, ProbesError, Video
-from tasks.egoschema.reader import load, submission
+from probes.core.errors import ProbesError
+from probes.core.types import Item, Video
+from probes.tasks.egoschema.reader import load, submission
 
 UIDS = [f"0000{n}-aaaa-bbbb" for n in range(4)]
 ANSWERED = UIDS[:3]
@@ -23,7 +24,7 @@ def mp4(*boxes: tuple[bytes, bytes]) -> bytes:
     return b"".join(struct.pack(">I4s", 8 + len(data), kind) + data for kind, data in boxes)
 
 
-# The reader looks at the outer boxes only; tests/test_frames.py has real videos.
+# The reader looks at the outer boxes only; tests/media/test_frame_store.py has real videos.
 VIDEO = mp4((b"ftyp", b"isom0000"), (b"moov", bytes(64)), (b"mdat", bytes(300)))
 
 

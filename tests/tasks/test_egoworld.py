@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probes.types import ProbesError
-from tasks.egoworld import generate
-from tasks.egoworld.draw import Painter
-from tasks.egoworld.film import sample_times, shoot
-from tasks.egoworld.questions import OPTIONS, TYPES, ask
-from tasks.egoworld.world import (
+from probes.core.errors import ProbesError
+from probes.tasks.egoworld import generate
+from probes.tasks.egoworld.draw import Painter
+from probes.tasks.egoworld.film import sample_times, shoot
+from probes.tasks.egoworld.questions import OPTIONS, TYPES, ask
+from probes.tasks.egoworld.world import (
     AWAY,
     PLACES,
     THINGS,

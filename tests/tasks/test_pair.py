@@ -11,16 +11,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probes.config import conf_dir
-from probes.types import ProbesError
-from tasks.egoworld.pair import train as training
-from tasks.egoworld.pair.curriculum import Curriculum, Sample
-from tasks.egoworld.pair.heldout import QUIET
-from tasks.egoworld.pair.learn import logits_of, rate_at
-from tasks.egoworld.pair.model import build_model
-from tasks.egoworld.pair.packing import Packer
-from tasks.egoworld.pair.vocabulary import LETTERS, build_tokenizer
-from tasks.egoworld.world import load_world, split_of
+from probes.config.paths import conf_dir
+from probes.core.errors import ProbesError
+from probes.tasks.egoworld.pair import train as training
+from probes.tasks.egoworld.pair.curriculum import Curriculum, Sample
+from probes.tasks.egoworld.pair.heldout import QUIET
+from probes.tasks.egoworld.pair.learn import logits_of, rate_at
+from probes.tasks.egoworld.pair.model import build_model
+from probes.tasks.egoworld.pair.packing import Packer
+from probes.tasks.egoworld.pair.vocabulary import LETTERS, build_tokenizer
+from probes.tasks.egoworld.world import load_world, split_of
 
 TOKENIZER = build_tokenizer()
 CONFIG = training.read_config([])
@@ -59,7 +59,7 @@ def curriculum(split: str = "training", **mix: object) -> Curriculum:
 
 @pytest.mark.parametrize("source", ["describe", "look", "read", "text", "watch"])
 def test_training_draws_training_stories_only(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.egoworld.pair import curriculum as module
+    from probes.tasks.egoworld.pair import learn as module
 
     drawn, real = [], module.draw_story
     monkeypatch.setattr(
@@ -114,7 +114,7 @@ def test_packed_questions_are_independent(native: bool) -> None:
 
 def test_packed_forward_is_the_class_own_forward(tmp_path: Path) -> None:
     """The training forward equals the genuine class called with ids and pixels."""
-    from tasks.egoworld.pair.model import normalise
+    from probes.tasks.egoworld.pair.model import normalise
 
     torch.manual_seed(0)
     model = build_model(SMALL, TOKENIZER).eval()
@@ -147,7 +147,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_training_resumes_to_the_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     training.train(whole, small_config())
-    from tasks.egoworld.pair import learn as module
+    from probes.tasks.egoworld.pair import learn as module
 
     real, calls = module._save, []
 

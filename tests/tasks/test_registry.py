@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from probes.types import ProbesError
-from tasks import registry
+from probes.core.errors import ProbesError
+from probes.tasks import registry
 
 
 @dataclass(frozen=True)
 class Task:
-    """The part of probes.config.TaskConfig that the registry reads."""
+    """The part of probes.config.settings.TaskConfig that the registry reads."""
 
     name: str = "egoworld"
     reader: str = "egoschema"
@@ -33,10 +33,10 @@ class Task:
 
 
 class Generator(ModuleType):
-    """Stands for tasks.egoworld.generate, and counts its calls."""
+    """Stands for probes.tasks.egoworld.generate, and counts its calls."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__("tasks.egoworld.generate")
+        super().__init__("probes.tasks.egoworld.generate")
         self.__file__ = str(folder / "generate.py")
         folder.mkdir()
         (folder / "generate.py").write_text("version = 1")
@@ -66,10 +66,10 @@ class Generator(ModuleType):
 def generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator:
     generator = Generator(tmp_path / "code")
     monkeypatch.setenv("PROBES_HOME", str(tmp_path / "home"))
-    monkeypatch.setitem(sys.modules, "tasks.egoworld.generate", generator)
-    import tasks.egoworld
+    monkeypatch.setitem(sys.modules, "probes.tasks.egoworld.generate", generator)
+    import probes.tasks.egoworld
 
-    monkeypatch.setattr(tasks.egoworld, "generate", generator, raising=False)
+    monkeypatch.setattr(probes.tasks.egoworld, "generate", generator, raising=False)
     return generator
 
 
@@ -147,7 +147,7 @@ def test_two_at_once_without_locks_do_not_clash(
     def no_locks(*_: object) -> None:
         raise OSError("no locks here")
 
-    monkeypatch.setattr("tasks.registry.fcntl.flock", no_locks)
+    monkeypatch.setattr("probes.tasks.registry.fcntl.flock", no_locks)
     generator.wait_s = 0.05
     found: list[int] = []
     threads = [

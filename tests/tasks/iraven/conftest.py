@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from iraven_checks import problems
 
-from tasks.iraven.problem import Problem
-from tasks.iraven.space import CONFIGURATIONS
+from probes.tasks.iraven.problem import Problem
+from probes.tasks.iraven.space import CONFIGURATIONS
 
 
 @pytest.fixture(scope="session")

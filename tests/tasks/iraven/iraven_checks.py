@@ -13,8 +13,8 @@ from fractions import Fraction
 import numpy as np
 from scipy import stats
 
-from tasks.iraven import generate
-from tasks.iraven.problem import Panel, Problem
+from probes.tasks.iraven import generate
+from probes.tasks.iraven.problem import Panel, Problem
 
 LEVEL = 1e-4
 GRIDS = ("distribute_four", "distribute_nine", "in_distribute_four_out_center_single")

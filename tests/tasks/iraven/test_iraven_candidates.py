@@ -14,11 +14,11 @@ from iraven_checks import (
     same_shares,
 )
 
-from tasks.iraven import candidates, generate
-from tasks.iraven.candidates import Candidate, modifiable, number_changes
-from tasks.iraven.dice import Dice
-from tasks.iraven.problem import Entities, Rule
-from tasks.iraven.space import CONFIGURATIONS, VALUES
+from probes.tasks.iraven import candidates, generate
+from probes.tasks.iraven.candidates import Candidate, modifiable, number_changes
+from probes.tasks.iraven.dice import Dice
+from probes.tasks.iraven.problem import Entities, Rule
+from probes.tasks.iraven.space import CONFIGURATIONS, VALUES
 
 PUBLISHED = {  # shares, in the order of DISTANCES, among 3,000 problems of the original generator
     "distribute_four": (0.247, 0.507, 0.177, 0.057, 0.0013, 0.010),

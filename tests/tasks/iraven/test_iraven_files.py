@@ -4,9 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from probes.types import ProbesError
-from tasks.iraven import files, generate, reader, xmlio
-from tasks.iraven.space import CONFIGURATIONS
+from probes.core.errors import ProbesError
+from probes.tasks.iraven import files, generate, reader, xmlio
+from probes.tasks.iraven.space import CONFIGURATIONS
 
 
 def test_the_originals_files_are_rewritten_byte_for_byte(originals):

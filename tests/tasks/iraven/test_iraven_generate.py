@@ -4,10 +4,10 @@ import json
 import numpy as np
 import pytest
 
-from probes.types import ProbesError
-from tasks.iraven import files, generate, reader
-from tasks.iraven.generate import make, problem
-from tasks.iraven.space import CONFIGURATIONS
+from probes.core.errors import ProbesError
+from probes.tasks.iraven import files, generate, reader
+from probes.tasks.iraven.generate import make, problem
+from probes.tasks.iraven.space import CONFIGURATIONS
 
 INNER = "in_distribute_four_out_center_single"
 GOLDEN = {  # sha256 of the problems that a version makes; a new one needs a new version

@@ -6,9 +6,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from probes.types import Panels, ProbesError
-from tasks.iraven import reader
-from tasks.iraven.space import CONFIGURATIONS
+from probes.core.errors import ProbesError
+from probes.core.types import Panels
+from probes.tasks.iraven import reader
+from probes.tasks.iraven.space import CONFIGURATIONS
 
 NAME = "in_center_single_out_center_single"
 

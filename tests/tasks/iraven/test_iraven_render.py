@@ -5,10 +5,10 @@ import cv2
 import numpy as np
 import pytest
 
-from probes.types import ProbesError
-from tasks.iraven import generate, reader, render, xmlio
-from tasks.iraven.problem import Entities
-from tasks.iraven.space import COLOR, CONFIGURATIONS, DEGREES, SIDE, SIZE, TYPE
+from probes.core.errors import ProbesError
+from probes.tasks.iraven import generate, reader, render, xmlio
+from probes.tasks.iraven.problem import Entities
+from probes.tasks.iraven.space import COLOR, CONFIGURATIONS, DEGREES, SIDE, SIZE, TYPE
 
 SLOTS = {
     slot: component

@@ -6,11 +6,11 @@ from math import comb
 import pytest
 from iraven_checks import GRIDS, LEVEL, even, p_value, problems
 
-from tasks.iraven import rows
-from tasks.iraven.dice import Dice
-from tasks.iraven.problem import Rule
-from tasks.iraven.rows import level_rows, slot_rows
-from tasks.iraven.space import ANGLE, COLOR, CONFIGURATIONS, SIZE, TYPE
+from probes.tasks.iraven import rows
+from probes.tasks.iraven.dice import Dice
+from probes.tasks.iraven.problem import Rule
+from probes.tasks.iraven.rows import level_rows, slot_rows
+from probes.tasks.iraven.space import ANGLE, COLOR, CONFIGURATIONS, SIZE, TYPE
 
 SINGLE = CONFIGURATIONS["center_single"].components[0]
 FOUR = CONFIGURATIONS["distribute_four"].components[0]
@@ -342,7 +342,7 @@ def test_entities_carried_under_a_number_rule_are_found_out(monkeypatch):
 
 
 def test_too_many_uniform_components_are_found_out(monkeypatch):
-    monkeypatch.setattr("tasks.iraven.generate.fill", half_uniform)
+    monkeypatch.setattr("probes.tasks.iraven.generate.fill", half_uniform)
     assert constant_check(problems("center_single", 400)) < LEVEL
 
 

@@ -4,11 +4,11 @@ from fractions import Fraction
 import pytest
 from iraven_checks import LEVEL, p_value
 
-from tasks.iraven import rules
-from tasks.iraven.dice import Dice
-from tasks.iraven.problem import Rule
-from tasks.iraven.rules import MENUS, distribution, draw, first_levels
-from tasks.iraven.space import CONFIGURATIONS, Component
+from probes.tasks.iraven import rules
+from probes.tasks.iraven.dice import Dice
+from probes.tasks.iraven.problem import Rule
+from probes.tasks.iraven.rules import MENUS, distribution, draw, first_levels
+from probes.tasks.iraven.space import CONFIGURATIONS, Component
 
 SINGLE = CONFIGURATIONS["center_single"].components[0]
 FOUR = CONFIGURATIONS["distribute_four"].components[0]

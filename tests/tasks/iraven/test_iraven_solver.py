@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.iraven import generate, reader, rows
-from tasks.iraven.problem import Entities
-from tasks.iraven.solver import solve
-from tasks.iraven.space import CONFIGURATIONS
+from probes.tasks.iraven import generate, reader, rows
+from probes.tasks.iraven.problem import Entities
+from probes.tasks.iraven.solver import solve
+from probes.tasks.iraven.space import CONFIGURATIONS
 
 
 def solved(problem, context=None):

@@ -1,0 +1,55 @@
+"""`probes compare-published`: a run next to the published tables of the study."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from probes import analysis
+from probes.analysis.published_comparison import PAIRS, compare, families, notes, table
+from probes.analysis.render import lines_of
+from probes.core.errors import ProbesError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `probes compare-published` with these arguments and return the exit code."""
+    import textwrap
+
+    parser = argparse.ArgumentParser(
+        prog="probes compare-published",
+        description="Set a run beside the study's tables, cell by cell: accuracies, gains, drops, "
+        "transfer and did, ours with clustered intervals, the published with those that their "
+        "numbers of items allow, and the unpaired difference.",
+        epilog=f"example: probes compare-published results/runs/DAY/RUN --family {families()[0]}",
+    )
+    parser.add_argument("path", type=Path, help="a run folder, or a folder above those of a sweep")
+    parser.add_argument(
+        "--family", help=f"{' or '.join(families())}: which of the study's pairs the run's pair is "
+        f"(default: by name: {', '.join(f'{a} is {b}' for a, b in PAIRS.items())})",
+    )  # fmt: skip
+    given = parser.parse_args(arguments)
+    frame = analysis.load(given.path)
+    compared = compare(frame, given.family)
+    if compared.empty:
+        raise _nothing(frame, given.family, str(given.path))
+    print("\n".join(lines_of([table(compared)])))
+    for note in notes(compared):
+        print("\n".join(textwrap.wrap(note, 100, break_on_hyphens=False)))
+    return 0
+
+
+def _nothing(frame: pd.DataFrame, family: str | None, where: str) -> ProbesError:
+    pairs = ", ".join(sorted({str(one) for one in frame["pair"]}))
+    tasks = ", ".join(sorted({str(one) for one in frame["task"]}))
+    if family or any(pair in PAIRS for pair in frame["pair"]):
+        return ProbesError(
+            f"the run (task {tasks}) has no cell in common with the study's tables", where,
+            "run task egoschema at 5 or 10 frames under the suite `study`, or i-RAVEN",
+        )  # fmt: skip
+    return ProbesError(
+        f"the study reports nothing of the pair {pairs}", where,
+        f"if it is one of the study's under another name, say which: --family {families()[0]}",
+    )  # fmt: skip

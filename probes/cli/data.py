@@ -1,0 +1,98 @@
+"""`probes data`: make clips of the small world, or i-RAVEN problems."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from probes.core.errors import ProbesError
+from probes.core.files import atomic_write
+from probes.core.progress import on_terminal
+
+
+def egoworld(arguments: Sequence[str]) -> int:
+    """Make clips and questions of the small world."""
+    from probes.tasks.egoworld import generate
+
+    parser = argparse.ArgumentParser(
+        prog="probes data egoworld",
+        description="Make first-person clips of the small world, with questions, in EgoSchema's "
+        "layout. The same arguments make the same data; all scenarios are of the evaluation split.",
+        epilog="example: probes data egoworld world --videos 500 --seed 7 && "
+        "probes run task=egoschema task.root=world scoring=cloze",
+    )
+    parser.add_argument("dir", type=Path, help="folder for the data: new, empty, or begun before")
+    parser.add_argument("--videos", type=int, required=True, help="clips, one question each")
+    parser.add_argument("--seed", type=int, required=True, help="of everything that is drawn")
+    parser.add_argument(
+        "--height", type=int, default=128, help="pixels, even (default: %(default)s)"
+    )
+    parser.add_argument("--width", type=int, help="pixels, even (default: as --height)")
+    parser.add_argument(
+        "--fps", type=float, default=4.0, help="frames a second (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=18.0, help="length of a clip (default: %(default)s)"
+    )
+    given = parser.parse_args(arguments)
+    settings = {name: value for name, value in vars(given).items() if name != "dir"}
+    _claim_folder(given.dir, settings)
+    if not (given.dir / "questions.json").exists():  # written last: the folder is not complete
+        with on_terminal().phase("clips", given.videos) as phase:
+            generate.make(
+                given.dir, given.videos, given.seed, given.height, given.fps, given.seconds,
+                phase.report, width=given.width,
+            )  # fmt: skip
+    print(f"{given.videos} clips with questions: {given.dir}")
+    return 0
+
+
+def iraven(arguments: Sequence[str]) -> int:
+    """Make i-RAVEN problems."""
+    from probes.tasks.iraven import generate
+
+    parser = argparse.ArgumentParser(
+        prog="probes data iraven",
+        description="Make i-RAVEN problems, DIR/<configuration>/RAVEN_<k>_<split>.npz and .xml. A "
+        "problem depends on the seed, its configuration and k only; files that exist are kept.",
+        epilog="example: probes data iraven problems --per-config 100 --seed 0",
+    )
+    parser.add_argument("dir", type=Path, help="folder for the problems")
+    parser.add_argument("--per-config", type=int, required=True, help="problems per configuration")
+    parser.add_argument("--seed", type=int, required=True, help="of everything that is drawn")
+    parser.add_argument(
+        "--configs", help="configurations, separated by commas (default: all seven)"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--no-twins", action="store_true",
+        help="draw problems again that have a distractor which looks exactly like the answer",
+    )  # fmt: skip
+    given = parser.parse_args(arguments)
+    with on_terminal().phase("problems") as phase:
+        written = generate.make(
+            given.dir, given.per_config, given.seed,
+            given.configs.split(",") if given.configs else None,
+            given.workers, not given.no_twins, phase.report,
+        )  # fmt: skip
+    print(f"{written} problems written: {given.dir}")
+    return 0
+
+
+def _claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Note in a new folder what it is going to hold; refuse one that holds something else."""
+    note = folder / "egoworld.json"
+    if folder.exists() and (not folder.is_dir() or any(path != note for path in folder.iterdir())):
+        try:
+            held = json.loads(note.read_bytes())
+        except (OSError, ValueError):
+            raise ProbesError(
+                "the folder is not empty", str(folder), "name a new or an empty one"
+            ) from None
+        if held != settings:
+            fix = "name another folder, or repeat the settings that it was made with"
+            raise ProbesError(f"the folder holds other data ({held})", str(folder), fix)
+    atomic_write(note, (json.dumps(settings, indent=1) + "\n").encode())

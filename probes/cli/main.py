@@ -1,0 +1,150 @@
+"""The `probes` command: a table of subcommands, each a module of `probes.cli`."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from importlib import import_module, metadata
+from typing import NamedTuple
+
+from probes.core.errors import ProbesError
+from probes.core.files import machine_error
+from probes.core.redaction import redact
+from probes.core.signals import exit_code, said, terminable
+
+DONE, USAGE, CLOSED = 0, 2, 141
+
+HELP = """\
+usage: probes COMMAND ...
+
+What does a model do between the frames? Matched pairs of multimodal LLMs, an image model and its
+video-finetuned twin, answer multiple-choice questions under several arms.
+
+Commands (each explains itself with --help):
+{commands}
+
+Examples:
+  probes run experiment=demo
+  probes run -m frames=5,10 scoring=letter,cloze limit=100
+  probes data egoworld /tmp/world --videos 500 --seed 7
+
+Exit codes: 0 done, 1 the run finished but items failed (or a check failed), 2 wrong usage or a
+machine that refuses, 130 interrupted and 143 terminated (the same command goes on from there).
+"""
+
+
+class Command(NamedTuple):
+    """One subcommand."""
+
+    words: tuple[str, ...]
+    """What is typed after `probes`."""
+    summary: str
+    place: str
+    """`module:function` that takes the remaining arguments and returns the exit code; it is
+    imported when the command is chosen."""
+
+    def main(self, arguments: Sequence[str]) -> int:
+        """Run the subcommand."""
+        module, _, function = self.place.partition(":")
+        code: int = getattr(import_module(f"probes.cli.{module}"), function)(arguments)
+        return code
+
+
+COMMANDS = (
+    Command(("run",), "put a task to a pair under the arms of a suite", "run:main"),
+    Command(("merge",), "runs of one setting, such as shards, as one run folder", "merge:main"),
+    Command(
+        ("report",), "one HTML file with tables, pictures and all items of runs", "report:main"
+    ),
+    Command(("plan",), "what a run would ask, cost and show, before it is started", "plan:main"),
+    Command(
+        ("power",), "how many items a gain or a DiD needs, or what a run could find", "power:main"
+    ),
+    Command(("check",), "compare a run with a baseline, exactly or within bands", "check:main"),
+    Command(("compare-published",), "a run next to the study's tables", "compare_published:main"),
+    Command(
+        ("tasks",),
+        "where the task definitions lie; which tasks of lmms-eval can be run",
+        "tasks:main",
+    ),
+    Command(("data", "egoworld"), "make clips and questions of the small world", "data:egoworld"),
+    Command(("data", "iraven"), "make i-RAVEN problems", "data:iraven"),
+    Command(("train", "tiny"), "train the embedded pair from scratch", "train:main"),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code.
+
+    Args:
+        arguments: what follows `probes`; the process's own by default.
+    """
+    try:
+        code = _main(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read the output (head, say) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED
+
+
+def _main(words: Sequence[str]) -> int:
+    if words == ["--version"]:
+        print(f"probes {_version()}")
+        return DONE
+    for command in COMMANDS:
+        size = len(command.words)
+        if tuple(words[:size]) == command.words:
+            return _guarded(command, words[size:])
+    if not words or words[0] in ("-h", "--help") or words[-1] in ("-h", "--help"):
+        print(_help())
+        return DONE if words else USAGE
+    print(_unknown(words), file=sys.stderr)
+    return USAGE
+
+
+def _guarded(command: Command, arguments: Sequence[str]) -> int:
+    try:
+        with terminable():
+            return command.main(arguments)
+    except ProbesError as error:
+        print(redact(str(error)), file=sys.stderr)
+        return USAGE
+    except OSError as error:
+        if (refusal := machine_error(error)) is None:
+            raise
+        print(redact(str(refusal)), file=sys.stderr)
+        return USAGE
+    except SystemExit as stop:  # argparse has said what is wrong
+        return stop.code if isinstance(stop.code, int) else USAGE if stop.code else DONE
+    except KeyboardInterrupt as stop:
+        line = redact(shlex.join(["probes", *command.words, *arguments]))
+        print(f"\n{said(stop)}; to go on:\n  {line}", file=sys.stderr)
+        return exit_code(stop)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("interframe-probes")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _help() -> str:
+    rows = [(" ".join(command.words), command.summary) for command in COMMANDS]
+    rows.append(("--version", "print the version"))
+    width = max(len(words) for words, _ in rows) + 2
+    lines = [f"  {words:<{width}}{summary}" for words, summary in rows]
+    return HELP.format(commands="\n".join(lines)).rstrip()
+
+
+def _unknown(words: Sequence[str]) -> ProbesError:
+    names = [" ".join(command.words) for command in COMMANDS]
+    first = {command.words[0] for command in COMMANDS}
+    given = " ".join(words[: 2 if words[0] in first else 1])
+    near = difflib.get_close_matches(given, names, 1)
+    fix = f"did you mean `probes {near[0]}`?" if near else f"commands are {', '.join(names)};"
+    return ProbesError(f"there is no command {given!r}", "probes", f"{fix} see `probes --help`")

@@ -1,0 +1,43 @@
+"""`probes report`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from probes import report
+from probes.core.errors import ProbesError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `probes report` with these arguments and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="probes report",
+        description="Write a report of finished runs: one HTML file with tables, pictures and all "
+        "items, which loads nothing and can be sent to others; its tables as Markdown and CSV, "
+        "its pictures as PNG and SVG. Sweeps write theirs by themselves, into SWEEP/report.",
+        epilog="examples: probes report results/runs/2025-01-31/12-00-00-000000-tiny-egoworld | "
+        "probes report RUN_AS_VIDEO RUN_AS_IMAGE --out both (did under both ways of receiving "
+        "frames)",
+    )
+    parser.add_argument(
+        "path", type=Path, nargs="+", help="a run's folder, a sweep's, or any folder above runs"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder of the report (default, for one PATH: PATH/report)"
+    )
+    given = parser.parse_args(arguments)
+    page = report.write(given.path, given.out or _default(given.path))
+    print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def _default(paths: Sequence[Path]) -> Path:
+    if len(paths) > 1:
+        raise ProbesError(
+            "a report of several folders needs a folder of its own", "probes report",
+            "name one with --out DIR",
+        )  # fmt: skip
+    path = paths[0]
+    return (path.parent if path.is_file() else path) / report.FOLDER

@@ -1,0 +1,221 @@
+"""`probes run`: Hydra composes the configuration, a run follows, tables are printed.
+
+Hydra's own entry point is used as it is, so that sweeps, launchers and `--cfg` work as everywhere;
+what it says about a mistake is put into words of this project.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.experimental.callback import Callback
+
+from probes import report
+from probes.config import schema
+from probes.config.paths import conf_dir
+from probes.config.settings import freeze
+from probes.core.errors import ProbesError
+from probes.core.files import machine_error
+from probes.core.redaction import redact
+from probes.core.signals import exit_code, said
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from probes.engine.run import RunResult
+
+from probes.config.compose import _config_dir, explain, quiet, split
+
+DONE, FAILED_ITEMS, USAGE = 0, 1, 2
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+class Outcome(Callback):  # type: ignore[misc]
+    """Learns the exit code of a run, and of a sweep whose jobs ran in other processes."""
+
+    code = DONE
+
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Take the code that `job` returned."""
+        result = kwargs["job_return"]
+        if isinstance(result._return_value, int):
+            Outcome.code = result._return_value
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Read what every job left in its folder: one without a manifest did not finish."""
+        for folder in Path(config.hydra.sweep.dir).iterdir():
+            # A launcher's own folder, or the sweep's report.
+            if not folder.is_dir() or folder.name.startswith(".") or folder.name == report.FOLDER:
+                continue
+            try:
+                manifest = json.loads((folder / "manifest.json").read_bytes())
+                code = FAILED_ITEMS if manifest["counts"]["error"] else DONE
+            except (OSError, ValueError, KeyError):
+                code = USAGE
+            Outcome.code = max(Outcome.code, code)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `probes run` with these arguments and return the exit code."""
+    if {"-h", "--help"}.intersection(arguments):
+        print(usage())
+        return DONE
+    import hydra
+
+    schema.register()
+    # Overrides may stand before, between and after options; Hydra's parser wants them together.
+    overrides, options = split(arguments)
+    config_dir = _config_dir(options)
+    Outcome.code = DONE
+    entry = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)
+    full = os.environ.get(_FULL_ERROR) == "1"
+    try:
+        with _arguments(["probes run", *options, *overrides]):
+            entry()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else USAGE if stop.code else DONE
+    except KeyboardInterrupt as stop:
+        command = redact(shlex.join(["probes", "run", *arguments]))
+        print(
+            f"\n{said(stop)}; every answer so far is stored. To go on:\n  {command}",
+            file=sys.stderr,
+        )
+        return exit_code(stop)
+    except Exception as error:
+        if full:
+            raise
+        refusal: ProbesError | None = machine_error(error)
+        if refusal is None and _from_a_job(error):
+            raise
+        refusal = refusal or explain(error, overrides, config_dir)
+        print(redact(str(refusal)), file=sys.stderr)
+        return USAGE
+    return Outcome.code
+
+
+def usage() -> str:
+    """Return what `probes run --help` prints.
+
+    It is the text that Hydra would print, read from its file: Hydra first lists the options of all
+    groups of all its plugins, which takes seconds and is not in the text.
+    """
+    import yaml
+
+    text = (conf_dir() / "hydra" / "help" / "probes.yaml").read_text("utf-8")
+    template: str = yaml.safe_load(text)["template"]
+    return template.replace("$$", "$").rstrip()
+
+
+@contextlib.contextmanager
+def _arguments(arguments: Sequence[str]) -> Iterator[None]:
+    """Let Hydra see these arguments, and hand its exceptions on instead of printing them."""
+    argv, full = sys.argv, os.environ.get(_FULL_ERROR)
+    sys.argv, os.environ[_FULL_ERROR] = list(arguments), "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full is None:
+            del os.environ[_FULL_ERROR]
+        else:
+            os.environ[_FULL_ERROR] = full
+
+
+def job(cfg: DictConfig) -> int:
+    """Do one run: what Hydra calls, in this process or in a launcher's.
+
+    Returns:
+        The exit code.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    out = Path(hydra.runtime.output_dir)
+    try:
+        config = freeze(schema.plain(cfg), out)
+        quiet()
+        from probes.core import progress
+        from probes.engine import run
+
+        result = run.execute(config, out, progress.on_terminal())
+        show(result, config.pair.caveat)
+        if config.task.reader == "lmms":
+            from probes.tasks.lmms_eval import listing
+
+            print("\n".join(["", *listing.beside(out), ""]))
+        if hydra.mode == RunMode.RUN:  # a sweep's end writes the report of all its runs
+            print(f"with every item, to look at: probes report {shlex.quote(_from_here(out))}")
+    except (ProbesError, OSError, KeyboardInterrupt) as error:
+        if hydra.mode == RunMode.RUN:  # a sweep learns from the empty folder that the job failed
+            _discard(out)
+        refusal = error if isinstance(error, ProbesError) else machine_error(error)
+        if refusal is None:
+            raise
+        print(redact(str(refusal)), file=sys.stderr)
+        return USAGE
+    return FAILED_ITEMS if result.errors else DONE
+
+
+def show(result: RunResult, caveat: str) -> None:
+    """Print the study's tables, what failed, and where the files are."""
+    from rich.console import Console
+
+    from probes import analysis
+    from probes.report import figures
+
+    frame = analysis.load(result.out)
+    tables = analysis.study_tables(frame)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    if sys.stdout.isatty():
+        analysis.render(tables, console)
+    else:
+        print("\n".join(analysis.render(tables)))
+    if caveat:
+        print(f"\n{caveat}")
+    if result.empty_infills:
+        print(f"\n{result.empty_infills} infills are empty: their gaps were left bare.")
+    if result.failed_infills:
+        print(
+            f"\n{result.failed_infills} infills failed; every record whose stimulus lacks one is "
+            "an error. The same command has them written again."
+        )
+    if result.errors:
+        print(
+            f"\n{result.errors} of {result.counts['planned']} records failed and count as wrong, "
+            f"e.g. {result.first_error}\n"
+            "Once what is wrong is mended, the same command asks them again."
+        )
+    figures.save(figures.arms_figure(frame), result.out / "plots" / "arms")
+    print(f"\nrecords, manifest, frames and plots: {_from_here(result.out)}")
+
+
+def _from_here(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _discard(out: Path) -> None:
+    """Remove a folder that holds nothing but Hydra's notes of a run that never began."""
+    if out.is_dir() and {path.name for path in out.iterdir()} <= {".hydra"}:
+        shutil.rmtree(out, ignore_errors=True)
+        with contextlib.suppress(OSError):  # the day's folder, if it is empty now
+            out.parent.rmdir()
+
+
+def _from_a_job(error: Exception) -> bool:
+    """Tell whether a run raised this, rather than the composition of its configuration."""
+    trace = error.__traceback__
+    names = set()
+    while trace is not None:
+        names.add(trace.tb_frame.f_code.co_name)
+        trace = trace.tb_next
+    return bool(names & {"job", "return_value"})  # Hydra hands a job's exception on by the latter

@@ -1,0 +1,184 @@
+"""Names, types and defaults of every configuration key, as Hydra's structured configs.
+
+What is not declared here is refused. `probes.config.settings` checks values and turns the result
+into frozen dataclasses; what a key means is said there and beside the key in conf/*.yaml.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from probes.core.errors import ProbesError
+
+GROUPS = ("pair", "task", "suite", "infill", "backend", "experiment")
+"""Configuration groups of a run, i.e. folders of conf/ that `group=option` chooses from."""
+
+
+@dataclass
+class Member:
+    """One model of a pair; its role is its key in `pair`."""
+
+    name: str | None = None  # the last part of `repo`
+    repo: str | None = None  # the pair has no such member
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+
+@dataclass
+class Pair:
+    """Two models, and all that both share."""
+
+    name: str = MISSING
+    family: str = "auto"
+    prompts: str | None = None
+    scoring: str | None = None
+    answer_prefix: str = ""
+    dtype: str = "float32"
+    attention: str = "sdpa"
+    frame_as: str = "video"
+    caveat: str = ""
+    image: Member = field(default_factory=Member)
+    video: Member = field(default_factory=Member)
+    control: Member = field(default_factory=Member)
+
+
+@dataclass
+class Task:
+    """Where items come from."""
+
+    name: str = MISSING
+    reader: str = MISSING
+    root: str | None = None
+    include_path: str | None = None
+    unanswered: bool = False
+    same_stratum_donor: bool = False
+    scoring: str = "letter"
+    frames: int = 5
+    layout: str | None = None
+    across_rows: bool = False
+    per_config: int = 100
+    videos: int = 300
+    seed: int = 1
+    height: int = 128
+    fps: float = 4.0
+    seconds: float = 18.0
+
+
+@dataclass
+class Arm:
+    """One arm; its name is its key in `suite.arms`."""
+
+    frames: str = "own"
+    infills: str = "none"
+    presentation: str = "interleaved"
+    reference: str = ""
+    seed: int | None = None
+
+
+@dataclass
+class Suite:
+    """The arms of a run, in order."""
+
+    name: str = MISSING
+    # Not dict[str, Arm]: Hydra cannot add a typed entry from the command line; `plain` checks.
+    arms: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Infill:
+    """Who writes infills, and how."""
+
+    source: str = MISSING
+    generator: str = "image"
+    condenser: str = "none"
+    max_new_tokens: int = 64
+    file: str | None = None
+
+
+@dataclass
+class Backend:
+    """What runs the models."""
+
+    name: str = MISSING
+    batch_size: int = 32
+    feature_cache_mb: int = 512
+    device: str = "auto"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    """The whole configuration."""
+
+    pair: Pair = field(default_factory=Pair)
+    task: Task = field(default_factory=Task)
+    suite: Suite = field(default_factory=Suite)
+    infill: Infill = field(default_factory=Infill)
+    backend: Backend = field(default_factory=Backend)
+    prompt_set: str | None = None  # not `prompts`: Hydra takes every folder of conf/ for a group
+    frames: Any = None
+    limit: int | None = None
+    seed: int = 0
+    scoring: str | None = None
+    max_new_tokens: int = 32
+    shard: int = 0
+    shards: int = 1
+    donor_draws: int = 1
+    option_rotation: bool = False
+
+
+def register() -> None:
+    """Make the schema known to Hydra, under the name that conf/config.yaml lists first."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=Run, provider="probes")
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Check the names and types of a composed configuration and fill in defaults.
+
+    Hydra itself has checked those of plain overrides; this also covers keys added with `+`, and
+    the entries of `suite.arms`.
+
+    Returns:
+        Plain values in the shape of `Run`, every interpolation resolved.
+
+    Raises:
+        ProbesError: an unknown key, a value of another type, or one that is missing.
+    """
+    # Through plain values: Hydra lets `+` put foreign keys into its typed nodes.
+    whole = _typed(Run, OmegaConf.to_container(cfg, resolve=False), "")
+    arms = whole.suite.arms
+    for name in arms:
+        arms[name] = _typed(Arm, arms[name], f"suite.arms.{name}")
+    try:
+        values: dict[str, Any] = OmegaConf.to_container(whole, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise _refusal(error, "") from error
+    return values
+
+
+def _typed(kind: type, entry: Any, where: str) -> Any:
+    try:
+        return OmegaConf.merge(OmegaConf.structured(kind), entry)
+    except OmegaConfBaseException as error:
+        raise _refusal(error, where) from error
+    except (TypeError, ValueError) as error:
+        raise ProbesError(
+            f"{entry!r} is no group of keys", where, "give key: value pairs"
+        ) from error
+
+
+def _refusal(error: OmegaConfBaseException, where: str) -> ProbesError:
+    key = ".".join(part for part in (where, error.full_key or str(error.key or "")) if part)
+    fix = "`probes run --cfg job` prints every key and its value, conf/ explains them"
+    if isinstance(error, ConfigKeyError | ConfigAttributeError) and is_dataclass(error.object_type):
+        names = [one.name for one in fields(error.object_type)]
+        near = difflib.get_close_matches(str(error.key), names, 1)
+        fix = f"did you mean {near[0]}?" if near else f"keys here are {', '.join(names)}"
+    return ProbesError(str(error.msg or error).splitlines()[0], key, fix)

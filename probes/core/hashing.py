@@ -1,0 +1,113 @@
+"""sha256 of bytes, values, files and frames."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import time
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes.core.files import home
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Return the hex sha256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """Return the hex sha256 of `value` in canonical JSON (sorted keys, no spaces, UTF-8)."""
+    return sha256_bytes(_canonical(value))
+
+
+def sha256_json_rows(rows: Iterable[Any]) -> str:
+    """Return `sha256_json` of the list of `rows`, which need not be in memory together."""
+    digest = hashlib.sha256(b"[")
+    for number, row in enumerate(rows):
+        digest.update(b"," * (number > 0) + _canonical(row))
+    digest.update(b"]")
+    return digest.hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def sha256_file(path: Path) -> str:
+    """Return the hex sha256 of a file, which is read once while it stays as it is.
+
+    Within a process it is remembered by path, size, times of change and inode; that of a large file
+    also in `home()/hashes.jsonl`, so that a finished run does not read a data set to name it.
+    """
+    stat = path.stat()
+    return _sha256_file(
+        str(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+    )
+
+
+@functools.lru_cache(maxsize=1_024)  # of more, a small one is hashed again, a large one is noted
+def _sha256_file(path: str, *state: int) -> str:
+    """Hash a file of that state (size, mtime and ctime in nanoseconds, inode)."""
+    large = state[0] >= _LARGE
+    if large and (known := _remembered(home() / "hashes.jsonl").get((path, *state))):
+        return known
+    with Path(path).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        stat = os.fstat(file.fileno())
+    same = state == (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+    if large and same and max(state[1:3]) < time.time_ns() - _SETTLED_NS:
+        _remember(home() / "hashes.jsonl", (path, *state), digest)
+    return digest
+
+
+# Files below this size are hashed (1 ms) about as fast as they are looked up.
+_LARGE = 2**20
+# A file changed so recently may change again within the same tick of its disk's clock.
+_SETTLED_NS = 3 * 10**9
+
+
+@functools.lru_cache(maxsize=8)
+def _remembered(file: Path) -> dict[tuple[str | int, ...], str]:
+    """Read the hashes that earlier processes noted; a line that was cut off is left out."""
+    found: dict[tuple[str | int, ...], str] = {}
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except OSError:
+        return found
+    for line in lines:
+        text, _, check = line.rpartition(b" ")
+        if check == b"%08x" % zlib.crc32(text):
+            *state, digest = json.loads(text)
+            found[tuple(state)] = digest
+    return found
+
+
+def _remember(file: Path, state: tuple[str | int, ...], digest: str) -> None:
+    """Note a hash: one line in one write, so that processes may note theirs at the same time."""
+    _remembered(file)[state] = digest
+    text = json.dumps([*state, digest]).encode()
+    with contextlib.suppress(OSError):  # without the note, the file is hashed again
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            # The line feed comes first: whatever a killed process left cannot spoil this line.
+            os.write(handle, b"\n%s %08x" % (text, zlib.crc32(text)))
+        finally:
+            os.close(handle)
+
+
+def array_sha256(array: NDArray[np.uint8]) -> str:
+    """Return the hex sha256 of an array's shape and bytes; the name of a frame everywhere."""
+    digest = hashlib.sha256(repr(array.shape).encode())
+    digest.update(np.ascontiguousarray(array).reshape(-1).data)
+    return digest.hexdigest()

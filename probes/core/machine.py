@@ -1,0 +1,49 @@
+"""What this machine computes on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+def device_name() -> str:
+    """Return what the run computed on; torch is not imported for it."""
+    device = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        device += f", {torch.cuda.get_device_name()}"
+    return device
+
+
+def platform_facts() -> dict[str, str]:
+    """Return what decides which kernels run: answers are equal to the last digit only on the same.
+
+    `cpu` is the vector extension that torch chooses its kernels by, read without torch.
+    """
+    torch = sys.modules.get("torch")
+    gpu = torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else ""
+    return {
+        "system": platform.system(), "machine": platform.machine(), "cpu": _vectors(), "gpu": gpu,
+    }  # fmt: skip
+
+
+def _vectors() -> str:
+    if chosen := os.environ.get("ATEN_CPU_CAPABILITY"):
+        return chosen
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8", "replace")
+    except OSError:
+        return "unknown"
+    line = next((one for one in text.splitlines() if one.startswith(("flags", "Features"))), "")
+    flags = set(line.partition(":")[2].split())
+    if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags:
+        return "avx512"
+    if {"avx2", "fma"} <= flags:
+        return "avx2"
+    return "sve" if "sve" in flags else "default"

@@ -1,0 +1,285 @@
+"""The types that every part of the project speaks: frozen, slotted, without behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Role = Literal["image", "video", "control"]
+Scoring = Literal["letter", "cloze", "generate"]
+Status = Literal["ok", "unparsed", "error"]
+FrameAs = Literal["video", "image"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+FrameSource = Literal["own", "donor", "none", "shuffled", "reversed", "single"]
+InfillSource = Literal["none", "own", "donor", "filler"]
+Presentation = Literal["interleaved", "frames_then_text", "grid"]
+Layout = Literal["sequence", "matrix"]
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A video file."""
+
+    path: Path
+    """Absolute path of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """Pictures that stand for a clip (i-RAVEN's context panels) and, if any, pictorial options."""
+
+    path: Path
+    """Absolute path of the file that holds the pictures; a task's reader knows its format."""
+    count: int
+    """Number of context pictures; they are shown as that many frames."""
+    options: int = 0
+    """Number of pictorial options, which follow the context pictures in the file."""
+    row: int = 0
+    """Context pictures in a row: no infill stands across the end of one; 0 = all in one row."""
+
+
+Media = Video | Panels
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One multiple-choice question about one clip or one set of panels."""
+
+    id: str
+    """Unique within the task."""
+    task: str
+    """Name of the task."""
+    question: str
+    """The question's text, without options."""
+    options: tuple[str, ...]
+    """Texts of the options, in the order of the letters A, B, ..."""
+    answer: int | None
+    """Index of the right option; None where the key is withheld."""
+    media: Media
+    """What the question is about."""
+    stratum: str = ""
+    """Question type or configuration."""
+    cluster: str = ""
+    """Source recording: items of one cluster are not independent."""
+    meta: tuple[tuple[str, str], ...] = ()
+    """Further facts of the item, as sorted pairs; shown in reports, never to a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """The ordered frames sampled from one item's media; pixels are fetched by hash, on demand."""
+
+    indices: tuple[int, ...]
+    """Frame numbers within the media."""
+    times_s: tuple[float, ...]
+    """Presentation times in seconds."""
+    hashes: tuple[str, ...]
+    """sha256 (hex) of every frame: of its uint8 RGB bytes [height, width, 3] and its shape."""
+    options: tuple[str, ...] = ()
+    """sha256 of the pictorial options, where the item has such."""
+    breaks: tuple[int, ...] = ()
+    """Gaps in which no infill ever stands: the ends of rows of panels; gap t follows frame t."""
+
+
+@dataclass(frozen=True, slots=True)
+class Infill:
+    """The text placed between frame t and t+1: what may have happened between them."""
+
+    text: str
+    """What stands between the frames."""
+    common: str
+    """Step 1: visual attributes common to both frames."""
+    event: str
+    """Step 2: the bridging event, before condensing."""
+    generator: str
+    """Fingerprint of model, prompts and condenser."""
+    ok: bool = True
+    """False where a step failed or came back empty; `text` is then empty."""
+    error: str = ""
+    """Why, where not ok."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One experimental condition: how an item becomes a stimulus."""
+
+    name: str
+    """Name in the suite, records and tables."""
+    frames: FrameSource = "own"
+    """Whose frames are shown, and in which order."""
+    infills: InfillSource = "none"
+    """Which text stands between them."""
+    presentation: Presentation = "interleaved"
+    """How frames and text are laid out."""
+    reference: str = ""
+    """Name of the arm that this one is compared with; empty for a reference arm."""
+    seed: int = 0
+    """Seed of every random choice of the arm (donors, permutations)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRef:
+    """A picture within a prompt."""
+
+    sha256: str
+    """Key into the run's frame pool."""
+
+
+Part = FrameRef | str
+"""One part of a stimulus: a picture, or text taken to the letter (white space included)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stimulus:
+    """Exactly what a model is shown for (item, arm), before any chat template."""
+
+    item_id: str
+    arm: str
+    parts: tuple[Part, ...]
+    """Frames and text in order; the question (and the listed options, if any) come last."""
+    options: tuple[str, ...]
+    """What is scored: letters for `letter` and `generate`, option texts for `cloze`."""
+    sha: str
+    """sha256 over parts and options; covers pixels (by frame hash) and text."""
+    donor_id: str | None = None
+    """Id of the item that frames or infills were borrowed from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a backend receives: no item, no arm, no answer."""
+
+    parts: tuple[Part, ...]
+    options: tuple[str, ...] = ()
+    """Continuations to score; empty when text is to be generated freely."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringSpec:
+    """How a prompt becomes an output; part of every store key."""
+
+    kind: Scoring
+    max_new_tokens: int = 0
+    """For `generate` only."""
+    answer_prefix: str = ""
+    """Text forced after the generation prompt, before the scored option (e.g. "The answer is")."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One member: which weights, loaded how."""
+
+    name: str
+    role: Role
+    repo: str
+    """Local folder, hub name, or `embedded:NAME` for a checkpoint that ships with the project."""
+    revision: str | None = None
+    family: str = "auto"
+    """Model family, or `auto`: chosen by the checkpoint's config."""
+    dtype: str = "float32"
+    attention: str = "sdpa"
+    frame_as: FrameAs = "video"
+    """How one frame is received: as a one-frame video or by the native image path."""
+    device: str = "auto"
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a backend returns for one prompt."""
+
+    option_logprobs: tuple[float, ...] = ()
+    """Raw sums of token log-probabilities (nats), one per option; for `letter` one token each."""
+    option_tokens: tuple[int, ...] = ()
+    """Number of tokens behind each sum."""
+    text: str = ""
+    """Generated text (`generate`)."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+    """Wall time of the batch divided by its size."""
+    status: Status = "ok"
+    """`ok` or `error`; `unparsed` is decided by scoring, not by a backend."""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One answer of one member to one stimulus, with everything needed to reproduce it."""
+
+    key: str
+    task: str
+    item_id: str
+    cluster: str
+    stratum: str
+    pair: str
+    role: Role
+    member: str
+    arm: str
+    frames: int
+    scoring: Scoring
+    seed: int
+    donor_id: str | None
+    status: Status
+    choice: int | None
+    """Index of the chosen option; None where unparsed or failed."""
+    answer: int | None
+    correct: bool | None
+    """None where the answer is withheld; False where unparsed or failed."""
+    option_logprobs: tuple[float, ...]
+    option_tokens: tuple[int, ...]
+    text: str
+    error: str
+    input_tokens: int
+    output_tokens: int
+    seconds: float
+    stimulus_sha: str
+    rotation: int = 0
+    """How many places the options were rotated to the left when they were listed; `choice`,
+    `option_logprobs` and `option_tokens` are in the item's own order all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """Any of gain, drop, transfer or did with its interval and test; accuracies in [0, 1]."""
+
+    name: str
+    """`gain`, `drop`, `transfer` or `did`."""
+    a: str
+    """The cell(s) that the difference is taken from."""
+    b: str
+    """The reference."""
+    n: int
+    """Items."""
+    clusters: int
+    estimate: float
+    """Difference, as a proportion (times 100 for percentage points)."""
+    low: float
+    high: float
+    p: float
+    p_adjusted: float = float("nan")
+    method: str = ""
+    discordant: int = 0
+    """Items on which the two sides differ."""
+    missing: tuple[str, ...] = ()
+    """Ids of items that one side lacks."""
+    reason: str = ""
+    """Why an interval or p-value is undefined (NaN)."""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """Task, pair, frames, scoring and stratum the contrast belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Where a run's numbers come from."""
+
+    git: str
+    dirty: bool
+    packages: Mapping[str, str]
+    device: str
+    config: Mapping[str, Any]
+    data: Mapping[str, Any]
+    seeds: Mapping[str, int]
+    created: str = ""

@@ -1,0 +1,282 @@
+"""What a run has to ask: which items, under which arms, with which donors.
+
+Functions of their arguments alone; those that take a `Reel` wait for its clips, and raise the
+`MachineError` that ended its decoding, if one did.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, groupby, islice, repeat
+
+from probes.config.settings import RunConfig
+from probes.core.errors import ProbesError
+from probes.core.types import Arm, Infill, Item, Prompt, Stimulus
+from probes.media.prefetch import Reel
+from probes.stimuli import arms, infills
+from probes.stimuli.donors import Donors
+from probes.stimuli.infills import Place
+from probes.stimuli.rotation import rotated
+from probes.tasks import registry
+
+_FIRST_BLOCKS = (4, 8, 16)  # items whose cells are put together: few while clips decode
+_BLOCK = 32  # and from then on; prompts of a block are sorted by length together
+Written = Mapping[Place, tuple[Infill, ...]]
+"""Infills of every (item id, number of frames) that needs some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One question that is put to every member: an item under an arm at a frame count."""
+
+    item: Item
+    arm: Arm
+    frames: int
+    donor: Item | None
+    """Whom the arm borrows from."""
+    rotation: int = 0
+    """How many places the options are rotated to the left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that a run asks, before any frame is decoded or model loaded."""
+
+    known: frozenset[str]
+    """Ids of all items of the task."""
+    items: tuple[Item, ...]
+    """The items that are asked, in the task's order."""
+    donors: Mapping[tuple[str, str], tuple[Item, ...]]
+    """Whom (item id, arm name) borrows from, for the arms that borrow."""
+    arms: tuple[Arm, ...]
+    counts: tuple[int, ...]
+    """Numbers of frames."""
+    rotate: bool = False
+    """Whether every item is asked with each of its options in each place."""
+
+    def cells(self) -> Iterator[Cell]:
+        """Yield every cell; those of an item together, so that they share its frames."""
+        for item in self.items:
+            for count in self.counts:
+                for arm in self.arms:
+                    for donor in self.donors.get((item.id, arm.name), (None,)):
+                        for rotation in range(len(item.options) if self.rotate else 1):
+                            yield Cell(item, arm, count, donor, rotation)
+
+    def blocks(self) -> Iterator[list[Cell]]:
+        """Yield the cells of some items at a time: of few, while most clips are still decoded."""
+        by_item = (list(cells) for _, cells in groupby(self.cells(), lambda cell: cell.item.id))
+        sizes = chain(_FIRST_BLOCKS, repeat(_BLOCK))
+        while block := list(islice(by_item, next(sizes))):
+            yield list(chain.from_iterable(block))
+
+    def count(self) -> int:
+        """Count the cells."""
+        return sum(1 for _ in self.cells())
+
+    def shown_items(self) -> list[Item]:
+        """Return the items whose frames or infills are needed: those asked, then other donors."""
+        borrowed = (donor for donors in self.donors.values() for donor in donors)
+        return list({item.id: item for item in (*self.items, *borrowed)}.values())
+
+    def in_order_of_need(self) -> list[Item]:
+        """Return the same items, each donor before the next item that is asked."""
+        needed: dict[str, Item] = {}
+        for item in self.items:
+            needed[item.id] = item
+            for arm in self.arms:
+                needed |= {donor.id: donor for donor in self.donors.get((item.id, arm.name), ())}
+        return list(needed.values())
+
+    def needing_infills(self) -> list[Item]:
+        """Return the items whose infills some arm shows."""
+        needed: dict[str, Item] = {}
+        for arm in self.arms:
+            if not arms.needs_infills(arm):
+                continue
+            for item in self.items:
+                sources = self.donors[item.id, arm.name] if arm.infills == "donor" else (item,)
+                needed |= {source.id: source for source in sources}
+        return list(needed.values())
+
+    def donor_use(self) -> dict[str, dict[str, float]]:
+        """Return, by arm, how many donors there are and how often one is used."""
+        uses: dict[str, Counter[str]] = defaultdict(Counter)
+        for (_, arm), donors in self.donors.items():
+            uses[arm].update(donor.id for donor in donors)
+        return {
+            arm: {
+                "donors": len(counter),
+                "max": max(counter.values()),
+                "mean": round(statistics.fmean(counter.values()), 3),
+            }
+            for arm, counter in uses.items()
+        }
+
+
+def make(items: Sequence[Item], cfg: RunConfig) -> Plan:
+    """Plan a run over the items of a task.
+
+    Donors are found over all items, so that limit and shard change which items are asked but not
+    what they are shown.
+
+    Raises:
+        ProbesError: there is nothing to ask, or an item finds no donor.
+    """
+    _check_frames(cfg)
+    chosen = choose(items, cfg.limit, cfg.seed, cfg.shard, cfg.shards)
+    if not chosen:
+        raise ProbesError(
+            f"shard {cfg.shard} of {cfg.shards} holds none of the {len(items)} items",
+            f"task {cfg.task.name}", "use fewer shards, or a larger limit",
+        )  # fmt: skip
+    lenders = Donors(items, same_stratum=cfg.task.same_stratum_donor)
+    donors = {
+        (item.id, arm.name): _donors(item, lenders, arm, cfg.donor_draws)
+        for arm in cfg.suite
+        if arms.needs_donor(arm)
+        for item in chosen
+    }
+    known = frozenset(item.id for item in items)
+    return Plan(known, tuple(chosen), donors, cfg.suite, cfg.frames, cfg.option_rotation)
+
+
+def _check_frames(cfg: RunConfig) -> None:
+    """Refuse a number of frames that the task cannot show."""
+    wanted = registry.frames(cfg.task)
+    if wanted is not None and cfg.frames != (wanted,):
+        given = ", ".join(map(str, cfg.frames))
+        raise ProbesError(
+            f"task {cfg.task.name} shows exactly {wanted} panels, not {given}",
+            "frames", f"set frames={wanted}, or leave it out",
+        )  # fmt: skip
+
+
+def _donors(item: Item, lenders: Donors, arm: Arm, draws: int) -> tuple[Item, ...]:
+    """Return the donors of all draws; one that is drawn twice is asked once."""
+    drawn = (lenders.find(item, arm, draw) for draw in range(draws))
+    return tuple({donor.id: donor for donor in drawn}.values())
+
+
+def choose(
+    items: Sequence[Item], limit: int | None, seed: int, shard: int = 0, shards: int = 1
+) -> list[Item]:
+    """Choose which items are asked.
+
+    The sample takes equally from every stratum while it has items left, and a larger sample
+    contains every smaller one, so that raising the limit asks only what is new. An item's place
+    depends on the seed and on ids and strata, never on its position. Shards part the sample evenly.
+
+    Args:
+        items: all items of the task.
+        limit: size of the sample; None for all.
+        seed: of the sample.
+        shard: which part, from 0.
+        shards: number of parts.
+
+    Returns:
+        The chosen items, in the order of `items`.
+    """
+    by_stratum: dict[str, list[Item]] = defaultdict(list)
+    for item in sorted(items, key=lambda item: _hash(seed, "item", item.id)):
+        by_stratum[item.stratum].append(item)
+    rounds = sorted(
+        (place, _hash(seed, place, stratum), item.id)
+        for stratum, members in by_stratum.items()
+        for place, item in enumerate(members)
+    )
+    sample = [item_id for *_, item_id in rounds[:limit]]
+    chosen = set(sample[shard::shards])
+    return [item for item in items if item.id in chosen]
+
+
+def _hash(*key: str | int) -> str:
+    return hashlib.sha256(repr(key).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What stimuli are made of: clips, infills and wording."""
+
+    clips: Reel
+    written: Written
+    cfg: RunConfig
+    compose: arms.Compose | None = None
+    """Makes one picture of several."""
+
+    def problem(self, cell: Cell) -> str:
+        """Say why a cell cannot be asked; empty where it can."""
+        if problem := self.clips.problem(cell.item.id):
+            return problem
+        if cell.donor is not None and (problem := self.clips.problem(cell.donor.id)):
+            return f"its donor {cell.donor.id}: {problem}"
+        source = infill_source(cell)
+        if source is not None:
+            for gap, infill in enumerate(self.written[source.id, cell.frames]):
+                if infills.failed(infill):
+                    return f"the infill of {source.id} in gap {gap} failed: {infill.error}"
+        return ""
+
+    def stimulus(self, cell: Cell) -> Stimulus:
+        """Build what members are shown in a cell that has no problem."""
+        own, borrowed = (cell.item.id, cell.frames), None
+        if cell.donor is not None:
+            borrowed = (cell.donor.id, cell.frames)
+        source = infill_source(cell)
+        texts = self.written[source.id, cell.frames] if source else None
+        clip, r = self.clips[own], cell.rotation
+        return arms.build(
+            rotated(cell.item, r),
+            cell.arm,
+            replace(clip, options=clip.options[r:] + clip.options[:r]) if r else clip,
+            texts if source is cell.item else None,
+            self.cfg.prompts,
+            self.cfg.scoring,
+            donor=cell.donor,
+            donor_clip=self.clips[borrowed] if borrowed else None,
+            donor_infills=texts if source is not cell.item else None,
+            layout=self.cfg.task.layout or "sequence",
+            compose=self.compose,
+        )
+
+
+def infill_source(cell: Cell) -> Item | None:
+    """Return the item whose infills a cell shows, or takes its number of words from; or None."""
+    if not arms.needs_infills(cell.arm):
+        return None
+    return cell.donor if cell.arm.infills == "donor" else cell.item
+
+
+def prompt(stimulus: Stimulus) -> Prompt:
+    """Return what a backend receives of a stimulus: no item, no arm."""
+    return Prompt(stimulus.parts, stimulus.options)
+
+
+def infill_blocks(
+    items: Iterable[Item], clips: Reel, size: int
+) -> Iterator[tuple[list[Item], list[infills.Pair]]]:
+    """Yield items in blocks, with every pair of neighbouring frames of a block's clips once.
+
+    Blocks depend on nothing but the items: an answer does not change with what was decoded first.
+
+    Args:
+        items: whose infills are needed; those without clips are left out.
+        clips: of those items, at every number of frames; waited for.
+        size: how many pairs a block has at least; the last has what is left.
+    """
+    block: list[Item] = []
+    pairs: dict[infills.Pair, None] = {}
+    for item in items:
+        if clips.problem(item.id):
+            continue
+        block.append(item)
+        pairs |= dict.fromkeys(infills.pairs(clips[item.id, count] for count in clips.counts))
+        if len(pairs) >= size:
+            yield block, list(pairs)
+            block, pairs = [], {}
+    if block:
+        yield block, list(pairs)

@@ -1,0 +1,450 @@
+"""A run: plan, skip what is stored, ask in batches, store, join to records, export."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from probes.cache.output_cache import Store
+from probes.config.settings import RunConfig
+from probes.core.files import home
+from probes.core.progress import Phase, Progress
+from probes.core.spool import Shelf
+from probes.core.types import Infill, Item, ModelSpec, Output, Prompt, Record, Role, ScoringSpec
+from probes.engine import export, plan
+from probes.engine.answer_log import Asked, Hashes, Ledger
+from probes.engine.cached_model import Asker, Residence
+from probes.engine.plan import Cell, Material, Plan, Written
+from probes.media.composites import Sheet
+from probes.media.frame_store import FramePool
+from probes.media.prefetch import Reel
+from probes.models import Backend, open_backend
+from probes.records import schema
+from probes.stimuli import infill_file, infills
+from probes.stimuli.answers import fault, judge
+from probes.stimuli.infills import Place
+from probes.stimuli.rotation import rotated
+from probes.tasks import registry
+
+T = TypeVar("T")
+
+BLOCK = 128
+"""Pairs of frames that a writer is handed at a time: the first while most videos still decode."""
+_JOIN_S = 5.0  # for threads that decode; what they write is whole or not there, so they may be left
+FIRST = 4
+"""Items whose frames are waited for before anything is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run came to."""
+
+    errors: int
+    """Records with status `error`."""
+    first_error: str
+    """Item and reason of the first of them."""
+    failed_infills: int
+    """Infills that failed: the records whose stimulus they belong to are errors too."""
+    empty_infills: int
+    """Infills whose writer had nothing to say: their gaps were left bare."""
+    counts: Mapping[str, Any]
+    """Prompts by member: unique, cached, computed, failed; and cells planned."""
+    out: Path
+    """The run's folder."""
+
+    @property
+    def records(self) -> list[Record]:
+        """The records, read back from the run's folder."""
+        return schema.read_records(self.out)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of the steps of a run, before its files are written."""
+
+    plan: Plan
+    material: Material
+    written: dict[str, Written]
+    asked: dict[Role, Ledger]
+    """How every cell was put to the member of a role."""
+    frames: Hashes
+    """sha256 of the frames that were shown."""
+
+
+@dataclass
+class Desk:
+    """What all steps of a run share."""
+
+    cfg: RunConfig
+    store: Store
+    pool: FramePool
+    progress: Progress
+    residence: Residence = field(default_factory=Residence)
+    askers: dict[str, Asker] = field(default_factory=dict)
+    """By name of member, and of other models that write infills."""
+    new: Callable[[Backend, Store, FramePool, Residence], Asker] = Asker
+    """Who asks; a rehearsal only counts what it would ask."""
+    reel: Reel | None = None
+    """The run's clips, once they are being decoded."""
+
+    def asker(self, name: str, open_one: Callable[[], Backend]) -> Asker:
+        """Return the asker of that name; its checkpoint is found, no model is loaded."""
+        if name not in self.askers:
+            self.askers[name] = self.new(open_one(), self.store, self.pool, self.residence)
+        return self.askers[name]
+
+    def member(self, spec: ModelSpec) -> Asker:
+        """Return the asker of a member."""
+        return self.asker(spec.name, partial(open_backend, self.cfg.backend, spec))
+
+    def clips(self, items: Sequence[Item]) -> Reel:
+        """Begin to decode the clips of items."""
+        counts, pool = self.cfg.frames, self.pool
+        self.reel = Reel(
+            items, counts, lambda item: pool.clips(item.media, counts), threads=pool.processes
+        )
+        return self.reel
+
+    def close(self) -> None:
+        """Free the model that is loaded and end all decoding, even amid a video."""
+        if self.reel is not None:
+            self.reel.stop()
+        try:
+            self.pool.close()
+        finally:
+            self.residence.leave()
+            if self.reel is not None:
+                self.reel.join(_JOIN_S)
+
+
+def execute(cfg: RunConfig, out: Path, progress: Progress | None = None) -> RunResult:
+    """Do everything that a configuration says and write the run's files.
+
+    Every answer is stored as it comes: a run that was stopped goes on from there when it is
+    started again, and one that is complete loads no model and decodes nothing.
+
+    Args:
+        cfg: checked configuration.
+        out: the run's folder; files of the same names are replaced.
+        progress: where to show what is going on; nowhere by default.
+
+    Returns:
+        What was asked and what failed; its `records` are read from the run's folder.
+
+    Raises:
+        ProbesError: something that ends the run: data, checkpoint, prompts, disk.
+    """
+    progress = progress or Progress()
+    with Store(home() / "store") as store:
+        desk = Desk(cfg, store, FramePool(home()), progress)
+        with closing(desk):
+            return _execute(desk, out)
+
+
+def carry_out(desk: Desk, planned: Plan | None = None) -> Done:
+    """Go through all steps of a run but its files: members, items, frames, infills, answers.
+
+    Args:
+        desk: what the steps share.
+        planned: what is asked; by default the task's items are loaded and planned.
+    """
+    cfg, progress = desk.cfg, desk.progress
+    with progress.phase("members"):  # first: a missing checkpoint should not be found out late
+        members = {spec.role: desk.member(spec) for spec in cfg.pair.members}
+        writer, condense = _writers(desk)
+    if planned is None:
+        with progress.phase("items") as phase:
+            planned = plan.make(registry.load(cfg.task, phase.report), cfg)
+    clips = desk.clips(planned.in_order_of_need())
+    with progress.phase("first frames") as phase:  # the others are decoded beside the models
+        clips.wait(FIRST, phase.report)
+    frames_shown = Hashes()
+    material = Material(clips, {}, cfg, partial(_compose, desk.pool, frames_shown))
+    written: dict[str, Written] = {}
+    needing = planned.needing_infills()
+    if needing and cfg.infill.source == "file":
+        written["shared"] = _from_file(cfg, planned, clips, needing)
+    elif needing and writer is not None:
+        written["shared"] = _write(desk, *writer, condense, clips, needing)
+
+    scoring = ScoringSpec(
+        cfg.scoring,
+        cfg.max_new_tokens if cfg.scoring == "generate" else 0,
+        cfg.pair.answer_prefix,
+    )
+    asked: dict[Role, Ledger] = {}
+    # Whoever has just written infills is still loaded: it goes first.
+    for spec in sorted(cfg.pair.members, key=lambda spec: writer is None or spec.name != writer[0]):
+        asker = members[spec.role]
+        if needing and cfg.infill.source == "self":
+            written[spec.role] = _write(desk, spec.name, asker, condense, clips, needing)
+        mine = replace(material, written=written.get("shared") or written.get(spec.role, {}))
+        asked[spec.role] = _score(desk, spec.name, asker, planned, mine, scoring, frames_shown)
+    return Done(planned, material, written, asked, frames_shown)
+
+
+def records(desk: Desk, done: Done) -> Iterator[Record]:
+    """Join what was asked to what was answered, member by member."""
+    for spec in desk.cfg.pair.members:
+        yield from _records(desk.cfg, spec, desk.member(spec), done)
+
+
+@dataclass
+class Tally:
+    """What is counted of records on their way into a table."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    first_error: str = ""
+
+    def watch(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Pass records on."""
+        for record in records:
+            self.statuses[record.status] += 1
+            if record.status == "error" and not self.first_error:
+                self.first_error = f"item {record.item_id}: {record.error}"
+            yield record
+
+
+def _execute(desk: Desk, out: Path) -> RunResult:
+    cfg, progress = desk.cfg, desk.progress
+    done = carry_out(desk)
+    tally = Tally()
+    with progress.phase("files"):
+        export.tables(
+            out,
+            cfg=cfg,
+            plan=done.plan,
+            clips=done.material.clips,
+            written=done.written,
+            records=tally.watch(records(desk, done)),
+        )
+        lost = export.frames(out / "frames", done.frames, desk.pool)
+        result = RunResult(
+            out=out,
+            errors=tally.statuses["error"],
+            first_error=tally.first_error,
+            failed_infills=sum(map(infills.failed, _each_infill(done.written))),
+            empty_infills=sum(map(infills.empty, _each_infill(done.written))),
+            counts=_counts(desk, done.plan, tally.statuses),
+        )
+        export.manifest(
+            out,
+            cfg=cfg,
+            plan=done.plan,
+            describe={name: asker.backend.describe() for name, asker in desk.askers.items()},
+            facts={
+                "counts": result.counts,
+                "failed_infills": result.failed_infills,
+                "empty_infills": result.empty_infills,
+                "donors": done.plan.donor_use(),
+                "decode_passes": desk.pool.decoded,
+                "backends": {n: asker.backend.counters() for n, asker in desk.askers.items()},
+                "seconds": {name: round(s, 3) for name, s in progress.seconds.items()},
+            }
+            | ({"frames_lost": lost} if lost else {}),
+        )
+    return result
+
+
+def _compose(pool: FramePool, shown: Hashes, sheet: Sheet) -> str:
+    """Have a sheet drawn; the frames on it are shown too, and kept with the run."""
+    shown.update(sheet.pictures())
+    return pool.compose(sheet)
+
+
+def _writers(desk: Desk) -> tuple[tuple[str, Asker] | None, Asker | None]:
+    """Return who writes shared infills (name, asker), and who shortens infills, if anyone does."""
+    cfg, writer, condenser = desk.cfg, None, None
+    needed = any(arm.infills != "none" for arm in cfg.suite) and cfg.infill.source != "file"
+    if needed and cfg.infill.source == "shared":
+        wanted = cfg.infill.generator
+        spec = next((spec for spec in cfg.pair.members if spec.role == wanted), None)
+        if spec is None:  # a model outside the pair, run as the members are
+            first = cfg.pair.members[0]
+            spec = replace(
+                first, name=wanted, repo=wanted, revision=None, family="auto",
+                trust_remote_code=False,  # was granted to a member's repository, to no other
+            )  # fmt: skip
+        writer = (spec.name, desk.member(spec))
+    if needed and cfg.infill.condenser != "none":
+        from probes.models.text_llm import TextBackend
+
+        name = cfg.infill.condenser
+        condenser = desk.asker(f"condenser {name}", lambda: TextBackend(cfg.backend, name))
+    return writer, condenser
+
+
+def _write(
+    desk: Desk, name: str, asker: Asker, condenser: Asker | None, clips: Reel, items: list[Item]
+) -> Written:
+    """Have the infills of those items' clips written, as far as they are not stored."""
+    cfg = desk.cfg
+    generator = infills.generator_fingerprint(
+        asker.backend.fingerprint,
+        cfg.prompts,
+        condenser=condenser.backend.fingerprint if condenser else "",
+        max_new_tokens=cfg.infill.max_new_tokens,
+    )
+    shelf: Shelf[Place, Infill] = Shelf(Infill)
+    with desk.progress.phase(f"infills by {name}") as phase:
+        for block, pairs in _blocks(phase, 2, items, clips):
+            texts = infills.write(
+                pairs,
+                partial(asker.generate, tick=phase.advance),
+                cfg.prompts,
+                generator=generator,
+                max_new_tokens=cfg.infill.max_new_tokens,
+            )
+            shelf.update({place: infills.of(clips[place], texts) for place in block})
+    if condenser is None:
+        return shelf
+    with desk.progress.phase("infills condensed") as phase:  # only one model is in memory
+        for block, _ in _blocks(phase, 1, items, clips):
+            texts = {
+                pair: infill
+                for place in block
+                for pair, infill in infills.by_pair(clips[place], shelf[place]).items()
+            }
+            texts = infills.condensed(
+                texts,
+                partial(condenser.generate, tick=phase.advance),
+                cfg.prompts,
+                max_new_tokens=cfg.infill.max_new_tokens,
+            )
+            shelf.update({place: infills.of(clips[place], texts) for place in block})
+    return shelf
+
+
+def _blocks(
+    phase: Phase, steps: int, items: list[Item], clips: Reel
+) -> Iterator[tuple[list[Place], list[infills.Pair]]]:
+    """Yield the places of some items and the pairs of frames that are asked about, by blocks."""
+    bound = steps * sum(count - 1 for count in clips.counts)
+    phase.expect(bound * len(items))
+    for block, pairs in plan.infill_blocks(items, clips, BLOCK):
+        # Where items share a clip or rows break, fewer texts are needed than were expected.
+        phase.expect((phase.total or 0) - bound * len(block) + steps * len(pairs))
+        yield [(item.id, count) for item in block for count in clips.counts], pairs
+    phase.expect(phase.done)  # items whose media is broken need none
+
+
+def _from_file(cfg: RunConfig, planned: Plan, clips: Reel, needing: list[Item]) -> Written:
+    places = [(item.id, count) for item in needing for count in cfg.frames]
+    chosen = {place: clip for place in places if (clip := clips.get(place)) is not None}
+    path = Path(cfg.infill.file or "").expanduser()
+    shelf: Shelf[Place, Infill] = Shelf(Infill)
+    shelf.update(infill_file.load_file(path, chosen, planned.known))
+    return shelf
+
+
+def _score(
+    desk: Desk,
+    name: str,
+    asker: Asker,
+    planned: Plan,
+    material: Material,
+    scoring: ScoringSpec,
+    shown: Hashes,
+) -> Ledger:
+    """Put every cell to one member, and note the frames it was shown in `shown`."""
+    ledger = Ledger()
+    with desk.progress.phase(f"answers of {name}") as phase:
+        phase.expect(planned.count())
+        for cells in planned.blocks():
+            prompts: dict[str, Prompt] = {}
+            for cell in cells:
+                if problem := material.problem(cell):
+                    ledger.fail(problem)
+                    continue
+                stimulus = material.stimulus(cell)
+                shown.update(p.sha256 for p in stimulus.parts if not isinstance(p, str))
+                prompt = plan.prompt(stimulus)
+                key = asker.key(prompt, scoring)
+                ledger.put(key, stimulus.sha)
+                prompts[key] = prompt
+            missing = asker.missing(prompts)
+            phase.expect((phase.total or 0) - len(cells) + len(missing))
+            if missing:
+                asker.ask(missing, scoring, phase.advance)
+    return ledger
+
+
+def _records(cfg: RunConfig, spec: ModelSpec, asker: Asker, done: Done) -> Iterator[Record]:
+    """Join what was asked to what was answered."""
+    ledger = iter(done.asked[spec.role])
+    for cells in done.plan.blocks():
+        asked = list(islice(ledger, len(cells)))
+        answers = asker.answers([one.key for one in asked if one.key])
+        for cell, one in zip(cells, asked, strict=True):
+            output = answers.get(one.key) or Output(status="error", error=one.problem)
+            yield _record(cfg, spec, cell, one, output)
+
+
+def _record(cfg: RunConfig, spec: ModelSpec, cell: Cell, one: Asked, output: Output) -> Record:
+    item, rotation = cell.item, cell.rotation
+    shown = rotated(item, rotation)
+    status, choice = judge(output, shown, cfg.scoring)
+    choice = None if choice is None else (choice + rotation) % len(item.options)
+    return Record(
+        key=one.key,
+        task=item.task,
+        item_id=item.id,
+        cluster=item.cluster,
+        stratum=item.stratum,
+        pair=cfg.pair.name,
+        role=spec.role,
+        member=spec.name,
+        arm=cell.arm.name,
+        frames=cell.frames,
+        scoring=cfg.scoring,
+        seed=cfg.seed,
+        donor_id=cell.donor.id if cell.donor else None,
+        status=status,
+        choice=choice,
+        answer=item.answer,
+        correct=None if item.answer is None else choice == item.answer,
+        option_logprobs=_own_order(output.option_logprobs, rotation),
+        option_tokens=_own_order(output.option_tokens, rotation),
+        text=output.text,
+        error=fault(output, shown, cfg.scoring),
+        input_tokens=output.input_tokens,
+        output_tokens=output.output_tokens,
+        seconds=output.seconds,
+        stimulus_sha=one.stimulus_sha,
+        rotation=rotation,
+    )
+
+
+def _own_order(values: tuple[T, ...], rotation: int) -> tuple[T, ...]:
+    """Undo the rotation of what belongs to the listed options."""
+    back = len(values) - rotation
+    return values[back:] + values[:back] if rotation else values
+
+
+def _each_infill(written: Mapping[str, Written]) -> Iterator[Infill]:
+    for texts in written.values():
+        for gaps in texts.values():
+            yield from gaps
+
+
+def _counts(desk: Desk, planned: Plan, statuses: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "items": len(planned.items),
+        "planned": sum(statuses.values()),
+        **{status: statuses[status] for status in ("ok", "unparsed", "error")},
+        "prompts": {
+            name: {
+                "unique": asker.counts.unique,
+                "cached": asker.counts.cached,
+                "computed": asker.counts.computed,
+                "failed": asker.counts.failed,
+            }
+            for name, asker in desk.askers.items()
+        },
+    }

@@ -1,0 +1,126 @@
+"""Stimuli as chat messages for those who tokenise them elsewhere, and what becomes of their order.
+
+The official LLaVA templates put all pictures of a message before all of its text. A server or
+wrapper that uses such a template turns every interleaved stimulus into frames first and text after,
+and still answers. Where the checkpoint's files are at hand the template is looked at before
+anything is asked; elsewhere the order is `unknown`, and that is what the manifest says.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from probes.core.types import FrameRef, ModelSpec, Prompt
+from probes.models.checkpoint import EMBEDDED, Checkpoint, find
+from probes.models.hf.prompt_encoder import BREAK
+
+# The tokenizer is not at hand, so its special tokens are known by their usual shapes.
+_SPECIAL = re.compile(
+    r"</?s>|</?img>|<(?:image|video|audio|IMG_CONTEXT|pad|bos|eos|unk)>|<\|[^|<>\s]{1,40}\|>"
+)
+_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
+"""Where a checkpoint keeps its template, in the order in which transformers looks."""
+_BEFORE, _AFTER = "MARKBEFORE", "MARKAFTER"
+
+
+def content(prompt: Prompt, picture: Callable[[str], dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the parts of one user message: the prompt's texts and frames, in their order.
+
+    Args:
+        prompt: what is shown.
+        picture: sha256 of a frame -> its part of the message.
+    """
+    parts: list[dict[str, Any]] = []
+    for is_frame, group in groupby(prompt.parts, lambda part: isinstance(part, FrameRef)):
+        if is_frame:
+            parts += [picture(part.sha256) for part in group if isinstance(part, FrameRef)]
+        else:
+            # Neighbouring texts together: "<vid" and "eo>" make a placeholder too.
+            text = "".join(part for part in group if isinstance(part, str))
+            parts.append({"type": "text", "text": defuse(text)})
+    return parts
+
+
+def defuse(text: str) -> str:
+    """Break what looks like a special token with a zero-width space, as the hf backend does.
+
+    Text of a data set must not become a picture or an end of turn.
+    """
+    return _SPECIAL.sub(lambda found: found[0][0] + BREAK + found[0][1:], text)
+
+
+def local_checkpoint(spec: ModelSpec) -> Checkpoint | None:
+    """Return the checkpoint if `repo` is a folder here or comes along, else None."""
+    if spec.repo.startswith(EMBEDDED) or Path(spec.repo).expanduser().is_dir():
+        return find(spec)
+    return None
+
+
+def order_of_pictures(local: Checkpoint | None, spec: ModelSpec) -> str:
+    """Return what the template does with a picture between two texts.
+
+    Args:
+        local: the checkpoint, if it is a folder here.
+        spec: else its hub name, which is looked up in the local cache only.
+
+    Returns:
+        `kept`, `moved`, or `unknown` where there is no template to look at or it does not render.
+    """
+    template = _template(local, spec)
+    if not template:
+        return "unknown"
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    def between(*content: dict[str, str]) -> str:
+        message = [{"role": "user", "content": list(content)}]
+        texts, _ = render_jinja_template(
+            conversations=[message], chat_template=template, add_generation_prompt=True,
+            bos_token="<s>", eos_token="</s>",
+        )  # fmt: skip
+        _, _, rest = str(texts[0]).partition(_BEFORE)
+        middle, found, _ = rest.partition(_AFTER)
+        if not found:
+            raise ValueError("the marks are gone")
+        return middle
+
+    before, after = {"type": "text", "text": _BEFORE}, {"type": "text", "text": _AFTER}
+    try:
+        bare = between(before, after)
+        shown = between(before, {"type": "image"}, after)
+    except Exception:
+        # Templates are programs of others: whatever they raise, the order stays unknown.
+        return "unknown"
+    return "moved" if bare == shown else "kept"
+
+
+def _template(local: Checkpoint | None, spec: ModelSpec) -> str:
+    for name in _FILES:
+        path = local.folder / name if local else _cached(spec, name)
+        if path is None or not path.is_file():
+            continue
+        text = path.read_text("utf-8")
+        if path.suffix == ".jinja":
+            return text
+        try:
+            found: Any = json.loads(text).get("chat_template")
+        except (ValueError, AttributeError):
+            continue
+        if isinstance(found, str):
+            return found
+    return ""
+
+
+def _cached(spec: ModelSpec, name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(spec.repo, name, revision=spec.revision)
+    except HFValidationError:  # a served name need not be one of the hub's
+        return None
+    return Path(found) if isinstance(found, str) else None

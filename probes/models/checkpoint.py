@@ -1,0 +1,269 @@
+"""Where a member's checkpoint lies, whether it is usable, and what its fingerprint is."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from probes.core.errors import ProbesError
+from probes.core.hashing import sha256_file, sha256_json
+from probes.core.types import ModelSpec
+
+EMBEDDED = "embedded:"
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
+)  # fmt: skip
+PROCESSOR_FILES = (
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+)
+CHAT_FILES = ("chat_template.jinja", "chat_template.json")
+CONFIG_FILES = ("config.json", "generation_config.json", "model.safetensors.index.json")
+# What a fetch leaves out: other formats of the same weights.
+_NOT_FETCHED = ["*.bin", "*.pt", "*.pth", "*.msgpack", "*.h5", "*.onnx", "*.gguf"]
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_CONVERT = (
+    "convert them with `model.save_pretrained(folder)`, or name a repository that has safetensors "
+    "(a pickled file can run code when it is read)"
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder in the layout of the hub, with safetensors weights."""
+
+    folder: Path
+    repo: str
+    """As the spec named it."""
+    commit: str = ""
+    """Resolved commit of a hub snapshot; empty for a local folder."""
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """Content of `config.json`."""
+        return self.read_json("config.json")
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """Names of classes that `config.json` gives; empty where it gives none."""
+        named = self.config.get("architectures")
+        given = named if isinstance(named, list) else []
+        return tuple(one for one in given if isinstance(one, str))
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Return a JSON object of the folder; {} where the file is absent.
+
+        Raises:
+            ProbesError: the file is not a JSON object.
+        """
+        path = self.folder / name
+        if not path.is_file():
+            return {}
+        try:
+            content = json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            raise ProbesError(
+                f"not valid JSON: {error}", str(path), "fetch the file again"
+            ) from None
+        if not isinstance(content, dict):
+            raise ProbesError("not a JSON object", str(path), "fetch the file again")
+        return content
+
+    def processor_settings(self, part: str) -> dict[str, Any]:
+        """Return the settings of one part of the processor.
+
+        Args:
+            part: `image_processor` or `video_processor`; they lie in one file, or one each.
+        """
+        whole = self.read_json("processor_config.json").get(part)
+        if isinstance(whole, dict):
+            return whole
+        own = self.read_json("video_preprocessor_config.json") if part[:5] == "video" else {}
+        return own or self.read_json("preprocessor_config.json")
+
+    def hashes(self, names: tuple[str, ...]) -> dict[str, str]:
+        """Return sha256 by name of those of `names` that the folder has."""
+        paths = [self.folder / name for name in sorted(names)]
+        return {path.name: sha256_file(path) for path in paths if path.is_file()}
+
+    def weights(self) -> tuple[str, ...]:
+        """Return the names of the safetensors files that are loaded, sorted.
+
+        Raises:
+            ProbesError: weights of another format only, missing shards, or names that are not
+                those of safetensors files in the folder.
+        """
+        index = self.read_json("model.safetensors.index.json").get("weight_map", {})
+        listed = list(index.values()) if isinstance(index, dict) else [index]
+        for name in listed:
+            plain = isinstance(name, str) and name == Path(name).name
+            if not plain or not name.endswith(".safetensors"):
+                raise ProbesError(
+                    f"the index of weights names {name!r}, which is no safetensors file beside it",
+                    str(self.folder / "model.safetensors.index.json"),
+                    _CONVERT,
+                )
+        names = sorted(set(listed)) or ["model.safetensors"]
+        missing = [name for name in names if not (self.folder / name).is_file()]
+        if not missing:
+            return tuple(names)
+        others = sorted(path.name for pattern in _NOT_FETCHED for path in self.folder.glob(pattern))
+        if others and not any(self.folder.glob("*.safetensors")):
+            raise ProbesError(
+                f"weights are read from safetensors only, and this folder has {', '.join(others)}",
+                str(self.folder),
+                _CONVERT,
+            )
+        raise ProbesError(
+            f"weights are missing: {', '.join(missing)}",
+            str(self.folder),
+            "complete the checkpoint",
+        )
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every tensor by name, from the heads of the safetensors files.
+
+        Raises:
+            ProbesError: a file is cut off or of another format.
+        """
+        found: dict[str, tuple[int, ...]] = {}
+        for name in self.weights():
+            path = self.folder / name
+            try:
+                with path.open("rb") as file:
+                    size = int.from_bytes(file.read(8), "little")
+                    if size > path.stat().st_size:
+                        raise ValueError("its head is longer than the file")
+                    head = json.loads(file.read(size))
+                found |= {n: tuple(t["shape"]) for n, t in head.items() if n != "__metadata__"}
+            except (ValueError, KeyError, AttributeError, TypeError) as error:
+                raise ProbesError(
+                    f"not a safetensors file: {error}", str(path), "fetch the file again"
+                ) from None
+        return found
+
+    def fingerprint(self, spec: ModelSpec, family: str, quantize: str = "") -> str:
+        """Return the sha256 of everything that the member's answers depend on.
+
+        A local folder counts by the content of its files, a hub snapshot by repository and
+        commit, which name that content: hashing 15 GB at every start would say no more.
+        """
+        names = CONFIG_FILES + TOKENIZER_FILES + PROCESSOR_FILES + CHAT_FILES
+        content: dict[str, Any] = (
+            {"repo": self.repo, "commit": self.commit}
+            if self.commit
+            else {"files": self.hashes(names + self.weights())}
+        )
+        settings = {
+            "dtype": spec.dtype,
+            "attention": spec.attention,
+            "frame_as": spec.frame_as,
+            "family": family,
+        }
+        if quantize:
+            settings["quantize"] = quantize
+        return sha256_json(content | settings)
+
+
+def find(spec: ModelSpec) -> Checkpoint:
+    """Find the checkpoint that a spec names; a hub repository is fetched if it can be.
+
+    Raises:
+        ProbesError: not there, incomplete, or not in safetensors.
+    """
+    if spec.repo.startswith(EMBEDDED):
+        found = Checkpoint(_embedded(spec.repo.removeprefix(EMBEDDED)), spec.repo)
+    elif (folder := Path(spec.repo).expanduser()).is_dir():
+        found = Checkpoint(folder.resolve(), spec.repo)
+    elif folder.suffix in _PICKLED and _is_file(folder):
+        raise ProbesError(
+            f"weights are read from safetensors only, and {folder.name} is a pickled file",
+            spec.repo,
+            _CONVERT,
+        )
+    elif _looks_like_path(spec.repo):
+        raise ProbesError(
+            "there is no such checkpoint folder", spec.repo, "correct the member's `repo`"
+        )
+    else:
+        folder = _snapshot(spec)
+        found = Checkpoint(folder, spec.repo, folder.name)
+    if not found.config:
+        raise ProbesError(
+            "a checkpoint folder needs a config.json",
+            str(found.folder),
+            "name a folder that was written by `save_pretrained` or fetched from the hub",
+        )
+    for part in ("text_config", "vision_config"):
+        if not isinstance(found.config.get(part) or {}, dict):
+            raise ProbesError(
+                f"{part} is no JSON object", str(found.folder / "config.json"), "fetch it again"
+            )
+    found.weights()
+    return found
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _looks_like_path(repo: str) -> bool:
+    return repo.count("/") != 1 or repo.startswith((".", "/", "~"))
+
+
+def _embedded(name: str) -> Path:
+    package = importlib.util.find_spec("tasks")
+    roots = list(package.submodule_search_locations or ()) if package else []
+    folders = [Path(root) / "egoworld" / "pair" / "checkpoints" for root in roots]
+    for folder in folders:
+        if name and (folder / name).is_dir() and (folder / name).parent == folder:
+            return folder / name
+    names = sorted(path.name for folder in folders if folder.is_dir() for path in folder.iterdir())
+    raise ProbesError(
+        f"no checkpoint named {name!r} ships with the project",
+        EMBEDDED + name,
+        f"use one of {', '.join(names)}" if names else "train one: probes train tiny OUT",
+    )
+
+
+def _snapshot(spec: ModelSpec) -> Path:
+    """Return the folder of a hub snapshot: the cached one, else fetched now."""
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    cached: ProbesError | None = None
+    try:
+        folder = Path(snapshot_download(spec.repo, revision=spec.revision, local_files_only=True))
+        snapshot = Checkpoint(folder, spec.repo, folder.name)
+        snapshot.weights()  # a fetch that was cut off leaves a folder too
+        return folder
+    except LocalEntryNotFoundError:
+        pass
+    except ProbesError as error:
+        cached = error
+    revision = f" --revision {spec.revision}" if spec.revision else ""
+    reason = "the hub is offline (HF_HUB_OFFLINE)"
+    if not constants.HF_HUB_OFFLINE:
+        try:
+            return Path(
+                snapshot_download(spec.repo, revision=spec.revision, ignore_patterns=_NOT_FETCHED)
+            )
+        except Exception as error:
+            # Whatever goes wrong on the network, the user's way out is the same.
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    state = f"incomplete in the local cache ({cached.what})" if cached else "not in the local cache"
+    raise ProbesError(
+        f"{spec.repo} (revision {spec.revision or 'main'}) is {state} and cannot be fetched:"
+        f" {reason}",
+        f"member {spec.name}",
+        f"where the network is, run `hf download {spec.repo}{revision}`, or set `repo` to a folder",
+    )

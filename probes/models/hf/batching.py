@@ -1,0 +1,140 @@
+"""How many prompts go through a model together, and what happens when they are too many."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from probes.core.errors import MachineError
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What came of an input that failed on its own."""
+
+    error: str
+    """Type and message; not the exception, whose traceback would keep tensors alive."""
+    memory: bool = False
+    """Whether it did not fit in memory."""
+
+
+def batches(lengths: Sequence[int], size: int, tokens: int) -> list[list[int]]:
+    """Group indices into batches of similar length.
+
+    The longest come first, so that a batch which is too large for the memory shows at once.
+
+    Args:
+        lengths: tokens of every input.
+        size: most inputs in one batch, at least 1.
+        tokens: most tokens in one batch, padding included; a longer input goes alone.
+
+    Returns:
+        Batches of indices into `lengths`; every index once.
+    """
+    order = sorted(range(len(lengths)), key=lambda at: -lengths[at])
+    out: list[list[int]] = []
+    for at in order:
+        # The first of a batch is its longest: the others are padded to it.
+        if out and len(out[-1]) < size and lengths[out[-1][0]] * (len(out[-1]) + 1) <= tokens:
+            out[-1].append(at)
+        else:
+            out.append([at])
+    return out
+
+
+class Batcher:
+    """Runs batches within two bounds, and lowers the bound on tokens where memory runs out.
+
+    Args:
+        size: most inputs in one batch.
+        tokens: most tokens in one batch; remembers across calls what turned out to fit.
+    """
+
+    def __init__(self, size: int, tokens: int) -> None:
+        self.size = max(1, size)
+        self.tokens = tokens
+
+    def run(
+        self, lengths: Sequence[int], function: Callable[[list[int]], Sequence[R]]
+    ) -> Iterator[tuple[list[int], Sequence[R] | Failed]]:
+        """Run `function` over batches of indices.
+
+        A batch that does not fit in memory is halved, and so are those to come; one that fails
+        otherwise is halved until the input to blame stands alone.
+
+        Yields:
+            (indices, what `function` returned for them; `Failed` for one that fails alone).
+
+        Raises:
+            MachineError: the device is lost: all other inputs would fail too.
+        """
+        pending = deque(batches(lengths, self.size, self.tokens))
+        while pending:
+            batch = pending.popleft()
+            result = _attempt(function, batch)
+            if not isinstance(result, _Problem):
+                yield batch, result
+            elif len(batch) == 1:
+                yield batch, Failed(result.text, result.memory)
+            elif result.memory:
+                self.tokens = max(1, max(lengths[at] for at in batch) * len(batch) // 2)
+                rest = batch + [at for group in pending for at in group]
+                again = batches([lengths[at] for at in rest], self.size, self.tokens)
+                pending = deque([rest[at] for at in group] for group in again)
+            else:
+                middle = len(batch) // 2
+                pending.extendleft([batch[middle:], batch[:middle]])
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    text: str
+    memory: bool
+
+
+def _attempt(function: Callable[[list[int]], R], batch: list[int]) -> R | _Problem:
+    try:
+        return function(batch)
+    except Exception as error:
+        if is_device_lost(error):
+            raise MachineError(
+                f"the accelerator failed: {str(error).partition(chr(10))[0]}", "",
+                "the same command goes on from what is stored, in a new process; where it ends at "
+                "the same prompt again, run with backend.device=cpu to see which one",
+            ) from error  # fmt: skip
+        problem = _Problem(f"{type(error).__name__}: {error}", is_out_of_memory(error))
+    # Outside the handler: until here the traceback holds the failed batch's tensors.
+    if problem.memory:
+        free_memory()
+    return problem
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that a smaller batch may succeed.
+
+    CUDA raises `torch.OutOfMemoryError`, its libraries and the CPU allocator a plain RuntimeError,
+    NumPy a MemoryError.
+    """
+    text = str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    told = ("out of memory", "defaultcpuallocator", "alloc_failed")
+    return isinstance(error, RuntimeError) and any(one in text.lower() for one in told)
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Say whether an error means that the device answers nothing any more, whatever is asked."""
+    told = type(error).__name__ == "AcceleratorError" or str(error).startswith("CUDA error")
+    return isinstance(error, RuntimeError) and told and not is_out_of_memory(error)
+
+
+def free_memory() -> None:
+    """Give back what CUDA's allocator keeps for later; torch is not imported for it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

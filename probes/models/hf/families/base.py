@@ -1,0 +1,184 @@
+"""What the backend needs to know of a class that perceives frames apart from the text."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes.core.errors import ProbesError
+from probes.core.types import FrameAs, ModelSpec
+from probes.models.checkpoint import Checkpoint
+from probes.models.hf.prompt_encoder import PromptTokens
+from probes.models.hf.token_layout import Extent
+
+if TYPE_CHECKING:
+    import torch
+
+Frame = NDArray[np.uint8]
+"""uint8 [height, width, 3] RGB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything that turns prompts into token ids; no weights are needed for it."""
+
+    processor: Any
+    tokenizer: Any
+    placeholder: str
+    """The special token that stands for a frame's features in a text."""
+    frame_as: FrameAs
+    extent: Callable[[int, int], Extent]
+    """(height, width) of a frame in pixels -> how many tokens it takes."""
+    before: str = ""
+    """What the class writes before a frame's placeholder."""
+    after: str = ""
+    """And behind it."""
+
+    def tokens(self) -> PromptTokens:
+        """Return what composes and tokenises prompts with this processor; warn of no template."""
+        if not any(getattr(one, "chat_template", None) for one in (self.processor, self.tokenizer)):
+            warnings.warn(
+                f"{self.tokenizer.name_or_path} has no chat template: its prompts are bare text,"
+                " without the turns that a chat model was trained with (a template goes into"
+                " chat_template.jinja of the checkpoint's folder)",
+                stacklevel=2,
+            )
+        return PromptTokens(
+            self.tokenizer, self.placeholder, self.processor, before=self.before, after=self.after
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a model is put, and how its weights are kept there."""
+
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`, ..."""
+    device_map: str | dict[str, Any] | None = None
+    """How accelerate spreads the model over devices; None puts it on `device` as a whole."""
+    quantize: str = ""
+    """`4bit`, `8bit`, or empty: weights as they are."""
+
+
+class Family(Protocol):
+    """A transformers class, and how frames reach it."""
+
+    name: str
+    model_types: tuple[str, ...]
+    """Values of `config.json`'s `model_type` that this family is chosen for."""
+    architectures: tuple[str, ...]
+    """Values of `architectures`, for a config without a known `model_type`."""
+    paths: tuple[FrameAs, ...]
+    """The ways in which the class can receive a frame."""
+
+    def facts(self, checkpoint: Checkpoint, frame_as: FrameAs) -> dict[str, Any]:
+        """Return what the checkpoint's files say about how frames become tokens."""
+
+    def prepare(self, checkpoint: Checkpoint, spec: ModelSpec) -> Prepared:
+        """Load processor and tokenizer.
+
+        Raises:
+            ProbesError: they are missing or of another class.
+        """
+
+    def load(
+        self, checkpoint: Checkpoint, spec: ModelSpec, prepared: Prepared, placement: Placement
+    ) -> Any:
+        """Load the model, in eval mode.
+
+        Raises:
+            ProbesError: the weights do not load, or lack parameters of the class.
+        """
+
+    def perceive(
+        self, model: Any, prepared: Prepared, frames: Sequence[Frame]
+    ) -> list[torch.Tensor]:
+        """Return one tensor [tokens, hidden] per frame, ready to stand among text embeddings.
+
+        Args:
+            model: from `load`.
+            prepared: from `prepare`.
+            frames: uint8 [height, width, 3] RGB, all of one size.
+        """
+
+
+def video_pixels(processor: Any, frames: Sequence[Frame]) -> torch.Tensor:
+    """Have a video processor prepare frames, each as a video of its own.
+
+    Bit for bit what it makes of each, in a quarter of the time: 20 ms instead of 75 for 32 frames
+    of 854 x 480 on one core. Left to itself it parts a frame into planes of colour, puts those of
+    all frames into one block, and shrinks that; the same kernel shrinks pixels as they lie faster.
+
+    Args:
+        processor: a video processor of transformers.
+        frames: uint8 [height, width, 3] RGB, all of one size.
+
+    Returns:
+        `pixel_values_videos`: [frames, 1, 3, height, width].
+    """
+    import torch
+    from transformers.video_processing_utils import BaseVideoProcessor
+
+    named: dict[str, Any] = {"do_sample_frames": False, "return_tensors": "pt"}
+    pixels: torch.Tensor
+    if type(processor)._preprocess is not BaseVideoProcessor._preprocess:
+        # Steps of its own may depend on how many frames a video has.
+        pixels = processor(videos=[frame[None] for frame in frames], **named)["pixel_values_videos"]
+        return pixels
+    block = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+    pixels = processor(videos=[block], input_data_format="channels_first", **named)[
+        "pixel_values_videos"
+    ]
+    return pixels[0][:, None]
+
+
+def is_token(tokenizer: Any, text: str) -> bool:
+    """Say whether a text is one token of the vocabulary."""
+    return text in tokenizer.get_vocab()
+
+
+def frame_token(processor: Any, name: str, folder: str) -> tuple[str, int]:
+    """Return the special token that a processor calls `<name>_token`, and its id.
+
+    Args:
+        processor: with its tokenizer.
+        name: `image` or `video`.
+        folder: for the message.
+
+    Raises:
+        ProbesError: the processor names none, or the tokenizer lacks it.
+    """
+    token = getattr(processor, f"{name}_token", None)
+    if not token or not is_token(processor.tokenizer, token):
+        raise ProbesError(
+            f"the tokenizer has no token for a frame ({token or f'<{name}>'})",
+            folder,
+            "use the checkpoint's own tokenizer and processor files",
+        )
+    return str(token), processor.tokenizer.convert_tokens_to_ids(token)
+
+
+def counted(
+    token: int, prepare: Callable[[Frame], Any], frames: int = 1
+) -> Callable[[int, int], Extent]:
+    """Return a function that counts a frame's tokens by having the processor prepare a blank one.
+
+    What tiles and paddings come to is known to nobody but the processor; one frame of a size is
+    enough, as no step looks at the pixels.
+
+    Args:
+        token: id that is counted.
+        prepare: calls the processor for a frame, with a text that shows it.
+        frames: how many times that text shows it.
+    """
+
+    def extent(height: int, width: int) -> Extent:
+        ids = prepare(np.zeros((height, width, 3), np.uint8))["input_ids"][0]
+        return (list(ids).count(token) // frames,)
+
+    return extent

@@ -1,0 +1,245 @@
+"""Any other image-text-to-text model of transformers, run whole: nothing is known of its inside.
+
+There is no perceiving once: pictures go through the model with every prompt, one prompt at a time,
+so that nothing depends on how a class pads. Interleaving is the chat template's: one that moves
+pictures to the front is refused.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes.core.errors import MachineError, ProbesError
+from probes.core.types import FrameAs, FrameRef, ModelSpec, Output, Prompt, ScoringSpec
+from probes.models.checkpoint import Checkpoint
+from probes.models.hf.families.base import Placement
+from probes.models.hf.families.loading import context_of, load_processor, load_weights, loading
+from probes.models.hf.prompt_encoder import PromptTokens, interleaved, join
+from probes.models.hf.token_layout import Size, check_letters, frames_of, marked, too_long
+from probes.models.hf.vision_cache import read_frame
+
+if TYPE_CHECKING:
+    import torch
+
+Frames = Mapping[str, NDArray[np.uint8]]
+_PROBE = ("MARKA", None, "MARKB", None, None, "MARKC")
+"""Texts and pictures (None) whose order a template has to keep."""
+
+
+class Fallback:
+    """What `AutoModelForImageTextToText` loads and no family of its own is written for."""
+
+    name = "fallback"
+    model_types: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
+    paths: tuple[FrameAs, ...] = ("image",)
+
+    def knows(self, model_type: str, architectures: Sequence[str]) -> bool:
+        """Say whether transformers has an image-text-to-text class for a config."""
+        from transformers.models.auto.modeling_auto import (
+            MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as CLASSES,
+        )
+
+        # A layout of other authors may bear the same model_type.
+        return model_type in CLASSES and (not architectures or CLASSES[model_type] in architectures)
+
+    def facts(self, checkpoint: Checkpoint, frame_as: FrameAs) -> dict[str, Any]:
+        """Return the few facts that files of all classes have."""
+        config = checkpoint.config
+        return {
+            "class": (config.get("architectures") or [""])[0],
+            "tokens_per_frame": None,
+            "patches_per_token": None,
+            "perceive_once": False,
+            "context": (config.get("text_config") or config).get("max_position_embeddings"),
+        }
+
+    def prepare(self, checkpoint: Checkpoint, spec: ModelSpec) -> Whole:
+        """Load the processor.
+
+        Raises:
+            ProbesError: its chat template does not leave pictures where they stand.
+        """
+        processor = load_processor(checkpoint, spec)
+        with loading(checkpoint):
+            tokens = PromptTokens(processor.tokenizer, _image_token(processor), processor)
+        context = context_of(checkpoint, spec)
+        whole = Whole(processor, tokens, context, str(checkpoint.folder))
+        whole.check()
+        return whole
+
+    def load(self, checkpoint: Checkpoint, spec: ModelSpec, placement: Placement) -> Any:
+        """Load the model."""
+        from transformers import AutoModelForImageTextToText
+
+        return load_weights(AutoModelForImageTextToText, None, checkpoint, spec, placement)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A processor that keeps the order of texts and pictures, and what is asked of its model."""
+
+    processor: Any
+    tokens: PromptTokens
+    context: int
+    where: str
+    """Folder of the checkpoint, for messages."""
+
+    def check(self) -> None:
+        """Raise unless the chat template shows pictures where they stand."""
+        try:
+            text = self._chat([{"type": "image"} if p is None else _text(p) for p in _PROBE])
+        except Exception as error:  # templates are programs of others
+            self._refuse(f"it fails on a message of texts and pictures: {error}")
+        between = re.search("MARKA(.*)MARKB(.*)MARKC(.*)", text, re.DOTALL)
+        if not between:
+            self._refuse(f"it renders texts out of order: {text!r}")
+        first, second, rest = between.groups()
+        token = _image_token(self.processor)
+        if (first.count(token), second.count(token), rest.count(token)) != (1, 2, 0):
+            self._refuse(f"it moves pictures or drops them: {text!r}")
+
+    def render(self, prompt: Prompt, answer_prefix: str = "") -> str:
+        """Return the text of a prompt with the template's own mark for every frame."""
+        parts = interleaved(prompt, self.tokens.defuse)
+        text = self._chat([{"type": "image"} if p is None else _text(p) for p in parts])
+        return join(text, self.tokens.defuse(answer_prefix)) if answer_prefix else text
+
+    def sizes(
+        self, prompts: Sequence[Prompt], frames: Frames, scoring: ScoringSpec
+    ) -> Iterator[tuple[int, Size | str]]:
+        """Yield (index, size, or why the prompt cannot be asked)."""
+        for at, prompt in enumerate(prompts):
+            try:
+                shown = {name: read_frame(frames, name) for name in frames_of(prompt)}
+            except MachineError:
+                raise
+            except Exception as error:
+                yield at, f"frame: {type(error).__name__}: {error}"
+                continue
+            text = self.render(prompt, scoring.answer_prefix)
+            tokens = self.inputs(text, prompt, shown)["input_ids"].shape[1]
+            answers: list[list[int]] = []
+            if scoring.kind != "generate":
+                whole = len(self.tokens.encode([text])[0])
+                ((prefix, answers),) = self.tokens.continuations([text], [prompt.options])
+                tokens -= whole - len(prefix)
+            more = scoring.max_new_tokens or max(map(len, answers), default=0)
+            long = too_long(tokens, 0 if scoring.kind == "letter" else more, self.context)
+            yield at, long or Size(tokens, tuple(map(len, answers)))
+
+    def shown(self, prompt: Prompt, answer_prefix: str = "") -> str:
+        """Return the text that is processed, with `<frame SHA8>` for every picture."""
+        return marked(self.render(prompt, answer_prefix), _image_token(self.processor), prompt)
+
+    def inputs(self, text: str, prompt: Prompt, frames: Frames) -> Any:
+        """Return the model's inputs (tensors, batch of one) for a rendered text."""
+        from PIL import Image
+
+        shown = [
+            Image.fromarray(frames[part.sha256])
+            for part in prompt.parts
+            if isinstance(part, FrameRef)
+        ]
+        bos = self.processor.tokenizer.bos_token
+        return self.processor(
+            text=[text],
+            **({"images": [shown]} if shown else {}),
+            # A template that writes the start token gets no second one.
+            add_special_tokens=not (bos and text.startswith(bos)),
+            return_tensors="pt",
+        )
+
+    def answer(self, model: Any, prompt: Prompt, frames: Frames, scoring: ScoringSpec) -> Output:
+        """Put one prompt to the model.
+
+        Raises:
+            ProbesError: the tokenizer cannot write letters as single tokens.
+        """
+        text = self.render(prompt, scoring.answer_prefix)
+        if scoring.kind == "generate":
+            return self._generate(model, self.inputs(text, prompt, frames), scoring.max_new_tokens)
+        ((_, answers),) = self.tokens.continuations([text], [prompt.options])
+        if scoring.kind == "letter":
+            check_letters(self.tokens, prompt.options, answers)
+        if not answers or not all(answers):
+            return _error("the prompt has no options to score, or one adds no token to it")
+        if scoring.kind == "letter":  # whatever letter stands at the end, the one before tells all
+            joined = join(text, self.tokens.defuse(prompt.options[0]))
+            inputs = self.inputs(joined, prompt, frames)
+            length = inputs["input_ids"].shape[1] - 1
+            if reason := too_long(length, 0, self.context):
+                return _error(reason, length)
+            logprobs_V = self._logprobs(model, inputs, 1)[0]
+            sums = [float(logprobs_V[answer[0]]) for answer in answers]
+        else:
+            sums, length = [], 0
+            for option, answer in zip(prompt.options, answers, strict=True):
+                joined = join(text, self.tokens.defuse(option))
+                inputs = self.inputs(joined, prompt, frames)
+                length = inputs["input_ids"].shape[1] - len(answer)
+                if reason := too_long(length, len(answer), self.context):
+                    return _error(reason, length)
+                logprobs_NV = self._logprobs(model, inputs, len(answer))
+                sums.append(sum(float(p[t]) for p, t in zip(logprobs_NV, answer, strict=True)))
+        if any(value != value for value in sums):
+            return _error("the model's logits are not numbers (NaN)", length)
+        return Output(
+            option_logprobs=tuple(sums),
+            option_tokens=tuple(map(len, answers)),
+            input_tokens=length,
+        )
+
+    def _chat(self, content: list[dict[str, str]]) -> str:
+        message = [{"role": "user", "content": content}]
+        return str(
+            self.processor.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
+        )
+
+    def _logprobs(self, model: Any, inputs: Any, count: int) -> torch.Tensor:
+        """Return the log-probabilities [count, vocabulary] of the last `count` tokens."""
+        inputs = inputs.to(model.device, model.dtype)
+        keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+        logits_1TV = model(**inputs, **({"logits_to_keep": count + 1} if keeps else {})).logits
+        kept: torch.Tensor = logits_1TV[0, -count - 1 : -1].float().log_softmax(-1).cpu()
+        return kept
+
+    def _generate(self, model: Any, inputs: Any, max_new_tokens: int) -> Output:
+        length = inputs["input_ids"].shape[1]
+        if reason := too_long(length, max_new_tokens, self.context):
+            return _error(reason, length)
+        ids = model.generate(
+            **inputs.to(model.device, model.dtype), max_new_tokens=max_new_tokens, num_beams=1,
+            do_sample=False, temperature=None, top_p=None, top_k=None, repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+        )[0, length:].tolist()  # fmt: skip
+        return Output(text=self.tokens.decode(ids), input_tokens=length, output_tokens=len(ids))
+
+    def _refuse(self, reason: str) -> NoReturn:
+        raise ProbesError(
+            f"the chat template does not accept interleaved pictures: {reason}",
+            self.where,
+            "use a checkpoint of a family that is listed in docs/own_pair.md, or give this one a"
+            " template that writes pictures where they stand",
+        )
+
+
+def _text(text: str | None) -> dict[str, str]:
+    return {"type": "text", "text": text or ""}
+
+
+def _image_token(processor: Any) -> str:
+    token = getattr(processor, "image_token", None)
+    # Some processors hold the token as an object with its text inside.
+    return str(getattr(token, "content", token) or "<image>")
+
+
+def _error(why: str, input_tokens: int = 0) -> Output:
+    return Output(status="error", error=why, input_tokens=input_tokens)

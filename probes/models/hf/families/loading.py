@@ -1,0 +1,170 @@
+"""Loading: strict about weights, quiet about progress, plain about what went wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, get_args
+
+from probes.core.errors import ProbesError
+from probes.core.types import Dtype, ModelSpec
+from probes.models.checkpoint import Checkpoint
+from probes.models.hf.families.base import Placement
+
+DTYPES: tuple[str, ...] = get_args(Dtype)
+QUANTIZED = {"4bit": "load_in_4bit", "8bit": "load_in_8bit"}
+
+
+def check_quantize(quantize: str) -> None:
+    """Raise unless weights can be quantised as `backend.options.quantize` says."""
+    if not quantize:
+        return
+    if quantize not in QUANTIZED:
+        raise ProbesError(
+            f"there is no quantisation {quantize!r}",
+            "backend.options.quantize",
+            f"use one of {', '.join(QUANTIZED)}, or leave it out",
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ProbesError(
+            f"weights of {quantize} need the package bitsandbytes, which is not installed",
+            "backend.options.quantize",
+            "`pip install bitsandbytes`, or leave the option out",
+        )
+
+
+@contextmanager
+def loading(checkpoint: Checkpoint) -> Iterator[None]:
+    """Turn what goes wrong while loading into a ProbesError, and hide loading bars."""
+    from transformers.utils import logging
+
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # the run has a display of its own
+    try:
+        yield
+    except ProbesError:
+        raise
+    except Exception as error:
+        raise ProbesError(
+            f"the checkpoint does not load: {type(error).__name__}: {error}",
+            str(checkpoint.folder),
+            "see the message; complete the folder, or change the member's dtype, attention or"
+            " device",
+        ) from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_processor(checkpoint: Checkpoint, spec: ModelSpec) -> Any:
+    """Return the checkpoint's own processor.
+
+    Raises:
+        ProbesError: it does not load, or is a tokenizer only.
+    """
+    import transformers
+
+    with loading(checkpoint):
+        processor = transformers.AutoProcessor.from_pretrained(
+            checkpoint.folder, local_files_only=True, trust_remote_code=spec.trust_remote_code
+        )
+        if getattr(processor, "tokenizer", None) is None:
+            raise ProbesError(
+                f"the checkpoint's processor is a {type(processor).__name__}, which takes no"
+                " pictures and text together",
+                str(checkpoint.folder),
+                "complete the folder with the files that `processor.save_pretrained` writes",
+            )
+    return processor
+
+
+def context_of(checkpoint: Checkpoint, spec: ModelSpec) -> int:
+    """Return how many positions the language model has; what the file leaves out is the class's.
+
+    Raises:
+        ProbesError: the configuration does not load, or names no bound.
+    """
+    import transformers
+
+    with loading(checkpoint):
+        config = transformers.AutoConfig.from_pretrained(
+            checkpoint.folder, local_files_only=True, trust_remote_code=spec.trust_remote_code
+        )
+        return int(config.get_text_config().max_position_embeddings)
+
+
+def load_weights(
+    model_class: Any, config: Any, checkpoint: Checkpoint, spec: ModelSpec, placement: Placement
+) -> Any:
+    """Load weights strictly: a parameter left at random would look like a poor model.
+
+    Args:
+        model_class: a transformers class, or one of its Auto classes.
+        config: None for the checkpoint's own.
+        checkpoint: with safetensors.
+        spec: dtype and attention kernel.
+        placement: where to, and whether quantised.
+
+    Raises:
+        ProbesError: something is missing or does not load.
+    """
+    import torch
+
+    if spec.dtype not in DTYPES:
+        raise ProbesError(
+            f"unknown dtype {spec.dtype!r}",
+            f"member {spec.name}",
+            f"use one of {', '.join(DTYPES)}",
+        )
+    check_quantize(placement.quantize)
+    place = torch.device(placement.device if placement.device != "auto" else _best_device())
+    more: dict[str, Any] = {} if config is None else {"config": config}
+    if placement.device_map is not None:
+        more["device_map"] = placement.device_map
+    elif placement.quantize:
+        more["device_map"] = {"": str(place)}
+    if placement.quantize:
+        more["quantization_config"] = _quantization(placement.quantize, getattr(torch, spec.dtype))
+    with loading(checkpoint):
+        model, report = model_class.from_pretrained(
+            checkpoint.folder,
+            dtype=getattr(torch, spec.dtype),
+            attn_implementation=spec.attention,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=spec.trust_remote_code,
+            output_loading_info=True,
+            **more,
+        )
+        missing = sorted(report["missing_keys"]) + [str(m) for m in report["mismatched_keys"]]
+        if missing:
+            raise ProbesError(
+                f"the weights lack {len(missing)} parameters of {type(model).__name__}, e.g."
+                f" {missing[0]}",
+                str(checkpoint.folder),
+                "name a checkpoint of this class",
+            )
+        if spec.dtype == "float32" and torch.cuda.is_available():
+            # TF32 keeps 10 bits of mantissa; "the same" across batch sizes needs all 23.
+            torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cudnn.allow_tf32 = False
+        return (model if "device_map" in more else model.to(place)).eval()
+
+
+def _quantization(quantize: str, compute: Any) -> Any:
+    """Return the settings for bitsandbytes: normal floats of 4 bits, or integers of 8."""
+    from transformers import BitsAndBytesConfig
+
+    more = (
+        {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": compute}
+        if quantize == "4bit"
+        else {}
+    )
+    return BitsAndBytesConfig(**{QUANTIZED[quantize]: True}, **more)
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

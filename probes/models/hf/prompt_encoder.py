@@ -1,0 +1,253 @@
+"""From a prompt's parts to token ids: chat template, placeholders, continuations.
+
+Placeholders and text are composed into one text body first: the official LLaVA chat templates put
+all pictures before all text, which would undo interleaving.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, groupby
+from typing import Any
+
+from probes.core.errors import ProbesError
+from probes.core.types import FrameRef, Prompt
+
+FRAME = -1
+"""Marks a frame's place among token ids; the backend puts as many features there as it has."""
+BREAK = "\u200b"
+"""Zero-width space, put behind the first character of a special token that stands in a text."""
+_REMEMBERED = 8_192  # pieces of text whose ids are kept, beside those that are asked for together
+_MARK = "MARK"
+_Piece = tuple[bool, str, bool]  # (behind a placeholder, text, before a placeholder)
+
+
+def join(text: str, answer: str) -> str:
+    r"""Append an answer: a space goes between unless one of the two sides brings white space.
+
+    >>> join("ASSISTANT:", "B"), join("assistant\n", "B")
+    ('ASSISTANT: B', 'assistant\nB')
+    """
+    spaced = not text or text[-1].isspace() or answer[:1].isspace()
+    return text + answer if spaced else f"{text} {answer}"
+
+
+def interleaved(prompt: Prompt, defuse: Callable[[str], str]) -> list[str | None]:
+    """Return a prompt's texts, each made harmless by `defuse`, with None for every frame.
+
+    Neighbouring texts are one: "<vid" and "eo>" make a placeholder too.
+    """
+    out: list[str | None] = []
+    for is_frame, parts in groupby(prompt.parts, lambda part: isinstance(part, FrameRef)):
+        if is_frame:
+            out += [None for _ in parts]
+        else:
+            out.append(defuse("".join(part for part in parts if isinstance(part, str))))
+    return out
+
+
+class PromptTokens:
+    """Composes, renders and tokenises the prompts of one checkpoint.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        placeholder: the special token that stands for one frame.
+        processor: its chat template is used before the tokenizer's.
+        before: what a family writes before a frame's placeholder.
+        after: and behind it.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        placeholder: str,
+        processor: Any = None,
+        *,
+        before: str = "",
+        after: str = "",
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._placeholder = placeholder
+        self._frame = before + placeholder + after
+        self._placeholder_id: int = tokenizer.convert_tokens_to_ids(placeholder)
+        added = tokenizer.added_tokens_decoder.values()
+        special = {str(token) for token in added if token.special}
+        special |= set(tokenizer.all_special_tokens) | {placeholder, "<image>", "<video>"}
+        # A token of one character cannot be broken, and is text in its own right.
+        broken = sorted((token for token in special if len(token) > 1), key=len, reverse=True)
+        self._special = re.compile("|".join(re.escape(token) for token in broken))
+        self._chat = _chat(processor, tokenizer)
+        whole, bare = (
+            list(tokenizer("a", add_special_tokens=add)["input_ids"]) for add in (True, False)
+        )
+        # Only what goes before: an end token behind the prompt would end it unanswered.
+        self._start: list[int] = whole[: _find(whole, bare)]
+        self._pieces: dict[_Piece, array[int]] = {}
+
+    def defuse(self, text: str) -> str:
+        """Return `text` with every special token in it broken by a zero-width space.
+
+        Text of a data set must not become a picture, an end of turn or padding. The reader of
+        the text sees the same characters; the model sees a few tokens of plain text.
+        """
+        return self._special.sub(lambda found: found[0][0] + BREAK + found[0][1:], text)
+
+    def render(self, prompt: Prompt, answer_prefix: str = "") -> str:
+        """Return the text that is tokenised, with one placeholder per frame.
+
+        The body is the one text of one user message, followed by the generation prompt and
+        `answer_prefix`.
+        """
+        parts = interleaved(prompt, self.defuse)
+        text = self._render_chat("".join(self._frame if part is None else part for part in parts))
+        return join(text, self.defuse(answer_prefix)) if answer_prefix else text
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of rendered texts, `FRAME` for every placeholder, start token included.
+
+        A tokenizer splits at special tokens before anything else, so the pieces between
+        placeholders are tokenised once each and remembered: arms, frame counts and options
+        share most of them. Each piece is seen between its neighbours, as white space may be
+        stripped beside a special token.
+        """
+        split = [self._split(text) for text in texts]
+        self._learn(chain.from_iterable(split))
+        return [self._assemble(text, pieces) for text, pieces in zip(texts, split, strict=True)]
+
+    def continuations(
+        self, texts: Sequence[str], answers: Sequence[Sequence[str]]
+    ) -> list[tuple[list[int], list[list[int]]]]:
+        """Split (text + answer) into a prefix shared by all answers and each answer's own ids.
+
+        Text and answer are tokenised jointly. Where the boundary merges (the text ends in a
+        space, say, and the tokenizer has " A"), the prefix is cut back to what the text and all
+        of its joint forms have in common, and every answer is scored from there: the
+        probabilities are of the same text, and comparable within a prompt.
+
+        Args:
+            texts: rendered prompts.
+            answers: for every text, its answers; joined by the rule of `join`.
+
+        Returns:
+            For every text: (ids of the prefix, ids of every answer behind it; empty where an
+            answer adds no token).
+        """
+        split = [self._split(text) for text in texts]
+        joint = [
+            [self._split(join(text, self.defuse(answer)))[-1] for answer in given]
+            for text, given in zip(texts, answers, strict=True)
+        ]
+        self._learn(chain(*split, *joint))
+        out = []
+        for text, pieces, ends in zip(texts, split, joint, strict=True):
+            whole = self._assemble(text, pieces)
+            last = self._pieces[pieces[-1]]
+            tails = [self._pieces[end] for end in ends]
+            common = min((_common(last, tail) for tail in tails), default=len(last))
+            prefix = whole[: len(whole) - len(last) + common]
+            out.append((prefix, [list(tail[common:]) for tail in tails]))
+        return out
+
+    @property
+    def name(self) -> str:
+        """Class and origin of the tokenizer, for messages."""
+        return f"{type(self._tokenizer).__name__} of {self._tokenizer.name_or_path}"
+
+    def is_unknown(self, token: int) -> bool:
+        """Say whether a token stands for whatever the vocabulary lacks."""
+        return bool(token == self._tokenizer.unk_token_id)
+
+    def problem(self, ids: Sequence[int], frames: int) -> str:
+        """Return why these ids cannot stand for a prompt of `frames` frames; "" if they can."""
+        found = list(ids).count(FRAME) + list(ids).count(self._placeholder_id)
+        if found == frames:
+            return ""
+        return f"{frames} frames became {found} placeholders {self._placeholder}"
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of generated ids, without special tokens and outer white space."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text.strip()
+
+    def _render_chat(self, body: str) -> str:
+        return body if self._chat is None else str(self._chat(body))
+
+    def _split(self, text: str) -> list[_Piece]:
+        pieces = text.split(self._placeholder)
+        last = len(pieces) - 1
+        return [(i > 0, piece, i < last) for i, piece in enumerate(pieces)]
+
+    def _learn(self, pieces: Iterable[_Piece]) -> None:
+        if len(self._pieces) > _REMEMBERED:
+            self._pieces.clear()
+        new = list(dict.fromkeys(piece for piece in pieces if piece not in self._pieces))
+        if not new:
+            return
+        mark = self._placeholder
+        texts = [mark * left + text + mark * right for left, text, right in new]
+        encoded = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
+        for (left, text, right), ids in zip(new, encoded, strict=True):
+            self._pieces[left, text, right] = array("i", ids[left : len(ids) - right])
+
+    def _assemble(self, text: str, pieces: Sequence[_Piece]) -> list[int]:
+        bos = self._tokenizer.bos_token
+        ids = [] if bos and text.startswith(bos) else list(self._start)
+        for piece in pieces:
+            if piece[0]:
+                ids.append(FRAME)
+            ids += self._pieces[piece]
+        return ids
+
+
+def _chat(processor: Any, tokenizer: Any) -> Any:
+    """Return body -> text of the chat template, or None where there is none.
+
+    Multimodal templates take a message's content as a list of parts, text-only ones as a string;
+    which one this is shows in what becomes of a probe.
+    """
+    owner = next(
+        (one for one in (processor, tokenizer) if getattr(one, "chat_template", None)), None
+    )
+    if owner is None:
+        return None
+    problem = ""
+    for as_parts in (True, False):
+
+        def render(body: str, as_parts: bool = as_parts) -> str:
+            content = [{"type": "text", "text": body}] if as_parts else body
+            text = owner.apply_chat_template(
+                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+            )
+            return str(text)
+
+        try:
+            text = render(_MARK)
+        except Exception as error:
+            # Templates are programs of others: any error means "not this form".
+            problem = f"{type(error).__name__}: {error}"
+            continue
+        # A template for strings prints a list of parts as it is, keys and all.
+        if text.count(_MARK) == 1 and "'type'" not in text and '"type"' not in text:
+            return render
+        problem = f"a message renders as {text!r}"
+    raise ProbesError(
+        "the chat template takes neither a text nor a list of parts as a message",
+        getattr(tokenizer, "name_or_path", ""),
+        f"mend or remove the checkpoint's chat template ({problem})",
+    )
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return the length of the longest common prefix."""
+    for at, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return at
+    return min(len(a), len(b))
+
+
+def _find(whole: list[int], part: list[int]) -> int:
+    """Return where `part` begins in `whole`; 0 if it does not occur."""
+    places = range(len(whole) - len(part) + 1)
+    return next((at for at in places if whole[at : at + len(part)] == part), 0)

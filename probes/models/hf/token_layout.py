@@ -1,0 +1,175 @@
+"""From prompts to rows of token ids with a place for every token of every frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes.core.errors import ProbesError
+from probes.core.types import FrameRef, Prompt, ScoringSpec
+from probes.models.hf.prompt_encoder import FRAME, PromptTokens
+
+Extent = tuple[int, ...]
+"""How many tokens a frame takes: (tokens,), or (rows, columns) where positions depend on both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A prompt as a model takes it."""
+
+    ids: tuple[int, ...]
+    """Token ids; `FRAME` once for every token of every frame."""
+    frames: tuple[str, ...]
+    """sha256 of the frames, in order."""
+    extents: tuple[Extent, ...] = ()
+    """How many tokens each of them takes."""
+    answers: tuple[tuple[int, ...], ...] = ()
+    """Ids of every continuation; none where text is generated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How long a prompt is for one member."""
+
+    tokens: int
+    """Of the prompt, its frames included: what an output calls `input_tokens`."""
+    answers: tuple[int, ...] = ()
+    """Of every continuation that is scored."""
+
+
+def frames_of(prompt: Prompt) -> tuple[str, ...]:
+    """Return the sha256 of a prompt's frames, in order."""
+    return tuple(part.sha256 for part in prompt.parts if isinstance(part, FrameRef))
+
+
+def marked(text: str, placeholder: str, prompt: Prompt) -> str:
+    """Put `<frame SHA8>`, after a frame's hash, in the place of every placeholder."""
+    first, *rest = text.split(placeholder)
+    marks = [f"<frame {name[:8]}>" for name in frames_of(prompt)]
+    return first + "".join(mark + piece for mark, piece in zip(marks, rest, strict=True))
+
+
+def lay_out(
+    tokens: PromptTokens,
+    prompts: Sequence[Prompt],
+    extents: Mapping[str, Extent],
+    scoring: ScoringSpec,
+    context: int,
+) -> list[Row | str]:
+    """Turn prompts into rows.
+
+    Args:
+        tokens: of the checkpoint.
+        prompts: all of their frames are in `extents`.
+        extents: how many tokens a frame takes, by sha256.
+        scoring: `letter` wants one token per option.
+        context: most positions that the model has.
+
+    Returns:
+        For every prompt its row, or why it has none.
+
+    Raises:
+        ProbesError: the tokenizer cannot write letters as single tokens.
+    """
+    texts = [tokens.render(prompt, scoring.answer_prefix) for prompt in prompts]
+    if scoring.kind == "generate":
+        encoded: list[tuple[list[int], list[list[int]]]] = [
+            (ids, []) for ids in tokens.encode(texts)
+        ]
+    else:
+        encoded = tokens.continuations(texts, [prompt.options for prompt in prompts])
+    out: list[Row | str] = []
+    for prompt, (ids, answers) in zip(prompts, encoded, strict=True):
+        if scoring.kind == "letter":
+            check_letters(tokens, prompt.options, answers)
+        out.append(_row(tokens, prompt, ids, answers, extents, scoring, context))
+    return out
+
+
+def _row(
+    tokens: PromptTokens,
+    prompt: Prompt,
+    ids: Sequence[int],
+    answers: Sequence[Sequence[int]],
+    extents: Mapping[str, Extent],
+    scoring: ScoringSpec,
+    context: int,
+) -> Row | str:
+    names = frames_of(prompt)
+    if problem := tokens.problem(ids, len(names)):
+        return problem
+    if scoring.kind != "generate" and not answers:
+        return f"the prompt has no options to score by {scoring.kind}"
+    if not all(answers):
+        return "an option adds no token to the prompt"
+    taken = [extents[name] for name in names]
+    shown = iter(taken)
+    expanded: list[int] = []
+    for token in ids:
+        expanded += [FRAME] * math.prod(next(shown)) if token == FRAME else [token]
+    more = {"letter": 0, "cloze": max(map(len, answers), default=0)}.get(
+        scoring.kind, scoring.max_new_tokens
+    )
+    if reason := too_long(len(expanded), more, context):
+        return reason
+    return Row(tuple(expanded), names, tuple(taken), tuple(map(tuple, answers)))
+
+
+def too_long(tokens: int, more: int, context: int) -> str:
+    """Say that a prompt and what follows it exceed the context; empty where they do not."""
+    if tokens + more <= context:
+        return ""
+    return (
+        f"prompt of {tokens} tokens and {more} more exceed the model's context of {context} tokens"
+    )
+
+
+def positions(row: Row) -> NDArray[np.int64]:
+    """Return the positions of a row's tokens.
+
+    Text counts on by one. A frame with rows and columns lies at one point of time: its tokens have
+    the place where it begins as their first position, and count rows and columns from there; text
+    goes on behind the longer side.
+
+    Returns:
+        [1, tokens], or [3, tokens] (time, height, width) where a frame has rows and columns.
+    """
+    size = len(row.ids)
+    if all(len(extent) == 1 for extent in row.extents):
+        return np.arange(size)[None]
+    out = np.empty((3, size), np.int64)
+    places = np.flatnonzero(np.array(row.ids) == FRAME)
+    at = here = done = 0
+    for height, width in row.extents:
+        start = int(places[done])
+        end = start + height * width
+        out[:, at:start] = np.arange(here, here + start - at)
+        here += start - at
+        out[0, start:end] = here
+        out[1, start:end] = here + np.repeat(np.arange(height), width)
+        out[2, start:end] = here + np.tile(np.arange(width), height)
+        here += max(height, width)
+        at, done = end, done + height * width
+    out[:, at:] = np.arange(here, here + size - at)
+    return out
+
+
+def check_letters(
+    tokens: PromptTokens, letters: Sequence[str], answers: Sequence[Sequence[int]]
+) -> None:
+    """Raise unless every letter is one token that no other letter has."""
+    distinct = {
+        tuple(answer) for answer in answers if len(answer) == 1 and not tokens.is_unknown(answer[0])
+    }
+    if len(distinct) == len(answers):
+        return
+    shown = ", ".join(f"{o!r} {list(a)}" for o, a in zip(letters, answers, strict=True))
+    raise ProbesError(
+        f"the tokenizer does not write each letter behind the prompt as one own token: {shown}",
+        tokens.name,
+        "score this member by cloze or generate, or change answer_prefix",
+    )

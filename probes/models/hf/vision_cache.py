@@ -1,0 +1,190 @@
+"""Perceive once: sizes and vision features of frames, by the frames' sha256."""
+
+from __future__ import annotations
+
+import contextlib
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes.core.errors import MachineError
+from probes.models.hf.batching import Batcher, Failed
+from probes.models.hf.token_layout import Extent
+
+if TYPE_CHECKING:
+    import torch
+
+Frame = NDArray[np.uint8]
+_REMEMBERED = 8_192  # frames whose size is known without a look at their file
+Perceive = Callable[[Sequence[Frame]], "list[torch.Tensor]"]
+
+
+class Extents:
+    """How many tokens frames take: known from their size, before any of them is perceived.
+
+    Args:
+        extent: (height, width) in pixels -> tokens.
+    """
+
+    def __init__(self, extent: Callable[[int, int], Extent]) -> None:
+        self._extent = extent
+        self._by_size: dict[tuple[int, int], Extent] = {}
+        self._by_name: dict[str, Extent] = {}
+
+    def of(
+        self, names: Iterable[str], frames: Mapping[str, Frame]
+    ) -> tuple[dict[str, Extent], dict[str, str]]:
+        """Return extents by sha256, and errors by sha256 of the frames that have none."""
+        found: dict[str, Extent] = {}
+        errors: dict[str, str] = {}
+        for name in names:
+            try:
+                if name not in self._by_name:
+                    if len(self._by_name) >= _REMEMBERED:
+                        self._by_name.clear()
+                    height, width, _ = _shape(frames, name)
+                    if (height, width) not in self._by_size:
+                        self._by_size[height, width] = self._extent(height, width)
+                    self._by_name[name] = self._by_size[height, width]
+                found[name] = self._by_name[name]
+            except MachineError:
+                raise
+            except Exception as error:
+                # A frame that cannot be read costs its own prompts, not the run.
+                errors[name] = f"frame {name[:12]}: {type(error).__name__}: {error}"
+        return found, errors
+
+
+def _shape(frames: Mapping[str, Frame], name: str) -> tuple[int, ...]:
+    """Return a frame's shape, by its mapping's own `shape` where that spares reading pixels."""
+    known: Callable[[str], tuple[int, ...]] | None = getattr(frames, "shape", None)
+    return known(name) if known else read_frame(frames, name).shape
+
+
+class Ahead:
+    """Reads the frames that are needed next while the model is busy with those before.
+
+    A mapping that keeps what was read last, as the frame store does, then has them. What
+    fails here fails again, and is told, when the frame is needed.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "frames")
+        self._reading: Future[None] | None = None
+
+    def read(self, names: Sequence[str], frames: Mapping[str, Frame]) -> None:
+        """Begin to read frames; gives up what was not read of those named before."""
+        if self._reading is not None:
+            self._reading.cancel()
+        self._reading = self._thread.submit(_touch, tuple(names), frames)
+
+    def close(self) -> None:
+        """End the thread, once it has read what it is reading."""
+        self._thread.shutdown(cancel_futures=True)
+
+
+def _touch(names: Iterable[str], frames: Mapping[str, Frame]) -> None:
+    with contextlib.suppress(Exception):
+        for name in names:
+            frames[name]
+
+
+def read_frame(frames: Mapping[str, Frame], name: str) -> Frame:
+    """Return a frame; whatever error its mapping has, or ValueError where it is no picture."""
+    frame = frames[name]
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        raise ValueError(f"not uint8 [h, w, 3] but {frame.dtype} {frame.shape}")
+    return frame
+
+
+class FeatureCache:
+    """Features [tokens, hidden] of one member by frame; the least recently used go first.
+
+    Args:
+        perceive: features of frames of one size.
+        capacity: bound of what is kept, in bytes.
+        batch_size: frames per pass of the vision tower.
+    """
+
+    def __init__(self, perceive: Perceive, capacity: int, batch_size: int) -> None:
+        self.capacity = capacity
+        self.perceived = 0
+        """Frames that went through the vision tower."""
+        self._perceive = perceive
+        self._batcher = Batcher(batch_size, batch_size)
+        self._kept: OrderedDict[str, torch.Tensor] = OrderedDict()
+        self._bytes = 0
+        self._seen = array("q")  # hash of every name that was perceived
+
+    @property
+    def recomputed(self) -> int:
+        """Frames among them that had been perceived before and had left the cache."""
+        return self.perceived - len(np.unique(self._seen))
+
+    def get(
+        self, names: Iterable[str], frames: Mapping[str, Frame]
+    ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+        """Return features by sha256, and errors by sha256 of the frames that have none.
+
+        What is returned is whole even where the cache is smaller than it.
+        """
+        found: dict[str, torch.Tensor] = {}
+        errors: dict[str, str] = {}
+        by_size: dict[tuple[int, ...], list[tuple[str, Frame]]] = {}
+        for name in dict.fromkeys(names):
+            if name in self._kept:
+                self._kept.move_to_end(name)
+                found[name] = self._kept[name]
+                continue
+            try:
+                frame = read_frame(frames, name)
+            except MachineError:
+                raise
+            except Exception as error:
+                errors[name] = f"frame {name[:12]}: {type(error).__name__}: {error}"
+                continue
+            by_size.setdefault(frame.shape, []).append((name, frame))
+        for group in by_size.values():
+            self._fill(group, found, errors)
+        return found, errors
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a frame's features are kept now."""
+        return name in self._kept
+
+    def clear(self) -> None:
+        """Forget all features; the counts stay."""
+        self._kept.clear()
+        self._bytes = 0
+
+    def _fill(
+        self,
+        group: Sequence[tuple[str, Frame]],
+        found: dict[str, torch.Tensor],
+        errors: dict[str, str],
+    ) -> None:
+        done = self._batcher.run(
+            [1] * len(group), lambda batch: self._perceive([group[at][1] for at in batch])
+        )
+        for batch, features in done:
+            names = [group[at][0] for at in batch]
+            if isinstance(features, Failed):
+                errors[names[0]] = f"frame {names[0][:12]}: {features.error}"
+                continue
+            self.perceived += len(names)
+            self._seen.extend(map(hash, names))
+            for name, feature in zip(names, features, strict=True):
+                found[name] = feature
+                self._keep(name, feature)
+
+    def _keep(self, name: str, feature: torch.Tensor) -> None:
+        self._kept[name] = feature
+        self._bytes += feature.nbytes
+        while self._bytes > self.capacity and self._kept:
+            _, gone = self._kept.popitem(last=False)
+            self._bytes -= gone.nbytes

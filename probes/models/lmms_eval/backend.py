@@ -1,0 +1,240 @@
+"""lmms-eval's chat model wrappers, driven one stimulus at a time and without its evaluator.
+
+Some wrappers build a whole batch from the first request's messages, write into the generation
+settings that they are given, or turn an exception into an empty reply. So every call has one
+request with settings of its own, and a reply without a single token is an error, not an answer.
+The evaluator's `clean()`, which takes a model apart, is never called.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes.core.errors import ProbesError
+from probes.core.hashing import array_sha256, sha256_json
+from probes.core.types import FrameRef, ModelSpec, Output, Prompt, ScoringSpec
+from probes.models.base import BackendSettings
+from probes.models.chat_template import content, order_of_pictures
+from probes.models.checkpoint import find
+from probes.models.hf.batching import free_memory
+from probes.models.lmms_eval import wrappers
+
+ADAPTER = "lmms-1"
+"""Raised whenever the same prompt and wrapper would get another text."""
+OPTIONS = ("model", "args", "order_is_checked")
+_TASK, _SPLIT = "probes", "test"
+_FAILED = "[LMMS_EVAL_REQUEST_FAILED"
+"""How replies begin that some wrappers write after an exception."""
+
+
+class LmmsBackend:
+    """A checkpoint behind one of lmms-eval's chat wrappers.
+
+    Args:
+        cfg: device and `OPTIONS`, as in conf/backend/lmms.yaml.
+        spec: the member.
+
+    Raises:
+        ProbesError: a wrapper that cannot show interleaved pictures, frames as videos, or a
+            checkpoint that is not there.
+    """
+
+    adapter = ADAPTER
+
+    def __init__(self, cfg: BackendSettings, spec: ModelSpec) -> None:
+        for name in cfg.options:
+            if name not in OPTIONS:
+                raise ProbesError(
+                    f"backend lmms has no option {name!r}",
+                    "backend.options",
+                    f"its options are {', '.join(OPTIONS)}",
+                )
+        self._name = str(cfg.options.get("model") or "")
+        if refused := wrappers.refusal(self._name):
+            raise refused
+        if spec.frame_as != "image":
+            raise ProbesError(
+                f"lmms-eval's wrappers receive frames as images, not as {spec.frame_as}",
+                "pair.frame_as",
+                "set pair.frame_as=image (and compare with backend=hf under the same setting)",
+            )
+        args = cfg.options.get("args") or {}
+        if not isinstance(args, Mapping):
+            raise ProbesError(f"{args!r} is no group of arguments", "backend.options.args")
+        self._args = dict(args)
+        self._checked = bool(cfg.options.get("order_is_checked"))
+        self._spec = spec
+        self._device = cfg.device if cfg.device != "auto" else spec.device
+        self._checkpoint = find(spec)
+        self._version = metadata.version("lmms-eval")
+        self.fingerprint = sha256_json(
+            {
+                "lmms": self._name,
+                "version": self._version,
+                "args": self._args,
+                "checkpoint": self._checkpoint.fingerprint(spec, f"lmms:{self._name}"),
+            }
+        )
+        self._order = "not looked up"
+        self._wrapper: Any = None
+        self._heard: list[str] = []
+        self._asked = 0
+
+    def describe(self) -> dict[str, Any]:
+        """Return the facts of wrapper and checkpoint."""
+        spec = self._spec
+        return {
+            "backend": "lmms",
+            "adapter": ADAPTER,
+            "fingerprint": self.fingerprint,
+            "repo": spec.repo,
+            "commit": self._checkpoint.commit,
+            "wrapper": self._name,
+            "lmms_eval": self._version,
+            "args": dict(self._args),
+            "checkpoint_class": next(iter(self._checkpoint.architectures), ""),
+            "frame_as": spec.frame_as,
+            "dtype": spec.dtype,
+            "attention": spec.attention,
+            "interleaving": self._order,
+        }
+
+    def counters(self) -> dict[str, int]:
+        """Return how many requests were put to the wrapper."""
+        return {"requests": self._asked}
+
+    def close(self) -> None:
+        """Drop the wrapper with its model."""
+        self._wrapper = None
+        gc.collect()  # transformers models hold reference cycles
+        free_memory()
+
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        frames: Mapping[str, NDArray[np.uint8]],
+        scoring: ScoringSpec,
+    ) -> Iterator[tuple[int, Output]]:
+        """Answer prompts in their order; see `Backend.score`."""
+        if scoring.kind != "generate":
+            raise ProbesError(
+                f"lmms-eval's chat wrappers write text and cannot score by {scoring.kind}",
+                "scoring",
+                "set scoring=generate, or use backend=hf",
+            )
+        if scoring.answer_prefix:
+            raise ProbesError(
+                "lmms-eval's wrappers cannot be made to begin an answer with a given text",
+                "pair.answer_prefix",
+                'set pair.answer_prefix="", or use backend=hf',
+            )
+        if not prompts:
+            return
+        if self._wrapper is None:
+            self._wrapper = self._load()
+            pictures = any(isinstance(part, FrameRef) for one in prompts for part in one.parts)
+            self._greet(pictures, scoring)
+        for at, prompt in enumerate(prompts):
+            self._asked += 1
+            yield at, self._answer(prompt, frames, scoring)
+
+    def _load(self) -> Any:
+        if self._checked:
+            self._order = "kept, says the user"
+        else:
+            self._order = order_of_pictures(self._checkpoint, self._spec)
+        if self._order == "moved":
+            raise ProbesError(
+                "the checkpoint's chat template puts all pictures before all text, so a wrapper"
+                " that uses it cannot show text between frames",
+                str(self._checkpoint.folder),
+                "use backend=hf, or give the folder a template that keeps the order; if this"
+                " wrapper has one of its own, set backend.options.order_is_checked=true",
+            )
+        found = wrappers.wrapper_class(self._name)
+        from loguru import logger
+
+        # lmms-eval prints to stdout, where the run's tables go; errors are kept for the records.
+        logger.remove()
+        heard = self._heard
+        logger.add(lambda message: heard.append(str(message)), level="ERROR", format="{message}")
+        device = self._device
+        if device == "auto":
+            import torch
+
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return wrappers.open_wrapper(
+            found, str(self._checkpoint.folder), self._spec, device, self._args
+        )
+
+    def _greet(self, pictures: bool, scoring: ScoringSpec) -> None:
+        """Ask one small question first: a wrapper that fails at all is told once."""
+        grey = np.full((224, 224, 3), 128, np.uint8)
+        sha = array_sha256(grey)
+        greeting = Prompt((*([FrameRef(sha)] if pictures else ()), "What is shown?"))
+        output = self._answer(greeting, {sha: grey}, scoring)
+        if output.status != "ok":
+            self.close()
+            raise ProbesError(
+                f"lmms-eval's {self._name} fails: {output.error}",
+                f"member {self._spec.name}",
+                "not every wrapper works with the installed transformers or with every checkpoint:"
+                " try another, or backend=hf",
+            )
+
+    def _answer(
+        self, prompt: Prompt, frames: Mapping[str, NDArray[np.uint8]], scoring: ScoringSpec
+    ) -> Output:
+        from lmms_eval.api.instance import Instance, unwrap_generation_output
+
+        started = time.perf_counter()
+        self._heard.clear()
+        wrapper = self._wrapper
+        settings = {
+            "max_new_tokens": scoring.max_new_tokens,
+            "temperature": 0,
+            "do_sample": False,
+            "num_beams": 1,
+        }
+        try:
+            shown = messages(prompt, frames)
+            wrapper.task_dict = {_TASK: {_SPLIT: [shown]}}
+            request = Instance(
+                "generate_until",
+                ("", lambda doc: doc, settings, 0, _TASK, _SPLIT),
+                0,
+                metadata={"task": _TASK, "doc_id": 0, "repeats": 1},
+            )
+            replies = wrapper.generate_until([request])
+            reply, counts = unwrap_generation_output(replies[0])
+        except (Exception, SystemExit) as error:  # some wrappers end the program
+            free_memory()
+            return Output(status="error", error=f"{type(error).__name__}: {error}")
+        text = reply if isinstance(reply, str) else ""
+        written = int(getattr(counts, "output_tokens", None) or 0)
+        if text.startswith(_FAILED) or not (text.strip() or written):
+            heard = text or " ".join("".join(self._heard).split())[:300] or "no reason was given"
+            return Output(status="error", error=f"the wrapper returned nothing: {heard}")
+        return Output(
+            text=text.strip(),
+            input_tokens=int(getattr(counts, "input_tokens", None) or 0),
+            output_tokens=written,
+            seconds=time.perf_counter() - started,
+        )
+
+
+def messages(prompt: Prompt, frames: Mapping[str, NDArray[np.uint8]]) -> list[dict[str, Any]]:
+    """Return one user message in lmms-eval's form: texts and pictures in the prompt's order."""
+    from PIL import Image
+
+    def picture(sha256: str) -> dict[str, Any]:
+        return {"type": "image", "url": Image.fromarray(frames[sha256])}
+
+    return [{"role": "user", "content": content(prompt, picture)}]

@@ -1,0 +1,217 @@
+"""Which of lmms-eval's model wrappers can show interleaved content, and how one is opened.
+
+What is said of single wrappers was read in lmms-eval 0.7's source; `RAN` were also run. A wrapper
+that is in no table (a plugin's, say) is looked at: it has to be a chat wrapper that asks for
+messages.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from probes.core.errors import ProbesError
+from probes.core.types import ModelSpec
+
+RAN = ("internvl_hf", "llava_hf", "qwen2_5_vl")
+"""Wrappers that were run, and gave the hf backend's texts for pictures with text between them."""
+READ = (
+    "async_hf_model", "huggingface", "llava_onevision1_5", "llava_onevision2", "nanovlm", "neo_ov",
+    "phi4_multimodal", "qwen2_5_omni", "qwen3_5", "qwen3_omni", "qwen3_vl", "sglang", "vllm",
+    "vllm_generate",
+)  # fmt: skip
+"""Wrappers whose source keeps the order of a message's parts."""
+_ASKS_A_SERVER = "it asks a server: use backend=server, which also reads log-probabilities"
+_ONE_PICTURE = "it hands only the first picture of a message to the model"
+REFUSED = {
+    "aero_realtime_vllm": "it reads one video with its sound, and no pictures",
+    "async_openai": _ASKS_A_SERVER,
+    "bagel_lmms_engine": _ONE_PICTURE,
+    "baichuan_omni": "it takes pictures as files only",
+    "fastvideo": "it makes videos and writes no text",
+    "gemini": _ASKS_A_SERVER,
+    "lfm2_5_vl": _ONE_PICTURE,
+    "litellm": _ASKS_A_SERVER,
+    "longvila": "it takes pictures as files only",
+    "minicpm_o": "it takes pictures as files only",
+    "omnivinci": "its source says that it fails for several pictures",
+    "openai": _ASKS_A_SERVER,
+    "thyme": "it runs code that the model writes",
+}
+"""Chat wrappers that cannot show a stimulus as it is, with the reason."""
+_WHERE = "backend.options.model"
+
+
+def refusal(name: str) -> ProbesError | None:
+    """Return why a wrapper of that name is refused, as far as the name tells."""
+    if not name:
+        return ProbesError("no model wrapper is named", _WHERE, f"name one, e.g. {', '.join(RAN)}")
+    if name in REFUSED:
+        return ProbesError(
+            f"lmms-eval's {name} cannot show this: {REFUSED[name]}", _WHERE, _others()
+        )
+    return None
+
+
+def wrapper_class(name: str) -> type:
+    """Import a wrapper's class and check that it can show interleaved content.
+
+    Raises:
+        ProbesError: no such wrapper, one that does not import, or one that shows all pictures
+            before all text.
+    """
+    try:
+        from lmms_eval.models import MODEL_REGISTRY_V2
+    except Exception as error:
+        # Its import runs much of other packages' code.
+        raise ProbesError(
+            f"lmms-eval does not import: {type(error).__name__}: {error}", _WHERE, "install it anew"
+        ) from error
+    try:
+        registry = MODEL_REGISTRY_V2
+        manifest = registry.get_manifest(name)
+    except ValueError as error:
+        near = difflib.get_close_matches(name, registry.list_model_names(), 1)
+        fix = f"did you mean {near[0]}?" if near else _others()
+        raise ProbesError(f"lmms-eval has no model {name!r}", _WHERE, fix) from error
+    if known := refusal(manifest.model_id):  # an alias of a refused one
+        raise known
+    if manifest.chat_class_path is None:
+        raise ProbesError(
+            f"lmms-eval's {name} is a simple wrapper: it gets a text and, apart from it, pictures,"
+            " and cannot show text between frames",
+            _WHERE,
+            _others(),
+        )
+    try:
+        found: type = registry.get_model_class(name)
+    except (Exception, SystemExit) as error:
+        raise ProbesError(
+            f"lmms-eval's {name} does not import: {type(error).__name__}: {error}",
+            _WHERE,
+            f"install what it needs, or {_others()}",
+        ) from error
+    if getattr(found, "is_simple", True) or not _asks_for_messages(found):
+        raise ProbesError(
+            f"lmms-eval's {name} never asks for messages (doc_to_messages), so it cannot show text"
+            " between frames",
+            _WHERE,
+            _others(),
+        )
+    return found
+
+
+def open_wrapper(
+    found: type, folder: str, spec: ModelSpec, device: str, args: Mapping[str, Any]
+) -> Any:
+    """Load a wrapper's model for one request at a time.
+
+    Args:
+        found: from `wrapper_class`.
+        folder: the checkpoint.
+        spec: its settings are passed under the names that the wrapper has for them.
+        device: a torch device.
+        args: further or other arguments of the wrapper.
+
+    Raises:
+        ProbesError: it does not load, loads another dtype than the pair has, or might run code
+            that nobody allowed.
+    """
+    _check_code(folder, spec, args)
+    names = _arguments(found)
+    ours: dict[str, Any] = {
+        "device": device,
+        "device_map": device,
+        "batch_size": 1,
+        "dtype": spec.dtype,
+        "attn_implementation": spec.attention,
+        "trust_remote_code": spec.trust_remote_code,
+    }
+    ours = {name: value for name, value in ours.items() if name in names}
+    home = next((name for name in ("pretrained", "model") if name in names), "pretrained")
+    where = f"member {spec.name}, lmms-eval's {found.__name__}"
+    try:
+        wrapper = found(**(ours | {home: folder} | dict(args)))
+    except (Exception, SystemExit) as error:
+        raise ProbesError(
+            f"the wrapper does not load: {type(error).__name__}: {error}",
+            where,
+            "see the message; backend.options.args holds further arguments of the wrapper",
+        ) from error
+    dtype = str(getattr(getattr(wrapper, "model", None), "dtype", "")).removeprefix("torch.")
+    if dtype and dtype != spec.dtype:
+        raise ProbesError(
+            f"the wrapper loads weights as {dtype}, and the pair says {spec.dtype}",
+            where,
+            f"set pair.dtype={dtype}",
+        )
+    _hide_bars(found)
+    return wrapper
+
+
+def _check_code(folder: str, spec: ModelSpec, args: Mapping[str, Any]) -> None:
+    """Refuse what might run a checkpoint's own code: some wrappers allow that whatever one says."""
+    allow = f"pair.{spec.role}.trust_remote_code=true runs the code of {spec.repo} and of no other"
+    if "trust_remote_code" in args:
+        raise ProbesError(
+            "code is trusted by member, not for a whole wrapper",
+            "backend.options.args.trust_remote_code",
+            allow,
+        )
+    code = sorted(path.name for path in Path(folder).glob("*.py"))
+    if code and not spec.trust_remote_code:
+        raise ProbesError(
+            f"the checkpoint brings code of its own ({', '.join(code[:3])}), which is not trusted",
+            folder,
+            f"read it; {allow}",
+        )
+
+
+def _others() -> str:
+    return f"use one of {', '.join(sorted(RAN + READ))}, or backend=hf"
+
+
+def _arguments(found: type) -> set[str]:
+    """Return the names of a wrapper's arguments, those of the classes it inherits from included."""
+    names: set[str] = set()
+    for base in found.__mro__:
+        own = base.__dict__.get("__init__")
+        if own is None:
+            continue
+        kinds = inspect.signature(own).parameters.values()
+        names |= {
+            kind.name for kind in kinds if kind.kind not in (kind.VAR_POSITIONAL, kind.VAR_KEYWORD)
+        }
+        if not any(kind.kind is kind.VAR_KEYWORD for kind in kinds):
+            break
+    return names - {"self"}
+
+
+def _asks_for_messages(found: type) -> bool:
+    for one in found.__mro__:
+        if one.__module__ == "builtins" or one.__module__.startswith("lmms_eval.api"):
+            continue
+        try:
+            source = inspect.getsource(one)
+        except (OSError, TypeError):
+            return True  # no source to look at: the flag has to do
+        if "doc_to_messages" in source:
+            return True
+    return False
+
+
+def _hide_bars(found: type) -> None:
+    """Keep a wrapper from drawing a progress bar for every single request."""
+    for one in found.__mro__:
+        names = vars(sys.modules[one.__module__]) if one.__module__ in sys.modules else {}
+        if "tqdm" in names:
+            names["tqdm"] = partial(_without_bar, names["tqdm"])
+
+
+def _without_bar(bar: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return bar(*args, **(kwargs | {"disable": True}))

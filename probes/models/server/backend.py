@@ -1,0 +1,319 @@
+"""The server backend: members behind any OpenAI-compatible endpoint (vLLM, SGLang, ...).
+
+What a server can and cannot do for a comparison:
+
+- It receives pictures, so only `frame_as=image` is true of it.
+- It cannot prove its weights. Keys go by what the user declares: the deployment (by default the
+  base URL), the model's name, the revision, and the files of a checkpoint folder that lies here
+  too. Whoever restarts a server with other weights or settings under the same name has to change
+  `revision` or `deployment`, else old answers are taken for new ones.
+- Its chat template decides whether pictures stay between texts; see `chat`.
+- `letter` needs `logprobs`; without them the letter is read strictly from text: `generate`.
+  `cloze` needs the log-probabilities of given text, which chat endpoints do not offer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes.core.errors import ProbesError
+from probes.core.hashing import array_sha256, sha256_json
+from probes.core.types import FrameRef, ModelSpec, Output, Prompt, ScoringSpec
+from probes.models import checkpoint as on_disk
+from probes.models.base import BackendSettings
+from probes.models.chat_template import local_checkpoint, order_of_pictures
+from probes.models.server import messages as protocol
+from probes.models.server.http import Endpoint, Failure
+from probes.models.server.options import ServerOptions
+
+ADAPTER = "server-1"
+"""Raised whenever the same prompt and served weights would get other numbers or another text."""
+SCORINGS = ("letter", "generate")
+_PATH = "/chat/completions"
+_FINAL = (401, 404)
+"""Refusals that every further request would meet too."""
+_FACTS = ("id", "owned_by", "root", "parent", "max_model_len")
+"""What is kept of a model's entry in GET /models; not `created`, which some set to now."""
+
+
+class ServerBackend:
+    """A member that a server runs.
+
+    Args:
+        cfg: `options` as in conf/backend/server.yaml; `feature_cache_mb` bounds encoded frames.
+        spec: the member; `repo` is the served model's name unless `options.model` has another.
+
+    Raises:
+        ProbesError: options that make no sense, or `frame_as` other than `image`.
+    """
+
+    adapter = ADAPTER
+
+    def __init__(self, cfg: BackendSettings, spec: ModelSpec) -> None:
+        if spec.frame_as != "image":
+            raise ProbesError(
+                f"a server receives frames as images, not as {spec.frame_as}",
+                "pair.frame_as",
+                "set pair.frame_as=image (and compare with backend=hf under the same setting)",
+            )
+        self._spec = spec
+        self._options = ServerOptions.of(cfg.options, spec)
+        self._capacity = cfg.feature_cache_mb * 2**20
+        self._local = local_checkpoint(spec)
+        self._model = self._options.model or (str(self._local.folder) if self._local else spec.repo)
+        self.fingerprint = self._fingerprint()
+        self._endpoint: Endpoint | None = None
+        self._greeted: set[tuple[str, bool]] = set()
+        self._order = "not looked up"
+        self._served: dict[str, Any] = {}
+        self._counts = {"requests": 0, "retried": 0, "encoded": 0}
+        self._unreached = 0  # prompts in a row, over all calls, that found no server
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is declared, and what the server said of itself if it was asked."""
+        options, spec = self._options, self._spec
+        return {
+            "backend": "server",
+            "adapter": ADAPTER,
+            "fingerprint": self.fingerprint,
+            "repo": spec.repo,
+            "revision": spec.revision,
+            "model": self._model,
+            "deployment": options.deployment,
+            "base_url": options.base_url,
+            "frame_as": spec.frame_as,
+            "dtype": "the server's",
+            "attention": "the server's",
+            "interleaving": self._order,
+            "served": dict(self._served),
+            "top_logprobs": options.top_logprobs,
+            "extra": dict(options.extra),
+        }
+
+    def counters(self) -> dict[str, int]:
+        """Return prompts asked, attempts beyond the first, and frames encoded."""
+        counts = dict(self._counts)
+        if self._endpoint is not None:
+            counts["retried"] += self._endpoint.retried
+        return counts
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self._endpoint is not None:
+            self._counts = self.counters()
+            self._endpoint.close()
+            self._endpoint = None
+            self._greeted.clear()
+
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        frames: Mapping[str, NDArray[np.uint8]],
+        scoring: ScoringSpec,
+    ) -> Iterator[tuple[int, Output]]:
+        """Answer prompts, `concurrency` at a time; see `Backend.score`."""
+        self._check(scoring)
+        if not prompts:
+            return
+        if self._endpoint is None:
+            self._unreached = 0
+            options = self._options
+            self._endpoint = Endpoint(
+                options.base_url,
+                options.api_key_env,
+                timeout_s=options.timeout_s,
+                retries=options.retries,
+                connections=options.concurrency,
+            )
+        endpoint = self._endpoint
+        pictures = any(isinstance(part, FrameRef) for one in prompts for part in one.parts)
+        self._greet(endpoint, scoring, pictures)
+        shown = protocol.Pictures(frames, self._capacity)
+        try:
+            yield from self._ask_all(endpoint, prompts, shown, scoring)
+        finally:
+            self._counts["encoded"] += shown.encoded
+
+    def _check(self, scoring: ScoringSpec) -> None:
+        if scoring.kind not in SCORINGS:
+            raise ProbesError(
+                f"a chat endpoint cannot score by {scoring.kind}: it gives no log-probabilities of"
+                " texts that it did not write",
+                "scoring",
+                "set scoring=letter or scoring=generate, or use backend=hf",
+            )
+        if scoring.answer_prefix:
+            raise ProbesError(
+                "a chat endpoint cannot be made to begin its answer with a given text",
+                "pair.answer_prefix",
+                'set pair.answer_prefix="", or use backend=hf',
+            )
+
+    def _fingerprint(self) -> str:
+        options = self._options
+        declared: dict[str, Any] = {
+            "server": options.deployment,
+            "model": self._model,
+            "revision": self._spec.revision,
+            "extra": dict(options.extra),
+            "top_logprobs": options.top_logprobs,
+        }
+        if self._local is not None:
+            declared["files"] = _files(self._local)
+        return sha256_json(declared)
+
+    def _greet(self, endpoint: Endpoint, scoring: ScoringSpec, pictures: bool) -> None:
+        """Ask one small question first: whatever is wrong for all prompts is told once.
+
+        Raises:
+            ProbesError: no server, no such model, no right to use it, no pictures, no logprobs.
+        """
+        if (scoring.kind, pictures) in self._greeted:
+            return
+        where = f"member {self._spec.name}, {self._options.base_url}"
+        if not self._greeted:
+            listed = endpoint.get("/models")
+            # Not every server lists what it serves: other failures are left to the greeting.
+            if isinstance(listed, Failure) and (
+                listed.status in (401, 403) or not listed.connected
+            ):
+                raise endpoint.refusal(listed, where)
+            self._served = _served(listed, self._model)
+        if pictures and not self._options.order_is_checked:
+            self._order = order_of_pictures(self._local, self._spec)
+            if self._order == "moved":
+                raise ProbesError(
+                    "the checkpoint's chat template puts all pictures before all text, so a server"
+                    " that uses it cannot show text between frames",
+                    where,
+                    "serve the model with a template that keeps the order (docs/server.md has one)"
+                    " and then set backend.options.order_is_checked=true, or use backend=hf",
+                )
+        elif self._options.order_is_checked:
+            self._order = "kept, says the user"
+        grey = array_sha256(protocol.GREY)
+        greeting = Prompt((*([FrameRef(grey)] if pictures else ()), "What is shown?"), ("A",))
+        body = self._body(greeting, protocol.Pictures({grey: protocol.GREY}, 0), scoring)
+        reply = endpoint.post(
+            _PATH, body | {"max_tokens": 1}, whole=protocol.is_completion, patient=False
+        )
+        if isinstance(reply, Failure):
+            raise endpoint.refusal(reply, where)
+        try:
+            _output(reply, greeting, scoring)
+        except protocol.NoLogprobsError:
+            raise ProbesError(
+                "the endpoint gives no log-probabilities, which scoring=letter needs",
+                where,
+                "set scoring=generate: the letter is then read strictly from the reply",
+            ) from None
+        self._greeted.add((scoring.kind, pictures))
+
+    def _body(
+        self, prompt: Prompt, picture: Callable[[str], str], scoring: ScoringSpec
+    ) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": protocol.messages(prompt, picture),
+            "temperature": 0,
+        }
+        if scoring.kind == "letter":
+            body |= {
+                "max_tokens": 1,
+                "logprobs": True,
+                "top_logprobs": self._options.top_logprobs,
+            }
+        else:
+            body["max_tokens"] = scoring.max_new_tokens
+        return body | dict(self._options.extra)
+
+    def _ask_all(
+        self,
+        endpoint: Endpoint,
+        prompts: Sequence[Prompt],
+        picture: Callable[[str], str],
+        scoring: ScoringSpec,
+    ) -> Iterator[tuple[int, Output]]:
+        def ask(at: int) -> Output | Failure:
+            started = time.perf_counter()
+            try:
+                body = self._body(prompts[at], picture, scoring)
+            except Exception as error:
+                # A frame that cannot be read costs its own prompts, not the run.
+                return Output(status="error", error=f"a frame: {type(error).__name__}: {error}")
+            reply = endpoint.post(_PATH, body, whole=protocol.is_completion)
+            if isinstance(reply, Failure):
+                return reply
+            try:
+                output = _output(reply, prompts[at], scoring)
+            except protocol.NoLogprobsError:
+                return Output(status="error", error="the reply has no log-probabilities")
+            return replace(output, seconds=time.perf_counter() - started)
+
+        todo = iter(range(len(prompts)))
+        pool = ThreadPoolExecutor(self._options.concurrency, "request")
+        running: dict[Future[Output | Failure], int] = {}
+        try:
+            while True:
+                # Twice as many as run, so that no thread waits for this one.
+                for at in islice(todo, 2 * self._options.concurrency - len(running)):
+                    running[pool.submit(ask, at)] = at
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    at, answer = running.pop(future), future.result()
+                    self._counts["requests"] += 1
+                    if isinstance(answer, Output):
+                        self._unreached = 0
+                        yield at, answer
+                        continue
+                    self._unreached = 0 if answer.connected else self._unreached + 1
+                    lost = self._unreached > 2 * self._options.concurrency
+                    if answer.status in _FINAL or lost:
+                        raise endpoint.refusal(answer, f"member {self._spec.name}")
+                    yield at, Output(status="error", error=answer.error)
+        except BaseException:
+            endpoint.stop()
+            pool.shutdown(cancel_futures=True)
+            self.close()
+            raise
+        finally:
+            pool.shutdown()
+
+
+def _output(reply: Any, prompt: Prompt, scoring: ScoringSpec) -> Output:
+    if scoring.kind == "letter":
+        if not prompt.options:
+            return Output(status="error", error="the prompt has no options to score by letter")
+        return protocol.letter_output(reply, prompt.options)
+    return protocol.text_output(reply)
+
+
+def _served(listed: Any, model: str) -> dict[str, Any]:
+    """Return what GET /models says of the model."""
+    entries = listed.get("data") if isinstance(listed, dict) else None
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, dict) and entry.get("id") == model:
+            return {name: entry[name] for name in _FACTS if entry.get(name) is not None}
+    return {"listed": False}
+
+
+def _files(checkpoint: on_disk.Checkpoint) -> dict[str, str]:
+    """Return the hashes of a local checkpoint's files, as the hf backend takes them."""
+    return checkpoint.hashes(
+        (
+            *on_disk.CONFIG_FILES,
+            *on_disk.TOKENIZER_FILES,
+            *on_disk.PROCESSOR_FILES,
+            *on_disk.CHAT_FILES,
+            *checkpoint.weights(),
+        )
+    )

@@ -1,0 +1,129 @@
+"""The options of the server backend, checked (conf/backend/server.yaml explains them)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+from probes.core.errors import ProbesError
+from probes.core.types import ModelSpec
+from probes.models.server.http import read_key
+
+KEY_ENV = "OPENAI_API_KEY"
+"""The variable that is read where none is named."""
+_WHERE = "backend.options"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """What one member needs to know of its server."""
+
+    base_url: str
+    """Up to and with `/v1`, without a trailing slash."""
+    model: str = ""
+    """The server's name of the model; empty: the member's `repo`."""
+    deployment: str = ""
+    """What store keys go by for the server; by default the base URL."""
+    api_key_env: str | None = KEY_ENV
+    """Name of the environment variable that holds the key."""
+    concurrency: int = 8
+    """Requests at the same time."""
+    timeout_s: float = 120.0
+    """Of one attempt, in seconds."""
+    retries: int = 5
+    """Attempts after the first."""
+    top_logprobs: int = 20
+    """How many of the likeliest first tokens are asked for under `letter`."""
+    order_is_checked: bool = False
+    """The user has seen that the server keeps pictures between texts."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of every request body, e.g. `chat_template_kwargs`."""
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], spec: ModelSpec) -> ServerOptions:
+        """Check `backend.options` for one member.
+
+        `base_url`, `model` and `deployment` may be mappings from a role (or, for a model outside
+        the pair, from its `repo`) to that member's value.
+
+        Raises:
+            ProbesError: an unknown option, or a value that makes no sense.
+        """
+        names = [one.name for one in fields(cls)]
+        for name in options:
+            if name not in names:
+                raise ProbesError(
+                    f"backend server has no option {name!r}",
+                    _WHERE,
+                    f"its options are {', '.join(names)}",
+                )
+        given = {name: value for name, value in options.items() if value is not None}
+        if "api_key_env" in options and options["api_key_env"] is None:
+            given["api_key_env"] = None
+        if isinstance(given.get("model"), str):
+            raise ProbesError(
+                "one model name for all members would make them one model",
+                f"{_WHERE}.model",
+                "name it for every member, e.g. model: {image: NAME, video: NAME}; without it the"
+                " members' repos are the names",
+            )
+        for name in ("base_url", "model", "deployment"):
+            if isinstance(given.get(name), Mapping):
+                given[name] = _own(name, given[name], spec)
+        given["base_url"] = _url(given.get("base_url"))
+        given["deployment"] = str(given.get("deployment") or given["base_url"])
+        for name, kinds, least in (
+            ("concurrency", (int,), 1),
+            ("timeout_s", (int, float), 0.001),
+            ("retries", (int,), 0),
+            ("top_logprobs", (int,), 1),
+        ):
+            value = given.get(name, least)
+            if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
+                raise ProbesError(
+                    f"{value!r} is no {name}", f"{_WHERE}.{name}", f"give a number from {least}"
+                )
+        if not isinstance(given.get("order_is_checked", False), bool):
+            raise ProbesError(
+                f"{given['order_is_checked']!r} is neither true nor false",
+                f"{_WHERE}.order_is_checked",
+            )
+        if not isinstance(given.get("extra", {}), Mapping):
+            raise ProbesError(
+                f"{given['extra']!r} is no group of fields", f"{_WHERE}.extra", "give key: value"
+            )
+        read_key(given.get("api_key_env", KEY_ENV))
+        return cls(**given)
+
+
+def _own(name: str, by_member: Mapping[str, Any], spec: ModelSpec) -> str:
+    """Return the member's own value of an option that is given by role or by repo."""
+    outside = spec.name == spec.repo  # a model that only writes infills has no role of its own
+    value = by_member.get(spec.repo) or (None if outside else by_member.get(spec.role))
+    if value is None and name == "base_url":
+        raise ProbesError(
+            f"no {name} for {spec.name}",
+            f"{_WHERE}.{name}",
+            f"add `{spec.repo if outside else spec.role}: ...`",
+        )
+    return str(value or "")
+
+
+def _url(value: Any) -> str:
+    """Return a base URL without its trailing slash; what could hide a key in it is refused."""
+    fix = "give the address up to and with /v1, e.g. http://localhost:8000/v1"
+    try:
+        parts = urlsplit(value if isinstance(value, str) else "")
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole:
+        raise ProbesError(f"{value!r} is no address", f"{_WHERE}.base_url", fix)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ProbesError(
+            "a base_url holds no user, password, query or fragment", f"{_WHERE}.base_url",
+            "put the key into the environment and name the variable in api_key_env",
+        )  # fmt: skip
+    return str(value).rstrip("/")

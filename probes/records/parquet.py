@@ -1,0 +1,61 @@
+"""Tables on disk: written as a whole, with a checksum per page, and read only where it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from probes.core.errors import ProbesError
+from probes.core.files import atomic_file
+from probes.records.manifest import REWRITE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def write(path: Path, table: pa.Table) -> None:
+    """Write a table as a whole file or not at all."""
+    write_groups(path, table.schema, [table])
+
+
+def write_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
+    """Write a table that comes in groups of rows, so that it never is in memory as a whole."""
+    import pyarrow.parquet as pq
+
+    with (
+        atomic_file(path) as file,
+        pq.ParquetWriter(file, schema, write_page_checksum=True) as writer,
+    ):
+        for group in groups:
+            writer.write_table(group)
+
+
+def read(path: Path, what: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table.
+
+    Args:
+        path: the file.
+        what: what it holds, for the message.
+        columns: which to read; None for all.
+
+    Raises:
+        ProbesError: it is not there, damaged, or lacks one of the columns.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        # A plain file: folder names such as `arm=vcot` above it are no columns of ours.
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        lacking = sorted(set(columns or ()) - set(file.schema_arrow.names))
+        table = file.read(columns=None if columns is None else list(columns))
+        table.validate(full=True)  # a text that is none would come up only later
+    except Exception as error:  # on damaged bytes Arrow raises nearly any
+        reason = getattr(error, "strerror", None) or error
+        raise ProbesError(f"the {what} cannot be read: {reason}", str(path), REWRITE) from error
+    if lacking:
+        raise ProbesError(
+            f"the {what} lack the columns {', '.join(lacking)}", str(path),
+            "was the file written by `probes run` of this version?",
+        )  # fmt: skip
+    return table

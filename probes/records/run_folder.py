@@ -1,0 +1,167 @@
+"""The files of a run's folder, as the types that stimuli are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from probes.core.prompt_set import PromptSet
+from probes.core.types import Arm, Clip, Infill, Item, Layout, Scoring, Video
+from probes.records import parquet
+from probes.records.manifest import read_manifest
+from probes.stimuli import infills
+from probes.stimuli.infills import Place
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """What a run's folder tells of what was shown, as far as its files are there."""
+
+    folder: Path
+    items: Mapping[str, Item] = field(default_factory=dict)
+    """Items that were asked, in the run's order; media paths as the file has them."""
+    lenders: Mapping[str, Item] = field(default_factory=dict)
+    """Items that only lent their frames or infills."""
+    clips: Mapping[Place, Clip] = field(default_factory=dict)
+    """By item and number of frames; hashes and breaks only, without indices and times."""
+    infills: Mapping[str, Mapping[Place, tuple[Infill, ...]]] = field(default_factory=dict)
+    """By writer (`shared` or a member's role), then item and number of frames; frames - 1 each."""
+    arms: Mapping[str, Arm] = field(default_factory=dict)
+    prompts: PromptSet | None = None
+    scoring: Scoring | None = None
+    layout: Layout = "sequence"
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The manifest's configuration."""
+    problem: str = ""
+    """Why stimuli cannot be made again from this folder; empty where they can."""
+
+    def written(self, role: str) -> Mapping[Place, tuple[Infill, ...]]:
+        """Return the infills that the member of a role was shown."""
+        return self.infills.get("shared") or self.infills.get(role, {})
+
+    def frame(self, sha256: str) -> Path:
+        """Return where the PNG of a frame lies."""
+        return self.folder / "frames" / f"{sha256}.png"
+
+
+def read(folder: Path) -> RunFiles:
+    """Read a run's items, infills and manifest.
+
+    Args:
+        folder: where `records.parquet` lies.
+
+    Returns:
+        What is there; files that are missing, or that lack what stimuli are made of, are told in
+        `problem`, since records can be looked at without them.
+
+    Raises:
+        ProbesError: a file that is there but cannot be read.
+    """
+    lacking = []
+    config = read_manifest(folder).get("config")
+    config = config if isinstance(config, dict) else {}
+    if not config:
+        lacking.append("manifest.json with a configuration")
+    item_rows = _rows(folder / "items.parquet")
+    if not item_rows:
+        lacking.append("items.parquet")
+    lender_rows = _rows(folder / "donors.parquet")
+    items, lenders = ({str(r["id"]): _item(r) for r in rows} for rows in (item_rows, lender_rows))
+    clips = {
+        (str(row["id"]), int(count)): Clip(
+            (), (), tuple(hashes),
+            tuple(row.get("option_hashes") or ()), tuple(row.get("breaks") or ()),
+        )
+        for row in (*lender_rows, *item_rows)
+        for count, hashes in _pairs(row.get("frame_hashes"))
+        if str(count).isdigit() and hashes is not None
+    }  # fmt: skip
+    prompts, arms = _prompts(config), _arms(config)
+    scoring, task = config.get("scoring"), config.get("task")
+    layout = task.get("layout") if isinstance(task, dict) else None
+    if config and prompts is None:
+        lacking.append("the wording of the prompts")
+    if config and not arms:
+        lacking.append("the arms of the suite")
+    return RunFiles(
+        folder=folder,
+        items=items,
+        lenders=lenders,
+        clips=clips,
+        infills=_infills(_rows(folder / "infills.parquet"), clips),
+        arms=arms,
+        prompts=prompts,
+        scoring=cast(Scoring, scoring) if scoring in get_args(Scoring) else None,
+        layout="matrix" if layout == "matrix" else "sequence",
+        config=config,
+        problem=f"the run's folder lacks {', '.join(lacking)}" if lacking else "",
+    )
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    rows: list[dict[str, Any]] = parquet.read(path, path.stem).to_pylist()
+    return rows
+
+
+def _pairs(value: Any) -> list[tuple[str, Any]]:
+    """Return a map column's entries, which Arrow gives as a list of pairs."""
+    return [(str(key), one) for key, one in value or ()]
+
+
+def _item(row: Mapping[str, Any]) -> Item:
+    return Item(
+        id=str(row["id"]),
+        task=row.get("task") or "",
+        question=row.get("question") or "",
+        options=tuple(row.get("options") or ()),
+        answer=row.get("answer"),
+        media=Video(Path(row.get("media_path") or "")),
+        stratum=row.get("stratum") or "",
+        cluster=row.get("cluster") or "",
+        meta=tuple((key, str(value)) for key, value in _pairs(row.get("meta"))),
+    )
+
+
+def _infills(
+    rows: list[dict[str, Any]], clips: Mapping[Place, Clip]
+) -> dict[str, dict[Place, tuple[Infill, ...]]]:
+    names = [field.name for field in dataclasses.fields(Infill)]
+    found: dict[str, dict[Place, dict[int, Infill]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        infill = Infill(**{name: row[name] for name in names})
+        found[row["role"]][row["item_id"], row["frames"]][row["gap"]] = infill
+    for place, gaps in ((place, gaps) for one in found.values() for place, gaps in one.items()):
+        if place in clips:
+            gaps |= dict.fromkeys(clips[place].breaks, infills.NOTHING)
+    return {
+        role: {
+            place: tuple(infill for _, infill in sorted(gaps.items()))
+            for place, gaps in places.items()
+        }
+        for role, places in found.items()
+    }
+
+
+def _arms(config: Mapping[str, Any]) -> dict[str, Arm]:
+    names = {field.name for field in dataclasses.fields(Arm)}
+    suite = config.get("suite")
+    rows = [row for row in suite if isinstance(row, dict)] if isinstance(suite, list) else []
+    return {
+        row["name"]: Arm(**{name: value for name, value in row.items() if name in names})
+        for row in rows
+        if "name" in row
+    }
+
+
+def _prompts(config: Mapping[str, Any]) -> PromptSet | None:
+    given = config.get("prompts")
+    names = [field.name for field in dataclasses.fields(PromptSet)]
+    if not isinstance(given, dict) or any(not isinstance(given.get(n), str) for n in names):
+        return None
+    return PromptSet(**{name: given[name] for name in names})

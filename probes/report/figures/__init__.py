@@ -1,0 +1,17 @@
+"""Pictures of a run, legible in greyscale and for colour-blind readers.
+
+Every function takes what `probes.load`, `analysis.accuracies` or `analysis.contrasts` return and
+gives a matplotlib figure, made without pyplot: nothing is global, nothing needs a display.
+"""
+
+from probes.report.figures.arms import arms_figure
+from probes.report.figures.forest import forest_figure, strata_figure
+from probes.report.figures.frames import frames_figure
+from probes.report.figures.headroom import headroom_figure
+from probes.report.figures.iraven import configurations_figure
+from probes.report.figures.style import rendered, save
+
+__all__ = [
+    "arms_figure", "configurations_figure", "forest_figure", "frames_figure", "headroom_figure",
+    "rendered", "save", "strata_figure",
+]  # fmt: skip

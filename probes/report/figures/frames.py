@@ -1,0 +1,61 @@
+"""Accuracy by the number of frames shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from probes.analysis import accuracies
+from probes.report.figures import style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+_GROUP = ("pair", "task", "scoring", "setting", "seed", "role")
+_SPREAD = 0.6  # most room that the arms of one frame count take, in steps between counts
+
+
+def frames_figure(frame: pd.DataFrame) -> Figure:
+    """Draw the accuracy under every arm over the number of frames, one panel per member.
+
+    Args:
+        frame: records, as returned by `probes.load`.
+
+    Returns:
+        A figure: a line per arm with 95 % Wilson intervals, chance as a dotted line. Frame counts
+        are evenly spaced; arms stand a little apart, so that no interval hides another.
+
+    Raises:
+        ProbesError: an empty frame.
+    """
+    cells = accuracies(frame)
+    arms = list(dict.fromkeys(cells["arm"]))
+    counts = sorted({int(count) for count in cells["frames"]})
+    step = min(0.05, _SPREAD / len(arms))
+    groups = list(cells.groupby(list(_GROUP), sort=False))
+    figure, axes = style.panels(len(groups), 2, 3.4)
+    for at, (axis, (values, part)) in enumerate(zip(axes, groups, strict=True)):
+        head = dict(zip(_GROUP, values, strict=True))
+        for order, arm in enumerate(arms):
+            rows = part[part["arm"] == arm].sort_values("frames")
+            if rows.empty:
+                continue
+            middle = 100 * rows["accuracy"]
+            axis.errorbar(
+                [counts.index(n) + style.spread(order, len(arms), step) for n in rows["frames"]],
+                middle,
+                yerr=style.bars(middle, 100 * rows["low"], 100 * rows["high"]),
+                label=style.short(arm), linewidth=1.2, **style.arm_style(order),
+            )  # fmt: skip
+        axis.axhline(100 * float(part["chance"].iloc[0]), color="black", linestyle=":", linewidth=1)
+        axis.set_title(f"{head['role']} member\n{style.title(head)}", size=9)
+        axis.set_xticks(range(len(counts)), [str(count) for count in counts])
+        axis.set_xlim(-0.4, len(counts) - 0.6)
+        axis.set_ylim(0, 100)
+        if at % 2 == 0:
+            axis.set_ylabel("accuracy, %")
+        if at >= len(groups) - 2:
+            axis.set_xlabel("frames")
+        style.tidy(axis, "y")
+    style.legend(figure, axes)
+    return figure

@@ -1,0 +1,199 @@
+"""What all pictures share: how members and arms are drawn, and how a figure becomes files."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from probes.core.errors import ProbesError
+from probes.core.files import atomic_write
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+# Okabe and Ito's palette. Their hues have nearly one lightness, so marker and filling differ too.
+_ROLES: Mapping[str, Mapping[str, Any]] = {
+    "image": {"color": "#D55E00", "marker": "o"},
+    "video": {"color": "#0072B2", "marker": "s", "markerfacecolor": "white"},
+    "control": {"color": "#555555", "marker": "^"},
+}
+_OTHER_ROLE = {"color": "#000000", "marker": "D", "markerfacecolor": "white"}
+_HUES = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_LINES = ("-", "--", ":")
+ORDER = ("image", "video", "control")
+"""Members stand in this order everywhere."""
+
+WIDTH = 8.4
+"""Width of a figure in inches: what a report's page shows without shrinking letters below 8 pt."""
+PNG_DPI = 150
+PANEL = 46
+"""Characters of a title that fit above half the width."""
+
+
+def role_style(role: str) -> dict[str, Any]:
+    """Return how points of a member are drawn (arguments of `Axes.errorbar`)."""
+    return {"markersize": 6, "capsize": 3, **_ROLES.get(role, _OTHER_ROLE)}
+
+
+def arm_style(place: int) -> dict[str, Any]:
+    """Return how the line of the arm at this place (from 0) is drawn; 24 differ from each other."""
+    return {
+        "color": _HUES[place % len(_HUES)],
+        "marker": _MARKERS[place % len(_MARKERS)],
+        "linestyle": _LINES[place % len(_LINES)],
+        "markersize": 6,
+        "capsize": 3,
+        "markerfacecolor": "white" if place % 2 else _HUES[place % len(_HUES)],
+    }
+
+
+def in_order(roles: Sequence[str]) -> list[str]:
+    """Return roles once each: image, video, control, then others by name."""
+    present = set(roles)
+    return [one for one in ORDER if one in present] + sorted(present - set(ORDER))
+
+
+def spread(place: int, count: int, step: float) -> float:
+    """Return how far the `place`-th of `count` members stands from the middle of its row."""
+    return step * (place - (count - 1) / 2)
+
+
+def bars(middle: pd.Series, low: pd.Series, high: pd.Series) -> NDArray[np.float64]:
+    """Return the lengths [2, n] of error bars; 0 where an interval is undefined."""
+    lengths = np.array([middle - low, high - middle], dtype=np.float64)
+    # Rounding can leave a Wilson end a hair on the wrong side of an accuracy of 0 or 1.
+    found: NDArray[np.float64] = np.clip(np.nan_to_num(lengths, nan=0.0), 0.0, None)
+    return found
+
+
+def panels(count: int, columns: int, height: float, width: float = WIDTH) -> tuple[Figure, Any]:
+    """Return a figure with a grid of `count` panels that share their axes, in reading order.
+
+    Args:
+        count: panels, at least 1.
+        columns: most panels in a row.
+        height: of one row of panels, in inches.
+        width: of the whole figure; a single panel beside which another would fit takes 3/4.
+    """
+    from matplotlib.figure import Figure
+
+    if count < 1:
+        raise ProbesError("there is nothing to draw", fix="run something, or load another folder")
+    if count < columns:
+        columns, width = count, 0.75 * width
+    rows = ceil(count / columns)
+    figure = Figure(figsize=(width, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axis in axes[count:]:
+        axis.remove()
+    # Where a column ends early, its last panel carries the labels.
+    for axis in axes[max(0, count - columns) : count]:
+        axis.tick_params(labelbottom=True)
+    return figure, axes[:count]
+
+
+def tidy(axis: Axes, grid: str) -> None:
+    """Take away what carries no information, and draw faint lines across `grid` (`x` or `y`)."""
+    axis.grid(axis=grid, alpha=0.3)  # type: ignore[arg-type]
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def percent_limits(low: float, high: float) -> tuple[float, float]:
+    """Return ends for an axis of differences in points: round tens with zero among them."""
+    ends = np.array([low, high, 0.0])
+    ends = ends[np.isfinite(ends)]
+    least, most = float(ends.min()), float(ends.max())
+    room = max(0.05 * (most - least), 1.0)
+    return 10 * np.floor((least - room) / 10), 10 * np.ceil((most + room) / 10)
+
+
+def title(values: Mapping[str, Any], width: int = PANEL) -> str:
+    """Return the words that tell one group of records from others, in lines of at most `width`."""
+    return plain(textwrap.fill(cut(_words(values), 3 * width), width))
+
+
+def heading(values: Mapping[str, Any]) -> str:
+    """Return the words of `title` in one short line."""
+    return plain(cut(_words(values), 50))
+
+
+def _words(values: Mapping[str, Any]) -> str:
+    said = [str(values[name]) for name in ("task", "pair", "scoring", "setting") if values[name]]
+    return ", ".join([*said, f"seed {values['seed']}"] if values["seed"] else said)
+
+
+def legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Explain below the panels what any of them shows."""
+    found: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    figure.legend(
+        found.values(), found.keys(), loc="outside lower center", ncols=min(5, len(found)),
+        fontsize=8, frameon=False,
+    )  # fmt: skip
+
+
+def short(arm: str) -> str:
+    """Return an arm's name in words that fit under an axis."""
+    return plain(cut(arm.replace("perturbation", "perturb.").replace("_", " "), 20))
+
+
+def cut(name: str, most: int) -> str:
+    """Shorten a long name in the middle: names that are alike often differ at the end."""
+    if len(name) <= most:
+        return name
+    head = (most - 2) // 2
+    return f"{name[:head]}..{name[len(name) - (most - 2 - head) :]}"
+
+
+def plain(text: str) -> str:
+    """Keep matplotlib from reading mathematics between two dollar signs of a name."""
+    return text.replace("$", r"\$")
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write a figure as `STEM.png` (150 dpi) and `STEM.svg`; return both paths.
+
+    Args:
+        figure: what to write.
+        stem: path without suffix; its folder is made if need be.
+    """
+    paths = []
+    for kind, content in rendered(figure).items():
+        paths.append(stem.with_name(f"{stem.name}.{kind}"))
+        atomic_write(paths[-1], content)
+    return paths
+
+
+def rendered(figure: Figure) -> dict[str, bytes]:
+    """Return a figure as `png` and `svg` files; the same figure gives the same bytes."""
+    engine = figure.get_layout_engine()
+    figure.draw_without_rendering()
+    # Where things stand is found once, not once per file: that is half of the work.
+    figure.set_layout_engine("none")
+    try:
+        return {kind: _bytes(figure, kind) for kind in ("png", "svg")}
+    finally:
+        figure.set_layout_engine(engine)
+
+
+def _bytes(figure: Figure, kind: str) -> bytes:
+    import matplotlib
+
+    out = io.BytesIO()
+    metadata = {"Date": None} if kind == "svg" else {}  # without a date, equal runs, equal files
+    with matplotlib.rc_context({"svg.hashsalt": "probes", "svg.fonttype": "path"}):
+        figure.savefig(out, format=kind, dpi=PNG_DPI, metadata=metadata)
+    return out.getvalue()

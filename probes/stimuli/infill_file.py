@@ -1,0 +1,167 @@
+"""Infills as JSON lines: written elsewhere, read here."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probes.core.errors import ProbesError
+from probes.core.files import atomic_write
+from probes.core.text import whole_text
+from probes.core.types import Clip, Infill
+
+if TYPE_CHECKING:
+    pass
+
+from probes.stimuli.infills import NOTHING, Place, tidy
+
+_FIELDS = {
+    "item_id": str, "frames": int, "gap": int, "text": str, "frame_a": str, "frame_b": str,
+    "common": str, "event": str, "generator": str, "error": str,
+}  # fmt: skip
+_NEEDED = ("item_id", "frames", "gap", "text")
+
+
+def save_file(
+    path: Path, clips: Mapping[Place, Clip], infills: Mapping[Place, Sequence[Infill]]
+) -> None:
+    """Write infills as JSON lines, one per gap, in the form that `load_file` reads.
+
+    Args:
+        path: file to write; replaced as a whole.
+        clips: clip of every (item id, number of frames).
+        infills: infills of those clips, frames - 1 each.
+    """
+    lines = []
+    for (item_id, frames), written in infills.items():
+        clip = clips[item_id, frames]
+        for gap, ((a, b), infill) in enumerate(zip(pairwise(clip.hashes), written, strict=True)):
+            if gap in clip.breaks:
+                continue
+            row = {
+                "item_id": item_id, "frames": frames, "gap": gap, "text": infill.text,
+                "frame_a": a, "frame_b": b, "common": infill.common, "event": infill.event,
+                "generator": infill.generator, "error": infill.error,
+            }  # fmt: skip
+            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    atomic_write(path, "".join(lines).encode("utf-8", "surrogatepass"))
+
+
+def load_file(
+    path: Path, clips: Mapping[Place, Clip], known: Collection[str]
+) -> dict[Place, tuple[Infill, ...]]:
+    """Read infills that were written elsewhere and check them against the planned clips.
+
+    One JSON object a line: `item_id`, `frames` (number of frames), `gap` (0 lies between the
+    first two frames) and `text` (empty: nothing stands there); optional are `common`, `event`,
+    `generator`, `error`, and `frame_a`, `frame_b` (sha256), which must then be the clip's.
+
+    Args:
+        path: the file.
+        clips: clip of every (item id, number of frames) that needs infills, donors included.
+        known: ids of all items of the task; rows of items that are not planned are left aside.
+
+    Returns:
+        The infills of every clip, frames - 1 each.
+
+    Raises:
+        ProbesError: for a malformed line, an unknown item, a gap that is out of range, given
+            twice or missing, or frames other than the clip's.
+    """
+    found: dict[tuple[str, int, int], tuple[int, Infill]] = {}
+    for number, line in _lines(path):
+        where = f"{path}, line {number}"
+        row = _row(line, where)
+        item_id, frames, gap = row["item_id"], row["frames"], row["gap"]
+        if item_id not in known:
+            near = difflib.get_close_matches(item_id, known, 1)
+            fix = f"did you mean {near[0]!r}?" if near else "use ids of the task's items"
+            raise ProbesError(f"unknown item {item_id!r}", where, fix)
+        clip = clips.get((item_id, frames))
+        if not 0 <= gap < frames - 1 or (clip and gap in clip.breaks):
+            what = f"gap {gap} is not among the gaps of {frames} frames"
+            fix = "count gaps from 0 to frames - 2"
+            if clip and clip.breaks:
+                fix += f"; nothing stands between two rows (gaps {_numbers(clip.breaks)})"
+            raise ProbesError(what, where, fix)
+        if (item_id, frames, gap) in found:
+            what = f"gap {gap} of item {item_id!r} at {frames} frames is given twice"
+            first = found[item_id, frames, gap][0]
+            raise ProbesError(what, where, f"keep this line or line {first}")
+        if clip:
+            for name, sha in (("frame_a", clip.hashes[gap]), ("frame_b", clip.hashes[gap + 1])):
+                if row.get(name, sha) != sha:
+                    what = f"{name} is not the frame that is shown at gap {gap} of {item_id!r}"
+                    fix = "write the infills anew for these frames, or leave the hashes out"
+                    raise ProbesError(what, where, fix)
+        text = tidy(row["text"])
+        found[item_id, frames, gap] = (
+            number,
+            Infill(
+                text=text,
+                common=tidy(row.get("common", "")),
+                event=tidy(row.get("event", "")),
+                generator=row.get("generator", "file"),
+                ok=bool(text),
+                error=row.get("error", ""),
+            ),
+        )
+    lacking = [
+        f"{item_id} ({frames} frames, gap {gap})"
+        for (item_id, frames), clip in clips.items()
+        for gap in range(len(clip.hashes) - 1)
+        if gap not in clip.breaks and (item_id, frames, gap) not in found
+    ]
+    if lacking:
+        what = f"{len(lacking)} infills are missing: {', '.join(lacking[:3])}"
+        what += " ..." if len(lacking) > 3 else ""
+        raise ProbesError(what, str(path), "add a line for each; an empty text leaves a gap bare")
+    return {
+        place: tuple(
+            NOTHING if gap in clip.breaks else found[*place, gap][1]
+            for gap in range(len(clip.hashes) - 1)
+        )
+        for place, clip in clips.items()
+    }
+
+
+def _numbers(values: Iterable[int]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    try:
+        text = path.read_bytes().decode("utf-8", "surrogatepass")
+    except OSError as error:
+        what = f"the infill file cannot be read: {error.strerror}"
+        raise ProbesError(what, str(path), "set infill.file to a JSON lines file") from error
+    except UnicodeDecodeError as error:
+        raise ProbesError("the infill file is not UTF-8", str(path), "save it as UTF-8") from error
+    # Not splitlines(): JSON strings may hold other line separators.
+    return [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+
+
+def _row(line: str, where: str) -> dict[str, Any]:
+    fix = "write one JSON object a line, with item_id, frames, gap and text"
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ProbesError(f"not JSON: {error}", where, fix) from error
+    if not isinstance(row, dict):
+        raise ProbesError("not a JSON object", where, fix)
+    if lacking := [name for name in _NEEDED if name not in row]:
+        raise ProbesError(f"{lacking[0]!r} is missing", where, fix)
+    for name, value in row.items():
+        kind = _FIELDS.get(name)
+        if kind is None:
+            allowed = ", ".join(_FIELDS)
+            raise ProbesError(f"unknown field {name!r}", where, f"fields are {allowed}")
+        if isinstance(value, str) and whole_text(value) != value:
+            raise ProbesError(f"{name!r} holds half a character", where, "write whole ones")
+        if type(value) is not kind:  # not isinstance: true is no number of frames
+            raise ProbesError(f"{name!r} is not of type {kind.__name__}", where, fix)
+    return row

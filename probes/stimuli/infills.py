@@ -1,0 +1,192 @@
+"""Infills: what may have happened between two frames, written in the study's two steps.
+
+A generator sees two neighbouring frames and nothing else: question and options are not among the
+arguments of anything here, so they cannot leak into the text. Two identical frames are asked about
+like any others: "nothing changed" is the model's to say, and a fixed sentence of ours would be a
+text that no model wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from probes.core.hashing import sha256_json
+from probes.core.types import Clip, FrameRef, Infill, Output, Part, Prompt
+
+if TYPE_CHECKING:
+    from probes.core.prompt_set import PromptSet
+
+from probes.stimuli.templates import fill
+
+Generate = Callable[[Sequence[Prompt], int], list[Output]]
+"""(prompts, max_new_tokens) -> one Output per prompt, greedy, in the order of the prompts."""
+Pair = tuple[str, str]
+"""(sha256 of frame t, sha256 of frame t+1)."""
+Place = tuple[str, int]
+"""(item id, number of frames): which clip."""
+NOTHING = Infill(text="", common="", event="", generator="")
+"""What stands in a break between two rows of panels: no text, and no failure."""
+EMPTY = "the reply is empty"
+"""How the error of an infill ends whose writer had nothing to say: an answer, no failure."""
+
+
+def tidy(text: str) -> str:
+    """Strip a reply and make every run of white space one space; nothing else is mended."""
+    return " ".join(text.split())
+
+
+def pairs(clips: Iterable[Clip]) -> list[Pair]:
+    """Return every pair of neighbouring frames once, in the order of first appearance.
+
+    Frames on either side of a break are no neighbours.
+    """
+    found: dict[Pair, None] = {}
+    for clip in clips:
+        for gap, pair in enumerate(pairwise(clip.hashes)):
+            if gap not in clip.breaks:
+                found[pair] = None
+    return list(found)
+
+
+def empty(infill: Infill) -> bool:
+    """Tell whether a writer had nothing to say where a text belongs."""
+    return not infill.text and infill != NOTHING and not failed(infill)
+
+
+def failed(infill: Infill) -> bool:
+    """Tell whether a step failed, so that a later run may write it; an empty reply is none."""
+    return not infill.ok and bool(infill.error) and not infill.error.endswith(f": {EMPTY}")
+
+
+def of(clip: Clip, written: Mapping[Pair, Infill]) -> tuple[Infill, ...]:
+    """Return a clip's infills, one per gap (frames - 1); KeyError where one was not written."""
+    return tuple(
+        NOTHING if gap in clip.breaks else written[pair]
+        for gap, pair in enumerate(pairwise(clip.hashes))
+    )
+
+
+def by_pair(clip: Clip, gaps: Sequence[Infill]) -> dict[Pair, Infill]:
+    """Return a clip's infills by the frames on either side: what `of` was made of."""
+    between = enumerate(pairwise(clip.hashes))
+    return {pair: gaps[gap] for gap, pair in between if gap not in clip.breaks}
+
+
+def generator_fingerprint(
+    model: str, prompts: PromptSet, *, condenser: str = "", max_new_tokens: int
+) -> str:
+    """Return the identity of whoever writes infills.
+
+    Args:
+        model: fingerprint of the model that sees the frames.
+        prompts: texts of the steps; only those that are used count.
+        condenser: fingerprint of the condensing model; empty where there is none.
+        max_new_tokens: length limit of every step.
+    """
+    steps = {"common": prompts.common, "event": prompts.event}
+    if condenser:
+        steps["condense"] = prompts.condense
+    return sha256_json(
+        {"model": model, "prompts": steps, "condenser": condenser, "max_new_tokens": max_new_tokens}
+    )
+
+
+def write(
+    pairs: Sequence[Pair],
+    generate: Generate,
+    prompts: PromptSet,
+    *,
+    generator: str,
+    max_new_tokens: int,
+) -> dict[Pair, Infill]:
+    """Write the infill of every pair: common attributes, then the event.
+
+    Each step is one pass over all pairs, so that a backend can batch as it likes. A pair whose
+    step fails or comes back empty drops out: it is never asked the next step, and never gets a
+    longer or shorter text than its neighbours in the place of the one that failed.
+
+    Args:
+        pairs: neighbouring frames; repeats are written once.
+        generate: the model that sees the frames.
+        prompts: wording of the steps.
+        generator: what `generator_fingerprint` says; kept with every infill.
+        max_new_tokens: length limit of every step.
+
+    Returns:
+        One infill per distinct pair, in the order of first appearance.
+    """
+    unique = list(dict.fromkeys(pairs))
+
+    def shown(template: str, pair: Pair, **texts: str) -> Prompt:
+        a, b = pair
+        values: dict[str, Sequence[Part]] = {"frame_a": (FrameRef(a),), "frame_b": (FrameRef(b),)}
+        return Prompt(fill(template, values | {name: (text,) for name, text in texts.items()}))
+
+    asked = {pair: shown(prompts.common, pair) for pair in unique}
+    commons, errors = _said("common", asked, generate, max_new_tokens)
+    asked = {p: shown(prompts.event, p, common=common) for p, common in commons.items()}
+    events, failures = _said("event", asked, generate, max_new_tokens)
+    errors |= failures
+    return {
+        pair: Infill(
+            text=events.get(pair, ""),
+            common=commons.get(pair, ""),
+            event=events.get(pair, ""),
+            generator=generator,
+            ok=pair in events,
+            error=errors.get(pair, ""),
+        )
+        for pair in unique
+    }
+
+
+def condensed(
+    written: Mapping[Pair, Infill], condense: Generate, prompts: PromptSet, *, max_new_tokens: int
+) -> dict[Pair, Infill]:
+    """Have a text model shorten the events of infills; those that have none stay as they are.
+
+    Args:
+        written: by pair of frames.
+        condense: the model that shortens.
+        prompts: wording of the step.
+        max_new_tokens: its length limit.
+
+    Returns:
+        The infills with their final texts, in the same order.
+    """
+    asked = {
+        pair: Prompt(fill(prompts.condense, {"text": (infill.event,)}))
+        for pair, infill in written.items()
+        if infill.ok
+    }
+    texts, errors = _said("condense", asked, condense, max_new_tokens)
+    return {
+        pair: replace(
+            infill, text=texts.get(pair, ""), ok=pair in texts, error=errors.get(pair, infill.error)
+        )
+        for pair, infill in written.items()
+    }
+
+
+def _said(
+    step: str, asked: Mapping[Pair, Prompt], model: Generate, max_new_tokens: int
+) -> tuple[dict[Pair, str], dict[Pair, str]]:
+    """Ask equal prompts once; return (what was said, why nothing was said), by pair."""
+    distinct = list(dict.fromkeys(asked.values()))
+    if not distinct:  # nobody is left to ask: a model need not even be loaded
+        return {}, {}
+    replies = dict(zip(distinct, model(distinct, max_new_tokens), strict=True))
+    said: dict[Pair, str] = {}
+    errors: dict[Pair, str] = {}
+    for pair, prompt in asked.items():
+        reply = replies[prompt]
+        if reply.status != "ok":
+            errors[pair] = f"{step}: {reply.error or reply.status}"
+        elif text := tidy(reply.text):
+            said[pair] = text
+        else:
+            errors[pair] = f"{step}: {EMPTY}"
+    return said, errors

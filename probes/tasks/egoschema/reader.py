@@ -1,0 +1,254 @@
+"""EgoSchema's official layout, read into items: for the real data set and for EgoWorld alike.
+
+    questions.json        list of {q_uid, google_drive_id, question, "option 0" ... "option 4"}
+    subset_answers.json   q_uid -> 0..4, the public answers
+    uid_to_ego4d.json     q_uid -> source recording
+    videos/<q_uid>.mp4
+
+Everything that can be checked without decoding is checked here, before any model is loaded, and all
+problems of one kind are told together.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from probes.core.errors import ProbesError
+from probes.core.text import whole_text
+from probes.core.types import Item, Video
+from probes.media.video_decoders import mp4_fault
+
+OPTIONS = 5
+_NAMED = 5  # how many culprits a message names
+# One plain file name on every system: no separator, no leading dot, no control character.
+_UID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_LAYOUT = "see tasks/egoschema/README.md for the layout"
+_RECORDING_KEYS = ("video_uid", "ego4d_uid", "video_id")
+
+
+def load(root: Path, *, unanswered: bool = False, task: str = "egoschema") -> list[Item]:
+    """Read a folder in EgoSchema's layout.
+
+    Args:
+        root: the folder.
+        unanswered: also the questions whose answer is withheld.
+        task: name that the items carry.
+
+    Returns:
+        Items in the order of `questions.json`; `cluster` is the source recording, `stratum` the
+        question's optional `type`.
+
+    Raises:
+        ProbesError: a file is missing or malformed, or what it says does not fit together.
+    """
+    root = root.expanduser().resolve()
+    if not root.is_dir():
+        raise ProbesError("there is no such folder", str(root), "set task.root to the data set")
+    questions = _questions(root / "questions.json")
+    answers = _answers(root / "subset_answers.json", questions)
+    recordings = _recordings(root / "uid_to_ego4d.json", questions)
+    wanted = [uid for uid in questions if unanswered or uid in answers]
+    if not wanted:
+        raise ProbesError(
+            "none of the questions has a public answer",
+            str(root / "subset_answers.json"),
+            "complete the file, or set task.unanswered=true",
+        )
+    paths = _videos(root / "videos", wanted)
+    return [
+        Item(
+            id=uid,
+            task=task,
+            question=questions[uid]["question"],
+            options=tuple(questions[uid][f"option {i}"] for i in range(OPTIONS)),
+            answer=answers.get(uid),
+            media=Video(paths[uid]),
+            stratum=questions[uid].get("type", ""),
+            cluster=recordings[uid][0],
+            meta=recordings[uid][1],
+        )
+        for uid in wanted
+    ]
+
+
+def submission(choices: Mapping[str, int | None]) -> bytes:
+    """Return EgoSchema's submission file: JSON, q_uid -> index of the chosen option.
+
+    An item without a choice (unparsed or failed) is -1, which no key holds: it counts as wrong, as
+    everywhere in this project, and is never guessed.
+
+    Raises:
+        ProbesError: a choice is neither None nor 0..4.
+    """
+    bad = [uid for uid, choice in choices.items() if choice is not None and not _is_index(choice)]
+    _refuse(bad, "choices are not 0..4", "the records", "make the run again")
+    filled = {uid: -1 if choice is None else int(choice) for uid, choice in choices.items()}
+    return (json.dumps(filled, indent=1) + "\n").encode()
+
+
+def _questions(path: Path) -> dict[str, dict[str, Any]]:
+    entries = _json(path, list)
+    fix = f"correct these entries; {_LAYOUT}"
+    where = [
+        f"entry {n}"
+        if not isinstance(e, dict) or not isinstance(e.get("q_uid"), str)
+        else e["q_uid"]
+        for n, e in enumerate(entries)
+    ]
+    numbered = list(zip(where, entries, strict=True))
+
+    def refuse(wrong: Callable[[dict[str, Any]], bool], what: str) -> None:
+        _refuse([name for name, entry in numbered if wrong(entry)], what, str(path), fix)
+
+    refuse(lambda e: not isinstance(e, dict), "entries are not objects")
+    refuse(lambda e: not isinstance(e.get("q_uid"), str), "questions have no q_uid")
+    refuse(
+        lambda e: not _UID.fullmatch(e["q_uid"]),
+        "a q_uid names a file in videos/ and these could not or would leave the folder (letters, "
+        "digits, '_', '-' and '.' only)",
+    )
+    twice = [uid for uid, n in Counter(e["q_uid"] for e in entries).items() if n > 1]
+    _refuse(twice, "q_uids occur more than once", str(path), "keep one entry of each")
+    refuse(lambda e: not _is_text(e.get("question")), "questions have no text")
+    refuse(
+        lambda e: any(not _is_text(e.get(f"option {i}")) for i in range(OPTIONS)),
+        f"questions lack one of the {OPTIONS} options ('option 0' to 'option {OPTIONS - 1}')",
+    )
+    refuse(
+        lambda e: not isinstance(e.get("type", ""), str) or not _is_whole(e.get("type", "")),
+        "question types are not text",
+    )
+    return {entry["q_uid"]: entry for entry in entries}
+
+
+def _answers(path: Path, questions: Mapping[str, object]) -> dict[str, int]:
+    answers: dict[str, int] = _json(path, dict)
+    bad = [f"{uid}: {a!r}" for uid, a in answers.items() if not _is_index(a)]
+    _refuse(bad, f"answers are not integers 0..{OPTIONS - 1}", str(path), "correct them")
+    unknown = [uid for uid in answers if uid not in questions]
+    fix = "take both files from the same release of the data set"
+    _refuse(unknown, "answers belong to no entry of questions.json", str(path), fix)
+    return answers
+
+
+def _recordings(
+    path: Path, questions: Iterable[str]
+) -> dict[str, tuple[str, tuple[tuple[str, str], ...]]]:
+    """Return the recording of every question, and from where to where in it if the file says so."""
+    given = {}
+    if path.exists():
+        given = _json(path, dict)
+    found, lost, bad = {}, [], []
+    for uid in questions:
+        name, meta = _recording(given.get(uid, uid))
+        if uid not in given:
+            lost.append(uid)
+        elif not name or not all(map(_is_whole, (name, *(value for _, value in meta)))):
+            bad.append(uid)
+        found[uid] = (name, meta)
+    fix = f"give the recording's uid; {_LAYOUT}"
+    _refuse(bad, "entries name no source recording", str(path), fix)
+    if lost:
+        warnings.warn(
+            f"{path}: {len(lost)} clips have no source recording; each counts as a recording of "
+            "its own, which makes intervals too narrow where clips share one",
+            stacklevel=3,
+        )
+    return found
+
+
+def _recording(entry: object) -> tuple[str, tuple[tuple[str, str], ...]]:
+    if isinstance(entry, list):
+        entry = entry[0] if entry else ""
+    if isinstance(entry, str):
+        return entry, ()
+    if not isinstance(entry, dict):
+        return "", ()
+    name = next((entry[key] for key in _RECORDING_KEYS if key in entry), "")
+    meta = tuple(
+        (end, str(entry[key]))
+        for end in ("end_sec", "start_sec")
+        for key in (
+            end,
+            end.replace("_", "ing_"),
+        )  # the official file says starting_sec, ending_sec
+        if key in entry
+    )
+    return name if isinstance(name, str) else "", meta
+
+
+def _videos(folder: Path, uids: Iterable[str]) -> dict[str, Path]:
+    # `videos` itself may be a link to another disk; no file in it may lead out of it.
+    inside = folder.resolve()
+    if not inside.is_dir():
+        raise ProbesError("there is no folder of videos", str(folder), _LAYOUT)
+    paths = {uid: folder / f"{uid}.mp4" for uid in uids}
+    gone, out, bad = [], [], []
+    for path in paths.values():
+        try:
+            target = path.resolve(strict=True)
+            if not target.is_relative_to(inside):
+                out.append(path.name)
+            elif not target.is_file():
+                bad.append(f"{path.name} is not a file")
+            elif fault := mp4_fault(target):
+                bad.append(f"{path.name} {fault}")
+        except FileNotFoundError:
+            gone.append(path.name)
+        except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+            bad.append(f"{path.name} cannot be read ({error})")
+    where = str(folder)
+    _refuse(gone, "videos are missing", where, "download them, or take them out of the JSON files")
+    _refuse(out, "videos are links that leave the folder", where, "put the files there themselves")
+    _refuse(bad, "videos are broken", where, "download them again")
+    return paths
+
+
+def _json(path: Path, kind: type) -> Any:
+    """Read a JSON file whose top level is `kind`."""
+    if not path.exists():
+        raise ProbesError("a file of the data set is missing", str(path), _LAYOUT)
+    try:
+        value = json.loads(path.read_bytes(), object_pairs_hook=_unique)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ProbesError(
+            f"this is no valid JSON: {error}", str(path), "download it again"
+        ) from None
+    if not isinstance(value, kind):
+        what = f"this holds a JSON {type(value).__name__} where a {kind.__name__} is expected"
+        raise ProbesError(what, str(path), _LAYOUT)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} occurs twice")
+    return found
+
+
+def _refuse(culprits: list[str], what: str, where: str, fix: str) -> None:
+    """Raise if there are culprits, naming the first few and their number."""
+    if culprits:
+        more = f" and {len(culprits) - _NAMED} more" if len(culprits) > _NAMED else ""
+        named = ", ".join(repr(name) for name in culprits[:_NAMED])
+        raise ProbesError(f"{len(culprits)} {what}: {named}{more}", where, fix)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and _is_whole(value)
+
+
+def _is_whole(text: str) -> bool:
+    return whole_text(text) == text
+
+
+def _is_index(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < OPTIONS

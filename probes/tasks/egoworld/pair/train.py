@@ -1,0 +1,153 @@
+"""`probes train tiny OUT`: train the embedded pair and its control from scratch.
+
+OUT/work/<stage> holds resumable state, OUT/<member> the finished checkpoints, OUT/training.json
+what it cost and OUT/heldout.json how the members answer held-out stories.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from probes.config.paths import conf_dir
+from probes.core.environment import packages
+from probes.core.errors import ProbesError
+from probes.core.files import atomic_write
+from probes.core.hashing import sha256_json
+
+STAGES = ("image", "video", "control")
+_SOURCE = {"video": "image", "control": "image"}
+"""The member that a stage starts from; the image stage starts from random weights."""
+
+
+def read_config(overrides: Sequence[str]) -> dict[str, Any]:
+    """Read conf/train/tiny.yaml with `key=value` overrides; an unknown key is an error."""
+    config = OmegaConf.load(conf_dir() / "train" / "tiny.yaml")
+    OmegaConf.set_struct(config, True)
+    try:
+        config = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
+    except OmegaConfBaseException as error:
+        raise ProbesError(
+            f"cannot set {', '.join(overrides)}: {str(error).splitlines()[0]}",
+            where="probes train tiny",
+            fix="see conf/train/tiny.yaml for the keys, e.g. stages.image.steps=100",
+        ) from error
+    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+
+
+def train(out: Path, config: Mapping[str, Any]) -> None:
+    """Train every stage that is not finished, then write the held-out table."""
+    import torch
+
+    from probes.tasks.egoworld.pair.heldout import evaluate, render
+
+    torch.set_num_threads(int(config["threads"]) or os.cpu_count() or 1)
+    settings = {key: config[key] for key in ("seed", "model", "optimiser", "mix", "stages")}
+    _same_settings(out / "work" / "settings.json", settings)
+    costs = _read(out / "training.json")
+    for stage in STAGES:
+        if not (out / stage / "model.safetensors").exists():
+            began = time.monotonic()
+            _train_stage(stage, out, config)
+            seconds = costs.get(stage, {}).get("seconds", 0.0) + time.monotonic() - began
+            costs[stage] = {"seconds": round(seconds), "packages": packages()}
+            atomic_write(out / "training.json", json.dumps(costs, indent=2).encode())
+    if int(config["evaluate"]):
+        table = evaluate(out, int(config["evaluate"]))
+        atomic_write(out / "heldout.json", json.dumps(table, indent=2).encode())
+        print(render(table))
+
+
+def _train_stage(stage: str, out: Path, config: Mapping[str, Any]) -> None:
+    import torch
+    from transformers import LlavaNextVideoForConditionalGeneration
+
+    from probes.tasks.egoworld.pair.curriculum import Curriculum
+    from probes.tasks.egoworld.pair.learn import learn
+    from probes.tasks.egoworld.pair.model import (
+        build_model,
+        build_processor,
+        save_member,
+        tokens_per_frame,
+    )
+    from probes.tasks.egoworld.pair.packing import Packer, Steps
+    from probes.tasks.egoworld.pair.vocabulary import build_tokenizer
+    from probes.tasks.egoworld.world import load_world
+
+    seed, sizes, mix = int(config["seed"]), config["model"], config["mix"]
+    name = "cuda" if config["device"] == "auto" and torch.cuda.is_available() else config["device"]
+    device = torch.device("cpu" if name == "auto" else name)
+    tokenizer = build_tokenizer()
+    torch.manual_seed(seed)
+    if stage in _SOURCE:
+        model = LlavaNextVideoForConditionalGeneration.from_pretrained(
+            out / _SOURCE[stage], dtype=torch.float32
+        )
+    else:
+        model = build_model(sizes, tokenizer)
+    model.to(device)
+    curriculum = Curriculum(load_world(), mix, int(sizes["image_size"]), "training")
+    per_frame = tokens_per_frame(int(sizes["image_size"]), int(sizes["patch_size"]))
+    packer = Packer(tokenizer, per_frame, float(mix["letter_weight"]))
+    plan = config["stages"][stage]
+    learn(
+        model,
+        lambda first: Steps(
+            curriculum, packer, plan, float(mix["native_share"]), (seed, STAGES.index(stage)), first
+        ),
+        plan,
+        config["optimiser"],
+        out / "work" / stage,
+        int(config["save_every"]),
+        _reporter(stage),
+        device,
+        compiled=bool(config["compile"]) and shutil.which("c++") is not None,
+    )
+    save_member(model, build_processor(sizes, tokenizer), out / stage)
+
+
+def _reporter(stage: str) -> Any:
+    """Return a display of progress: a live line on a terminal, one every half minute elsewhere."""
+    live, last = sys.stdout.isatty(), [0.0]
+
+    def report(step: int, steps: int, losses: Mapping[str, float], seconds: float) -> None:
+        now = time.monotonic()
+        if step < steps and now - last[0] < (0.5 if live else 30):
+            return
+        last[0] = now
+        left = (steps - step) * seconds / 60
+        shown = " ".join(f"{source} {loss:.3f}" for source, loss in losses.items())
+        text = f"{stage} {step}/{steps}  loss {shown}  {seconds:.2f} s/step, {left:.0f} min left"
+        print(
+            f"\r{text}  " if live else text, end="" if live and step < steps else "\n", flush=True
+        )
+
+    return report
+
+
+def _same_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse to go on with other settings than the ones that OUT was begun with."""
+    settings = json.loads(json.dumps(settings))
+    if path.exists():
+        begun = json.loads(path.read_text())
+        if sha256_json(begun) != sha256_json(settings):
+            raise ProbesError(
+                "this folder was begun with other settings",
+                where=str(path),
+                fix="give another OUT, the same overrides, or delete the folder",
+            )
+    else:
+        atomic_write(path, json.dumps(settings, indent=2).encode())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {}

@@ -1,0 +1,242 @@
+"""The eight candidates: the attribute bisection tree.
+
+Three attributes of the answer are chosen; each gets a new value, and the candidates are the answer
+with every subset of the three changed. No candidate can then be found by counting which values are
+most frequent among the eight, because every value of a changed attribute stands on four of them.
+Grids with fewer than three modifiable attributes need other constructions; see `_grow`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import comb
+
+from probes.tasks.iraven.dice import Dice
+from probes.tasks.iraven.problem import Entities, Levels, Modification, Panel, Rules
+from probes.tasks.iraven.space import VALUES, Component
+
+Change = Callable[[Entities], Entities]
+"""What a new value does to a component; the value itself was computed from the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One of the eight."""
+
+    panel: Panel
+    modified: tuple[Modification, ...] = ()
+    """What was changed, in order of application; nothing: the answer."""
+
+    def changed(self, modification: Modification, change: Change) -> Candidate:
+        """Return a copy with one more change."""
+        index = modification[0]
+        entities = change(self.panel[index])
+        panel = (*self.panel[:index], entities, *self.panel[index + 1 :])
+        return Candidate(panel, (*self.modified, modification))
+
+
+def candidates(
+    components: Sequence[Component], rules: Sequence[Rules], answer: Panel, dice: Dice
+) -> list[Candidate]:
+    """Return the eight candidates in shuffled order."""
+    grown = _grow(
+        components, chosen(modifiable(components, rules, answer), dice), answer, rules, dice
+    )
+    return [grown[i] for i in dice.sample(8, 8)]
+
+
+def modifiable(
+    components: Sequence[Component], rules: Sequence[Rules], answer: Panel
+) -> list[Modification]:
+    """Return the attributes that distractors may change, in list order.
+
+    - Number: if the component has more than one level of it (grids), whatever the rule.
+    - Position: unless the rule is about Number, and if the answer's slot set has an alternative.
+    - Type, Size, Color: if the original range has another level, and, under a Constant rule, only
+      where the value is no noise: the component is uniform or its entities are carried.
+    """
+    found: list[Modification] = []
+    for index, (component, rule, entities) in enumerate(
+        zip(components, rules, answer, strict=True)
+    ):
+        slots = len(component.slots)
+        if slots > 1:
+            found.append((index, "Number"))
+        if rule[0].attribute != "Number" and comb(slots, len(entities.slots)) > 1:
+            found.append((index, "Position"))
+        for attribute in range(3):
+            ruled = rule[1 + attribute].name != "Constant"
+            if len(component.levels(attribute)) > 1 and (
+                ruled or entities.uniform or rule[0].carrying
+            ):
+                found.append((index, VALUES[attribute]))
+    return found
+
+
+def chosen(modifications: Sequence[Modification], dice: Dice) -> list[Modification]:
+    """Choose three, in random order, or take all where there are fewer; Number comes last."""
+    picks = list(modifications)
+    if len(picks) >= 3:
+        picks = [modifications[i] for i in dice.sample(len(modifications), 3)]
+    for place, (_, attribute) in enumerate(picks):
+        if attribute == "Number":
+            picks[place], picks[-1] = picks[-1], picks[place]
+            break
+    return picks
+
+
+def _grow(
+    components: Sequence[Component],
+    picks: Sequence[Modification],
+    answer: Panel,
+    rules: Sequence[Rules],
+    dice: Dice,
+) -> list[Candidate]:
+    """Return eight candidates, the answer first.
+
+    | picks | construction |
+    |---|---|
+    | three | each change on every candidate so far: 2, 4, 8 |
+    | X, Number | X once; three Number values, each on the answer and on X |
+    | Position, Number | Position once; six Number values, on the answer only |
+    | Number | seven Number values, on the answer |
+    """
+    root = Candidate(answer)
+    if len(picks) == 3:
+        grown = [root]
+        for pick in picks:
+            grown += _three_pick_copies(components, pick, grown, answer, rules, dice)
+        return grown
+    number = picks[-1]
+    values = number_changes(components[number[0]], answer[number[0]], dice)
+    grown = [root]
+    if len(picks) == 2:
+        grown.append(root.changed(picks[0], _new_value(components, picks[0], answer, rules, dice)))
+    bases = [root] if len(picks) == 2 and picks[0][1] == "Position" else list(grown)
+    while len(grown) < 8:
+        change = next(values)
+        grown += [base.changed(number, change) for base in bases]
+    return grown
+
+
+def _three_pick_copies(
+    components: Sequence[Component],
+    pick: Modification,
+    grown: Sequence[Candidate],
+    answer: Panel,
+    rules: Sequence[Rules],
+    dice: Dice,
+) -> list[Candidate]:
+    """Return a modified copy of every candidate so far.
+
+    Where both Position and Number of a grid are changed, Number hides the change of Position, so
+    Number gets two slot sets: one for candidates whose Position was not changed, one for those
+    whose Position was.
+    """
+    index, attribute = pick
+    moved = (index, "Position")
+    if attribute != "Number":
+        change = _new_value(components, pick, answer, rules, dice)
+        return [candidate.changed(pick, change) for candidate in grown]
+    if not any(moved in candidate.modified for candidate in grown):
+        change = next(number_changes(components[index], answer[index], dice))
+        return [candidate.changed(pick, change) for candidate in grown]
+    still, away = _number_change_twice(components[index], answer[index], dice)
+    return [
+        candidate.changed(pick, away if moved in candidate.modified else still)
+        for candidate in grown
+    ]
+
+
+# --- new values, always computed from the answer --------------------------------------------------
+
+
+def _new_value(
+    components: Sequence[Component],
+    pick: Modification,
+    answer: Panel,
+    rules: Sequence[Rules],
+    dice: Dice,
+) -> Change:
+    """Return the change of Position, Type, Size or Color."""
+    index, name = pick
+    component, entities = components[index], answer[index]
+    if name == "Position":
+        slots = _other_slots(component, entities.slots, dice)
+        return lambda given: given.at(slots)
+    attribute = VALUES.index(name)
+    shared = entities.uniform or rules[index][1 + attribute].name != "Constant"
+    present = entities.values[attribute]
+    if shared:
+        levels = (_other_level(component, attribute, present[0], dice),) * len(present)
+    else:
+        levels = tuple([_other_level(component, attribute, level, dice) for level in present])
+    return lambda given: given.with_levels(attribute, levels)
+
+
+def _other_level(component: Component, attribute: int, present: int, dice: Dice) -> int:
+    """Return a uniform level of the original range other than the present one."""
+    return dice.choice([level for level in component.levels(attribute) if level != present])
+
+
+def _other_slots(component: Component, present: Levels, dice: Dice) -> Levels:
+    """Return uniform slots of the same number that differ as a set."""
+    while True:
+        slots = dice.sample(len(component.slots), len(present))
+        if set(slots) != set(present):
+            return slots
+
+
+def number_changes(component: Component, answer: Entities, dice: Dice) -> Iterator[Change]:
+    """Yield changes of Number, each a level other than the answer's with its slots and entities.
+
+    Each level is used once before any is used again; a level whose slot sets are all used up is
+    passed over. Slots are a uniform set not yet used with this level.
+    """
+    count = len(component.slots)
+    used: dict[int, set[frozenset[int]]] = {
+        level: set() for level in component.numbers if level != answer.number
+    }
+    while True:
+        left = [level for level, sets in used.items() if len(sets) < comb(count, level + 1)]
+        for place in dice.sample(len(left), len(left)):
+            level = left[place]
+            slots = dice.sample(count, level + 1)
+            while frozenset(slots) in used[level]:
+                slots = dice.sample(count, level + 1)
+            used[level].add(frozenset(slots))
+            yield _number_change(slots, _picks(len(answer.slots), level + 1, dice))
+
+
+def _number_change_twice(
+    component: Component, answer: Entities, dice: Dice
+) -> tuple[Change, Change]:
+    """Return one change of Number with two different slot sets, holding the same entities."""
+    count = len(component.slots)
+    level = dice.choice(
+        [level for level in component.numbers if level != answer.number and level + 1 < count]
+    )
+    slots = dice.sample(count, level + 1)
+    others = _other_slots(component, slots, dice)
+    picks = _picks(len(answer.slots), level + 1, dice)
+    return _number_change(slots, picks), _number_change(others, picks)
+
+
+def _number_change(slots: Levels, picks: Levels) -> Change:
+    return lambda given: given.picked(slots, picks)
+
+
+def _picks(present: int, wanted: int, dice: Dice) -> Levels:
+    """Return list places of the answer's entities for a new count.
+
+    Fewer: a random choice. More: the whole list while more than its length is wanting, then a
+    random choice without replacement for the rest.
+    """
+    whole = range(present)
+    copies = (wanted - 1) // present
+    return (
+        *itertools.chain.from_iterable([whole] * copies),
+        *dice.sample(present, wanted - copies * present),
+    )

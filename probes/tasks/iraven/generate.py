@@ -1,0 +1,211 @@
+"""Making problems: one at a time from (seed, configuration, k), or a folder of them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes.core.errors import ProbesError
+from probes.core.files import atomic_write
+from probes.core.signals import serve_parent
+from probes.tasks.iraven import files, render
+from probes.tasks.iraven.candidates import candidates
+from probes.tasks.iraven.dice import Dice
+from probes.tasks.iraven.problem import Problem
+from probes.tasks.iraven.rows import fill
+from probes.tasks.iraven.rules import draw
+from probes.tasks.iraven.solver import solve
+from probes.tasks.iraven.space import CONFIGURATIONS, Configuration
+
+VERSION = 1
+"""Rises whenever the same seed would make another problem."""
+SETTINGS = "iraven.json"
+"""Says, in a made folder, which problems its files hold."""
+
+_BATCH = 32
+_ORDER = tuple(CONFIGURATIONS)
+
+Progress = Callable[[int, int], None]
+"""Called with (problems done, problems in all)."""
+
+
+def problem(seed: int, configuration: str, k: int, *, twins: bool = True) -> Problem:
+    """Make a problem's attributes; they depend on these arguments only.
+
+    Args:
+        seed: non-negative integer.
+        configuration: one of the seven names.
+        k: number of the problem within its configuration, from 0.
+        twins: False draws those problems again that have a distractor drawn exactly like the
+            answer (about 0.8 % of `in_distribute_four_out_center_single`); others stay as they are.
+    """
+    tree = _tree(configuration)
+    attempt = 0
+    while True:
+        made = _problem(tree, Dice(seed, _ORDER.index(configuration), k, attempt))
+        if twins or not has_twin(made):
+            return made
+        attempt += 1
+
+
+def _tree(configuration: str) -> Configuration:
+    """Return a configuration by name.
+
+    Raises:
+        ProbesError: where there is none of that name.
+    """
+    if configuration not in CONFIGURATIONS:
+        near = difflib.get_close_matches(configuration, _ORDER, n=1, cutoff=0)[0]
+        raise ProbesError(
+            f"there is no i-RAVEN configuration {configuration!r}",
+            f"configurations: {', '.join(_ORDER)}",
+            f"did you mean {near}?",
+        )
+    return CONFIGURATIONS[configuration]
+
+
+def _problem(tree: Configuration, dice: Dice) -> Problem:
+    rules = tuple([draw(component, dice) for component in tree.components])
+    filled = [
+        fill(component, rule, dice) for component, rule in zip(tree.components, rules, strict=True)
+    ]
+    panels = list(zip(*filled, strict=True))
+    choices = candidates(tree.components, rules, panels[8], dice)
+    modified = tuple([choice.modified for choice in choices])
+    return Problem(
+        configuration=tree.name,
+        rules=rules,
+        panels=(*panels[:8], *[choice.panel for choice in choices]),
+        target=modified.index(()),
+        modified=modified,
+    )
+
+
+def has_twin(made: Problem) -> bool:
+    """Return whether a distractor is drawn exactly like the answer."""
+    tree = CONFIGURATIONS[made.configuration]
+    answer = made.candidates[made.known_target]
+    others = [candidate for candidate in made.candidates if candidate is not answer]
+    return any(render.twins(tree, candidate, answer) for candidate in others)
+
+
+def images(made: Problem) -> NDArray[np.uint8]:
+    """Draw a problem: uint8 [16, 160, 160], eight context panels, then eight candidates."""
+    return render.draw(CONFIGURATIONS[made.configuration], made.panels)
+
+
+def predict(made: Problem) -> int:
+    """Return what the solver chooses from the context panels and the candidates, 0..7."""
+    return solve(CONFIGURATIONS[made.configuration], made.context, made.candidates).choice
+
+
+# --- a folder of problems -------------------------------------------------------------------------
+
+
+def make(
+    root: Path,
+    per_config: int,
+    seed: int,
+    configurations: Sequence[str] | None = None,
+    workers: int = 1,
+    twins: bool = True,
+    progress: Progress | None = None,
+) -> int:
+    """Write problems 0..per_config-1 of each configuration below `root`.
+
+    Files that are there already are kept, so a broken-off call is finished by the same call, and
+    a folder grows by one with a larger `per_config`.
+
+    Args:
+        root: folder; made if need be.
+        per_config: problems per configuration, at least 1.
+        seed: non-negative integer.
+        configurations: names; None: all seven.
+        workers: processes; their number does not change any file.
+        twins: see `problem`.
+        progress: called after every batch.
+
+    Returns:
+        How many problems were written.
+
+    Raises:
+        ProbesError: for an argument out of range, or a folder that holds other problems.
+    """
+    names = list(dict.fromkeys(_ORDER if configurations is None else configurations))
+    for name in names:
+        _tree(name)
+    least_of = {"per_config": (per_config, 1), "seed": (seed, 0), "workers": (workers, 1)}
+    for what, (value, least) in least_of.items():
+        if value < least:
+            raise ProbesError(f"{what} is {value}", "making i-RAVEN", f"give at least {least}")
+    render.opencv()
+    _claim(root, seed, twins)
+    wanted = [(name, k) for name in names for k in range(per_config)]
+    missing = [(name, k) for name, k in wanted if not files.path(root, name, k).exists()]
+    done = len(wanted) - len(missing)
+    for count in _written(partial(_write, root, seed, twins), _batches(missing), workers):
+        done += count
+        if progress:
+            progress(done, len(wanted))
+    return len(missing)
+
+
+def _claim(root: Path, seed: int, twins: bool) -> None:
+    """Note in a folder which problems it holds, or check that they are the wanted ones."""
+    settings = {"seed": seed, "twins": twins, "version": VERSION}
+    note = root / SETTINGS
+    fix = "give another folder, or remove this one"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ProbesError(f"the folder cannot be made ({error})", str(root), fix) from error
+    if note.exists():
+        try:
+            found = json.loads(note.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ProbesError("a made folder's settings cannot be read", str(note), fix) from error
+        if found != settings:
+            raise ProbesError(
+                f"the folder holds other problems: {found}, wanted {settings}", str(note), fix
+            )
+        return
+    if any(next((root / name).glob("*.npz"), None) for name in _ORDER):
+        raise ProbesError("the folder holds problems that were not made here", str(root), fix)
+    atomic_write(note, json.dumps(settings).encode())
+
+
+Batch = list[tuple[str, int]]
+
+
+def _batches(wanted: Batch) -> Iterator[Batch]:
+    rest = iter(wanted)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch
+
+
+def _written(
+    write: Callable[[Batch], int], batches: Iterator[Batch], workers: int
+) -> Iterator[int]:
+    if workers == 1:
+        yield from map(write, batches)
+        return
+    # Forked children inherit locks of threads that do not exist in them; spawned ones start clean.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=serve_parent) as pool:
+        yield from pool.map(write, batches)
+
+
+def _write(root: Path, seed: int, twins: bool, batch: Batch) -> int:
+    for configuration, k in batch:
+        made = problem(seed, configuration, k, twins=twins)
+        files.save(files.path(root, configuration, k), made, images(made), predict(made))
+    return len(batch)

@@ -1,0 +1,299 @@
+"""Tasks of lmms-eval, or YAML files in its form, read into items.
+
+lmms-eval is imported when a task is loaded, and its own downloads and caches are used. What comes
+out is plain: every arm, scoring and backend of this harness works on it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import os
+import random
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from probes.core.errors import ProbesError
+from probes.core.types import Item, Panels
+from probes.tasks.lmms_eval import visuals
+from probes.tasks.lmms_eval.adapter import FORMS, KEYS, Question, RefusedError, question
+from probes.tasks.lmms_eval.judging import Rule, credits, cut_off, find, unchanged_dice
+
+SAMPLE = 16
+"""Docs on which a task's own scorer has to confirm how they are read."""
+_NAMED = 5  # how many culprits a message names
+_ID = ("id", "question_id", "qid", "q_uid", "uid", "doc_id", "index", "idx")
+_CLUSTER = ("cluster", "recording")
+_STRATUM = ("stratum", "question_type", "task_type", "type", "category")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A task that the adapter takes."""
+
+    name: str
+    task: Any
+    """lmms-eval's task."""
+    rule: Rule
+    asked: Mapping[int, Question]
+    """What the docs of multiple choice ask, by place."""
+
+
+def folder(include_path: str | None) -> Path:
+    """Return the folder that a task's YAML is looked for in: the user's, else lmms-eval's own.
+
+    Raises:
+        ProbesError: there is no such folder, or no lmms-eval.
+    """
+    if include_path is not None:
+        root = Path(include_path).expanduser().resolve()
+        if not root.is_dir():
+            fix = "name the folder that holds the task's YAML"
+            raise ProbesError("there is no such folder", f"task.include_path={include_path}", fix)
+        return root
+    found = importlib.util.find_spec("lmms_eval")
+    if found is None or found.origin is None:
+        raise ProbesError("lmms-eval is not installed", "task=lmms", "pip install lmms-eval")
+    return Path(found.origin).resolve().parent / "tasks"
+
+
+def load(root: Path, name: str, *, unanswered: bool = False) -> list[Item]:
+    """Read a task.
+
+    Args:
+        root: folder of YAML files (`folder`).
+        name: the task's name.
+        unanswered: also docs whose key is withheld.
+
+    Returns:
+        Items in the order of the docs. Docs that list no options are left out, with a warning.
+        `cluster` is the recording where docs name one, else the video or the pictures; `stratum`
+        is the kind of question where docs name one.
+
+    Raises:
+        ProbesError: the task cannot be loaded or used, or docs are not what they should be.
+    """
+    return list(items(accept(_task(root, name), name), unanswered=unanswered).values())
+
+
+def items(accepted: Accepted, *, unanswered: bool = False) -> dict[int, Item]:
+    """Return the items of a task by the place of their doc; see `load`.
+
+    Raises:
+        ProbesError: docs are not what they should be.
+    """
+    name, task, rule = accepted.name, accepted.task, accepted.rule
+    names, strata, clusters = _ids(task), _column(task, _STRATUM), _column(task, _CLUSTER)
+    found: dict[int, Item] = {}
+    problems = []
+    for at, asked in accepted.asked.items():
+        key = KEYS[rule.key](asked.target, asked.options)
+        withheld = _withheld(asked.target)
+        if key is None and (not withheld or not unanswered):
+            if not withheld:
+                problems.append(f"{names[at]}: its key {asked.target!r} is none of the options")
+            continue
+        try:
+            media = visuals.media(visuals.of(task, task.eval_docs[at]))
+        except (RefusedError, OSError, SystemExit) as error:
+            problems.append(f"{names[at]}: {error}")
+            continue
+        shown = media.path.stem if isinstance(media, Panels) else str(media.path)
+        found[at] = Item(
+            id=names[at],
+            task=name,
+            question=asked.text,
+            options=asked.options,
+            answer=key,
+            media=media,
+            stratum=strata[at],
+            cluster=clusters[at] or shown,
+        )
+    if problems:
+        more = f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+        raise ProbesError(
+            f"{len(problems)} docs cannot be used: {'; '.join(problems[:_NAMED])}{more}",
+            f"task {name}", "complete the data (its media lie under $HF_HOME), or correct it",
+        )  # fmt: skip
+    if not found:
+        raise ProbesError("no doc has a key", f"task {name}", "set task.unanswered=true")
+    return found
+
+
+def reply(accepted: Accepted, at: int, choice: int | None) -> str:
+    """Return the reply that names an option to the task's own scorer; empty for no choice."""
+    options = accepted.asked[at].options
+    return "" if choice is None else FORMS[accepted.rule.form](choice, options)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a task's own scorer is told of a record."""
+
+    item_id: str
+    choice: int | None
+    """Index of the chosen option, where one was read."""
+    reply: str | None = None
+    """The generated reply; None where options were scored."""
+
+
+def own_scores(root: Path, name: str, answers: Sequence[Answer]) -> list[bool]:
+    """Return whether the task's own scorer credits each answer.
+
+    It is given the reply where one was generated, else the chosen option in the form of reply that
+    it credits. An unparsed reply is where it may differ from this harness: by guessing.
+
+    Args:
+        root: folder of YAML files.
+        name: the task's name.
+        answers: to its items.
+
+    Raises:
+        ProbesError: the task cannot be loaded, or an answer is to no item of it.
+    """
+    task = _task(root, name)
+    accepted = accept(task, name)
+    places = {one: at for at, one in enumerate(_ids(task))}
+    scores = []
+    with unchanged_dice(), cut_off():
+        random.seed(0)  # of scorers that guess: the same records always get the same scores
+        for answer in answers:
+            at = places.get(answer.item_id)
+            if at is None or at not in accepted.asked:
+                what = f"task {name} has no item {answer.item_id!r}"
+                raise ProbesError(what, str(root), "its data changed since the run; run again")
+            said = reply(accepted, at, answer.choice) if answer.reply is None else answer.reply
+            try:
+                metrics = credits(task, task.eval_docs_no_media[at], said)
+            except (Exception, SystemExit):  # a judge that is not asked, a reply it cannot read
+                metrics = {}
+            scores.append(metrics.get(accepted.rule.metric, False))
+    return scores
+
+
+def manager(root: Path) -> Any:
+    """Return lmms-eval's TaskManager over a folder of YAML files, without its log lines."""
+    # Some of its tasks read it as they are imported, and do without a default.
+    os.environ.setdefault("HF_HOME", str(Path("~/.cache/huggingface").expanduser()))
+    from loguru import logger
+
+    logger.disable("lmms_eval")
+    logger.disable("utils")  # as its tasks' own files are named
+    import datasets
+    from lmms_eval.tasks import TaskManager
+
+    datasets.disable_progress_bars()
+    return TaskManager("ERROR", include_path=str(root), include_defaults=False)
+
+
+def accept(task: Any, name: str) -> Accepted:
+    """Find out how the docs of a task are read.
+
+    Args:
+        task: lmms-eval's task, with its data.
+        name: its name.
+
+    Raises:
+        ProbesError: why it cannot be used.
+    """
+    asked, others = {}, Counter[str]()
+    for at, doc in enumerate(task.eval_docs_no_media):
+        try:
+            asked[at] = question(task, doc)
+        except RefusedError as refusal:
+            others[str(refusal)] += 1
+        except (Exception, SystemExit) as error:
+            raise _failed(name, f"doc {at}: {type(error).__name__}: {error}") from error
+    try:
+        if not asked:
+            raise RefusedError(others.most_common(1)[0][0] if others else "it has no docs")
+        keyed = [at for at, one in asked.items() if not _withheld(one.target)]
+        step = max(1, len(keyed) // SAMPLE)
+        rule = find(task, [task.eval_docs_no_media[at] for at in keyed[::step][:SAMPLE]])
+        visuals.kind(visuals.of(task, task.eval_docs[next(iter(asked))]))
+    except RefusedError as refusal:
+        fix = "name another one; docs/lmms_tasks.md lists what is accepted"
+        raise ProbesError(f"task {name} cannot be used: {refusal}", "task.name", fix) from refusal
+    except SystemExit as stop:
+        raise _failed(name, str(stop)) from stop
+    if others:
+        left = "; ".join(f"{count}: {reason}" for reason, count in others.items())
+        warnings.warn(f"task {name}: docs left out ({left})", stacklevel=4)
+    if rule.guesses:
+        warnings.warn(
+            f"task {name}: its own scorer credits replies that name nothing; here they are wrong",
+            stacklevel=4,
+        )
+    return Accepted(name, task, rule, asked)
+
+
+def _task(root: Path, name: str) -> Any:
+    tasks = manager(root)
+    known = tasks.task_index
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 3)
+        fix = f"did you mean {' or '.join(near)}?" if near else f"{len(known)} tasks are there"
+        raise ProbesError(f"there is no task {name!r}", str(root), f"task.name=...; {fix}")
+    if known[name]["type"] in ("group", "tag"):
+        members = known[name]["task"]
+        if members == -1:
+            members = tasks._get_config(name)["task"]
+        named = ", ".join(one if isinstance(one, str) else str(one) for one in members)
+        raise ProbesError(f"{name} is a group of tasks", str(root), f"name one of them: {named}")
+    try:
+        with _at_once():
+            return tasks.load_task_or_group([name], task_type="chat")[name]
+    except (Exception, SystemExit) as error:
+        if isinstance(error.__context__, ProbesError):  # one of our own tasks
+            raise error.__context__ from None
+        raise _failed(name, f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _at_once() -> Iterator[None]:
+    """Let a failing download fail at once: lmms-eval would repeat it five times, for 8 seconds."""
+    from lmms_eval.api.task import ConfigurableTask
+
+    download: Callable[..., None] = ConfigurableTask.download
+    ConfigurableTask.download = getattr(download, "__wrapped__", download)
+    try:
+        yield
+    finally:
+        ConfigurableTask.download = download
+
+
+def _failed(name: str, why: str) -> ProbesError:
+    said = " ".join(why.split())
+    fix = "see that plain lmms-eval can run it: python -m lmms_eval --tasks NAME --limit 1"
+    return ProbesError(f"lmms-eval cannot load task {name}: {said[:400]}", "task.name", fix)
+
+
+def _withheld(target: Any) -> bool:
+    return target is None or (isinstance(target, str) and target.strip() in ("", "?", "N/A"))
+
+
+def _ids(task: Any) -> list[str]:
+    """Return an id per doc: a field that tells all docs apart, else the doc's place."""
+    docs: Any = task.eval_docs_no_media
+    for field in _ID:
+        if field in docs.features:
+            values = [str(value) for value in docs[field]]
+            if len(set(values)) == len(values) and all(values):
+                return values
+    return [str(at) for at in range(len(docs))]
+
+
+def _column(task: Any, fields: Sequence[str]) -> list[str]:
+    """Return the first of the fields that docs have as texts; empty texts where they have none."""
+    docs: Any = task.eval_docs_no_media
+    for field in fields:
+        if field in docs.features:
+            values = list(docs[field])
+            if all(isinstance(value, str) for value in values):
+                return values
+    return [""] * len(docs)

@@ -1,0 +1,195 @@
+"""Which of lmms-eval's tasks the adapter takes, found without their data.
+
+A task's own functions are run on invented docs (module `invented`) of many shapes. It is
+accepted if the adapter's rule holds for some shape: what is in the data is not known, but the code
+then works with this harness as it stands. No data is fetched and nothing is asked over the network.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from probes.tasks.lmms_eval import invented, visuals
+from probes.tasks.lmms_eval.adapter import RefusedError, speaks_of_options
+from probes.tasks.lmms_eval.judging import JUDGE, Rule, cut_off, find, unchanged_dice
+
+DOCS = 3
+"""Invented docs of each shape; their keys differ."""
+UNLESS = "it is open-ended, unless the questions in its data list options"
+KINDS = ("multiple-choice", "multi_choice", "mcq")
+MOST_KINDS = 12
+_KIND_WORD = re.compile(r"\w*(?:choice|mcq?|object_rel|perception|option)[\w -]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found out about one task."""
+
+    name: str
+    rule: Rule | None
+    """None where it is not accepted."""
+    shown: str = ""
+    """What its docs show: `video`, `image`, ...; empty where that is not known without data."""
+    reason: str = ""
+    """Why it is not accepted."""
+    options: str = ""
+    """Where options come from: `doc_to_choice`, `its text`, or `its data`: it asks to choose, and
+    the questions that the data holds have to list the options."""
+    settled: bool = True
+    """Whether its functions could be run on invented docs."""
+
+    @property
+    def verdict(self) -> str:
+        """`accepted`, `guessing` (so, but its scorer credits nonsense), `refused`, `unsettled`."""
+        if self.rule is not None:
+            return "guessing" if self.rule.guesses else "accepted"
+        return "refused" if self.settled else "unsettled"
+
+
+def classify(name: str, manager: Any) -> Finding:
+    """Classify a task of lmms-eval.
+
+    Args:
+        name: of the task.
+        manager: lmms-eval's TaskManager.
+    """
+    with _quiet(), unchanged_dice(), cut_off() as calls:
+        try:
+            task = bare(name, manager)
+        except RefusedError as refusal:
+            return Finding(name, None, reason=str(refusal))
+        except (Exception, SystemExit) as error:
+            reason = f"it does not load ({type(error).__name__}: {str(error).splitlines()[0]})"
+            if calls:
+                reason = f"it fetches something as it is loaded ({calls[0]})"
+            return Finding(name, None, reason=reason, settled=False)
+        return _classify(name, task)
+
+
+def _classify(name: str, task: Any) -> Finding:
+    shown, reasons = "", Counter[tuple[int, str]]()
+    for shape in invented.shapes(_kinds(task)):
+        docs = [invented.Invented(shape, key) for key in range(DOCS)]
+        rule = None
+        try:
+            shown = shown or _shown(task, docs[0])
+            asks = not shape.inline or _asks_to_choose(task, shape)
+            rule = find(task, docs)
+        except RefusedError as refusal:
+            stage, reason = refusal.stage, str(refusal)
+        except (Exception, SystemExit) as error:
+            stage, reason = 0, _brief(error)
+        if rule is not None:
+            if asks:
+                return Finding(name, rule, shown, options=_options(task, shape))
+            return Finding(name, None, shown, UNLESS, settled=False)
+        if shape.inline and stage == 3:
+            stage, reason = 1, UNLESS
+        reasons[stage, reason] += sys.maxsize if reason == UNLESS else 1
+        if stage == JUDGE and reasons[stage, reason] > 1:  # each takes seconds, and so will others
+            break
+    stage, reason = max(reasons, key=lambda one: (one[0], reasons[one]))
+    # What its functions make of real docs is not known where they fail on invented ones.
+    return Finding(name, None, shown, reason, settled=stage not in (0, 3) and reason != UNLESS)
+
+
+def _brief(error: BaseException) -> str:
+    said = str(error).replace(os.environ.get("HF_HOME", "$HF_HOME"), "$HF_HOME").strip()
+    first = said.splitlines()[0][:100] if said else ""
+    return f"its code fails on invented docs ({type(error).__name__}: {first})"
+
+
+def bare(name: str, manager: Any) -> Any:
+    """Return a task without data.
+
+    Raises:
+        RefusedError: it is a Python class of its own, which loads data as it is made.
+    """
+    from lmms_eval.api.task import ConfigurableMessagesTask, TaskConfig
+    from lmms_eval.utils import load_yaml_config
+
+    config = load_yaml_config(manager.task_index[name]["yaml_path"], mode="full")
+    if "class" in config:
+        raise RefusedError("it is a Python class of its own")
+    task = ConfigurableMessagesTask.__new__(ConfigurableMessagesTask)
+    task._config, task.model_name = TaskConfig(**config), None
+    task._prepare_model_specific_config()
+    task.OUTPUT_TYPE, task.features = task.config.output_type, _AnyField()
+    task.multiple_input = task.multiple_target = 0
+    if task.config.process_results is None:
+        task._prepare_metric_and_aggregation()
+    return task
+
+
+class _AnyField:
+    """The columns of a data set that nobody has: every name is one."""
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.isidentifier()
+
+
+def _kinds(task: Any) -> list[str]:
+    """Return what a field that names the kind of question may hold: what the code looks for."""
+    kinds = list(KINDS)
+    for function in (task.config.doc_to_text, task.config.process_results):
+        path = getattr(function, "__globals__", {}).get("__file__")
+        tree = ast.parse(Path(path).read_text("utf-8")) if path else ast.Module([], [])
+        kinds += [
+            one.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Compare | ast.List | ast.Tuple)
+            for one in ast.walk(node)
+            if isinstance(one, ast.Constant) and isinstance(one.value, str)
+            and _KIND_WORD.fullmatch(one.value)
+        ]  # fmt: skip
+    return list(dict.fromkeys(kinds))[:MOST_KINDS]
+
+
+def _shown(task: Any, doc: invented.Invented) -> str:
+    with _everything_exists(), cut_off() as calls:
+        try:
+            return visuals.kind(visuals.of(task, doc))
+        except RefusedError as refusal:
+            if refusal.stage:
+                raise
+        except (Exception, SystemExit):
+            return "a fetched file" if calls else ""
+    return ""
+
+
+def _asks_to_choose(task: Any, shape: invented.Shape) -> bool:
+    """Tell whether what the task adds to its questions asks to choose."""
+    return speaks_of_options(task.doc_to_text(invented.Invented(replace(shape, inline=False), 0)))
+
+
+def _options(task: Any, shape: invented.Shape) -> str:
+    if task.config.doc_to_choice is not None:
+        return "doc_to_choice"
+    return "its data" if shape.inline else "its text"
+
+
+@contextmanager
+def _everything_exists() -> Iterator[None]:
+    """Let a task find its media files, whose paths it makes up from an invented doc."""
+    exists = os.path.exists
+    os.path.exists = lambda path: True
+    try:
+        yield
+    finally:
+        os.path.exists = exists
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        yield

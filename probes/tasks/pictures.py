@@ -1,0 +1,44 @@
+"""From a file of pictures to their pixels: the one list of formats that `Panels` come in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes.core.errors import ProbesError
+from probes.core.types import Panels
+from probes.tasks.iraven import reader as iraven
+from probes.tasks.lmms_eval import pictures as lmms
+
+Pictures = Sequence[NDArray[np.uint8]]
+"""RGB, uint8 [height, width, 3] each."""
+
+
+def _iraven(path: Path) -> Pictures:
+    return [np.repeat(grey[:, :, None], 3, axis=2) for grey in iraven.images(path)]
+
+
+FORMATS: dict[str, Callable[[Path], Pictures]] = {".npz": _iraven, lmms.SUFFIX: lmms.read}
+"""By ending of the file's name."""
+
+
+def read(media: Panels) -> Pictures:
+    """Read all pictures of a file: the context, then the options.
+
+    Raises:
+        ProbesError: an unknown format, a damaged file, or another number of pictures.
+    """
+    form = FORMATS.get(media.path.suffix)
+    if form is None:
+        known = ", ".join(sorted(FORMATS))
+        raise ProbesError("no reader for such pictures", str(media.path), f"one of: {known}")
+    pictures = form(media.path)
+    if len(pictures) != media.count + media.options:
+        raise ProbesError(
+            f"{len(pictures)} pictures, not {media.count + media.options}", str(media.path),
+            "restore the data set",
+        )  # fmt: skip
+    return pictures

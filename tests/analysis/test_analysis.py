@@ -1,0 +1,409 @@
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from made_records import bad, cell, item, record, study, write_run
+
+from probes import analysis, stats
+from probes.core.errors import ProbesError
+
+
+def only(found, **wanted):
+    """The one row of a result that has these values."""
+    mask = np.logical_and.reduce([found[name] == value for name, value in wanted.items()])
+    assert mask.sum() == 1, found
+    return found[mask].iloc[0]
+
+
+# Loading
+
+
+def test_load_reads_a_run(tmp_path):
+    records = study(items=6)
+    frame = analysis.load(write_run(tmp_path / "run", records))
+    assert len(frame) == len(records)
+    assert list(frame["n_options"].unique()) == [5]
+    assert frame["choice"].dtype == "Int64" and frame["correct"].dtype == "boolean"
+    assert list(frame["option_logprobs"].iloc[0]) == list(records[0].option_logprobs)
+
+
+def test_memory_and_disk_give_the_same_contrasts(tmp_path):
+    records = study(items=20)
+    disk = analysis.contrasts(analysis.load(write_run(tmp_path, records)))
+    pd.testing.assert_frame_equal(disk, analysis.contrasts(analysis.from_records(records)))
+
+
+def test_shards_merge_to_the_whole(tmp_path):
+    records = study(items=20)
+    write_run(tmp_path / "0", records[::2], {"shard": 0, "shards": 2})
+    # The second shard repeats a few rows of the first.
+    write_run(tmp_path / "1", records[1::2] + records[:10:2], {"shard": 1, "shards": 2})
+    merged = analysis.load(tmp_path)
+    assert len(merged) == len(records)
+    assert set(merged["setting"]) == {""}
+    key = ["name", "role", "arm", "frames", "policy"]
+    whole = analysis.contrasts(analysis.from_records(records)).sort_values(key)
+    got = analysis.contrasts(merged).sort_values(key)
+    for name in ("estimate", "low", "high", "n", "clusters"):
+        assert got[name].to_numpy() == pytest.approx(whole[name].to_numpy())
+
+
+def test_several_paths_are_one_frame(tmp_path):
+    write_run(tmp_path / "a", cell([1, 0]))
+    write_run(tmp_path / "b", cell([1, 1], arm="vcot"))
+    frame = analysis.load([tmp_path / "a", tmp_path / "b" / "records.parquet"])
+    assert sorted(frame["arm"].unique()) == ["baseline", "vcot"]
+
+
+def test_conflicting_rows_are_named(tmp_path):
+    write_run(tmp_path / "a", cell([1, 1, 1]))
+    write_run(tmp_path / "b", cell([1, 0, 1]))
+    with pytest.raises(ProbesError, match=r"differ in choice.*item q1") as error:
+        analysis.load(tmp_path)
+    assert "q0" not in str(error.value)
+    assert str(tmp_path / "a") in error.value.where
+
+
+def test_a_failed_row_yields_to_its_repetition(tmp_path):
+    write_run(tmp_path / "a", [record(0), bad(1, "error")])
+    write_run(tmp_path / "b", [record(1)])
+    frame = analysis.load(tmp_path)
+    assert list(frame["status"]) == ["ok", "ok"]
+
+
+def test_other_answers_under_another_key_conflict_even_where_one_failed(tmp_path):
+    write_run(tmp_path / "a", [dataclasses.replace(bad(1, "error"), key="other")])
+    write_run(tmp_path / "b", [record(1)])
+    with pytest.raises(ProbesError, match="q1"):
+        analysis.load(tmp_path)
+
+
+def test_runs_that_differ_in_a_setting_stand_side_by_side(tmp_path):
+    for folder, how in (("a", "video"), ("b", "image")):
+        members = [{"role": role, "frame_as": how} for role in ("image", "video")]
+        right = [1, 0, 1, 0] if how == "video" else [0, 1, 1, 0]
+        write_run(tmp_path / folder, cell(right), {"pair": {"name": "tiny", "members": members}})
+    frame = analysis.load(tmp_path)
+    assert sorted(frame["setting"].unique()) == ["frame_as=image", "frame_as=video"]
+    assert len(analysis.accuracies(frame)) == 2
+
+
+def test_settings_that_cannot_change_an_answer_are_no_setting(tmp_path):
+    for i, folder in enumerate("ab"):
+        config = {"out": folder, "backend": {"batch_size": i}, "frames": [5 + i], "limit": i}
+        write_run(tmp_path / folder, cell([1, 0], frames=5 + i), config)
+    assert set(analysis.load(tmp_path)["setting"]) == {""}
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        (item(1, media="other"), "media"),
+        (item(1, hashes="xy"), "5 frames"),
+        (item(1, question="why?"), "question"),
+        (item(1) | {"options": ["a", "b", "c", "d", "e"]}, "options"),
+    ],
+)
+def test_runs_over_other_items_by_the_same_name_are_refused(tmp_path, other, what):
+    write_run(tmp_path / "a", cell([1, 0]), items=[item(0), item(1)])
+    write_run(tmp_path / "b", cell([1, 0], arm="vcot"), items=[item(0), other])
+    with pytest.raises(ProbesError, match=f"item q1 .*{what} differs"):
+        analysis.load(tmp_path)
+
+
+def test_the_items_file_tells_the_number_of_options(tmp_path):
+    write_run(tmp_path, [bad(0, "error"), record(1)], items=[item(0, options=4), item(1)])
+    assert list(analysis.load(tmp_path)["n_options"]) == [4, 5]
+
+
+def test_nothing_to_load_is_an_error(tmp_path):
+    with pytest.raises(ProbesError, match=r"holds no records\.parquet"):
+        analysis.load(tmp_path)
+    with pytest.raises(ProbesError, match="is not there"):
+        analysis.load(tmp_path / "nowhere")
+    with pytest.raises(ProbesError, match="no run was named"):
+        analysis.load([])
+
+
+def test_a_broken_file_and_a_missing_column_are_told(tmp_path):
+    (tmp_path / "records.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(ProbesError, match="cannot be read"):
+        analysis.load(tmp_path)
+    write_run(tmp_path, cell([1, 0]))
+    table = pq.read_table(tmp_path / "records.parquet").drop_columns(["arm"])
+    pq.write_table(table, tmp_path / "records.parquet")
+    with pytest.raises(ProbesError, match="lack the columns arm"):
+        analysis.load(tmp_path)
+
+
+# Contrasts
+
+
+def test_gain_of_a_hand_made_two_by_two_table():
+    # 3 right in both, 4 only with vcot, 1 only without, 2 in neither.
+    vcot = [1, 1, 1, 1, 1, 1, 1, 0, 0, 0]
+    base = [1, 1, 1, 0, 0, 0, 0, 1, 0, 0]
+    frame = analysis.from_records(cell(base) + cell(vcot, arm="vcot"))
+    row = only(analysis.contrasts(frame), name="gain", policy="strict")
+    assert row["estimate"] == pytest.approx(0.3)
+    assert (row["mean_a"], row["mean_b"]) == (0.7, 0.4)
+    assert (row["n"], row["clusters"], row["discordant"]) == (10, 5, 5)
+    expected = stats.difference(vcot, base, np.arange(10) // 2)
+    assert (row["low"], row["high"], row["p"]) == (expected.low, expected.high, expected.p)
+
+
+def test_did_is_per_item_and_the_difference_of_the_gains():
+    frame = analysis.from_records(study())
+    found = analysis.contrasts(frame)
+    where = {"policy": "strict", "frames": 10, "arm": "vcot"}
+    did = only(found, name="did", **where)
+    gains = [
+        only(found, name="gain", role=role, **where)["estimate"] for role in ("image", "video")
+    ]
+    assert did["estimate"] == pytest.approx(gains[0] - gains[1])
+    assert (did["mean_a"], did["mean_b"]) == pytest.approx(tuple(gains))
+    base = analysis.accuracies(frame).set_index(["frames", "role", "arm"])["accuracy"]
+    assert did["headroom_image"] == pytest.approx(1 - base[10, "image", "baseline"])
+    transfer = only(found, name="transfer", **where)
+    difference = base[10, "video", "vcot"] - base[10, "image", "vcot"]
+    assert transfer["estimate"] == pytest.approx(difference)
+
+
+def test_a_planted_effect_is_found_and_an_absent_one_is_not():
+    found = analysis.contrasts(analysis.from_records(study(items=400)))
+    where = {"policy": "strict", "frames": 5, "arm": "vcot"}
+    assert only(found, name="gain", role="image", **where)["low"] > 0.2
+    assert only(found, name="did", **where)["low"] > 0.15
+    video = only(found, name="gain", role="video", **where)
+    assert video["low"] < 0 < video["high"]
+
+
+def test_perturbations_drop_from_vcot_and_the_run_may_say_otherwise(tmp_path):
+    records = study(items=10, frames=(5,))
+    found = analysis.contrasts(analysis.from_records(records))
+    assert set(found[found["name"] == "drop"]["reference"]) == {"vcot"}
+    suite = [{"name": "baseline", "reference": ""}, {"name": "visual_perturbation",
+             "reference": "baseline"}]  # fmt: skip
+    frame = analysis.load(write_run(tmp_path, records, {"suite": suite}))
+    row = only(analysis.contrasts(frame), arm="visual_perturbation", policy="strict",
+               role="image", name="gain")  # fmt: skip
+    assert row["reference"] == "baseline"
+
+
+def test_items_that_one_side_lacks_are_listed():
+    frame = analysis.from_records(cell([1, 0, 1, 1]) + cell([1, 1, 1, 1, 0], arm="vcot")[1:])
+    row = only(analysis.contrasts(frame), name="gain", policy="strict")
+    assert row["missing"] == ("q0", "q4") and row["n_missing"] == 2
+    assert row["n"] == 3
+
+
+def test_strict_counts_bad_answers_as_wrong_and_complete_leaves_them_out():
+    vcot = [record(0, "vcot"), bad(1, "unparsed", arm="vcot"), bad(2, "error", arm="vcot"),
+            record(3, "vcot")]  # fmt: skip
+    frame = analysis.from_records(cell([1, 1, 0, 0]) + vcot)
+    strict = only(analysis.contrasts(frame), name="gain", policy="strict")
+    complete = only(analysis.contrasts(frame), name="gain", policy="complete")
+    assert (strict["n"], strict["estimate"]) == (4, 0.0)
+    assert (complete["n"], complete["estimate"], complete["left_out"]) == (2, 0.5, 2)
+    assert (strict["left_out_ids"], complete["left_out_ids"]) == ((), ("q1", "q2"))
+    row = only(analysis.accuracies(frame), arm="vcot")
+    assert (row["accuracy"], row["complete_accuracy"]) == (0.5, 1.0)
+    assert (row["unparsed"], row["failed"]) == (1, 1)
+
+
+def test_several_donors_are_averaged_per_item():
+    draws = [record(i, "text_perturbation", correct=bool(right), donor_id=f"q{donor}")
+             for i, rights in enumerate([(1, 0), (1, 1), (0, 0)])
+             for donor, right in zip((7, 8), rights, strict=True)]  # fmt: skip
+    frame = analysis.from_records(cell([1, 1, 1], arm="vcot") + draws)
+    row = only(analysis.contrasts(frame, names=["drop"]), policy="strict")
+    assert row["n"] == 3
+    assert row["estimate"] == pytest.approx(0.5 - 1.0)
+
+
+def test_frames_put_together_unmerged_are_refused():
+    frame = analysis.from_records(cell([1, 0]) + cell([1, 1], arm="vcot"))
+    with pytest.raises(ProbesError, match=r"4 rows answer what another .* item q0 \(baseline"):
+        analysis.contrasts(pd.concat([frame, frame], ignore_index=True))
+
+
+def test_withheld_items_are_counted_and_left_out():
+    frame = analysis.from_records([*cell([1, 0]), record(2, answer=None)])
+    row = only(analysis.accuracies(frame), arm="baseline")
+    assert (row["n"], row["withheld"], row["accuracy"]) == (2, 1, 0.5)
+
+
+def test_a_reference_under_another_seed_is_refused():
+    frame = analysis.from_records(cell([1, 0]) + cell([1, 1], arm="vcot", seed=1))
+    with pytest.raises(ProbesError, match="seed 1 against 0"):
+        analysis.contrasts(frame)
+
+
+def test_cells_without_a_common_item_are_refused():
+    frame = analysis.from_records(cell([1, 0]) + cell([1, 1, 1, 0], arm="vcot")[2:])
+    with pytest.raises(ProbesError, match=r"gain of vcot .*no item in common"):
+        analysis.contrasts(frame)
+
+
+def test_other_weights_by_the_same_name_are_refused(tmp_path):
+    runs = {"a": cell([1, 0]), "b": cell([1, 1], arm="vcot")}
+    for folder, records in runs.items():
+        write_run(tmp_path / folder, records, {"seed": 0})
+        manifest = {"config": {}, "members": {"tiny-image": {"fingerprint": folder}}}
+        (tmp_path / folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ProbesError, match="model tiny-image is not the same"):
+        analysis.load(tmp_path)
+    assert len(analysis.load(tmp_path / "a")) == 2
+
+
+def test_other_infills_or_donors_are_refused(tmp_path):
+    def runs(name, table, *variants):
+        for folder, rows in zip("ab", variants, strict=True):
+            arm = "vcot" if folder == "a" else "text_perturbation"
+            write_run(tmp_path / name / folder, cell([1, 0], arm=arm))
+            pq.write_table(pa.Table.from_pylist(rows), tmp_path / name / folder / table)
+        return tmp_path / name
+
+    first = {"role": "shared", "frames": 5, "item_id": "q7", "gap": 2, "text": "a", "ok": True}
+    failed = {**first, "text": "", "ok": False}
+    with pytest.raises(ProbesError, match="infill of item q7, 5 frames, gap 2, is not the same"):
+        analysis.load(runs("infills", "infills.parquet", [first], [{**first, "text": "b"}]))
+    healed = runs("healed", "infills.parquet", [first], [failed])
+    assert len(analysis.load(healed)) == 4
+    lent = {"id": "q7", "task": "egoworld", "options": ["x"], "media_sha256": "m"}
+    with pytest.raises(ProbesError, match=r"item q7 of task egoworld .*media differs"):
+        analysis.load(runs("donors", "donors.parquet", [lent], [{**lent, "media_sha256": "n"}]))
+
+
+def test_an_arm_without_its_reference_makes_no_contrast():
+    assert analysis.contrasts(analysis.from_records(cell([1, 0], arm="vcot"))).empty
+
+
+def test_another_key_for_the_same_item_is_refused():
+    frame = analysis.from_records([record(0), record(0, "vcot", answer=3)])
+    with pytest.raises(ProbesError, match="answer of an item differs between rows: q0"):
+        analysis.contrasts(frame)
+
+
+def test_members_that_were_not_shown_the_same_are_refused():
+    other = [dataclasses.replace(one, stimulus_sha="other") for one in cell([1, 1], role="video")]
+    frame = analysis.from_records(cell([1, 0]) + other)
+    with pytest.raises(ProbesError, match=r"not shown the same.*baseline.*q0, q1"):
+        analysis.contrasts(frame)
+
+
+def test_infills_that_members_wrote_themselves_may_differ(tmp_path):
+    records = cell([1, 0]) + cell([1, 0], role="video")
+    records += cell([1, 1], arm="vcot")
+    records += [dataclasses.replace(one, stimulus_sha="own")
+                for one in cell([1, 1], arm="vcot", role="video")]  # fmt: skip
+    own = write_run(tmp_path / "own", records, {"infill": {"source": "self"}})
+    assert "did" in set(analysis.contrasts(analysis.load(own))["name"])
+    shared = write_run(tmp_path / "shared", records, {"infill": {"source": "shared"}})
+    with pytest.raises(ProbesError, match="arm vcot"):
+        analysis.contrasts(analysis.load(shared))
+
+
+def test_p_values_are_adjusted_within_a_declared_family():
+    frame = analysis.from_records(study(items=40))
+    found = analysis.contrasts(frame, policies=["strict"])
+    dids = found[found["name"] == "did"]
+    assert dids["p_adjusted"].to_numpy() == pytest.approx(stats.holm(dids["p"]))
+    one = analysis.contrasts(frame, policies=["strict"], family=(), adjust="bh")
+    assert one["p_adjusted"].to_numpy() == pytest.approx(stats.benjamini_hochberg(one["p"]))
+
+
+def test_strata_stand_beside_the_whole():
+    frame = analysis.from_records(study(items=30, frames=(5,)))
+    found = analysis.contrasts(frame, names=["gain"], policies=["strict"], by_stratum=True)
+    mine = found[(found["role"] == "image") & (found["arm"] == "vcot")]
+    assert list(mine["stratum"]) == ["", "s0", "s1", "s2"]
+    assert list(mine["n"]) == [30, 10, 10, 10]
+    even = analysis.contrasts(frame, names=["gain"], stratify="strata", policies=["strict"])
+    row = only(even, role="image", arm="vcot")
+    assert row["estimate"] == pytest.approx(mine["estimate"].iloc[1:].mean())
+    assert "mean over 3 strata" in row["method"]
+
+
+def test_a_stratum_lists_its_own_missing_items_only():
+    frame = analysis.from_records(cell([1, 0, 1, 1, 0, 1]) + cell([1, 1, 1, 1], arm="vcot"))
+    frame = frame.assign(stratum=[f"s{int(one[1:]) % 2}" for one in frame["item_id"]])
+    found = analysis.contrasts(frame, by_stratum=True, policies=["strict"]).set_index("stratum")
+    assert found.loc["", "missing"] == ("q4", "q5")
+    assert (found.loc["s0", "missing"], found.loc["s1", "missing"]) == (("q4",), ("q5",))
+    assert list(found["n_missing"]) == [2, 1, 1]
+
+
+def test_other_intervals_and_tests_are_to_be_had():
+    frame = analysis.from_records(study(items=30, frames=(5,)))
+    found = analysis.contrasts(
+        frame, names=["gain"], policies=["strict"], interval="bca", test="permutation", draws=199
+    )
+    assert found["method"].str.contains("cluster bootstrap").all()
+    assert found["method"].str.contains("sign-flip").all()
+
+
+def test_logit_and_margin_are_measures_of_did():
+    frame = analysis.from_records(study(items=60, frames=(5,)))
+    logit = only(analysis.contrasts(frame, measure="logit"), arm="vcot", policy="strict")
+    assert logit["name"] == "did" and logit["estimate"] > 0
+    margin = only(analysis.contrasts(frame, measure="margin", names=["did"]), arm="vcot")
+    # The choice leads by 2 nats: a right answer's margin is 2, a wrong one's -2.
+    did = only(analysis.contrasts(frame, names=["did"]), arm="vcot", policy="strict")
+    assert margin["estimate"] == pytest.approx(4 * did["estimate"])
+    for name in ("headroom_image", "headroom_other"):
+        assert margin[name] == logit[name] == did[name] > 0
+
+
+def test_margin_is_per_token_for_cloze_only():
+    one = dataclasses.replace(
+        record(0), option_logprobs=(-4.0, -3.0, -9.0, -9.0, -9.0), option_tokens=(4, 1, 1, 1, 1)
+    )
+    letter = dataclasses.replace(one, scoring="letter", option_tokens=(1,) * 5)
+    frame = analysis.from_records([one, bad(1, "error"), letter])
+    got = analysis.margins(frame)
+    assert got[[0, 2]] == pytest.approx([2.0, -1.0])
+    assert np.isnan(got[1])
+
+
+def test_arguments_without_meaning_are_refused():
+    frame = analysis.from_records(cell([1, 0]))
+    for wrong in ({"names": ["loss"]}, {"policies": ["lenient"]}, {"measure": "points"},
+                  {"family": ["colour"]}, {"adjust": "none"}):  # fmt: skip
+        with pytest.raises(ProbesError):
+            analysis.contrasts(frame, **wrong)
+    with pytest.raises(ProbesError, match="no records"):
+        analysis.contrasts(frame[:0])
+
+
+def test_accuracies_stand_beside_guessing():
+    frame = analysis.from_records(cell([1, 0, 1, 0, 1, 1]))
+    row = only(analysis.accuracies(frame), arm="baseline")
+    assert row["chance"] == pytest.approx(0.2)
+    # Keys are 0 1 2 3 4 0.
+    assert row["majority"] == pytest.approx(2 / 6) and row["majority_option"] == 0
+
+
+def test_differences_are_what_contrasts_average():
+    records = study(items=30, frames=(5,))
+    records[3] = bad(3, "unparsed")
+    frame = analysis.from_records(records)
+    for policy in ("strict", "complete"):
+        values = analysis.differences(frame, policy=policy)
+        found = analysis.contrasts(frame, policies=[policy])
+        key = ["name", "role", "arm"]
+        mean = values.groupby(key)["difference"].mean()
+        assert len(mean) == len(found) == 17
+        for row in found.to_dict("records"):
+            assert mean[tuple(row[name] for name in key)] == pytest.approx(row["estimate"])
+    gains = analysis.differences(frame, names=["gain"])
+    mine = gains[(gains["role"] == "image") & (gains["arm"] == "vcot")]
+    assert list(mine["item_id"]) == [f"q{i}" for i in range(30)]
+    assert mine["cluster"].nunique() == 15 and set(mine["stratum"]) == {"s0", "s1", "s2"}
+    margin = analysis.differences(frame, names=["did"], measure="margin")
+    assert set(margin["difference"]) <= {-8.0, -4.0, 0.0, 4.0, 8.0}
+    assert analysis.differences(frame, names=[]).empty

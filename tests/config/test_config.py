@@ -1,0 +1,269 @@
+"""Every YAML composes, every key is checked, and a mistake names its key and the way out."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+
+from probes.config import schema, settings
+from probes.config.paths import conf_dir
+from probes.config.prompts import prompt_set
+from probes.config.settings import RunConfig, freeze
+from probes.core.errors import ProbesError
+from probes.core.types import Arm, Role
+
+OPTIONS = [
+    f"{group}={path.stem}"
+    for group in schema.GROUPS
+    for path in sorted((conf_dir() / group).glob("*.yaml"))
+]
+
+
+def values(*overrides: str) -> dict[str, Any]:
+    schema.register()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return schema.plain(compose("config", list(overrides)))
+
+
+def frozen(*overrides: str) -> RunConfig:
+    return freeze(values(*overrides), Path("out"))
+
+
+def refused(*overrides: str) -> ProbesError:
+    with pytest.raises(ProbesError) as caught:
+        frozen(*overrides)
+    return caught.value
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_every_group_composes(option: str, tmp_path: Path) -> None:
+    overrides = [option]
+    if option == "pair=own":
+        overrides += ["pair.image.repo=a/b", "pair.video.repo=c/d"]
+    if option in ("backend=server", "backend=lmms"):
+        overrides.append("scoring=generate")
+    if option == "infill=file":
+        file = tmp_path / "infills.jsonl"
+        file.touch()
+        overrides.append(f"infill.file={file}")
+    assert frozen(*overrides).suite
+
+
+@pytest.mark.parametrize("path", sorted(conf_dir().rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_yaml_explains_its_keys(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert yaml.safe_load(text), path
+    explained = set()
+    for line in text.splitlines():
+        key = line.strip().lstrip("- ").split(":")[0]
+        if "#" in line:
+            explained.add(key)
+    keys = {k for group in schema.GROUPS for k in _leaves(yaml.safe_load(text), group, path)}
+    assert keys <= explained, keys - explained
+
+
+def _leaves(content: Any, group: str, path: Path) -> set[str]:
+    """Keys of a group's file that hold a value; other folders of conf/ have forms of their own."""
+    if path.parent.name != group or group == "experiment":
+        return set()
+    found = set()
+
+    def walk(node: dict[str, Any]) -> None:
+        for key, value in node.items():
+            if isinstance(value, dict) and value:
+                walk(value)
+            else:
+                found.add(key)
+
+    walk(content)
+    return found
+
+
+def test_the_schema_has_the_keys_of_the_frozen_classes() -> None:
+    def names(kind: type) -> list[str]:
+        return [field.name for field in dataclasses.fields(kind)]
+
+    assert names(schema.Task) == names(settings.TaskConfig)
+    assert names(schema.Infill) == names(settings.InfillConfig)
+    assert names(schema.Backend) == names(settings.BackendConfig)
+    shared = {"dtype", "attention", "frame_as"}  # of both members: in every `ModelSpec`
+    roles = set(get_args(Role))
+    assert set(names(schema.Pair)) == {*names(settings.PairConfig), *shared, *roles} - {"members"}
+    assert names(schema.Arm) == [name for name in names(Arm) if name != "name"]
+
+
+def test_the_demo_is_the_study() -> None:
+    cfg = frozen("experiment=demo")
+    assert (cfg.frames, cfg.limit, cfg.scoring) == ((5, 10), 300, "cloze")
+    assert [arm.name for arm in cfg.suite] == [
+        "baseline", "vcot", "visual_perturbation", "text_perturbation", "blind"
+    ]  # fmt: skip
+    assert {arm.name: arm.reference for arm in cfg.suite} == {
+        "baseline": "",
+        "vcot": "baseline",
+        "visual_perturbation": "vcot",
+        "text_perturbation": "vcot",
+        "blind": "baseline",
+    }
+    assert [member.role for member in cfg.pair.members] == ["image", "video"]
+
+
+def test_members_of_a_pair_share_everything_but_weights() -> None:
+    a, b = frozen("pair=llava_next_7b", "pair.frame_as=image", "backend.device=cuda").pair.members
+    own = {"name", "role", "repo", "revision"}
+    for field in dataclasses.fields(a):
+        assert (getattr(a, field.name) == getattr(b, field.name)) == (
+            field.name not in own or field.name == "revision"
+        )
+    assert (a.frame_as, a.device, a.dtype) == ("image", "cuda", "bfloat16")
+
+
+def test_a_members_name_is_the_last_part_of_its_repo() -> None:
+    cfg = frozen("pair=own", "pair.image.repo=embedded:image", "pair.video.repo=some/one-7b",
+                 "pair.control.repo=/home/me/three/", "pair.video.revision=v2")  # fmt: skip
+    assert [(m.role, m.name, m.repo, m.revision) for m in cfg.pair.members] == [
+        ("image", "image", "embedded:image", None),
+        ("video", "one-7b", "some/one-7b", "v2"),
+        ("control", "three", "/home/me/three/", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "where", "fix"),
+    [
+        ("pair.name=a/b", "pair.name", "without a slash"),
+        ("pair.name=", "pair.name", "give some letters"),
+        ("task.name=../up", "task.name", "without a slash"),
+        ("pair.dtype=bfloat", "pair.dtype", "did you mean bfloat16?"),
+        ("prompt_set=./none", "none", "make the folder ./none "),
+        ("prompt_set=none", "none", "make the folder ./none "),
+    ],
+)
+def test_names_that_cannot_be_used_are_refused_with_what_can(
+    override: str, where: str, fix: str
+) -> None:
+    error = refused(override)
+    assert error.where.endswith(where)
+    assert fix in error.fix
+
+
+def test_scoring_is_the_runs_else_the_pairs_else_the_tasks() -> None:
+    assert frozen("scoring=letter").scoring == "letter"
+    assert frozen("task=egoschema").scoring == "cloze"
+    assert frozen("task=egoschema", "pair.scoring=null").scoring == "letter"
+
+
+def test_prompts_are_the_runs_else_the_pairs_else_the_default() -> None:
+    assert frozen().prompts.name == "tiny"
+    assert frozen("prompt_set=default").prompts.name == "default"
+    assert frozen("pair.prompts=null").prompts.name == "default"
+
+
+def test_frames_may_be_a_number_or_a_list() -> None:
+    assert frozen("frames=3").frames == (3,)
+    assert frozen("frames=[10,5]").frames == (10, 5)
+
+
+def test_arms_can_be_added_and_taken_out_and_have_seeds_of_their_own() -> None:
+    cfg = frozen(
+        "~suite.arms.blind",
+        "+suite.arms.mine={frames: reversed, reference: baseline}",
+        "suite.arms.vcot.seed=9",
+        "seed=4",
+    )
+    arms = {arm.name: arm for arm in cfg.suite}
+    assert "blind" not in arms
+    assert (arms["mine"].frames, arms["mine"].infills) == ("reversed", "none")
+    assert (arms["mine"].seed, arms["vcot"].seed) == (4, 9)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "where", "hint"),
+    [
+        (["frames=0"], "frames", "frames=[5,10]"),
+        (["frames=[]"], "frames", "frames=[5,10]"),
+        (["frames=[5,5]"], "frames", "once"),
+        (["frames=true"], "frames", "frames=[5,10]"),
+        (["frames=2.5"], "frames", "frames=[5,10]"),
+        (["limit=0"], "limit", "1"),
+        (["shards=0"], "shards", "1"),
+        (["shard=2", "shards=2"], "shard", "counted from 0"),
+        (["shard=-1"], "shard", "counted from 0"),
+        (["donor_draws=0"], "donor_draws", "1"),
+        (["scoring=lettr"], "scoring", "letter"),
+        (["task.scoring=x"], "task.scoring", "cloze"),
+        (["pair.scoring=cloz"], "pair.scoring", "cloze"),
+        (["backend=server"], "scoring", "scoring=letter or scoring=generate"),
+        (["backend=lmms", "scoring=letter"], "scoring", "scoring=generate"),
+        (["pair.frame_as=vide"], "pair.frame_as", "video"),
+        (["suite.arms.vcot.reference=basline"], "suite.arms.vcot.reference", "baseline"),
+        (["suite.arms.vcot.reference=vcot"], "suite.arms.vcot.reference", "baseline"),
+        (["~suite.arms.baseline"], "suite.arms.vcot.reference", "compared with none"),
+        (["suite.arms.vcot.infills=onw"], "suite.arms.vcot.infills", "own"),
+        (["suite.arms.vcot.frames=donr"], "suite.arms.vcot.frames", "donor"),
+        (["suite.arms.vcot.presentation=x"], "suite.arms.vcot.presentation", "grid"),
+        (["infill.source=slf"], "infill.source", "self"),
+        (["infill.generator=control"], "infill.generator", "image or video"),
+        (["infill=file"], "infill.file", "infill.file="),
+        (["infill.max_new_tokens=0"], "infill.max_new_tokens", "1"),
+        (["backend.batch_size=0"], "backend.batch_size", "1"),
+        (["task.fps=0"], "task.fps", "positive"),
+        (["prompt_set=tny"], "prompts/tny", "tiny"),
+        (["pair.video.name=tiny-image"], "pair.video.name", "of its own"),
+        (["pair=own", "pair.image.repo=/a/c", "pair.video.repo=/b/c/"], "pair.video.name", "own"),
+        (["pair=own"], "pair.image.repo", "pair.video.repo="),
+        (["+pair.vidoe={name: a, repo: b}"], "pair.vidoe", "video"),
+        (["+pair.members={image: {repo: b}}"], "pair.members", "image, video, control"),
+        (["+task.hight=3"], "task.hight", "height"),
+        (["+sed=3"], "sed", "seed"),
+        (["+suite.arms.mine={frmes: own}"], "suite.arms.mine.frmes", "frames"),
+        (["+suite.arms.mine=3"], "suite.arms.mine", "key: value"),
+        (["suite.arms.vcot.seed=x"], "suite.arms.vcot.seed", "conf/"),
+        (["+pair.control.rpo=a"], "pair.control.rpo", "repo"),
+    ],
+)
+def test_a_mistake_names_its_key_and_the_way_out(
+    overrides: list[str], where: str, hint: str
+) -> None:
+    error = refused(*overrides)
+    assert error.where.endswith(where)
+    assert hint in error.fix
+
+
+def prompts(folder: Path, **changed: str) -> Path:
+    source = conf_dir() / "prompts" / "default"
+    for path in source.iterdir():
+        (folder / path.name).write_text(changed.get(path.stem, path.read_text()))
+    return folder
+
+
+def test_a_prompt_set_may_be_any_folder(tmp_path: Path) -> None:
+    found = prompt_set(str(prompts(tmp_path, cloze="{context}\n{question} {x}\n\n")))
+    assert found.name == tmp_path.name
+    assert found.cloze == "{context}\n{question} {x}\n"  # one newline at the end is the editor's
+    assert frozen(f"prompt_set={tmp_path}").prompts == found
+
+
+@pytest.mark.parametrize(
+    ("step", "text"),
+    [
+        ("letter", "{context} {question}"),
+        ("cloze", "{context} {question} {options}"),
+        ("common", ""),
+    ],
+)
+def test_a_prompt_without_its_placeholders_is_refused(step: str, text: str, tmp_path: Path) -> None:
+    folder = prompts(tmp_path, **{step: text})
+    with pytest.raises(ProbesError, match=f"{step}.txt"):
+        prompt_set(str(folder))
+
+
+def test_a_prompt_set_that_lacks_a_file_is_refused(tmp_path: Path) -> None:
+    (prompts(tmp_path) / "event.txt").unlink()
+    with pytest.raises(ProbesError, match=r"event\.txt"):
+        prompt_set(str(tmp_path))

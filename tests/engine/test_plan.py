@@ -1,0 +1,130 @@
+"""Which items are asked, with whose help: the same whatever the order, the limit and the shard."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from probes.config import schema
+from probes.config.paths import conf_dir
+from probes.config.settings import RunConfig, freeze
+from probes.core.errors import ProbesError
+from probes.core.types import Arm, Item, Video
+from probes.engine import plan
+
+schema.register()
+with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    BASE = freeze(schema.plain(compose("config", ["backend=scripted"])), Path("out"))
+
+
+def item(number: int, stratum: str = "s", cluster: str = "") -> Item:
+    media = Video(Path(f"/{number}.mp4"))
+    return Item(
+        f"item{number}", "t", "q?", ("a", "b"), 0, media, stratum, cluster or f"c{number // 2}"
+    )
+
+
+ITEMS = [item(number, stratum="xyz"[min(number % 5, 2)]) for number in range(60)]
+
+
+def config(**changes: object) -> RunConfig:
+    return replace(BASE, **changes)  # type: ignore[arg-type]
+
+
+@given(st.integers(1, 70), st.integers(0, 5), st.randoms(use_true_random=False))
+@settings(max_examples=30, deadline=None)
+def test_the_sample_depends_on_ids_and_seed_alone(
+    limit: int, seed: int, dice: random.Random
+) -> None:
+    shuffled = dice.sample(ITEMS, len(ITEMS))
+    chosen = plan.choose(ITEMS, limit, seed)
+    assert set(chosen) == set(plan.choose(shuffled, limit, seed))
+    assert chosen == [one for one in ITEMS if one in chosen]  # in the task's order
+    assert len(chosen) == min(limit, len(ITEMS))
+    assert set(plan.choose(ITEMS, limit - 1, seed)) <= set(chosen)
+
+
+@pytest.mark.parametrize("limit", [3, 9, 12, 30])
+def test_the_sample_is_balanced_over_strata(limit: int) -> None:
+    sizes = Counter(one.stratum for one in ITEMS)  # 12, 12 and 36
+    taken = Counter(one.stratum for one in plan.choose(ITEMS, limit, 0))
+    equal = limit / 3
+    assert all(abs(taken[s] - min(equal, sizes[s])) < 1 for s in sizes)
+
+
+def test_another_seed_is_another_sample() -> None:
+    assert len({tuple(o.id for o in plan.choose(ITEMS, 10, seed)) for seed in range(5)}) == 5
+
+
+def test_a_stratum_that_runs_out_leaves_its_share_to_the_others() -> None:
+    taken = Counter(one.stratum for one in plan.choose(ITEMS, 50, 0))
+    assert taken == {"x": 12, "y": 12, "z": 26}
+
+
+@pytest.mark.parametrize("limit", [None, 31])
+def test_shards_part_the_sample_evenly(limit: int | None) -> None:
+    whole = plan.choose(ITEMS, limit, 3)
+    parts = [plan.choose(ITEMS, limit, 3, shard, 4) for shard in range(4)]
+    assert sorted(one.id for part in parts for one in part) == sorted(one.id for one in whole)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_donors_are_those_of_the_whole_task() -> None:
+    whole = plan.make(ITEMS, config())
+    for changed in (config(limit=7), config(shard=1, shards=3), config(frames=(10,))):
+        part = plan.make(list(reversed(ITEMS)), changed)
+        assert part.donors
+        assert all(whole.donors[place] == donors for place, donors in part.donors.items())
+    assert {arm for _, arm in whole.donors} == {"visual_perturbation", "text_perturbation"}
+    by_id = {one.id: one for one in ITEMS}
+    for (item_id, _), (donor,) in whole.donors.items():
+        assert donor.cluster != by_id[item_id].cluster
+
+
+def test_a_donor_shares_the_stratum_where_the_task_asks() -> None:
+    same = plan.make(ITEMS, config(task=replace(BASE.task, same_stratum_donor=True)))
+    by_id = {one.id: one for one in ITEMS}
+    assert all(d.stratum == by_id[i].stratum for (i, _), (d,) in same.donors.items())
+
+
+def test_several_draws_are_several_cells_and_no_donor_counts_twice() -> None:
+    few = [item(number) for number in range(6)]
+    drawn = plan.make(few, config(donor_draws=5))
+    cells = list(drawn.cells())
+    for one in few:
+        donors = drawn.donors[one.id, "visual_perturbation"]
+        assert 1 < len(donors) == len(set(donors)) <= 4
+        mine = [c for c in cells if c.item == one and c.arm.name == "visual_perturbation"]
+        assert [cell.donor for cell in mine] == list(donors)
+    assert len([c for c in cells if c.arm.name == "baseline"]) == 6
+
+
+def test_what_is_needed_of_others_is_known_beforehand() -> None:
+    asked = plan.make(ITEMS, config(limit=4))
+    donors = {donor.id for donors in asked.donors.values() for donor in donors}
+    assert {one.id for one in asked.shown_items()} == donors | {one.id for one in asked.items}
+    text = {d.id for (_, arm), ds in asked.donors.items() for d in ds if arm.startswith("text")}
+    needing = {one.id for one in asked.needing_infills()}
+    assert needing == {one.id for one in asked.items} | text
+    bare = plan.make(ITEMS, config(suite=(Arm("baseline"),)))
+    assert bare.needing_infills() == []
+
+
+def test_donor_use_is_counted() -> None:
+    use = plan.make(ITEMS, config()).donor_use()["visual_perturbation"]
+    assert use["max"] >= use["mean"] >= 1
+    assert use["donors"] * use["mean"] == pytest.approx(len(ITEMS), abs=0.1)
+
+
+def test_nothing_to_ask_and_no_donor_are_told() -> None:
+    with pytest.raises(ProbesError, match="shard 3 of 4"):
+        plan.make(ITEMS, config(limit=3, shard=3, shards=4))
+    with pytest.raises(ProbesError, match="no donor"):
+        plan.make([item(0), item(1)], config())

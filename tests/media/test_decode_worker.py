@@ -1,0 +1,158 @@
+"""A decoder that hangs, crashes or is missing costs one attempt; the child ends with its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from filming import N, film_all
+
+from probes.core.errors import MachineError, ProbesError
+from probes.core.hashing import array_sha256
+from probes.core.types import Video
+from probes.media.decode_worker import Crew, Worker
+from probes.media.frame_store import FramePool
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return film_all(tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    worker = Worker(timeout_s=30)
+    yield worker
+    worker.close()
+
+
+def fake_decord(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """Put a decord of our own before the real one; the child sees the parent's sys.path."""
+    head = "class logging:\n    INFO = 32\n    set_level = print\n"
+    (folder / "decord.py").write_text(head + textwrap.dedent(body))
+    monkeypatch.syspath_prepend(str(folder))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "raise ImportError('none here')",
+        "def VideoReader(path): raise RuntimeError('broken')",
+        "def VideoReader(path):\n    while True: pass",
+        "def VideoReader(path):\n    import os; os.abort()",
+    ],
+    ids=["missing", "fails", "hangs", "crashes"],
+)
+def test_pyav_stands_in_for_decord(
+    clips: dict[str, Path],
+    worker: Worker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    body: str,
+) -> None:
+    expected = worker.decode(clips["constant"], "decord", counts=(5,))
+    fake_decord(tmp_path, monkeypatch, body)
+    pool = FramePool(tmp_path, timeout_s=3)
+    clip = pool.clips(Video(clips["constant"]), (5,))[5]
+    pool.close()
+    assert clip.hashes == tuple(array_sha256(frame) for frame in expected.frames)
+    assert pool.decoders == {"pyav": 1}
+
+
+def test_a_hang_ends_and_the_next_video_decodes(clips: dict[str, Path]) -> None:
+    worker = Worker(timeout_s=3)
+    worker.decode(clips["constant"], "pyav", counts=(2,))
+    os.kill(worker._child.pid, signal.SIGSTOP)
+    start = time.monotonic()
+    with pytest.raises(ProbesError, match="within 3 s"):
+        worker.decode(clips["constant"], "pyav", counts=(2,))
+    assert 3 <= time.monotonic() - start < 10
+    assert worker.decode(clips["variable"], "pyav", counts=(2,)).count == N
+    os.kill(worker._child.pid, signal.SIGKILL)
+    worker._child.wait()
+    assert worker.decode(clips["variable"], "pyav", counts=(2,)).count == N
+    worker.close()
+
+
+def runs(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    if Path("/proc/self/stat").exists():  # an orphan may stay behind as a zombie: that has ended
+        return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "hanging"])
+def test_the_child_ends_with_its_parent(
+    clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: bool
+) -> None:
+    if busy:
+        fake_decord(tmp_path, monkeypatch, "def VideoReader(path):\n    while True: pass")
+    script = f"""
+        import os, signal, sys, threading, time
+        sys.path[:] = {sys.path!r}
+        from pathlib import Path
+        from probes.media.decode_worker import Worker
+        worker = Worker(timeout_s=1)
+        print(worker._start().pid, flush=True)
+        ask = dict(path=Path({str(clips["constant"])!r}), decoder="decord", counts=(2,))
+        threading.Thread(target=worker.decode, kwargs=ask, daemon=True).start()
+        time.sleep(0.7)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True
+    )
+    pid = int(done.stdout)
+    deadline = time.monotonic() + 10
+    while runs(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not runs(pid)
+
+
+def test_nothing_heavy_is_imported() -> None:
+    script = (
+        "import sys, probes.media.frame_store; "
+        "print({'torch', 'av', 'decord', 'PIL', 'pandas'} & {m.split('.')[0] for m in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_a_crew_decodes_side_by_side_and_ends_amid_a_video(
+    clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = Crew(timeout_s=60, size=2)
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(crew.decode, clips["constant"], "pyav", counts=(2,)) for _ in range(8)]
+        assert {job.result().count for job in jobs} == {N}
+    assert 1 <= sum(worker._child is not None for worker in crew._workers) <= 2
+    crew.end()
+    with pytest.raises(MachineError, match="ended"):
+        crew.decode(clips["constant"], "pyav", counts=(2,))
+    fake_decord(tmp_path, monkeypatch, "def VideoReader(path):\n    while True: pass")
+    hanging = Crew(timeout_s=60)
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(hanging.decode, clips["constant"], "auto", counts=(2,))
+        while hanging._workers[0]._child is None:
+            time.sleep(0.01)
+        child = hanging._workers[0]._child
+        start = time.monotonic()
+        hanging.end()
+        with pytest.raises(MachineError):  # and PyAV is not tried
+            job.result(30)
+        assert time.monotonic() - start < 30
+    assert child.returncode is not None

@@ -1,0 +1,188 @@
+"""Prompts that begin alike share one pass, and get the numbers that they get alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_models
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probes.core.types import FrameRef, Prompt, ScoringSpec
+from probes.models.hf import forward, prefix_packing
+from probes.models.hf.prefix_packing import Bundle, bundles
+from probes.models.hf.prompt_encoder import FRAME
+from probes.models.hf.token_layout import Row
+
+LETTER, CLOZE = ScoringSpec("letter"), ScoringSpec("cloze")
+
+
+def row(*parts: int | str, answers: tuple[tuple[int, ...], ...] = ()) -> Row:
+    """A row of token ids and of frames of two tokens each."""
+    ids = tuple(i for part in parts for i in ((FRAME,) * 2 if isinstance(part, str) else (part,)))
+    frames = tuple(part for part in parts if isinstance(part, str))
+    return Row(ids, frames, ((2,),) * len(frames), answers)
+
+
+PARTS = st.lists(st.sampled_from([1, 2, 3, "x", "y"]), min_size=1, max_size=9)
+
+
+def contents(one: Row) -> list[int | str]:
+    """Ids of a row, with its frame's name in each of a frame's places."""
+    names = iter([name for name in one.frames for _ in range(2)])
+    return [next(names) if token == FRAME else token for token in one.ids]
+
+
+@given(st.lists(PARTS, min_size=1, max_size=12), st.integers(1, 60))
+def test_every_row_is_in_one_bundle_and_what_it_shares_is_its_own_beginning(
+    given: list[list[int | str]], most: int
+) -> None:
+    rows = [row(*parts, answers=((5, 6), (7,))) for parts in given]
+    found = bundles(rows, most)
+    assert sorted(at for bundle in found for at in bundle.places) == list(range(len(rows)))
+    for bundle in found:
+        assert bundle.rows == tuple(rows[at] for at in bundle.places)
+        each = [contents(one) for one in bundle.rows]
+        trunk = each[0][: bundle.trunk]
+        assert all(one[: bundle.trunk] == trunk for one in each)
+        branches = [one[bundle.trunk :] for one in each]
+        laid = [*trunk, *(token for branch in branches for token in branch)]
+        # Of the two continuations, one token is read from beyond its first.
+        assert bundle.tokens == len(laid) + len(each)
+        names = [token for token in laid if isinstance(token, str)]
+        assert [name for name in bundle.frames for _ in range(2)] == names
+        if len(each) > 1:
+            longest = max(map(len, each))
+            assert bundle.trunk >= longest / 2
+            assert bundle.tokens <= min(most, 4 * longest)
+
+
+def test_what_is_bundled() -> None:
+    clip = ("x", "y", 1, 2, 3)
+    rows = [row(*clip, n, 9) for n in (4, 5, 6)]
+    assert [one.trunk for one in bundles(rows, 99)] == [7]
+    assert bundles(rows, 99)[0].tokens == 7 + 3 * 2
+    assert len(bundles(rows, 12)) == 2  # three would have 13 tokens
+    other = [row("y", "x", 1, 2, 3, n, 9) for n in (4, 5)]
+    assert sorted(one.places for one in bundles(rows + other, 99)) == [(0, 1, 2), (3, 4)]
+    # A rotated question and another one about its clip: one bundle of all would be longer than two.
+    rotated = [row(*[7] * 60, *[8] * 30, n, *[9] * 9) for n in (1, 2, 3, 4)]
+    both = [row(*[7] * 60, n, *[6] * 29) for n in (4, 5)] + rotated
+    found = bundles(both, 999)
+    assert sorted(one.places for one in found) == [(0, 1), (2, 3, 4, 5)]
+    assert sum(one.tokens for one in found) == (60 + 2 * 30) + (90 + 4 * 10)
+    arms = [row("x", *(n for _ in range(6))) for n in (1, 2)]  # one frame of eight tokens
+    assert [one.places for one in bundles(arms, 99)] == [(0,), (1,)]
+    same = [row(1, 2, answers=((n,),)) for n in (3, 4)]  # other options behind one prompt
+    assert bundles(same, 99) == [Bundle((0, 1), tuple(same), 2)]
+
+
+@pytest.fixture(
+    scope="module", params=[(n, w) for n in tiny_models.FAMILIES for w in ("video", "image")]
+)
+def checkpoint(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    name, frame_as = request.param
+    return tiny_models.FAMILIES[name](tmp_path_factory.mktemp("sharing") / name), frame_as
+
+
+@pytest.fixture(scope="module")
+def prompts(frames: dict[str, np.ndarray]) -> list[Prompt]:
+    """Questions about two clips and none, and rotations of pictures; some prompts alike."""
+    names = [FrameRef(name) for name in frames]
+    first = (names[0], " then ", names[12], names[1], " the red cup opens ")
+    second = (*names[3:6], "what ")
+    asked = ("what is first ?", "a hand ?", "box closes then opens between the frames ?")
+    options = ("the red box opens", "a hand moves the cup", "blue")
+    out = [Prompt((*clip, text), options) for clip in (first, second) for text in asked]
+    out += [Prompt(("what is first ? " * 9, text), options) for text in asked]
+    out += [
+        Prompt((*first, "A. ", names[a], "B. ", names[b]), options) for a, b in ((7, 8), (8, 7))
+    ]
+    return [*out, out[0], Prompt(out[0].parts, options[::-1])]
+
+
+def spied(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return how many tokens go through the language model, pass by pass."""
+    seen: list[int] = []
+    genuine = forward._hidden
+
+    def hidden(model: Any, ids: Any, *args: Any, **more: Any) -> Any:
+        seen.append(ids.size)
+        return genuine(model, ids, *args, **more)
+
+    monkeypatch.setattr(forward, "_hidden", hidden)
+    return seen
+
+
+@pytest.mark.parametrize("kind", [LETTER, CLOZE], ids=lambda kind: kind.kind)
+def test_shared_passes_give_the_numbers_of_separate_ones(
+    kind: ScoringSpec,
+    checkpoint: tuple[Path, str],
+    prompts: list[Prompt],
+    frames: dict[str, np.ndarray],
+    open_hf: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if kind is LETTER:
+        prompts = [Prompt(prompt.parts, tuple("ABC")) for prompt in prompts]
+    folder, frame_as = checkpoint
+    backend = open_hf(folder, spec={"frame_as": frame_as}, batch_size=3)
+    tokens = spied(monkeypatch)
+    shared = dict(backend.score(prompts, frames, kind))
+    together = sum(tokens)
+    tokens.clear()
+    monkeypatch.setattr(prefix_packing, "LEAST", math.inf)
+    apart = dict(backend.score(prompts, frames, kind))
+    backend.close()
+    assert sorted(shared) == sorted(apart) == list(range(len(prompts)))
+    for at, out in shared.items():
+        assert out.error == ""
+        assert out.option_logprobs == pytest.approx(apart[at].option_logprobs, abs=1e-4)
+        assert (out.input_tokens, out.option_tokens) == (
+            apart[at].input_tokens, apart[at].option_tokens,
+        )  # fmt: skip
+    assert together < 0.9 * sum(tokens)
+
+
+@pytest.mark.parametrize("trouble", ["error", "no memory", "NaN"])
+def test_one_bad_prompt_spoils_no_other(
+    trouble: str,
+    video_checkpoint: Path,
+    prompts: list[Prompt],
+    frames: dict[str, np.ndarray],
+    open_hf: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backend = open_hf(video_checkpoint)
+    expected = dict(backend.score(prompts, frames, CLOZE))
+    genuine = forward.packed_answers
+    longest = expected[2].input_tokens  # of the prompts that share the first clip
+
+    def fragile(model: Any, some: list[Bundle], features: Any) -> Any:
+        sizes = [len(one.ids) for bundle in some for one in bundle.rows]
+        if longest not in sizes:
+            return genuine(model, some, features)
+        if trouble == "NaN":  # it spreads through a bundle, as no mask keeps it back
+            sums = iter(genuine(model, some, features))
+            rows = [(bundle, next(sums)) for bundle in some for _ in bundle.rows]
+            hit = [bundle for bundle in some if longest in map(len, (r.ids for r in bundle.rows))]
+            return [[math.nan] * 3 if bundle in hit else scores for bundle, scores in rows]
+        raise RuntimeError("out of memory" if trouble == "no memory" else "kernel error")
+
+    monkeypatch.setattr(forward, "packed_answers", fragile)
+    outputs = dict(backend.score(prompts, frames, CLOZE))
+    if trouble == "no memory":  # what did not fit is not tried again
+        assert (
+            backend._ready.batcher.tokens < max(one.input_tokens for one in expected.values()) * 2
+        )
+    assert sorted(outputs) == list(range(len(prompts)))
+    failed = sorted(at for at, out in outputs.items() if out.status == "error")
+    assert failed == sorted(at for at, out in expected.items() if out.input_tokens == longest)
+    for at, out in outputs.items():
+        if at not in failed:
+            assert out.option_logprobs == pytest.approx(expected[at].option_logprobs, abs=1e-4)

@@ -1,0 +1,109 @@
+"""The embedded member in process and behind real servers: the same answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from serving import chat_server, transformers_serve
+
+from probes.core.errors import ProbesError
+from probes.core.hashing import array_sha256
+from probes.core.types import FrameRef, ModelSpec, Prompt, ScoringSpec
+from probes.models import open_backend
+
+SPEC = ModelSpec("tiny-image", "image", "embedded:image", frame_as="image")
+KEY = "sk-served-1b2c3d"
+
+
+@pytest.fixture(scope="module")
+def shown() -> dict[str, np.ndarray]:
+    """Smooth pictures of several sizes, by hash."""
+    draw = np.random.default_rng(0)
+    made = []
+    for height, width in ((64, 64), (128, 128), (90, 160), (160, 90)):
+        coarse = draw.integers(0, 256, (2, 2, 3), np.uint8)
+        made.append(np.kron(coarse, np.ones((height // 2, width // 2, 1), np.uint8)))
+    return {array_sha256(frame): frame for frame in made}
+
+
+@pytest.fixture(scope="module")
+def prompts(shown: dict[str, np.ndarray]) -> list[Prompt]:
+    """Prompts as the arms make them: no frames, one, several; with and without text between."""
+    a, b, c, d = map(FrameRef, shown)
+    letters = tuple("ABCDE")
+    options = "\nA. red box\nB. blue cup\nC. green pot\nD. yellow jar\nE. red book\n"
+    question = f" what did c take?{options}answer with the letter."
+    return [
+        Prompt((question,), letters),
+        Prompt((a, question), letters),
+        Prompt((a, b, c, d, question), letters),
+        Prompt((a, " c takes the red box.", b, " nothing happens.", c, question), letters),
+        Prompt((c, " c takes the red box.", b, " nothing happens.", a, question), letters),
+        Prompt((a, b, " what is in both?"), letters),
+        Prompt((b, d, " in both: the red box. what happens between?"), letters),
+    ]
+
+
+def answers(backend: Any, prompts: Any, shown: Any, scoring: ScoringSpec) -> list[Any]:
+    found = dict(backend.score(prompts, shown, scoring))
+    backend.close()
+    return [found[at] for at in range(len(prompts))]
+
+
+@pytest.fixture(scope="module")
+def lettered() -> Iterator[str]:
+    from probes.models.checkpoint import find
+
+    with chat_server(f"tiny={find(SPEC).folder}", key=KEY) as url:
+        yield url
+
+
+def over(url: str, settings: Any, **options: Any) -> Any:
+    return open_backend(settings(name="server", options={"base_url": url, **options}), SPEC)
+
+
+@pytest.mark.slow
+def test_letters_have_the_same_probabilities(
+    lettered: str, prompts: Any, shown: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_KEY", KEY)
+    scoring = ScoringSpec("letter")
+    named = {"model": {"image": "tiny"}, "api_key_env": "A_KEY", "top_logprobs": 466}
+    served = answers(over(lettered, settings, **named), prompts, shown, scoring)
+    here = answers(open_backend(settings(), SPEC), prompts, shown, scoring)
+    for one, other in zip(here, served, strict=True):
+        assert other.status == "ok"
+        assert other.input_tokens == one.input_tokens
+        assert other.option_logprobs == pytest.approx(one.option_logprobs, abs=1e-4)
+        assert other.option_tokens == (1,) * 5
+
+
+@pytest.mark.slow
+def test_a_wrong_key_is_told_and_not_shown(
+    lettered: str, prompts: Any, shown: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_KEY", "sk-wrong-9z8y")
+    backend = over(lettered, settings, model={"image": "tiny"}, api_key_env="A_KEY")
+    with pytest.raises(ProbesError, match=r"401: wrong key: Bearer [*]{3}") as caught:
+        answers(backend, prompts, shown, ScoringSpec("letter"))
+    assert "9z8y" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_texts_are_the_same_through_transformers_serve(
+    prompts: Any, shown: Any, settings: Any
+) -> None:
+    """It has no log-probabilities, lists no folder it serves, and fails where there is no cache."""
+    scoring = ScoringSpec("generate", max_new_tokens=24)
+    with transformers_serve() as url:
+        served = answers(over(url, settings), prompts, shown, scoring)
+        with pytest.raises(ProbesError, match="scoring=letter needs") as caught:
+            answers(over(url, settings), prompts, shown, ScoringSpec("letter"))
+    assert "scoring=generate" in caught.value.fix
+    here = answers(open_backend(settings(), SPEC), prompts, shown, scoring)
+    assert [one.text for one in served] == [one.text for one in here]
+    assert [one.input_tokens for one in served] == [one.input_tokens for one in here]
+    assert len({one.text for one in here}) >= 3

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from probes.stats import Four, did_logit, sign_flip, tango
+from probes.stats import DidCells, did_logit, sign_flip, tango
 from probes.stats.paired import mcnemar_p
-from probes.stats.simulate import Gain, draw, estimate_many
+from probes.stats.simulate import TrueEffect, draw, estimate_many
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _machine import described
@@ -79,7 +79,7 @@ def coverage(
     kind: str, n: int, discordance: float, did: bool, alike: float, draws: int
 ) -> dict[str, float]:
     sizes = cluster_sizes(kind, n)
-    gains = (Gain(0.06, discordance), Gain(0.02, discordance))[: 1 + did]
+    gains = (TrueEffect(0.06, discordance), TrueEffect(0.02, discordance))[: 1 + did]
     truth = 0.04 if did else 0.06
     hits: dict[str, float] = {}
     resampled = discordance == 0.2
@@ -170,7 +170,7 @@ def logit_coverage(kind: str, n: int, where: str, draws: int) -> dict[str, float
         latent = alike**0.5 * rng.standard_normal(len(sizes))[codes]
         latent = latent + (0.7 - alike) ** 0.5 * rng.standard_normal(n)
         noise = 0.3**0.5 * rng.standard_normal((4, n))
-        four = Four(*((latent + noise) < special.ndtri(shares)[:, None]).astype(float))
+        four = DidCells(*((latent + noise) < special.ndtri(shares)[:, None]).astype(float))
         for name, jackknife in zip(hits, (False, True), strict=True):
             found = did_logit(four, codes, jackknife=jackknife)
             hits[name] += found.low <= truth <= found.high
@@ -182,7 +182,7 @@ def levels(kind: str, n: int, draws: int) -> dict[str, float]:
     sizes = cluster_sizes(kind, n)
     codes = np.repeat(np.arange(len(sizes)), sizes)
     alike = 0.0 if kind == "alone" else ALIKE
-    (values,) = draw(np.random.default_rng(7), draws, sizes, (Gain(0.0, 0.2),), alike=alike)
+    (values,) = draw(np.random.default_rng(7), draws, sizes, (TrueEffect(0.0, 0.2),), alike=alike)
     flips = [sign_flip(row, codes)[0] <= 0.05 for row in values]
     pairs = [mcnemar_p(int((row > 0).sum()), int((row < 0).sum())) <= 0.05 for row in values]
     return {

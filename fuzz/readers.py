@@ -177,9 +177,9 @@ def baseline(room: Room, data: bytes) -> None:
 
 def frame_index(room: Room, data: bytes) -> None:
     """Read what is known of a video's frames: damage makes it unknown, never an error."""
-    from probes.media.frame_store import FramePool
+    from probes.media.frame_store import FrameStore
 
-    pool = FramePool(room.folder)
+    pool = FrameStore(room.folder)
     path = pool._index_path("0" * 64)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)

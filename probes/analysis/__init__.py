@@ -9,12 +9,29 @@ from probes.analysis.pairing import REFERENCES, differences, references
 from probes.analysis.power import planning, simulated
 from probes.analysis.published import resolved
 from probes.analysis.render import render, to_markdown
-from probes.analysis.tables import Block, Table, Tables, study_tables
+from probes.analysis.tables import Table, TableBlock, Tables, study_tables
 from probes.analysis.transfer import transfer as transfer_table
 
 __all__ = [
-    "REFERENCES", "Block", "Method", "Table", "Tables", "accuracies", "contrasts",
-    "differences", "equivalences", "from_records", "load", "margins", "merge", "planning",
-    "references", "render", "resolved", "simulated", "study_tables", "to_markdown",
+    "REFERENCES",
+    "Method",
+    "Table",
+    "TableBlock",
+    "Tables",
+    "accuracies",
+    "contrasts",
+    "differences",
+    "equivalences",
+    "from_records",
+    "load",
+    "margins",
+    "merge",
+    "planning",
+    "references",
+    "render",
+    "resolved",
+    "simulated",
+    "study_tables",
+    "to_markdown",
     "transfer_table",
 ]  # fmt: skip

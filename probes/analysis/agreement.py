@@ -6,13 +6,15 @@ from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from probes.analysis.settings import Run, rows
+from probes.analysis.settings import LoadedRun, rows
 from probes.core.errors import ProbesError
 
 _INFILL = ("role", "frames", "item_id", "gap", "text", "ok")
 
 
-def check(runs: Sequence[Run], labels: Sequence[str], kinds: Sequence[tuple[str, ...]]) -> None:
+def check(
+    runs: Sequence[LoadedRun], labels: Sequence[str], kinds: Sequence[tuple[str, ...]]
+) -> None:
     """Raise ProbesError where runs that would be compared do not agree, naming what differs.
 
     Args:
@@ -34,7 +36,7 @@ def check(runs: Sequence[Run], labels: Sequence[str], kinds: Sequence[tuple[str,
 
 
 def _facts(
-    run: Run, label: str, kind: tuple[str, ...]
+    run: LoadedRun, label: str, kind: tuple[str, ...]
 ) -> Iterator[tuple[tuple[Hashable, ...], Any, str]]:
     """Yield what is known of a run: under which name, its value, and what to say if it differs."""
     for (task, item), facts in run.items.items():

@@ -61,7 +61,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class CellTable:
     """All cells of one group, by (role, arm)."""
 
     group: Group
@@ -91,7 +91,7 @@ class Table:
         )
 
 
-def tables(frame: pd.DataFrame, margins: NDArray[np.float64] | None = None) -> list[Table]:
+def tables(frame: pd.DataFrame, margins: NDArray[np.float64] | None = None) -> list[CellTable]:
     """Arrange a frame of records into cells.
 
     Args:
@@ -148,7 +148,7 @@ def tables(frame: pd.DataFrame, margins: NDArray[np.float64] | None = None) -> l
         group = tuple(
             int(row[name]) if name in ("frames", "seed") else str(row[name]) for name in SETTING
         )
-        out.append(Table(group, catalogue.items[int(world[group_first[code]])], cells))  # type: ignore[arg-type]
+        out.append(CellTable(group, catalogue.items[int(world[group_first[code]])], cells))  # type: ignore[arg-type]
     return out
 
 
@@ -324,7 +324,7 @@ def align(
     return shared, places, np.setdiff1d(union, shared, assume_unique=True)
 
 
-def same_stimuli(table: Table, a: Cell, b: Cell, infill_sources: Sequence[str]) -> None:
+def same_stimuli(table: CellTable, a: Cell, b: Cell, infill_sources: Sequence[str]) -> None:
     """Raise ProbesError where two members were not shown the same under one arm.
 
     Infills that each member wrote for itself are the one declared difference.

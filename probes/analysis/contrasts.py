@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probes import stats
-from probes.analysis.cells import SETTING, Cell, Items, Table
+from probes.analysis.cells import SETTING, Cell, CellTable, Items
 from probes.analysis.pairing import NAMES, Match, Measure, Paired, Policy, check, matched, paired
 from probes.core.errors import ProbesError
 
@@ -98,7 +98,7 @@ COLUMNS = (
 
 
 def _rows(
-    table: Table,
+    table: CellTable,
     match: Match,
     measure: Measure,
     policies: Sequence[Policy],
@@ -152,7 +152,7 @@ def _estimate(
     four = values.shape[1] == 4
     strata = known.strata[items] if how.stratify else None
     if measure == "logit":
-        estimate = stats.did_logit(stats.Four(*values.T), clusters, level=how.level)
+        estimate = stats.did_logit(stats.DidCells(*values.T), clusters, level=how.level)
     else:
         bound = values.shape[1] / 2
         estimate = stats.contrast(

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probes import stats
-from probes.analysis.cells import SETTING, Cell, Table, align, same_stimuli, tables
+from probes.analysis.cells import SETTING, Cell, CellTable, align, same_stimuli, tables
 from probes.analysis.margins import margins
 from probes.core.errors import ProbesError
 
@@ -58,7 +58,7 @@ class Paired:
     @property
     def differences(self) -> NDArray[np.float64]:
         """What the contrast averages, per item [n]."""
-        signs = np.array([1.0, -1.0]) if self.values.shape[1] == 2 else stats.SIGNS
+        signs = np.array([1.0, -1.0]) if self.values.shape[1] == 2 else stats.DID_WEIGHTS
         found: NDArray[np.float64] = self.values @ signs
         return found
 
@@ -95,7 +95,7 @@ def matched(
     names: Sequence[str],
     measure: Measure = "accuracy",
     given: Mapping[str, str] | None = None,
-) -> Iterator[tuple[Table, Match]]:
+) -> Iterator[tuple[CellTable, Match]]:
     """List all contrasts that a frame's cells make.
 
     Args:
@@ -117,7 +117,7 @@ def matched(
                 yield table, match
 
 
-def _matches(table: Table, refs: Mapping[str, str], sources: Sequence[str]) -> Iterator[Match]:
+def _matches(table: CellTable, refs: Mapping[str, str], sources: Sequence[str]) -> Iterator[Match]:
     """List a group's contrasts; a pair of cells of which one is not there makes none."""
     cells, roles = table.cells, table.roles
     for arm in table.arms:
@@ -143,7 +143,9 @@ def _matches(table: Table, refs: Mapping[str, str], sources: Sequence[str]) -> I
                 yield Match("did", four, other, theirs.member, arm, reference)
 
 
-def _no_stray_reference(table: Table, whole: Sequence[Table], refs: Mapping[str, str]) -> None:
+def _no_stray_reference(
+    table: CellTable, whole: Sequence[CellTable], refs: Mapping[str, str]
+) -> None:
     """Raise ProbesError where an arm's reference exists, but under other settings only."""
     for role, arm in table.cells:
         reference = refs.get(arm, "")
@@ -167,7 +169,9 @@ def _no_stray_reference(table: Table, whole: Sequence[Table], refs: Mapping[str,
                 )
 
 
-def paired(table: Table, match: Match, measure: Measure, policies: Sequence[str]) -> list[Paired]:
+def paired(
+    table: CellTable, match: Match, measure: Measure, policies: Sequence[str]
+) -> list[Paired]:
     """Put the answers of a match's cells side by side.
 
     Args:

@@ -40,9 +40,9 @@ class _Truth:
             return stats.sd_gain(self.discordance)
         return stats.sd_did(self.discordance, self.other, self.other_gain, self.correlation)
 
-    def gains(self, effect: float) -> tuple[stats.Gain, ...]:
-        image = stats.Gain(effect + self.other_gain, self.discordance)
-        return (image, stats.Gain(self.other_gain, self.other)) if self.did else (image,)
+    def gains(self, effect: float) -> tuple[stats.TrueEffect, ...]:
+        image = stats.TrueEffect(effect + self.other_gain, self.discordance)
+        return (image, stats.TrueEffect(self.other_gain, self.other)) if self.did else (image,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ _SIGNS = {"accuracy": (1,), "gain": (1, -1), "drop": (1, -1), "transfer": (1, -1
           "did": (1, -1, -1, 1)}  # fmt: skip
 
 
-Cells = Mapping[tuple[str, str, str, str], float]
+PublishedCells = Mapping[tuple[str, str, str, str], float]
 """Published accuracy by (role, frames, arm, configuration); empty where a table has no such."""
 
 
@@ -96,7 +96,7 @@ def _known(family: str | None) -> None:
         )
 
 
-def _published(table: str, family: str) -> Cells:
+def _published(table: str, family: str) -> PublishedCells:
     """Read the published accuracies of a family, as proportions."""
     file = reference_dir() / f"{table}.csv"
     with file.open(encoding="utf-8", newline="") as handle:
@@ -108,11 +108,13 @@ def _published(table: str, family: str) -> Cells:
     }  # fmt: skip
 
 
-Match = tuple[Mapping[str, Any], list[float], int]
+PublishedMatch = tuple[Mapping[str, Any], list[float], int]
 """Our row, the published accuracies that the same number is made of, and items behind each."""
 
 
-def _matches(frame: pd.DataFrame, table: str, cells: Cells, n: int) -> Iterator[Match]:
+def _matches(
+    frame: pd.DataFrame, table: str, cells: PublishedCells, n: int
+) -> Iterator[PublishedMatch]:
     raven = table == "iraven"
     accuracies = analysis.accuracies(frame, by_stratum=raven)
     names = ("transfer",) if raven else ("gain", "drop", "transfer", "did")
@@ -128,7 +130,7 @@ def _matches(frame: pd.DataFrame, table: str, cells: Cells, n: int) -> Iterator[
         yield from _whole(frame, cells, n)
 
 
-def _whole(frame: pd.DataFrame, cells: Cells, n: int) -> Iterator[Match]:
+def _whole(frame: pd.DataFrame, cells: PublishedCells, n: int) -> Iterator[PublishedMatch]:
     """Set the means over all configurations side by side, each counting the same."""
     names = sorted({configuration for *_, configuration in cells})
     if not set(names) <= set(frame["stratum"]):

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from probes.analysis.tables import Block, Table, Tables
+from probes.analysis.tables import Table, TableBlock, Tables
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +51,7 @@ def to_markdown(tables: Tables) -> str:
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
-def _block(block: Block, width: int) -> list[str]:
+def _block(block: TableBlock, width: int) -> list[str]:
     lines = [block.title, "=" * min(len(block.title), width)]
     for table in block.tables:
         lines += ["", table.title, *_plain(table, width)]
@@ -93,7 +93,7 @@ def _cut(text: str, size: int) -> str:
     return text[:head] + ".." + text[len(text) - (size - 2 - head) :]
 
 
-def _rich(block: Block, console: Console) -> None:
+def _rich(block: TableBlock, console: Console) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 

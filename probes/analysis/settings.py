@@ -29,7 +29,7 @@ _SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class LoadedRun:
     """One run folder."""
 
     folder: Path
@@ -43,7 +43,7 @@ class Run:
     """Fingerprint and adapter of every model that answered or wrote infills, by name."""
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> LoadedRun:
     """Read a run's manifest and items, as far as they are there.
 
     Raises:
@@ -75,7 +75,7 @@ def read_run(folder: Path) -> Run:
                 "media": row.get("media_sha256"),
                 "frames": _hashes(row.get("frame_hashes")),
             }
-    return Run(folder, config, items, n_options, models)
+    return LoadedRun(folder, config, items, n_options, models)
 
 
 def rows(file: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
@@ -110,7 +110,7 @@ def pair_and_task(table: pa.Table) -> tuple[str, ...]:
     )
 
 
-def labels(runs: Sequence[Run], kinds: Sequence[tuple[str, ...]]) -> list[str]:
+def labels(runs: Sequence[LoadedRun], kinds: Sequence[tuple[str, ...]]) -> list[str]:
     """Return, for each run, what sets its configuration apart from others of its kind.
 
     Args:
@@ -168,7 +168,7 @@ def _value(value: Any) -> str:
     return text if len(text) <= _SHOWN and "\n" not in text else sha256_json(text)[:8]
 
 
-def attributes(runs: Sequence[Run]) -> dict[str, Any]:
+def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
     """Return what later steps need to know of the runs: reference arms, and who wrote infills.
 
     Raises:

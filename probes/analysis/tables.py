@@ -38,7 +38,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class TableBlock:
     """The tables of one pair on one task under one scoring, seed and setting."""
 
     title: str
@@ -50,7 +50,7 @@ class Block:
 class Tables:
     """What a run's end prints."""
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[TableBlock, ...]
 
 
 def study_tables(frame: pd.DataFrame) -> Tables:
@@ -98,7 +98,7 @@ def _transfer_tables(found: pd.DataFrame) -> list[Table]:
 
 def _block(
     head: Mapping[str, Any], cells: pd.DataFrame, found: pd.DataFrame, refs: Mapping[str, str]
-) -> Block:
+) -> TableBlock:
     look = _Look(cells, found)
     built = [_gain_table(look), _did_table(look), _perturbation_table(look), _further(look, refs)]
     title = (
@@ -106,7 +106,7 @@ def _block(
     )
     if head["setting"]:
         title += f", {head['setting']}"
-    return Block(title, tuple(table for table in built if table), tuple(_notes(look, refs)))
+    return TableBlock(title, tuple(table for table in built if table), tuple(_notes(look, refs)))
 
 
 class _Look:

@@ -16,9 +16,9 @@ from probes.core.progress import on_terminal
 from probes.core.types import Prompt, ScoringSpec
 from probes.engine import costs
 from probes.engine.dry_run import (
-    Cells,
-    Forecast,
-    Rehearser,
+    CellWorkload,
+    DryRun,
+    DryRunModel,
     features_of,
     forecast,
     without_stand_ins,
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str], compose: Compose) -> int:
     return 0
 
 
-def report(planned: Forecast, device: str | None = None) -> list[str]:
+def report(planned: DryRun, device: str | None = None) -> list[str]:
     """Return the lines of a plan: counts, tokens, arithmetic and memory, time by device.
 
     Args:
@@ -112,7 +112,7 @@ def report(planned: Forecast, device: str | None = None) -> list[str]:
     return lines
 
 
-def _prompts(planned: Forecast) -> Table:
+def _prompts(planned: DryRun) -> Table:
     rows = []
     for name, asker in planned.askers.items():
         counts = asker.counts
@@ -126,10 +126,10 @@ def _prompts(planned: Forecast) -> Table:
     return Table("Different prompts", header, tuple(rows), 1)
 
 
-def _cells(planned: Forecast) -> Table:
+def _cells(planned: DryRun) -> Table:
     """Tell cells and tokens by arm; members stand side by side."""
     members = list(dict.fromkeys(cell.member for cell in planned.cells))
-    by_arm: dict[tuple[str, int], dict[str, Cells]] = {}
+    by_arm: dict[tuple[str, int], dict[str, CellWorkload]] = {}
     for cell in planned.cells:
         by_arm.setdefault((cell.arm, cell.frames), {})[cell.member] = cell
     rows = []
@@ -144,7 +144,7 @@ def _cells(planned: Forecast) -> Table:
     return Table("Cells, and the tokens of their prompts by member", header, tuple(rows), 1)
 
 
-def _tokens(cell: Cells) -> tuple[str, str]:
+def _tokens(cell: CellWorkload) -> tuple[str, str]:
     if cell.tokens is None or cell.longest is None:
         return "-", "-"
     return f"{cell.tokens:,}", f"{cell.longest:,}"
@@ -154,8 +154,8 @@ def _tokens(cell: Cells) -> tuple[str, str]:
 class _Model:
     """What is needed to reckon with one model."""
 
-    weights: costs.Weights
-    asker: Rehearser
+    weights: costs.ParameterCounts
+    asker: DryRunModel
     features: int | None
     """Tokens of all frames; None where a model is run whole and nobody counts them."""
     patches: float
@@ -169,7 +169,7 @@ class _Model:
         return costs.perceiving(self.weights, self.features or 0, self.patches)
 
 
-def _model(planned: Forecast, name: str) -> _Model | None:
+def _model(planned: DryRun, name: str) -> _Model | None:
     """Return what is known of a model's costs; None where its files do not tell."""
     asker = planned.askers[name]
     if not isinstance(asker.backend, HfBackend):
@@ -194,7 +194,7 @@ def _model(planned: Forecast, name: str) -> _Model | None:
     )
 
 
-def _costs(planned: Forecast, models: dict[str, _Model]) -> Table:
+def _costs(planned: DryRun, models: dict[str, _Model]) -> Table:
     rows = []
     for name, model in models.items():
         loads, weights = model.asker.loads, model.weights
@@ -217,7 +217,7 @@ def _costs(planned: Forecast, models: dict[str, _Model]) -> Table:
     return Table(title, header, tuple(rows), 1)
 
 
-def _memory(planned: Forecast, model: _Model) -> costs.Memory:
+def _memory(planned: DryRun, model: _Model) -> costs.Memory:
     backend = planned.cfg.backend
     return costs.memory(
         model.weights,
@@ -231,7 +231,7 @@ def _memory(planned: Forecast, model: _Model) -> costs.Memory:
     )
 
 
-def _times(planned: Forecast, models: dict[str, _Model], device: str | None) -> Table:
+def _times(planned: DryRun, models: dict[str, _Model], device: str | None) -> Table:
     rows = []
     for name, one in costs.DEVICES.items():
         if device not in (None, name):
@@ -255,7 +255,7 @@ def _times(planned: Forecast, models: dict[str, _Model], device: str | None) -> 
     return Table("Time that the models need, reckoned", header, tuple(rows), 1)
 
 
-def _notes(planned: Forecast, models: dict[str, _Model]) -> Iterator[str]:
+def _notes(planned: DryRun, models: dict[str, _Model]) -> Iterator[str]:
     if any(asker.loads.get("generate") for asker in planned.askers.values()):
         yield (
             "A text that is not written yet is taken to be as long as it may be: tokens, costs and"
@@ -283,7 +283,7 @@ def _notes(planned: Forecast, models: dict[str, _Model]) -> Iterator[str]:
         yield f"{len(planned.broken)} items have no media, e.g. {name}: {why}"
 
 
-def measured(planned: Forecast) -> Table:
+def measured(planned: DryRun) -> Table:
     """Time a few prompts of every kind on every model, and reckon the whole from their tokens."""
     rows = []
     for name, asker in planned.askers.items():
@@ -307,7 +307,9 @@ def measured(planned: Forecast) -> Table:
     return Table(title, header, tuple(rows), 3)
 
 
-def _timed(asker: Rehearser, scoring: ScoringSpec, prompts: Sequence[tuple[Prompt, int]]) -> float:
+def _timed(
+    asker: DryRunModel, scoring: ScoringSpec, prompts: Sequence[tuple[Prompt, int]]
+) -> float:
     """Return the seconds that a model takes to answer prompts, from pixels on."""
     start = time.perf_counter()
     for _ in asker.backend.score([one for one, _ in prompts], asker.frames, scoring):
@@ -315,7 +317,7 @@ def _timed(asker: Rehearser, scoring: ScoringSpec, prompts: Sequence[tuple[Promp
     return time.perf_counter() - start
 
 
-def preview(planned: Forecast) -> Iterator[str]:
+def preview(planned: DryRun) -> Iterator[str]:
     """Yield the lines of a dry run: for every item and arm the templated text of every member.
 
     Frames are `<frame SHA8>`, each with its own wrapping if its family has one; infills that are

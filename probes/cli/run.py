@@ -38,7 +38,7 @@ DONE, FAILED_ITEMS, USAGE = 0, 1, 2
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
-class Outcome(Callback):  # type: ignore[misc]
+class ExitCodeCallback(Callback):  # type: ignore[misc]
     """Learns the exit code of a run, and of a sweep whose jobs ran in other processes."""
 
     code = DONE
@@ -47,7 +47,7 @@ class Outcome(Callback):  # type: ignore[misc]
         """Take the code that `job` returned."""
         result = kwargs["job_return"]
         if isinstance(result._return_value, int):
-            Outcome.code = result._return_value
+            ExitCodeCallback.code = result._return_value
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Read what every job left in its folder: one without a manifest did not finish."""
@@ -60,7 +60,7 @@ class Outcome(Callback):  # type: ignore[misc]
                 code = FAILED_ITEMS if manifest["counts"]["error"] else DONE
             except (OSError, ValueError, KeyError):
                 code = USAGE
-            Outcome.code = max(Outcome.code, code)
+            ExitCodeCallback.code = max(ExitCodeCallback.code, code)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
     # Overrides may stand before, between and after options; Hydra's parser wants them together.
     overrides, options = split(arguments)
     config_dir = _config_dir(options)
-    Outcome.code = DONE
+    ExitCodeCallback.code = DONE
     entry = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)
     full = os.environ.get(_FULL_ERROR) == "1"
     try:
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str]) -> int:
         refusal = refusal or explain(error, overrides, config_dir)
         print(redact(str(refusal)), file=sys.stderr)
         return USAGE
-    return Outcome.code
+    return ExitCodeCallback.code
 
 
 def usage() -> str:

@@ -20,7 +20,7 @@ GROUPS = ("pair", "task", "suite", "infill", "backend", "experiment")
 
 
 @dataclass
-class Member:
+class MemberSchema:
     """One model of a pair; its role is its key in `pair`."""
 
     name: str | None = None  # the last part of `repo`
@@ -30,7 +30,7 @@ class Member:
 
 
 @dataclass
-class Pair:
+class PairSchema:
     """Two models, and all that both share."""
 
     name: str = MISSING
@@ -42,13 +42,13 @@ class Pair:
     attention: str = "sdpa"
     frame_as: str = "video"
     caveat: str = ""
-    image: Member = field(default_factory=Member)
-    video: Member = field(default_factory=Member)
-    control: Member = field(default_factory=Member)
+    image: MemberSchema = field(default_factory=MemberSchema)
+    video: MemberSchema = field(default_factory=MemberSchema)
+    control: MemberSchema = field(default_factory=MemberSchema)
 
 
 @dataclass
-class Task:
+class TaskSchema:
     """Where items come from."""
 
     name: str = MISSING
@@ -70,7 +70,7 @@ class Task:
 
 
 @dataclass
-class Arm:
+class ArmSchema:
     """One arm; its name is its key in `suite.arms`."""
 
     frames: str = "own"
@@ -81,7 +81,7 @@ class Arm:
 
 
 @dataclass
-class Suite:
+class SuiteSchema:
     """The arms of a run, in order."""
 
     name: str = MISSING
@@ -90,7 +90,7 @@ class Suite:
 
 
 @dataclass
-class Infill:
+class InfillSchema:
     """Who writes infills, and how."""
 
     source: str = MISSING
@@ -101,7 +101,7 @@ class Infill:
 
 
 @dataclass
-class Backend:
+class BackendSchema:
     """What runs the models."""
 
     name: str = MISSING
@@ -112,14 +112,14 @@ class Backend:
 
 
 @dataclass
-class Run:
+class RunSchema:
     """The whole configuration."""
 
-    pair: Pair = field(default_factory=Pair)
-    task: Task = field(default_factory=Task)
-    suite: Suite = field(default_factory=Suite)
-    infill: Infill = field(default_factory=Infill)
-    backend: Backend = field(default_factory=Backend)
+    pair: PairSchema = field(default_factory=PairSchema)
+    task: TaskSchema = field(default_factory=TaskSchema)
+    suite: SuiteSchema = field(default_factory=SuiteSchema)
+    infill: InfillSchema = field(default_factory=InfillSchema)
+    backend: BackendSchema = field(default_factory=BackendSchema)
     prompt_set: str | None = None  # not `prompts`: Hydra takes every folder of conf/ for a group
     frames: Any = None
     limit: int | None = None
@@ -136,7 +136,7 @@ def register() -> None:
     """Make the schema known to Hydra, under the name that conf/config.yaml lists first."""
     from hydra.core.config_store import ConfigStore
 
-    ConfigStore.instance().store(name="schema", node=Run, provider="probes")
+    ConfigStore.instance().store(name="schema", node=RunSchema, provider="probes")
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -146,16 +146,16 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     the entries of `suite.arms`.
 
     Returns:
-        Plain values in the shape of `Run`, every interpolation resolved.
+        Plain values in the shape of `RunSchema`, every interpolation resolved.
 
     Raises:
         ProbesError: an unknown key, a value of another type, or one that is missing.
     """
     # Through plain values: Hydra lets `+` put foreign keys into its typed nodes.
-    whole = _typed(Run, OmegaConf.to_container(cfg, resolve=False), "")
+    whole = _typed(RunSchema, OmegaConf.to_container(cfg, resolve=False), "")
     arms = whole.suite.arms
     for name in arms:
-        arms[name] = _typed(Arm, arms[name], f"suite.arms.{name}")
+        arms[name] = _typed(ArmSchema, arms[name], f"suite.arms.{name}")
     try:
         values: dict[str, Any] = OmegaConf.to_container(whole, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:

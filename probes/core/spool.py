@@ -99,7 +99,7 @@ def _unnamed(folder: Path) -> IO[bytes]:
     return tempfile.TemporaryFile(buffering=0, dir=folder)
 
 
-class Shelf(MutableMapping[K, tuple[V, ...]], Generic[K, V]):
+class SpilledDict(MutableMapping[K, tuple[V, ...]], Generic[K, V]):
     """Tuples of dataclasses by key, as JSON on disk but for the few that were looked up last.
 
     Args:

@@ -11,7 +11,7 @@ from probes.core.spool import _SHA, Spool
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TrialRequest:
     """How a cell was put to a member; no key where it could not be put."""
 
     key: str = ""
@@ -19,7 +19,7 @@ class Asked:
     problem: str = ""
 
 
-class Ledger:
+class AnswerLog:
     """How every cell of a plan, in its order, was put to one member."""
 
     def __init__(self) -> None:
@@ -35,16 +35,16 @@ class Ledger:
         self._problems[len(self)] = problem
         self._spool.add(bytes(2 * _SHA))
 
-    def __getitem__(self, at: int) -> Asked:
+    def __getitem__(self, at: int) -> TrialRequest:
         """Return the entry of a cell."""
         if not 0 <= at < len(self):
             raise IndexError(at)
         if (problem := self._problems.get(at)) is not None:
-            return Asked(problem=problem)
+            return TrialRequest(problem=problem)
         both = self._spool.read(2 * _SHA * at, 2 * _SHA).hex()
-        return Asked(both[: 2 * _SHA], both[2 * _SHA :])
+        return TrialRequest(both[: 2 * _SHA], both[2 * _SHA :])
 
-    def __iter__(self) -> Iterator[Asked]:
+    def __iter__(self) -> Iterator[TrialRequest]:
         """Iterate over the entries in the order of the cells."""
         return map(self.__getitem__, range(len(self)))
 
@@ -52,7 +52,7 @@ class Ledger:
         return len(self._spool) // (2 * _SHA)
 
 
-class Hashes:
+class HashSet:
     """Different sha256 hashes, in little more than the 32 bytes of each; iterated in order."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from probes.core.types import Output, Prompt, ScoringSpec
 from probes.models import Backend
 
 
-class Residence:
+class ModelSlot:
     """Room for one loaded model: who comes in sends the one before out."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ _MET, _STORED, _ANSWERED, _FAILED = range(4)
 _ROW = np.dtype([("what", np.uint8), ("key", ">u8")])
 
 
-class Counts:
+class RequestStats:
     """What became of the different prompts of one asker; nine bytes a prompt and event, on disk."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Counts:
 
 
 @dataclass
-class Asker:
+class CachedModel:
     """A backend behind the store.
 
     A prompt whose answer is stored never reaches the backend, so that a model which has nothing
@@ -97,8 +97,8 @@ class Asker:
     store: Store
     frames: Mapping[str, NDArray[np.uint8]]
     """sha256 -> uint8 RGB [height, width, 3]."""
-    residence: Residence
-    counts: Counts = field(default_factory=Counts)
+    residence: ModelSlot
+    counts: RequestStats = field(default_factory=RequestStats)
     _failures: dict[str, Output] = field(default_factory=dict)
 
     def key(self, prompt: Prompt, scoring: ScoringSpec) -> str:

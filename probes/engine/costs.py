@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from probes.core.types import Scoring
-from probes.engine.dry_run import Load
+from probes.engine.dry_run import Workload
 
 UTILISATION = 0.4
 """Share of a device's peak that passes over prompts are assumed to reach."""
@@ -50,7 +50,7 @@ DEVICES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class ParameterCounts:
     """A model's parameters by what they are used for, and the sizes that follow from shapes."""
 
     vision: int
@@ -77,7 +77,7 @@ class Weights:
         return self.vision + self.layers + self.embeddings + (0 if self.tied else self.head)
 
 
-def weights_of(shapes: Mapping[str, tuple[int, ...]]) -> Weights | None:
+def weights_of(shapes: Mapping[str, tuple[int, ...]]) -> ParameterCounts | None:
     """Sort a checkpoint's parameters; None where the names are not those of a known layout.
 
     Args:
@@ -95,7 +95,7 @@ def weights_of(shapes: Mapping[str, tuple[int, ...]]) -> Weights | None:
     counted = {name: math.prod(shape) for name, shape in shapes.items()}
     apart = sum(math.prod(s) for s in (embed, head) if s)
     hidden = embed[1]
-    return Weights(
+    return ParameterCounts(
         vision=sum(n for name, n in counted.items() if name not in language),
         layers=sum(n for name, n in counted.items() if name in language) - apart,
         embeddings=math.prod(embed),
@@ -110,12 +110,12 @@ def weights_of(shapes: Mapping[str, tuple[int, ...]]) -> Weights | None:
     )
 
 
-def perceiving(weights: Weights, features: int, patches_per_token: float) -> float:
+def perceiving(weights: ParameterCounts, features: int, patches_per_token: float) -> float:
     """Return the FLOPs of perceiving frames of `features` tokens; attention is left out."""
     return 2.0 * weights.vision * features * patches_per_token
 
 
-def reading(weights: Weights, load: Load) -> float:
+def reading(weights: ParameterCounts, load: Workload) -> float:
     """Return the FLOPs of passes over prompts and the continuations that are scored.
 
     Two per weight and token, four per layer, query width and pair of positions that see one
@@ -126,7 +126,7 @@ def reading(weights: Weights, load: Load) -> float:
     return dense + 4.0 * weights.depth * weights.queries * seen + 2.0 * weights.head * load.scored
 
 
-def writing(weights: Weights, load: Load) -> float:
+def writing(weights: ParameterCounts, load: Workload) -> float:
     """Return the FLOPs of writing as much as is allowed, token by token."""
     behind = load.tokens / max(1, load.prompts)
     each = 2.0 * (weights.layers + weights.head) + 4.0 * weights.depth * weights.queries * behind
@@ -151,8 +151,8 @@ class Memory:
 
 
 def memory(
-    weights: Weights,
-    loads: Mapping[Scoring, Load],
+    weights: ParameterCounts,
+    loads: Mapping[Scoring, Workload],
     *,
     dtype: str,
     quantize: str,
@@ -193,8 +193,8 @@ def memory(
 
 
 def seconds(
-    weights: Weights,
-    loads: Mapping[Scoring, Load],
+    weights: ParameterCounts,
+    loads: Mapping[Scoring, Workload],
     device: Device,
     *,
     dtype: str,

@@ -23,13 +23,13 @@ from probes.core.hashing import sha256_json
 from probes.core.progress import Progress
 from probes.core.types import FrameRef, Output, Part, Prompt, Scoring, ScoringSpec
 from probes.engine import plan
-from probes.engine.answer_log import Asked
-from probes.engine.cached_model import Asker
-from probes.engine.run import Desk, Done, carry_out
-from probes.media.frame_store import FramePool
+from probes.engine.answer_log import TrialRequest
+from probes.engine.cached_model import CachedModel
+from probes.engine.run import RunContext, RunState, carry_out
+from probes.media.frame_store import FrameStore
 from probes.models.hf.backend import HfBackend
-from probes.models.hf.preprocessor import Reader
-from probes.models.hf.token_layout import Size, frames_of
+from probes.models.hf.preprocessor import Preprocessor
+from probes.models.hf.token_layout import PromptSize, frames_of
 from probes.stimuli.words import filler
 
 _LOOKED_UP = 2_048  # answers that are read from the store at a time
@@ -40,7 +40,7 @@ _NAMES = re.compile(r"\[not written yet((?: [0-9a-f]{8})+)\]")
 
 
 @dataclass(slots=True)
-class Load:
+class Workload:
     """Prompts of one kind that one model still has to answer; tokens of those that fit."""
 
     prompts: int = 0
@@ -59,7 +59,7 @@ class Load:
     problem: str = ""
     """Why one of those cannot be asked."""
 
-    def add(self, size: Size, scoring: ScoringSpec) -> None:
+    def add(self, size: PromptSize, scoring: ScoringSpec) -> None:
         """Count one prompt that fits."""
         self.prompts += 1
         self.tokens += size.tokens
@@ -72,18 +72,18 @@ class Load:
 
 
 @dataclass
-class Rehearser(Asker):
+class DryRunModel(CachedModel):
     """An asker that asks nobody: it measures what is missing from the store."""
 
     keep: int = 0
     """How many prompts of each kind are kept, to be timed; none with texts not written yet."""
-    loads: dict[Scoring, Load] = field(default_factory=dict)
+    loads: dict[Scoring, Workload] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     """Tokens of the prompts that are not stored, by key; nothing where they are not known."""
     shown: set[str] = field(default_factory=set)
     """sha256 of the frames in prompts that are not stored."""
     kept: dict[ScoringSpec, list[tuple[Prompt, int]]] = field(default_factory=dict)
-    """Prompts, and what each brings to the length of a kind's `Load`."""
+    """Prompts, and what each brings to the length of a kind's `Workload`."""
     _words: dict[int, int] = field(default_factory=dict)
     _measured: set[str] = field(default_factory=set)
     _stood_in: dict[str, Output] = field(default_factory=dict)
@@ -98,8 +98,8 @@ class Rehearser(Asker):
     ) -> None:
         """Measure prompts where the backend can tell their length without a model."""
         keys, asked = list(prompts), list(prompts.values())
-        load = self.loads.setdefault(scoring.kind, Load())
-        measured: Iterator[tuple[int, Size | str | None]]
+        load = self.loads.setdefault(scoring.kind, Workload())
+        measured: Iterator[tuple[int, PromptSize | str | None]]
         if isinstance(self.backend, HfBackend):
             measured = self.backend.reader().sizes(asked, self.frames, scoring)
         else:
@@ -107,7 +107,7 @@ class Rehearser(Asker):
         self._measured.update(keys)
         for at, size in measured:
             self.counts.note(keys[at], failed=False)
-            if isinstance(size, Size):
+            if isinstance(size, PromptSize):
                 load.add(size, scoring)
                 self.sizes[keys[at]] = size.tokens
             elif size is None:
@@ -141,7 +141,7 @@ class Rehearser(Asker):
             self._words[max_new_tokens] = words
         return self._words[max_new_tokens]
 
-    def _keep(self, prompt: Prompt, scoring: ScoringSpec, size: Size | None) -> None:
+    def _keep(self, prompt: Prompt, scoring: ScoringSpec, size: PromptSize | None) -> None:
         kept = self.kept.setdefault(scoring, [])
         text = "".join(part for part in prompt.parts if isinstance(part, str))
         if len(kept) < self.keep and not _NAMES.search(text):
@@ -174,7 +174,7 @@ def without_stand_ins(prompt: Prompt) -> Prompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
+class CellWorkload:
     """The cells of one member under one arm at one number of frames."""
 
     member: str
@@ -189,7 +189,7 @@ class Cells:
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class DryRun:
     """What a run of a configuration would do."""
 
     cfg: RunConfig
@@ -200,16 +200,16 @@ class Forecast:
     """Different frames that are shown in answered cells."""
     infills: int
     """Different pairs of neighbouring frames that text is written for."""
-    cells: tuple[Cells, ...]
-    askers: Mapping[str, Rehearser]
+    cells: tuple[CellWorkload, ...]
+    askers: Mapping[str, DryRunModel]
     """By name of member, and of other models that write infills."""
-    done: Done
+    done: RunState
     broken: Mapping[str, str]
     """Why an item's media cannot be shown, by item id."""
 
 
 @contextmanager
-def forecast(cfg: RunConfig, progress: Progress | None = None, keep: int = 0) -> Iterator[Forecast]:
+def forecast(cfg: RunConfig, progress: Progress | None = None, keep: int = 0) -> Iterator[DryRun]:
     """Go through a run without asking a model; stores are open while the `with` block runs.
 
     Made data are made and frames are decoded if they have not been: a run would do the same, and
@@ -223,17 +223,19 @@ def forecast(cfg: RunConfig, progress: Progress | None = None, keep: int = 0) ->
     Raises:
         ProbesError: whatever would end the run before a model is loaded.
     """
-    new = partial(Rehearser, keep=keep)
+    new = partial(DryRunModel, keep=keep)
     with (
         Store(home() / "store") as store,
-        closing(Desk(cfg, store, FramePool(home()), progress or Progress(), new=new)) as desk,
+        closing(
+            RunContext(cfg, store, FrameStore(home()), progress or Progress(), new=new)
+        ) as desk,
     ):
         done = carry_out(desk)
-        askers = {name: one for name, one in desk.askers.items() if isinstance(one, Rehearser)}
+        askers = {name: one for name, one in desk.askers.items() if isinstance(one, DryRunModel)}
         needing = [item for item in done.plan.needing_infills() if done.written]
         clips = done.material.clips
         blocks = plan.infill_blocks(needing, clips, sys.maxsize)
-        yield Forecast(
+        yield DryRun(
             cfg=cfg,
             items=len(done.plan.items),
             clips=len(clips),
@@ -246,7 +248,9 @@ def forecast(cfg: RunConfig, progress: Progress | None = None, keep: int = 0) ->
         )
 
 
-def _cells(cfg: RunConfig, done: Done, askers: Mapping[str, Rehearser]) -> Iterator[Cells]:
+def _cells(
+    cfg: RunConfig, done: RunState, askers: Mapping[str, DryRunModel]
+) -> Iterator[CellWorkload]:
     for spec in cfg.pair.members:
         asker, asked = askers[spec.name], done.asked[spec.role]
         keys = [one.key for one in asked if one.key]
@@ -254,12 +258,12 @@ def _cells(cfg: RunConfig, done: Done, askers: Mapping[str, Rehearser]) -> Itera
         for start in range(0, len(keys), _LOOKED_UP):
             some = [key for key in keys[start : start + _LOOKED_UP] if key not in sizes]
             sizes |= {key: out.input_tokens for key, out in asker.store.get(some).items()}
-        groups: dict[tuple[str, int], list[Asked]] = defaultdict(list)
+        groups: dict[tuple[str, int], list[TrialRequest]] = defaultdict(list)
         for cell, one in zip(done.plan.cells(), asked, strict=True):
             groups[cell.arm.name, cell.frames].append(one)
         for (arm, frames), mine in groups.items():
             found = [sizes[one.key] for one in mine if one.key in sizes]
-            yield Cells(
+            yield CellWorkload(
                 member=spec.name,
                 arm=arm,
                 frames=frames,
@@ -270,12 +274,12 @@ def _cells(cfg: RunConfig, done: Done, askers: Mapping[str, Rehearser]) -> Itera
             )
 
 
-def features_of(asker: Rehearser) -> int | None:
+def features_of(asker: DryRunModel) -> int | None:
     """Return how many tokens the frames take that an asker has to perceive; None if unknown."""
     if not isinstance(asker.backend, HfBackend):
         return None
     reader = asker.backend.reader()
-    if not isinstance(reader, Reader):
+    if not isinstance(reader, Preprocessor):
         return None
     found, _ = reader.extents.of(asker.shown, asker.frames)
     return sum(map(math.prod, found.values()))

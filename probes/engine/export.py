@@ -24,12 +24,12 @@ from probes.core.hashing import sha256_file, sha256_json, sha256_json_rows
 from probes.core.redaction import redacted
 from probes.core.text import whole_text
 from probes.core.types import Clip, Item, Manifest, Record
-from probes.engine.plan import Plan, Written
+from probes.engine.plan import InfillsByClip, Plan
 from probes.media import png
-from probes.media.frame_store import FramePool
+from probes.media.frame_store import FrameStore
 from probes.records import parquet
 from probes.stimuli import words
-from probes.stimuli.infills import Place
+from probes.stimuli.infills import ClipKey
 from probes.tasks import registry
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def tables(
     *,
     cfg: RunConfig,
     plan: Plan,
-    clips: Mapping[Place, Clip],
-    written: Mapping[str, Written],
+    clips: Mapping[ClipKey, Clip],
+    written: Mapping[str, InfillsByClip],
     records: Iterable[Record],
 ) -> None:
     """Write a run's tables and submission files, each as a whole.
@@ -124,7 +124,7 @@ def _row(record: Record) -> dict[str, Any]:
 
 
 def _item_row(
-    item: Item, root: Path, counts: Sequence[int], clips: Mapping[Place, Clip]
+    item: Item, root: Path, counts: Sequence[int], clips: Mapping[ClipKey, Clip]
 ) -> dict[str, Any]:
     path = item.media.path
     mine = {count: clips.get((item.id, count)) for count in counts}
@@ -147,7 +147,7 @@ def _item_row(
 
 
 def _infill_rows(
-    written: Mapping[str, Written], clips: Mapping[Place, Clip], items: Mapping[str, Item]
+    written: Mapping[str, InfillsByClip], clips: Mapping[ClipKey, Clip], items: Mapping[str, Item]
 ) -> Iterable[dict[str, Any]]:
     for role, texts in written.items():
         for (item_id, count), gaps in texts.items():
@@ -201,7 +201,7 @@ def _whole(value: Any) -> Any:
     return value
 
 
-def frames(folder: Path, shown: Iterable[str], pool: FramePool) -> list[str]:
+def frames(folder: Path, shown: Iterable[str], pool: FrameStore) -> list[str]:
     """Put the PNG of every frame that was shown into the folder: a hard link where that works.
 
     Args:

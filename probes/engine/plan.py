@@ -1,6 +1,6 @@
 """What a run has to ask: which items, under which arms, with which donors.
 
-Functions of their arguments alone; those that take a `Reel` wait for its clips, and raise the
+Functions of their arguments alone; those that take a `ClipPrefetcher` wait for its clips, and raise the
 `MachineError` that ended its decoding, if one did.
 """
 
@@ -16,21 +16,21 @@ from itertools import chain, groupby, islice, repeat
 from probes.config.settings import RunConfig
 from probes.core.errors import ProbesError
 from probes.core.types import Arm, Infill, Item, Prompt, Stimulus
-from probes.media.prefetch import Reel
+from probes.media.prefetch import ClipPrefetcher
 from probes.stimuli import arms, infills
 from probes.stimuli.donors import Donors
-from probes.stimuli.infills import Place
+from probes.stimuli.infills import ClipKey
 from probes.stimuli.rotation import rotated
 from probes.tasks import registry
 
 _FIRST_BLOCKS = (4, 8, 16)  # items whose cells are put together: few while clips decode
 _BLOCK = 32  # and from then on; prompts of a block are sorted by length together
-Written = Mapping[Place, tuple[Infill, ...]]
+InfillsByClip = Mapping[ClipKey, tuple[Infill, ...]]
 """Infills of every (item id, number of frames) that needs some."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class Trial:
     """One question that is put to every member: an item under an arm at a frame count."""
 
     item: Item
@@ -58,16 +58,16 @@ class Plan:
     rotate: bool = False
     """Whether every item is asked with each of its options in each place."""
 
-    def cells(self) -> Iterator[Cell]:
+    def cells(self) -> Iterator[Trial]:
         """Yield every cell; those of an item together, so that they share its frames."""
         for item in self.items:
             for count in self.counts:
                 for arm in self.arms:
                     for donor in self.donors.get((item.id, arm.name), (None,)):
                         for rotation in range(len(item.options) if self.rotate else 1):
-                            yield Cell(item, arm, count, donor, rotation)
+                            yield Trial(item, arm, count, donor, rotation)
 
-    def blocks(self) -> Iterator[list[Cell]]:
+    def blocks(self) -> Iterator[list[Trial]]:
         """Yield the cells of some items at a time: of few, while most clips are still decoded."""
         by_item = (list(cells) for _, cells in groupby(self.cells(), lambda cell: cell.item.id))
         sizes = chain(_FIRST_BLOCKS, repeat(_BLOCK))
@@ -199,16 +199,16 @@ def _hash(*key: str | int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class StimulusBuilder:
     """What stimuli are made of: clips, infills and wording."""
 
-    clips: Reel
-    written: Written
+    clips: ClipPrefetcher
+    written: InfillsByClip
     cfg: RunConfig
-    compose: arms.Compose | None = None
+    compose: arms.DrawComposite | None = None
     """Makes one picture of several."""
 
-    def problem(self, cell: Cell) -> str:
+    def problem(self, cell: Trial) -> str:
         """Say why a cell cannot be asked; empty where it can."""
         if problem := self.clips.problem(cell.item.id):
             return problem
@@ -221,7 +221,7 @@ class Material:
                     return f"the infill of {source.id} in gap {gap} failed: {infill.error}"
         return ""
 
-    def stimulus(self, cell: Cell) -> Stimulus:
+    def stimulus(self, cell: Trial) -> Stimulus:
         """Build what members are shown in a cell that has no problem."""
         own, borrowed = (cell.item.id, cell.frames), None
         if cell.donor is not None:
@@ -244,7 +244,7 @@ class Material:
         )
 
 
-def infill_source(cell: Cell) -> Item | None:
+def infill_source(cell: Trial) -> Item | None:
     """Return the item whose infills a cell shows, or takes its number of words from; or None."""
     if not arms.needs_infills(cell.arm):
         return None
@@ -257,8 +257,8 @@ def prompt(stimulus: Stimulus) -> Prompt:
 
 
 def infill_blocks(
-    items: Iterable[Item], clips: Reel, size: int
-) -> Iterator[tuple[list[Item], list[infills.Pair]]]:
+    items: Iterable[Item], clips: ClipPrefetcher, size: int
+) -> Iterator[tuple[list[Item], list[infills.FramePair]]]:
     """Yield items in blocks, with every pair of neighbouring frames of a block's clips once.
 
     Blocks depend on nothing but the items: an answer does not change with what was decoded first.
@@ -269,7 +269,7 @@ def infill_blocks(
         size: how many pairs a block has at least; the last has what is left.
     """
     block: list[Item] = []
-    pairs: dict[infills.Pair, None] = {}
+    pairs: dict[infills.FramePair, None] = {}
     for item in items:
         if clips.problem(item.id):
             continue

@@ -15,20 +15,20 @@ from probes.cache.output_cache import Store
 from probes.config.settings import RunConfig
 from probes.core.files import home
 from probes.core.progress import Phase, Progress
-from probes.core.spool import Shelf
+from probes.core.spool import SpilledDict
 from probes.core.types import Infill, Item, ModelSpec, Output, Prompt, Record, Role, ScoringSpec
 from probes.engine import export, plan
-from probes.engine.answer_log import Asked, Hashes, Ledger
-from probes.engine.cached_model import Asker, Residence
-from probes.engine.plan import Cell, Material, Plan, Written
-from probes.media.composites import Sheet
-from probes.media.frame_store import FramePool
-from probes.media.prefetch import Reel
+from probes.engine.answer_log import AnswerLog, HashSet, TrialRequest
+from probes.engine.cached_model import CachedModel, ModelSlot
+from probes.engine.plan import InfillsByClip, Plan, StimulusBuilder, Trial
+from probes.media.composites import Composite
+from probes.media.frame_store import FrameStore
+from probes.media.prefetch import ClipPrefetcher
 from probes.models import Backend, open_backend
 from probes.records import schema
 from probes.stimuli import infill_file, infills
 from probes.stimuli.answers import fault, judge
-from probes.stimuli.infills import Place
+from probes.stimuli.infills import ClipKey
 from probes.stimuli.rotation import rotated
 from probes.tasks import registry
 
@@ -65,48 +65,48 @@ class RunResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class RunState:
     """What came of the steps of a run, before its files are written."""
 
     plan: Plan
-    material: Material
-    written: dict[str, Written]
-    asked: dict[Role, Ledger]
+    material: StimulusBuilder
+    written: dict[str, InfillsByClip]
+    asked: dict[Role, AnswerLog]
     """How every cell was put to the member of a role."""
-    frames: Hashes
+    frames: HashSet
     """sha256 of the frames that were shown."""
 
 
 @dataclass
-class Desk:
+class RunContext:
     """What all steps of a run share."""
 
     cfg: RunConfig
     store: Store
-    pool: FramePool
+    pool: FrameStore
     progress: Progress
-    residence: Residence = field(default_factory=Residence)
-    askers: dict[str, Asker] = field(default_factory=dict)
+    residence: ModelSlot = field(default_factory=ModelSlot)
+    askers: dict[str, CachedModel] = field(default_factory=dict)
     """By name of member, and of other models that write infills."""
-    new: Callable[[Backend, Store, FramePool, Residence], Asker] = Asker
+    new: Callable[[Backend, Store, FrameStore, ModelSlot], CachedModel] = CachedModel
     """Who asks; a rehearsal only counts what it would ask."""
-    reel: Reel | None = None
+    reel: ClipPrefetcher | None = None
     """The run's clips, once they are being decoded."""
 
-    def asker(self, name: str, open_one: Callable[[], Backend]) -> Asker:
+    def asker(self, name: str, open_one: Callable[[], Backend]) -> CachedModel:
         """Return the asker of that name; its checkpoint is found, no model is loaded."""
         if name not in self.askers:
             self.askers[name] = self.new(open_one(), self.store, self.pool, self.residence)
         return self.askers[name]
 
-    def member(self, spec: ModelSpec) -> Asker:
+    def member(self, spec: ModelSpec) -> CachedModel:
         """Return the asker of a member."""
         return self.asker(spec.name, partial(open_backend, self.cfg.backend, spec))
 
-    def clips(self, items: Sequence[Item]) -> Reel:
+    def clips(self, items: Sequence[Item]) -> ClipPrefetcher:
         """Begin to decode the clips of items."""
         counts, pool = self.cfg.frames, self.pool
-        self.reel = Reel(
+        self.reel = ClipPrefetcher(
             items, counts, lambda item: pool.clips(item.media, counts), threads=pool.processes
         )
         return self.reel
@@ -142,12 +142,12 @@ def execute(cfg: RunConfig, out: Path, progress: Progress | None = None) -> RunR
     """
     progress = progress or Progress()
     with Store(home() / "store") as store:
-        desk = Desk(cfg, store, FramePool(home()), progress)
+        desk = RunContext(cfg, store, FrameStore(home()), progress)
         with closing(desk):
             return _execute(desk, out)
 
 
-def carry_out(desk: Desk, planned: Plan | None = None) -> Done:
+def carry_out(desk: RunContext, planned: Plan | None = None) -> RunState:
     """Go through all steps of a run but its files: members, items, frames, infills, answers.
 
     Args:
@@ -164,9 +164,9 @@ def carry_out(desk: Desk, planned: Plan | None = None) -> Done:
     clips = desk.clips(planned.in_order_of_need())
     with progress.phase("first frames") as phase:  # the others are decoded beside the models
         clips.wait(FIRST, phase.report)
-    frames_shown = Hashes()
-    material = Material(clips, {}, cfg, partial(_compose, desk.pool, frames_shown))
-    written: dict[str, Written] = {}
+    frames_shown = HashSet()
+    material = StimulusBuilder(clips, {}, cfg, partial(_compose, desk.pool, frames_shown))
+    written: dict[str, InfillsByClip] = {}
     needing = planned.needing_infills()
     if needing and cfg.infill.source == "file":
         written["shared"] = _from_file(cfg, planned, clips, needing)
@@ -178,7 +178,7 @@ def carry_out(desk: Desk, planned: Plan | None = None) -> Done:
         cfg.max_new_tokens if cfg.scoring == "generate" else 0,
         cfg.pair.answer_prefix,
     )
-    asked: dict[Role, Ledger] = {}
+    asked: dict[Role, AnswerLog] = {}
     # Whoever has just written infills is still loaded: it goes first.
     for spec in sorted(cfg.pair.members, key=lambda spec: writer is None or spec.name != writer[0]):
         asker = members[spec.role]
@@ -186,17 +186,17 @@ def carry_out(desk: Desk, planned: Plan | None = None) -> Done:
             written[spec.role] = _write(desk, spec.name, asker, condense, clips, needing)
         mine = replace(material, written=written.get("shared") or written.get(spec.role, {}))
         asked[spec.role] = _score(desk, spec.name, asker, planned, mine, scoring, frames_shown)
-    return Done(planned, material, written, asked, frames_shown)
+    return RunState(planned, material, written, asked, frames_shown)
 
 
-def records(desk: Desk, done: Done) -> Iterator[Record]:
+def records(desk: RunContext, done: RunState) -> Iterator[Record]:
     """Join what was asked to what was answered, member by member."""
     for spec in desk.cfg.pair.members:
         yield from _records(desk.cfg, spec, desk.member(spec), done)
 
 
 @dataclass
-class Tally:
+class RecordCounter:
     """What is counted of records on their way into a table."""
 
     statuses: Counter[str] = field(default_factory=Counter)
@@ -211,10 +211,10 @@ class Tally:
             yield record
 
 
-def _execute(desk: Desk, out: Path) -> RunResult:
+def _execute(desk: RunContext, out: Path) -> RunResult:
     cfg, progress = desk.cfg, desk.progress
     done = carry_out(desk)
-    tally = Tally()
+    tally = RecordCounter()
     with progress.phase("files"):
         export.tables(
             out,
@@ -252,13 +252,13 @@ def _execute(desk: Desk, out: Path) -> RunResult:
     return result
 
 
-def _compose(pool: FramePool, shown: Hashes, sheet: Sheet) -> str:
+def _compose(pool: FrameStore, shown: HashSet, sheet: Composite) -> str:
     """Have a sheet drawn; the frames on it are shown too, and kept with the run."""
     shown.update(sheet.pictures())
     return pool.compose(sheet)
 
 
-def _writers(desk: Desk) -> tuple[tuple[str, Asker] | None, Asker | None]:
+def _writers(desk: RunContext) -> tuple[tuple[str, CachedModel] | None, CachedModel | None]:
     """Return who writes shared infills (name, asker), and who shortens infills, if anyone does."""
     cfg, writer, condenser = desk.cfg, None, None
     needed = any(arm.infills != "none" for arm in cfg.suite) and cfg.infill.source != "file"
@@ -281,8 +281,13 @@ def _writers(desk: Desk) -> tuple[tuple[str, Asker] | None, Asker | None]:
 
 
 def _write(
-    desk: Desk, name: str, asker: Asker, condenser: Asker | None, clips: Reel, items: list[Item]
-) -> Written:
+    desk: RunContext,
+    name: str,
+    asker: CachedModel,
+    condenser: CachedModel | None,
+    clips: ClipPrefetcher,
+    items: list[Item],
+) -> InfillsByClip:
     """Have the infills of those items' clips written, as far as they are not stored."""
     cfg = desk.cfg
     generator = infills.generator_fingerprint(
@@ -291,7 +296,7 @@ def _write(
         condenser=condenser.backend.fingerprint if condenser else "",
         max_new_tokens=cfg.infill.max_new_tokens,
     )
-    shelf: Shelf[Place, Infill] = Shelf(Infill)
+    shelf: SpilledDict[ClipKey, Infill] = SpilledDict(Infill)
     with desk.progress.phase(f"infills by {name}") as phase:
         for block, pairs in _blocks(phase, 2, items, clips):
             texts = infills.write(
@@ -322,8 +327,8 @@ def _write(
 
 
 def _blocks(
-    phase: Phase, steps: int, items: list[Item], clips: Reel
-) -> Iterator[tuple[list[Place], list[infills.Pair]]]:
+    phase: Phase, steps: int, items: list[Item], clips: ClipPrefetcher
+) -> Iterator[tuple[list[ClipKey], list[infills.FramePair]]]:
     """Yield the places of some items and the pairs of frames that are asked about, by blocks."""
     bound = steps * sum(count - 1 for count in clips.counts)
     phase.expect(bound * len(items))
@@ -334,26 +339,28 @@ def _blocks(
     phase.expect(phase.done)  # items whose media is broken need none
 
 
-def _from_file(cfg: RunConfig, planned: Plan, clips: Reel, needing: list[Item]) -> Written:
+def _from_file(
+    cfg: RunConfig, planned: Plan, clips: ClipPrefetcher, needing: list[Item]
+) -> InfillsByClip:
     places = [(item.id, count) for item in needing for count in cfg.frames]
     chosen = {place: clip for place in places if (clip := clips.get(place)) is not None}
     path = Path(cfg.infill.file or "").expanduser()
-    shelf: Shelf[Place, Infill] = Shelf(Infill)
+    shelf: SpilledDict[ClipKey, Infill] = SpilledDict(Infill)
     shelf.update(infill_file.load_file(path, chosen, planned.known))
     return shelf
 
 
 def _score(
-    desk: Desk,
+    desk: RunContext,
     name: str,
-    asker: Asker,
+    asker: CachedModel,
     planned: Plan,
-    material: Material,
+    material: StimulusBuilder,
     scoring: ScoringSpec,
-    shown: Hashes,
-) -> Ledger:
+    shown: HashSet,
+) -> AnswerLog:
     """Put every cell to one member, and note the frames it was shown in `shown`."""
-    ledger = Ledger()
+    ledger = AnswerLog()
     with desk.progress.phase(f"answers of {name}") as phase:
         phase.expect(planned.count())
         for cells in planned.blocks():
@@ -375,7 +382,9 @@ def _score(
     return ledger
 
 
-def _records(cfg: RunConfig, spec: ModelSpec, asker: Asker, done: Done) -> Iterator[Record]:
+def _records(
+    cfg: RunConfig, spec: ModelSpec, asker: CachedModel, done: RunState
+) -> Iterator[Record]:
     """Join what was asked to what was answered."""
     ledger = iter(done.asked[spec.role])
     for cells in done.plan.blocks():
@@ -386,7 +395,9 @@ def _records(cfg: RunConfig, spec: ModelSpec, asker: Asker, done: Done) -> Itera
             yield _record(cfg, spec, cell, one, output)
 
 
-def _record(cfg: RunConfig, spec: ModelSpec, cell: Cell, one: Asked, output: Output) -> Record:
+def _record(
+    cfg: RunConfig, spec: ModelSpec, cell: Trial, one: TrialRequest, output: Output
+) -> Record:
     item, rotation = cell.item, cell.rotation
     shown = rotated(item, rotation)
     status, choice = judge(output, shown, cfg.scoring)
@@ -427,13 +438,13 @@ def _own_order(values: tuple[T, ...], rotation: int) -> tuple[T, ...]:
     return values[back:] + values[:back] if rotation else values
 
 
-def _each_infill(written: Mapping[str, Written]) -> Iterator[Infill]:
+def _each_infill(written: Mapping[str, InfillsByClip]) -> Iterator[Infill]:
     for texts in written.values():
         for gaps in texts.values():
             yield from gaps
 
 
-def _counts(desk: Desk, planned: Plan, statuses: Mapping[str, int]) -> dict[str, Any]:
+def _counts(desk: RunContext, planned: Plan, statuses: Mapping[str, int]) -> dict[str, Any]:
     return {
         "items": len(planned.items),
         "planned": sum(statuses.values()),

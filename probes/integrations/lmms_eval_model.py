@@ -32,7 +32,7 @@ from probes.core.files import home
 from probes.core.progress import on_terminal
 from probes.core.types import Item, ModelSpec, Record
 from probes.engine import plan, run
-from probes.media.frame_store import FramePool
+from probes.media.frame_store import FrameStore
 from probes.tasks.lmms_eval import reader
 
 _OWN = "video"  # the role of a model that is named by its repository alone
@@ -218,7 +218,7 @@ class ArmModel(lmms):  # type: ignore[misc]
             donors={place: one for place, one in planned.donors.items() if place[0] in asked},
         )
         with Store(home() / "store") as store:
-            desk = run.Desk(cfg, store, FramePool(home()), on_terminal())
+            desk = run.RunContext(cfg, store, FrameStore(home()), on_terminal())
             with closing(desk):
                 if self._writer is not None and cfg.infill.source == "shared":
                     desk.member(self._writer)  # known by its name, which is the generator's

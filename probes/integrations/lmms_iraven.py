@@ -51,7 +51,7 @@ def _read(configuration: str) -> list[Item]:
 def _root() -> Path:
     """Return $IRAVEN_ROOT, else the folder of `probes run task=iraven`, made on first use."""
     settings = OmegaConf.merge(
-        OmegaConf.structured(schema.Task), OmegaConf.load(conf_dir() / "task" / "iraven.yaml")
+        OmegaConf.structured(schema.TaskSchema), OmegaConf.load(conf_dir() / "task" / "iraven.yaml")
     )
     settings.root = os.environ.get("IRAVEN_ROOT") or settings.root
     values: Any = OmegaConf.to_container(settings, resolve=True)

@@ -28,7 +28,7 @@ _PAPER, _BLANK, _INK = 255, 200, 0
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class CompositeGrid:
     """Cells in rows, filled from left to right."""
 
     cells: tuple[str | None, ...]
@@ -39,10 +39,10 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class Composite:
     """Blocks from top to bottom."""
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[CompositeGrid, ...]
 
     def key(self) -> str:
         """Return what identifies the sheet's pixels: a hash of what stands where and how."""
@@ -55,7 +55,7 @@ class Sheet:
         return [cell for cell in cells if cell is not None and cell != ASKED]
 
 
-def draw(sheet: Sheet, frames: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def draw(sheet: Composite, frames: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Draw a sheet.
 
     Cells are as large as the largest picture (at most `SIDE`); a smaller or narrower one stands in
@@ -82,7 +82,7 @@ def draw(sheet: Sheet, frames: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.ui
 
 
 def _block(
-    block: Block, shown: Mapping[str, NDArray[np.uint8]], height: int, width: int
+    block: CompositeGrid, shown: Mapping[str, NDArray[np.uint8]], height: int, width: int
 ) -> NDArray[np.uint8]:
     strip = max(20, height // 8) if block.labels else 0
     rows = -(-len(block.cells) // block.columns)

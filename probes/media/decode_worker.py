@@ -87,7 +87,7 @@ def _answer(ask: dict[str, Any], log: int) -> tuple[dict[str, Any], NDArray[np.u
     return head | {"shape": got.frames.shape, "decoder": got.decoder}, got.frames.reshape(-1)
 
 
-class Crew:
+class DecoderPool:
     """Several workers that threads share: who asks is served by one that is idle.
 
     Args:
@@ -97,9 +97,9 @@ class Crew:
 
     def __init__(self, timeout_s: float, size: int = 1) -> None:
         self.size = size
-        self._workers = [Worker(timeout_s) for _ in range(size)]
+        self._workers = [DecoderProcess(timeout_s) for _ in range(size)]
         # Last in, first out: as long as one child is fast enough, no other starts.
-        self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
+        self._idle: queue.LifoQueue[DecoderProcess] = queue.LifoQueue()
         for worker in self._workers:
             self._idle.put(worker)
 
@@ -126,7 +126,7 @@ class Crew:
             worker.end()
 
 
-class Worker:
+class DecoderProcess:
     """The parent's end of the child process; made on first use, shared by threads.
 
     Args:

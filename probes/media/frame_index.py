@@ -11,7 +11,7 @@ from probes.core.types import Media
 _ORIGIN = _SHA + 4 + 4  # a frame, its media, its number there
 
 
-class Origins:
+class FrameIndex:
     """Which number of which media every frame is: 40 bytes a frame, on disk.
 
     Args:

@@ -28,13 +28,13 @@ from probes.core import files, hashing
 from probes.core.errors import MachineError, ProbesError
 from probes.core.types import Clip, Media, Panels
 from probes.media import composites, png
-from probes.media.composites import Sheet
-from probes.media.decode_worker import Crew
-from probes.media.frame_index import Origins
+from probes.media.composites import Composite
+from probes.media.decode_worker import DecoderPool
+from probes.media.frame_index import FrameIndex
 from probes.media.video_decoders import DECODERS, Decoded, indices
 from probes.tasks import pictures
 
-__all__ = ["FramePool", "indices"]
+__all__ = ["FrameStore", "indices"]
 
 TIMEOUT_S = 180.0
 """Seconds that one attempt at one video may take; $PROBES_DECODE_TIMEOUT overrides it. A video is
@@ -49,7 +49,7 @@ _VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Index:
+class _MediaIndex:
     """What is known of one media file."""
 
     count: int = 0
@@ -71,7 +71,7 @@ class _Index:
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class DecodedImages:
     """What `Decoded` is to a video, of a file of pictures: these may differ in size."""
 
     count: int
@@ -85,7 +85,7 @@ class Pictures:
     decoder: str = "pictures"
 
 
-class FramePool(Mapping[str, NDArray[np.uint8]]):
+class FrameStore(Mapping[str, NDArray[np.uint8]]):
     """Frames by sha256, behind the clips that were asked for; safe to share between threads.
 
     Iteration covers the frames of those clips; looking up also finds what other processes stored.
@@ -114,13 +114,13 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
         """How many media were read by which decoder, those read by earlier processes included."""
         self._root = home / "frames"
         self._decoder = decoder
-        self._worker = Crew(_timeout_s() if timeout_s is None else timeout_s, _processes())
+        self._worker = DecoderPool(_timeout_s() if timeout_s is None else timeout_s, _processes())
         self._lock = threading.Lock()  # guards everything below
         self._room = memory_mb * 2**20
         self._held = 0
         self._memory: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
-        self._origins = Origins(home)
-        self._sheets: OrderedDict[str, tuple[str, Sheet]] = OrderedDict()  # by what is drawn
+        self._origins = FrameIndex(home)
+        self._sheets: OrderedDict[str, tuple[str, Composite]] = OrderedDict()  # by what is drawn
         self._seen: set[str] = set()
         self._failed: dict[tuple[str, tuple[int, ...]], ProbesError] = {}
         # One thread per media file, so that two that want the same clip decode it once.
@@ -154,7 +154,7 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
                 self.decoders[index.decoder] += 1
         return found
 
-    def compose(self, sheet: Sheet) -> str:
+    def compose(self, sheet: Composite) -> str:
         """Return the sha256 of a sheet, which is drawn if it never was."""
         key = sheet.key()
         with self._lock:
@@ -164,7 +164,7 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
         _, name = self._load(key).frames.get(0, (0.0, ""))
         if not name or not self._is_file(name):
             name = hashing.array_sha256(self._draw(sheet))
-            content = {"version": _VERSION} | asdict(_Index(1, "sheet", {0: (0.0, name)}))
+            content = {"version": _VERSION} | asdict(_MediaIndex(1, "sheet", {0: (0.0, name)}))
             _write(self._index_path(key), json.dumps(content).encode())
         with self._lock:
             self._sheets[key] = (name, sheet)
@@ -243,16 +243,18 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
 
     def _decode(
         self, media: Media, counts: Collection[int], numbers: Collection[int]
-    ) -> Decoded | Pictures:
+    ) -> Decoded | DecodedImages:
         """The one place where a kind of media meets what reads its pixels."""
         with self._lock:
             self.decoded += 1
         if isinstance(media, Panels):  # a few pictures: all of them at once
             found = pictures.read(media)
-            return Pictures(media.count, tuple(range(len(found))), (0.0,) * len(found), found)
+            return DecodedImages(media.count, tuple(range(len(found))), (0.0,) * len(found), found)
         return self._worker.decode(media.path, self._decoder, counts=counts, numbers=numbers)
 
-    def _read(self, media: Media, sha: str, index: _Index, counts: tuple[int, ...]) -> _Index:
+    def _read(
+        self, media: Media, sha: str, index: _MediaIndex, counts: tuple[int, ...]
+    ) -> _MediaIndex:
         """Decode what `index` lacks for clips of `counts` frames, and store it."""
         if (failed := self._failed.get((sha, counts))) is not None:
             # A file that hangs is met again as other items' donor; it need not hang again.
@@ -277,12 +279,12 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
             new[number] = (time_s, name)
         # Read once more: another process may have added frames of its own meanwhile.
         frames = dict(sorted((self._load(sha).frames | index.frames | new).items()))
-        index = _Index(got.count, got.decoder, frames)
+        index = _MediaIndex(got.count, got.decoder, frames)
         content = json.dumps({"version": _VERSION} | asdict(index))
         _write(self._index_path(sha), content.encode())
         return index
 
-    def _draw(self, sheet: Sheet) -> NDArray[np.uint8]:
+    def _draw(self, sheet: Composite) -> NDArray[np.uint8]:
         drawn = composites.draw(sheet, self)
         self._store(hashing.array_sha256(drawn), drawn)
         return drawn
@@ -346,18 +348,18 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
                 self._held -= self._memory.popitem(last=False)[1].nbytes
         return frame
 
-    def _load(self, media_sha: str) -> _Index:
+    def _load(self, media_sha: str) -> _MediaIndex:
         try:
             found = json.loads(self._index_path(media_sha).read_bytes())
             if found["version"] != _VERSION:
-                return _Index()
+                return _MediaIndex()
             frames = {int(i): (float(t), str(sha)) for i, (t, sha) in found["frames"].items()}
             if not all(_SHA256.fullmatch(sha) for _, sha in frames.values()):
-                return _Index()  # a hash becomes a file name: nothing else may
-            return _Index(int(found["count"]), str(found["decoder"]), frames)
+                return _MediaIndex()  # a hash becomes a file name: nothing else may
+            return _MediaIndex(int(found["count"]), str(found["decoder"]), frames)
         except (OSError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError,
                 ValueError):  # fmt: skip
-            return _Index()  # absent or damaged: decoding makes it anew
+            return _MediaIndex()  # absent or damaged: decoding makes it anew
 
     def _index_path(self, media_sha: str) -> Path:
         return self._root / "index" / media_sha[:2] / f"{media_sha}.json"
@@ -366,7 +368,7 @@ class FramePool(Mapping[str, NDArray[np.uint8]]):
         return self._busy[int(media_sha[:8], 16) % len(self._busy)]
 
 
-def _panels_clip(clip: Clip, media: Panels, index: _Index) -> Clip:
+def _panels_clip(clip: Clip, media: Panels, index: _MediaIndex) -> Clip:
     """Add what panels have beside frames: pictorial options, and the ends of rows."""
     options = tuple(index.frames[index.count + i][1] for i in range(media.options))
     row = media.row or media.count

@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from probes.core.errors import MachineError, ProbesError
-from probes.core.spool import Shelf
+from probes.core.spool import SpilledDict
 from probes.core.types import Clip, Item
-from probes.stimuli.infills import Place
+from probes.stimuli.infills import ClipKey
 
 AHEAD = 128
 """Items that are decoded at most beyond the furthest that was asked for."""
 
 
-class Reel(Mapping[Place, Clip]):
+class ClipPrefetcher(Mapping[ClipKey, Clip]):
     """Clip of every (item id, number of frames); looking one up waits until it is decoded.
 
     An item whose media cannot be shown has no clip, and a reason in `broken`; it does not end the
@@ -47,7 +47,7 @@ class Reel(Mapping[Place, Clip]):
         self._items, self._clips_of = items, clips_of
         self._places = {item.id: at for at, item in enumerate(items)}
         self._problems: list[str | None] = [None] * len(items)  # "": there are clips
-        self._clips: Shelf[int, Clip] = Shelf(Clip)
+        self._clips: SpilledDict[int, Clip] = SpilledDict(Clip)
         self._ahead, self._next, self._limit = ahead, 0, 0
         self._error: BaseException | None = None
         self._stopped = False
@@ -85,7 +85,7 @@ class Reel(Mapping[Place, Clip]):
         told = {item.id: self.problem(item.id) for item in self._items}
         return {item_id: problem for item_id, problem in told.items() if problem}
 
-    def __getitem__(self, place: Place) -> Clip:
+    def __getitem__(self, place: ClipKey) -> Clip:
         """Return a clip.
 
         Raises:
@@ -98,7 +98,7 @@ class Reel(Mapping[Place, Clip]):
         with self._news:
             return self._clips[self._places[item_id]][self.counts.index(count)]
 
-    def __iter__(self) -> Iterator[Place]:
+    def __iter__(self) -> Iterator[ClipKey]:
         """Iterate over the clips that there are, in the order of items."""
         for item in self._items:
             if not self.problem(item.id):

@@ -14,7 +14,7 @@ from probes.core.types import Arm, Clip, Infill, Item, Layout, Scoring, Video
 from probes.records import parquet
 from probes.records.manifest import read_manifest
 from probes.stimuli import infills
-from probes.stimuli.infills import Place
+from probes.stimuli.infills import ClipKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class RunFiles:
     """Items that were asked, in the run's order; media paths as the file has them."""
     lenders: Mapping[str, Item] = field(default_factory=dict)
     """Items that only lent their frames or infills."""
-    clips: Mapping[Place, Clip] = field(default_factory=dict)
+    clips: Mapping[ClipKey, Clip] = field(default_factory=dict)
     """By item and number of frames; hashes and breaks only, without indices and times."""
-    infills: Mapping[str, Mapping[Place, tuple[Infill, ...]]] = field(default_factory=dict)
+    infills: Mapping[str, Mapping[ClipKey, tuple[Infill, ...]]] = field(default_factory=dict)
     """By writer (`shared` or a member's role), then item and number of frames; frames - 1 each."""
     arms: Mapping[str, Arm] = field(default_factory=dict)
     prompts: PromptSet | None = None
@@ -39,7 +39,7 @@ class RunFiles:
     problem: str = ""
     """Why stimuli cannot be made again from this folder; empty where they can."""
 
-    def written(self, role: str) -> Mapping[Place, tuple[Infill, ...]]:
+    def written(self, role: str) -> Mapping[ClipKey, tuple[Infill, ...]]:
         """Return the infills that the member of a role was shown."""
         return self.infills.get("shared") or self.infills.get(role, {})
 
@@ -129,10 +129,10 @@ def _item(row: Mapping[str, Any]) -> Item:
 
 
 def _infills(
-    rows: list[dict[str, Any]], clips: Mapping[Place, Clip]
-) -> dict[str, dict[Place, tuple[Infill, ...]]]:
+    rows: list[dict[str, Any]], clips: Mapping[ClipKey, Clip]
+) -> dict[str, dict[ClipKey, tuple[Infill, ...]]]:
     names = [field.name for field in dataclasses.fields(Infill)]
-    found: dict[str, dict[Place, dict[int, Infill]]] = defaultdict(lambda: defaultdict(dict))
+    found: dict[str, dict[ClipKey, dict[int, Infill]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         infill = Infill(**{name: row[name] for name in names})
         found[row["role"]][row["item_id"], row["frames"]][row["gap"]] = infill

@@ -3,12 +3,23 @@
 from probes.regression.baseline import Baseline, Metric, write
 from probes.regression.capture import capture
 from probes.regression.checking import Check, check, renew, with_bands
-from probes.regression.gates import Change
+from probes.regression.gates import MetricChange
 from probes.regression.reading import read
 from probes.regression.show import junit, lines
 from probes.regression.snapshot import Snapshot
 
 __all__ = [
-    "Baseline", "Change", "Check", "Metric", "Snapshot", "capture", "check", "junit", "lines",
-    "read", "renew", "with_bands", "write",
+    "Baseline",
+    "Check",
+    "Metric",
+    "MetricChange",
+    "Snapshot",
+    "capture",
+    "check",
+    "junit",
+    "lines",
+    "read",
+    "renew",
+    "with_bands",
+    "write",
 ]  # fmt: skip

@@ -18,11 +18,11 @@ from probes.records.manifest import read_manifest
 from probes.regression.snapshot import (
     DIGITS,
     UNKNOWN,
-    Answer,
+    AnswerKey,
+    BaselineAnswer,
     CellAnswers,
     CellName,
     ItemFacts,
-    Place,
     Snapshot,
 )
 
@@ -162,14 +162,14 @@ def _joined(parts: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def _cells(frame: pd.DataFrame) -> tuple[CellAnswers, ...]:
-    cells: dict[CellName, dict[Place, Answer]] = {}
+    cells: dict[CellName, dict[AnswerKey, BaselineAnswer]] = {}
     members: dict[CellName, str] = {}
     columns = (frame[name].tolist() for name in _COLUMNS)
     for row in zip(*columns, strict=True):
         task, pair, frames, scoring, seed, role, arm, member, item, donor, *rest = row
         status, choice, logprobs, tokens, key, stimulus, rotation = rest
         name = CellName(task, pair, int(frames), scoring, int(seed), role, arm)
-        answer = Answer(
+        answer = BaselineAnswer(
             str(item),
             None if donor is None or pd.isna(donor) else str(donor),
             status,

@@ -9,8 +9,8 @@ from typing import Literal
 from probes.core.errors import ProbesError
 from probes.regression import compare, gates
 from probes.regression.baseline import TIE_TOLERANCE, Baseline, Metric
-from probes.regression.compare import Flip
-from probes.regression.gates import Change, Difference
+from probes.regression.compare import AnswerChange
+from probes.regression.gates import Difference, MetricChange
 from probes.regression.snapshot import Snapshot
 
 Gate = Literal["statistical", "exact"]
@@ -29,9 +29,9 @@ class Check:
     """Why the exact gate was asked for and does not apply."""
     differences: tuple[Difference, ...]
     """Records that are not the same; empty unless the exact gate decides."""
-    changes: tuple[Change, ...]
+    changes: tuple[MetricChange, ...]
     """Every declared metric."""
-    flips: tuple[Flip, ...]
+    flips: tuple[AnswerChange, ...]
     """Answers that changed, ties among them; the weightiest first."""
     notes: tuple[str, ...]
 
@@ -61,8 +61,8 @@ def check(baseline: Baseline, run: Snapshot, gate: Gate = "statistical", where: 
     decides: Gate = "exact" if gate == "exact" and not elsewhere else "statistical"
     # An exact tie is excused by the exact gate, so the metrics beside it do not see it either.
     tolerance = max(baseline.tie_tolerance, gates.SAME if decides == "exact" else 0.0)
-    flips = compare.flips(base, run, tolerance)
-    settled = compare.forgiven(base, run, flips)
+    flips = compare.answer_changes(base, run, tolerance)
+    settled = compare.resolve_ties(base, run, flips)
     return Check(
         baseline, decides, tuple(elsewhere),
         tuple(gates.exact(base, run)) if decides == "exact" else (),
@@ -126,7 +126,9 @@ def renew(old: Baseline | None, run: Snapshot) -> tuple[Baseline, list[str]]:
     return Baseline(run, bands | dict.fromkeys(added, BAND), old.tie_tolerance), told
 
 
-def flips_of(metric: Metric, flips: Sequence[Flip], references: Mapping[str, str]) -> list[Flip]:
+def flips_of(
+    metric: Metric, flips: Sequence[AnswerChange], references: Mapping[str, str]
+) -> list[AnswerChange]:
     """Return the flips that move a metric: right to wrong or back, in one of its cells."""
     cells = metric.cells(references)
     return [flip for flip in flips if flip.weight == 2 and flip.cell in cells]

@@ -7,19 +7,26 @@ from dataclasses import dataclass, replace
 from math import nan
 
 from probes.core.errors import ProbesError
-from probes.regression.snapshot import UNKNOWN, Answer, CellAnswers, CellName, Place, Snapshot
+from probes.regression.snapshot import (
+    UNKNOWN,
+    AnswerKey,
+    BaselineAnswer,
+    CellAnswers,
+    CellName,
+    Snapshot,
+)
 
 _NAMED = 5
 """Items that a message names before it counts the rest."""
 
 
 @dataclass(frozen=True, slots=True)
-class Flip:
+class AnswerChange:
     """A record whose status or choice is another one than in the baseline."""
 
     cell: CellName
-    before: Answer
-    now: Answer
+    before: BaselineAnswer
+    now: BaselineAnswer
     key: int | None
     """Index of the right option; None where withheld."""
     tie: bool
@@ -34,7 +41,7 @@ class Flip:
         return 2 if right[0] != right[1] and self.key is not None else 1
 
 
-def margin(answer: Answer, scoring: str, key: int | None) -> float:
+def margin(answer: BaselineAnswer, scoring: str, key: int | None) -> float:
     """Return by how much the key leads the best other option (nats); NaN where unknown."""
     scores = answer.scores(scoring)
     if key is None or not 0 <= key < len(scores) or len(scores) < 2:
@@ -163,7 +170,9 @@ def _reworded(base: Snapshot, run: Snapshot) -> Iterator[str]:
             yield f"{why}: in {len(arms)} of {base.records} records the text is another ({names})"
 
 
-def both(base: Snapshot, run: Snapshot) -> Iterator[tuple[CellName, Answer, Answer]]:
+def both(
+    base: Snapshot, run: Snapshot
+) -> Iterator[tuple[CellName, BaselineAnswer, BaselineAnswer]]:
     """Yield every record of the baseline beside the run's; the two must be comparable."""
     have = run.cell()
     for cell in base.cells:
@@ -172,7 +181,7 @@ def both(base: Snapshot, run: Snapshot) -> Iterator[tuple[CellName, Answer, Answ
             yield cell.name, before, answers[before.place]
 
 
-def flips(base: Snapshot, run: Snapshot, tolerance: float) -> list[Flip]:
+def answer_changes(base: Snapshot, run: Snapshot, tolerance: float) -> list[AnswerChange]:
     """Return the records that changed, the weightiest first.
 
     Args:
@@ -183,7 +192,7 @@ def flips(base: Snapshot, run: Snapshot, tolerance: float) -> list[Flip]:
     """
     items = base.item()
     found = [
-        Flip(name, before, now, items[name.task, before.item_id].answer,
+        AnswerChange(name, before, now, items[name.task, before.item_id].answer,
              tied(before, now, name.scoring, tolerance))
         for name, before, now in both(base, run)
         if (before.status, before.choice) != (now.status, now.choice)
@@ -191,7 +200,7 @@ def flips(base: Snapshot, run: Snapshot, tolerance: float) -> list[Flip]:
     return sorted(found, key=lambda flip: -flip.weight)
 
 
-def tied(before: Answer, now: Answer, scoring: str, tolerance: float) -> bool:
+def tied(before: BaselineAnswer, now: BaselineAnswer, scoring: str, tolerance: float) -> bool:
     """Tell whether both runs had the two chosen options within `tolerance` nats of each other."""
     a, b = before.choice, now.choice
     if a is None or b is None or before.status != "ok" or now.status != "ok":
@@ -205,9 +214,9 @@ def tied(before: Answer, now: Answer, scoring: str, tolerance: float) -> bool:
     return max(gaps) <= tolerance
 
 
-def forgiven(base: Snapshot, run: Snapshot, found: Sequence[Flip]) -> Snapshot:
+def resolve_ties(base: Snapshot, run: Snapshot, found: Sequence[AnswerChange]) -> Snapshot:
     """Return the run's answers to the baseline's questions, with its ties decided as before."""
-    ties: Mapping[tuple[CellName, Place], Flip] = {
+    ties: Mapping[tuple[CellName, AnswerKey], AnswerChange] = {
         (flip.cell, flip.now.place): flip for flip in found if flip.tie
     }
     have = run.cell()

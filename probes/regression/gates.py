@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes import stats
-from probes.analysis.cells import Table, tables
+from probes.analysis.cells import CellTable, tables
 from probes.analysis.pairing import NAMES as CONTRASTS
 from probes.analysis.pairing import matched, paired
 from probes.core.errors import ProbesError
 from probes.regression.baseline import Metric
 from probes.regression.compare import both, tied
-from probes.regression.snapshot import UNKNOWN, Answer, CellName, Snapshot
+from probes.regression.snapshot import UNKNOWN, BaselineAnswer, CellName, Snapshot
 
 SAME = 1e-4
 """Nats: "the same" log-probability on one platform, whatever batch, shard or order."""
@@ -29,8 +29,8 @@ class Difference:
     """A record that is not the same."""
 
     cell: CellName
-    before: Answer
-    now: Answer
+    before: BaselineAnswer
+    now: BaselineAnswer
     what: tuple[str, ...]
     """Which of key, status, choice, tokens and log-probabilities."""
     moved: float
@@ -67,7 +67,7 @@ def exact(base: Snapshot, run: Snapshot) -> list[Difference]:
     return out
 
 
-def _moved(before: Answer, now: Answer) -> float:
+def _moved(before: BaselineAnswer, now: BaselineAnswer) -> float:
     if len(before.logprobs) != len(now.logprobs):
         return 0.0
     pairs = zip(before.logprobs, now.logprobs, strict=True)
@@ -76,7 +76,7 @@ def _moved(before: Answer, now: Answer) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class MetricChange:
     """What became of one metric; proportions, but for the band."""
 
     metric: Metric
@@ -144,12 +144,12 @@ def values(snapshot: Snapshot) -> dict[Metric, Values]:
     return {metric: mine for metric, mine in out.items() if len(mine.values)}
 
 
-def _cell_name(table: Table, role: str, arm: str) -> CellName:
+def _cell_name(table: CellTable, role: str, arm: str) -> CellName:
     task, _, pair, frames, scoring, seed = table.group
     return CellName(task, pair, frames, scoring, seed, role, arm)
 
 
-def statistical(base: Snapshot, run: Snapshot, bands: Mapping[Metric, float]) -> list[Change]:
+def statistical(base: Snapshot, run: Snapshot, bands: Mapping[Metric, float]) -> list[MetricChange]:
     """Set every declared metric against its band.
 
     Per item the metric is taken in both runs and subtracted; the mean of those differences has the
@@ -173,7 +173,7 @@ def statistical(base: Snapshot, run: Snapshot, bands: Mapping[Metric, float]) ->
     return [_change(metric, before[metric], now[metric], band) for metric, band in bands.items()]
 
 
-def _change(metric: Metric, before: Values, now: Values, band: float) -> Change:
+def _change(metric: Metric, before: Values, now: Values, band: float) -> MetricChange:
     if not np.array_equal(before.items, now.items):
         raise ProbesError(f"{metric.words}: the items differ", "metrics", "write a new baseline")
     moved = now.values - before.values
@@ -183,7 +183,7 @@ def _change(metric: Metric, before: Values, now: Values, band: float) -> Change:
     found = stats.clustered_mean(moved, before.clusters, bounds=(-most, most))
     changed = int(np.count_nonzero(moved))
     low, high = (found.low, found.high) if changed else (0.0, 0.0)
-    return Change(
+    return MetricChange(
         metric, float(before.values.mean()), float(now.values.mean()), low, high, changed,
         len(moved), found.clusters, band, found.reason if changed else "",
     )  # fmt: skip

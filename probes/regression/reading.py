@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from probes.core.errors import ProbesError
 from probes.regression.baseline import FORMAT, NAMES, VERSION, Baseline, Metric
-from probes.regression.snapshot import Answer, CellAnswers, CellName, ItemFacts, Snapshot
+from probes.regression.snapshot import BaselineAnswer, CellAnswers, CellName, ItemFacts, Snapshot
 
 STATUSES = ("ok", "unparsed", "error")
 T = TypeVar("T")
@@ -120,7 +120,7 @@ def _cell(row: Any) -> CellAnswers:
     return CellAnswers(_name(row), row["member"], tuple(_each(row, "answers", _answer)))
 
 
-def _answer(row: Any) -> Answer:
+def _answer(row: Any) -> BaselineAnswer:
     item, donor, rotation, status, choice, logprobs, tokens, key, stimulus = row
     _are(str, item, status, key, stimulus, *([] if donor is None else [donor]))
     _are(int, rotation)
@@ -137,7 +137,9 @@ def _answer(row: Any) -> Answer:
         raise _DamageError(f"{len(values)} log-probabilities, tokens {list(tokens)}")
     if values and choice is not None and not 0 <= choice < len(values):
         raise _DamageError(f"choice {choice} of {len(values)} options")
-    return Answer(item, donor, status, choice, values, tuple(tokens), key, stimulus, rotation)
+    return BaselineAnswer(
+        item, donor, status, choice, values, tuple(tokens), key, stimulus, rotation
+    )
 
 
 def _metric(row: Any) -> tuple[Metric, float]:

@@ -13,9 +13,9 @@ from probes.analysis.render import lines_of
 from probes.analysis.tables import Table, percent, points
 from probes.regression.baseline import Metric
 from probes.regression.checking import Check, flips_of
-from probes.regression.compare import Flip, margin
-from probes.regression.gates import Change, Difference
-from probes.regression.snapshot import Answer
+from probes.regression.compare import AnswerChange, margin
+from probes.regression.gates import Difference, MetricChange
+from probes.regression.snapshot import BaselineAnswer
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # What XML 1.0 has no way to write, not even escaped.
@@ -91,7 +91,7 @@ def _metrics(check: Check) -> list[str]:
     return out
 
 
-def _row(check: Check, change: Change) -> tuple[str, ...]:
+def _row(check: Check, change: MetricChange) -> tuple[str, ...]:
     show = percent if change.metric.name == "accuracy" else points
     cell = change.metric.cell
     band = f"+-{change.band:g}" + ("" if change.passed else " LEFT")
@@ -115,7 +115,7 @@ def _prefix(check: Check, metric: Metric) -> list[str]:
     ]
 
 
-def moved_by(change: Change) -> str:
+def moved_by(change: MetricChange) -> str:
     """Return a metric's change with its interval."""
     if not isfinite(change.low):
         return f"{points(change.estimate)} [undefined: {change.reason}]"
@@ -151,7 +151,7 @@ def _answers(check: Check, limit: int) -> list[str]:
     return out
 
 
-def flip_lines(flips: Sequence[Flip], limit: int) -> list[str]:
+def flip_lines(flips: Sequence[AnswerChange], limit: int) -> list[str]:
     """Return one line per flip, and one for those beyond the limit."""
     shown = flips[:limit]
     width = max((len(flip.now.item_id) for flip in shown), default=0)
@@ -168,7 +168,7 @@ def _more(count: int, limit: int) -> list[str]:
     return [f"  and {count - limit} more (--items {count} lists all)"] if count > limit else []
 
 
-def _said(flip: Flip, answer: Answer) -> str:
+def _said(flip: AnswerChange, answer: BaselineAnswer) -> str:
     if answer.choice is None:
         return answer.status
     letter = _LETTERS[answer.choice] if answer.choice < len(_LETTERS) else str(answer.choice)

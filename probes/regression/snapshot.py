@@ -16,7 +16,7 @@ UNKNOWN = "unknown"
 DIGITS = 12
 """Leading hex digits that are kept of a sha256: enough to tell two runs' contents apart."""
 
-Place = tuple[str, str, int]
+AnswerKey = tuple[str, str, int]
 """Item, donor (empty: none) and rotation."""
 
 
@@ -38,7 +38,7 @@ class CellName(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class BaselineAnswer:
     """What a record says, without text and costs."""
 
     item_id: str
@@ -55,7 +55,7 @@ class Answer:
     """How many places the options were rotated when they were listed."""
 
     @property
-    def place(self) -> Place:
+    def place(self) -> AnswerKey:
         """What tells a cell's answers apart and sorts them."""
         return self.item_id, self.donor_id or "", self.rotation
 
@@ -72,7 +72,7 @@ class CellAnswers:
 
     name: CellName
     member: str
-    answers: tuple[Answer, ...]
+    answers: tuple[BaselineAnswer, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class Snapshot:
         return frame
 
 
-def _record(cell: CellAnswers, answer: Answer, item: ItemFacts) -> Record:
+def _record(cell: CellAnswers, answer: BaselineAnswer, item: ItemFacts) -> Record:
     name = cell.name
     right = None if item.answer is None else answer.choice == item.answer
     return Record(

@@ -10,7 +10,7 @@ import pandas as pd
 from probes import analysis
 from probes.report import cells
 from probes.report.leaks import PLACE, leaking
-from probes.report.parts import Grid, Part, Say, Section, counted
+from probes.report.parts import DataTable, Paragraph, ReportPart, Section, counted
 from probes.report.study import BLOCK, Study, rows
 from probes.report.troubles import SHOWN, short
 
@@ -18,9 +18,9 @@ from probes.report.troubles import SHOWN, short
 def section(study: Study) -> Section:
     """Return leaks, failed infills and the re-use of donors."""
     written = study.infills
-    parts: list[Part] = []
+    parts: list[ReportPart] = []
     if written.empty:
-        parts.append(Say("No run's folder holds infills."))
+        parts.append(Paragraph("No run's folder holds infills."))
     else:
         parts += _leaks(study, written)
         parts += _failed(written)
@@ -37,8 +37,8 @@ def without_leaks(study: Study, written: pd.DataFrame) -> pd.DataFrame:
     return kept
 
 
-def _leaks(study: Study, written: pd.DataFrame) -> Iterator[Part]:
-    yield Say(
+def _leaks(study: Study, written: pd.DataFrame) -> Iterator[ReportPart]:
+    yield Paragraph(
         "An infill leaks an option where it holds that option's whole text (case, spaces and "
         "punctuation aside). A leaked key can hand an answer over instead of helping to reason."
     )
@@ -58,7 +58,7 @@ def _leaks(study: Study, written: pd.DataFrame) -> Iterator[Part]:
         }  # fmt: skip
         data.append(row)
         told.append(tuple(str(value) for name, value in row.items() if name not in same))
-    yield Grid(
+    yield DataTable(
         "leaks", "Leaks, by who wrote the infills",
         (*(name for name in names[:3] if name not in same), "writer", "frames", "infills",
          "of these leaking an option", "empty", "failed", "items", "with a leak of any option",
@@ -69,10 +69,10 @@ def _leaks(study: Study, written: pd.DataFrame) -> Iterator[Part]:
         yield _robust(study, written)
 
 
-def _robust(study: Study, written: pd.DataFrame) -> Part:
+def _robust(study: Study, written: pd.DataFrame) -> ReportPart:
     kept = without_leaks(study, written)
     if kept.empty:
-        return Say("Every item has an infill that leaks the key.", "note")
+        return Paragraph("Every item has an infill that leaks the key.", "note")
     names = ("gain", "did")
     rest = analysis.contrasts(kept, names=names, policies=("strict",))
     key = [*BLOCK, "frames", "name", "role", "arm"]
@@ -86,8 +86,10 @@ def _robust(study: Study, written: pd.DataFrame) -> Part:
              cells.interval(row), cells.whole(other["n"]), cells.interval(other))
         )  # fmt: skip
     if not told:
-        return Say("vcot was not run together with its reference arm: leaks change no contrast.")
-    return Grid(
+        return Paragraph(
+            "vcot was not run together with its reference arm: leaks change no contrast."
+        )
+    return DataTable(
         "without-leaks", "Gain from vcot and did, over all items and where infills leak no key",
         (*study.told_apart, "contrast", "role", "frames", "all n", "all [95 %]", "no leak n",
          "no leak [95 %]"),
@@ -95,12 +97,12 @@ def _robust(study: Study, written: pd.DataFrame) -> Part:
     )  # fmt: skip
 
 
-def _failed(written: pd.DataFrame) -> Iterator[Part]:
+def _failed(written: pd.DataFrame) -> Iterator[ReportPart]:
     failed = written[written["state"] != "written"]
     if failed.empty:
         return
     empty = int((failed["state"] == "empty").sum())
-    yield Say(
+    yield Paragraph(
         f"{counted(empty, 'infill')} empty, the gap left bare; {len(failed) - empty:,} failed, and "
         "every record that needs one of these is an error."
     )
@@ -108,17 +110,17 @@ def _failed(written: pd.DataFrame) -> Iterator[Part]:
     title = "Empty and failed infills"
     if len(failed) > SHOWN:
         title += f" (the first {SHOWN} of {len(failed):,})"
-    yield Grid(
+    yield DataTable(
         "failed-infills", title, tuple(columns),
         tuple(tuple(short(str(row[name])) for name in columns) for row in rows(failed.head(SHOWN))),
         4, failed[columns], folded=True,
     )  # fmt: skip
 
 
-def _donors(study: Study) -> Iterator[Part]:
+def _donors(study: Study) -> Iterator[ReportPart]:
     lent = study.frame[study.frame["donor_id"].notna() & (study.frame["donor_id"] != "")]
     if lent.empty:
-        yield Say("No arm borrowed frames or infills.")
+        yield Paragraph("No arm borrowed frames or infills.")
         return
     pairs = lent.drop_duplicates([*BLOCK, "arm", "item_id", "donor_id"])
     data = []
@@ -129,7 +131,7 @@ def _donors(study: Study) -> Iterator[Part]:
             {**head, "items": part["item_id"].nunique(), "donors": len(uses),
              "most": int(uses.max()), "mean": float(uses.mean())}
         )  # fmt: skip
-    yield Grid(
+    yield DataTable(
         "donors", "Donors: how often one item lent to others",
         (*study.told_apart, "arm", "items", "donors", "most uses of one", "mean uses"),
         tuple(

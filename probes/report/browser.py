@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from probes.records import run_folder
 from probes.report import browser_data, pictures
 from probes.report.browser_data import BrowserData
-from probes.report.pictures import Pictures
+from probes.report.pictures import EncodedImages
 from probes.report.stimuli import UNKNOWN
 
 if TYPE_CHECKING:
@@ -68,13 +68,13 @@ def section(folders: Sequence[Path], frame: pd.DataFrame, budget: int = BUDGET) 
     )
 
 
-def _pictures(made: Pictures) -> str:
+def _pictures(made: EncodedImages) -> str:
     note = f"WebP of quality {made.quality}, at most {made.height} pixels high"
     missing = {str(place): reason for place, reason in made.missing.items()}
     return json.dumps({"webp": made.webp, "missing": missing, "note": note})
 
 
-def _notes(data: BrowserData, made: Pictures) -> list[str]:
+def _notes(data: BrowserData, made: EncodedImages) -> list[str]:
     """Return what the reader has to know of what is not here."""
     notes = []
     if not data.items:

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from probes.core.types import Arm, FrameRef, Item
 from probes.records.run_folder import RunFiles
-from probes.report.pictures import Frame
-from probes.report.stimuli import Question, Rebuilder, Shown
+from probes.report.pictures import FrameFile
+from probes.report.stimuli import Rebuilder, Shown, ShownTrial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,7 @@ class BrowserData:
 
     json: str
     """ASCII; safe inside a script element."""
-    frames: tuple[Frame, ...]
+    frames: tuple[FrameFile, ...]
     """Frames that stand in stimuli, in the order of the items."""
     items: int
     """Items in it."""
@@ -210,7 +210,7 @@ class _Content:
         def text(value: str | None) -> int:
             return self._texts.add(value) if value else -1
 
-        asked = Question(
+        asked = ShownTrial(
             row["item_id"], row["arm"], row["frames"], row["role"], row["donor_id"],
             row["stimulus_sha"] or "", row["rotation"],
         )  # fmt: skip

@@ -20,7 +20,7 @@ from probes.report import (
     troubles,
     words,
 )
-from probes.report.parts import Grid, Picture, Section
+from probes.report.parts import DataTable, FigurePart, Section
 from probes.report.study import Study
 
 
@@ -30,7 +30,7 @@ def write(paths: Sequence[Path], out: Path) -> Path:
     sections = build(known)
     pictures = {
         part.name: figures.rendered(part.figure)
-        for section in sections for part in section.parts if isinstance(part, Picture)
+        for section in sections for part in section.parts if isinstance(part, FigurePart)
     }  # fmt: skip
     svgs = {name: kinds["svg"] for name, kinds in pictures.items()}
     html = page.render(title(known), sections, svgs, known)
@@ -40,7 +40,7 @@ def write(paths: Sequence[Path], out: Path) -> Path:
         for name, kinds in pictures.items():
             for kind, content in kinds.items():
                 atomic_write(out / "plots" / f"{name}.{kind}", content)
-        for grid in (p for section in sections for p in section.parts if isinstance(p, Grid)):
+        for grid in (p for section in sections for p in section.parts if isinstance(p, DataTable)):
             atomic_write(out / "tables" / f"{grid.name}.csv", csv_of(grid))
         atomic_write(out / "report.md", text.encode("utf-8", "replace"))
         atomic_write(
@@ -79,7 +79,7 @@ def title(known: Study) -> str:
     return f"{pairs} on {tasks}"
 
 
-def csv_of(grid: Grid) -> bytes:
+def csv_of(grid: DataTable) -> bytes:
     """Return a table as CSV (UTF-8): its data where it has some, else the rows as shown."""
     import pandas as pd
 

@@ -10,7 +10,7 @@ import pandas as pd
 from probes import analysis, stats
 from probes.report import cells, figures
 from probes.report.figures import style
-from probes.report.parts import Grid, Part, Picture, Say, Section
+from probes.report.parts import DataTable, FigurePart, Paragraph, ReportPart, Section
 from probes.report.study import Study, heading, rows, within
 
 _STRATA = 40
@@ -22,20 +22,22 @@ def iraven(study: Study) -> Section | None:
     frame = study.frame[study.frame["task"] == "iraven"]
     if frame.empty:
         return None
-    parts: list[Part] = []
+    parts: list[ReportPart] = []
     for block, end in study.each_block():
         mine = within(frame, block)
         if mine.empty or mine["correct"].isna().all() or not (mine["stratum"] != "").any():
             continue
         title = f"Accuracy per configuration: {heading(block)}"
-        parts.append(Picture(f"iraven{end}", title, figures.configurations_figure(mine)))
+        parts.append(FigurePart(f"iraven{end}", title, figures.configurations_figure(mine)))
         parts.append(_configurations(study, block, mine, end))
     if not parts:
-        parts.append(Say("No problem has a public key and a configuration."))
+        parts.append(Paragraph("No problem has a public key and a configuration."))
     return Section("iraven", "i-RAVEN per configuration", tuple(parts))
 
 
-def _configurations(study: Study, block: Mapping[str, Any], frame: pd.DataFrame, end: str) -> Grid:
+def _configurations(
+    study: Study, block: Mapping[str, Any], frame: pd.DataFrame, end: str
+) -> DataTable:
     # Every configuration counts the same, whatever the numbers of problems.
     each = within(study.cells, block)
     flat = pd.concat(
@@ -61,7 +63,7 @@ def _configurations(study: Study, block: Mapping[str, Any], frame: pd.DataFrame,
         answers = (by.get((count, arm, layer, role), "-") for role in roles)
         told.append((str(arm), layer or "all", str(count), *answers, *difference))
     header = ("arm", "configuration", "frames", *(f"{role} [95 %]" for role in roles))
-    return Grid(
+    return DataTable(
         f"iraven{end}",
         "Accuracy per configuration, and transfer (all: mean over configurations)",
         header + tuple(f"{role} - image [95 %]" for role in others),
@@ -72,7 +74,7 @@ def _configurations(study: Study, block: Mapping[str, Any], frame: pd.DataFrame,
 
 def strata(study: Study) -> Section:
     """Return gains from vcot, and their did, in every stratum."""
-    parts: list[Part] = []
+    parts: list[ReportPart] = []
     layered = study.layered
     shown = layered[layered["name"].isin(["gain", "did"]) & (layered["arm"] == "vcot")]
     layers = set(shown["stratum"]) - {""}
@@ -82,9 +84,9 @@ def strata(study: Study) -> Section:
             if (study.frame["stratum"] == "").all()
             else ("vcot was not run together with its reference arm")
         )
-        parts.append(Say(f"Nothing to tell apart: {what}."))
+        parts.append(Paragraph(f"Nothing to tell apart: {what}."))
         return Section("strata", "Strata", tuple(parts))
-    parts.append(Say(
+    parts.append(Paragraph(
         "Exploratory: strata are small, and intervals are not corrected for looking at many; "
         "p-values are, over everything in this table."
     ))  # fmt: skip
@@ -93,12 +95,12 @@ def strata(study: Study) -> Section:
         count = mine["stratum"].nunique() - 1
         if 0 < count <= _STRATA:
             title = f"Gain from vcot by stratum: {heading(block)}"
-            parts.append(Picture(f"strata{end}", title, figures.strata_figure(mine)))
+            parts.append(FigurePart(f"strata{end}", title, figures.strata_figure(mine)))
         elif count:
-            parts.append(Say(f"{heading(block)}: {count} strata are too many to draw."))
+            parts.append(Paragraph(f"{heading(block)}: {count} strata are too many to draw."))
     adjusted = shown.assign(p_adjusted=stats.holm(shown["p"]))
     parts.append(
-        Grid(
+        DataTable(
             "strata", "Gain from vcot and did by stratum",
             (*study.told_apart, "stratum", "contrast", "role", "frames", "n", "clusters",
              "points [95 %]", "p", "p adjusted"),
@@ -119,15 +121,15 @@ def power(study: Study) -> Section:
     planned = analysis.planning(study.found)
     planned = planned[planned["n"] > 0]
     if planned.empty:
-        said = Say("There is no contrast with items in it: nothing to plan with.")
+        said = Paragraph("There is no contrast with items in it: nothing to plan with.")
         return Section("power", "Power", (said,))
-    parts: list[Part] = [Say(
+    parts: list[ReportPart] = [Paragraph(
         "The minimum effect is the least true difference that a run like this one finds in 4 of 5 "
         "cases (two-sided, level 0.05, uncorrected), at this run's own discordance and clusters. "
         "An estimate below it that is not told apart from zero is no evidence of nothing."
     )]  # fmt: skip
     parts.append(
-        Grid(
+        DataTable(
             "power", "Minimum effect, and items needed for an effect as large as the estimate",
             (*study.told_apart, "contrast", "role", "arm", "frames", "n", "clusters",
              "discordant, %", "design effect", "estimate", "minimum effect", "items needed"),

@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from probes.report.parts import Fragment, Grid, Part, Picture, Points, Say, Section
+from probes.report.parts import (
+    BulletList,
+    DataTable,
+    FigurePart,
+    Fragment,
+    Paragraph,
+    ReportPart,
+    Section,
+)
 
 # What could become markup in a text that a model or a task wrote.
 _MARKS = re.compile(r"([\\`*|]|(?<=\])[(\[:]|^[#+-](?=\s)|^={3,}|^-{3,})")
@@ -28,13 +36,13 @@ def escaped(text: str) -> str:
     return _MARKS.sub(r"\\\1", plain)
 
 
-def _part(part: Part) -> Iterator[str]:
-    if isinstance(part, Say):
+def _part(part: ReportPart) -> Iterator[str]:
+    if isinstance(part, Paragraph):
         said = escaped(part.text)
         yield {"verdict": f"**{said}**", "caveat": f"> **Caveat.** {said}"}.get(part.kind, said)
-    elif isinstance(part, Points):
+    elif isinstance(part, BulletList):
         yield from (f"- {escaped(item)}" for item in part.items)
-    elif isinstance(part, Picture):
+    elif isinstance(part, FigurePart):
         yield f"![{escaped(part.title)}](plots/{part.name}.svg)"
     elif isinstance(part, Fragment):
         yield escaped(part.instead)
@@ -42,7 +50,7 @@ def _part(part: Part) -> Iterator[str]:
         yield from _table(part)
 
 
-def _table(grid: Grid) -> Iterator[str]:
+def _table(grid: DataTable) -> Iterator[str]:
     yield f"**{escaped(grid.title)}** ([CSV](tables/{grid.name}.csv))"
     yield ""
     yield _line(grid.header)

@@ -11,7 +11,7 @@ import pandas as pd
 from probes.core.text import flat
 from probes.report import cells
 from probes.report.figures import style
-from probes.report.parts import Grid, Part, Points, Say, Section, listed
+from probes.report.parts import BulletList, DataTable, Paragraph, ReportPart, Section, listed
 from probes.report.study import BLOCK, Study, pair_of, rows
 
 # What names a checkpoint, and where it happened to run: these differ by nature.
@@ -26,8 +26,8 @@ _NAMED = re.compile(r"(^|, )[\w.]*frame_as=(video|image)(?=, |$)")
 
 def frame_as(study: Study) -> Section:
     """Return the did under every way of receiving frames, and the members' differences."""
-    parts: list[Part] = [
-        Say(
+    parts: list[ReportPart] = [
+        Paragraph(
             "Under frame_as=video a member receives every frame as a one-frame video, under "
             "frame_as=image by its native image path. Pooled one-frame video tokens are new to an "
             "image member: a did that holds under one of them only is a finding about tokens."
@@ -38,11 +38,11 @@ def frame_as(study: Study) -> Section:
     return Section("frame-as", "Frames as video or as image, and the members", tuple(parts))
 
 
-def _dids(study: Study) -> Iterator[Part]:
+def _dids(study: Study) -> Iterator[ReportPart]:
     ways = {tuple(b[name] for name in BLOCK): study.frame_as(b) for b in study.blocks}
     found = study.found[(study.found["name"] == "did") & (study.found["policy"] == "strict")]
     if found.empty:
-        yield Say("There is no did to compare.")
+        yield Paragraph("There is no did to compare.")
         return
     known = found.assign(
         frame_as=[ways[tuple(row[name] for name in BLOCK)] or "unknown" for row in rows(found)]
@@ -50,10 +50,10 @@ def _dids(study: Study) -> Iterator[Part]:
     shown = sorted(set(known["frame_as"]), key=lambda way: (_WAYS.get(way, len(_WAYS)), way))
     if not {"video", "image"} <= set(shown):
         if shown == ["unknown"]:
-            yield Say("No manifest tells how frames were received.", "note")
+            yield Paragraph("No manifest tells how frames were received.", "note")
         else:
             lacking = listed([way for way in ("video", "image") if way not in shown])
-            yield Say(
+            yield Paragraph(
                 f"Only frame_as={listed(shown)} was run. For the other, repeat the command with "
                 f"pair.frame_as={lacking} and report on both folders.",
                 "note",
@@ -67,7 +67,7 @@ def _dids(study: Study) -> Iterator[Part]:
         table.setdefault(key, {})[row["frame_as"]] = cells.interval(row)
     # Mostly nothing but the way itself sets the runs apart.
     rest = any(key[-1] for key in table)
-    yield Grid(
+    yield DataTable(
         "did-by-frame-as", "did by the way frames were received",
         (*apart, "arm", "other", "frames", *(["further setting"] if rest else []),
          *(f"frame_as={way} [95 %]" for way in shown)),
@@ -77,23 +77,25 @@ def _dids(study: Study) -> Iterator[Part]:
     )  # fmt: skip
 
 
-def _differences(study: Study) -> Iterator[Part]:
+def _differences(study: Study) -> Iterator[ReportPart]:
     for at, pair in enumerate(dict.fromkeys(name for name, _ in study.members), 1):
         roles = style.in_order([role for name, role in study.members if name == pair])
         members = {role: study.members[pair, role] for role in roles}
         facts = {role: _facts(study, pair, role, name) for role, name in members.items()}
         if not all(facts.values()):
             lacking = listed([members[role] for role in roles if not facts[role]])
-            yield Say(f"Pair {pair}: no manifest holds the facts of {lacking}.", "note")
+            yield Paragraph(f"Pair {pair}: no manifest holds the facts of {lacking}.", "note")
             continue
         names = list(dict.fromkeys(name for known in facts.values() for name in known))
         compared = [name for name in names if name not in _IDENTITY]
         differing = [n for n in compared if len({str(facts[r].get(n)) for r in roles}) > 1]
         if len(roles) > 1:
-            yield Say(f"Pair {pair}: {', '.join(f'{members[role]} ({role})' for role in roles)}.")
-            yield Points(tuple(_told(compared, differing)))
+            yield Paragraph(
+                f"Pair {pair}: {', '.join(f'{members[role]} ({role})' for role in roles)}."
+            )
+            yield BulletList(tuple(_told(compared, differing)))
         shown = [*differing, *(name for name in names if name not in differing)]
-        yield Grid(
+        yield DataTable(
             f"members-{at}", f"Pair {pair}: facts of the members, those that differ first",
             ("fact", "", *(f"{members[role]} ({role})" for role in roles)),
             tuple(

@@ -8,22 +8,22 @@ from typing import Any
 import pandas as pd
 
 from probes.core.text import flat
-from probes.report.parts import Grid, Part, Say, Section, counted, listed
+from probes.report.parts import DataTable, Paragraph, ReportPart, Section, counted, listed
 from probes.report.study import Study
 
 
 def section(study: Study) -> Section:
     """Return the runs' manifests: what they share, and what differs."""
     known = {run: _flat(manifest) for run, manifest in study.manifests.items() if manifest}
-    parts: list[Part] = [
-        Say(
+    parts: list[ReportPart] = [
+        Paragraph(
             f"{counted(len(study.manifests), 'run')}: {listed([str(f) for f in study.folders], 50)}"
         )
     ]
     if lacking := [run for run in study.manifests if run not in known]:
-        parts.append(Say(f"Without a manifest: {listed(lacking, 50)}.", "note"))
+        parts.append(Paragraph(f"Without a manifest: {listed(lacking, 50)}.", "note"))
     if any(manifest.get("dirty") for manifest in known.values()):
-        parts.append(Say("A run was made from code with uncommitted changes.", "note"))
+        parts.append(Paragraph("A run was made from code with uncommitted changes.", "note"))
     if not known:
         return Section("manifest", "Manifest", tuple(parts))
     names = list(dict.fromkeys(name for manifest in known.values() for name in manifest))
@@ -39,11 +39,11 @@ def section(study: Study) -> Section:
         columns=["run", "key", "value"],
     )
     said = "Manifest" if len(known) == 1 else "What all manifests share"
-    parts.append(Grid("manifest", said, ("key", "value"), tuple(same), 2, data, folded=True))
+    parts.append(DataTable("manifest", said, ("key", "value"), tuple(same), 2, data, folded=True))
     if differing:
         header = ("key", "run", "value")
         title = "What differs between manifests"
-        parts.append(Grid("manifest-differs", title, header, tuple(differing), 3, folded=True))
+        parts.append(DataTable("manifest-differs", title, header, tuple(differing), 3, folded=True))
     return Section("manifest", "Manifest", tuple(parts))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.report import browser
-from probes.report.parts import Fragment, Grid, Picture, Points, Say, Section
+from probes.report.parts import BulletList, DataTable, FigurePart, Fragment, Paragraph, Section
 from probes.report.study import Study
 
 LIMIT = 14_500_000
@@ -20,7 +20,13 @@ _TEMPLATES = Path(__file__).resolve().parent / "templates"
 _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 # A script without attributes is code; those with a type hold data and are never run.
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
-_KINDS = {Say: "say", Points: "points", Grid: "grid", Picture: "picture", Fragment: "fragment"}
+_KINDS = {
+    Paragraph: "say",
+    BulletList: "points",
+    DataTable: "grid",
+    FigurePart: "picture",
+    Fragment: "fragment",
+}
 
 
 def render(title: str, sections: Sequence[Section], svgs: Mapping[str, bytes], study: Study) -> str:
@@ -56,7 +62,7 @@ def render(title: str, sections: Sequence[Section], svgs: Mapping[str, bytes], s
 
 
 def _size(section: Section) -> int:
-    grids = [part for part in section.parts if isinstance(part, Grid)]
+    grids = [part for part in section.parts if isinstance(part, DataTable)]
     return sum(len(cell) + 12 for grid in grids for row in grid.rows for cell in row)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
+class Paragraph:
     """A sentence or a few."""
 
     text: str
@@ -23,14 +23,14 @@ class Say:
 
 
 @dataclass(frozen=True, slots=True)
-class Points:
+class BulletList:
     """A list of sentences."""
 
     items: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class DataTable:
     """A table."""
 
     name: str
@@ -48,7 +48,7 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class FigurePart:
     """A figure."""
 
     name: str
@@ -66,7 +66,7 @@ class Fragment:
     instead: str
 
 
-Part = Say | Points | Grid | Picture | Fragment
+ReportPart = Paragraph | BulletList | DataTable | FigurePart | Fragment
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +75,10 @@ class Section:
 
     id: str
     title: str
-    parts: tuple[Part, ...]
+    parts: tuple[ReportPart, ...]
 
 
-def from_table(table: Table, name: str, data: pd.DataFrame | None = None) -> Grid:
+def from_table(table: Table, name: str, data: pd.DataFrame | None = None) -> DataTable:
     """Return a table of the study as a grid.
 
     Args:
@@ -86,7 +86,7 @@ def from_table(table: Table, name: str, data: pd.DataFrame | None = None) -> Gri
         name: stem of the CSV file.
         data: what the CSV file holds; None: the rows as shown.
     """
-    return Grid(name, table.title, table.header, table.rows, table.words, data)
+    return DataTable(name, table.title, table.header, table.rows, table.words, data)
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

@@ -32,12 +32,12 @@ LADDER = (
 _TRIED = 32  # frames that a rung is judged by before all are made
 _CHUNK = 64
 
-Frame = tuple[str, Path]
+FrameFile = tuple[str, Path]
 """(sha256, where its PNG lies)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class EncodedImages:
     """The pictures of a list of frames."""
 
     webp: tuple[str, ...]
@@ -55,7 +55,7 @@ class Pictures:
         return sum(map(len, self.webp))
 
 
-def make(frames: Sequence[Frame], budget: int) -> Pictures:
+def make(frames: Sequence[FrameFile], budget: int) -> EncodedImages:
     """Make small pictures of frames, all of one quality.
 
     Args:
@@ -83,8 +83,8 @@ def make(frames: Sequence[Frame], budget: int) -> Pictures:
 
 
 def _fill(
-    frames: Sequence[Frame], height: int, quality: int, budget: int, *, partly: bool = False
-) -> Pictures | None:
+    frames: Sequence[FrameFile], height: int, quality: int, budget: int, *, partly: bool = False
+) -> EncodedImages | None:
     """Make all pictures of one quality; None where they do not fit and a part is not enough."""
     webp: list[str] = []
     missing: dict[int, str] = {}
@@ -101,10 +101,10 @@ def _fill(
         left -= len(picture)
         if problem:
             missing[place] = problem
-    return Pictures(tuple(webp), missing, height, quality)
+    return EncodedImages(tuple(webp), missing, height, quality)
 
 
-def _encode(frames: Iterable[Frame], height: int, quality: int) -> Iterator[tuple[str, str]]:
+def _encode(frames: Iterable[FrameFile], height: int, quality: int) -> Iterator[tuple[str, str]]:
     """Yield (picture, what is wrong) for each frame; a few at a time, since most may be unused."""
     pending = iter(frames)
     # Pillow lets other threads run while it decodes and encodes.
@@ -113,7 +113,7 @@ def _encode(frames: Iterable[Frame], height: int, quality: int) -> Iterator[tupl
             yield from pool.map(lambda frame: _one(frame, height, quality), chunk)
 
 
-def _one(frame: Frame, height: int, quality: int) -> tuple[str, str]:
+def _one(frame: FrameFile, height: int, quality: int) -> tuple[str, str]:
     import io
 
     import numpy as np

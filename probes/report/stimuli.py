@@ -11,7 +11,7 @@ from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256
 from probes.core.types import Arm, Clip, FrameRef, Infill, Part
 from probes.media import composites
-from probes.media.composites import Sheet
+from probes.media.composites import Composite
 from probes.records.manifest import REWRITE
 from probes.records.run_folder import RunFiles
 from probes.stimuli import arms, infills
@@ -51,7 +51,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ShownTrial:
     """The columns of a record that decide what was shown."""
 
     item_id: str
@@ -72,13 +72,13 @@ class Rebuilder:
 
     def __init__(self, files: RunFiles) -> None:
         self._files = files
-        self._made: dict[Question, tuple[Shown, str]] = {}
+        self._made: dict[ShownTrial, tuple[Shown, str]] = {}
         self._sheets: dict[str, str] = {}
         # An item's frames are wanted for one sheet after another.
         self._picture = functools.lru_cache(maxsize=64)(self._read)
         self._writers = {role for role in files.infills if role != "shared"}
 
-    def shown(self, asked: Question) -> Shown:
+    def shown(self, asked: ShownTrial) -> Shown:
         """Return what was shown, if making it again gives the record's very hash.
 
         Nothing is shown on trust: where a file is missing, or the hash is another one, the parts
@@ -102,7 +102,7 @@ class Rebuilder:
             f"record has {asked.stimulus_sha[:12]}"
         )
 
-    def _make(self, asked: Question) -> tuple[Shown, str]:
+    def _make(self, asked: ShownTrial) -> tuple[Shown, str]:
         files, place = self._files, (asked.item_id, asked.frames)
         item, arm, clip = files.items.get(asked.item_id), files.arms.get(asked.arm), None
         if item is None:
@@ -121,7 +121,7 @@ class Rebuilder:
         drawn: list[str] = []
         r = asked.rotation
 
-        def compose(sheet: Sheet) -> str:
+        def compose(sheet: Composite) -> str:
             drawn.append(self._compose(sheet))
             return drawn[-1]
 
@@ -152,7 +152,7 @@ class Rebuilder:
         )
         return shown, stimulus.sha
 
-    def _compose(self, sheet: Sheet) -> str:
+    def _compose(self, sheet: Composite) -> str:
         """Return the sha256 of a sheet, drawn again from the frames that lie in the run's folder.
 
         Raises:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from probes.report.parts import Grid, Part, Say, Section, counted
+from probes.report.parts import DataTable, Paragraph, ReportPart, Section, counted
 from probes.report.study import Study, rows
 
 SHOWN = 200
@@ -16,24 +16,26 @@ _LONGEST = 300  # characters of a reply or a reason that stand in the page
 
 def section(study: Study) -> Section:
     """Return failed and unparsed records, missing items and withheld keys."""
-    parts: list[Part] = list(_bad(study))
+    parts: list[ReportPart] = list(_bad(study))
     parts += _missing(study)
     flat = study.cells[study.cells["stratum"] == ""]
     if withheld := int(flat["withheld"].max()):
         parts.append(
-            Say(f"{counted(withheld, 'item')} without a public key: asked, and left out of tables.")
+            Paragraph(
+                f"{counted(withheld, 'item')} without a public key: asked, and left out of tables."
+            )
         )
     return Section("failed", "Failed, unparsed and missing items", tuple(parts))
 
 
-def _bad(study: Study) -> Iterator[Part]:
+def _bad(study: Study) -> Iterator[ReportPart]:
     frame = study.frame
     bad = frame[frame["status"] != "ok"]
     if bad.empty:
-        yield Say(f"None of {counted(len(frame), 'record')} failed or could not be parsed.")
+        yield Paragraph(f"None of {counted(len(frame), 'record')} failed or could not be parsed.")
         return
     failed = int((bad["status"] == "error").sum())
-    yield Say(
+    yield Paragraph(
         f"{failed:,} failed and {len(bad) - failed:,} could not be parsed, of "
         f"{counted(len(frame), 'record')}; they count as wrong in every strict number."
     )
@@ -53,7 +55,7 @@ def _reasons(bad: pd.DataFrame) -> list[str]:
     ]  # fmt: skip
 
 
-def _missing(study: Study) -> Iterator[Part]:
+def _missing(study: Study) -> Iterator[ReportPart]:
     found = study.found[(study.found["policy"] == "strict") & (study.found["n_missing"] > 0)]
     if found.empty:
         return
@@ -65,7 +67,7 @@ def _missing(study: Study) -> Iterator[Part]:
             for item in row["missing"]
         ]
     )
-    yield Say(
+    yield Paragraph(
         f"{counted(listed['item_id'].nunique(), 'item')} lacks an answer on one side of a contrast "
         "and is left out of that contrast."
         if listed["item_id"].nunique() == 1
@@ -78,7 +80,7 @@ def _missing(study: Study) -> Iterator[Part]:
 
 def _grid(
     name: str, title: str, table: pd.DataFrame, words: tuple[str, ...], folded: bool = False
-) -> Grid:
+) -> DataTable:
     """Return a list of which at most `SHOWN` rows stand in the page."""
     header = tuple(str(column) for column in table.columns)
     shown = tuple(
@@ -86,7 +88,7 @@ def _grid(
     )
     if len(table) > SHOWN:
         title += f" (the first {SHOWN} of {len(table):,}; tables/{name}.csv has all)"
-    return Grid(name, title, header, shown, len(words), table, folded)
+    return DataTable(name, title, header, shown, len(words), table, folded)
 
 
 def short(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from probes import analysis
 from probes.analysis.tables import p_value, percent, points
 from probes.report import leaks
-from probes.report.parts import Part, Points, Say, Section, counted, listed
+from probes.report.parts import BulletList, Paragraph, ReportPart, Section, counted, listed
 from probes.report.study import Study, heading, rows, within
 
 _ALPHA = 0.05
@@ -18,25 +18,25 @@ _ARM = "vcot"
 
 def summary(study: Study) -> Section:
     """Return what was found, block by block, and what limits it."""
-    parts: list[Part] = [Say(caveat, "caveat") for caveat in study.caveats]
+    parts: list[ReportPart] = [Paragraph(caveat, "caveat") for caveat in study.caveats]
     if not study.caveats and not any(study.manifests.values()):
         parts.append(
-            Say(
+            Paragraph(
                 "No run has a manifest: whether a caveat belongs to this pair is not known.", "note"
             )
         )
     for block, _ in study.each_block():
-        parts.append(Say(_asked(study, block)))
+        parts.append(Paragraph(_asked(study, block)))
         told = list(_found(study, block))
-        parts.append(Say(_verdict(study, block), "verdict"))
+        parts.append(Paragraph(_verdict(study, block), "verdict"))
         if told:
-            parts.append(Points(tuple(told)))
-            parts.append(Say("What stands against reading more into it:"))
-            parts.append(Points(tuple(_limits(study, block))))
+            parts.append(BulletList(tuple(told)))
+            parts.append(Paragraph("What stands against reading more into it:"))
+            parts.append(BulletList(tuple(_limits(study, block))))
     if study.idle:
         names = listed([path.name for path in study.idle])
         parts.append(
-            Say(
+            Paragraph(
                 f"{counted(len(study.idle), 'run')} left no records and is not here: {names}.",
                 "note",
             )

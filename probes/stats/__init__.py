@@ -3,7 +3,7 @@
 from probes.stats.bootstrap import bootstrap
 from probes.stats.clustered import clustered_mean
 from probes.stats.contrast import contrast
-from probes.stats.did import SIGNS, Four, did, did_logit, headroom
+from probes.stats.did import DID_WEIGHTS, DidCells, did, did_logit, headroom
 from probes.stats.equivalence import Equivalence, equivalence
 from probes.stats.estimate import Estimate
 from probes.stats.latent import latent_alike, latent_shared
@@ -11,7 +11,7 @@ from probes.stats.multiplicity import benjamini_hochberg, holm
 from probes.stats.paired import difference, mcnemar, score_difference
 from probes.stats.permutation import sign_flip
 from probes.stats.power import (
-    Plan,
+    ComparisonFacts,
     Spread,
     design_effect,
     discordance_range,
@@ -26,14 +26,45 @@ from probes.stats.power import (
     sd_square,
 )
 from probes.stats.proportions import accuracy, tango, wilson
-from probes.stats.simulate import Gain, power_by_resampling, power_by_simulation
+from probes.stats.simulate import TrueEffect, power_by_resampling, power_by_simulation
 
 __all__ = [
-    "SIGNS", "Equivalence", "Estimate", "Four", "Gain", "Plan", "Spread", "accuracy",
-    "benjamini_hochberg", "bootstrap", "clustered_mean", "contrast", "design_effect", "did",
-    "did_logit", "difference", "discordance_range", "equivalence", "headroom", "holm",
-    "items_needed", "largest_discordance", "latent_alike", "latent_discordance",
-    "latent_shared", "mcnemar", "minimum_effect", "plan_from", "power", "power_by_resampling",
-    "power_by_simulation", "score_difference", "sd_did", "sd_gain", "sd_square", "sign_flip",
-    "tango", "wilson",
+    "DID_WEIGHTS",
+    "ComparisonFacts",
+    "DidCells",
+    "Equivalence",
+    "Estimate",
+    "Spread",
+    "TrueEffect",
+    "accuracy",
+    "benjamini_hochberg",
+    "bootstrap",
+    "clustered_mean",
+    "contrast",
+    "design_effect",
+    "did",
+    "did_logit",
+    "difference",
+    "discordance_range",
+    "equivalence",
+    "headroom",
+    "holm",
+    "items_needed",
+    "largest_discordance",
+    "latent_alike",
+    "latent_discordance",
+    "latent_shared",
+    "mcnemar",
+    "minimum_effect",
+    "plan_from",
+    "power",
+    "power_by_resampling",
+    "power_by_simulation",
+    "score_difference",
+    "sd_did",
+    "sd_gain",
+    "sd_square",
+    "sign_flip",
+    "tango",
+    "wilson",
 ]  # fmt: skip

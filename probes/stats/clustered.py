@@ -24,7 +24,7 @@ from probes.stats.estimate import (
 )
 
 Kind = Literal["cr1", "cr2", "cr3"]
-Weights = Literal["items", "strata"]
+Weighting = Literal["items", "strata"]
 
 _NAMES = {
     "cr1": "cluster-robust t (CR1)",
@@ -38,7 +38,7 @@ def clustered_mean(
     clusters: ArrayLike | None = None,
     *,
     strata: ArrayLike | None = None,
-    weights: Weights = "items",
+    weights: Weighting = "items",
     level: float = 0.95,
     bounds: tuple[float, float] | None = None,
     kind: Kind = "cr2",

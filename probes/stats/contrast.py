@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from probes.stats.bootstrap import Bootstrap, bootstrap
-from probes.stats.clustered import Kind, Weights, clustered_mean
+from probes.stats.clustered import Kind, Weighting, clustered_mean
 from probes.stats.estimate import Estimate, as_values, is_singletons
 from probes.stats.paired import mcnemar_p
 from probes.stats.permutation import sign_flip
@@ -24,7 +24,7 @@ def contrast(
     clusters: ArrayLike | None = None,
     *,
     strata: ArrayLike | None = None,
-    weights: Weights = "items",
+    weights: Weighting = "items",
     level: float = 0.95,
     bounds: tuple[float, float] | None = None,
     interval: Interval = "cr2",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from probes.stats.clustered import Kind, Weights, clustered_mean
+from probes.stats.clustered import Kind, Weighting, clustered_mean
 from probes.stats.estimate import (
     Estimate,
     Floats,
@@ -23,12 +23,12 @@ from probes.stats.estimate import (
 
 BOUNDS = (-2.0, 2.0)
 """The least and greatest did of one item."""
-SIGNS = np.array([1.0, -1.0, -1.0, 1.0])
-SIGNS.flags.writeable = False
+DID_WEIGHTS = np.array([1.0, -1.0, -1.0, 1.0])
+DID_WEIGHTS.flags.writeable = False
 """How the four cells enter: image arm, image reference, other arm, other reference."""
 
 
-class Four(NamedTuple):
+class DidCells(NamedTuple):
     """Answers of two members under an arm and its reference, per item [n], in the same order."""
 
     image_arm: ArrayLike
@@ -38,11 +38,11 @@ class Four(NamedTuple):
 
 
 def did(
-    four: Four,
+    four: DidCells,
     clusters: ArrayLike | None = None,
     *,
     strata: ArrayLike | None = None,
-    weights: Weights = "items",
+    weights: Weighting = "items",
     level: float = 0.95,
     kind: Kind = "cr2",
 ) -> Estimate:
@@ -59,21 +59,21 @@ def did(
     Returns:
         estimate in [-2, 2].
     """
-    values = stack(four) @ SIGNS
+    values = stack(four) @ DID_WEIGHTS
     return clustered_mean(
         values, clusters, strata=strata, weights=weights, level=level, bounds=BOUNDS, kind=kind
     )
 
 
-def stack(four: Four) -> Floats:
+def stack(four: DidCells) -> Floats:
     """Return the four cells as columns [n, 4]."""
-    columns = [as_values(column, name) for name, column in zip(Four._fields, four, strict=True)]
+    columns = [as_values(column, name) for name, column in zip(DidCells._fields, four, strict=True)]
     same_length(*columns)
     return np.stack(columns, axis=1)
 
 
 def did_logit(
-    four: Four,
+    four: DidCells,
     clusters: ArrayLike | None = None,
     *,
     level: float = 0.95,
@@ -97,7 +97,7 @@ def did_logit(
     n = len(cells)
     codes, count = cluster_codes(clusters, n)
     method = f"logit did, {'cluster jackknife' if jackknife else 'delta method'}, t"
-    discordant = int(np.count_nonzero(cells @ SIGNS))
+    discordant = int(np.count_nonzero(cells @ DID_WEIGHTS))
     if n == 0:
         return undefined(nan, n=0, clusters=0, method=method, reason="no items", level=level)
     sums = cells.sum(axis=0)
@@ -121,7 +121,7 @@ def did_logit(
         variance = (count - 1) / count * float(around @ around)
     else:
         p = (sums + half) / (n + 2 * half)
-        scores = (within - np.outer(sizes, sums / n)) / (n * p * (1 - p)) @ SIGNS
+        scores = (within - np.outer(sizes, sums / n)) / (n * p * (1 - p)) @ DID_WEIGHTS
         variance = count / (count - 1) * float(scores @ scores)
     if variance <= 1e-24:
         p_value = 1.0 if estimate == 0 else nan
@@ -147,7 +147,7 @@ def _half_if_needed(sums: Floats, sizes: Floats, half: float) -> Floats:
 def _logit_did(sums: Floats, n: Floats | float, half: Floats | float) -> Floats:
     """Return the did of log-odds for counts of right answers [..., 4] of n items [...]."""
     wrong = np.asarray(n, dtype=np.float64)[..., None] - sums
-    logits: Floats = (np.log(sums + half) - np.log(wrong + half)) @ SIGNS
+    logits: Floats = (np.log(sums + half) - np.log(wrong + half)) @ DID_WEIGHTS
     return logits
 
 

@@ -8,13 +8,13 @@ from math import sqrt
 import numpy as np
 from scipy import optimize, stats
 
-from probes.stats.simulate import Gain
+from probes.stats.simulate import TrueEffect
 
 _MOST = 1 - 1e-6
 """Largest latent correlation that is tried."""
 
 
-def latent_shared(image: Gain, other: Gain, correlation: float) -> float:
+def latent_shared(image: TrueEffect, other: TrueEffect, correlation: float) -> float:
     """Return the latent correlation at which two members' gains correlate over items as asked.
 
     Args:
@@ -32,7 +32,7 @@ def latent_shared(image: Gain, other: Gain, correlation: float) -> float:
     return _solve(lambda at: _covariance(image, other, at) / spread, correlation, "correlation")
 
 
-def latent_alike(gains: tuple[Gain, ...], icc: float, shared: float = 0.0) -> float:
+def latent_alike(gains: tuple[TrueEffect, ...], icc: float, shared: float = 0.0) -> float:
     """Return the latent correlation within clusters at which differences correlate as asked.
 
     Args:
@@ -67,11 +67,11 @@ def _solve(reached: Callable[[float], float], wanted: float, name: str) -> float
     return float(optimize.brentq(lambda at: reached(at) - wanted, 0.0, _MOST, xtol=1e-9))
 
 
-def _variance(one: Gain) -> float:
+def _variance(one: TrueEffect) -> float:
     return one.discordance - one.gain**2
 
 
-def _covariance(a: Gain, b: Gain, latent: float) -> float:
+def _covariance(a: TrueEffect, b: TrueEffect, latent: float) -> float:
     """Return the covariance of two differences whose latent normals correlate by `latent`."""
     if latent == 0:
         return 0.0

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from probes.stats.clustered import Kind, Weights, clustered_mean
+from probes.stats.clustered import Kind, Weighting, clustered_mean
 from probes.stats.estimate import (
     Estimate,
     as_values,
@@ -29,7 +29,7 @@ def difference(
     clusters: ArrayLike | None = None,
     *,
     strata: ArrayLike | None = None,
-    weights: Weights = "items",
+    weights: Weighting = "items",
     level: float = 0.95,
     kind: Kind = "cr2",
 ) -> Estimate:

@@ -22,7 +22,7 @@ Spread = float | Callable[[float], float]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ComparisonFacts:
     """What a finished comparison tells for planning the next."""
 
     n: int
@@ -36,14 +36,16 @@ class Plan:
     """Variance of the mean with clusters over that with independent items; 1 without clusters."""
 
 
-def plan_from(values: ArrayLike, clusters: ArrayLike | None = None) -> Plan:
+def plan_from(values: ArrayLike, clusters: ArrayLike | None = None) -> ComparisonFacts:
     """Read discordance, spread and design effect off per-item differences [n]."""
     d = as_values(values)
     found = clustered_mean(d, clusters)
     sd = float(d.std(ddof=1)) if len(d) > 1 else nan
     alone = sd / sqrt(len(d)) if sd > 0 else nan
     share = found.discordant / len(d) if len(d) else nan
-    return Plan(found.n, found.clusters, found.estimate, share, sd, (found.se / alone) ** 2)
+    return ComparisonFacts(
+        found.n, found.clusters, found.estimate, share, sd, (found.se / alone) ** 2
+    )
 
 
 def sd_gain(discordance: float) -> Callable[[float], float]:

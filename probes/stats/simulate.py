@@ -14,7 +14,7 @@ from probes.stats.estimate import Floats, as_values, cluster_codes, cluster_sums
 
 
 @dataclass(frozen=True, slots=True)
-class Gain:
+class TrueEffect:
     """A member's true gain over items."""
 
     gain: float
@@ -24,7 +24,7 @@ class Gain:
 
 
 @dataclass(frozen=True, slots=True)
-class Many:
+class EstimateBatch:
     """One estimate per simulated run [draws]."""
 
     estimate: Floats
@@ -47,7 +47,7 @@ def draw(
     rng: np.random.Generator,
     draws: int,
     sizes: ArrayLike,
-    gains: tuple[Gain, ...],
+    gains: tuple[TrueEffect, ...],
     *,
     alike: float = 0.0,
     shared: float = 0.0,
@@ -92,7 +92,9 @@ def draw(
     return out
 
 
-def estimate_many(values: NDArray[np.int8] | Floats, sizes: ArrayLike, kind: Kind = "cr2") -> Many:
+def estimate_many(
+    values: NDArray[np.int8] | Floats, sizes: ArrayLike, kind: Kind = "cr2"
+) -> EstimateBatch:
     """Do to every row of `values` [draws, n] what `clustered_mean` does to one.
 
     Args:
@@ -115,11 +117,11 @@ def estimate_many(values: NDArray[np.int8] | Floats, sizes: ArrayLike, kind: Kin
     # The degrees of freedom depend on the sizes of the clusters alone, not on the values.
     codes = np.repeat(np.arange(count), counts.astype(np.intp))
     df = clustered_mean(np.arange(n) % 2.0 + np.arange(n) / n, codes, kind=kind).df
-    return Many(means, np.sqrt(scores**2 @ weight), df)
+    return EstimateBatch(means, np.sqrt(scores**2 @ weight), df)
 
 
 def power_by_simulation(
-    gains: tuple[Gain, ...],
+    gains: tuple[TrueEffect, ...],
     sizes: ArrayLike,
     *,
     draws: int = 2000,

@@ -26,7 +26,7 @@ from probes.core.types import (
     Scoring,
     Stimulus,
 )
-from probes.media.composites import ASKED, Block, Sheet
+from probes.media.composites import ASKED, Composite, CompositeGrid
 from probes.stimuli import answers, words
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ from probes.stimuli.donors import draw_key, rank
 from probes.stimuli.templates import fill
 
 Gap = tuple[Part, ...]
-Compose = Callable[[Sheet], str]
+DrawComposite = Callable[[Composite], str]
 """Draws a sheet and returns its sha256."""
 
 
@@ -62,7 +62,7 @@ def build(
     donor_clip: Clip | None = None,
     donor_infills: Sequence[Infill] | None = None,
     layout: Layout = "sequence",
-    compose: Compose | None = None,
+    compose: DrawComposite | None = None,
 ) -> Stimulus:
     """Build what a model is shown for (item, arm).
 
@@ -163,7 +163,7 @@ def _texts(
 
 
 def _context(
-    arm: Arm, slots: Sequence[FrameRef | None], gaps: Sequence[Gap], compose: Compose | None
+    arm: Arm, slots: Sequence[FrameRef | None], gaps: Sequence[Gap], compose: DrawComposite | None
 ) -> list[Part]:
     """Lay out slots and gaps as the arm's presentation says."""
     shown = [slot for slot in slots if slot is not None]
@@ -191,17 +191,17 @@ def _texts_only(gaps: Sequence[Gap]) -> list[Part]:
     return [part for gap in gaps for part in gap]
 
 
-def grid(frames: Sequence[str]) -> Sheet:
+def grid(frames: Sequence[str]) -> Composite:
     """Return the sheet of presentation `grid`: frames in reading order, numbered from 1.
 
     As near to a square as their number allows, and never higher than wide.
     """
     columns = math.ceil(math.sqrt(len(frames)))
     numbers = tuple(str(number) for number in range(1, len(frames) + 1))
-    return Sheet((Block(tuple(frames), columns, numbers),))
+    return Composite((CompositeGrid(tuple(frames), columns, numbers),))
 
 
-def matrix(slots: Sequence[str | None], options: Sequence[str]) -> Sheet:
+def matrix(slots: Sequence[str | None], options: Sequence[str]) -> Composite:
     """Return the sheet of layout `matrix`: the 3x3 matrix, and the labelled options below it.
 
     Args:
@@ -210,10 +210,10 @@ def matrix(slots: Sequence[str | None], options: Sequence[str]) -> Sheet:
         options: sha256 of the options' pictures.
     """
     labels = tuple(answers.LETTERS[: len(options)])
-    candidates = Block(tuple(options), 4, labels)
+    candidates = CompositeGrid(tuple(options), 4, labels)
     if not any(slots):
-        return Sheet((candidates,))
-    return Sheet((Block((*slots, ASKED), 3), candidates))
+        return Composite((candidates,))
+    return Composite((CompositeGrid((*slots, ASKED), 3), candidates))
 
 
 def _labelled(options: Sequence[str]) -> list[Part]:
@@ -225,7 +225,7 @@ def _labelled(options: Sequence[str]) -> list[Part]:
     return parts
 
 
-def _composed(sheet: Sheet, compose: Compose | None) -> FrameRef:
+def _composed(sheet: Composite, compose: DrawComposite | None) -> FrameRef:
     if compose is None:
         raise TypeError("grid and matrix need a `compose`")
     return FrameRef(compose(sheet))

@@ -17,7 +17,7 @@ from probes.core.types import Clip, Infill
 if TYPE_CHECKING:
     pass
 
-from probes.stimuli.infills import NOTHING, Place, tidy
+from probes.stimuli.infills import NOTHING, ClipKey, tidy
 
 _FIELDS = {
     "item_id": str, "frames": int, "gap": int, "text": str, "frame_a": str, "frame_b": str,
@@ -27,7 +27,7 @@ _NEEDED = ("item_id", "frames", "gap", "text")
 
 
 def save_file(
-    path: Path, clips: Mapping[Place, Clip], infills: Mapping[Place, Sequence[Infill]]
+    path: Path, clips: Mapping[ClipKey, Clip], infills: Mapping[ClipKey, Sequence[Infill]]
 ) -> None:
     """Write infills as JSON lines, one per gap, in the form that `load_file` reads.
 
@@ -52,8 +52,8 @@ def save_file(
 
 
 def load_file(
-    path: Path, clips: Mapping[Place, Clip], known: Collection[str]
-) -> dict[Place, tuple[Infill, ...]]:
+    path: Path, clips: Mapping[ClipKey, Clip], known: Collection[str]
+) -> dict[ClipKey, tuple[Infill, ...]]:
     """Read infills that were written elsewhere and check them against the planned clips.
 
     One JSON object a line: `item_id`, `frames` (number of frames), `gap` (0 lies between the

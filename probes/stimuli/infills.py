@@ -23,9 +23,9 @@ from probes.stimuli.templates import fill
 
 Generate = Callable[[Sequence[Prompt], int], list[Output]]
 """(prompts, max_new_tokens) -> one Output per prompt, greedy, in the order of the prompts."""
-Pair = tuple[str, str]
+FramePair = tuple[str, str]
 """(sha256 of frame t, sha256 of frame t+1)."""
-Place = tuple[str, int]
+ClipKey = tuple[str, int]
 """(item id, number of frames): which clip."""
 NOTHING = Infill(text="", common="", event="", generator="")
 """What stands in a break between two rows of panels: no text, and no failure."""
@@ -38,12 +38,12 @@ def tidy(text: str) -> str:
     return " ".join(text.split())
 
 
-def pairs(clips: Iterable[Clip]) -> list[Pair]:
+def pairs(clips: Iterable[Clip]) -> list[FramePair]:
     """Return every pair of neighbouring frames once, in the order of first appearance.
 
     Frames on either side of a break are no neighbours.
     """
-    found: dict[Pair, None] = {}
+    found: dict[FramePair, None] = {}
     for clip in clips:
         for gap, pair in enumerate(pairwise(clip.hashes)):
             if gap not in clip.breaks:
@@ -61,7 +61,7 @@ def failed(infill: Infill) -> bool:
     return not infill.ok and bool(infill.error) and not infill.error.endswith(f": {EMPTY}")
 
 
-def of(clip: Clip, written: Mapping[Pair, Infill]) -> tuple[Infill, ...]:
+def of(clip: Clip, written: Mapping[FramePair, Infill]) -> tuple[Infill, ...]:
     """Return a clip's infills, one per gap (frames - 1); KeyError where one was not written."""
     return tuple(
         NOTHING if gap in clip.breaks else written[pair]
@@ -69,7 +69,7 @@ def of(clip: Clip, written: Mapping[Pair, Infill]) -> tuple[Infill, ...]:
     )
 
 
-def by_pair(clip: Clip, gaps: Sequence[Infill]) -> dict[Pair, Infill]:
+def by_pair(clip: Clip, gaps: Sequence[Infill]) -> dict[FramePair, Infill]:
     """Return a clip's infills by the frames on either side: what `of` was made of."""
     between = enumerate(pairwise(clip.hashes))
     return {pair: gaps[gap] for gap, pair in between if gap not in clip.breaks}
@@ -95,13 +95,13 @@ def generator_fingerprint(
 
 
 def write(
-    pairs: Sequence[Pair],
+    pairs: Sequence[FramePair],
     generate: Generate,
     prompts: PromptSet,
     *,
     generator: str,
     max_new_tokens: int,
-) -> dict[Pair, Infill]:
+) -> dict[FramePair, Infill]:
     """Write the infill of every pair: common attributes, then the event.
 
     Each step is one pass over all pairs, so that a backend can batch as it likes. A pair whose
@@ -120,7 +120,7 @@ def write(
     """
     unique = list(dict.fromkeys(pairs))
 
-    def shown(template: str, pair: Pair, **texts: str) -> Prompt:
+    def shown(template: str, pair: FramePair, **texts: str) -> Prompt:
         a, b = pair
         values: dict[str, Sequence[Part]] = {"frame_a": (FrameRef(a),), "frame_b": (FrameRef(b),)}
         return Prompt(fill(template, values | {name: (text,) for name, text in texts.items()}))
@@ -144,8 +144,12 @@ def write(
 
 
 def condensed(
-    written: Mapping[Pair, Infill], condense: Generate, prompts: PromptSet, *, max_new_tokens: int
-) -> dict[Pair, Infill]:
+    written: Mapping[FramePair, Infill],
+    condense: Generate,
+    prompts: PromptSet,
+    *,
+    max_new_tokens: int,
+) -> dict[FramePair, Infill]:
     """Have a text model shorten the events of infills; those that have none stay as they are.
 
     Args:
@@ -172,15 +176,15 @@ def condensed(
 
 
 def _said(
-    step: str, asked: Mapping[Pair, Prompt], model: Generate, max_new_tokens: int
-) -> tuple[dict[Pair, str], dict[Pair, str]]:
+    step: str, asked: Mapping[FramePair, Prompt], model: Generate, max_new_tokens: int
+) -> tuple[dict[FramePair, str], dict[FramePair, str]]:
     """Ask equal prompts once; return (what was said, why nothing was said), by pair."""
     distinct = list(dict.fromkeys(asked.values()))
     if not distinct:  # nobody is left to ask: a model need not even be loaded
         return {}, {}
     replies = dict(zip(distinct, model(distinct, max_new_tokens), strict=True))
-    said: dict[Pair, str] = {}
-    errors: dict[Pair, str] = {}
+    said: dict[FramePair, str] = {}
+    errors: dict[FramePair, str] = {}
     for pair, prompt in asked.items():
         reply = replies[prompt]
         if reply.status != "ok":

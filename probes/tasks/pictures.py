@@ -13,19 +13,19 @@ from probes.core.types import Panels
 from probes.tasks.iraven import reader as iraven
 from probes.tasks.lmms_eval import pictures as lmms
 
-Pictures = Sequence[NDArray[np.uint8]]
+PictureArrays = Sequence[NDArray[np.uint8]]
 """RGB, uint8 [height, width, 3] each."""
 
 
-def _iraven(path: Path) -> Pictures:
+def _iraven(path: Path) -> PictureArrays:
     return [np.repeat(grey[:, :, None], 3, axis=2) for grey in iraven.images(path)]
 
 
-FORMATS: dict[str, Callable[[Path], Pictures]] = {".npz": _iraven, lmms.SUFFIX: lmms.read}
+FORMATS: dict[str, Callable[[Path], PictureArrays]] = {".npz": _iraven, lmms.SUFFIX: lmms.read}
 """By ending of the file's name."""
 
 
-def read(media: Panels) -> Pictures:
+def read(media: Panels) -> PictureArrays:
     """Read all pictures of a file: the context, then the options.
 
     Raises:

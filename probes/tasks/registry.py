@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class TaskReader:
     """What is known of one layout of data sets."""
 
     load: Callable[[Path, TaskConfig], list[Item]]
@@ -50,10 +50,10 @@ def _load_lmms(root: Path, task: TaskConfig) -> list[Item]:
     return lmms.load(root, task.name, unanswered=task.unanswered)
 
 
-READERS: dict[str, Reader] = {
-    "egoschema": Reader(_load_egoschema, submission=egoschema.submission),
-    "iraven": Reader(_load_iraven, frames=iraven.CONTEXT),
-    "lmms": Reader(_load_lmms),
+READERS: dict[str, TaskReader] = {
+    "egoschema": TaskReader(_load_egoschema, submission=egoschema.submission),
+    "iraven": TaskReader(_load_iraven, frames=iraven.CONTEXT),
+    "lmms": TaskReader(_load_lmms),
 }
 
 
@@ -100,7 +100,7 @@ def submission(task: TaskConfig, choices: Mapping[str, int | None]) -> bytes | N
     return write(choices) if task.unanswered and write is not None else None
 
 
-def _reader(task: TaskConfig) -> Reader:
+def _reader(task: TaskConfig) -> TaskReader:
     if task.reader not in READERS:
         known = ", ".join(sorted(READERS))
         raise ProbesError(f"no reader {task.reader!r}", "task.reader", f"one of: {known}")

@@ -15,7 +15,7 @@ import pytest
 from probes import analysis
 from probes.cli import main
 from probes.cli import run as launch
-from probes.cli.run import Outcome
+from probes.cli.run import ExitCodeCallback
 from probes.config import compose
 from probes.config.paths import conf_dir
 
@@ -317,9 +317,9 @@ def test_a_sweep_reads_its_exit_code_from_what_jobs_left(tmp_path: Path) -> None
             if errors is not None:
                 content = {"counts": {"error": errors}}
                 (tmp_path / name / "manifest.json").write_text(json.dumps(content))
-        Outcome.code = 0
-        Outcome().on_multirun_end(Config)  # type: ignore[arg-type]
-        return Outcome.code
+        ExitCodeCallback.code = 0
+        ExitCodeCallback().on_multirun_end(Config)  # type: ignore[arg-type]
+        return ExitCodeCallback.code
 
     (tmp_path / "multirun.yaml").touch()
     (tmp_path / ".submitit").mkdir()

@@ -88,13 +88,15 @@ def test_the_schema_has_the_keys_of_the_frozen_classes() -> None:
     def names(kind: type) -> list[str]:
         return [field.name for field in dataclasses.fields(kind)]
 
-    assert names(schema.Task) == names(settings.TaskConfig)
-    assert names(schema.Infill) == names(settings.InfillConfig)
-    assert names(schema.Backend) == names(settings.BackendConfig)
+    assert names(schema.TaskSchema) == names(settings.TaskConfig)
+    assert names(schema.InfillSchema) == names(settings.InfillConfig)
+    assert names(schema.BackendSchema) == names(settings.BackendConfig)
     shared = {"dtype", "attention", "frame_as"}  # of both members: in every `ModelSpec`
     roles = set(get_args(Role))
-    assert set(names(schema.Pair)) == {*names(settings.PairConfig), *shared, *roles} - {"members"}
-    assert names(schema.Arm) == [name for name in names(Arm) if name != "name"]
+    assert set(names(schema.PairSchema)) == {*names(settings.PairConfig), *shared, *roles} - {
+        "members"
+    }
+    assert names(schema.ArmSchema) == [name for name in names(Arm) if name != "name"]
 
 
 def test_the_demo_is_the_study() -> None:

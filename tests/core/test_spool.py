@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.core.errors import MachineError
-from probes.core.spool import Shelf, Spool
+from probes.core.spool import SpilledDict, Spool
 from probes.core.types import Clip, Infill, Video
-from probes.engine.answer_log import Asked, Hashes, Ledger
-from probes.media.frame_index import Origins
+from probes.engine.answer_log import AnswerLog, HashSet, TrialRequest
+from probes.media.frame_index import FrameIndex
 
 # JSON makes one character of two halves that follow one another; models' texts have none.
 TEXT = st.text(st.characters(codec=None), max_size=20).filter(
@@ -37,7 +37,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @given(st.dictionaries(PLACES, st.lists(INFILLS, max_size=4).map(tuple), max_size=8))
 def test_infills(given: dict[tuple[str, int], tuple[Infill, ...]]) -> None:
-    shelf: Shelf[tuple[str, int], Infill] = Shelf(Infill)
+    shelf: SpilledDict[tuple[str, int], Infill] = SpilledDict(Infill)
     shelf.update(given)
     assert dict(shelf) == given
     assert dict(shelf) == given  # those that are remembered, too
@@ -53,13 +53,16 @@ def test_clips(frames: list[tuple[int, float, bytes]]) -> None:
     numbers, times, seeds = zip(*frames, strict=True)
     hashes = tuple(hashlib.sha256(seed).hexdigest() for seed in seeds)
     clips = (Clip(numbers, times, hashes, hashes[:2], (1, 2)), Clip((), (), ()))
-    shelf: Shelf[int, Clip] = Shelf(Clip)
+    shelf: SpilledDict[int, Clip] = SpilledDict(Clip)
     shelf[3] = clips
     assert shelf[3] == clips
 
 
 def test_few_stay_in_memory_and_no_file_has_a_name(home: Path) -> None:
-    shelf, text = Shelf[tuple[str, int], Infill](Infill), "The man walks through the left door."
+    shelf, text = (
+        SpilledDict[tuple[str, int], Infill](Infill),
+        "The man walks through the left door.",
+    )
     for number in range(500):
         shelf[f"item{number}", 10] = (Infill(text, str(number), text, "f" * 64),) * 9
     for number in (7, 499, *range(500)):
@@ -108,16 +111,17 @@ def sha(number: int) -> str:
 
 
 def test_a_ledger_keeps_the_order_of_cells() -> None:
-    ledger = Ledger()
+    ledger = AnswerLog()
     for number in range(5):
         if number == 2:
             ledger.fail("no frames")
         else:
             ledger.put(sha(number), sha(-number))
     assert list(ledger) == [
-        Asked(problem="no frames") if n == 2 else Asked(sha(n), sha(-n)) for n in range(5)
+        TrialRequest(problem="no frames") if n == 2 else TrialRequest(sha(n), sha(-n))
+        for n in range(5)
     ]
-    assert ledger[4] == Asked(sha(4), sha(-4))
+    assert ledger[4] == TrialRequest(sha(4), sha(-4))
     assert len(ledger) == 5
     for at in (-1, 5):
         with pytest.raises(IndexError):
@@ -128,7 +132,7 @@ ZEROS = "ab" * 31 + "00"
 
 
 def test_hashes_are_kept_once_each_and_come_in_order() -> None:
-    hashes, names = Hashes(), [ZEROS, "00" * 32, *(sha(n) for n in range(9_000))]
+    hashes, names = HashSet(), [ZEROS, "00" * 32, *(sha(n) for n in range(9_000))]
     for start in range(0, len(names), 500):
         hashes.update(names[start : start + 700])
     assert list(hashes) == sorted(names)
@@ -138,7 +142,7 @@ def test_hashes_are_kept_once_each_and_come_in_order() -> None:
 
 
 def test_origins_tell_where_a_frame_is_from(tmp_path: Path) -> None:
-    origins, one, other = Origins(tmp_path), Video(Path("/one.mp4")), Video(Path("/other.mp4"))
+    origins, one, other = FrameIndex(tmp_path), Video(Path("/one.mp4")), Video(Path("/other.mp4"))
     origins.add(one, {sha(n): n for n in range(50)})
     origins.add(other, {sha(49): 3, ZEROS: 2**32 - 1})
     assert origins.find(sha(7)) == (one, 7)

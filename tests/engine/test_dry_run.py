@@ -17,7 +17,7 @@ from probes.config.settings import RunConfig
 from probes.core.errors import ProbesError
 from probes.core.types import FrameRef, Prompt, Record
 from probes.engine import costs, run
-from probes.engine.dry_run import Load, stand_in, without_stand_ins
+from probes.engine.dry_run import Workload, stand_in, without_stand_ins
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf import backend
 from probes.planning import forecast
@@ -319,7 +319,7 @@ def test_flops_are_those_that_are_counted(tmp_path: Path) -> None:
     size = 200
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(input_ids=torch.full((1, size), 7), logits_to_keep=1)
-    load = Load(prompts=1, tokens=size, squares=size**2, scored=1)
+    load = Workload(prompts=1, tokens=size, squares=size**2, scored=1)
     # The counter counts all pairs of positions, of which half see one another.
     unseen = 4 * weights.depth * weights.queries * size**2 / 2
     assert costs.reading(weights, load) + unseen == pytest.approx(
@@ -328,16 +328,16 @@ def test_flops_are_those_that_are_counted(tmp_path: Path) -> None:
 
 
 def test_memory_and_time_grow_with_what_there_is_to_do() -> None:
-    weights = costs.Weights(
+    weights = costs.ParameterCounts(
         vision=300_000_000, layers=6_500_000_000, embeddings=131_000_000, head=131_000_000,
         tied=False, depth=32, hidden=4096, vocabulary=32_000, queries=4096, keys=4096, inner=11_008,
     )  # fmt: skip
     few, many = (
-        {"generate": Load(n, 900 * n, 810_000 * n, 964, written=64 * n)} for n in (100, 1000)
+        {"generate": Workload(n, 900 * n, 810_000 * n, 964, written=64 * n)} for n in (100, 1000)
     )
     how = {"dtype": "bfloat16", "batch_tokens": 16_384, "batch_size": 32}
 
-    def need(quantize: str = "", **loads: Load) -> costs.Memory:
+    def need(quantize: str = "", **loads: Workload) -> costs.Memory:
         return costs.memory(
             weights, loads, quantize=quantize, features=10_000, feature_cache=2**29, **how
         )

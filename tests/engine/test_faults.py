@@ -32,7 +32,7 @@ from probes.core.types import FrameRef, Output
 from probes.engine import export, run
 from probes.engine.run import RunResult, execute
 from probes.media import decode_worker
-from probes.media.frame_store import FramePool
+from probes.media.frame_store import FrameStore
 from probes.stimuli import infills
 from probes.tasks import registry
 
@@ -312,7 +312,7 @@ def test_a_number_of_decoding_processes_that_is_none_is_refused(
 ) -> None:
     monkeypatch.setenv("PROBES_DECODE_PROCESSES", given)
     with pytest.raises(ProbesError, match="PROBES_DECODE_PROCESSES"):
-        FramePool(tmp_path)
+        FrameStore(tmp_path)
 
 
 def test_several_decoding_processes_give_the_same_run(
@@ -330,7 +330,7 @@ def test_a_decoding_process_that_does_not_start_is_no_items_fault(
         go(settle())
 
 
-class Pool(FramePool):
+class Pool(FrameStore):
     """A pool whose videos are gone."""
 
     def __getitem__(self, sha256: str) -> Any:
@@ -348,7 +348,7 @@ def test_frames_that_are_gone_with_their_video_do_not_cost_the_answers(tmp_path:
 
 
 def test_a_frame_whose_file_is_gone_is_written_from_memory(tmp_path: Path) -> None:
-    pool, frame = FramePool(tmp_path / "home"), np.full((4, 6, 3), 7, np.uint8)
+    pool, frame = FrameStore(tmp_path / "home"), np.full((4, 6, 3), 7, np.uint8)
     name = array_sha256(frame)
     pool._store(name, frame)
     pool.path(name).unlink()

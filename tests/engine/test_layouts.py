@@ -17,8 +17,8 @@ from test_arms import ARMS, BASELINE, BLIND, PROMPTS, TEXT, VCOT, VISUAL
 from probes import analysis, load
 from probes.cli.main import main
 from probes.core.types import Arm, Clip, FrameRef, Infill, Item, Panels, Stimulus
-from probes.media.composites import ASKED, Block, Sheet
-from probes.media.frame_store import FramePool
+from probes.media.composites import ASKED, Composite, CompositeGrid
+from probes.media.frame_store import FrameStore
 from probes.stimuli import arms, infills, words
 from probes.tasks.iraven import generate, reader
 
@@ -53,10 +53,10 @@ def _pairs(name: str) -> list[tuple[str, str]]:
     return list(pairwise(clip(name).hashes))
 
 
-def build(arm: Arm, layout: str = "sequence") -> tuple[Stimulus, list[Sheet]]:
-    sheets: list[Sheet] = []
+def build(arm: Arm, layout: str = "sequence") -> tuple[Stimulus, list[Composite]]:
+    sheets: list[Composite] = []
 
-    def compose(sheet: Sheet) -> str:
+    def compose(sheet: Composite) -> str:
         sheets.append(sheet)
         return f"sheet{len(sheets)}"
 
@@ -106,8 +106,8 @@ def test_matrix_is_one_picture_with_the_candidates(
 ) -> None:
     found, (sheet,) = build(arm, "matrix")
     assert shown(found) == f"[sheet1]{text}Q Which?\nA, B, C, D, E, F, G, H\nletter?"
-    candidates = Block(tuple(f"a-{letter}" for letter in LETTERS), 4, LETTERS)
-    context = () if cells is None else (Block((*cells, ASKED), 3),)
+    candidates = CompositeGrid(tuple(f"a-{letter}" for letter in LETTERS), 4, LETTERS)
+    context = () if cells is None else (CompositeGrid((*cells, ASKED), 3),)
     assert sheet.blocks == (*context, candidates)
 
 
@@ -115,7 +115,7 @@ def test_grid_is_one_picture_of_all_frames() -> None:
     found, (sheet,) = build(replace(VCOT, presentation="grid"))
     assert shown(found).startswith("[sheet1]<a0><a1><a3><a4><a6>Q ")
     assert sheet.blocks == (
-        Block(tuple(f"a{t}" for t in range(8)), 3, tuple(map(str, range(1, 9)))),
+        CompositeGrid(tuple(f"a{t}" for t in range(8)), 3, tuple(map(str, range(1, 9)))),
     )
     found, sheets = build(replace(BLIND, presentation="grid"))
     assert shown(found).startswith("Q ") and not sheets
@@ -164,8 +164,8 @@ def test_panels_come_from_the_file_and_are_kept(
         assert pool.clips(wide.media, (8,))[8].breaks == ()
 
 
-class _pool(FramePool):  # noqa: N801
-    def __enter__(self) -> FramePool:
+class _pool(FrameStore):  # noqa: N801
+    def __enter__(self) -> FrameStore:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -23,7 +23,7 @@ from probes import analysis, stats
 from probes.cli import main
 from probes.core.types import FrameRef, Output, Prompt
 from probes.engine import run
-from probes.media.frame_store import FramePool
+from probes.media.frame_store import FrameStore
 from probes.models.scripted import ScriptedBackend
 from probes.tasks.egoschema import reader
 
@@ -71,7 +71,7 @@ def right(role: str, arm: str) -> np.ndarray:
 @pytest.fixture(scope="module")
 def script(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
     owner: dict[str, str] = {}
-    with closing(FramePool(tmp_path_factory.mktemp("pool"))) as pool:
+    with closing(FrameStore(tmp_path_factory.mktemp("pool"))) as pool:
         for item in reader.load(world):
             clip = pool.clips(item.media, (FRAMES,))[FRAMES]
             owner |= dict.fromkeys(clip.hashes, item.id)
@@ -156,7 +156,7 @@ def test_gains_drops_and_did_are_those_planted_with_their_intervals(planted: Any
     did = rows["did", "video", "vcot"]
     assert did["estimate"] == pytest.approx(0.3)
     cells = [(role, arm) for role in ("image", "video") for arm in ("vcot", "baseline")]
-    four = stats.Four(*(right(*cell) * 1.0 for cell in cells))
+    four = stats.DidCells(*(right(*cell) * 1.0 for cell in cells))
     expected = stats.did(four, clusters)
     assert (did["low"], did["high"], did["p"]) == pytest.approx(
         (expected.low, expected.high, expected.p)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from probes.core.errors import ProbesError
-from probes.media.composites import ASKED, SIDE, Block, Sheet, draw
+from probes.media.composites import ASKED, SIDE, Composite, CompositeGrid, draw
 
 
 def noise(seed: int, height: int = 40, width: int = 60) -> NDArray[np.uint8]:
@@ -24,7 +24,7 @@ FRAMES = {name: noise(seed) for seed, name in enumerate("abcd")}
 
 
 def test_every_picture_stands_once_in_reading_order() -> None:
-    picture = draw(Sheet((Block(tuple("abcd"), 2, tuple("1234")),)), FRAMES)
+    picture = draw(Composite((CompositeGrid(tuple("abcd"), 2, tuple("1234")),)), FRAMES)
     places = [found(FRAMES[name], picture) for name in "abcd"]
     assert all(len(place) == 1 for place in places)
     (a,), (b,), (c,), (d,) = places
@@ -34,13 +34,13 @@ def test_every_picture_stands_once_in_reading_order() -> None:
 
 
 def test_blank_and_asked_cells_differ() -> None:
-    blank = draw(Sheet((Block(("a", None), 2),)), FRAMES)
-    asked = draw(Sheet((Block(("a", ASKED), 2),)), FRAMES)
+    blank = draw(Composite((CompositeGrid(("a", None), 2),)), FRAMES)
+    asked = draw(Composite((CompositeGrid(("a", ASKED), 2),)), FRAMES)
     assert blank.shape == asked.shape and not np.array_equal(blank, asked)
 
 
 def test_blocks_stand_below_each_other_in_the_middle() -> None:
-    sheet = Sheet((Block(("a",), 1), Block(("b", "c", "d"), 3)))
+    sheet = Composite((CompositeGrid(("a",), 1), CompositeGrid(("b", "c", "d"), 3)))
     picture = draw(sheet, FRAMES)
     ((top, left),) = found(FRAMES["a"], picture)
     ((below, middle),) = found(FRAMES["c"], picture)
@@ -49,24 +49,24 @@ def test_blocks_stand_below_each_other_in_the_middle() -> None:
 
 def test_large_pictures_are_reduced_and_small_ones_centred() -> None:
     frames = {"big": noise(1, 900, 1200), "small": noise(2, 30, 30)}
-    picture = draw(Sheet((Block(("big", "small"), 2),)), frames)
+    picture = draw(Composite((CompositeGrid(("big", "small"), 2),)), frames)
     assert picture.shape[0] < SIDE and 2 * SIDE < picture.shape[1] < 2 * SIDE + 50
     assert len(found(frames["small"], picture)) == 1
 
 
 def test_the_key_tells_sheets_apart() -> None:
     sheets = [
-        Sheet((Block(("a", "b"), 2),)),
-        Sheet((Block(("b", "a"), 2),)),
-        Sheet((Block(("a", "b"), 1),)),
-        Sheet((Block(("a", "b"), 2, ("1", "2")),)),
-        Sheet((Block(("a", None), 2),)),
-        Sheet((Block(("a",), 2), Block(("b",), 2))),
+        Composite((CompositeGrid(("a", "b"), 2),)),
+        Composite((CompositeGrid(("b", "a"), 2),)),
+        Composite((CompositeGrid(("a", "b"), 1),)),
+        Composite((CompositeGrid(("a", "b"), 2, ("1", "2")),)),
+        Composite((CompositeGrid(("a", None), 2),)),
+        Composite((CompositeGrid(("a",), 2), CompositeGrid(("b",), 2))),
     ]
     assert len({sheet.key() for sheet in sheets}) == len(sheets)
-    assert Sheet((Block(("a", "b"), 2),)).key() == sheets[0].key()
+    assert Composite((CompositeGrid(("a", "b"), 2),)).key() == sheets[0].key()
 
 
 def test_a_sheet_needs_a_picture() -> None:
     with pytest.raises(ProbesError, match="without pictures"):
-        draw(Sheet((Block((None, ASKED), 2),)), FRAMES)
+        draw(Composite((CompositeGrid((None, ASKED), 2),)), FRAMES)

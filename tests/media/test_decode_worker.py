@@ -18,8 +18,8 @@ from filming import N, film_all
 from probes.core.errors import MachineError, ProbesError
 from probes.core.hashing import array_sha256
 from probes.core.types import Video
-from probes.media.decode_worker import Crew, Worker
-from probes.media.frame_store import FramePool
+from probes.media.decode_worker import DecoderPool, DecoderProcess
+from probes.media.frame_store import FrameStore
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,8 +30,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
-    worker = Worker(timeout_s=30)
+def worker() -> Iterator[DecoderProcess]:
+    worker = DecoderProcess(timeout_s=30)
     yield worker
     worker.close()
 
@@ -55,14 +55,14 @@ def fake_decord(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Non
 )
 def test_pyav_stands_in_for_decord(
     clips: dict[str, Path],
-    worker: Worker,
+    worker: DecoderProcess,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     body: str,
 ) -> None:
     expected = worker.decode(clips["constant"], "decord", counts=(5,))
     fake_decord(tmp_path, monkeypatch, body)
-    pool = FramePool(tmp_path, timeout_s=3)
+    pool = FrameStore(tmp_path, timeout_s=3)
     clip = pool.clips(Video(clips["constant"]), (5,))[5]
     pool.close()
     assert clip.hashes == tuple(array_sha256(frame) for frame in expected.frames)
@@ -70,7 +70,7 @@ def test_pyav_stands_in_for_decord(
 
 
 def test_a_hang_ends_and_the_next_video_decodes(clips: dict[str, Path]) -> None:
-    worker = Worker(timeout_s=3)
+    worker = DecoderProcess(timeout_s=3)
     worker.decode(clips["constant"], "pyav", counts=(2,))
     os.kill(worker._child.pid, signal.SIGSTOP)
     start = time.monotonic()
@@ -135,7 +135,7 @@ def test_nothing_heavy_is_imported() -> None:
 def test_a_crew_decodes_side_by_side_and_ends_amid_a_video(
     clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crew = Crew(timeout_s=60, size=2)
+    crew = DecoderPool(timeout_s=60, size=2)
     with ThreadPoolExecutor(4) as pool:
         jobs = [pool.submit(crew.decode, clips["constant"], "pyav", counts=(2,)) for _ in range(8)]
         assert {job.result().count for job in jobs} == {N}
@@ -144,7 +144,7 @@ def test_a_crew_decodes_side_by_side_and_ends_amid_a_video(
     with pytest.raises(MachineError, match="ended"):
         crew.decode(clips["constant"], "pyav", counts=(2,))
     fake_decord(tmp_path, monkeypatch, "def VideoReader(path):\n    while True: pass")
-    hanging = Crew(timeout_s=60)
+    hanging = DecoderPool(timeout_s=60)
     with ThreadPoolExecutor(1) as pool:
         job = pool.submit(hanging.decode, clips["constant"], "auto", counts=(2,))
         while hanging._workers[0]._child is None:

@@ -21,8 +21,8 @@ from PIL import Image
 from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256
 from probes.core.types import Panels, Video
-from probes.media.decode_worker import Worker
-from probes.media.frame_store import FramePool
+from probes.media.decode_worker import DecoderProcess
+from probes.media.frame_store import FrameStore
 from probes.media.video_decoders import indices
 
 
@@ -32,28 +32,28 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
-    worker = Worker(timeout_s=30)
+def worker() -> Iterator[DecoderProcess]:
+    worker = DecoderProcess(timeout_s=30)
     worker.end = worker.close  # type: ignore[method-assign]  # pools close, and share this one
     yield worker
     worker.close()
 
 
 @pytest.fixture
-def pool(tmp_path: Path, worker: Worker) -> FramePool:
-    pool = FramePool(tmp_path)
+def pool(tmp_path: Path, worker: DecoderProcess) -> FrameStore:
+    pool = FrameStore(tmp_path)
     pool._worker = worker  # a child of its own would take each test a third of a second
     return pool
 
 
-def reopened(pool: FramePool, **settings: Any) -> FramePool:
+def reopened(pool: FrameStore, **settings: Any) -> FrameStore:
     """What another process would see."""
-    later = FramePool(pool._root.parent, **settings)
+    later = FrameStore(pool._root.parent, **settings)
     later._worker = pool._worker
     return later
 
 
-def test_more_frames_than_there_are(pool: FramePool, clips: dict[str, Path]) -> None:
+def test_more_frames_than_there_are(pool: FrameStore, clips: dict[str, Path]) -> None:
     with pytest.raises(ProbesError, match=f"{N + 1} frames .* has {N}"):
         pool.clips(Video(clips["constant"]), (N + 1,))
     pool.clips(Video(clips["constant"]), (5,))
@@ -62,7 +62,7 @@ def test_more_frames_than_there_are(pool: FramePool, clips: dict[str, Path]) -> 
     assert caught.value.where == str(clips["constant"])
 
 
-def test_one_decode_for_all_counts_and_processes(pool: FramePool, clips: dict[str, Path]) -> None:
+def test_one_decode_for_all_counts_and_processes(pool: FrameStore, clips: dict[str, Path]) -> None:
     media = Video(clips["constant"])
     found = pool.clips(media, (10, 5))
     assert pool.decoded == 1
@@ -84,7 +84,7 @@ def test_one_decode_for_all_counts_and_processes(pool: FramePool, clips: dict[st
 
 
 def test_a_further_count_decodes_only_what_is_new(
-    pool: FramePool, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    pool: FrameStore, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     media = Video(clips["constant"])
     five = pool.clips(media, (5,))[5]
@@ -100,7 +100,7 @@ def test_a_further_count_decodes_only_what_is_new(
 
 
 def test_the_same_content_is_the_same_media(
-    pool: FramePool, clips: dict[str, Path], tmp_path: Path
+    pool: FrameStore, clips: dict[str, Path], tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy.mp4"
     copy.write_bytes(clips["constant"].read_bytes())
@@ -109,7 +109,9 @@ def test_the_same_content_is_the_same_media(
 
 
 @pytest.mark.parametrize("harm", ["changed", "cut", "deleted", "other picture"])
-def test_a_damaged_png_is_decoded_again(pool: FramePool, clips: dict[str, Path], harm: str) -> None:
+def test_a_damaged_png_is_decoded_again(
+    pool: FrameStore, clips: dict[str, Path], harm: str
+) -> None:
     sha256 = pool.clips(Video(clips["constant"]), (5,))[5].hashes[2]
     file = pool.path(sha256)
     good = file.read_bytes()
@@ -129,7 +131,7 @@ def test_a_damaged_png_is_decoded_again(pool: FramePool, clips: dict[str, Path],
 
 
 def test_a_size_is_known_without_reading_pixels_and_right_even_where_the_file_is_damaged(
-    pool: FramePool, clips: dict[str, Path]
+    pool: FrameStore, clips: dict[str, Path]
 ) -> None:
     clip = pool.clips(Video(clips["constant"]), [2])[2]
     sha = clip.hashes[0]
@@ -145,7 +147,7 @@ def test_a_size_is_known_without_reading_pixels_and_right_even_where_the_file_is
         pool.shape("0" * 64)
 
 
-def test_damage_without_its_video_is_an_error(pool: FramePool, clips: dict[str, Path]) -> None:
+def test_damage_without_its_video_is_an_error(pool: FrameStore, clips: dict[str, Path]) -> None:
     sha256 = pool.clips(Video(clips["constant"]), (5,))[5].hashes[2]
     later = reopened(pool)
     assert sha256 in later
@@ -160,7 +162,7 @@ def test_damage_without_its_video_is_an_error(pool: FramePool, clips: dict[str, 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"version": 0, "count": 9}', b"\xff"])
 def test_a_damaged_index_is_made_anew(
-    pool: FramePool, clips: dict[str, Path], content: bytes
+    pool: FrameStore, clips: dict[str, Path], content: bytes
 ) -> None:
     media = Video(clips["constant"])
     found = pool.clips(media, (5,))
@@ -173,7 +175,7 @@ def test_a_damaged_index_is_made_anew(
 
 
 def test_memory_is_bounded_and_frames_are_read_only(
-    pool: FramePool, clips: dict[str, Path]
+    pool: FrameStore, clips: dict[str, Path]
 ) -> None:
     pool = reopened(pool, memory_mb=1)
     hashes = pool.clips(Video(clips["constant"]), (N,))[N].hashes
@@ -186,7 +188,7 @@ def test_memory_is_bounded_and_frames_are_read_only(
     assert pool[hashes[-1]] is pool[hashes[-1]]
 
 
-def test_threads_share_one_decode(pool: FramePool, clips: dict[str, Path]) -> None:
+def test_threads_share_one_decode(pool: FrameStore, clips: dict[str, Path]) -> None:
     medias = [Video(clips["constant"]), Video(clips["variable"])]
     found: list[Any] = []
 
@@ -204,7 +206,7 @@ def test_threads_share_one_decode(pool: FramePool, clips: dict[str, Path]) -> No
     assert all(numbers == list(indices(N, 7)) for _, _, numbers in found)
 
 
-def test_a_failure_is_told_again_without_another_try(pool: FramePool, tmp_path: Path) -> None:
+def test_a_failure_is_told_again_without_another_try(pool: FrameStore, tmp_path: Path) -> None:
     path = tmp_path / "garbage.mp4"
     path.write_bytes(b"no video at all " * 300)
     for _ in range(2):
@@ -213,7 +215,7 @@ def test_a_failure_is_told_again_without_another_try(pool: FramePool, tmp_path: 
     assert pool.decoded == 1
 
 
-def test_what_cannot_be_read_is_an_error(pool: FramePool, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_an_error(pool: FrameStore, tmp_path: Path) -> None:
     with pytest.raises(ProbesError, match="cannot be read"):
         pool.clips(Video(tmp_path / "missing.mp4"), (5,))
     panels = tmp_path / "panels.npz"
@@ -225,4 +227,4 @@ def test_what_cannot_be_read_is_an_error(pool: FramePool, tmp_path: Path) -> Non
     with pytest.raises(ProbesError, match="no reader for such pictures"):
         pool.clips(Panels(other, 8), (8,))
     with pytest.raises(ProbesError, match="no decoder"):
-        FramePool(tmp_path, decoder="opencv")
+        FrameStore(tmp_path, decoder="opencv")

@@ -12,7 +12,7 @@ import pytest
 
 from probes.core.errors import MachineError, ProbesError
 from probes.core.types import Clip, Item, Video
-from probes.media.prefetch import Reel
+from probes.media.prefetch import ClipPrefetcher
 
 ITEMS = [
     Item(f"i{n}", "t", "?", ("a", "b"), 0, Video(Path(f"/none/{n}.mp4"))) for n in range(20)
@@ -47,8 +47,8 @@ class Camera:
 
 
 @contextmanager
-def reel(camera: Camera, **settings: Any) -> Iterator[Reel]:
-    made = Reel(ITEMS, (2, 4), camera, **settings)
+def reel(camera: Camera, **settings: Any) -> Iterator[ClipPrefetcher]:
+    made = ClipPrefetcher(ITEMS, (2, 4), camera, **settings)
     try:
         yield made
     finally:
@@ -120,7 +120,7 @@ def test_stopping_ends_the_threads_and_the_waiting() -> None:
     camera = Camera()
     camera.gate.clear()
 
-    def wait(clips: Reel) -> None:
+    def wait(clips: ClipPrefetcher) -> None:
         with pytest.raises(RuntimeError, match="stopped"):
             clips.wait(9, print)
 

@@ -20,7 +20,7 @@ from filming import (
 )
 
 from probes.core.errors import ProbesError
-from probes.media.decode_worker import Worker
+from probes.media.decode_worker import DecoderProcess
 from probes.media.video_decoders import NOT_MP4, indices, mp4_fault
 
 
@@ -30,8 +30,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
-    worker = Worker(timeout_s=30)
+def worker() -> Iterator[DecoderProcess]:
+    worker = DecoderProcess(timeout_s=30)
     yield worker
     worker.close()
 
@@ -53,7 +53,9 @@ def test_indices_refuse(n: int, k: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["constant", "variable", "bt709", "full_range", "rotated"])
-def test_decoders_give_identical_frames(worker: Worker, clips: dict[str, Path], name: str) -> None:
+def test_decoders_give_identical_frames(
+    worker: DecoderProcess, clips: dict[str, Path], name: str
+) -> None:
     one = worker.decode(clips[name], "decord", counts=(5, 10))
     two = worker.decode(clips[name], "pyav", counts=(5, 10))
     assert (one.decoder, two.decoder) == ("decord", "pyav")
@@ -66,20 +68,20 @@ def test_decoders_give_identical_frames(worker: Worker, clips: dict[str, Path], 
     assert [number_in(frame) for frame in frames] == list(one.numbers)
 
 
-def test_every_single_frame_is_identical(worker: Worker, clips: dict[str, Path]) -> None:
+def test_every_single_frame_is_identical(worker: DecoderProcess, clips: dict[str, Path]) -> None:
     for name in ("constant", "variable"):
         one = worker.decode(clips[name], "decord", counts=(N,))
         two = worker.decode(clips[name], "pyav", counts=(N,))
         assert np.array_equal(one.frames, two.frames)
 
 
-def test_times_are_presentation_times(worker: Worker, clips: dict[str, Path]) -> None:
+def test_times_are_presentation_times(worker: DecoderProcess, clips: dict[str, Path]) -> None:
     got = worker.decode(clips["variable"], "auto", counts=(N,))
     expected = [(t - UNEVEN[0]) / 90_000 for t in UNEVEN]
     assert got.times_s == pytest.approx(expected, abs=1e-3)
 
 
-def test_the_colour_trap_is_real(worker: Worker, clips: dict[str, Path]) -> None:
+def test_the_colour_trap_is_real(worker: DecoderProcess, clips: dict[str, Path]) -> None:
     with av.open(str(clips["bt709"])) as container:
         naive = next(container.decode(video=0)).to_ndarray(format="rgb24")
     ours = worker.decode(clips["bt709"], "pyav", numbers=(0,)).frames[0]
@@ -88,7 +90,7 @@ def test_the_colour_trap_is_real(worker: Worker, clips: dict[str, Path]) -> None
 
 @pytest.mark.parametrize(("name", "first"), [("open_gop", 0), ("edited", 20)])
 def test_decord_is_not_trusted_where_it_errs(
-    worker: Worker, clips: dict[str, Path], name: str, first: int
+    worker: DecoderProcess, clips: dict[str, Path], name: str, first: int
 ) -> None:
     with pytest.raises(ProbesError, match="trusted"):
         worker.decode(clips[name], "decord", counts=(10,))
@@ -126,7 +128,7 @@ def broken(kind: str, clip: Path, path: Path) -> Path:
      "bytes changed", "sound only"],
 )  # fmt: skip
 def test_broken_videos_are_errors(
-    worker: Worker, clips: dict[str, Path], tmp_path: Path, kind: str, decoder: str
+    worker: DecoderProcess, clips: dict[str, Path], tmp_path: Path, kind: str, decoder: str
 ) -> None:
     path = broken(kind, clips["constant"], tmp_path / "broken.mp4")
     with pytest.raises(ProbesError) as caught:
@@ -136,7 +138,7 @@ def test_broken_videos_are_errors(
 
 
 def test_slight_damage_is_never_served_as_a_picture(
-    worker: Worker, clips: dict[str, Path], tmp_path: Path
+    worker: DecoderProcess, clips: dict[str, Path], tmp_path: Path
 ) -> None:
     # Five bytes in the middle of a packet: decord returns a patched-up picture and no error.
     content = bytearray(clips["constant"].read_bytes())

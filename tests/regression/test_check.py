@@ -127,7 +127,7 @@ def check(run: Path, file: Path, *more: str) -> int:
     return main.main(["check", str(run), "--against", str(file), *more])
 
 
-def changes(file: Path, run: Path) -> dict[str, regression.Change]:
+def changes(file: Path, run: Path) -> dict[str, regression.MetricChange]:
     found = regression.check(regression.read(file), regression.capture(run))
     return {one.metric.words: one for one in found.changes}
 

@@ -18,7 +18,7 @@ from probes.config.settings import freeze
 from probes.core.hashing import array_sha256, sha256_json
 from probes.core.types import Clip, FrameRef, Item, Media, Output, Panels, Prompt, Video
 from probes.engine import run
-from probes.media.composites import Sheet, draw
+from probes.media.composites import Composite, draw
 from probes.models.scripted import ScriptedBackend
 
 HOSTILE = (
@@ -65,7 +65,7 @@ class Pool(Mapping[str, np.ndarray]):
             for count in counts
         }
 
-    def compose(self, sheet: Sheet) -> str:
+    def compose(self, sheet: Composite) -> str:
         return self._keep(draw(sheet, self))
 
     def _paint(self, number: int, t: int) -> str:

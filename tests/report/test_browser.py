@@ -25,7 +25,7 @@ from probes.core.types import FrameRef, Output, Panels, Prompt
 from probes.records import run_folder
 from probes.report import browser, browser_data, pictures
 from probes.report.browser_data import probabilities
-from probes.report.stimuli import Question, Rebuilder
+from probes.report.stimuli import Rebuilder, ShownTrial
 from probes.stimuli import arms
 
 SUITE = [
@@ -81,8 +81,8 @@ def section(*folders: Path, **kwargs: Any) -> str:
 def test_every_stimulus_is_made_again_and_has_the_hash_that_was_recorded(study: Path) -> None:
     records = pq.read_table(study / "records.parquet").to_pylist()
     rebuilder = Rebuilder(run_folder.read(study))
-    names = [field.name for field in fields(Question)]
-    shown = [rebuilder.shown(Question(**{n: one[n] for n in names})) for one in records]
+    names = [field.name for field in fields(ShownTrial)]
+    shown = [rebuilder.shown(ShownTrial(**{n: one[n] for n in names})) for one in records]
     assert len({one["arm"] for one in records}) == 12
     assert not [one.problem for one in shown if one.problem]
     # Donors that were not asked themselves were borrowed from, frames and text.
@@ -94,8 +94,8 @@ def test_slots_say_which_frame_stands_where(study: Path) -> None:
     files = run_folder.read(study)
     rebuilder = Rebuilder(files)
     for one in pq.read_table(study / "records.parquet").to_pylist():
-        names = [field.name for field in fields(Question)]
-        shown = rebuilder.shown(Question(**{name: one[name] for name in names}))
+        names = [field.name for field in fields(ShownTrial)]
+        shown = rebuilder.shown(ShownTrial(**{name: one[name] for name in names}))
         if one["arm"] == "grid":
             assert shown.sheet and not shown.slots
             continue
@@ -131,8 +131,8 @@ def test_bare_gaps_are_told_with_their_reason(study: Path) -> None:
     rebuilder = Rebuilder(files)
     seen = set()
     for one in pq.read_table(study / "records.parquet").to_pylist():
-        names = [field.name for field in fields(Question)]
-        shown = rebuilder.shown(Question(**{name: one[name] for name in names}))
+        names = [field.name for field in fields(ShownTrial)]
+        shown = rebuilder.shown(ShownTrial(**{name: one[name] for name in names}))
         arm = files.arms[one["arm"]]
         source = one["donor_id"] if arm.infills == "donor" else one["item_id"]
         place = (source, one["frames"])

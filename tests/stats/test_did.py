@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from probes.stats import Four, clustered_mean, did, did_logit, headroom
+from probes.stats import DidCells, clustered_mean, did, did_logit, headroom
 
 
 @pytest.fixture
@@ -11,11 +11,11 @@ def cells():
     clusters = np.repeat(np.arange(40), 5)
     ability = rng.standard_normal(40)[clusters]
     columns = [(ability + rng.standard_normal(200) < cut) * 1.0 for cut in (0.6, -0.2, 0.7, 0.5)]
-    return Four(*columns), clusters
+    return DidCells(*columns), clusters
 
 
 def test_did_of_a_hand_computed_table():
-    four = Four([1, 1, 1, 0], [0, 0, 1, 0], [1, 0, 1, 1], [1, 0, 0, 1])
+    four = DidCells([1, 1, 1, 0], [0, 0, 1, 0], [1, 0, 1, 1], [1, 0, 0, 1])
     found = did(four)
     # Per item: 1-0, 1-0, 0-1, 0-0.
     assert found.estimate == pytest.approx(0.25)
@@ -32,13 +32,13 @@ def test_did_is_the_mean_of_per_item_differences(cells):
 def test_means_over_three_donors_that_cancel_are_no_change():
     four = ([1.0] * 6, [1 / 3] * 6, [2 / 3] * 6, [0.0] * 6)
     assert 1 - 1 / 3 - 2 / 3 != 0
-    found = did(Four(*four))
+    found = did(DidCells(*four))
     assert (found.estimate, found.discordant, found.p) == (0.0, 0, 1.0)
 
 
 def test_did_without_any_change_is_a_score_interval():
     same = np.ones(30)
-    found = did(Four(same, same, same, same))
+    found = did(DidCells(same, same, same, same))
     assert found.p == 1.0
     assert -2 < found.low < 0 < found.high < 2
 
@@ -78,10 +78,10 @@ def test_logit_jackknife_is_leaving_out_clusters(cells):
 def test_logit_did_at_a_ceiling_stands_and_says_what_was_added():
     rng = np.random.default_rng(0)
     columns = [rng.integers(0, 2, 50) * 1.0 for _ in range(3)]
-    found = did_logit(Four(np.ones(50), *columns))
+    found = did_logit(DidCells(np.ones(50), *columns))
     assert np.isfinite([found.estimate, found.low, found.high]).all()
     assert "half an answer" in found.reason
-    assert np.isfinite(did_logit(Four(np.ones(50), *columns), jackknife=True).se)
+    assert np.isfinite(did_logit(DidCells(np.ones(50), *columns), jackknife=True).se)
 
 
 def test_logit_did_of_one_cluster_has_a_reason(cells):

@@ -4,7 +4,7 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from probes.stats import (
-    Gain,
+    TrueEffect,
     clustered_mean,
     design_effect,
     discordance_range,
@@ -38,10 +38,10 @@ def test_paired_power_at_latent_correlation_of_nine_tenths(n, expected):
 
 
 def test_formula_and_simulation_agree():
-    gain = Gain(0.06, 0.2)
+    gain = TrueEffect(0.06, 0.2)
     simulated = power_by_simulation((gain,), np.ones(300), draws=2000, seed=1)
     assert simulated == pytest.approx(power(0.06, sd_gain(0.2), 300), abs=0.03)
-    pair = (Gain(0.08, 0.2), Gain(0.02, 0.15))
+    pair = (TrueEffect(0.08, 0.2), TrueEffect(0.02, 0.15))
     simulated = power_by_simulation(pair, np.ones(300), draws=2000, seed=2)
     formula = power(0.06, sd_did(0.2, 0.15, gain_other=0.02), 300)
     assert simulated == pytest.approx(formula, abs=0.03)
@@ -50,13 +50,13 @@ def test_formula_and_simulation_agree():
 def test_clusters_cost_power_as_the_design_effect_says():
     rng = np.random.default_rng(0)
     sizes = np.full(60, 5)
-    (values,) = draw(rng, 200, sizes, (Gain(0.06, 0.2),), alike=0.5)
+    (values,) = draw(rng, 200, sizes, (TrueEffect(0.06, 0.2),), alike=0.5)
     codes = np.repeat(np.arange(60), 5)
     plans = [plan_from(row, codes) for row in values.astype(float)]
     effect = float(np.mean([plan.design_effect for plan in plans]))
     assert effect > 1.3
     formula = power(0.06, sd_gain(0.2), 300, design_effect=effect, per_cluster=5)
-    simulated = power_by_simulation((Gain(0.06, 0.2),), sizes, draws=1500, seed=3, alike=0.5)
+    simulated = power_by_simulation((TrueEffect(0.06, 0.2),), sizes, draws=1500, seed=3, alike=0.5)
     assert simulated == pytest.approx(formula, abs=0.05)
 
 
@@ -88,7 +88,7 @@ def test_impossible_plans_are_refused():
     with pytest.raises(ValueError, match="discordance of at least"):
         power(0.3, sd_gain(0.2), 100)
     with pytest.raises(ValueError, match="between"):
-        draw(np.random.default_rng(0), 1, [1, 1], (Gain(0.3, 0.2),))
+        draw(np.random.default_rng(0), 1, [1, 1], (TrueEffect(0.3, 0.2),))
 
 
 def test_plan_reads_off_a_run():
@@ -102,7 +102,7 @@ def test_plan_reads_off_a_run():
 def test_many_estimates_are_the_same_as_one_by_one(kind):
     sizes = np.array([1, 4, 9, 2, 2, 7, 1, 5])
     codes = np.repeat(np.arange(8), sizes)
-    (values,) = draw(np.random.default_rng(1), 20, sizes, (Gain(0.1, 0.4),), alike=0.4)
+    (values,) = draw(np.random.default_rng(1), 20, sizes, (TrueEffect(0.1, 0.4),), alike=0.4)
     many = estimate_many(values, sizes, kind)
     for i, row in enumerate(values.astype(float)):
         one = clustered_mean(row, codes, kind=kind)
@@ -112,7 +112,7 @@ def test_many_estimates_are_the_same_as_one_by_one(kind):
 
 def test_simulated_runs_have_the_truth_they_were_given():
     image, other = draw(
-        np.random.default_rng(2), 400, np.full(100, 5), (Gain(0.1, 0.3), Gain(-0.05, 0.2)),
+        np.random.default_rng(2), 400, np.full(100, 5), (TrueEffect(0.1, 0.3), TrueEffect(-0.05, 0.2)),
         alike=0.3, shared=0.5,
     )  # fmt: skip
     assert image.mean() == pytest.approx(0.1, abs=0.01)
@@ -168,7 +168,7 @@ def test_the_spread_at_a_mean_square():
 
 
 def test_latents_bring_about_the_correlations_asked_for():
-    gains = (Gain(0.08, 0.3), Gain(0.02, 0.2))
+    gains = (TrueEffect(0.08, 0.3), TrueEffect(0.02, 0.2))
     shared = latent_shared(*gains, 0.3)
     alike = latent_alike(gains, 0.2, shared)
     image, other = draw(
@@ -184,14 +184,14 @@ def test_latents_bring_about_the_correlations_asked_for():
 
 
 def test_correlations_out_of_reach_are_refused():
-    assert latent_shared(Gain(0.0, 0.2), Gain(0.0, 0.2), 0.0) == 0.0
+    assert latent_shared(TrueEffect(0.0, 0.2), TrueEffect(0.0, 0.2), 0.0) == 0.0
     with pytest.raises(ValueError, match=r"correlation of -0\.2"):
-        latent_shared(Gain(0.0, 0.2), Gain(0.0, 0.2), -0.2)
+        latent_shared(TrueEffect(0.0, 0.2), TrueEffect(0.0, 0.2), -0.2)
     # Two members of very different discordances cannot move together.
     with pytest.raises(ValueError, match=r"correlation of 0\.9"):
-        latent_shared(Gain(0.0, 0.05), Gain(0.0, 0.8), 0.9)
+        latent_shared(TrueEffect(0.0, 0.05), TrueEffect(0.0, 0.8), 0.9)
     # All changes go one way: the other end of the latent is never reached.
-    assert 0 < latent_alike((Gain(0.2, 0.2),), 0.3) < 1
+    assert 0 < latent_alike((TrueEffect(0.2, 0.2),), 0.3) < 1
 
 
 def test_resampled_runs_are_tested_as_runs_are():

@@ -26,13 +26,13 @@ from probes.models.base import BackendSettings
 from probes.models.checkpoint import CHAT_FILES, PROCESSOR_FILES, TOKENIZER_FILES, Checkpoint, find
 from probes.models.hf import prefix_packing
 from probes.models.hf.batching import Batcher, Failed, free_memory
-from probes.models.hf.families import Placement, Prepared, family_of
-from probes.models.hf.families.fallback import Fallback, Whole
+from probes.models.hf.families import DevicePlacement, ProcessorBundle, family_of
+from probes.models.hf.families.fallback import GenericFamily, GenericModel
 from probes.models.hf.families.loading import check_quantize, context_of
-from probes.models.hf.prefix_packing import Bundle
-from probes.models.hf.preprocessor import Reader
-from probes.models.hf.token_layout import Row, frames_of
-from probes.models.hf.vision_cache import Ahead, FeatureCache, read_frame
+from probes.models.hf.prefix_packing import PackedPrompts
+from probes.models.hf.preprocessor import Preprocessor
+from probes.models.hf.token_layout import TokenizedPrompt, frames_of
+from probes.models.hf.vision_cache import FeatureCache, FramePrefetcher, read_frame
 
 if TYPE_CHECKING:
     import torch
@@ -66,9 +66,9 @@ class _Ready:
     """What exists only while a model is loaded."""
 
     model: Any
-    reader: Reader
+    reader: Preprocessor
     cache: FeatureCache
-    ahead: Ahead
+    ahead: FramePrefetcher
     batcher: Batcher
     ends: frozenset[int]
     packed: bool
@@ -99,7 +99,7 @@ class HfBackend:
         self._cfg = cfg
         self._spec = spec
         self._options = OPTIONS | dict(cfg.options)
-        self._placement = Placement(
+        self._placement = DevicePlacement(
             cfg.device if cfg.device != "auto" else spec.device,
             self._options["device_map"],
             str(self._options["quantize"] or ""),
@@ -112,11 +112,11 @@ class HfBackend:
         )
         self._ready: _Ready | None = None
         self._model: Any = None
-        """Of a `Whole`, while it is loaded."""
-        self._reader: Reader | None = None
-        self._prepared: Prepared | None = None
-        self._whole: Whole | None = None
-        if isinstance(self._family, Fallback):  # what it refuses shows before the run begins
+        """Of a `GenericModel`, while it is loaded."""
+        self._reader: Preprocessor | None = None
+        self._prepared: ProcessorBundle | None = None
+        self._whole: GenericModel | None = None
+        if isinstance(self._family, GenericFamily):  # what it refuses shows before the run begins
             self._whole = self._family.prepare(self._checkpoint, spec)
         self._counts = {"perceived": 0, "recomputed": 0, "passes": 0}
 
@@ -184,7 +184,7 @@ class HfBackend:
             self._ready = self._load()
         ready = self._ready
         for start in range(0, len(prompts), WINDOW):
-            rows: dict[int, Row] = {}
+            rows: dict[int, TokenizedPrompt] = {}
             window = prompts[start : start + WINDOW]
             for at, row in ready.reader.rows(window, frames, scoring):
                 if isinstance(row, str):
@@ -192,7 +192,7 @@ class HfBackend:
                 else:
                     rows[start + at] = row
             for some, features, errors in self._perceived(ready, rows, frames):
-                fit: dict[int, Row] = {}
+                fit: dict[int, TokenizedPrompt] = {}
                 for at, row in some.items():
                     failed = [errors[name] for name in row.frames if name in errors]
                     if failed:
@@ -201,7 +201,7 @@ class HfBackend:
                         fit[at] = row
                 yield from self._run(ready, fit, features, scoring)
 
-    def reader(self) -> Reader | Whole:
+    def reader(self) -> Preprocessor | GenericModel:
         """Return the checkpoint's processor, ready for prompts; no weights are loaded for it.
 
         Raises:
@@ -211,9 +211,9 @@ class HfBackend:
             return self._whole
         if self._reader is None:
             family = self._family
-            assert not isinstance(family, Fallback)
+            assert not isinstance(family, GenericFamily)
             self._prepared = family.prepare(self._checkpoint, self._spec)
-            self._reader = Reader(self._prepared, context_of(self._checkpoint, self._spec))
+            self._reader = Preprocessor(self._prepared, context_of(self._checkpoint, self._spec))
         return self._reader
 
     @property
@@ -226,7 +226,9 @@ class HfBackend:
 
         family, spec, reader = self._family, self._spec, self.reader()
         prepared = self._prepared
-        assert not isinstance(family, Fallback) and isinstance(reader, Reader) and prepared
+        assert (
+            not isinstance(family, GenericFamily) and isinstance(reader, Preprocessor) and prepared
+        )
         if not gc.get_freeze_count():  # another model may be loaded: it must not be frozen
             gc.freeze()  # what is there outlives the model: `close` need not search it (0.3 s)
             atexit.unregister(gc.unfreeze)
@@ -243,7 +245,7 @@ class HfBackend:
             cache=FeatureCache(
                 perceive, self._cfg.feature_cache_mb * 2**20, int(self._options["frame_batch"])
             ),
-            ahead=Ahead(),
+            ahead=FramePrefetcher(),
             batcher=Batcher(
                 self._cfg.batch_size,
                 int(self._options["batch_tokens"]) or BATCH_TOKENS.get(model.device.type, 16_384),
@@ -254,13 +256,13 @@ class HfBackend:
         )
 
     def _score_whole(
-        self, whole: Whole, prompts: Sequence[Prompt], frames: Frames, scoring: ScoringSpec
+        self, whole: GenericModel, prompts: Sequence[Prompt], frames: Frames, scoring: ScoringSpec
     ) -> Iterator[tuple[int, Output]]:
         """Put prompts one by one to a model that is run whole."""
         import torch
 
         if self._model is None:
-            assert isinstance(self._family, Fallback)
+            assert isinstance(self._family, GenericFamily)
             self._model = self._family.load(self._checkpoint, self._spec, self._placement)
         for at, prompt in enumerate(prompts):
             started = time.perf_counter()
@@ -282,8 +284,8 @@ class HfBackend:
             yield at, replace(output, seconds=time.perf_counter() - started)
 
     def _perceived(
-        self, ready: _Ready, rows: Mapping[int, Row], frames: Frames
-    ) -> Iterator[tuple[dict[int, Row], dict[str, torch.Tensor], dict[str, str]]]:
+        self, ready: _Ready, rows: Mapping[int, TokenizedPrompt], frames: Frames
+    ) -> Iterator[tuple[dict[int, TokenizedPrompt], dict[str, torch.Tensor], dict[str, str]]]:
         """Perceive the frames of as many rows as the cache has room for, then go on from there.
 
         Sorting all rows by length would scatter an item's arms and with them the uses of its
@@ -312,7 +314,7 @@ class HfBackend:
 
     def _unseen(
         self,
-        rows: Mapping[int, Row],
+        rows: Mapping[int, TokenizedPrompt],
         order: Sequence[int],
         start: int,
         seen: Collection[str],
@@ -329,7 +331,11 @@ class HfBackend:
         return list(needed), end
 
     def _run(
-        self, ready: _Ready, rows: Mapping[int, Row], features: Features, scoring: ScoringSpec
+        self,
+        ready: _Ready,
+        rows: Mapping[int, TokenizedPrompt],
+        features: Features,
+        scoring: ScoringSpec,
     ) -> Iterator[tuple[int, Output]]:
         import torch
 
@@ -344,9 +350,9 @@ class HfBackend:
             seconds = (time.perf_counter() - started) / sum(map(len, outputs))
             return [[replace(one, seconds=seconds) for one in mine] for mine in outputs]
 
-        pending = prefix_packing.alone(laid, range(len(laid)))
+        pending = prefix_packing.unpacked(laid, range(len(laid)))
         if ready.packed and scoring.kind != "generate" and ready.batcher.size > 1:
-            pending = prefix_packing.bundles(laid, ready.batcher.tokens)
+            pending = prefix_packing.pack(laid, ready.batcher.tokens)
         while pending:
             again: list[int] = []
             lengths = [_cost(ready, bundle, scoring) for bundle in pending]
@@ -361,10 +367,10 @@ class HfBackend:
                         again += places  # on their own: one of them may have spoiled the others
                     else:
                         yield from ((order[n], one) for n, one in zip(places, mine, strict=True))
-            pending = prefix_packing.alone(laid, again)
+            pending = prefix_packing.unpacked(laid, again)
 
 
-def _cost(ready: _Ready, bundle: Bundle, scoring: ScoringSpec) -> int:
+def _cost(ready: _Ready, bundle: PackedPrompts, scoring: ScoringSpec) -> int:
     """Return how many tokens a bundle brings to a batch."""
     if scoring.kind == "generate":
         return bundle.tokens + scoring.max_new_tokens
@@ -375,7 +381,7 @@ def _cost(ready: _Ready, bundle: Bundle, scoring: ScoringSpec) -> int:
 
 
 def _answer(
-    ready: _Ready, bundles: Sequence[Bundle], features: Features, scoring: ScoringSpec
+    ready: _Ready, bundles: Sequence[PackedPrompts], features: Features, scoring: ScoringSpec
 ) -> list[list[Output]]:
     """Run one batch and put its numbers or texts into outputs, bundle by bundle."""
     from probes.models.hf import forward

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from probes.models.hf.prefix_packing import Bundle
+from probes.models.hf.prefix_packing import PackedPrompts
 from probes.models.hf.prompt_encoder import FRAME
-from probes.models.hf.token_layout import Row, positions
+from probes.models.hf.token_layout import TokenizedPrompt, positions
 
 Features = Mapping[str, torch.Tensor]
 
@@ -23,7 +23,9 @@ KEEP_UNTIL = 0.75
 """Share of a batch that is still being written below which finished rows are taken out of it."""
 
 
-def next_token(model: Any, rows: Sequence[Row], features: Features) -> list[list[float]]:
+def next_token(
+    model: Any, rows: Sequence[TokenizedPrompt], features: Features
+) -> list[list[float]]:
     """Return the log-probability (nats) of every one-token answer, over the whole vocabulary.
 
     Padding stands at the right, where causal attention never looks: no mask is needed, and a
@@ -40,7 +42,9 @@ def next_token(model: Any, rows: Sequence[Row], features: Features) -> list[list
     ]
 
 
-def packed_answers(model: Any, bundles: Sequence[Bundle], features: Features) -> list[list[float]]:
+def packed_answers(
+    model: Any, bundles: Sequence[PackedPrompts], features: Features
+) -> list[list[float]]:
     """Return the summed log-probability of every continuation, one pass over each bundle.
 
     Behind the trunk of a bundle stand its branches one after the other, and behind each branch its
@@ -104,13 +108,18 @@ def packed_answers(model: Any, bundles: Sequence[Bundle], features: Features) ->
     return [[sum(next(scores) for _ in answer) for answer in mine] for mine in targets]
 
 
-def plain_answers(model: Any, rows: Sequence[Row], features: Features) -> list[list[float]]:
+def plain_answers(
+    model: Any, rows: Sequence[TokenizedPrompt], features: Features
+) -> list[list[float]]:
     """Return the same as `packed_answers` with one row per continuation.
 
     For attention kernels that take no mask of their own (flash attention, sliding windows).
     """
     pairs = [(at, answer) for at, row in enumerate(rows) for answer in row.answers]
-    alone = [Row(rows[at].ids + answer, rows[at].frames, rows[at].extents) for at, answer in pairs]
+    alone = [
+        TokenizedPrompt(rows[at].ids + answer, rows[at].frames, rows[at].extents)
+        for at, answer in pairs
+    ]
     ids_BT = _padded([row.ids for row in alone])
     hidden_BTD = _hidden(model, ids_BT, _frames(alone), features, **_grid_positions(alone))
     targets = [
@@ -127,7 +136,7 @@ def plain_answers(model: Any, rows: Sequence[Row], features: Features) -> list[l
 
 def greedy(
     model: Any,
-    rows: Sequence[Row],
+    rows: Sequence[TokenizedPrompt],
     features: Features,
     *,
     max_new_tokens: int,
@@ -223,7 +232,7 @@ def _as_ids(position_ABT: NDArray[np.int64], model: Any) -> torch.Tensor:
     return position[0] if len(position) == 1 else position
 
 
-def _grid_positions(rows: Sequence[Row]) -> dict[str, Any]:
+def _grid_positions(rows: Sequence[TokenizedPrompt]) -> dict[str, Any]:
     """Return positions for rows padded at the right, where they are more than a count.
 
     A model counts by itself, and where it does, it needs no mask.
@@ -242,7 +251,7 @@ def _padded(sequences: Sequence[Sequence[int]]) -> NDArray[np.int64]:
     return ids_BT
 
 
-def _frames(rows: Sequence[Row]) -> list[str]:
+def _frames(rows: Sequence[TokenizedPrompt]) -> list[str]:
     return [name for row in rows for name in row.frames]
 
 

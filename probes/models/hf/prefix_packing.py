@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.models.hf.prompt_encoder import FRAME
-from probes.models.hf.token_layout import Row
+from probes.models.hf.token_layout import TokenizedPrompt
 
 LEAST = 0.5
 """Share of its longest prompt that a trunk has at least: attention goes over the whole sequence, so
@@ -26,12 +26,12 @@ MOST = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
+class PackedPrompts:
     """Prompts that are laid out as one sequence."""
 
     places: tuple[int, ...]
     """Which of the rows that were looked at."""
-    rows: tuple[Row, ...]
+    rows: tuple[TokenizedPrompt, ...]
     """Those rows."""
     trunk: int
     """Tokens that all of them begin with; of a single row, all of its."""
@@ -49,12 +49,12 @@ class Bundle:
         return first.frames + tuple(chain.from_iterable(own))
 
 
-def alone(rows: Sequence[Row], places: Iterable[int]) -> list[Bundle]:
+def unpacked(rows: Sequence[TokenizedPrompt], places: Iterable[int]) -> list[PackedPrompts]:
     """Return a bundle of its own for each of the rows at those places."""
-    return [Bundle((at,), (rows[at],), len(rows[at].ids)) for at in places]
+    return [PackedPrompts((at,), (rows[at],), len(rows[at].ids)) for at in places]
 
 
-def bundles(rows: Sequence[Row], most: int) -> list[Bundle]:
+def pack(rows: Sequence[TokenizedPrompt], most: int) -> list[PackedPrompts]:
     """Bundle rows that share enough of their beginning.
 
     Args:
@@ -85,22 +85,22 @@ def bundles(rows: Sequence[Row], most: int) -> list[Bundle]:
                 best, begin = spared[first] + saved, first
         spared.append(best)
         begins.append(begin)
-    out: list[Bundle] = []
+    out: list[PackedPrompts] = []
     end = len(order)
     while end > 0:
         places = tuple(order[begins[end] : end])
         trunk = min([len(rows[places[0]].ids), *common[begins[end] + 1 : end]])
-        out.append(Bundle(places, tuple(rows[at] for at in places), trunk))
+        out.append(PackedPrompts(places, tuple(rows[at] for at in places), trunk))
         end = begins[end]
     return out[::-1]
 
 
-def _behind(row: Row) -> int:
+def _behind(row: TokenizedPrompt) -> int:
     """Return how many tokens are read behind a prompt: no continuation's last one."""
     return sum(len(answer) - 1 for answer in row.answers)
 
 
-def _frames_within(row: Row, tokens: int) -> int:
+def _frames_within(row: TokenizedPrompt, tokens: int) -> int:
     """Return how many frames the first tokens of a row hold; none is cut."""
     left, count = row.ids[:tokens].count(FRAME), 0
     for extent in row.extents:
@@ -111,7 +111,7 @@ def _frames_within(row: Row, tokens: int) -> int:
     return count
 
 
-def _contents(rows: Sequence[Row]) -> list[NDArray[np.int64]]:
+def _contents(rows: Sequence[TokenizedPrompt]) -> list[NDArray[np.int64]]:
     """Return the ids of every row, with a number of its own for every frame."""
     numbers: dict[str, int] = {}
     out = []

@@ -8,14 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.core.types import Prompt, ScoringSpec
-from probes.models.hf.families.base import Prepared
-from probes.models.hf.token_layout import Extent, Row, Size, frames_of, lay_out, marked
-from probes.models.hf.vision_cache import Extents
+from probes.models.hf.families.base import ProcessorBundle
+from probes.models.hf.token_layout import (
+    PromptSize,
+    TokenGrid,
+    TokenizedPrompt,
+    frames_of,
+    marked,
+    tokenize,
+)
+from probes.models.hf.vision_cache import TokenGrids
 
 Frames = Mapping[str, NDArray[np.uint8]]
 
 
-class Reader:
+class Preprocessor:
     """A checkpoint's processor at work.
 
     Args:
@@ -23,22 +30,22 @@ class Reader:
         context: most positions that the model has.
     """
 
-    def __init__(self, prepared: Prepared, context: int) -> None:
+    def __init__(self, prepared: ProcessorBundle, context: int) -> None:
         self.tokens = prepared.tokens()
-        self.extents = Extents(prepared.extent)
+        self.extents = TokenGrids(prepared.extent)
         self.context = context
         self._placeholder = prepared.placeholder
 
     def rows(
         self, prompts: Sequence[Prompt], frames: Frames, scoring: ScoringSpec
-    ) -> Iterator[tuple[int, Row | str]]:
+    ) -> Iterator[tuple[int, TokenizedPrompt | str]]:
         """Yield (index, row, or why there is none); what is too long shows before it is perceived.
 
         Raises:
             ProbesError: the tokenizer cannot write letters as single tokens.
         """
         asked = []
-        extents: dict[str, Extent] = {}
+        extents: dict[str, TokenGrid] = {}
         for at, prompt in enumerate(prompts):
             found, errors = self.extents.of(frames_of(prompt), frames)
             extents |= found
@@ -46,18 +53,18 @@ class Reader:
                 yield at, next(iter(errors.values()))
             else:
                 asked.append(at)
-        rows = lay_out(self.tokens, [prompts[at] for at in asked], extents, scoring, self.context)
+        rows = tokenize(self.tokens, [prompts[at] for at in asked], extents, scoring, self.context)
         yield from zip(asked, rows, strict=True)
 
     def sizes(
         self, prompts: Sequence[Prompt], frames: Frames, scoring: ScoringSpec
-    ) -> Iterator[tuple[int, Size | str]]:
+    ) -> Iterator[tuple[int, PromptSize | str]]:
         """Yield (index, size, or why the prompt cannot be asked)."""
         for at, row in self.rows(prompts, frames, scoring):
             if isinstance(row, str):
                 yield at, row
             else:
-                yield at, Size(len(row.ids), tuple(map(len, row.answers)))
+                yield at, PromptSize(len(row.ids), tuple(map(len, row.answers)))
 
     def shown(self, prompt: Prompt, answer_prefix: str = "") -> str:
         """Return the text that is tokenised, with `<frame SHA8>` for a frame's own tokens."""

@@ -13,26 +13,26 @@ from probes.core.errors import ProbesError
 from probes.core.types import FrameRef, Prompt, ScoringSpec
 from probes.models.hf.prompt_encoder import FRAME, PromptTokens
 
-Extent = tuple[int, ...]
+TokenGrid = tuple[int, ...]
 """How many tokens a frame takes: (tokens,), or (rows, columns) where positions depend on both."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TokenizedPrompt:
     """A prompt as a model takes it."""
 
     ids: tuple[int, ...]
     """Token ids; `FRAME` once for every token of every frame."""
     frames: tuple[str, ...]
     """sha256 of the frames, in order."""
-    extents: tuple[Extent, ...] = ()
+    extents: tuple[TokenGrid, ...] = ()
     """How many tokens each of them takes."""
     answers: tuple[tuple[int, ...], ...] = ()
     """Ids of every continuation; none where text is generated."""
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class PromptSize:
     """How long a prompt is for one member."""
 
     tokens: int
@@ -53,13 +53,13 @@ def marked(text: str, placeholder: str, prompt: Prompt) -> str:
     return first + "".join(mark + piece for mark, piece in zip(marks, rest, strict=True))
 
 
-def lay_out(
+def tokenize(
     tokens: PromptTokens,
     prompts: Sequence[Prompt],
-    extents: Mapping[str, Extent],
+    extents: Mapping[str, TokenGrid],
     scoring: ScoringSpec,
     context: int,
-) -> list[Row | str]:
+) -> list[TokenizedPrompt | str]:
     """Turn prompts into rows.
 
     Args:
@@ -82,7 +82,7 @@ def lay_out(
         ]
     else:
         encoded = tokens.continuations(texts, [prompt.options for prompt in prompts])
-    out: list[Row | str] = []
+    out: list[TokenizedPrompt | str] = []
     for prompt, (ids, answers) in zip(prompts, encoded, strict=True):
         if scoring.kind == "letter":
             check_letters(tokens, prompt.options, answers)
@@ -95,10 +95,10 @@ def _row(
     prompt: Prompt,
     ids: Sequence[int],
     answers: Sequence[Sequence[int]],
-    extents: Mapping[str, Extent],
+    extents: Mapping[str, TokenGrid],
     scoring: ScoringSpec,
     context: int,
-) -> Row | str:
+) -> TokenizedPrompt | str:
     names = frames_of(prompt)
     if problem := tokens.problem(ids, len(names)):
         return problem
@@ -116,7 +116,7 @@ def _row(
     )
     if reason := too_long(len(expanded), more, context):
         return reason
-    return Row(tuple(expanded), names, tuple(taken), tuple(map(tuple, answers)))
+    return TokenizedPrompt(tuple(expanded), names, tuple(taken), tuple(map(tuple, answers)))
 
 
 def too_long(tokens: int, more: int, context: int) -> str:
@@ -128,7 +128,7 @@ def too_long(tokens: int, more: int, context: int) -> str:
     )
 
 
-def positions(row: Row) -> NDArray[np.int64]:
+def positions(row: TokenizedPrompt) -> NDArray[np.int64]:
     """Return the positions of a row's tokens.
 
     Text counts on by one. A frame with rows and columns lies at one point of time: its tokens have

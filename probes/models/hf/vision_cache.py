@@ -14,33 +14,33 @@ from numpy.typing import NDArray
 
 from probes.core.errors import MachineError
 from probes.models.hf.batching import Batcher, Failed
-from probes.models.hf.token_layout import Extent
+from probes.models.hf.token_layout import TokenGrid
 
 if TYPE_CHECKING:
     import torch
 
 Frame = NDArray[np.uint8]
 _REMEMBERED = 8_192  # frames whose size is known without a look at their file
-Perceive = Callable[[Sequence[Frame]], "list[torch.Tensor]"]
+EncodeFrames = Callable[[Sequence[Frame]], "list[torch.Tensor]"]
 
 
-class Extents:
+class TokenGrids:
     """How many tokens frames take: known from their size, before any of them is perceived.
 
     Args:
         extent: (height, width) in pixels -> tokens.
     """
 
-    def __init__(self, extent: Callable[[int, int], Extent]) -> None:
+    def __init__(self, extent: Callable[[int, int], TokenGrid]) -> None:
         self._extent = extent
-        self._by_size: dict[tuple[int, int], Extent] = {}
-        self._by_name: dict[str, Extent] = {}
+        self._by_size: dict[tuple[int, int], TokenGrid] = {}
+        self._by_name: dict[str, TokenGrid] = {}
 
     def of(
         self, names: Iterable[str], frames: Mapping[str, Frame]
-    ) -> tuple[dict[str, Extent], dict[str, str]]:
+    ) -> tuple[dict[str, TokenGrid], dict[str, str]]:
         """Return extents by sha256, and errors by sha256 of the frames that have none."""
-        found: dict[str, Extent] = {}
+        found: dict[str, TokenGrid] = {}
         errors: dict[str, str] = {}
         for name in names:
             try:
@@ -66,7 +66,7 @@ def _shape(frames: Mapping[str, Frame], name: str) -> tuple[int, ...]:
     return known(name) if known else read_frame(frames, name).shape
 
 
-class Ahead:
+class FramePrefetcher:
     """Reads the frames that are needed next while the model is busy with those before.
 
     A mapping that keeps what was read last, as the frame store does, then has them. What
@@ -111,7 +111,7 @@ class FeatureCache:
         batch_size: frames per pass of the vision tower.
     """
 
-    def __init__(self, perceive: Perceive, capacity: int, batch_size: int) -> None:
+    def __init__(self, perceive: EncodeFrames, capacity: int, batch_size: int) -> None:
         self.capacity = capacity
         self.perceived = 0
         """Frames that went through the vision tower."""

@@ -136,7 +136,7 @@ class ServerBackend:
         endpoint = self._endpoint
         pictures = any(isinstance(part, FrameRef) for one in prompts for part in one.parts)
         self._greet(endpoint, scoring, pictures)
-        shown = protocol.Pictures(frames, self._capacity)
+        shown = protocol.EncodedFrames(frames, self._capacity)
         try:
             yield from self._ask_all(endpoint, prompts, shown, scoring)
         finally:
@@ -201,7 +201,7 @@ class ServerBackend:
             self._order = "kept, says the user"
         grey = array_sha256(protocol.GREY)
         greeting = Prompt((*([FrameRef(grey)] if pictures else ()), "What is shown?"), ("A",))
-        body = self._body(greeting, protocol.Pictures({grey: protocol.GREY}, 0), scoring)
+        body = self._body(greeting, protocol.EncodedFrames({grey: protocol.GREY}, 0), scoring)
         reply = endpoint.post(
             _PATH, body | {"max_tokens": 1}, whole=protocol.is_completion, patient=False
         )

@@ -56,7 +56,7 @@ def data_url(frame: NDArray[np.uint8]) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-class Pictures:
+class EncodedFrames:
     """Data URLs of frames, encoded once each while they are in use; the least recent go first.
 
     Args:

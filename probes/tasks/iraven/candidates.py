@@ -17,7 +17,7 @@ from probes.tasks.iraven.dice import Dice
 from probes.tasks.iraven.problem import Entities, Levels, Modification, Panel, Rules
 from probes.tasks.iraven.space import VALUES, Component
 
-Change = Callable[[Entities], Entities]
+AttributeChange = Callable[[Entities], Entities]
 """What a new value does to a component; the value itself was computed from the answer."""
 
 
@@ -29,7 +29,7 @@ class Candidate:
     modified: tuple[Modification, ...] = ()
     """What was changed, in order of application; nothing: the answer."""
 
-    def changed(self, modification: Modification, change: Change) -> Candidate:
+    def changed(self, modification: Modification, change: AttributeChange) -> Candidate:
         """Return a copy with one more change."""
         index = modification[0]
         entities = change(self.panel[index])
@@ -159,7 +159,7 @@ def _new_value(
     answer: Panel,
     rules: Sequence[Rules],
     dice: Dice,
-) -> Change:
+) -> AttributeChange:
     """Return the change of Position, Type, Size or Color."""
     index, name = pick
     component, entities = components[index], answer[index]
@@ -189,7 +189,7 @@ def _other_slots(component: Component, present: Levels, dice: Dice) -> Levels:
             return slots
 
 
-def number_changes(component: Component, answer: Entities, dice: Dice) -> Iterator[Change]:
+def number_changes(component: Component, answer: Entities, dice: Dice) -> Iterator[AttributeChange]:
     """Yield changes of Number, each a level other than the answer's with its slots and entities.
 
     Each level is used once before any is used again; a level whose slot sets are all used up is
@@ -212,7 +212,7 @@ def number_changes(component: Component, answer: Entities, dice: Dice) -> Iterat
 
 def _number_change_twice(
     component: Component, answer: Entities, dice: Dice
-) -> tuple[Change, Change]:
+) -> tuple[AttributeChange, AttributeChange]:
     """Return one change of Number with two different slot sets, holding the same entities."""
     count = len(component.slots)
     level = dice.choice(
@@ -224,7 +224,7 @@ def _number_change_twice(
     return _number_change(slots, picks), _number_change(others, picks)
 
 
-def _number_change(slots: Levels, picks: Levels) -> Change:
+def _number_change(slots: Levels, picks: Levels) -> AttributeChange:
     return lambda given: given.picked(slots, picks)
 
 

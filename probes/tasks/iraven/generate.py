@@ -183,17 +183,17 @@ def _claim(root: Path, seed: int, twins: bool) -> None:
     atomic_write(note, json.dumps(settings).encode())
 
 
-Batch = list[tuple[str, int]]
+ProblemBatch = list[tuple[str, int]]
 
 
-def _batches(wanted: Batch) -> Iterator[Batch]:
+def _batches(wanted: ProblemBatch) -> Iterator[ProblemBatch]:
     rest = iter(wanted)
     while batch := list(islice(rest, _BATCH)):
         yield batch
 
 
 def _written(
-    write: Callable[[Batch], int], batches: Iterator[Batch], workers: int
+    write: Callable[[ProblemBatch], int], batches: Iterator[ProblemBatch], workers: int
 ) -> Iterator[int]:
     if workers == 1:
         yield from map(write, batches)
@@ -204,7 +204,7 @@ def _written(
         yield from pool.map(write, batches)
 
 
-def _write(root: Path, seed: int, twins: bool, batch: Batch) -> int:
+def _write(root: Path, seed: int, twins: bool, batch: ProblemBatch) -> int:
     for configuration, k in batch:
         made = problem(seed, configuration, k, twins=twins)
         files.save(files.path(root, configuration, k), made, images(made), predict(made))

@@ -26,7 +26,7 @@ class Seen:
     """Type, Size and Color levels."""
 
 
-Row = Sequence[Seen]
+PanelRow = Sequence[Seen]
 Triple = Sequence[int | None]
 """The one level of each of a row's panels; None where a panel shows several."""
 
@@ -42,7 +42,7 @@ def see(entities: Entities) -> Seen:
     return Seen(tuple([entities.slots[place] for place in order]), (types, sizes, colors))
 
 
-def triple(row: Row, attribute: int) -> Triple:
+def triple(row: PanelRow, attribute: int) -> Triple:
     """Return a row's levels of a value attribute."""
     return [
         levels[0] if len(set(levels)) == 1 else None
@@ -88,7 +88,7 @@ def levels_likelihood(
     return 1 / len(firsts) / seconds
 
 
-def slots_likelihood(component: Component, rule: Rule, rows: Sequence[Row]) -> float:
+def slots_likelihood(component: Component, rule: Rule, rows: Sequence[PanelRow]) -> float:
     """Return the likelihood of the slots of a row under a Number/Position rule."""
     slots = len(component.slots)
     sets = [seen.slots for seen in rows[-1]]
@@ -156,7 +156,7 @@ def _useful(component: Component, numbers: range, first: int, sign: int) -> floa
 
 
 def kept_likelihood(
-    component: Component, rule: Rule, uniform: bool, kept: tuple[int, ...], rows: Sequence[Row]
+    component: Component, rule: Rule, uniform: bool, kept: tuple[int, ...], rows: Sequence[PanelRow]
 ) -> float:
     """Return the likelihood of the attributes with a Constant rule in all given rows."""
     if not kept:

@@ -20,9 +20,9 @@ from probes.tasks.iraven.problem import Panel
 from probes.tasks.iraven.space import DEGREES, GREYS, SIDE, SIZES, Configuration, Slot
 
 Pixels = NDArray[np.uint8]
-Whole = NDArray[np.int16]
+PixelMap = NDArray[np.int16]
 """[height, width, 2]: whole part of a source pixel's (x, y), within a slot's window."""
-Parts = NDArray[np.uint16]
+PixelFractions = NDArray[np.uint16]
 """[height, width]: 32 times the 32nds of y, plus those of x."""
 
 BLACK = len(GREYS) - 1
@@ -93,7 +93,9 @@ def sprite(
 
 
 @functools.cache
-def _extent(slot: Slot, type_: int, size: int, angle: int) -> tuple[slice, slice, Whole, Parts]:
+def _extent(
+    slot: Slot, type_: int, size: int, angle: int
+) -> tuple[slice, slice, PixelMap, PixelFractions]:
     """Return the rows and columns that a rotated shape touches, and what `_turn` says of them."""
     whole, parts = _turn(slot, angle)
     touched = _turned(_upright(slot, type_, size, BLACK), whole, parts) > 0
@@ -106,7 +108,7 @@ def _extent(slot: Slot, type_: int, size: int, angle: int) -> tuple[slice, slice
     return rows, columns, whole[inner], parts[inner]
 
 
-def _turned(upright: Pixels, whole: Whole, parts: Parts) -> Pixels:
+def _turned(upright: Pixels, whole: PixelMap, parts: PixelFractions) -> Pixels:
     cv2 = opencv()
     return cv2.remap(upright, whole, parts, cv2.INTER_LINEAR)  # type: ignore[no-any-return]
 
@@ -137,7 +139,7 @@ def _upright(slot: Slot, type_: int, size: int, color: int) -> Pixels:
 
 
 @functools.cache
-def _turn(slot: Slot, angle: int) -> tuple[Whole, Parts]:
+def _turn(slot: Slot, angle: int) -> tuple[PixelMap, PixelFractions]:
     """Return where each pixel of a slot's window comes from when the panel is rotated.
 
     Circles are rotated too, which softens their rim. This is warpAffine's own fixed-point table

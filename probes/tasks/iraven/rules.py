@@ -95,16 +95,16 @@ def _first_numbers_of_position(rule: Rule, top: int) -> range:
     return range(top) if top + 1 >= 3 else _NONE
 
 
-Weights = tuple[tuple[Rule, Fraction], ...]
+RuleWeights = tuple[tuple[Rule, Fraction], ...]
 
 
 @functools.cache
-def distribution(component: Component) -> tuple[Weights, Weights, Weights, Weights]:
+def distribution(component: Component) -> tuple[RuleWeights, RuleWeights, RuleWeights, RuleWeights]:
     """Return the exact probability of every feasible (rule, parameter) of the four slots."""
     return tuple(_weights(menu, component) for menu in MENUS)  # type: ignore[return-value]
 
 
-def _weights(menu: Menu, component: Component) -> Weights:
+def _weights(menu: Menu, component: Component) -> RuleWeights:
     weights = {}
     for name, attribute in menu:
         for value in PARAMETERS[name]:

@@ -16,7 +16,7 @@ from math import prod
 
 from probes.tasks.iraven import rules as drawing
 from probes.tasks.iraven.likelihood import (
-    Row,
+    PanelRow,
     Seen,
     kept_likelihood,
     levels_likelihood,
@@ -80,7 +80,7 @@ class Belief:
     attributes are summed over on their own.
     """
 
-    def __init__(self, component: Component, first: Row, second: Row) -> None:
+    def __init__(self, component: Component, first: PanelRow, second: PanelRow) -> None:
         self._component = component
         self._rows = (first, second)
         weights = drawing.distribution(component)
@@ -105,7 +105,7 @@ class Belief:
                 ):
                     self._hypotheses.append((weight, rule, uniform, kept))
 
-    def _alive(self, weights: drawing.Weights, attribute: int) -> list[tuple[float, Rule]]:
+    def _alive(self, weights: drawing.RuleWeights, attribute: int) -> list[tuple[float, Rule]]:
         """Return the rules other than Constant that fit an attribute in the first two rows."""
         first, second = (triple(row, attribute) for row in self._rows)
         if None in first or None in second:
@@ -121,7 +121,7 @@ class Belief:
                     alive.append((weight, rule))
         return alive
 
-    def likelihood(self, third: Row) -> float:
+    def likelihood(self, third: PanelRow) -> float:
         """Return the likelihood of all three rows under all rules."""
         rows = (*self._rows, third)
         ruled = [self._ruled_likelihood(attribute, rows) for attribute in _RULED]
@@ -133,7 +133,7 @@ class Belief:
             total += weight and weight * kept_likelihood(self._component, rule, uniform, kept, rows)
         return total
 
-    def _ruled_likelihood(self, attribute: int, rows: Sequence[Row]) -> float:
+    def _ruled_likelihood(self, attribute: int, rows: Sequence[PanelRow]) -> float:
         if not self._ruled[attribute]:
             return 0.0
         triples = [triple(row, attribute) for row in rows]

@@ -46,7 +46,7 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class DocQuestion:
     """What a doc asks."""
 
     text: str
@@ -56,7 +56,7 @@ class Question:
     """What `doc_to_target` returned."""
 
 
-def question(task: Any, doc: Doc) -> Question:
+def question(task: Any, doc: Doc) -> DocQuestion:
     """Return what a doc asks.
 
     Args:
@@ -83,7 +83,7 @@ def question(task: Any, doc: Doc) -> Question:
     said = [*before, *after] if listed else text.splitlines()
     asked = "\n".join(line for line in said if not _HOW.fullmatch(line)).strip()
     asked = _HEAD.sub("", asked)
-    return Question(asked, tuple(_bare(options)), single(task.doc_to_target(doc)))
+    return DocQuestion(asked, tuple(_bare(options)), single(task.doc_to_target(doc)))
 
 
 def speaks_of_options(text: str) -> bool:

@@ -20,7 +20,7 @@ from probes.tasks.lmms_eval.adapter import (
     FORMS,
     KEYS,
     Doc,
-    Question,
+    DocQuestion,
     RefusedError,
     plain,
     question,
@@ -44,7 +44,7 @@ _GOLD = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ReadingRule:
     """How a task's docs are read; found by `find`."""
 
     key: str
@@ -92,7 +92,7 @@ def _credit(value: Any) -> bool | None:
     return None
 
 
-def find(task: Any, docs: Sequence[Doc]) -> Rule:
+def find(task: Any, docs: Sequence[Doc]) -> ReadingRule:
     """Find out how a task's docs are read, and let its own scorer confirm it on all of them.
 
     Nothing outside this machine is reached meanwhile, and no random state changes.
@@ -117,7 +117,7 @@ def find(task: Any, docs: Sequence[Doc]) -> Rule:
         said: list[_Reply] = []
         for form in FORMS:
             for key, metric in _exact(task, docs, asked, keys, form, said):
-                rule = Rule(key, form, metric)
+                rule = ReadingRule(key, form, metric)
                 return replace(rule, guesses=_guesses(task, docs, metric))
             if calls:
                 raise RefusedError(f"its scorer asks a judge ({calls[0]})", JUDGE)
@@ -137,7 +137,7 @@ class _Reply:
 def _exact(
     task: Any,
     docs: Sequence[Doc],
-    asked: Sequence[Question],
+    asked: Sequence[DocQuestion],
     keys: Sequence[Mapping[str, int | None]],
     form: str,
     said: list[_Reply],

@@ -81,7 +81,7 @@ those of `--model probes --model_args arm=vcot,...` and the run's arm
 """
 
 
-class Row(NamedTuple):
+class ScoreComparison(NamedTuple):
     """Ours and the task's own accuracy over the records of a cell, in [0, 1]."""
 
     role: str
@@ -146,7 +146,7 @@ def lines(header: Sequence[str], table: Sequence[Sequence[str]]) -> list[str]:
     ]  # fmt: skip
 
 
-def compare(run: Path) -> list[Row]:
+def compare(run: Path) -> list[ScoreComparison]:
     """Set a run's accuracies beside what the task's own scorer makes of the same answers.
 
     Args:
@@ -173,14 +173,15 @@ def compare(run: Path) -> list[Row]:
         if row["correct"] is not None:
             cells[row["role"], row["arm"], row["frames"]].append((row["correct"], credited))
     return [
-        Row(*cell, len(both), *map(fmean, zip(*both, strict=True))) for cell, both in cells.items()
+        ScoreComparison(*cell, len(both), *map(fmean, zip(*both, strict=True)))
+        for cell, both in cells.items()
     ]
 
 
-def _answer(row: Mapping[str, Any]) -> reader.Answer:
+def _answer(row: Mapping[str, Any]) -> reader.GivenAnswer:
     # A reply to rotated options names another letter; the choice is in the item's own order.
     generated = row["scoring"] == "generate" and not row["rotation"]
-    return reader.Answer(row["item_id"], row["choice"], row["text"] if generated else None)
+    return reader.GivenAnswer(row["item_id"], row["choice"], row["text"] if generated else None)
 
 
 def beside(run: Path) -> list[str]:

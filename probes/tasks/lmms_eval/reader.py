@@ -21,8 +21,8 @@ from typing import Any
 from probes.core.errors import ProbesError
 from probes.core.types import Item, Panels
 from probes.tasks.lmms_eval import visuals
-from probes.tasks.lmms_eval.adapter import FORMS, KEYS, Question, RefusedError, question
-from probes.tasks.lmms_eval.judging import Rule, credits, cut_off, find, unchanged_dice
+from probes.tasks.lmms_eval.adapter import FORMS, KEYS, DocQuestion, RefusedError, question
+from probes.tasks.lmms_eval.judging import ReadingRule, credits, cut_off, find, unchanged_dice
 
 SAMPLE = 16
 """Docs on which a task's own scorer has to confirm how they are read."""
@@ -39,8 +39,8 @@ class Accepted:
     name: str
     task: Any
     """lmms-eval's task."""
-    rule: Rule
-    asked: Mapping[int, Question]
+    rule: ReadingRule
+    asked: Mapping[int, DocQuestion]
     """What the docs of multiple choice ask, by place."""
 
 
@@ -132,7 +132,7 @@ def reply(accepted: Accepted, at: int, choice: int | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GivenAnswer:
     """What a task's own scorer is told of a record."""
 
     item_id: str
@@ -142,7 +142,7 @@ class Answer:
     """The generated reply; None where options were scored."""
 
 
-def own_scores(root: Path, name: str, answers: Sequence[Answer]) -> list[bool]:
+def own_scores(root: Path, name: str, answers: Sequence[GivenAnswer]) -> list[bool]:
     """Return whether the task's own scorer credits each answer.
 
     It is given the reply where one was generated, else the chosen option in the form of reply that

@@ -21,7 +21,7 @@ from typing import Any
 
 from probes.tasks.lmms_eval import invented, visuals
 from probes.tasks.lmms_eval.adapter import RefusedError, speaks_of_options
-from probes.tasks.lmms_eval.judging import JUDGE, Rule, cut_off, find, unchanged_dice
+from probes.tasks.lmms_eval.judging import JUDGE, ReadingRule, cut_off, find, unchanged_dice
 
 DOCS = 3
 """Invented docs of each shape; their keys differ."""
@@ -36,7 +36,7 @@ class Finding:
     """What was found out about one task."""
 
     name: str
-    rule: Rule | None
+    rule: ReadingRule | None
     """None where it is not accepted."""
     shown: str = ""
     """What its docs show: `video`, `image`, ...; empty where that is not known without data."""

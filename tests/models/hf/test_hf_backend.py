@@ -15,7 +15,7 @@ from probes.core.errors import ProbesError
 from probes.core.types import FrameRef, Prompt, ScoringSpec
 from probes.models.hf import forward
 from probes.models.hf.prompt_encoder import FRAME
-from probes.models.hf.token_layout import lay_out
+from probes.models.hf.token_layout import tokenize
 
 LETTER, CLOZE = ScoringSpec("letter"), ScoringSpec("cloze")
 GENERATE = ScoringSpec("generate", max_new_tokens=6)
@@ -75,7 +75,7 @@ def test_ids_equal_the_processors_own_expansion(both, letter_prompts, frames):
     assert not errors
     features, _ = cache.get(frames, frames)
     assert {name: (len(feature),) for name, feature in features.items()} == extents
-    for prompt, row in zip(prompts, lay_out(tokens, prompts, extents, LETTER, 1024), strict=True):
+    for prompt, row in zip(prompts, tokenize(tokens, prompts, extents, LETTER, 1024), strict=True):
         (expected,) = inputs(prompt, frames)["input_ids"].tolist()
         assert list(row.ids) == [FRAME if token in marks else token for token in expected]
 
@@ -126,7 +126,7 @@ def test_generation_stops_at_the_end_token(backend, cloze_prompts, frames):
     ready = backend._ready
     features, _ = ready.cache.get(frames, frames)
     extents, _ = ready.reader.extents.of(frames, frames)
-    rows = lay_out(ready.reader.tokens, cloze_prompts, extents, GENERATE, 1024)
+    rows = tokenize(ready.reader.tokens, cloze_prompts, extents, GENERATE, 1024)
 
     @torch.inference_mode()
     def write(*ends):

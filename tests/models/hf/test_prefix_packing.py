@@ -15,24 +15,24 @@ from hypothesis import strategies as st
 
 from probes.core.types import FrameRef, Prompt, ScoringSpec
 from probes.models.hf import forward, prefix_packing
-from probes.models.hf.prefix_packing import Bundle, bundles
+from probes.models.hf.prefix_packing import PackedPrompts, pack
 from probes.models.hf.prompt_encoder import FRAME
-from probes.models.hf.token_layout import Row
+from probes.models.hf.token_layout import TokenizedPrompt
 
 LETTER, CLOZE = ScoringSpec("letter"), ScoringSpec("cloze")
 
 
-def row(*parts: int | str, answers: tuple[tuple[int, ...], ...] = ()) -> Row:
+def row(*parts: int | str, answers: tuple[tuple[int, ...], ...] = ()) -> TokenizedPrompt:
     """A row of token ids and of frames of two tokens each."""
     ids = tuple(i for part in parts for i in ((FRAME,) * 2 if isinstance(part, str) else (part,)))
     frames = tuple(part for part in parts if isinstance(part, str))
-    return Row(ids, frames, ((2,),) * len(frames), answers)
+    return TokenizedPrompt(ids, frames, ((2,),) * len(frames), answers)
 
 
 PARTS = st.lists(st.sampled_from([1, 2, 3, "x", "y"]), min_size=1, max_size=9)
 
 
-def contents(one: Row) -> list[int | str]:
+def contents(one: TokenizedPrompt) -> list[int | str]:
     """Ids of a row, with its frame's name in each of a frame's places."""
     names = iter([name for name in one.frames for _ in range(2)])
     return [next(names) if token == FRAME else token for token in one.ids]
@@ -43,7 +43,7 @@ def test_every_row_is_in_one_bundle_and_what_it_shares_is_its_own_beginning(
     given: list[list[int | str]], most: int
 ) -> None:
     rows = [row(*parts, answers=((5, 6), (7,))) for parts in given]
-    found = bundles(rows, most)
+    found = pack(rows, most)
     assert sorted(at for bundle in found for at in bundle.places) == list(range(len(rows)))
     for bundle in found:
         assert bundle.rows == tuple(rows[at] for at in bundle.places)
@@ -65,21 +65,21 @@ def test_every_row_is_in_one_bundle_and_what_it_shares_is_its_own_beginning(
 def test_what_is_bundled() -> None:
     clip = ("x", "y", 1, 2, 3)
     rows = [row(*clip, n, 9) for n in (4, 5, 6)]
-    assert [one.trunk for one in bundles(rows, 99)] == [7]
-    assert bundles(rows, 99)[0].tokens == 7 + 3 * 2
-    assert len(bundles(rows, 12)) == 2  # three would have 13 tokens
+    assert [one.trunk for one in pack(rows, 99)] == [7]
+    assert pack(rows, 99)[0].tokens == 7 + 3 * 2
+    assert len(pack(rows, 12)) == 2  # three would have 13 tokens
     other = [row("y", "x", 1, 2, 3, n, 9) for n in (4, 5)]
-    assert sorted(one.places for one in bundles(rows + other, 99)) == [(0, 1, 2), (3, 4)]
+    assert sorted(one.places for one in pack(rows + other, 99)) == [(0, 1, 2), (3, 4)]
     # A rotated question and another one about its clip: one bundle of all would be longer than two.
     rotated = [row(*[7] * 60, *[8] * 30, n, *[9] * 9) for n in (1, 2, 3, 4)]
     both = [row(*[7] * 60, n, *[6] * 29) for n in (4, 5)] + rotated
-    found = bundles(both, 999)
+    found = pack(both, 999)
     assert sorted(one.places for one in found) == [(0, 1), (2, 3, 4, 5)]
     assert sum(one.tokens for one in found) == (60 + 2 * 30) + (90 + 4 * 10)
     arms = [row("x", *(n for _ in range(6))) for n in (1, 2)]  # one frame of eight tokens
-    assert [one.places for one in bundles(arms, 99)] == [(0,), (1,)]
+    assert [one.places for one in pack(arms, 99)] == [(0,), (1,)]
     same = [row(1, 2, answers=((n,),)) for n in (3, 4)]  # other options behind one prompt
-    assert bundles(same, 99) == [Bundle((0, 1), tuple(same), 2)]
+    assert pack(same, 99) == [PackedPrompts((0, 1), tuple(same), 2)]
 
 
 @pytest.fixture(
@@ -163,7 +163,7 @@ def test_one_bad_prompt_spoils_no_other(
     genuine = forward.packed_answers
     longest = expected[2].input_tokens  # of the prompts that share the first clip
 
-    def fragile(model: Any, some: list[Bundle], features: Any) -> Any:
+    def fragile(model: Any, some: list[PackedPrompts], features: Any) -> Any:
         sizes = [len(one.ids) for bundle in some for one in bundle.rows]
         if longest not in sizes:
             return genuine(model, some, features)

@@ -7,7 +7,7 @@ import pytest
 from probes.core.errors import ProbesError
 from probes.core.types import FrameRef, Prompt, ScoringSpec
 from probes.models.hf.prompt_encoder import FRAME, PromptTokens
-from probes.models.hf.token_layout import Row, frames_of, lay_out, marked, positions
+from probes.models.hf.token_layout import TokenizedPrompt, frames_of, marked, positions, tokenize
 
 LETTER, CLOZE = ScoringSpec("letter"), ScoringSpec("cloze")
 EXTENTS = {"x": (2,), "y": (3,)}
@@ -19,7 +19,7 @@ def tokens(new_tokenizer):
 
 
 def row(tokens, prompt, scoring, context=100):
-    (made,) = lay_out(tokens, [prompt], EXTENTS, scoring, context)
+    (made,) = tokenize(tokens, [prompt], EXTENTS, scoring, context)
     return made
 
 
@@ -29,7 +29,7 @@ def test_a_frame_takes_as_many_places_as_it_has_features(tokens):
     the, box, a, b = tokens._tokenizer.convert_tokens_to_ids(["▁the", "▁box", "▁A", "▁B"])
     start = tokens._tokenizer.bos_token_id
     expected = (start, *[FRAME] * 3, the, *[FRAME] * 5, box)
-    assert made == Row(expected, ("y", "x", "y"), ((3,), (2,), (3,)), ((a,), (b,)))
+    assert made == TokenizedPrompt(expected, ("y", "x", "y"), ((3,), (2,), (3,)), ((a,), (b,)))
     assert made.frames == frames_of(prompt)
 
 
@@ -47,7 +47,9 @@ def test_reasons_for_no_row(tokens, prompt, reason):
 
 def test_the_context_holds_what_is_written(tokens):
     prompt = Prompt((" the" * 94,))
-    assert isinstance(row(tokens, prompt, ScoringSpec("generate", max_new_tokens=5)), Row)
+    assert isinstance(
+        row(tokens, prompt, ScoringSpec("generate", max_new_tokens=5)), TokenizedPrompt
+    )
     long = row(tokens, prompt, ScoringSpec("generate", max_new_tokens=6))
     assert long.startswith("prompt of 95 tokens and 6 more")
 
@@ -58,14 +60,14 @@ def test_letters_are_checked_per_prompt(tokens):
 
 
 def test_positions_of_text_and_of_frames_without_rows_count_on():
-    row = Row((1, FRAME, FRAME, 5, 6), ("x",), ((2,),))
+    row = TokenizedPrompt((1, FRAME, FRAME, 5, 6), ("x",), ((2,),))
     assert positions(row).tolist() == [[0, 1, 2, 3, 4]]
-    assert positions(Row((1, 2), ())).tolist() == [[0, 1]]
+    assert positions(TokenizedPrompt((1, 2), ())).tolist() == [[0, 1]]
 
 
 def test_a_frame_with_rows_lies_at_one_time_and_text_goes_on_behind_its_longer_side():
     ids = (7, *[FRAME] * 6, 8, *[FRAME] * 2, *[FRAME] * 2, 9)
-    row = Row(ids, ("y", "x", "z"), ((2, 3), (2, 1), (1, 2)))
+    row = TokenizedPrompt(ids, ("y", "x", "z"), ((2, 3), (2, 1), (1, 2)))
     time, height, width = positions(row).tolist()
     assert time == [0, *[1] * 6, 4, 5, 5, 7, 7, 9]
     assert height == [0, 1, 1, 1, 2, 2, 2, 4, 5, 6, 7, 7, 9]

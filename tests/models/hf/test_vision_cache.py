@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from probes.core.errors import MachineError
-from probes.models.hf.vision_cache import Ahead, Extents, FeatureCache
+from probes.models.hf.vision_cache import FeatureCache, FramePrefetcher, TokenGrids
 
 
 class Eye:
@@ -95,7 +95,7 @@ def test_the_size_of_a_frame_is_asked_for_once(frames):
             raise ValueError("too flat")
         return height, width
 
-    extents = Extents(extent)
+    extents = TokenGrids(extent)
     for _ in range(2):
         found, errors = extents.of([*frames, "gone"], frames)
         assert found == dict.fromkeys(["f0", "f1", "f2", "f3", "f4", "f5"], (4, 4))
@@ -106,7 +106,7 @@ def test_the_size_of_a_frame_is_asked_for_once(frames):
 
 
 def test_a_machine_that_refuses_is_no_frames_fault():
-    for reader in (Extents(lambda h, w: (1,)).of, FeatureCache(Eye(), 1, 1).get):
+    for reader in (TokenGrids(lambda h, w: (1,)).of, FeatureCache(Eye(), 1, 1).get):
         with pytest.raises(MachineError):
             reader(["x"], Damaged())
 
@@ -119,7 +119,7 @@ def test_frames_are_read_ahead_by_another_thread_which_keeps_errors_to_itself(fr
             reading.append((name, threading.current_thread().name.partition("_")[0]))
             return super().__getitem__(name)
 
-    ahead = Ahead()
+    ahead = FramePrefetcher()
     ahead.read(["f1", "gone", "f2"], Slow(frames))
     ahead.read(["f3"], Slow(frames))
     ahead._reading.result(timeout=60)
@@ -133,5 +133,5 @@ def test_a_size_is_asked_of_a_mapping_that_knows_it_without_pixels(frames):
         def shape(self, name):
             return frames[name].shape
 
-    found, errors = Extents(lambda height, width: (height * width,)).of(["f0", "f7"], Known())
+    found, errors = TokenGrids(lambda height, width: (height * width,)).of(["f0", "f7"], Known())
     assert (found, errors) == ({"f0": (16,), "f7": (8,)}, {})

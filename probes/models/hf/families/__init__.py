@@ -9,23 +9,23 @@ from __future__ import annotations
 from probes.core.errors import ProbesError
 from probes.core.types import ModelSpec
 from probes.models.checkpoint import Checkpoint
-from probes.models.hf.families.base import Family, Frame, Placement, Prepared
-from probes.models.hf.families.fallback import Fallback
+from probes.models.hf.families.base import DevicePlacement, Family, Frame, ProcessorBundle
+from probes.models.hf.families.fallback import GenericFamily
 from probes.models.hf.families.internvl import InternVL
 from probes.models.hf.families.llava_next import LlavaNext, LlavaNextVideo
 from probes.models.hf.families.llava_onevision import LlavaOnevision
 from probes.models.hf.families.qwen_vl import Qwen2VL, Qwen25VL
 
-__all__ = ["FAMILIES", "Family", "Frame", "Placement", "Prepared", "family_of"]
+__all__ = ["FAMILIES", "DevicePlacement", "Family", "Frame", "ProcessorBundle", "family_of"]
 
-FAMILIES: tuple[Family | Fallback, ...] = (
+FAMILIES: tuple[Family | GenericFamily, ...] = (
     LlavaNextVideo(),
     LlavaNext(),
     LlavaOnevision(),
     InternVL(),
     Qwen2VL(),
     Qwen25VL(),
-    Fallback(),
+    GenericFamily(),
 )
 # Layouts of the models' authors, whose weights transformers' classes do not read.
 _FOREIGN = {
@@ -37,7 +37,7 @@ _FOREIGN = {
 }
 
 
-def family_of(checkpoint: Checkpoint, spec: ModelSpec) -> Family | Fallback:
+def family_of(checkpoint: Checkpoint, spec: ModelSpec) -> Family | GenericFamily:
     """Return the family that a spec names or, for `auto`, that the checkpoint's config says.
 
     Raises:
@@ -53,7 +53,7 @@ def family_of(checkpoint: Checkpoint, spec: ModelSpec) -> Family | Fallback:
     return family
 
 
-def _family(checkpoint: Checkpoint, spec: ModelSpec) -> Family | Fallback:
+def _family(checkpoint: Checkpoint, spec: ModelSpec) -> Family | GenericFamily:
     names = ", ".join(family.name for family in FAMILIES)
     if spec.family != "auto":
         for family in FAMILIES:
@@ -73,7 +73,7 @@ def _family(checkpoint: Checkpoint, spec: ModelSpec) -> Family | Fallback:
         if set(architectures) & set(family.architectures):
             return family
     fallback = FAMILIES[-1]
-    if isinstance(fallback, Fallback) and fallback.knows(model_type, architectures):
+    if isinstance(fallback, GenericFamily) and fallback.knows(model_type, architectures):
         return fallback
     fix = f"supported families: {names}"
     if model_type in _FOREIGN:

@@ -14,7 +14,7 @@ from probes.core.errors import ProbesError
 from probes.core.types import FrameAs, ModelSpec
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf.prompt_encoder import PromptTokens
-from probes.models.hf.token_layout import Extent
+from probes.models.hf.token_layout import TokenGrid
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ Frame = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class ProcessorBundle:
     """Everything that turns prompts into token ids; no weights are needed for it."""
 
     processor: Any
@@ -32,7 +32,7 @@ class Prepared:
     placeholder: str
     """The special token that stands for a frame's features in a text."""
     frame_as: FrameAs
-    extent: Callable[[int, int], Extent]
+    extent: Callable[[int, int], TokenGrid]
     """(height, width) of a frame in pixels -> how many tokens it takes."""
     before: str = ""
     """What the class writes before a frame's placeholder."""
@@ -54,7 +54,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class DevicePlacement:
     """Where a model is put, and how its weights are kept there."""
 
     device: str = "auto"
@@ -79,7 +79,7 @@ class Family(Protocol):
     def facts(self, checkpoint: Checkpoint, frame_as: FrameAs) -> dict[str, Any]:
         """Return what the checkpoint's files say about how frames become tokens."""
 
-    def prepare(self, checkpoint: Checkpoint, spec: ModelSpec) -> Prepared:
+    def prepare(self, checkpoint: Checkpoint, spec: ModelSpec) -> ProcessorBundle:
         """Load processor and tokenizer.
 
         Raises:
@@ -87,7 +87,11 @@ class Family(Protocol):
         """
 
     def load(
-        self, checkpoint: Checkpoint, spec: ModelSpec, prepared: Prepared, placement: Placement
+        self,
+        checkpoint: Checkpoint,
+        spec: ModelSpec,
+        prepared: ProcessorBundle,
+        placement: DevicePlacement,
     ) -> Any:
         """Load the model, in eval mode.
 
@@ -96,7 +100,7 @@ class Family(Protocol):
         """
 
     def perceive(
-        self, model: Any, prepared: Prepared, frames: Sequence[Frame]
+        self, model: Any, prepared: ProcessorBundle, frames: Sequence[Frame]
     ) -> list[torch.Tensor]:
         """Return one tensor [tokens, hidden] per frame, ready to stand among text embeddings.
 
@@ -165,7 +169,7 @@ def frame_token(processor: Any, name: str, folder: str) -> tuple[str, int]:
 
 def counted(
     token: int, prepare: Callable[[Frame], Any], frames: int = 1
-) -> Callable[[int, int], Extent]:
+) -> Callable[[int, int], TokenGrid]:
     """Return a function that counts a frame's tokens by having the processor prepare a blank one.
 
     What tiles and paddings come to is known to nobody but the processor; one frame of a size is
@@ -177,7 +181,7 @@ def counted(
         frames: how many times that text shows it.
     """
 
-    def extent(height: int, width: int) -> Extent:
+    def extent(height: int, width: int) -> TokenGrid:
         ids = prepare(np.zeros((height, width, 3), np.uint8))["input_ids"][0]
         return (list(ids).count(token) // frames,)
 

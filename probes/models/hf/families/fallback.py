@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from probes.core.errors import MachineError, ProbesError
 from probes.core.types import FrameAs, FrameRef, ModelSpec, Output, Prompt, ScoringSpec
 from probes.models.checkpoint import Checkpoint
-from probes.models.hf.families.base import Placement
+from probes.models.hf.families.base import DevicePlacement
 from probes.models.hf.families.loading import context_of, load_processor, load_weights, loading
 from probes.models.hf.prompt_encoder import PromptTokens, interleaved, join
-from probes.models.hf.token_layout import Size, check_letters, frames_of, marked, too_long
+from probes.models.hf.token_layout import PromptSize, check_letters, frames_of, marked, too_long
 from probes.models.hf.vision_cache import read_frame
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _PROBE = ("MARKA", None, "MARKB", None, None, "MARKC")
 """Texts and pictures (None) whose order a template has to keep."""
 
 
-class Fallback:
+class GenericFamily:
     """What `AutoModelForImageTextToText` loads and no family of its own is written for."""
 
     name = "fallback"
@@ -61,7 +61,7 @@ class Fallback:
             "context": (config.get("text_config") or config).get("max_position_embeddings"),
         }
 
-    def prepare(self, checkpoint: Checkpoint, spec: ModelSpec) -> Whole:
+    def prepare(self, checkpoint: Checkpoint, spec: ModelSpec) -> GenericModel:
         """Load the processor.
 
         Raises:
@@ -71,11 +71,11 @@ class Fallback:
         with loading(checkpoint):
             tokens = PromptTokens(processor.tokenizer, _image_token(processor), processor)
         context = context_of(checkpoint, spec)
-        whole = Whole(processor, tokens, context, str(checkpoint.folder))
+        whole = GenericModel(processor, tokens, context, str(checkpoint.folder))
         whole.check()
         return whole
 
-    def load(self, checkpoint: Checkpoint, spec: ModelSpec, placement: Placement) -> Any:
+    def load(self, checkpoint: Checkpoint, spec: ModelSpec, placement: DevicePlacement) -> Any:
         """Load the model."""
         from transformers import AutoModelForImageTextToText
 
@@ -83,7 +83,7 @@ class Fallback:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class GenericModel:
     """A processor that keeps the order of texts and pictures, and what is asked of its model."""
 
     processor: Any
@@ -114,7 +114,7 @@ class Whole:
 
     def sizes(
         self, prompts: Sequence[Prompt], frames: Frames, scoring: ScoringSpec
-    ) -> Iterator[tuple[int, Size | str]]:
+    ) -> Iterator[tuple[int, PromptSize | str]]:
         """Yield (index, size, or why the prompt cannot be asked)."""
         for at, prompt in enumerate(prompts):
             try:
@@ -133,7 +133,7 @@ class Whole:
                 tokens -= whole - len(prefix)
             more = scoring.max_new_tokens or max(map(len, answers), default=0)
             long = too_long(tokens, 0 if scoring.kind == "letter" else more, self.context)
-            yield at, long or Size(tokens, tuple(map(len, answers)))
+            yield at, long or PromptSize(tokens, tuple(map(len, answers)))
 
     def shown(self, prompt: Prompt, answer_prefix: str = "") -> str:
         """Return the text that is processed, with `<frame SHA8>` for every picture."""

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from probes.core.types import FrameAs, ModelSpec
 from probes.models.checkpoint import Checkpoint
-from probes.models.hf.families.base import Frame, Placement, Prepared, counted, frame_token
+from probes.models.hf.families.base import (
+    DevicePlacement,
+    Frame,
+    ProcessorBundle,
+    counted,
+    frame_token,
+)
 from probes.models.hf.families.loading import load_processor, load_weights
 
 if TYPE_CHECKING:
@@ -47,7 +53,7 @@ class InternVL:
             "context": (config.get("text_config") or {}).get("max_position_embeddings"),
         }
 
-    def prepare(self, checkpoint: Checkpoint, spec: ModelSpec) -> Prepared:
+    def prepare(self, checkpoint: Checkpoint, spec: ModelSpec) -> ProcessorBundle:
         """Load the processor."""
         processor = load_processor(checkpoint, spec)
         # Videos have a token of their own in a text, and become the image token's features.
@@ -55,7 +61,7 @@ class InternVL:
         start, end = processor.start_image_token, processor.end_image_token
         if spec.frame_as == "video":
             start = f"Frame1: {start}"
-        return Prepared(
+        return ProcessorBundle(
             processor,
             processor.tokenizer,
             token,
@@ -66,7 +72,11 @@ class InternVL:
         )
 
     def load(
-        self, checkpoint: Checkpoint, spec: ModelSpec, prepared: Prepared, placement: Placement
+        self,
+        checkpoint: Checkpoint,
+        spec: ModelSpec,
+        prepared: ProcessorBundle,
+        placement: DevicePlacement,
     ) -> Any:
         """Load the model."""
         from transformers import InternVLForConditionalGeneration
@@ -74,7 +84,7 @@ class InternVL:
         return load_weights(InternVLForConditionalGeneration, None, checkpoint, spec, placement)
 
     def perceive(
-        self, model: Any, prepared: Prepared, frames: Sequence[Frame]
+        self, model: Any, prepared: ProcessorBundle, frames: Sequence[Frame]
     ) -> list[torch.Tensor]:
         """Run the checkpoint's own preprocessing, vision tower and projector."""
         pixels = _inputs(prepared.processor, prepared.frame_as, frames, return_tensors="pt")[

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 from probes.core.types import FrameAs, ModelSpec
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf.families.base import (
+    DevicePlacement,
     Frame,
-    Placement,
-    Prepared,
+    ProcessorBundle,
     counted,
     frame_token,
     is_token,
     video_pixels,
 )
 from probes.models.hf.families.loading import load_processor, load_weights, loading
-from probes.models.hf.token_layout import Extent
+from probes.models.hf.token_layout import TokenGrid
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +70,7 @@ class LlavaNextVideo:
             "context": (config.get("text_config") or {}).get("max_position_embeddings"),
         }
 
-    def prepare(self, checkpoint: Checkpoint, spec: ModelSpec) -> Prepared:
+    def prepare(self, checkpoint: Checkpoint, spec: ModelSpec) -> ProcessorBundle:
         """Load the processor and find the token that marks a frame's place."""
         processor = load_processor(checkpoint, spec)
         tokenizer = processor.tokenizer
@@ -89,10 +89,14 @@ class LlavaNextVideo:
             )
         else:
             extent = _fixed(_pooled(checkpoint.config))
-        return Prepared(processor, tokenizer, token, spec.frame_as, extent)
+        return ProcessorBundle(processor, tokenizer, token, spec.frame_as, extent)
 
     def load(
-        self, checkpoint: Checkpoint, spec: ModelSpec, prepared: Prepared, placement: Placement
+        self,
+        checkpoint: Checkpoint,
+        spec: ModelSpec,
+        prepared: ProcessorBundle,
+        placement: DevicePlacement,
     ) -> Any:
         """Load a checkpoint of either model type into this class."""
         import transformers
@@ -102,7 +106,7 @@ class LlavaNextVideo:
         return load_weights(getattr(transformers, self._class), config, checkpoint, spec, placement)
 
     def perceive(
-        self, model: Any, prepared: Prepared, frames: Sequence[Frame]
+        self, model: Any, prepared: ProcessorBundle, frames: Sequence[Frame]
     ) -> list[torch.Tensor]:
         """Run the checkpoint's own preprocessing, vision tower, pooling and projector."""
         processor = prepared.processor
@@ -168,7 +172,7 @@ def _pooled(config: dict[str, Any]) -> int:
     return grid * grid
 
 
-def _fixed(tokens: int) -> Callable[[int, int], Extent]:
+def _fixed(tokens: int) -> Callable[[int, int], TokenGrid]:
     return lambda height, width: (tokens,)
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from probes.core.types import FrameAs, ModelSpec
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf.families.base import (
+    DevicePlacement,
     Frame,
-    Placement,
-    Prepared,
+    ProcessorBundle,
     counted,
     frame_token,
     video_pixels,
@@ -57,7 +57,7 @@ class LlavaOnevision:
             "context": (config.get("text_config") or {}).get("max_position_embeddings"),
         }
 
-    def prepare(self, checkpoint: Checkpoint, spec: ModelSpec) -> Prepared:
+    def prepare(self, checkpoint: Checkpoint, spec: ModelSpec) -> ProcessorBundle:
         """Load the processor."""
         processor = load_processor(checkpoint, spec)
         token, token_id = frame_token(processor, spec.frame_as, str(checkpoint.folder))
@@ -70,10 +70,14 @@ class LlavaOnevision:
             extent = counted(
                 token_id, lambda frame: processor(text=[token * 2], images=[[frame, frame]]), 2
             )
-        return Prepared(processor, processor.tokenizer, token, spec.frame_as, extent)
+        return ProcessorBundle(processor, processor.tokenizer, token, spec.frame_as, extent)
 
     def load(
-        self, checkpoint: Checkpoint, spec: ModelSpec, prepared: Prepared, placement: Placement
+        self,
+        checkpoint: Checkpoint,
+        spec: ModelSpec,
+        prepared: ProcessorBundle,
+        placement: DevicePlacement,
     ) -> Any:
         """Load the model."""
         from transformers import LlavaOnevisionForConditionalGeneration
@@ -83,7 +87,7 @@ class LlavaOnevision:
         )
 
     def perceive(
-        self, model: Any, prepared: Prepared, frames: Sequence[Frame]
+        self, model: Any, prepared: ProcessorBundle, frames: Sequence[Frame]
     ) -> list[torch.Tensor]:
         """Run the checkpoint's own preprocessing, vision tower and projector."""
         place = {"device": model.device, "dtype": model.dtype}

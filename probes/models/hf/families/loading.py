@@ -10,7 +10,7 @@ from typing import Any, get_args
 from probes.core.errors import ProbesError
 from probes.core.types import Dtype, ModelSpec
 from probes.models.checkpoint import Checkpoint
-from probes.models.hf.families.base import Placement
+from probes.models.hf.families.base import DevicePlacement
 
 DTYPES: tuple[str, ...] = get_args(Dtype)
 QUANTIZED = {"4bit": "load_in_4bit", "8bit": "load_in_8bit"}
@@ -95,7 +95,11 @@ def context_of(checkpoint: Checkpoint, spec: ModelSpec) -> int:
 
 
 def load_weights(
-    model_class: Any, config: Any, checkpoint: Checkpoint, spec: ModelSpec, placement: Placement
+    model_class: Any,
+    config: Any,
+    checkpoint: Checkpoint,
+    spec: ModelSpec,
+    placement: DevicePlacement,
 ) -> Any:
     """Load weights strictly: a parameter left at random would look like a poor model.
 

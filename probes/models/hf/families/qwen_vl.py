@@ -9,9 +9,9 @@ import numpy as np
 
 from probes.core.types import FrameAs, ModelSpec
 from probes.models.checkpoint import Checkpoint
-from probes.models.hf.families.base import Frame, Placement, Prepared, frame_token
+from probes.models.hf.families.base import DevicePlacement, Frame, ProcessorBundle, frame_token
 from probes.models.hf.families.loading import load_processor, load_weights
-from probes.models.hf.token_layout import Extent
+from probes.models.hf.token_layout import TokenGrid
 
 if TYPE_CHECKING:
     import torch
@@ -52,16 +52,16 @@ class Qwen2VL:
             "context": text.get("max_position_embeddings"),
         }
 
-    def prepare(self, checkpoint: Checkpoint, spec: ModelSpec) -> Prepared:
+    def prepare(self, checkpoint: Checkpoint, spec: ModelSpec) -> ProcessorBundle:
         """Load the processor."""
         processor = load_processor(checkpoint, spec)
         token, _ = frame_token(processor, spec.frame_as, str(checkpoint.folder))
 
-        def extent(height: int, width: int) -> Extent:
+        def extent(height: int, width: int) -> TokenGrid:
             blank = np.zeros((height, width, 3), np.uint8)
             return _grid(processor, spec.frame_as, _inputs(processor, spec.frame_as, [blank]))
 
-        return Prepared(
+        return ProcessorBundle(
             processor,
             processor.tokenizer,
             token,
@@ -72,7 +72,11 @@ class Qwen2VL:
         )
 
     def load(
-        self, checkpoint: Checkpoint, spec: ModelSpec, prepared: Prepared, placement: Placement
+        self,
+        checkpoint: Checkpoint,
+        spec: ModelSpec,
+        prepared: ProcessorBundle,
+        placement: DevicePlacement,
     ) -> Any:
         """Load the model."""
         import transformers
@@ -80,7 +84,7 @@ class Qwen2VL:
         return load_weights(getattr(transformers, self._class), None, checkpoint, spec, placement)
 
     def perceive(
-        self, model: Any, prepared: Prepared, frames: Sequence[Frame]
+        self, model: Any, prepared: ProcessorBundle, frames: Sequence[Frame]
     ) -> list[torch.Tensor]:
         """Run the checkpoint's own preprocessing, vision tower and merger."""
         inputs = _inputs(prepared.processor, prepared.frame_as, frames)
@@ -114,7 +118,7 @@ def _inputs(processor: Any, frame_as: FrameAs, frames: Sequence[Frame]) -> Any:
     return processor.video_processor(videos=videos, do_sample_frames=False, return_tensors="pt")
 
 
-def _grid(processor: Any, frame_as: FrameAs, inputs: Any) -> Extent:
+def _grid(processor: Any, frame_as: FrameAs, inputs: Any) -> TokenGrid:
     """Return rows and columns of the first frame's tokens."""
     _, rows, columns = inputs[f"{frame_as}_grid_thw"][0].tolist()
     part = processor.image_processor if frame_as == "image" else processor.video_processor

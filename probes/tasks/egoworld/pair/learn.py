@@ -16,14 +16,14 @@ from torch.utils.data import DataLoader
 from transformers import LlavaNextVideoForConditionalGeneration
 
 from probes.tasks.egoworld.pair.model import normalise
-from probes.tasks.egoworld.pair.packing import IGNORED, Batch, Steps
+from probes.tasks.egoworld.pair.packing import IGNORED, Steps, TrainingBatch
 
 Report = Callable[[int, int, Mapping[str, float], float], None]
 """Called with (step, steps, running mean loss of every source in nats, seconds per step)."""
 
 
 def features_of(
-    model: LlavaNextVideoForConditionalGeneration, batch: Batch, device: torch.device
+    model: LlavaNextVideoForConditionalGeneration, batch: TrainingBatch, device: torch.device
 ) -> torch.Tensor:
     """Return the frames' features in the order of their placeholders: [tokens, width]."""
     pixels = normalise(batch.frames_NHWC.to(device))
@@ -42,7 +42,7 @@ def features_of(
 
 
 def logits_of(
-    model: LlavaNextVideoForConditionalGeneration, batch: Batch, device: torch.device
+    model: LlavaNextVideoForConditionalGeneration, batch: TrainingBatch, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (logits [M, vocabulary], places [M] of the M learnt tokens in the flat batch)."""
     ids = batch.ids_BL.to(device)
@@ -69,7 +69,7 @@ def logits_of(
 
 
 def loss_of(
-    model: LlavaNextVideoForConditionalGeneration, batch: Batch, device: torch.device
+    model: LlavaNextVideoForConditionalGeneration, batch: TrainingBatch, device: torch.device
 ) -> torch.Tensor:
     """Return the weighted mean cross-entropy (nats) of a batch's answers."""
     logits, places = logits_of(model, batch, device)

@@ -21,7 +21,7 @@ IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class TrainingBatch:
     """One batch (B sequences, L tokens, N frames)."""
 
     ids_BL: torch.Tensor
@@ -64,7 +64,7 @@ class Packer:
 
         self._encode = encode
 
-    def pack(self, samples: Sequence[Sample], *, native: bool) -> Batch:
+    def pack(self, samples: Sequence[Sample], *, native: bool) -> TrainingBatch:
         """Pack samples into one padded batch."""
         rows = [self._row(sample, native) for sample in samples]
         length = max(len(row[0]) for row in rows)
@@ -76,7 +76,7 @@ class Packer:
             for target, values in zip((ids, positions, blocks, labels, weights), row, strict=True):
                 target[at, : len(values)] = values
         frames = [p for s in samples for p in s.context if not isinstance(p, str)]
-        return Batch(
+        return TrainingBatch(
             *(torch.from_numpy(a) for a in (ids, positions, blocks, labels, weights)),
             torch.from_numpy(np.stack(frames)) if frames else torch.empty(0, dtype=torch.uint8),
             native,
@@ -104,7 +104,7 @@ class Packer:
         return ids, positions, blocks, labels, weights  # type: ignore[return-value]
 
 
-class Steps(Dataset[list[Batch]]):
+class Steps(Dataset[list[TrainingBatch]]):
     """The batches of every step of a stage; step k's content depends on (seed, stage, k) only.
 
     That is what makes training resumable to the letter.
@@ -125,12 +125,12 @@ class Steps(Dataset[list[Batch]]):
     def __len__(self) -> int:
         return int(self._stage["steps"]) - self._first  # type: ignore[call-overload]
 
-    def __getitem__(self, index: int) -> list[Batch]:
+    def __getitem__(self, index: int) -> list[TrainingBatch]:
         rng = np.random.default_rng([*self._seed, self._first + index])
         sizes: Mapping[str, int] = self._stage["sizes"]  # type: ignore[assignment]
         return [self._batch(source, size, rng) for source, size in sizes.items()]
 
-    def _batch(self, source: str, size: int, rng: np.random.Generator) -> Batch:
+    def _batch(self, source: str, size: int, rng: np.random.Generator) -> TrainingBatch:
         native = source not in ("text", "drill") and bool(rng.random() < self._native_share)
         # The native path costs nine times the tokens: fewer sequences, so that a step stays a step.
         size = max(1, size // (4 if native else 1))

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from probes.core.types import Record
+from probes.records.schema import Record
 
 ARMS = ("baseline", "vcot", "visual_perturbation", "text_perturbation", "blind")
 

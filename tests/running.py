@@ -16,8 +16,9 @@ from hydra import compose, initialize_config_dir
 from probes.config import schema
 from probes.config.paths import conf_dir
 from probes.config.settings import RunConfig, freeze
-from probes.core.types import FrameRef, Output, Record
+from probes.core.types import FrameRef, Output
 from probes.models.scripted import ScriptedBackend
+from probes.records.schema import Record
 
 ARMS = ["baseline", "vcot", "visual_perturbation", "text_perturbation", "blind"]
 ITEMS = 8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,30 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from probes.analysis import agreement, settings
 from probes.analysis.margins import flat
 from probes.core.errors import ProbesError
-from probes.core.types import Record
-from probes.records import parquet
+from probes.records import schema
+from probes.records.schema import Record
 
-_SCHEMA: dict[str, pa.DataType] = {
-    "key": pa.string(), "task": pa.string(), "item_id": pa.string(), "cluster": pa.string(),
-    "stratum": pa.string(), "pair": pa.string(), "role": pa.string(), "member": pa.string(),
-    "arm": pa.string(), "frames": pa.int64(), "scoring": pa.string(), "seed": pa.int64(),
-    "donor_id": pa.string(), "status": pa.string(), "choice": pa.int64(), "answer": pa.int64(),
-    "correct": pa.bool_(), "option_logprobs": pa.list_(pa.float64()),
-    "option_tokens": pa.list_(pa.int64()), "text": pa.string(), "error": pa.string(),
-    "input_tokens": pa.int64(), "output_tokens": pa.int64(), "seconds": pa.float64(),
-    "stimulus_sha": pa.string(), "rotation": pa.int64(),
-}  # fmt: skip
-# Whole numbers that may be missing stay whole; the rest becomes plain numpy.
-_NULLABLE = {
-    "choice": pd.Int64Dtype(),
-    "answer": pd.Int64Dtype(),
-    "correct": pd.BooleanDtype(),
-}
+# Whole numbers and truths that may be missing stay what they are; the rest becomes plain numpy.
+_NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
 IDENTITY = (
     "task", "setting", "pair", "role", "arm", "frames", "scoring", "seed", "item_id", "donor_id",
@@ -64,7 +48,7 @@ def load(path: Paths) -> pd.DataFrame:
     """
     files = _find(path)
     runs = [settings.read_run(file.parent) for file in files]
-    tables = [_read(file) for file in files]
+    tables = [schema.read(file, Record) for file in files]
     kinds = [settings.pair_and_task(table) for table in tables]
     labels = settings.labels(runs, kinds)
     agreement.check(runs, labels, kinds)
@@ -90,11 +74,7 @@ def from_records(
         records: the records of one run.
         references: reference arm by arm (empty for a reference arm); default: see `contrasts`.
     """
-    names = [field.name for field in dataclasses.fields(Record)]
-    rows = list(records)
-    columns = {name: [getattr(row, name) for row in rows] for name in names}
-    table = pa.table({name: pa.array(columns[name], _SCHEMA[name]) for name in names})
-    frame = _to_pandas(table)
+    frame = _to_pandas(schema.to_table(list(records), Record))
     frame["n_options"] = _n_options(frame, {})
     frame["setting"] = ""
     frame["run"] = ""
@@ -122,28 +102,17 @@ def _find(path: Paths) -> list[Path]:
     return files
 
 
-def _read(file: Path) -> pa.Table:
-    return parquet.read(file, "records", list(_SCHEMA))
-
-
 def _to_pandas(table: pa.Table) -> pd.DataFrame:
     columns: dict[str, Any] = {}
-    for name, kind in _SCHEMA.items():
-        column = table.column(name)
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        if pa.types.is_floating(column.type) and pa.types.is_integer(kind):
-            # pandas writes whole numbers with gaps as floats with NaN.
-            column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-        if column.type != kind:
-            column = column.cast(kind)
-        if pa.types.is_list(kind):
+    for field in schema.fields(Record):
+        column = table.column(field.name)
+        if pa.types.is_list(field.kind):
             # Kept in Arrow: a million small Python lists would cost more than all the rest.
-            columns[name] = pd.Series(pd.arrays.ArrowExtensionArray(column))
-        elif name in _NULLABLE:
-            columns[name] = column.to_pandas(types_mapper=_constant(_NULLABLE[name]))
+            columns[field.name] = pd.Series(pd.arrays.ArrowExtensionArray(column))
+        elif field.nullable and field.kind in _NULLABLE:
+            columns[field.name] = column.to_pandas(types_mapper=_constant(_NULLABLE[field.kind]))
         else:
-            columns[name] = column.to_pandas()
+            columns[field.name] = column.to_pandas()
     return pd.DataFrame(columns)
 
 

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from probes.core.errors import ProbesError
 from probes.core.files import atomic_write
-from probes.records import parquet
+from probes.records import parquet, schema
 from probes.records.manifest import read_manifest
+from probes.records.schema import InfillRow, ItemRow, Record
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 
-_ITEM, _GAP = ("task", "id"), ("role", "frames", "item_id", "gap")
+_IDENTITY = {ItemRow: ("task", "id"), InfillRow: ("role", "frames", "item_id", "gap")}
+"""Columns that say which row it is."""
 
 
 def merge(paths: Sequence[Path], out: Path) -> int:
@@ -40,7 +43,6 @@ def merge(paths: Sequence[Path], out: Path) -> int:
             differ in more than which items they asked.
     """
     from probes.analysis import load
-    from probes.records.schema import item_schema, record_schema
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ProbesError("the folder is not empty", str(out), "name a new one")
@@ -53,30 +55,21 @@ def merge(paths: Sequence[Path], out: Path) -> int:
         )
     folders = [Path(run) for run in dict.fromkeys(frame["run"])]
     manifests = [_finished(folder) for folder in folders]
-    schema = record_schema()
-    rows = frame[list(schema.names)].to_dict("list")
-    records = {str(name): [_plain(value) for value in column] for name, column in rows.items()}
-    items = _united(folders, "items.parquet", _ITEM)
+    items = _united(folders, "items", ItemRow)
     asked = set(items.column("id").to_pylist()) if items is not None else set()
-    donors = _united(folders, "donors.parquet", _ITEM, lambda row: row["id"] not in asked)
+    donors = _united(folders, "donors", ItemRow, lambda row: row["id"] not in asked)
+    infills = _united(folders, "infills", InfillRow)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ProbesError(
             f"the folder cannot be made: {error.strerror}", str(out), "name another"
         ) from error
-    parquet.write(out / "records.parquet", _table(records, schema))
-    for name, table in {
-        "items.parquet": items,
-        "donors.parquet": donors,
-        "infills.parquet": _united(folders, "infills.parquet", _GAP),
-    }.items():
+    parquet.write(out / "records.parquet", _records(frame))
+    parquet.write(out / "items.parquet", schema.to_table([], ItemRow) if items is None else items)
+    for name, table in (("donors", donors), ("infills", infills)):
         if table is not None:
-            parquet.write(out / name, table)
-        elif name == "items.parquet":
-            parquet.write(
-                out / name, _table({one: [] for one in item_schema().names}, item_schema())
-            )
+            parquet.write(out / f"{name}.parquet", table)
     _link_frames(folders, out / "frames")
     statuses = frame["status"].value_counts()
     counts = {
@@ -87,6 +80,15 @@ def merge(paths: Sequence[Path], out: Path) -> int:
     # Last: the run is whole.
     atomic_write(out / "manifest.json", _manifest(folders, manifests, counts))
     return len(frame)
+
+
+def _records(frame: pd.DataFrame) -> pa.Table:
+    """Return the records of a frame as a table."""
+    import pyarrow as pa
+
+    names = schema.names(Record)
+    columns = {name: [_plain(value) for value in frame[name]] for name in names}
+    return pa.table(columns, schema=schema.arrow_schema(Record))
 
 
 def _plain(value: Any) -> Any:
@@ -101,31 +103,24 @@ def _plain(value: Any) -> Any:
 def _united(
     folders: Sequence[Path],
     name: str,
-    identity: Sequence[str],
+    row_type: type,
     keep: Callable[[Mapping[str, Any]], bool] = lambda _: True,
 ) -> pa.Table | None:
     """Return one table's rows of all runs, each once; None where no run has it."""
-    schema: pa.Schema | None = None
-    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for folder in folders:
-        if not (folder / name).is_file():
-            continue
-        table = parquet.read(folder / name, Path(name).stem)
-        schema = schema or table.schema
-        for row in table.to_pylist():
-            key = tuple(row[one] for one in identity)
-            # An infill that failed in one run may have been written in another.
-            if keep(row) and (key not in rows or not rows[key].get("ok", True)):
-                rows[key] = row
-    if schema is None:
-        return None
-    return _table({one: [row[one] for row in rows.values()] for one in schema.names}, schema)
-
-
-def _table(columns: Mapping[str, list[Any]], schema: pa.Schema) -> pa.Table:
     import pyarrow as pa
 
-    return pa.table(dict(columns), schema=schema)
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    files = [folder / f"{name}.parquet" for folder in folders]
+    files = [file for file in files if file.is_file()]
+    for file in files:
+        for row in schema.read(file, row_type).to_pylist():
+            place = tuple(row[one] for one in _IDENTITY[row_type])
+            # An infill that failed in one run may have been written in another.
+            if keep(row) and (place not in rows or not rows[place].get("ok", True)):
+                rows[place] = row
+    return (
+        pa.Table.from_pylist(list(rows.values()), schema.arrow_schema(row_type)) if files else None
+    )
 
 
 def _link_frames(folders: Sequence[Path], target: Path) -> None:

@@ -16,8 +16,9 @@ import pandas as pd
 
 from probes import analysis, stats
 from probes.analysis.cells import SETTING
-from probes.analysis.published import EGOSCHEMA_ITEMS, ITEMS, reference_dir
+from probes.analysis.published import EGOSCHEMA_ITEMS, ITEMS
 from probes.analysis.tables import Table, percent, points
+from probes.config.paths import reference_dir
 from probes.core.errors import ProbesError
 
 PAIRS: Mapping[str, str] = {"llava_next_7b": "LLaVA-NeXT"}

@@ -23,7 +23,7 @@ _PERTURBATIONS = ("visual_perturbation", "text_perturbation")
 _ROLES = {"image": 0, "video": 1, "control": 2}
 _LETTERS = "ABCDEFGHIJ"
 
-Row = Mapping[str, Any]
+TableRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +113,10 @@ class _Look:
     """Look-up of cells and contrasts of one block."""
 
     def __init__(self, cells: pd.DataFrame, found: pd.DataFrame) -> None:
-        self.cells: dict[tuple[int, str, str], Row] = {
+        self.cells: dict[tuple[int, str, str], TableRow] = {
             (int(row["frames"]), str(row["role"]), str(row["arm"])): row for row in _records(cells)
         }
-        self.contrasts: dict[tuple[str, str, int, str, str], Row] = {
+        self.contrasts: dict[tuple[str, str, int, str, str], TableRow] = {
             (str(row["name"]), str(row["policy"]), int(row["frames"]), str(row["role"]),
              str(row["arm"])): row
             for row in _records(found)
@@ -259,7 +259,7 @@ def _complete(look: _Look) -> Iterator[str]:
             yield f"parsed answers only: did image - {role}, {told}"
 
 
-def _range(cells: Sequence[Row], name: str) -> str:
+def _range(cells: Sequence[TableRow], name: str) -> str:
     values = {int(cell[name]) for cell in cells}
     return str(min(values)) if len(values) == 1 else f"{min(values)}-{max(values)}"
 
@@ -280,7 +280,7 @@ def points(value: float) -> str:
     return f"{round(100 * value, 1) + 0.0:+.1f}" if isfinite(value) else "-"
 
 
-def interval(row: Row) -> str:
+def interval(row: TableRow) -> str:
     """Format a contrast as `+7.4 [+3.1, +11.7]`."""
     if not isfinite(row["estimate"]):
         return "-"

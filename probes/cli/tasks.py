@@ -17,7 +17,7 @@ def main(arguments: Sequence[str]) -> int:
         prog="probes tasks",
         description="Print the folder of the task definitions, for lmms-eval's --include_path; "
         "`probes tasks lmms` says which of lmms-eval's own tasks can be run, and why not.",
-        epilog='example: python -m lmms_eval --tasks iraven --include_path "$(probes tasks --path)"',
+        epilog="example: python -m lmms_eval --tasks iraven --include_path $(probes tasks --path)",
     )
     parser.add_argument("--path", action="store_true", required=True, help="print the folder")
     parser.add_argument(

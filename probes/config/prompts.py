@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from probes.config.paths import conf_dir
-from probes.config.settings import _nearest
 from probes.core.errors import ProbesError
 from probes.core.prompt_set import PromptSet
+from probes.core.text import nearest
 
 _PLACEHOLDERS = {
     "between": {"infill"},
@@ -37,7 +37,7 @@ def prompt_set(name: str) -> PromptSet:
     if not folder.is_dir():
         known = sorted(path.name for path in (conf_dir() / "prompts").iterdir() if path.is_dir())
         other = name if "/" in name else f"./{name}"
-        fix = f"{_nearest(name, known)}, or make the folder {other} and name it so, with the slash"
+        fix = f"{nearest(name, known)}, or make the folder {other} and name it so, with the slash"
         raise ProbesError(f"there is no prompt set {name!r}", str(folder), fix)
     texts = {}
     for step, placeholders in _PLACEHOLDERS.items():

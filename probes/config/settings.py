@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
@@ -13,6 +12,7 @@ from probes.config.prompts import prompt_set
 from probes.core.errors import ProbesError
 from probes.core.files import named_path
 from probes.core.prompt_set import PromptSet
+from probes.core.text import nearest
 from probes.core.types import (
     Arm,
     Dtype,
@@ -298,7 +298,7 @@ def _suite(suite: Mapping[str, Any], seed: int) -> tuple[Arm, ...]:
             others = [other for other in arms if other != name]
             raise ProbesError(
                 f"{reference!r} is no other arm of the suite", f"{where}.reference",
-                f'{_nearest(reference, others)}; "" means that it is compared with none',
+                f'{nearest(reference, others)}; "" means that it is compared with none',
             )  # fmt: skip
     return tuple(
         Arm(name=name, **(arm | {"seed": seed if arm["seed"] is None else arm["seed"]}))
@@ -343,7 +343,7 @@ def _at_least(key: str, value: float, least: int) -> None:
 def _one_of(key: str, value: str, allowed: Collection[str]) -> None:
     if value not in allowed:
         raise ProbesError(
-            f"{value!r} is not among {', '.join(allowed)}", key, _nearest(value, allowed)
+            f"{value!r} is not among {', '.join(allowed)}", key, nearest(value, allowed)
         )
 
 
@@ -351,8 +351,3 @@ def _plain_name(key: str, value: str) -> None:
     """Refuse what would put a run's folder, which is named by pair and task, somewhere else."""
     if not value.strip() or "/" in value:
         raise ProbesError(f"{value!r} is no name", key, "give some letters, without a slash")
-
-
-def _nearest(given: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(given, known, 1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"

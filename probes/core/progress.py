@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
+ReportProgress = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
+
 EVERY_S = 10.0
 """Seconds between two plain lines of one phase."""
 

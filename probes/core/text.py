@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 from typing import Any
 
 
@@ -14,6 +15,15 @@ def whole_text(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
+def whole_texts(value: Any) -> Any:
+    """Return nested lists and tuples with `whole_text` applied to every text."""
+    if isinstance(value, str):
+        return whole_text(value)
+    if isinstance(value, list | tuple):
+        return [whole_texts(one) for one in value]
+    return value
+
+
 def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested mappings to dotted keys, for diffs and manifests."""
     out: dict[str, Any] = {}
@@ -23,3 +33,9 @@ def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             out[f"{prefix}{name}"] = value
     return out
+
+
+def nearest(given: str, known: Collection[str]) -> str:
+    """Return the fix for a name that is not known: the nearest known one, else all of them."""
+    near = difflib.get_close_matches(given, known, 1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"

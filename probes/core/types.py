@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 Role = Literal["image", "video", "control"]
 Scoring = Literal["letter", "cloze", "generate"]
 Status = Literal["ok", "unparsed", "error"]
@@ -16,6 +19,13 @@ FrameSource = Literal["own", "donor", "none", "shuffled", "reversed", "single"]
 InfillSource = Literal["none", "own", "donor", "filler"]
 Presentation = Literal["interleaved", "frames_then_text", "grid"]
 Layout = Literal["sequence", "matrix"]
+InfillStatus = Literal["ok", "empty", "failed", "not_applicable"]
+"""`empty`: the writer had nothing to say, and the gap stays bare; `failed`: a step failed, and a
+later run may write it; `not_applicable`: no text belongs there."""
+FrameArray = NDArray[np.uint8]
+"""Pixels of one frame: uint8 RGB [height, width, 3]."""
+FramesByHash = Mapping[str, FrameArray]
+"""Pixels by the sha256 of a frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,10 @@ class Clip:
     """Gaps in which no infill ever stands: the ends of rows of panels; gap t follows frame t."""
 
 
+ClipKey = tuple[str, int]
+"""Which clip: (item id, number of frames)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Infill:
     """The text placed between frame t and t+1: what may have happened between them."""
@@ -95,10 +109,18 @@ class Infill:
     """Step 2: the bridging event, before condensing."""
     generator: str
     """Fingerprint of model, prompts and condenser."""
-    ok: bool = True
-    """False where a step failed or came back empty; `text` is then empty."""
+    status: InfillStatus = "ok"
     error: str = ""
-    """Why, where not ok."""
+    """Why there is no text, where the status is `empty` or `failed`."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a text."""
+        return self.status == "ok"
+
+
+NO_INFILL = Infill(text="", common="", event="", generator="", status="not_applicable")
+"""What stands in a break between two rows of panels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,42 +228,6 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """One answer of one member to one stimulus, with everything needed to reproduce it."""
-
-    key: str
-    task: str
-    item_id: str
-    cluster: str
-    stratum: str
-    pair: str
-    role: Role
-    member: str
-    arm: str
-    frames: int
-    scoring: Scoring
-    seed: int
-    donor_id: str | None
-    status: Status
-    choice: int | None
-    """Index of the chosen option; None where unparsed or failed."""
-    answer: int | None
-    correct: bool | None
-    """None where the answer is withheld; False where unparsed or failed."""
-    option_logprobs: tuple[float, ...]
-    option_tokens: tuple[int, ...]
-    text: str
-    error: str
-    input_tokens: int
-    output_tokens: int
-    seconds: float
-    stimulus_sha: str
-    rotation: int = 0
-    """How many places the options were rotated to the left when they were listed; `choice`,
-    `option_logprobs` and `option_tokens` are in the item's own order all the same."""
-
-
-@dataclass(frozen=True, slots=True)
 class Contrast:
     """Any of gain, drop, transfer or did with its interval and test; accuracies in [0, 1]."""
 
@@ -269,17 +255,3 @@ class Contrast:
     """Why an interval or p-value is undefined (NaN)."""
     meta: Mapping[str, Any] = field(default_factory=dict)
     """Task, pair, frames, scoring and stratum the contrast belongs to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """Where a run's numbers come from."""
-
-    git: str
-    dirty: bool
-    packages: Mapping[str, str]
-    device: str
-    config: Mapping[str, Any]
-    data: Mapping[str, Any]
-    seeds: Mapping[str, int]
-    created: str = ""

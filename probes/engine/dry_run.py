@@ -31,6 +31,7 @@ from probes.models.hf.backend import HfBackend
 from probes.models.hf.preprocessor import Preprocessor
 from probes.models.hf.token_layout import PromptSize, frames_of
 from probes.stimuli.words import filler
+from probes.tasks import pictures
 
 _LOOKED_UP = 2_048  # answers that are read from the store at a time
 WORDS_PER_TOKEN = 0.75
@@ -227,7 +228,13 @@ def forecast(cfg: RunConfig, progress: Progress | None = None, keep: int = 0) ->
     with (
         Store(home() / "store") as store,
         closing(
-            RunContext(cfg, store, FrameStore(home()), progress or Progress(), new=new)
+            RunContext(
+                cfg,
+                store,
+                FrameStore(home(), read_panels=pictures.read),
+                progress or Progress(),
+                new=new,
+            )
         ) as desk,
     ):
         done = carry_out(desk)
@@ -281,5 +288,5 @@ def features_of(asker: DryRunModel) -> int | None:
     reader = asker.backend.reader()
     if not isinstance(reader, Preprocessor):
         return None
-    found, _ = reader.extents.of(asker.shown, asker.frames)
+    found, _ = reader.grids.of(asker.shown, asker.frames)
     return sum(map(math.prod, found.values()))

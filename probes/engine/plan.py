@@ -1,7 +1,7 @@
 """What a run has to ask: which items, under which arms, with which donors.
 
-Functions of their arguments alone; those that take a `ClipPrefetcher` wait for its clips, and raise the
-`MachineError` that ended its decoding, if one did.
+Functions of their arguments alone; those that take a `ClipPrefetcher` wait for its clips, and raise
+the `MachineError` that ended its decoding, if one did.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from itertools import chain, groupby, islice, repeat
 
 from probes.config.settings import RunConfig
 from probes.core.errors import ProbesError
-from probes.core.types import Arm, Infill, Item, Prompt, Stimulus
+from probes.core.types import Arm, ClipKey, Infill, Item, Prompt, Stimulus
 from probes.media.prefetch import ClipPrefetcher
 from probes.stimuli import arms, infills
 from probes.stimuli.donors import Donors
-from probes.stimuli.infills import ClipKey
 from probes.stimuli.rotation import rotated
 from probes.tasks import registry
 
@@ -217,7 +216,7 @@ class StimulusBuilder:
         source = infill_source(cell)
         if source is not None:
             for gap, infill in enumerate(self.written[source.id, cell.frames]):
-                if infills.failed(infill):
+                if infill.status == "failed":
                     return f"the infill of {source.id} in gap {gap} failed: {infill.error}"
         return ""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -13,10 +14,22 @@ from typing import Any, TypeVar
 
 from probes.cache.output_cache import Store
 from probes.config.settings import RunConfig
+from probes.core.environment import git_state, packages
 from probes.core.files import home
+from probes.core.hashing import sha256_json, sha256_json_rows
+from probes.core.machine import device_name, platform_facts
 from probes.core.progress import Phase, Progress
 from probes.core.spool import SpilledDict
-from probes.core.types import Infill, Item, ModelSpec, Output, Prompt, Record, Role, ScoringSpec
+from probes.core.types import (
+    ClipKey,
+    Infill,
+    Item,
+    ModelSpec,
+    Output,
+    Prompt,
+    Role,
+    ScoringSpec,
+)
 from probes.engine import export, plan
 from probes.engine.answer_log import AnswerLog, HashSet, TrialRequest
 from probes.engine.cached_model import CachedModel, ModelSlot
@@ -26,11 +39,12 @@ from probes.media.frame_store import FrameStore
 from probes.media.prefetch import ClipPrefetcher
 from probes.models import Backend, open_backend
 from probes.records import schema
+from probes.records.manifest import Manifest, write_manifest
+from probes.records.schema import Record
 from probes.stimuli import infill_file, infills
 from probes.stimuli.answers import fault, judge
-from probes.stimuli.infills import ClipKey
 from probes.stimuli.rotation import rotated
-from probes.tasks import registry
+from probes.tasks import pictures, registry
 
 T = TypeVar("T")
 
@@ -142,7 +156,7 @@ def execute(cfg: RunConfig, out: Path, progress: Progress | None = None) -> RunR
     """
     progress = progress or Progress()
     with Store(home() / "store") as store:
-        desk = RunContext(cfg, store, FrameStore(home()), progress)
+        desk = RunContext(cfg, store, FrameStore(home(), read_panels=pictures.read), progress)
         with closing(desk):
             return _execute(desk, out)
 
@@ -218,38 +232,62 @@ def _execute(desk: RunContext, out: Path) -> RunResult:
     with progress.phase("files"):
         export.tables(
             out,
-            cfg=cfg,
+            task=cfg.task,
             plan=done.plan,
             clips=done.material.clips,
-            written=done.written,
+            infills=done.written,
             records=tally.watch(records(desk, done)),
         )
         lost = export.frames(out / "frames", done.frames, desk.pool)
+        statuses = Counter(infill.status for infill in _each_infill(done.written))
         result = RunResult(
             out=out,
             errors=tally.statuses["error"],
             first_error=tally.first_error,
-            failed_infills=sum(map(infills.failed, _each_infill(done.written))),
-            empty_infills=sum(map(infills.empty, _each_infill(done.written))),
+            failed_infills=statuses["failed"],
+            empty_infills=statuses["empty"],
             counts=_counts(desk, done.plan, tally.statuses),
         )
-        export.manifest(
-            out,
-            cfg=cfg,
-            plan=done.plan,
-            describe={name: asker.backend.describe() for name, asker in desk.askers.items()},
-            facts={
-                "counts": result.counts,
-                "failed_infills": result.failed_infills,
-                "empty_infills": result.empty_infills,
-                "donors": done.plan.donor_use(),
-                "decode_passes": desk.pool.decoded,
-                "backends": {n: asker.backend.counters() for n, asker in desk.askers.items()},
-                "seconds": {name: round(s, 3) for name, s in progress.seconds.items()},
-            }
-            | ({"frames_lost": lost} if lost else {}),
-        )
+        write_manifest(out, _manifest(desk, done, result, lost))
     return result
+
+
+def _manifest(desk: RunContext, done: RunState, result: RunResult, lost: list[str]) -> Manifest:
+    cfg, planned = desk.cfg, done.plan
+    git, dirty = git_state(Path(__file__).parent)
+    shown = planned.shown_items()
+    media = {export.media_sha256(item) for item in shown}
+    return Manifest(
+        git=git,
+        dirty=dirty,
+        packages=packages(),
+        device=device_name(),
+        config=asdict(cfg),
+        data={
+            "root": str(registry.root(cfg.task)),
+            "items": len(planned.known),
+            "items_sha256": sha256_json_rows(map(_content, shown)),
+            "media_sha256": sha256_json(sorted(sha for sha in media if sha)),
+        },
+        seeds={"run": cfg.seed, "data": cfg.task.seed} | {arm.name: arm.seed for arm in cfg.suite},
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        platform=platform_facts(),
+        members={name: asker.backend.describe() for name, asker in desk.askers.items()},
+        counts=result.counts,
+        failed_infills=result.failed_infills,
+        empty_infills=result.empty_infills,
+        donors=planned.donor_use(),
+        decode_passes=desk.pool.decoded,
+        backends={name: asker.backend.counters() for name, asker in desk.askers.items()},
+        seconds={name: round(s, 3) for name, s in desk.progress.seconds.items()},
+        frames_lost=tuple(lost),
+    )
+
+
+def _content(item: Item) -> list[Any]:
+    return [
+        item.id, item.question, item.options, item.answer, item.stratum, item.cluster, item.meta
+    ]  # fmt: skip
 
 
 def _compose(pool: FrameStore, shown: HashSet, sheet: Composite) -> str:

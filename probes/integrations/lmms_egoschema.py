@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from probes.core.errors import ProbesError
 from probes.core.types import Item, Part
 from probes.integrations import lmms_eval_tasks
-from probes.integrations.lmms_eval_tasks import Doc, process_results
+from probes.integrations.lmms_eval_tasks import process_results
 from probes.tasks.egoschema import reader
+from probes.tasks.lmms_eval.adapter import Doc
 
 if TYPE_CHECKING:
     from datasets import Dataset

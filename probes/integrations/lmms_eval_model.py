@@ -30,9 +30,11 @@ from probes.config.settings import RunConfig
 from probes.core.errors import ProbesError
 from probes.core.files import home
 from probes.core.progress import on_terminal
-from probes.core.types import Item, ModelSpec, Record
+from probes.core.types import Item, ModelSpec
 from probes.engine import plan, run
 from probes.media.frame_store import FrameStore
+from probes.records.schema import Record
+from probes.tasks import pictures
 from probes.tasks.lmms_eval import reader
 
 _OWN = "video"  # the role of a model that is named by its repository alone
@@ -218,7 +220,9 @@ class ArmModel(lmms):  # type: ignore[misc]
             donors={place: one for place, one in planned.donors.items() if place[0] in asked},
         )
         with Store(home() / "store") as store:
-            desk = run.RunContext(cfg, store, FrameStore(home()), on_terminal())
+            desk = run.RunContext(
+                cfg, store, FrameStore(home(), read_panels=pictures.read), on_terminal()
+            )
             with closing(desk):
                 if self._writer is not None and cfg.infill.source == "shared":
                     desk.member(self._writer)  # known by its name, which is the generator's

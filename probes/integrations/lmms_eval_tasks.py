@@ -14,11 +14,10 @@ from probes.config.prompts import prompt_set
 from probes.core.errors import ProbesError
 from probes.core.types import Arm, Clip, Item, Part, Video
 from probes.stimuli import answers, arms
+from probes.tasks.lmms_eval.adapter import Doc
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-Doc = Mapping[str, Any]
 
 
 def dataset(read: Callable[[], Sequence[Item]]) -> Dataset:

@@ -14,10 +14,11 @@ from probes.config.paths import conf_dir
 from probes.config.settings import TaskConfig
 from probes.core.types import Item, Part
 from probes.integrations import lmms_eval_tasks
-from probes.integrations.lmms_eval_tasks import Doc, process_results
+from probes.integrations.lmms_eval_tasks import process_results
 from probes.tasks import registry
 from probes.tasks.iraven import reader
 from probes.tasks.iraven.reader import CONTEXT, OPTIONS
+from probes.tasks.lmms_eval.adapter import Doc
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -16,7 +16,7 @@ import os
 import re
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count, pairwise
 from pathlib import Path
@@ -32,7 +32,6 @@ from probes.media.composites import Composite
 from probes.media.decode_worker import DecoderPool
 from probes.media.frame_index import FrameIndex
 from probes.media.video_decoders import DECODERS, Decoded, indices
-from probes.tasks import pictures
 
 __all__ = ["FrameStore", "indices"]
 
@@ -85,6 +84,10 @@ class DecodedImages:
     decoder: str = "pictures"
 
 
+ReadPanels = Callable[[Panels], Sequence[NDArray[np.uint8]]]
+"""Reads all pictures of a file: the context, then the options."""
+
+
 class FrameStore(Mapping[str, NDArray[np.uint8]]):
     """Frames by sha256, behind the clips that were asked for; safe to share between threads.
 
@@ -97,6 +100,7 @@ class FrameStore(Mapping[str, NDArray[np.uint8]]):
         timeout_s: seconds after which an attempt to decode a video is given up; None: what
             $PROBES_DECODE_TIMEOUT says, else `TIMEOUT_S`.
         memory_mb: how many megabytes of frames are kept in memory.
+        read_panels: reads a file of pictures; the formats are the tasks' own.
     """
 
     def __init__(
@@ -105,6 +109,7 @@ class FrameStore(Mapping[str, NDArray[np.uint8]]):
         decoder: str = "auto",
         timeout_s: float | None = None,
         memory_mb: int = 512,
+        read_panels: ReadPanels | None = None,
     ) -> None:
         if decoder not in DECODERS:
             raise ProbesError(f"no decoder {decoder!r}", "decoder", f"one of {', '.join(DECODERS)}")
@@ -114,6 +119,7 @@ class FrameStore(Mapping[str, NDArray[np.uint8]]):
         """How many media were read by which decoder, those read by earlier processes included."""
         self._root = home / "frames"
         self._decoder = decoder
+        self._read_panels = read_panels
         self._worker = DecoderPool(_timeout_s() if timeout_s is None else timeout_s, _processes())
         self._lock = threading.Lock()  # guards everything below
         self._room = memory_mb * 2**20
@@ -248,7 +254,9 @@ class FrameStore(Mapping[str, NDArray[np.uint8]]):
         with self._lock:
             self.decoded += 1
         if isinstance(media, Panels):  # a few pictures: all of them at once
-            found = pictures.read(media)
+            if self._read_panels is None:
+                raise TypeError("this frame store was given no reader of pictures")
+            found = self._read_panels(media)
             return DecodedImages(media.count, tuple(range(len(found))), (0.0,) * len(found), found)
         return self._worker.decode(media.path, self._decoder, counts=counts, numbers=numbers)
 

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from probes.core.errors import MachineError, ProbesError
 from probes.core.spool import SpilledDict
-from probes.core.types import Clip, Item
-from probes.stimuli.infills import ClipKey
+from probes.core.types import Clip, ClipKey, Item
 
 AHEAD = 128
 """Items that are decoded at most beyond the furthest that was asked for."""

@@ -42,11 +42,11 @@ def content(prompt: Prompt, picture: Callable[[str], dict[str, Any]]) -> list[di
         else:
             # Neighbouring texts together: "<vid" and "eo>" make a placeholder too.
             text = "".join(part for part in group if isinstance(part, str))
-            parts.append({"type": "text", "text": defuse(text)})
+            parts.append({"type": "text", "text": escape_special_tokens(text)})
     return parts
 
 
-def defuse(text: str) -> str:
+def escape_special_tokens(text: str) -> str:
     """Break what looks like a special token with a zero-width space, as the hf backend does.
 
     Text of a data set must not become a picture or an end of turn.

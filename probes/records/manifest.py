@@ -3,13 +3,70 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from probes.core.errors import ProbesError
+from probes.core.files import atomic_write
+from probes.core.redaction import redacted
 
+FILE = "manifest.json"
 REWRITE = "have it written again: the same `probes run` answers from the store"
-"""How to mend a file of a run folder."""
+"""How to restore a file of a run folder."""
+
+
+def _means(text: str, **more: Any) -> Any:
+    return field(metadata={"meaning": text}, **more)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What manifest.json says of a run; it is written last and says that the run is whole."""
+
+    git: str = _means("commit of the code; empty where it is no checkout")
+    dirty: bool = _means("whether that checkout had changes")
+    packages: Mapping[str, str] = _means("versions of the packages that results can depend on")
+    device: str = _means("what the run computed on")
+    config: Mapping[str, Any] = _means(
+        "the whole resolved configuration (`probes run --cfg job` shows its settings)"
+    )
+    data: Mapping[str, Any] = _means(
+        "the task's folder, number of items, hashes of items and media"
+    )
+    seeds: Mapping[str, int] = _means("of the run, of made data and of every arm")
+    created: str = _means("when it was written (UTC)")
+    platform: Mapping[str, str] = _means(
+        "what decides which kernels run: answers are equal to the last digit only on the same"
+    )
+    members: Mapping[str, Mapping[str, Any]] = _means(
+        "the facts of every model, with fingerprint, classes, tokens per frame and hashes of "
+        "configuration, tokenizer and chat template"
+    )
+    counts: Mapping[str, Any] = _means(
+        "items, planned records and their statuses; requests by model: unique, cached, computed, "
+        "failed"
+    )
+    failed_infills: int = _means("infills of which a step failed")
+    empty_infills: int = _means("infills whose writer had nothing to say")
+    donors: Mapping[str, Mapping[str, float]] = _means("by arm: how many there are, how often used")
+    decode_passes: int = _means("media files that were decoded for this run")
+    backends: Mapping[str, Mapping[str, Any]] = _means("what every backend counted")
+    seconds: Mapping[str, float] = _means("wall time of every phase")
+    frames_lost: tuple[str, ...] = _means(
+        "frames that were shown and are gone, and so are their media; absent where none is",
+        default=(),
+    )
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write a run's manifest as a whole, without secrets."""
+    content = asdict(manifest)
+    if not manifest.frames_lost:
+        del content["frames_lost"]
+    text = json.dumps(redacted(json.loads(json.dumps(content, default=str))), indent=2)
+    atomic_write(folder / FILE, f"{text}\n".encode())
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -18,7 +75,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         ProbesError: it cannot be read, or is no JSON object.
     """
-    path = folder / "manifest.json"
+    path = folder / FILE
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -29,3 +86,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ProbesError("the manifest cannot be read: it is no JSON object", str(path), REWRITE)
     return content
+
+
+def markdown() -> str:
+    """Return the entries of a manifest as a table of docs/records.md."""
+    rows = (f"| `{one.name}` | {one.metadata['meaning']} |" for one in fields(Manifest))
+    return "\n".join(["| entry | what it says |", "|---|---|", *rows])

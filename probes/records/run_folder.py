@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from probes.core.prompt_set import PromptSet
-from probes.core.types import Arm, Clip, Infill, Item, Layout, Scoring, Video
-from probes.records import parquet
+from probes.core.types import NO_INFILL, Arm, Clip, ClipKey, Infill, Item, Layout, Scoring, Video
+from probes.records import schema
 from probes.records.manifest import read_manifest
-from probes.stimuli import infills
-from probes.stimuli.infills import ClipKey
+from probes.records.schema import InfillRow, ItemRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +65,10 @@ def read(folder: Path) -> RunFiles:
     config = config if isinstance(config, dict) else {}
     if not config:
         lacking.append("manifest.json with a configuration")
-    item_rows = _rows(folder / "items.parquet")
+    item_rows = _rows(folder / "items.parquet", ItemRow)
     if not item_rows:
         lacking.append("items.parquet")
-    lender_rows = _rows(folder / "donors.parquet")
+    lender_rows = _rows(folder / "donors.parquet", ItemRow)
     items, lenders = ({str(r["id"]): _item(r) for r in rows} for rows in (item_rows, lender_rows))
     clips = {
         (str(row["id"]), int(count)): Clip(
@@ -92,7 +91,7 @@ def read(folder: Path) -> RunFiles:
         items=items,
         lenders=lenders,
         clips=clips,
-        infills=_infills(_rows(folder / "infills.parquet"), clips),
+        infills=_infills(_rows(folder / "infills.parquet", InfillRow), clips),
         arms=arms,
         prompts=prompts,
         scoring=cast(Scoring, scoring) if scoring in get_args(Scoring) else None,
@@ -102,11 +101,11 @@ def read(folder: Path) -> RunFiles:
     )
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path, row: type) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    rows: list[dict[str, Any]] = parquet.read(path, path.stem).to_pylist()
-    return rows
+    found: list[dict[str, Any]] = schema.read(path, row).to_pylist()
+    return found
 
 
 def _pairs(value: Any) -> list[tuple[str, Any]]:
@@ -138,7 +137,7 @@ def _infills(
         found[row["role"]][row["item_id"], row["frames"]][row["gap"]] = infill
     for place, gaps in ((place, gaps) for one in found.values() for place, gaps in one.items()):
         if place in clips:
-            gaps |= dict.fromkeys(clips[place].breaks, infills.NOTHING)
+            gaps |= dict.fromkeys(clips[place].breaks, NO_INFILL)
     return {
         role: {
             place: tuple(infill for _, infill in sorted(gaps.items()))

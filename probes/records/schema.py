@@ -1,72 +1,355 @@
-"""Columns of the tables of a run folder."""
+"""The tables of a run folder, once: a row type -> Arrow schema, reader and documentation.
+
+A column is a field of `Record`, `ItemRow` or `InfillRow`. To add one, add the field here, behind
+the others and with a default (so that older run folders are still read), and fill it where the rows
+are made (`probes/engine/join.py`, `probes/engine/export.py`); everything else follows.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-from probes.core.types import Record
+from probes.core.errors import ProbesError
+from probes.core.types import InfillStatus, Role, Scoring, Status
 from probes.records import parquet
+from probes.records.manifest import REWRITE
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+RowType = TypeVar("RowType")
 
-def read_records(out: Path) -> list[Record]:
-    """Read the records of a run's folder.
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What stands in a column."""
+
+    meaning: str
+    """In the words of docs/records.md."""
+    of_older: Callable[[pa.Table], list[Any]] | None = None
+    """Makes the column of a table that was written before there was one; else the field's default
+    stands in every row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One answer of one member to one trial: a row of records.parquet."""
+
+    key: Annotated[
+        str,
+        Column(
+            "sha256 of prompt, model, scoring and adapter: equal keys are one computation; empty where "
+            "nothing could be asked"
+        ),
+    ]
+    task: Annotated[str, Column("name of the task")]
+    item_id: Annotated[str, Column("the item")]
+    cluster: Annotated[
+        str, Column("recording that the item comes from; items that share one are not independent")
+    ]
+    stratum: Annotated[str, Column("kind of item, e.g. i-RAVEN's configuration; may be empty")]
+    pair: Annotated[str, Column("name of the pair")]
+    role: Annotated[Role, Column("`image`, `video` or `control`")]
+    member: Annotated[str, Column("the member's name")]
+    arm: Annotated[str, Column("the condition")]
+    frames: Annotated[int, Column("frames per clip")]
+    scoring: Annotated[Scoring, Column("`letter`, `cloze` or `generate`")]
+    seed: Annotated[int, Column("the run's seed")]
+    donor_id: Annotated[str | None, Column("item that a perturbation borrowed from, if any")]
+    status: Annotated[Status, Column("`ok`, `unparsed` (a reply that names no option) or `error`")]
+    choice: Annotated[
+        int | None, Column("index of the option chosen; null where unparsed or failed")
+    ]
+    answer: Annotated[int | None, Column("index of the right option; null where it is withheld")]
+    correct: Annotated[
+        bool | None,
+        Column(
+            "whether the two agree; false where unparsed or failed, null where the answer is withheld"
+        ),
+    ]
+    option_logprobs: Annotated[
+        tuple[float, ...], Column("per option: sum of its tokens' log-probabilities (nats)")
+    ]
+    option_tokens: Annotated[
+        tuple[int, ...],
+        Column("per option: number of tokens behind that sum; `cloze` chooses by their ratio"),
+    ]
+    text: Annotated[str, Column("the reply under `generate`")]
+    error: Annotated[str, Column("what went wrong")]
+    input_tokens: Annotated[int, Column("tokens read")]
+    output_tokens: Annotated[int, Column("tokens written")]
+    seconds: Annotated[float, Column("wall time of the batch divided by its size")]
+    stimulus_sha: Annotated[
+        str,
+        Column(
+            "sha256 of everything that was shown, pixels and text: equal for both members of a pair"
+        ),
+    ]
+    rotation: Annotated[
+        int,
+        Column(
+            "places by which the listed options were rotated to the left (`option_rotation`); `choice`, "
+            "`option_logprobs` and `option_tokens` are in the item's own order"
+        ),
+    ] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """One item that was shown: a row of items.parquet or donors.parquet."""
+
+    id: Annotated[str, Column("unique within the task")]
+    task: Annotated[str, Column("name of the task")]
+    question: Annotated[str, Column("the question, without options")]
+    options: Annotated[tuple[str, ...], Column("its options, in order")]
+    answer: Annotated[int | None, Column("index of the right option; null where it is withheld")]
+    stratum: Annotated[str, Column("as in the records")]
+    cluster: Annotated[str, Column("as in the records")]
+    media_path: Annotated[str, Column("the file below the task's folder")]
+    media_sha256: Annotated[str | None, Column("its hash; null where it cannot be read")]
+    frame_hashes: Annotated[
+        Mapping[str, tuple[str, ...]],
+        Column("frame count -> sha256 of each frame, in order: names of files in `frames/`"),
+    ]
+    option_hashes: Annotated[tuple[str, ...], Column("sha256 of options that are pictures")]
+    breaks: Annotated[
+        tuple[int, ...], Column("gaps that no infill ever stands in (ends of rows of panels)")
+    ]
+    meta: Annotated[Mapping[str, str], Column("whatever else the task says of the item")]
+
+
+def _older_status(table: pa.Table) -> list[Any]:
+    """Return the states of infills of a table that tells them by `ok` and the end of `error`."""
+    from_text = zip(*(table.column(name).to_pylist() for name in ("ok", "text", "error")))
+    silent = tuple(f"{step}: the reply is empty" for step in ("common", "event", "condense"))
+    return [
+        "ok" if text and ok
+        else "not_applicable" if ok
+        else "empty" if not error or error in silent
+        else "failed"
+        for ok, text, error in from_text
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class InfillRow:
+    """One text between two neighbouring frames: a row of infills.parquet."""
+
+    role: Annotated[
+        str, Column("who was shown it: `shared` for both members, or the member that wrote its own")
+    ]
+    frames: Annotated[int, Column("frames per clip")]
+    item_id: Annotated[str, Column("the item whose clip it belongs to")]
+    gap: Annotated[int, Column("where it stands; gap 0 lies between the first two frames")]
+    frame_a: Annotated[str, Column("sha256 of the frame before it")]
+    frame_b: Annotated[str, Column("sha256 of the frame behind it")]
+    text: Annotated[str, Column("what stands in the gap")]
+    common: Annotated[str, Column("step 1: what both frames have in common")]
+    event: Annotated[str, Column("step 2: what happened between them, before condensing")]
+    generator: Annotated[str, Column("fingerprint of the writing model and its prompts")]
+    ok: Annotated[bool, Column("whether there is a text")]
+    error: Annotated[str, Column("why there is none")]
+    leaks: Annotated[tuple[int, ...], Column("options whose whole text stands in it")]
+    status: Annotated[InfillStatus, Column(
+        "`ok`, `empty` (the writer had nothing to say: the gap is bare) or `failed` (records that "
+        "need it are errors)", of_older=_older_status,
+    )] = "ok"  # fmt: skip
+
+
+class Field(NamedTuple):
+    """One column of a row type."""
+
+    name: str
+    kind: pa.DataType
+    nullable: bool
+    column: Column
+    default: Any
+    """`dataclasses.MISSING` for a column that every table has."""
+
+
+def fields(row: type) -> tuple[Field, ...]:
+    """Return the columns of a row type, in order."""
+    return _fields(row)
+
+
+@functools.cache
+def _fields(row: type) -> tuple[Field, ...]:
+    hints = get_type_hints(row, include_extras=True)
+    found = []
+    for one in dataclasses.fields(row):
+        kind, column = get_args(hints[one.name])[:2]
+        inner = [arg for arg in get_args(kind) if arg is not types.NoneType]
+        nullable = get_origin(kind) in (Union, types.UnionType)
+        found.append(
+            Field(one.name, _arrow(inner[0] if nullable else kind), nullable, column, one.default)
+        )
+    return tuple(found)
+
+
+def _arrow(kind: Any) -> pa.DataType:
+    import pyarrow as pa
+
+    plain = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    if kind in plain:
+        return plain[kind]
+    if get_origin(kind) is Literal:
+        return pa.string()
+    arguments = get_args(kind)
+    if get_origin(kind) is tuple:
+        return pa.list_(_arrow(arguments[0]))
+    return pa.map_(_arrow(arguments[0]), _arrow(arguments[1]))
+
+
+def names(row: type) -> tuple[str, ...]:
+    """Return the names of a row type's columns, in order."""
+    return tuple(field.name for field in fields(row))
+
+
+def arrow_schema(row: type) -> pa.Schema:
+    """Return the Arrow schema of a row type."""
+    import pyarrow as pa
+
+    return pa.schema([(field.name, field.kind) for field in fields(row)])
+
+
+def to_table(rows: Sequence[object], row: type) -> pa.Table:
+    """Return rows as an Arrow table; half a character becomes a question mark."""
+    import pyarrow as pa
+
+    columns = {
+        field.name: [_cell(getattr(one, field.name)) for one in rows] for field in fields(row)
+    }
+    try:
+        return pa.table(columns, schema=arrow_schema(row))
+    except UnicodeEncodeError:  # a file whose name is not UTF-8, say
+        from probes.core.text import whole_texts
+
+        return pa.table({name: whole_texts(one) for name, one in columns.items()},
+                        schema=arrow_schema(row))  # fmt: skip
+
+
+def _cell(value: Any) -> Any:
+    return list(value.items()) if isinstance(value, Mapping) else value
+
+
+def read(path: Path, row: type, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table of a run folder, in the present form whichever version wrote it.
+
+    Args:
+        path: the file.
+        row: its row type.
+        columns: which to read; all by default.
+
+    Returns:
+        The columns in the order of the row type (or as named), of the row type's Arrow types.
+
+    Raises:
+        ProbesError: it is not there, damaged, lacks a column, or holds values of another type.
+    """
+    table = parquet.read(path, path.stem)
+    return conform(table, row, str(path), columns)
+
+
+def conform(
+    table: pa.Table, row: type, where: str, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Bring a table into the present form of its row type; see `read`.
+
+    Args:
+        table: as it was read.
+        row: its row type.
+        where: where it comes from, for messages.
+        columns: which to keep; all by default.
+    """
+    import pyarrow as pa
+
+    wanted = [field for field in fields(row) if columns is None or field.name in columns]
+    lacking = [
+        field.name for field in wanted
+        if field.name not in table.column_names and field.default is dataclasses.MISSING
+    ]  # fmt: skip
+    if lacking:
+        raise ProbesError(
+            f"the {Path(where).stem} lack the columns {', '.join(lacking)}", where,
+            "was the file written by `probes run`, of this version or an older one?",
+        )  # fmt: skip
+    found = {}
+    for field in wanted:
+        if field.name in table.column_names:
+            found[field.name] = _cast(table.column(field.name), field, where)
+        else:
+            make = field.column.of_older
+            values = make(table) if make else [field.default] * len(table)
+            found[field.name] = pa.array(values, field.kind)
+    schema = pa.schema([(field.name, field.kind) for field in wanted])
+    whole = pa.table(found, schema=schema)
+    return whole if columns is None else whole.select(list(columns))
+
+
+def _cast(column: pa.ChunkedArray, field: Field, where: str) -> pa.ChunkedArray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_floating(column.type) and pa.types.is_integer(field.kind):
+        # pandas writes whole numbers with gaps as floats with NaN.
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    if column.type == field.kind:
+        return column
+    try:
+        return column.cast(field.kind)
+    except pa.ArrowException as error:
+        raise ProbesError(
+            f"column {field.name} holds {column.type}, not {field.kind}", where, REWRITE
+        ) from error
+
+
+def rows(table: pa.Table, row: type[RowType]) -> Iterator[RowType]:
+    """Yield the rows of a table, which has all columns of the row type."""
+    for values in table.to_pylist():
+        yield row(**{name: _frozen(value) for name, value in values.items()})
+
+
+def _frozen(value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    if value and isinstance(value[0], tuple):  # Arrow gives a map as a list of pairs
+        return {name: _frozen(one) for name, one in value}
+    return tuple(value)
+
+
+def read_records(folder: Path) -> list[Record]:
+    """Read the records of a run folder.
 
     Raises:
         ProbesError: the table is not there or damaged.
     """
-    names = [field.name for field in dataclasses.fields(Record)]
-    rows = parquet.read(out / "records.parquet", "records", names).select(names).to_pylist()
-    for row in rows:
-        row |= {name: tuple(row[name]) for name in ("option_logprobs", "option_tokens")}
-    return [Record(**row) for row in rows]
+    return list(rows(read(folder / "records.parquet", Record), Record))
 
 
-def record_schema() -> pa.Schema:
-    """Return the columns of records.parquet: `Record`'s fields in order."""
-    import pyarrow as pa
-
-    kinds = {
-        "frames": pa.int64(), "seed": pa.int64(), "rotation": pa.int64(), "choice": pa.int64(),
-        "answer": pa.int64(),
-        "correct": pa.bool_(), "option_logprobs": pa.list_(pa.float64()),
-        "option_tokens": pa.list_(pa.int64()), "input_tokens": pa.int64(),
-        "output_tokens": pa.int64(), "seconds": pa.float64(),
-    }  # fmt: skip
-    names = [field.name for field in dataclasses.fields(Record)]
-    return pa.schema([(name, kinds.get(name, pa.string())) for name in names])
-
-
-def item_schema() -> pa.Schema:
-    """Return the columns of items.parquet and donors.parquet."""
-    import pyarrow as pa
-
-    text = pa.string()
-    return pa.schema(
-        [
-            ("id", text), ("task", text), ("question", text), ("options", pa.list_(text)),
-            ("answer", pa.int64()), ("stratum", text), ("cluster", text), ("media_path", text),
-            ("media_sha256", text), ("frame_hashes", pa.map_(text, pa.list_(text))),
-            ("option_hashes", pa.list_(text)), ("breaks", pa.list_(pa.int64())),
-            ("meta", pa.map_(text, text)),
-        ]
-    )  # fmt: skip
-
-
-def infill_schema() -> pa.Schema:
-    """Return the columns of infills.parquet."""
-    import pyarrow as pa
-
-    text = pa.string()
-    return pa.schema(
-        [
-            ("role", text), ("frames", pa.int64()), ("item_id", text), ("gap", pa.int64()),
-            ("frame_a", text), ("frame_b", text), ("text", text), ("common", text),
-            ("event", text), ("generator", text), ("ok", pa.bool_()), ("error", text),
-            ("leaks", pa.list_(pa.int64())),
-        ]
-    )  # fmt: skip
+def markdown(row: type) -> str:
+    """Return the columns of a row type as a table of docs/records.md."""
+    lines = ["| column | type | meaning |", "|---|---|---|"]
+    for field in fields(row):
+        kind = f"{field.kind}, or null" if field.nullable else str(field.kind)
+        kind = kind.replace("<item: ", " of ").replace("list<element: ", "list of ").rstrip(">")
+        lines.append(f"| `{field.name}` | {kind} | {field.column.meaning} |")
+    return "\n".join(lines)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from probes.core.types import Record, Status
+from probes.core.types import Status
+from probes.records.schema import Record
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probes.analysis.tables import TableRow
 from probes.core.types import Arm, FrameRef, Item
 from probes.records.run_folder import RunFiles
 from probes.report.pictures import FrameFile
@@ -42,7 +43,6 @@ _COLUMNS = (
 )  # fmt: skip
 _LEAST = 30  # characters that an answer takes at least
 
-Row = Mapping[str, Any]
 View = tuple[Any, ...]
 Runs = Mapping[str, RunFiles]
 """Files of each run by its folder, as the column `run` of a frame names it."""
@@ -76,7 +76,7 @@ def assemble(runs: Runs, frame: pd.DataFrame, budget: int) -> BrowserData:
     """
     rows, known = _rows(frame, runs, budget // _LEAST)
     content = _Content(runs, rows)
-    by_item: dict[tuple[str, str, Item | None], list[Row]] = defaultdict(list)
+    by_item: dict[tuple[str, str, Item | None], list[TableRow]] = defaultdict(list)
     for row in rows:
         item = runs[row["run"]].items.get(row["item_id"])
         by_item[row["task"], row["item_id"], item].append(row)
@@ -99,7 +99,7 @@ def assemble(runs: Runs, frame: pd.DataFrame, budget: int) -> BrowserData:
     )
 
 
-def _rows(frame: pd.DataFrame, runs: Runs, most: int) -> tuple[list[Row], int]:
+def _rows(frame: pd.DataFrame, runs: Runs, most: int) -> tuple[list[TableRow], int]:
     """Return the first items' records, about `most`, and how many items there are in all.
 
     Tasks take turns, so that of several tasks each has some of its items among the first.
@@ -122,7 +122,7 @@ def _rows(frame: pd.DataFrame, runs: Runs, most: int) -> tuple[list[Row], int]:
     columns = {name: pa.array(frame[name].array, from_pandas=True).to_pylist() for name in _COLUMNS}
     columns["margin"] = margins(frame).tolist()
     names = list(columns)
-    rows: list[Row] = [
+    rows: list[TableRow] = [
         dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]
     return rows, len(items)
@@ -145,7 +145,7 @@ class _Table:
 class _Content:
     """The tables, as they fill."""
 
-    def __init__(self, runs: Runs, rows: Sequence[Row]) -> None:
+    def __init__(self, runs: Runs, rows: Sequence[TableRow]) -> None:
         self.frames: dict[str, Path] = {}
         self.unknown: Counter[str] = Counter()
         self.checked = 0
@@ -155,7 +155,7 @@ class _Content:
         self._stimuli: dict[str, int] = {}
         self._stimuli_size = 0
         self._rebuilders = {run: Rebuilder(files) for run, files in runs.items()}
-        by_view: dict[View, list[Row]] = defaultdict(list)
+        by_view: dict[View, list[TableRow]] = defaultdict(list)
         for row in rows:
             by_view[_view(row)].append(row)
         self._heads = {
@@ -178,7 +178,7 @@ class _Content:
                        "texts": list(self._texts.places)})  # fmt: skip
         return f'{heads[:-1]},"stimuli":[{",".join(self._stimuli)}]}}'
 
-    def item(self, item: Item | None, rows: Sequence[Row]) -> dict[str, Any]:
+    def item(self, item: Item | None, rows: Sequence[TableRow]) -> dict[str, Any]:
         """Return an item with everything that was answered about it."""
         first = rows[0]
         files = self._runs[first["run"]]
@@ -206,7 +206,7 @@ class _Content:
             "v": cells,
         }
 
-    def _answer(self, row: Row) -> list[Any]:
+    def _answer(self, row: TableRow) -> list[Any]:
         def text(value: str | None) -> int:
             return self._texts.add(value) if value else -1
 
@@ -285,11 +285,11 @@ def probabilities(
     return [round(weight / sum(weights), 4) for weight in weights]
 
 
-def _view(row: Row) -> View:
+def _view(row: TableRow) -> View:
     return tuple(row[name] for name in _VIEW)
 
 
-def _head(view: View, rows: Sequence[Row], runs: Runs, seeds_differ: bool) -> dict[str, Any]:
+def _head(view: View, rows: Sequence[TableRow], runs: Runs, seeds_differ: bool) -> dict[str, Any]:
     """Return a view's label, and the members, arms and frame counts that it has."""
     *names, seed = view
     files = [runs[run] for run in dict.fromkeys(row["run"] for row in rows)]

@@ -8,17 +8,17 @@ from pathlib import Path
 from probes.core.errors import ProbesError
 from probes.core.files import atomic_write
 from probes.report import (
-    borrowed,
+    failures,
     figures,
-    layers,
+    infills,
     markdown,
     members,
-    origins,
     page,
+    provenance,
     results,
+    strata,
     study,
-    troubles,
-    words,
+    summary,
 )
 from probes.report.parts import DataTable, FigurePart, Section
 from probes.report.study import Study
@@ -55,19 +55,19 @@ def write(paths: Sequence[Path], out: Path) -> Path:
 def build(known: Study) -> list[Section]:
     """Return a report's sections in order, without the item browser."""
     found = [
-        words.summary(known),
+        summary.summary(known),
         results.study_tables(known),
         results.published(known),
         members.frame_as(known),
         results.forests(known),
         results.arms(known),
         results.by_frames(known),
-        layers.iraven(known),
-        layers.strata(known),
-        layers.power(known),
-        troubles.section(known),
-        borrowed.section(known),
-        origins.section(known),
+        strata.iraven(known),
+        strata.strata(known),
+        strata.power(known),
+        failures.section(known),
+        infills.section(known),
+        provenance.section(known),
     ]
     return [section for section in found if section is not None]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from probes.records import parquet
-from probes.stimuli.infills import EMPTY
+from probes.records import schema
+from probes.records.schema import InfillRow
 
-COLUMNS = ("role", "frames", "item_id", "gap", "text", "ok", "error", "leaks")
+COLUMNS = ("role", "frames", "item_id", "gap", "text", "status", "error", "leaks")
 _RUN = ("pair", "task", "setting")
 PLACE = (*_RUN, "frames", "item_id")
 """What tells one clip's infills from another's."""
@@ -23,7 +23,7 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns of `COLUMNS`; pair, task and setting of the run's records; `asked` (False for items
-        that only lent), their `answer`, `leaks_key`, and `state`: `written`, `empty` or `failed`.
+        that only lent), their `answer`, `leaks_key`. Rows of gaps in which no text ever stands are left out.
         No rows where no run has any.
 
     Raises:
@@ -35,11 +35,10 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
         if len(table):
             tables.append(table.assign(**{name: run[name] for name in _RUN}))
     if not tables:
-        return pd.DataFrame(columns=[*COLUMNS, *_RUN, "state", "answer", "asked", "leaks_key"])
+        return pd.DataFrame(columns=[*COLUMNS, *_RUN, "answer", "asked", "leaks_key"])
     whole = pd.concat(tables, ignore_index=True)
     whole = whole.drop_duplicates([*PLACE, "role", "gap"], ignore_index=True)
-    whole["state"] = _states(whole)
-    whole = whole[whole["state"] != "none"]
+    whole = whole[whole["status"] != "not_applicable"]
     keys = frame[["task", "item_id", "answer"]].drop_duplicates(["task", "item_id"])
     whole = whole.merge(keys.assign(asked=True), on=["task", "item_id"], how="left")
     whole["asked"] = whole["asked"].notna()
@@ -50,22 +49,10 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
     return whole
 
 
-def _states(infills: pd.DataFrame) -> pd.Series:
-    """Tell of every infill whether it is `written`, `empty` or `failed`, or never to be: `none`."""
-    bare = infills["text"].fillna("") == ""
-    ok = infills["ok"].astype(bool)
-    empty = infills["error"].fillna("").str.endswith(EMPTY)
-    states = pd.Series("written", index=infills.index)
-    states[bare & ~ok] = "failed"
-    states[bare & ~ok & empty] = "empty"
-    states[bare & ok] = "none"  # the end of a row of panels
-    return states
-
-
 def _read(file: Path) -> pd.DataFrame:
     if not file.is_file():
         return pd.DataFrame(columns=list(COLUMNS))
-    frame: pd.DataFrame = parquet.read(file, "infills", COLUMNS).to_pandas()
+    frame: pd.DataFrame = schema.read(file, InfillRow, COLUMNS).to_pandas()
     lists = [list(one) if one is not None else [] for one in frame["leaks"]]
     return frame.assign(leaks=pd.Series(lists, index=frame.index, dtype=object))
 

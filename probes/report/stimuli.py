@@ -14,7 +14,7 @@ from probes.media import composites
 from probes.media.composites import Composite
 from probes.records.manifest import REWRITE
 from probes.records.run_folder import RunFiles
-from probes.stimuli import arms, infills
+from probes.stimuli import arms
 from probes.stimuli.rotation import rotated
 
 if TYPE_CHECKING:
@@ -211,5 +211,5 @@ def _bare(
     return tuple(
         Bare(places[gap] + 1 if whole else -1, gap, infill.error or "the infill is empty")
         for gap, infill in enumerate(gaps)
-        if infill != infills.NOTHING and not (infill.ok and infill.text)
+        if infill.status in ("empty", "failed")
     )

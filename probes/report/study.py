@@ -11,12 +11,12 @@ from typing import Any
 import pandas as pd
 
 from probes import analysis
+from probes.analysis.tables import TableRow
 from probes.records.manifest import read_manifest
 from probes.report import leaks
 
 BLOCK = ("task", "setting", "pair", "scoring", "seed")
 """Columns that tell one block of tables from another."""
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Study:
         """Settings that differ between blocks: the leading columns of tables over all of them."""
         return tuple(n for n in BLOCK if len({str(block[n]) for block in self.blocks}) > 1)
 
-    def place(self, row: Row) -> tuple[str, ...]:
+    def place(self, row: TableRow) -> tuple[str, ...]:
         """Return a row's values of `told_apart`."""
         return tuple(str(row[name]) for name in self.told_apart)
 

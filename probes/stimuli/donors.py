@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
-from probes.core.types import (
-    Arm,
-    Item,
-)
+from probes.core.types import Arm, Item
 
 if TYPE_CHECKING:
     pass

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args
 
 from probes.core.errors import ProbesError
 from probes.core.files import atomic_write
 from probes.core.text import whole_text
-from probes.core.types import Clip, Infill
-
-if TYPE_CHECKING:
-    pass
-
-from probes.stimuli.infills import NOTHING, ClipKey, tidy
+from probes.core.types import NO_INFILL, Clip, ClipKey, Infill, InfillStatus
+from probes.stimuli.infills import tidy
 
 _FIELDS = {
     "item_id": str, "frames": int, "gap": int, "text": str, "frame_a": str, "frame_b": str,
-    "common": str, "event": str, "generator": str, "error": str,
+    "common": str, "event": str, "generator": str, "error": str, "status": str,
 }  # fmt: skip
+_STATUSES = tuple(one for one in get_args(InfillStatus) if one != "not_applicable")
 _NEEDED = ("item_id", "frames", "gap", "text")
 
 
@@ -45,7 +42,7 @@ def save_file(
             row = {
                 "item_id": item_id, "frames": frames, "gap": gap, "text": infill.text,
                 "frame_a": a, "frame_b": b, "common": infill.common, "event": infill.event,
-                "generator": infill.generator, "error": infill.error,
+                "generator": infill.generator, "error": infill.error, "status": infill.status,
             }  # fmt: skip
             lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     atomic_write(path, "".join(lines).encode("utf-8", "surrogatepass"))
@@ -58,7 +55,9 @@ def load_file(
 
     One JSON object a line: `item_id`, `frames` (number of frames), `gap` (0 lies between the
     first two frames) and `text` (empty: nothing stands there); optional are `common`, `event`,
-    `generator`, `error`, and `frame_a`, `frame_b` (sha256), which must then be the clip's.
+    `generator`, `status` (`ok`, `empty` or `failed`), `error` (why a step failed: without `status`,
+    an empty text with an error is a failure), and `frame_a`, `frame_b` (sha256), which must then be
+    the clip's.
 
     Args:
         path: the file.
@@ -76,40 +75,13 @@ def load_file(
     for number, line in _lines(path):
         where = f"{path}, line {number}"
         row = _row(line, where)
-        item_id, frames, gap = row["item_id"], row["frames"], row["gap"]
-        if item_id not in known:
-            near = difflib.get_close_matches(item_id, known, 1)
-            fix = f"did you mean {near[0]!r}?" if near else "use ids of the task's items"
-            raise ProbesError(f"unknown item {item_id!r}", where, fix)
-        clip = clips.get((item_id, frames))
-        if not 0 <= gap < frames - 1 or (clip and gap in clip.breaks):
-            what = f"gap {gap} is not among the gaps of {frames} frames"
-            fix = "count gaps from 0 to frames - 2"
-            if clip and clip.breaks:
-                fix += f"; nothing stands between two rows (gaps {_numbers(clip.breaks)})"
-            raise ProbesError(what, where, fix)
-        if (item_id, frames, gap) in found:
-            what = f"gap {gap} of item {item_id!r} at {frames} frames is given twice"
-            first = found[item_id, frames, gap][0]
-            raise ProbesError(what, where, f"keep this line or line {first}")
-        if clip:
-            for name, sha in (("frame_a", clip.hashes[gap]), ("frame_b", clip.hashes[gap + 1])):
-                if row.get(name, sha) != sha:
-                    what = f"{name} is not the frame that is shown at gap {gap} of {item_id!r}"
-                    fix = "write the infills anew for these frames, or leave the hashes out"
-                    raise ProbesError(what, where, fix)
-        text = tidy(row["text"])
-        found[item_id, frames, gap] = (
-            number,
-            Infill(
-                text=text,
-                common=tidy(row.get("common", "")),
-                event=tidy(row.get("event", "")),
-                generator=row.get("generator", "file"),
-                ok=bool(text),
-                error=row.get("error", ""),
-            ),
-        )
+        place = (row["item_id"], row["frames"], row["gap"])
+        _check_place(row, clips, known, where)
+        if place in found:
+            what = f"gap {row['gap']} of item {row['item_id']!r} at {row['frames']} frames"
+            fix = f"keep this line or line {found[place][0]}"
+            raise ProbesError(f"{what} is given twice", where, fix)
+        found[place] = number, _infill(row, where)
     lacking = [
         f"{item_id} ({frames} frames, gap {gap})"
         for (item_id, frames), clip in clips.items()
@@ -122,15 +94,53 @@ def load_file(
         raise ProbesError(what, str(path), "add a line for each; an empty text leaves a gap bare")
     return {
         place: tuple(
-            NOTHING if gap in clip.breaks else found[*place, gap][1]
+            NO_INFILL if gap in clip.breaks else found[*place, gap][1]
             for gap in range(len(clip.hashes) - 1)
         )
         for place, clip in clips.items()
     }
 
 
-def _numbers(values: Iterable[int]) -> str:
-    return ", ".join(map(str, values))
+def _check_place(
+    row: Mapping[str, Any], clips: Mapping[ClipKey, Clip], known: Collection[str], where: str
+) -> None:
+    """Refuse a row of an unknown item, of a gap that is none, or of other frames than the clip's."""
+    item_id, frames, gap = row["item_id"], row["frames"], row["gap"]
+    if item_id not in known:
+        near = difflib.get_close_matches(item_id, known, 1)
+        fix = f"did you mean {near[0]!r}?" if near else "use ids of the task's items"
+        raise ProbesError(f"unknown item {item_id!r}", where, fix)
+    clip = clips.get((item_id, frames))
+    if not 0 <= gap < frames - 1 or (clip and gap in clip.breaks):
+        what = f"gap {gap} is not among the gaps of {frames} frames"
+        fix = "count gaps from 0 to frames - 2"
+        if clip and clip.breaks:
+            fix += f"; nothing stands between two rows (gaps {', '.join(map(str, clip.breaks))})"
+        raise ProbesError(what, where, fix)
+    if clip is None:
+        return
+    for name, sha in (("frame_a", clip.hashes[gap]), ("frame_b", clip.hashes[gap + 1])):
+        if row.get(name, sha) != sha:
+            what = f"{name} is not the frame that is shown at gap {gap} of {item_id!r}"
+            fix = "write the infills anew for these frames, or leave the hashes out"
+            raise ProbesError(what, where, fix)
+
+
+def _infill(row: Mapping[str, Any], where: str) -> Infill:
+    text, error = tidy(row["text"]), row.get("error", "")
+    default: InfillStatus = "ok" if text else "failed" if error else "empty"
+    status = row.get("status", default)
+    if status not in _STATUSES or (status == "ok") != bool(text):
+        what = f"status {status!r} does not go with {'a' if text else 'an empty'} text"
+        raise ProbesError(what, where, f"leave it out, or use one of {', '.join(_STATUSES)}")
+    return Infill(
+        text=text,
+        common=tidy(row.get("common", "")),
+        event=tidy(row.get("event", "")),
+        generator=row.get("generator", "file"),
+        status=status,
+        error=error,
+    )
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:

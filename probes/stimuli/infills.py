@@ -9,28 +9,24 @@ text that no model wrote.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from probes.core.hashing import sha256_json
-from probes.core.types import Clip, FrameRef, Infill, Output, Part, Prompt
+from probes.core.types import NO_INFILL, Clip, FrameRef, Infill, Output, Part, Prompt
 
 if TYPE_CHECKING:
     from probes.core.prompt_set import PromptSet
 
 from probes.stimuli.templates import fill
 
+EMPTY_REPLY = "the reply is empty"
+"""What the error of an infill says whose writer had nothing to say."""
 Generate = Callable[[Sequence[Prompt], int], list[Output]]
 """(prompts, max_new_tokens) -> one Output per prompt, greedy, in the order of the prompts."""
 FramePair = tuple[str, str]
 """(sha256 of frame t, sha256 of frame t+1)."""
-ClipKey = tuple[str, int]
-"""(item id, number of frames): which clip."""
-NOTHING = Infill(text="", common="", event="", generator="")
-"""What stands in a break between two rows of panels: no text, and no failure."""
-EMPTY = "the reply is empty"
-"""How the error of an infill ends whose writer had nothing to say: an answer, no failure."""
 
 
 def tidy(text: str) -> str:
@@ -51,20 +47,10 @@ def pairs(clips: Iterable[Clip]) -> list[FramePair]:
     return list(found)
 
 
-def empty(infill: Infill) -> bool:
-    """Tell whether a writer had nothing to say where a text belongs."""
-    return not infill.text and infill != NOTHING and not failed(infill)
-
-
-def failed(infill: Infill) -> bool:
-    """Tell whether a step failed, so that a later run may write it; an empty reply is none."""
-    return not infill.ok and bool(infill.error) and not infill.error.endswith(f": {EMPTY}")
-
-
 def of(clip: Clip, written: Mapping[FramePair, Infill]) -> tuple[Infill, ...]:
     """Return a clip's infills, one per gap (frames - 1); KeyError where one was not written."""
     return tuple(
-        NOTHING if gap in clip.breaks else written[pair]
+        NO_INFILL if gap in clip.breaks else written[pair]
         for gap, pair in enumerate(pairwise(clip.hashes))
     )
 
@@ -126,18 +112,18 @@ def write(
         return Prompt(fill(template, values | {name: (text,) for name, text in texts.items()}))
 
     asked = {pair: shown(prompts.common, pair) for pair in unique}
-    commons, errors = _said("common", asked, generate, max_new_tokens)
+    commons, silent = _replies("common", asked, generate, max_new_tokens)
     asked = {p: shown(prompts.event, p, common=common) for p, common in commons.items()}
-    events, failures = _said("event", asked, generate, max_new_tokens)
-    errors |= failures
+    events, later = _replies("event", asked, generate, max_new_tokens)
+    silent |= later
     return {
         pair: Infill(
             text=events.get(pair, ""),
             common=commons.get(pair, ""),
             event=events.get(pair, ""),
             generator=generator,
-            ok=pair in events,
-            error=errors.get(pair, ""),
+            status=silent[pair].status if pair in silent else "ok",
+            error=silent[pair].error if pair in silent else "",
         )
         for pair in unique
     }
@@ -166,31 +152,39 @@ def condensed(
         for pair, infill in written.items()
         if infill.ok
     }
-    texts, errors = _said("condense", asked, condense, max_new_tokens)
+    texts, silent = _replies("condense", asked, condense, max_new_tokens)
     return {
-        pair: replace(
-            infill, text=texts.get(pair, ""), ok=pair in texts, error=errors.get(pair, infill.error)
-        )
+        pair: replace(infill, text="", status=silent[pair].status, error=silent[pair].error)
+        if pair in silent
+        else replace(infill, text=texts.get(pair, ""))
         for pair, infill in written.items()
     }
 
 
-def _said(
+@dataclass(frozen=True, slots=True)
+class NoText:
+    """Why a step gave no text."""
+
+    status: Literal["empty", "failed"]
+    error: str
+
+
+def _replies(
     step: str, asked: Mapping[FramePair, Prompt], model: Generate, max_new_tokens: int
-) -> tuple[dict[FramePair, str], dict[FramePair, str]]:
-    """Ask equal prompts once; return (what was said, why nothing was said), by pair."""
+) -> tuple[dict[FramePair, str], dict[FramePair, NoText]]:
+    """Ask equal prompts once; return (texts, why there is none), by pair."""
     distinct = list(dict.fromkeys(asked.values()))
-    if not distinct:  # nobody is left to ask: a model need not even be loaded
+    if not distinct:  # no prompt is left: a model need not even be loaded
         return {}, {}
     replies = dict(zip(distinct, model(distinct, max_new_tokens), strict=True))
-    said: dict[FramePair, str] = {}
-    errors: dict[FramePair, str] = {}
+    texts: dict[FramePair, str] = {}
+    silent: dict[FramePair, NoText] = {}
     for pair, prompt in asked.items():
         reply = replies[prompt]
         if reply.status != "ok":
-            errors[pair] = f"{step}: {reply.error or reply.status}"
+            silent[pair] = NoText("failed", f"{step}: {reply.error or reply.status}")
         elif text := tidy(reply.text):
-            said[pair] = text
+            texts[pair] = text
         else:
-            errors[pair] = f"{step}: {EMPTY}"
-    return said, errors
+            silent[pair] = NoText("empty", f"{step}: {EMPTY_REPLY}")
+    return texts, silent

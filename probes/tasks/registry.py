@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from probes.core.errors import ProbesError
 from probes.core.files import home
 from probes.core.hashing import sha256_file, sha256_json
+from probes.core.progress import ReportProgress
 from probes.core.types import Item
 from probes.tasks.egoschema import reader as egoschema
 from probes.tasks.iraven import reader as iraven
@@ -22,8 +23,6 @@ from probes.tasks.lmms_eval import reader as lmms
 
 if TYPE_CHECKING:
     from probes.config.settings import TaskConfig
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ READERS: dict[str, TaskReader] = {
 }
 
 
-def load(task: TaskConfig, progress: Progress | None = None) -> list[Item]:
+def load(task: TaskConfig, progress: ReportProgress | None = None) -> list[Item]:
     """Return all items of a task, making its data first if that is ours to make and not made yet.
 
     Args:
@@ -71,7 +70,7 @@ def load(task: TaskConfig, progress: Progress | None = None) -> list[Item]:
     return reader.load(root(task, progress), task)
 
 
-def root(task: TaskConfig, progress: Progress | None = None) -> Path:
+def root(task: TaskConfig, progress: ReportProgress | None = None) -> Path:
     """Return the folder of a task's data as an absolute path; EgoWorld and i-RAVEN are made.
 
     Raises:
@@ -111,7 +110,7 @@ Recipe = tuple[dict[str, Any], Callable[[Path], object]]
 """All that decides what made data holds, and what makes it in a folder."""
 
 
-def _egoworld(task: TaskConfig, progress: Progress | None) -> Recipe:
+def _egoworld(task: TaskConfig, progress: ReportProgress | None) -> Recipe:
     from probes.config.paths import conf_dir
     from probes.tasks.egoworld import generate
 
@@ -131,7 +130,7 @@ def _egoworld(task: TaskConfig, progress: Progress | None) -> Recipe:
     return settings, make
 
 
-def _iraven(task: TaskConfig, progress: Progress | None) -> Recipe:
+def _iraven(task: TaskConfig, progress: ReportProgress | None) -> Recipe:
     from probes.tasks.iraven import generate
 
     settings = {"per_config": task.per_config, "seed": task.seed, "generator": _code(generate)}
@@ -140,7 +139,7 @@ def _iraven(task: TaskConfig, progress: Progress | None) -> Recipe:
     )
 
 
-MADE: dict[str, Callable[[TaskConfig, Progress | None], Recipe]] = {
+MADE: dict[str, Callable[[TaskConfig, ReportProgress | None], Recipe]] = {
     "egoworld": _egoworld,
     "iraven": _iraven,
 }

@@ -16,7 +16,7 @@ from probes.analysis import published_comparison
 from probes.analysis.published_comparison import Figure, combined, compare
 from probes.cli import main
 from probes.core.errors import ProbesError
-from probes.core.types import Record
+from probes.records.schema import Record
 
 CONFIGURATIONS = (
     "center_single", "distribute_four", "distribute_nine", "in_center_single_out_center_single",

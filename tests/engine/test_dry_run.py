@@ -10,17 +10,18 @@ from typing import Any
 
 import pytest
 import tiny_models
+from probes.planning import forecast
 
 from probes.cli import main, plan
 from probes.config import compose
 from probes.config.settings import RunConfig
 from probes.core.errors import ProbesError
-from probes.core.types import FrameRef, Prompt, Record
+from probes.core.types import FrameRef, Prompt
 from probes.engine import costs, run
 from probes.engine.dry_run import Workload, stand_in, without_stand_ins
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf import backend
-from probes.planning import forecast
+from probes.records.schema import Record
 
 SMALL = (
     "task.videos=6", "task.height=32", "task.fps=1", "limit=4", "frames=[2,3]",

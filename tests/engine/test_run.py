@@ -19,11 +19,12 @@ from probes import analysis
 from probes.config.settings import RunConfig
 from probes.core.errors import ProbesError
 from probes.core.progress import Progress
-from probes.core.types import Output, Prompt, Record
+from probes.core.types import Output, Prompt
 from probes.engine import run
 from probes.engine.run import RunResult, execute
 from probes.models.scripted import ScriptedBackend
 from probes.records import schema
+from probes.records.schema import Record
 from probes.tasks import registry
 
 CELLS = ITEMS * 2 * len(ARMS)

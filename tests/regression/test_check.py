@@ -25,8 +25,8 @@ from probes import regression
 from probes.cli import check as command
 from probes.cli import main
 from probes.core.errors import ProbesError
-from probes.core.types import Record
 from probes.records import schema
+from probes.records.schema import Record
 from probes.regression.checking import flips_of
 
 COMMITTED = Path(__file__).resolve().parent.parent / "results/baselines/tiny-egoworld.json"

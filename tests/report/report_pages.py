@@ -15,8 +15,8 @@ import made_records
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from probes.core.types import Record
 from probes.records import schema
+from probes.records.schema import Record
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"}
 CAVEAT = "These numbers are made up."

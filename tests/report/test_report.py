@@ -19,9 +19,10 @@ from made_records import bad, record, study
 from probes import analysis, report
 from probes.cli import main
 from probes.core.errors import ProbesError
-from probes.core.types import Record
-from probes.report import leaks, markdown, words
+from probes.records.schema import Record
+from probes.report import leaks, markdown
 from probes.report import study as gathered
+from probes.report import summary as words
 
 EVIL = f"{HOSTILE}<script>alert(1)</script>\"'$x$|`*[a](javascript:1)\n# no heading"
 SECTIONS = (

@@ -55,7 +55,13 @@ def clip(name: str, count: int) -> Clip:
 
 def infills(name: str, count: int, bare: frozenset[int] = frozenset()) -> tuple[Infill, ...]:
     return tuple(
-        Infill("" if gap in bare else f"{name} does {gap}", "c", "e", "g", ok=gap not in bare)
+        Infill(
+            "" if gap in bare else f"{name} does {gap}",
+            "c",
+            "e",
+            "g",
+            status="empty" if gap in bare else "ok",
+        )
         for gap in range(count - 1)
     )
 

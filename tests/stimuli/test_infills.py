@@ -219,7 +219,7 @@ def test_load_file_reads_handwritten_rows(tmp_path):
     found = infill_file.load_file(file_of(tmp_path, ROWS + aside), CLIPS, {"i", "j", "k"})
     assert found == {
         ("i", 3): (Infill("one", "", "", "file"), Infill("two words", "", "", "file")),
-        ("j", 2): (Infill("", "", "", "file", ok=False),),
+        ("j", 2): (Infill("", "", "", "file", status="empty"),),
     }
 
 
@@ -279,8 +279,8 @@ def test_load_file_says_what_is_wrong_and_where(tmp_path, rows, said):
     path = file_of(tmp_path, rows)
     with pytest.raises(ProbesError) as caught:
         infill_file.load_file(path, CLIPS, {"i", "j", "k"})
-    for words in [*said, str(path)]:
-        assert words in str(caught.value)
+    for text in [*said, str(path)]:
+        assert text in str(caught.value)
 
 
 def test_load_file_of_no_file_or_no_text(tmp_path):

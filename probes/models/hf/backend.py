@@ -16,18 +16,15 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from probes.core.errors import MachineError, ProbesError
 from probes.core.hashing import sha256_json
-from probes.core.types import ModelSpec, Output, Prompt, ScoringSpec
+from probes.core.types import FramesByHash, ModelSpec, Output, Prompt, ScoringSpec
 from probes.models.base import BackendSettings
 from probes.models.checkpoint import CHAT_FILES, PROCESSOR_FILES, TOKENIZER_FILES, Checkpoint, find
 from probes.models.hf import prefix_packing
 from probes.models.hf.batching import Batcher, Failed, free_memory
 from probes.models.hf.families import DevicePlacement, ProcessorBundle, family_of
-from probes.models.hf.families.fallback import GenericFamily, GenericModel
+from probes.models.hf.families.generic import GenericFamily, GenericModel
 from probes.models.hf.families.loading import check_quantize, context_of
 from probes.models.hf.prefix_packing import PackedPrompts
 from probes.models.hf.preprocessor import Preprocessor
@@ -36,6 +33,8 @@ from probes.models.hf.vision_cache import FeatureCache, FramePrefetcher, read_fr
 
 if TYPE_CHECKING:
     import torch
+
+    from probes.models.hf.forward import Features
 
 ADAPTER = "hf-1"
 """Raised whenever the same prompt and weights would get other numbers or another text."""
@@ -56,9 +55,6 @@ MASKED_ATTENTION = ("sdpa", "eager")
 """Attention kernels that take a mask of our own."""
 
 NOT_NUMBERS = "the model's logits are not numbers (NaN)"
-
-Frames = Mapping[str, NDArray[np.uint8]]
-Features = Mapping[str, "torch.Tensor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +166,7 @@ class HfBackend:
         free_memory()
 
     def score(
-        self, prompts: Sequence[Prompt], frames: Frames, scoring: ScoringSpec
+        self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, Output]]:
         """Answer prompts; see `Backend.score`."""
         if scoring.kind == "generate" and scoring.max_new_tokens < 1:
@@ -238,12 +234,12 @@ class HfBackend:
         ends = model.generation_config.eos_token_id
         if ends is None:
             ends = prepared.tokenizer.eos_token_id
-        perceive = torch.inference_mode()(partial(family.perceive, model, prepared))
+        encode_frames = torch.inference_mode()(partial(family.encode_frames, model, prepared))
         return _Ready(
             model=model,
             reader=reader,
             cache=FeatureCache(
-                perceive, self._cfg.feature_cache_mb * 2**20, int(self._options["frame_batch"])
+                encode_frames, self._cfg.feature_cache_mb * 2**20, int(self._options["frame_batch"])
             ),
             ahead=FramePrefetcher(),
             batcher=Batcher(
@@ -256,7 +252,11 @@ class HfBackend:
         )
 
     def _score_whole(
-        self, whole: GenericModel, prompts: Sequence[Prompt], frames: Frames, scoring: ScoringSpec
+        self,
+        whole: GenericModel,
+        prompts: Sequence[Prompt],
+        frames: FramesByHash,
+        scoring: ScoringSpec,
     ) -> Iterator[tuple[int, Output]]:
         """Put prompts one by one to a model that is run whole."""
         import torch
@@ -284,7 +284,7 @@ class HfBackend:
             yield at, replace(output, seconds=time.perf_counter() - started)
 
     def _perceived(
-        self, ready: _Ready, rows: Mapping[int, TokenizedPrompt], frames: Frames
+        self, ready: _Ready, rows: Mapping[int, TokenizedPrompt], frames: FramesByHash
     ) -> Iterator[tuple[dict[int, TokenizedPrompt], dict[str, torch.Tensor], dict[str, str]]]:
         """Perceive the frames of as many rows as the cache has room for, then go on from there.
 

@@ -66,16 +66,16 @@ def packed_answers(
     position_ABT = np.zeros((axes, *size), np.int64)
     targets: list[list[list[tuple[int, int, int]]]] = []  # by row and continuation
     for at, bundle in enumerate(bundles):
-        trunk = end = bundle.trunk
-        ids_BT[at, :trunk] = bundle.rows[0].ids[:trunk]
-        position_ABT[:, at, :trunk] = each[at][0][:, :trunk]
-        branch_BT[at, :trunk] = 0
+        shared_prefix = end = bundle.shared_prefix
+        ids_BT[at, :shared_prefix] = bundle.rows[0].ids[:shared_prefix]
+        position_ABT[:, at, :shared_prefix] = each[at][0][:, :shared_prefix]
+        branch_BT[at, :shared_prefix] = 0
         for number, (row, position) in enumerate(zip(bundle.rows, each[at], strict=True), 1):
-            start, end = end, end + len(row.ids) - trunk
-            ids_BT[at, start:end] = row.ids[trunk:]
-            position_ABT[:, at, start:end] = position[:, trunk:]
+            start, end = end, end + len(row.ids) - shared_prefix
+            ids_BT[at, start:end] = row.ids[shared_prefix:]
+            position_ABT[:, at, start:end] = position[:, shared_prefix:]
             branch_BT[at, start:end] = number
-            last = end - 1 if end > start else trunk - 1
+            last = end - 1 if end > start else shared_prefix - 1
             behind, mine = position.max() + 1, []
             for which, answer in enumerate(row.answers, 1):
                 start, end = end, end + len(answer) - 1  # nothing is read off its last token
@@ -87,9 +87,9 @@ def packed_answers(
                     [(at, place, token) for place, token in zip(before, answer, strict=True)]
                 )
             targets.append(mine)
-    branch = torch.from_numpy(branch_BT).to(model.device)
+    suffix = torch.from_numpy(branch_BT).to(model.device)
     answer_of = torch.from_numpy(answer_BT).to(model.device)
-    seen_BTT = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None]) & (
+    seen_BTT = (suffix[:, None, :] == 0) | (suffix[:, None, :] == suffix[:, :, None]) & (
         (answer_of[:, None, :] == 0) | (answer_of[:, None, :] == answer_of[:, :, None])
     )
     # Added to the attention scores, which serves `eager` and `sdpa` alike.
@@ -117,7 +117,7 @@ def plain_answers(
     """
     pairs = [(at, answer) for at, row in enumerate(rows) for answer in row.answers]
     alone = [
-        TokenizedPrompt(rows[at].ids + answer, rows[at].frames, rows[at].extents)
+        TokenizedPrompt(rows[at].ids + answer, rows[at].frames, rows[at].grids)
         for at, answer in pairs
     ]
     ids_BT = _padded([row.ids for row in alone])

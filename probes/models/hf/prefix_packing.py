@@ -33,19 +33,21 @@ class PackedPrompts:
     """Which of the rows that were looked at."""
     rows: tuple[TokenizedPrompt, ...]
     """Those rows."""
-    trunk: int
+    shared_prefix: int
     """Tokens that all of them begin with; of a single row, all of its."""
 
     @property
     def tokens(self) -> int:
         """Length of the sequence, continuations included but for the last token of each."""
-        return self.trunk + sum(len(row.ids) - self.trunk + _behind(row) for row in self.rows)
+        return self.shared_prefix + sum(
+            len(row.ids) - self.shared_prefix + _behind(row) for row in self.rows
+        )
 
     @property
     def frames(self) -> tuple[str, ...]:
         """The frames (sha256) of the sequence, in its order."""
         first, *others = self.rows
-        own = (row.frames[_frames_within(row, self.trunk) :] for row in others)
+        own = (row.frames[_frames_within(row, self.shared_prefix) :] for row in others)
         return first.frames + tuple(chain.from_iterable(own))
 
 
@@ -73,13 +75,16 @@ def pack(rows: Sequence[TokenizedPrompt], most: int) -> list[PackedPrompts]:
     spared, begins = [0], [0]
     for last in range(len(order)):
         best, begin = spared[last], last  # alone
-        trunk = longest = sizes[last]
+        shared_prefix = longest = sizes[last]
         whole = sizes[last] + _behind(rows[order[last]])
         for first in range(last - 1, -1, -1):
-            trunk, longest = min(trunk, common[first + 1]), max(longest, sizes[first])
+            shared_prefix, longest = (
+                min(shared_prefix, common[first + 1]),
+                max(longest, sizes[first]),
+            )
             whole += sizes[first] + _behind(rows[order[first]])
-            saved = (last - first) * trunk
-            if trunk < LEAST * longest or whole - saved > min(most, MOST * longest):
+            saved = (last - first) * shared_prefix
+            if shared_prefix < LEAST * longest or whole - saved > min(most, MOST * longest):
                 break  # longer ones share no more
             if spared[first] + saved > best:
                 best, begin = spared[first] + saved, first
@@ -89,8 +94,8 @@ def pack(rows: Sequence[TokenizedPrompt], most: int) -> list[PackedPrompts]:
     end = len(order)
     while end > 0:
         places = tuple(order[begins[end] : end])
-        trunk = min([len(rows[places[0]].ids), *common[begins[end] + 1 : end]])
-        out.append(PackedPrompts(places, tuple(rows[at] for at in places), trunk))
+        shared_prefix = min([len(rows[places[0]].ids), *common[begins[end] + 1 : end]])
+        out.append(PackedPrompts(places, tuple(rows[at] for at in places), shared_prefix))
         end = begins[end]
     return out[::-1]
 
@@ -103,10 +108,10 @@ def _behind(row: TokenizedPrompt) -> int:
 def _frames_within(row: TokenizedPrompt, tokens: int) -> int:
     """Return how many frames the first tokens of a row hold; none is cut."""
     left, count = row.ids[:tokens].count(FRAME), 0
-    for extent in row.extents:
+    for grid in row.grids:
         if left == 0:
             break
-        left -= math.prod(extent)
+        left -= math.prod(grid)
         count += 1
     return count
 
@@ -118,7 +123,7 @@ def _contents(rows: Sequence[TokenizedPrompt]) -> list[NDArray[np.int64]]:
     for row in rows:
         content = np.array(row.ids, np.int64)
         names = [numbers.setdefault(name, len(numbers)) for name in row.frames]
-        sizes = [math.prod(extent) for extent in row.extents]
+        sizes = [math.prod(grid) for grid in row.grids]
         content[content == FRAME] = FRAME - 1 - np.repeat(np.array(names, np.int64), sizes)
         out.append(content)
     return out

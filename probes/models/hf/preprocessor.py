@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from probes.core.types import Prompt, ScoringSpec
+from probes.core.types import FramesByHash, Prompt, ScoringSpec
 from probes.models.hf.families.base import ProcessorBundle
 from probes.models.hf.token_layout import (
     PromptSize,
@@ -18,8 +15,6 @@ from probes.models.hf.token_layout import (
     tokenize,
 )
 from probes.models.hf.vision_cache import TokenGrids
-
-Frames = Mapping[str, NDArray[np.uint8]]
 
 
 class Preprocessor:
@@ -32,12 +27,12 @@ class Preprocessor:
 
     def __init__(self, prepared: ProcessorBundle, context: int) -> None:
         self.tokens = prepared.tokens()
-        self.extents = TokenGrids(prepared.extent)
+        self.grids = TokenGrids(prepared.grid)
         self.context = context
         self._placeholder = prepared.placeholder
 
     def rows(
-        self, prompts: Sequence[Prompt], frames: Frames, scoring: ScoringSpec
+        self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, TokenizedPrompt | str]]:
         """Yield (index, row, or why there is none); what is too long shows before it is perceived.
 
@@ -45,19 +40,19 @@ class Preprocessor:
             ProbesError: the tokenizer cannot write letters as single tokens.
         """
         asked = []
-        extents: dict[str, TokenGrid] = {}
+        grids: dict[str, TokenGrid] = {}
         for at, prompt in enumerate(prompts):
-            found, errors = self.extents.of(frames_of(prompt), frames)
-            extents |= found
+            found, errors = self.grids.of(frames_of(prompt), frames)
+            grids |= found
             if errors:
                 yield at, next(iter(errors.values()))
             else:
                 asked.append(at)
-        rows = tokenize(self.tokens, [prompts[at] for at in asked], extents, scoring, self.context)
+        rows = tokenize(self.tokens, [prompts[at] for at in asked], grids, scoring, self.context)
         yield from zip(asked, rows, strict=True)
 
     def sizes(
-        self, prompts: Sequence[Prompt], frames: Frames, scoring: ScoringSpec
+        self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, PromptSize | str]]:
         """Yield (index, size, or why the prompt cannot be asked)."""
         for at, row in self.rows(prompts, frames, scoring):

@@ -34,7 +34,7 @@ def join(text: str, answer: str) -> str:
     return text + answer if spaced else f"{text} {answer}"
 
 
-def interleaved(prompt: Prompt, defuse: Callable[[str], str]) -> list[str | None]:
+def interleaved(prompt: Prompt, escape_special_tokens: Callable[[str], str]) -> list[str | None]:
     """Return a prompt's texts, each made harmless by `defuse`, with None for every frame.
 
     Neighbouring texts are one: "<vid" and "eo>" make a placeholder too.
@@ -44,7 +44,9 @@ def interleaved(prompt: Prompt, defuse: Callable[[str], str]) -> list[str | None
         if is_frame:
             out += [None for _ in parts]
         else:
-            out.append(defuse("".join(part for part in parts if isinstance(part, str))))
+            out.append(
+                escape_special_tokens("".join(part for part in parts if isinstance(part, str)))
+            )
     return out
 
 
@@ -86,7 +88,7 @@ class PromptTokens:
         self._start: list[int] = whole[: _find(whole, bare)]
         self._pieces: dict[_Piece, array[int]] = {}
 
-    def defuse(self, text: str) -> str:
+    def escape_special_tokens(self, text: str) -> str:
         """Return `text` with every special token in it broken by a zero-width space.
 
         Text of a data set must not become a picture, an end of turn or padding. The reader of
@@ -100,9 +102,9 @@ class PromptTokens:
         The body is the one text of one user message, followed by the generation prompt and
         `answer_prefix`.
         """
-        parts = interleaved(prompt, self.defuse)
+        parts = interleaved(prompt, self.escape_special_tokens)
         text = self._render_chat("".join(self._frame if part is None else part for part in parts))
-        return join(text, self.defuse(answer_prefix)) if answer_prefix else text
+        return join(text, self.escape_special_tokens(answer_prefix)) if answer_prefix else text
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of rendered texts, `FRAME` for every placeholder, start token included.
@@ -136,7 +138,7 @@ class PromptTokens:
         """
         split = [self._split(text) for text in texts]
         joint = [
-            [self._split(join(text, self.defuse(answer)))[-1] for answer in given]
+            [self._split(join(text, self.escape_special_tokens(answer)))[-1] for answer in given]
             for text, given in zip(texts, answers, strict=True)
         ]
         self._learn(chain(*split, *joint))

@@ -25,7 +25,7 @@ class TokenizedPrompt:
     """Token ids; `FRAME` once for every token of every frame."""
     frames: tuple[str, ...]
     """sha256 of the frames, in order."""
-    extents: tuple[TokenGrid, ...] = ()
+    grids: tuple[TokenGrid, ...] = ()
     """How many tokens each of them takes."""
     answers: tuple[tuple[int, ...], ...] = ()
     """Ids of every continuation; none where text is generated."""
@@ -56,7 +56,7 @@ def marked(text: str, placeholder: str, prompt: Prompt) -> str:
 def tokenize(
     tokens: PromptTokens,
     prompts: Sequence[Prompt],
-    extents: Mapping[str, TokenGrid],
+    grids: Mapping[str, TokenGrid],
     scoring: ScoringSpec,
     context: int,
 ) -> list[TokenizedPrompt | str]:
@@ -64,8 +64,8 @@ def tokenize(
 
     Args:
         tokens: of the checkpoint.
-        prompts: all of their frames are in `extents`.
-        extents: how many tokens a frame takes, by sha256.
+        prompts: all of their frames are in `grids`.
+        grids: how many tokens a frame takes, by sha256.
         scoring: `letter` wants one token per option.
         context: most positions that the model has.
 
@@ -86,7 +86,7 @@ def tokenize(
     for prompt, (ids, answers) in zip(prompts, encoded, strict=True):
         if scoring.kind == "letter":
             check_letters(tokens, prompt.options, answers)
-        out.append(_row(tokens, prompt, ids, answers, extents, scoring, context))
+        out.append(_row(tokens, prompt, ids, answers, grids, scoring, context))
     return out
 
 
@@ -95,7 +95,7 @@ def _row(
     prompt: Prompt,
     ids: Sequence[int],
     answers: Sequence[Sequence[int]],
-    extents: Mapping[str, TokenGrid],
+    grids: Mapping[str, TokenGrid],
     scoring: ScoringSpec,
     context: int,
 ) -> TokenizedPrompt | str:
@@ -106,7 +106,7 @@ def _row(
         return f"the prompt has no options to score by {scoring.kind}"
     if not all(answers):
         return "an option adds no token to the prompt"
-    taken = [extents[name] for name in names]
+    taken = [grids[name] for name in names]
     shown = iter(taken)
     expanded: list[int] = []
     for token in ids:
@@ -139,12 +139,12 @@ def positions(row: TokenizedPrompt) -> NDArray[np.int64]:
         [1, tokens], or [3, tokens] (time, height, width) where a frame has rows and columns.
     """
     size = len(row.ids)
-    if all(len(extent) == 1 for extent in row.extents):
+    if all(len(grid) == 1 for grid in row.grids):
         return np.arange(size)[None]
     out = np.empty((3, size), np.int64)
     places = np.flatnonzero(np.array(row.ids) == FRAME)
     at = here = done = 0
-    for height, width in row.extents:
+    for height, width in row.grids:
         start = int(places[done])
         end = start + height * width
         out[:, at:start] = np.arange(here, here + start - at)

@@ -5,23 +5,22 @@ from __future__ import annotations
 import contextlib
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from probes.core.errors import MachineError
+from probes.core.types import FrameArray, FramesByHash
 from probes.models.hf.batching import Batcher, Failed
 from probes.models.hf.token_layout import TokenGrid
 
 if TYPE_CHECKING:
     import torch
 
-Frame = NDArray[np.uint8]
 _REMEMBERED = 8_192  # frames whose size is known without a look at their file
-EncodeFrames = Callable[[Sequence[Frame]], "list[torch.Tensor]"]
+EncodeFrames = Callable[[Sequence[FrameArray]], "list[torch.Tensor]"]
 
 
 class TokenGrids:
@@ -31,13 +30,13 @@ class TokenGrids:
         extent: (height, width) in pixels -> tokens.
     """
 
-    def __init__(self, extent: Callable[[int, int], TokenGrid]) -> None:
-        self._extent = extent
+    def __init__(self, grid: Callable[[int, int], TokenGrid]) -> None:
+        self._extent = grid
         self._by_size: dict[tuple[int, int], TokenGrid] = {}
         self._by_name: dict[str, TokenGrid] = {}
 
     def of(
-        self, names: Iterable[str], frames: Mapping[str, Frame]
+        self, names: Iterable[str], frames: FramesByHash
     ) -> tuple[dict[str, TokenGrid], dict[str, str]]:
         """Return extents by sha256, and errors by sha256 of the frames that have none."""
         found: dict[str, TokenGrid] = {}
@@ -60,7 +59,7 @@ class TokenGrids:
         return found, errors
 
 
-def _shape(frames: Mapping[str, Frame], name: str) -> tuple[int, ...]:
+def _shape(frames: FramesByHash, name: str) -> tuple[int, ...]:
     """Return a frame's shape, by its mapping's own `shape` where that spares reading pixels."""
     known: Callable[[str], tuple[int, ...]] | None = getattr(frames, "shape", None)
     return known(name) if known else read_frame(frames, name).shape
@@ -77,7 +76,7 @@ class FramePrefetcher:
         self._thread = ThreadPoolExecutor(1, "frames")
         self._reading: Future[None] | None = None
 
-    def read(self, names: Sequence[str], frames: Mapping[str, Frame]) -> None:
+    def read(self, names: Sequence[str], frames: FramesByHash) -> None:
         """Begin to read frames; gives up what was not read of those named before."""
         if self._reading is not None:
             self._reading.cancel()
@@ -88,13 +87,13 @@ class FramePrefetcher:
         self._thread.shutdown(cancel_futures=True)
 
 
-def _touch(names: Iterable[str], frames: Mapping[str, Frame]) -> None:
+def _touch(names: Iterable[str], frames: FramesByHash) -> None:
     with contextlib.suppress(Exception):
         for name in names:
             frames[name]
 
 
-def read_frame(frames: Mapping[str, Frame], name: str) -> Frame:
+def read_frame(frames: FramesByHash, name: str) -> FrameArray:
     """Return a frame; whatever error its mapping has, or ValueError where it is no picture."""
     frame = frames[name]
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
@@ -111,11 +110,11 @@ class FeatureCache:
         batch_size: frames per pass of the vision tower.
     """
 
-    def __init__(self, perceive: EncodeFrames, capacity: int, batch_size: int) -> None:
+    def __init__(self, encode_frames: EncodeFrames, capacity: int, batch_size: int) -> None:
         self.capacity = capacity
         self.perceived = 0
         """Frames that went through the vision tower."""
-        self._perceive = perceive
+        self._perceive = encode_frames
         self._batcher = Batcher(batch_size, batch_size)
         self._kept: OrderedDict[str, torch.Tensor] = OrderedDict()
         self._bytes = 0
@@ -127,7 +126,7 @@ class FeatureCache:
         return self.perceived - len(np.unique(self._seen))
 
     def get(
-        self, names: Iterable[str], frames: Mapping[str, Frame]
+        self, names: Iterable[str], frames: FramesByHash
     ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """Return features by sha256, and errors by sha256 of the frames that have none.
 
@@ -135,7 +134,7 @@ class FeatureCache:
         """
         found: dict[str, torch.Tensor] = {}
         errors: dict[str, str] = {}
-        by_size: dict[tuple[int, ...], list[tuple[str, Frame]]] = {}
+        by_size: dict[tuple[int, ...], list[tuple[str, FrameArray]]] = {}
         for name in dict.fromkeys(names):
             if name in self._kept:
                 self._kept.move_to_end(name)
@@ -164,7 +163,7 @@ class FeatureCache:
 
     def _fill(
         self,
-        group: Sequence[tuple[str, Frame]],
+        group: Sequence[tuple[str, FrameArray]],
         found: dict[str, torch.Tensor],
         errors: dict[str, str],
     ) -> None:

@@ -140,7 +140,7 @@ class LmmsBackend:
         if self._wrapper is None:
             self._wrapper = self._load()
             pictures = any(isinstance(part, FrameRef) for one in prompts for part in one.parts)
-            self._greet(pictures, scoring)
+            self._preflight(pictures, scoring)
         for at, prompt in enumerate(prompts):
             self._asked += 1
             yield at, self._answer(prompt, frames, scoring)
@@ -174,12 +174,12 @@ class LmmsBackend:
             found, str(self._checkpoint.folder), self._spec, device, self._args
         )
 
-    def _greet(self, pictures: bool, scoring: ScoringSpec) -> None:
+    def _preflight(self, pictures: bool, scoring: ScoringSpec) -> None:
         """Ask one small question first: a wrapper that fails at all is told once."""
         grey = np.full((224, 224, 3), 128, np.uint8)
         sha = array_sha256(grey)
-        greeting = Prompt((*([FrameRef(sha)] if pictures else ()), "What is shown?"))
-        output = self._answer(greeting, {sha: grey}, scoring)
+        preflight_prompt = Prompt((*([FrameRef(sha)] if pictures else ()), "What is shown?"))
+        output = self._answer(preflight_prompt, {sha: grey}, scoring)
         if output.status != "ok":
             self.close()
             raise ProbesError(

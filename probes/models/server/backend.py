@@ -71,7 +71,7 @@ class ServerBackend:
         self._model = self._options.model or (str(self._local.folder) if self._local else spec.repo)
         self.fingerprint = self._fingerprint()
         self._endpoint: Endpoint | None = None
-        self._greeted: set[tuple[str, bool]] = set()
+        self._preflighted: set[tuple[str, bool]] = set()
         self._order = "not looked up"
         self._served: dict[str, Any] = {}
         self._counts = {"requests": 0, "retried": 0, "encoded": 0}
@@ -111,7 +111,7 @@ class ServerBackend:
             self._counts = self.counters()
             self._endpoint.close()
             self._endpoint = None
-            self._greeted.clear()
+            self._preflighted.clear()
 
     def score(
         self,
@@ -135,7 +135,7 @@ class ServerBackend:
             )
         endpoint = self._endpoint
         pictures = any(isinstance(part, FrameRef) for one in prompts for part in one.parts)
-        self._greet(endpoint, scoring, pictures)
+        self._preflight(endpoint, scoring, pictures)
         shown = protocol.EncodedFrames(frames, self._capacity)
         try:
             yield from self._ask_all(endpoint, prompts, shown, scoring)
@@ -170,16 +170,16 @@ class ServerBackend:
             declared["files"] = _files(self._local)
         return sha256_json(declared)
 
-    def _greet(self, endpoint: Endpoint, scoring: ScoringSpec, pictures: bool) -> None:
+    def _preflight(self, endpoint: Endpoint, scoring: ScoringSpec, pictures: bool) -> None:
         """Ask one small question first: whatever is wrong for all prompts is told once.
 
         Raises:
             ProbesError: no server, no such model, no right to use it, no pictures, no logprobs.
         """
-        if (scoring.kind, pictures) in self._greeted:
+        if (scoring.kind, pictures) in self._preflighted:
             return
         where = f"member {self._spec.name}, {self._options.base_url}"
-        if not self._greeted:
+        if not self._preflighted:
             listed = endpoint.get("/models")
             # Not every server lists what it serves: other failures are left to the greeting.
             if isinstance(listed, Failure) and (
@@ -200,22 +200,26 @@ class ServerBackend:
         elif self._options.order_is_checked:
             self._order = "kept, says the user"
         grey = array_sha256(protocol.GREY)
-        greeting = Prompt((*([FrameRef(grey)] if pictures else ()), "What is shown?"), ("A",))
-        body = self._body(greeting, protocol.EncodedFrames({grey: protocol.GREY}, 0), scoring)
+        preflight_prompt = Prompt(
+            (*([FrameRef(grey)] if pictures else ()), "What is shown?"), ("A",)
+        )
+        body = self._body(
+            preflight_prompt, protocol.EncodedFrames({grey: protocol.GREY}, 0), scoring
+        )
         reply = endpoint.post(
             _PATH, body | {"max_tokens": 1}, whole=protocol.is_completion, patient=False
         )
         if isinstance(reply, Failure):
             raise endpoint.refusal(reply, where)
         try:
-            _output(reply, greeting, scoring)
+            _output(reply, preflight_prompt, scoring)
         except protocol.NoLogprobsError:
             raise ProbesError(
                 "the endpoint gives no log-probabilities, which scoring=letter needs",
                 where,
                 "set scoring=generate: the letter is then read strictly from the reply",
             ) from None
-        self._greeted.add((scoring.kind, pictures))
+        self._preflighted.add((scoring.kind, pictures))
 
     def _body(
         self, prompt: Prompt, picture: Callable[[str], str], scoring: ScoringSpec

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,6 +20,7 @@ import numpy as np
 from probes.core.errors import ProbesError
 from probes.core.files import atomic_write
 from probes.core.hashing import sha256_json
+from probes.core.progress import ReportProgress
 from probes.core.signals import serve_parent
 from probes.tasks.egoworld.draw import TONES, Painter
 from probes.tasks.egoworld.film import Footage, shoot
@@ -32,8 +33,6 @@ from probes.tasks.egoworld.world import (
     load_world,
     states,
 )
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ def make(
     height: int = 128,
     fps: float = 4.0,
     seconds: float = 18.0,
-    progress: Progress | None = None,
+    progress: ReportProgress | None = None,
     *,
     width: int | None = None,
     workers: int = 2,

@@ -139,7 +139,8 @@ def draw_events(
 
     An event never undoes the one just before it: nobody could tell that from a glitch.
     """
-    state, out = start, []
+    state = start
+    out: list[Event] = []
     for _ in range(count):
         options = [e for e in possible(state, things) if not (out and _undoes(e, out[-1]))]
         verbs = sorted({e.verb for e in options})

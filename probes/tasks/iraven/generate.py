@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from probes.core.errors import ProbesError
 from probes.core.files import atomic_write
+from probes.core.progress import ReportProgress
 from probes.core.signals import serve_parent
 from probes.tasks.iraven import files, render
 from probes.tasks.iraven.candidates import candidates
@@ -33,9 +34,6 @@ SETTINGS = "iraven.json"
 
 _BATCH = 32
 _ORDER = tuple(CONFIGURATIONS)
-
-Progress = Callable[[int, int], None]
-"""Called with (problems done, problems in all)."""
 
 
 def problem(seed: int, configuration: str, k: int, *, twins: bool = True) -> Problem:
@@ -118,7 +116,7 @@ def make(
     configurations: Sequence[str] | None = None,
     workers: int = 1,
     twins: bool = True,
-    progress: Progress | None = None,
+    progress: ReportProgress | None = None,
 ) -> int:
     """Write problems 0..per_config-1 of each configuration below `root`.
 

@@ -218,7 +218,7 @@ def cut_off() -> Iterator[list[str]]:
             refuse(host)
         return look_up(host, *args, **kwargs)
 
-    def guarded_sleep(seconds: float) -> None:
+    def guarded_sleep(seconds: Any) -> None:
         if threading.get_ident() != me:
             sleep(seconds)
 

@@ -6,6 +6,7 @@ import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,8 @@ def write(pictures: Sequence[NDArray[np.uint8]]) -> Panels:
     path = home() / "data" / "lmms" / name[:2] / f"{name}{SUFFIX}"
     if not path.is_file():
         data = io.BytesIO()
-        np.savez_compressed(data, **{f"{at:04}": one for at, one in enumerate(pictures)})
+        named: dict[str, Any] = {f"{at:04}": one for at, one in enumerate(pictures)}
+        np.savez_compressed(data, **named)
         atomic_write(path, data.getvalue())
     return Panels(path, len(pictures))
 

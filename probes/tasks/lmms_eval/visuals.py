@@ -82,7 +82,7 @@ def media(shown: Sequence[Any]) -> Media:
     """
     if kind(shown) == "video":
         (one,) = shown
-        path = one.get("url") or one.get("path") if isinstance(one, Mapping) else one
+        path: Any = one.get("url") or one.get("path") if isinstance(one, Mapping) else one
         return Video(Path(path).resolve(strict=True))
     flat = [frame for one in shown for frame in _frames(one)]
     return pictures.write(flat)

@@ -209,9 +209,9 @@ def test_a_lone_frame_of_llava_onevision_is_shown_as_one_of_several(made, open_h
     backend = open_hf(made("llava_onevision"), spec={"frame_as": "image"})
     names = [sha for sha, frame in frames.items() if frame.shape == (64, 64, 3)]
     list(backend.score([Prompt((FrameRef(names[0]), "x"), ("A",))], frames, LETTER))
-    perceive = backend._ready.cache._perceive
-    together = perceive([frames[name] for name in names[:3]])
-    (alone,) = perceive([frames[names[0]]])
+    encode_frames = backend._ready.cache._perceive
+    together = encode_frames([frames[name] for name in names[:3]])
+    (alone,) = encode_frames([frames[names[0]]])
     assert alone.shape == (17, 32)
     assert alone == pytest.approx(together[0], abs=1e-5)
 

@@ -71,11 +71,11 @@ def test_ids_equal_the_processors_own_expansion(both, letter_prompts, frames):
     first = FrameRef(next(iter(frames)))
     odd = [Prompt((FrameRef(name), " then ", first), ("A",)) for name in frames]
     prompts = letter_prompts + odd
-    extents, errors = backend.reader().extents.of(frames, frames)
+    grids, errors = backend.reader().grids.of(frames, frames)
     assert not errors
     features, _ = cache.get(frames, frames)
-    assert {name: (len(feature),) for name, feature in features.items()} == extents
-    for prompt, row in zip(prompts, tokenize(tokens, prompts, extents, LETTER, 1024), strict=True):
+    assert {name: (len(feature),) for name, feature in features.items()} == grids
+    for prompt, row in zip(prompts, tokenize(tokens, prompts, grids, LETTER, 1024), strict=True):
         (expected,) = inputs(prompt, frames)["input_ids"].tolist()
         assert list(row.ids) == [FRAME if token in marks else token for token in expected]
 
@@ -125,8 +125,8 @@ def test_generation_stops_at_the_end_token(backend, cloze_prompts, frames):
     list(backend.score(cloze_prompts[:1], frames, GENERATE))
     ready = backend._ready
     features, _ = ready.cache.get(frames, frames)
-    extents, _ = ready.reader.extents.of(frames, frames)
-    rows = tokenize(ready.reader.tokens, cloze_prompts, extents, GENERATE, 1024)
+    grids, _ = ready.reader.grids.of(frames, frames)
+    rows = tokenize(ready.reader.tokens, cloze_prompts, grids, GENERATE, 1024)
 
     @torch.inference_mode()
     def write(*ends):
@@ -215,11 +215,11 @@ def test_features_do_not_depend_on_the_batch(open_hf, video_checkpoint, frames, 
 
     backend = open_hf(video_checkpoint, spec={"frame_as": frame_as})
     list(backend.score([Prompt(("x",), ("A",))], frames, CLOZE))
-    perceive = backend._ready.cache._perceive
+    encode_frames = backend._ready.cache._perceive
     same_size = [frame for frame in frames.values() if frame.shape == (64, 64, 3)]
-    together = perceive(same_size)
+    together = encode_frames(same_size)
     for frame, feature in zip(same_size, together, strict=True):
-        torch.testing.assert_close(perceive([frame])[0], feature, atol=1e-5, rtol=0)
+        torch.testing.assert_close(encode_frames([frame])[0], feature, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("message", ["CUDA out of memory", "DefaultCPUAllocator: can't allocate"])

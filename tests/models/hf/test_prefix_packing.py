@@ -48,24 +48,24 @@ def test_every_row_is_in_one_bundle_and_what_it_shares_is_its_own_beginning(
     for bundle in found:
         assert bundle.rows == tuple(rows[at] for at in bundle.places)
         each = [contents(one) for one in bundle.rows]
-        trunk = each[0][: bundle.trunk]
-        assert all(one[: bundle.trunk] == trunk for one in each)
-        branches = [one[bundle.trunk :] for one in each]
-        laid = [*trunk, *(token for branch in branches for token in branch)]
+        shared_prefix = each[0][: bundle.shared_prefix]
+        assert all(one[: bundle.shared_prefix] == shared_prefix for one in each)
+        suffixes = [one[bundle.shared_prefix :] for one in each]
+        laid = [*shared_prefix, *(token for suffix in suffixes for token in suffix)]
         # Of the two continuations, one token is read from beyond its first.
         assert bundle.tokens == len(laid) + len(each)
         names = [token for token in laid if isinstance(token, str)]
         assert [name for name in bundle.frames for _ in range(2)] == names
         if len(each) > 1:
             longest = max(map(len, each))
-            assert bundle.trunk >= longest / 2
+            assert bundle.shared_prefix >= longest / 2
             assert bundle.tokens <= min(most, 4 * longest)
 
 
 def test_what_is_bundled() -> None:
     clip = ("x", "y", 1, 2, 3)
     rows = [row(*clip, n, 9) for n in (4, 5, 6)]
-    assert [one.trunk for one in pack(rows, 99)] == [7]
+    assert [one.shared_prefix for one in pack(rows, 99)] == [7]
     assert pack(rows, 99)[0].tokens == 7 + 3 * 2
     assert len(pack(rows, 12)) == 2  # three would have 13 tokens
     other = [row("y", "x", 1, 2, 3, n, 9) for n in (4, 5)]

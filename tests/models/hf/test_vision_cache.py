@@ -89,15 +89,15 @@ class Damaged(dict):
 def test_the_size_of_a_frame_is_asked_for_once(frames):
     asked = []
 
-    def extent(height, width):
+    def grid(height, width):
         asked.append((height, width))
         if height == 2:
             raise ValueError("too flat")
         return height, width
 
-    extents = TokenGrids(extent)
+    grids = TokenGrids(grid)
     for _ in range(2):
-        found, errors = extents.of([*frames, "gone"], frames)
+        found, errors = grids.of([*frames, "gone"], frames)
         assert found == dict.fromkeys(["f0", "f1", "f2", "f3", "f4", "f5"], (4, 4))
         assert set(errors) == {"f6", "f7", "gone"}
         assert "too flat" in errors["f6"]

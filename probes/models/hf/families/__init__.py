@@ -9,14 +9,14 @@ from __future__ import annotations
 from probes.core.errors import ProbesError
 from probes.core.types import ModelSpec
 from probes.models.checkpoint import Checkpoint
-from probes.models.hf.families.base import DevicePlacement, Family, Frame, ProcessorBundle
-from probes.models.hf.families.fallback import GenericFamily
+from probes.models.hf.families.base import DevicePlacement, Family, ProcessorBundle
+from probes.models.hf.families.generic import GenericFamily
 from probes.models.hf.families.internvl import InternVL
 from probes.models.hf.families.llava_next import LlavaNext, LlavaNextVideo
 from probes.models.hf.families.llava_onevision import LlavaOnevision
 from probes.models.hf.families.qwen_vl import Qwen2VL, Qwen25VL
 
-__all__ = ["FAMILIES", "DevicePlacement", "Family", "Frame", "ProcessorBundle", "family_of"]
+__all__ = ["FAMILIES", "DevicePlacement", "Family", "ProcessorBundle", "family_of"]
 
 FAMILIES: tuple[Family | GenericFamily, ...] = (
     LlavaNextVideo(),

@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from probes.core.types import FrameAs, ModelSpec
+from probes.core.types import FrameArray, FrameAs, ModelSpec
 from probes.models.checkpoint import Checkpoint
-from probes.models.hf.families.base import (
-    DevicePlacement,
-    Frame,
-    ProcessorBundle,
-    counted,
-    frame_token,
-)
+from probes.models.hf.families.base import DevicePlacement, ProcessorBundle, counted, frame_token
 from probes.models.hf.families.loading import load_processor, load_weights
 
 if TYPE_CHECKING:
@@ -83,8 +77,8 @@ class InternVL:
 
         return load_weights(InternVLForConditionalGeneration, None, checkpoint, spec, placement)
 
-    def perceive(
-        self, model: Any, prepared: ProcessorBundle, frames: Sequence[Frame]
+    def encode_frames(
+        self, model: Any, prepared: ProcessorBundle, frames: Sequence[FrameArray]
     ) -> list[torch.Tensor]:
         """Run the checkpoint's own preprocessing, vision tower and projector."""
         pixels = _inputs(prepared.processor, prepared.frame_as, frames, return_tensors="pt")[
@@ -96,7 +90,7 @@ class InternVL:
         return [one.clone() for one in tiles.reshape(len(frames), -1, tiles.shape[-1])]
 
 
-def _inputs(processor: Any, frame_as: FrameAs, frames: Sequence[Frame], **more: Any) -> Any:
+def _inputs(processor: Any, frame_as: FrameAs, frames: Sequence[FrameArray], **more: Any) -> Any:
     """Call the processor: how it cuts tiles is among its own settings for a call."""
     if frame_as == "image":
         text = processor.image_token * len(frames)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from probes.core.types import FrameAs, ModelSpec
+from probes.core.types import FrameArray, FrameAs, ModelSpec
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf.families.base import (
     DevicePlacement,
-    Frame,
     ProcessorBundle,
     counted,
     frame_token,
@@ -83,13 +82,13 @@ class LlavaNextVideo:
             # (features are put there, its own embedding is never read), so <image> serves.
             token, _ = frame_token(processor, "image", str(checkpoint.folder))
         if spec.frame_as == "image":
-            extent = counted(
+            grid = counted(
                 tokenizer.convert_tokens_to_ids(token),
                 lambda frame: processor(text=[token], images=[frame]),
             )
         else:
-            extent = _fixed(_pooled(checkpoint.config))
-        return ProcessorBundle(processor, tokenizer, token, spec.frame_as, extent)
+            grid = _fixed(_pooled(checkpoint.config))
+        return ProcessorBundle(processor, tokenizer, token, spec.frame_as, grid)
 
     def load(
         self,
@@ -105,8 +104,8 @@ class LlavaNextVideo:
             config = self._config(checkpoint, prepared.tokenizer)
         return load_weights(getattr(transformers, self._class), config, checkpoint, spec, placement)
 
-    def perceive(
-        self, model: Any, prepared: ProcessorBundle, frames: Sequence[Frame]
+    def encode_frames(
+        self, model: Any, prepared: ProcessorBundle, frames: Sequence[FrameArray]
     ) -> list[torch.Tensor]:
         """Run the checkpoint's own preprocessing, vision tower, pooling and projector."""
         processor = prepared.processor

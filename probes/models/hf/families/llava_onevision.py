@@ -6,11 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from probes.core.types import FrameAs, ModelSpec
+from probes.core.types import FrameArray, FrameAs, ModelSpec
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf.families.base import (
     DevicePlacement,
-    Frame,
     ProcessorBundle,
     counted,
     frame_token,
@@ -62,15 +61,15 @@ class LlavaOnevision:
         processor = load_processor(checkpoint, spec)
         token, token_id = frame_token(processor, spec.frame_as, str(checkpoint.folder))
         if spec.frame_as == "video":
-            extent = counted(
+            grid = counted(
                 token_id,
                 lambda frame: processor(text=[token], videos=[frame[None]], do_sample_frames=False),
             )
         else:
-            extent = counted(
+            grid = counted(
                 token_id, lambda frame: processor(text=[token * 2], images=[[frame, frame]]), 2
             )
-        return ProcessorBundle(processor, processor.tokenizer, token, spec.frame_as, extent)
+        return ProcessorBundle(processor, processor.tokenizer, token, spec.frame_as, grid)
 
     def load(
         self,
@@ -86,8 +85,8 @@ class LlavaOnevision:
             LlavaOnevisionForConditionalGeneration, None, checkpoint, spec, placement
         )
 
-    def perceive(
-        self, model: Any, prepared: ProcessorBundle, frames: Sequence[Frame]
+    def encode_frames(
+        self, model: Any, prepared: ProcessorBundle, frames: Sequence[FrameArray]
     ) -> list[torch.Tensor]:
         """Run the checkpoint's own preprocessing, vision tower and projector."""
         place = {"device": model.device, "dtype": model.dtype}

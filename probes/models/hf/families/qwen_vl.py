@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probes.core.types import FrameAs, ModelSpec
+from probes.core.types import FrameArray, FrameAs, ModelSpec
 from probes.models.checkpoint import Checkpoint
-from probes.models.hf.families.base import DevicePlacement, Frame, ProcessorBundle, frame_token
+from probes.models.hf.families.base import DevicePlacement, ProcessorBundle, frame_token
 from probes.models.hf.families.loading import load_processor, load_weights
 from probes.models.hf.token_layout import TokenGrid
 
@@ -57,7 +57,7 @@ class Qwen2VL:
         processor = load_processor(checkpoint, spec)
         token, _ = frame_token(processor, spec.frame_as, str(checkpoint.folder))
 
-        def extent(height: int, width: int) -> TokenGrid:
+        def grid(height: int, width: int) -> TokenGrid:
             blank = np.zeros((height, width, 3), np.uint8)
             return _grid(processor, spec.frame_as, _inputs(processor, spec.frame_as, [blank]))
 
@@ -66,7 +66,7 @@ class Qwen2VL:
             processor.tokenizer,
             token,
             spec.frame_as,
-            extent,
+            grid,
             before="<|vision_start|>",
             after="<|vision_end|>",
         )
@@ -83,8 +83,8 @@ class Qwen2VL:
 
         return load_weights(getattr(transformers, self._class), None, checkpoint, spec, placement)
 
-    def perceive(
-        self, model: Any, prepared: ProcessorBundle, frames: Sequence[Frame]
+    def encode_frames(
+        self, model: Any, prepared: ProcessorBundle, frames: Sequence[FrameArray]
     ) -> list[torch.Tensor]:
         """Run the checkpoint's own preprocessing, vision tower and merger."""
         inputs = _inputs(prepared.processor, prepared.frame_as, frames)
@@ -110,7 +110,7 @@ class Qwen25VL(Qwen2VL):
     _class = "Qwen2_5_VLForConditionalGeneration"
 
 
-def _inputs(processor: Any, frame_as: FrameAs, frames: Sequence[Frame]) -> Any:
+def _inputs(processor: Any, frame_as: FrameAs, frames: Sequence[FrameArray]) -> Any:
     """Call the processor on frames of one size."""
     if frame_as == "image":
         return processor.image_processor(images=list(frames), return_tensors="pt")

@@ -134,7 +134,7 @@ def learn(
         for source, batch in zip(stage["sizes"], batches, strict=True):
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=_fast_bf16(device)):
                 loss = loss_of(model, batch, device)
-            loss.backward()
+            torch.autograd.backward(loss)
             now = loss.item()
             means[source] = 0.98 * means.get(source, now) + 0.02 * now
         torch.nn.utils.clip_grad_norm_(named.values(), optimiser["clip"])

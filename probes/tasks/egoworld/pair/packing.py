@@ -9,9 +9,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
@@ -69,15 +71,21 @@ class Packer:
         rows = [self._row(sample, native) for sample in samples]
         length = max(len(row[0]) for row in rows)
         shape = (len(rows), length)
-        ids, positions = np.full(shape, self._pad), np.zeros(shape, np.int64)
-        blocks, labels = np.full(shape, -1), np.full(shape, IGNORED)
-        weights = np.zeros(shape, np.float32)
+        arrays: list[NDArray[Any]] = [
+            np.full(shape, self._pad), np.zeros(shape, np.int64), np.full(shape, -1),
+            np.full(shape, IGNORED), np.zeros(shape, np.float32),
+        ]  # fmt: skip
         for at, row in enumerate(rows):
-            for target, values in zip((ids, positions, blocks, labels, weights), row, strict=True):
+            for target, values in zip(arrays, row, strict=True):
                 target[at, : len(values)] = values
+        ids, positions, blocks, labels, weights = map(torch.from_numpy, arrays)
         frames = [p for s in samples for p in s.context if not isinstance(p, str)]
         return TrainingBatch(
-            *(torch.from_numpy(a) for a in (ids, positions, blocks, labels, weights)),
+            ids,
+            positions,
+            blocks,
+            labels,
+            weights,
             torch.from_numpy(np.stack(frames)) if frames else torch.empty(0, dtype=torch.uint8),
             native,
         )
@@ -123,7 +131,7 @@ class Steps(Dataset[list[TrainingBatch]]):
         self._native_share, self._seed, self._first = native_share, seed, first
 
     def __len__(self) -> int:
-        return int(self._stage["steps"]) - self._first  # type: ignore[call-overload]
+        return int(str(self._stage["steps"])) - self._first
 
     def __getitem__(self, index: int) -> list[TrainingBatch]:
         rng = np.random.default_rng([*self._seed, self._first + index])

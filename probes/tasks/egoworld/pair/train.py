@@ -41,7 +41,8 @@ def read_config(overrides: Sequence[str]) -> dict[str, Any]:
             where="probes train tiny",
             fix="see conf/train/tiny.yaml for the keys, e.g. stages.image.steps=100",
         ) from error
-    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    settings: Any = OmegaConf.to_container(config, resolve=True)
+    return dict(settings)
 
 
 def train(out: Path, config: Mapping[str, Any]) -> None:

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-from numpy.typing import NDArray
-
 from probes.core.errors import MachineError, ProbesError
-from probes.core.types import FrameAs, FrameRef, ModelSpec, Output, Prompt, ScoringSpec
+from probes.core.types import (
+    FrameAs,
+    FrameRef,
+    FramesByHash,
+    ModelSpec,
+    Output,
+    Prompt,
+    ScoringSpec,
+)
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf.families.base import DevicePlacement
 from probes.models.hf.families.loading import context_of, load_processor, load_weights, loading
@@ -28,7 +33,6 @@ from probes.models.hf.vision_cache import read_frame
 if TYPE_CHECKING:
     import torch
 
-Frames = Mapping[str, NDArray[np.uint8]]
 _PROBE = ("MARKA", None, "MARKB", None, None, "MARKC")
 """Texts and pictures (None) whose order a template has to keep."""
 
@@ -108,12 +112,14 @@ class GenericModel:
 
     def render(self, prompt: Prompt, answer_prefix: str = "") -> str:
         """Return the text of a prompt with the template's own mark for every frame."""
-        parts = interleaved(prompt, self.tokens.defuse)
+        parts = interleaved(prompt, self.tokens.escape_special_tokens)
         text = self._chat([{"type": "image"} if p is None else _text(p) for p in parts])
-        return join(text, self.tokens.defuse(answer_prefix)) if answer_prefix else text
+        return (
+            join(text, self.tokens.escape_special_tokens(answer_prefix)) if answer_prefix else text
+        )
 
     def sizes(
-        self, prompts: Sequence[Prompt], frames: Frames, scoring: ScoringSpec
+        self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, PromptSize | str]]:
         """Yield (index, size, or why the prompt cannot be asked)."""
         for at, prompt in enumerate(prompts):
@@ -139,7 +145,7 @@ class GenericModel:
         """Return the text that is processed, with `<frame SHA8>` for every picture."""
         return marked(self.render(prompt, answer_prefix), _image_token(self.processor), prompt)
 
-    def inputs(self, text: str, prompt: Prompt, frames: Frames) -> Any:
+    def inputs(self, text: str, prompt: Prompt, frames: FramesByHash) -> Any:
         """Return the model's inputs (tensors, batch of one) for a rendered text."""
         from PIL import Image
 
@@ -157,7 +163,9 @@ class GenericModel:
             return_tensors="pt",
         )
 
-    def answer(self, model: Any, prompt: Prompt, frames: Frames, scoring: ScoringSpec) -> Output:
+    def answer(
+        self, model: Any, prompt: Prompt, frames: FramesByHash, scoring: ScoringSpec
+    ) -> Output:
         """Put one prompt to the model.
 
         Raises:
@@ -172,7 +180,7 @@ class GenericModel:
         if not answers or not all(answers):
             return _error("the prompt has no options to score, or one adds no token to it")
         if scoring.kind == "letter":  # whatever letter stands at the end, the one before tells all
-            joined = join(text, self.tokens.defuse(prompt.options[0]))
+            joined = join(text, self.tokens.escape_special_tokens(prompt.options[0]))
             inputs = self.inputs(joined, prompt, frames)
             length = inputs["input_ids"].shape[1] - 1
             if reason := too_long(length, 0, self.context):
@@ -182,7 +190,7 @@ class GenericModel:
         else:
             sums, length = [], 0
             for option, answer in zip(prompt.options, answers, strict=True):
-                joined = join(text, self.tokens.defuse(option))
+                joined = join(text, self.tokens.escape_special_tokens(option))
                 inputs = self.inputs(joined, prompt, frames)
                 length = inputs["input_ids"].shape[1] - len(answer)
                 if reason := too_long(length, len(answer), self.context):

@@ -9,10 +9,10 @@ import pandas as pd
 
 from probes import analysis
 from probes.report import cells
+from probes.report.failures import SHOWN, short
 from probes.report.leaks import PLACE, leaking
 from probes.report.parts import DataTable, Paragraph, ReportPart, Section, counted
 from probes.report.study import BLOCK, Study, rows
-from probes.report.troubles import SHOWN, short
 
 
 def section(study: Study) -> Section:
@@ -52,8 +52,8 @@ def _leaks(study: Study, written: pd.DataFrame) -> Iterator[ReportPart]:
         row: dict[str, Any] = dict(zip(names, values, strict=True))
         row |= {
             "infills": len(part), "leaking": int((part["leaks"].map(len) > 0).sum()),
-            "empty": int((part["state"] == "empty").sum()),
-            "failed": int((part["state"] == "failed").sum()), "items": len(items),
+            "empty": int((part["status"] == "empty").sum()),
+            "failed": int((part["status"] == "failed").sum()), "items": len(items),
             "items_leaking": int(items["any"].sum()), "items_leaking_key": int(items["key"].sum()),
         }  # fmt: skip
         data.append(row)
@@ -98,15 +98,15 @@ def _robust(study: Study, written: pd.DataFrame) -> ReportPart:
 
 
 def _failed(written: pd.DataFrame) -> Iterator[ReportPart]:
-    failed = written[written["state"] != "written"]
+    failed = written[written["status"] != "ok"]
     if failed.empty:
         return
-    empty = int((failed["state"] == "empty").sum())
+    empty = int((failed["status"] == "empty").sum())
     yield Paragraph(
         f"{counted(empty, 'infill')} empty, the gap left bare; {len(failed) - empty:,} failed, and "
         "every record that needs one of these is an error."
     )
-    columns = ["item_id", "role", "state", "error", "frames", "gap"]
+    columns = ["item_id", "role", "status", "error", "frames", "gap"]
     title = "Empty and failed infills"
     if len(failed) > SHOWN:
         title += f" (the first {SHOWN} of {len(failed):,})"

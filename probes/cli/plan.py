@@ -15,15 +15,11 @@ from probes.core.errors import ProbesError
 from probes.core.progress import on_terminal
 from probes.core.types import Prompt, ScoringSpec
 from probes.engine import costs
-from probes.engine.dry_run import (
-    CellWorkload,
-    DryRun,
-    DryRunModel,
-    features_of,
-    forecast,
-    without_stand_ins,
-)
-from probes.engine.plan import prompt
+from probes.engine.answer_log import UnaskableTrial
+from probes.engine.dry_run import CellWorkload, DryRun, dry_run
+from probes.engine.placeholder_text import shortened
+from probes.engine.stimulus_builder import prompt_of
+from probes.engine.workload import DryRunModel
 from probes.models.hf.backend import BATCH_TOKENS, HfBackend
 
 Compose = Callable[[Sequence[str]], RunConfig]
@@ -78,10 +74,10 @@ def main(arguments: Sequence[str], compose: Compose) -> int:
     cfg = compose([*overrides, *folder])
     if given.dry_run is not None:
         few = min(given.dry_run, cfg.limit or given.dry_run)
-        with forecast(replace(cfg, limit=few), on_terminal()) as planned:
+        with dry_run(replace(cfg, limit=few), on_terminal()) as planned:
             print("\n".join(preview(planned)))
         return 0
-    with forecast(cfg, on_terminal(), keep=given.measure or 0) as planned:
+    with dry_run(cfg, on_terminal(), keep=given.measure or 0) as planned:
         print("\n".join(report(planned, given.device)))
         if given.measure:
             print("\n".join(lines_of([measured(planned)])).rstrip())
@@ -103,7 +99,7 @@ def report(planned: DryRun, device: str | None = None) -> list[str]:
         "",
     ]
     tables = [_prompts(planned), _cells(planned)]
-    models = {name: model for name in planned.askers if (model := _model(planned, name))}
+    models = {name: model for name in planned.models if (model := _model(planned, name))}
     if models:
         tables += [_costs(planned, models), _times(planned, models, device)]
     lines += lines_of(tables)
@@ -114,13 +110,13 @@ def report(planned: DryRun, device: str | None = None) -> list[str]:
 
 def _prompts(planned: DryRun) -> Table:
     rows = []
-    for name, asker in planned.askers.items():
-        counts = asker.counts
-        writes = asker.loads.get("generate")
+    for name, asker in planned.models.items():
+        counts = asker.stats
+        writes = asker.workloads.get("generate")
         rows.append((
             name, f"{counts.unique:,}", f"{counts.cached:,}", f"{counts.unique - counts.cached:,}",
             f"{writes.prompts:,}" if writes else "0",
-            f"{sum(load.too_long for load in asker.loads.values()):,}",
+            f"{sum(load.too_long for load in asker.workloads.values()):,}",
         ))  # fmt: skip
     header = ("model", "prompts", "stored", "to do", "written", "cannot be asked")
     return Table("Different prompts", header, tuple(rows), 1)
@@ -171,7 +167,7 @@ class _Model:
 
 def _model(planned: DryRun, name: str) -> _Model | None:
     """Return what is known of a model's costs; None where its files do not tell."""
-    asker = planned.askers[name]
+    asker = planned.models[name]
     if not isinstance(asker.backend, HfBackend):
         return None
     weights = costs.weights_of(asker.backend.checkpoint.shapes())
@@ -185,7 +181,7 @@ def _model(planned: DryRun, name: str) -> _Model | None:
     return _Model(
         weights=weights,
         asker=asker,
-        features=features_of(asker) if facts["patches_per_token"] else None,
+        features=asker.features() if facts["patches_per_token"] else None,
         patches=float(facts["patches_per_token"] or 0),
         dtype=str(facts["dtype"]),
         quantize=str(facts["quantize"] or ""),
@@ -197,7 +193,7 @@ def _model(planned: DryRun, name: str) -> _Model | None:
 def _costs(planned: DryRun, models: dict[str, _Model]) -> Table:
     rows = []
     for name, model in models.items():
-        loads, weights = model.asker.loads, model.weights
+        loads, weights = model.asker.workloads, model.weights
         tokens = sum(load.tokens + load.answers for load in loads.values())
         need = _memory(planned, model)
         rows.append((
@@ -221,7 +217,7 @@ def _memory(planned: DryRun, model: _Model) -> costs.Memory:
     backend = planned.cfg.backend
     return costs.memory(
         model.weights,
-        model.asker.loads,
+        model.asker.workloads,
         dtype=model.dtype,
         quantize=model.quantize,
         features=model.features or 0,
@@ -239,7 +235,7 @@ def _times(planned: DryRun, models: dict[str, _Model], device: str | None) -> Ta
         times = [
             costs.seconds(
                 model.weights,
-                model.asker.loads,
+                model.asker.workloads,
                 one,
                 dtype=model.dtype,
                 perceived=model.perceived(),
@@ -256,7 +252,7 @@ def _times(planned: DryRun, models: dict[str, _Model], device: str | None) -> Ta
 
 
 def _notes(planned: DryRun, models: dict[str, _Model]) -> Iterator[str]:
-    if any(asker.loads.get("generate") for asker in planned.askers.values()):
+    if any(asker.workloads.get("generate") for asker in planned.models.values()):
         yield (
             "A text that is not written yet is taken to be as long as it may be: tokens, costs and"
             " errors that rest on it are upper bounds."
@@ -272,10 +268,10 @@ def _notes(planned: DryRun, models: dict[str, _Model]) -> Iterator[str]:
             f"What {', '.join(whole)} perceive is not counted: they are run whole, every picture"
             " with every prompt."
         )
-    if missing := sorted(set(planned.askers) - set(models)):
+    if missing := sorted(set(planned.models) - set(models)):
         yield f"Costs are not known of {', '.join(missing)}: the backend or the files do not tell."
-    for name, asker in planned.askers.items():
-        for load in asker.loads.values():
+    for name, asker in planned.models.items():
+        for load in asker.workloads.values():
             if load.too_long:
                 yield f"{name}: {load.too_long} prompts will be errors, e.g. {load.problem}"
     if planned.broken:
@@ -286,9 +282,9 @@ def _notes(planned: DryRun, models: dict[str, _Model]) -> Iterator[str]:
 def measured(planned: DryRun) -> Table:
     """Time a few prompts of every kind on every model, and reckon the whole from their tokens."""
     rows = []
-    for name, asker in planned.askers.items():
+    for name, asker in planned.models.items():
         for scoring, prompts in asker.kept.items():
-            load = asker.loads[scoring.kind]
+            load = asker.workloads[scoring.kind]
             if not prompts:
                 continue
             _timed(asker, scoring, prompts[:1])  # warms the device up
@@ -323,22 +319,18 @@ def preview(planned: DryRun) -> Iterator[str]:
     Frames are `<frame SHA8>`, each with its own wrapping if its family has one; infills that are
     not written yet are `[not written yet SHA8 SHA8]`.
     """
-    cfg, done = planned.cfg, planned.done
-    material = replace(
-        done.material, written=done.written.get("shared") or next(iter(done.written.values()), {})
-    )
-    for at, cell in enumerate(done.plan.cells()):
+    cfg, state = planned.cfg, planned.state
+    for at, cell in enumerate(state.plan.trials()):
         donor = f", donor {cell.donor.id}" if cell.donor else ""
         yield f"=== item {cell.item.id}, arm {cell.arm.name}, {cell.frames} frames{donor}"
         last = ""
         for spec in cfg.pair.members:
-            asker = planned.askers[spec.name]
-            one = done.asked[spec.role][at]
-            if one.problem:
+            asker = planned.models[spec.name]
+            one = state.requests[spec.role][at]
+            if isinstance(one, UnaskableTrial):
                 yield f"--- {spec.name}: cannot be asked: {one.problem}"
                 continue
-            mine = replace(material, written=done.written.get(spec.role, material.written))
-            asked = without_stand_ins(prompt(mine.stimulus(cell)))
+            asked = shortened(prompt_of(state.builder(spec.role).stimulus(cell)))
             if isinstance(asker.backend, HfBackend):
                 text = asker.backend.reader().shown(asked, cfg.pair.answer_prefix)
             else:

@@ -55,8 +55,8 @@ class Record:
     key: Annotated[
         str,
         Column(
-            "sha256 of prompt, model, scoring and adapter: equal keys are one computation; empty where "
-            "nothing could be asked"
+            "sha256 of prompt, model, scoring and adapter: equal keys are one computation; empty "
+            "where nothing could be asked"
         ),
     ]
     task: Annotated[str, Column("name of the task")]
@@ -137,7 +137,9 @@ class ItemRow:
 
 def _older_status(table: pa.Table) -> list[Any]:
     """Return the states of infills of a table that tells them by `ok` and the end of `error`."""
-    from_text = zip(*(table.column(name).to_pylist() for name in ("ok", "text", "error")))
+    from_text = zip(
+        *(table.column(name).to_pylist() for name in ("ok", "text", "error")), strict=True
+    )
     silent = tuple(f"{step}: the reply is empty" for step in ("common", "event", "condense"))
     return [
         "ok" if text and ok

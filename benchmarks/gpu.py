@@ -117,7 +117,7 @@ def stimuli(
     from probes.core.hashing import array_sha256
     from probes.core.types import Arm, Clip, Infill, Item, Video
     from probes.engine.stimulus_builder import prompt_of
-    from probes.stimuli.arms import StimulusSources, build, needs_donor
+    from probes.stimuli.arms import StimulusForm, StimulusSources, build, needs_donor
     from probes.stimuli.donors import Donors
     from probes.stimuli.rotation import rotated
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from probes.analysis.render import lines_of
 from probes.analysis.tables import Table
-from probes.config.settings import RunConfig
+from probes.config import compose
 from probes.core.errors import ProbesError
 from probes.core.progress import on_terminal
 from probes.core.types import Prompt, ScoringSpec
@@ -21,9 +21,6 @@ from probes.engine.placeholder_text import shortened
 from probes.engine.stimulus_builder import prompt_of
 from probes.engine.workload import DryRunModel
 from probes.models.hf.backend import BATCH_TOKENS, HfBackend
-
-Compose = Callable[[Sequence[str]], RunConfig]
-"""Overrides -> checked configuration; `probes.config.compose.compose`."""
 
 _DESCRIPTION = """\
 Say what a configuration means before a GPU is spent on it: items, frames and prompts (and how many
@@ -40,7 +37,7 @@ examples:
 """
 
 
-def main(arguments: Sequence[str], compose: Compose) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run `probes plan` with these arguments and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="probes plan",
@@ -71,7 +68,8 @@ def main(arguments: Sequence[str], compose: Compose) -> int:
         if value is not None and value < 1:
             raise ProbesError(f"{value} is too small", name, "give at least 1")
     folder = [f"--config-dir={given.config_dir}"] if given.config_dir else []
-    cfg = compose([*overrides, *folder])
+    compose.quiet()
+    cfg = compose.compose([*overrides, *folder])
     if given.dry_run is not None:
         few = min(given.dry_run, cfg.limit or given.dry_run)
         with dry_run(replace(cfg, limit=few), on_terminal()) as planned:

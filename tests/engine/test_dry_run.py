@@ -151,8 +151,8 @@ def test_a_dry_run_shows_what_members_see(
 def test_a_dry_run_marks_what_is_not_written_yet(no_weights: None) -> None:
     with dry_run(of("frames=2", "limit=1", "infill.max_new_tokens=23")) as planned:
         lines = "\n".join(plan.preview(planned))
-        shown = list(planned.done.plan.cells())[1]
-        a, b = planned.done.material.clips[shown.item.id, 2].hashes
+        shown = list(planned.state.plan.trials())[1]
+        a, b = planned.state.clips[shown.item.id, 2].hashes
     assert f"<frame {a[:8]}> [not written yet {a[:8]} {b[:8]}]<frame {b[:8]}>" in lines
 
 

@@ -29,7 +29,7 @@ from probes.core import files
 from probes.core.errors import MachineError, ProbesError
 from probes.core.hashing import array_sha256
 from probes.core.types import FrameRef, Output
-from probes.engine import export, run
+from probes.engine import context, export
 from probes.engine.run import RunResult, execute
 from probes.media import decode_worker
 from probes.media.frame_store import FrameStore
@@ -56,7 +56,7 @@ def settle(world: Path, tmp_path: Path) -> Any:
 
 @pytest.fixture
 def spy(monkeypatch: pytest.MonkeyPatch) -> type[Spy]:
-    monkeypatch.setattr(run, "open_backend", open_spy)
+    monkeypatch.setattr(context, "open_backend", open_spy)
     Spy.begin()
     return Spy
 

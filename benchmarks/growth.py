@@ -40,14 +40,16 @@ sys.path.insert(0, sys.argv[1])
 from _machine import peak_mb, timed
 import av, hydra, numpy, pandas, PIL.Image, pyarrow.parquet
 from hydra import compose, initialize_config_dir
-from probes import run, schema
-from probes.config.settings import conf_dir, freeze
-from probes.media.frame_store import FramePool
+from probes.config import schema
+from probes.config.paths import conf_dir
+from probes.config.settings import freeze
+from probes.engine import context, run
+from probes.media.frame_store import FrameStore
 from probes.core.progress import Progress
 if "backend=scripted" not in sys.argv:
     import torch, transformers
 
-run.FramePool = functools.partial(FramePool, memory_mb=1)
+context.FrameStore = functools.partial(FrameStore, memory_mb=1)
 schema.register()
 with initialize_config_dir(str(conf_dir()), version_base="1.3"):
     cfg = freeze(schema.plain(compose("config", sys.argv[3:])), Path(sys.argv[2]))

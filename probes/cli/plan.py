@@ -160,7 +160,7 @@ class _Model:
 
     def perceived(self) -> float:
         """Return the FLOPs of perceiving; 0 where they are not known."""
-        return costs.perceiving(self.weights, self.features or 0, self.patches)
+        return costs.encoding(self.weights, self.features or 0, self.patches)
 
 
 def _model(planned: DryRun, name: str) -> _Model | None:
@@ -236,7 +236,7 @@ def _times(planned: DryRun, models: dict[str, _Model], device: str | None) -> Ta
                 model.asker.workloads,
                 one,
                 dtype=model.dtype,
-                perceived=model.perceived(),
+                encoding_flops=model.perceived(),
                 batch_tokens=model.batch_tokens,
                 batch_size=model.batch_size,
             )

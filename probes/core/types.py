@@ -20,7 +20,7 @@ InfillSource = Literal["none", "own", "donor", "filler"]
 Presentation = Literal["interleaved", "frames_then_text", "grid"]
 Layout = Literal["sequence", "matrix"]
 InfillStatus = Literal["ok", "empty", "failed", "not_applicable"]
-"""`empty`: the writer had nothing to say, and the gap stays bare; `failed`: a step failed, and a
+"""`empty`: the reply was empty, and the gap stays bare; `failed`: a step failed, and a
 later run may write it; `not_applicable`: no text belongs there."""
 FrameArray = NDArray[np.uint8]
 """Pixels of one frame: uint8 RGB [height, width, 3]."""
@@ -38,7 +38,7 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Panels:
-    """Pictures that stand for a clip (i-RAVEN's context panels) and, if any, pictorial options."""
+    """Pictures in the place of a clip (i-RAVEN's context panels) and, if any, pictorial options."""
 
     path: Path
     """Absolute path of the file that holds the pictures; a task's reader knows its format."""
@@ -47,7 +47,7 @@ class Panels:
     options: int = 0
     """Number of pictorial options, which follow the context pictures in the file."""
     row: int = 0
-    """Context pictures in a row: no infill stands across the end of one; 0 = all in one row."""
+    """Context pictures in a row: there is no infill across the end of one; 0 = all in one row."""
 
 
 Media = Video | Panels
@@ -90,7 +90,7 @@ class Clip:
     options: tuple[str, ...] = ()
     """sha256 of the pictorial options, where the item has such."""
     breaks: tuple[int, ...] = ()
-    """Gaps in which no infill ever stands: the ends of rows of panels; gap t follows frame t."""
+    """Gaps that never have an infill: the ends of rows of panels; gap t follows frame t."""
 
 
 ClipKey = tuple[str, int]
@@ -102,7 +102,7 @@ class Infill:
     """The text placed between frame t and t+1: what may have happened between them."""
 
     text: str
-    """What stands between the frames."""
+    """What is between the frames."""
     common: str
     """Step 1: visual attributes common to both frames."""
     event: str
@@ -120,7 +120,7 @@ class Infill:
 
 
 NO_INFILL = Infill(text="", common="", event="", generator="", status="not_applicable")
-"""What stands in a break between two rows of panels."""
+"""What is in a break between two rows of panels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class Arm:
     frames: FrameSource = "own"
     """Whose frames are shown, and in which order."""
     infills: InfillSource = "none"
-    """Which text stands between them."""
+    """Which text is between them."""
     presentation: Presentation = "interleaved"
     """How frames and text are laid out."""
     reference: str = ""

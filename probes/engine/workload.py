@@ -75,7 +75,7 @@ class DryRunModel(CachedModel):
     def ask(
         self, prompts: Mapping[str, Prompt], scoring: ScoringSpec, advance: Callable[[], None]
     ) -> None:
-        """Measure prompts where the backend can tell their length without a model."""
+        """Measure prompts where the backend knows their length without a model."""
         keys, asked = list(prompts), list(prompts.values())
         workload = self.workloads.setdefault(scoring.kind, Workload())
         measured: Iterator[tuple[int, PromptSize | str | None]]

@@ -25,7 +25,6 @@ from running import ITEMS, Spy, lasting, make_world, open_spy, settings
 
 from probes.cache import sqlite_file
 from probes.config.settings import RunConfig
-from probes.core import files
 from probes.core.errors import MachineError, ProbesError
 from probes.core.hashing import array_sha256
 from probes.core.types import FrameRef, Output
@@ -487,11 +486,3 @@ def test_half_a_character_in_a_reply_does_not_spoil_the_table(
     result = go(settle("frames=2", *TWO_ARMS))
     texts = pq.read_table(result.out / "infills.parquet")["text"].to_pylist()
     assert set(texts) == {"then ?"}
-
-
-def test_what_the_machine_refuses_is_told_and_a_bug_is_not_hidden() -> None:
-    refused = files.machine_error(OSError(errno.ENOSPC, "No space left on device", "/x/y"))
-    assert refused is not None
-    assert (refused.where, "No space left" in refused.what) == ("/x/y", True)
-    assert files.machine_error(FileNotFoundError(errno.ENOENT, "no such file")) is None
-    assert files.machine_error(ValueError("a bug")) is None

@@ -18,7 +18,7 @@ def device_name() -> str:
 
 
 def platform_facts() -> dict[str, str]:
-    """Return what decides which kernels run: answers are equal to the last digit only where it is.
+    """Return what decides which kernels run; where it differs, so may the last digits of answers.
 
     `cpu` is the vector extension by which torch chooses its kernels, read without torch.
     """

@@ -20,7 +20,7 @@ from typing import IO, TypeVar
 
 from probes.cache import recovery, sqlite_file
 from probes.cache.background_writer import BackgroundWriter
-from probes.core.errors import MachineError
+from probes.core.errors import UNSOUND, MachineError
 from probes.core.hashing import sha256_json
 from probes.core.types import FrameRef, Output, Prompt, ScoringSpec
 
@@ -175,7 +175,7 @@ class Store:
                     if reader is not None:
                         for key, text in sqlite_file.select(reader, table, columns, missing):
                             found[key] = parse(text)
-                except (sqlite3.Error, *sqlite_file.UNSOUND) as error:
+                except (sqlite3.Error, *UNSOUND) as error:
                     if isinstance(error, sqlite3.Error) and not sqlite_file.is_damage(error):
                         raise MachineError(
                             f"a file of the store cannot be read: {error}",
@@ -264,7 +264,7 @@ class Store:
         while some := list(itertools.islice(rows, 1_000)):
             sound: dict[str, list[tuple[str, str]]] = {"outputs": [], "errors": []}
             for table, key, text in some:
-                with contextlib.suppress(*sqlite_file.UNSOUND):
+                with contextlib.suppress(*UNSOUND):
                     sqlite_file.output_of(text)
                     sound[table].append((key, text))
             self._insert(sound["outputs"], sound["errors"])

@@ -45,9 +45,6 @@ _LOCAL = {
 }  # fmt: skip
 _FIELDS = {field.name for field in fields(Output)}
 
-UNSOUND = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What reading a row that is not an output can raise."""
-
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open a file, or create it."""
@@ -168,7 +165,11 @@ def with_checksum(text: str) -> str:
 
 
 def output_of(row: str) -> Output:
-    """Return the output that a row's text holds; raises one of `UNSOUND` where it holds none."""
+    """Return the output of a row.
+
+    Raises:
+        Exception: one of `UNSOUND`: the row is not an output.
+    """
     text, _, checksum = row.rpartition(" ")
     if int(checksum, 16) != zlib.crc32(text.encode()):
         raise ValueError("a row is not what was written")

@@ -28,6 +28,8 @@ class MachineError(ProbesError):
     """A problem that no item is to blame for, such as a full disk: it ends a run."""
 
 
+UNSOUND = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What reading values out of damaged JSON can raise."""
 _MACHINE = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM,
     errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE,

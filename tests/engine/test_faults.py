@@ -30,7 +30,7 @@ from probes.core.hashing import array_sha256
 from probes.core.types import FrameRef, Output
 from probes.engine import export, run
 from probes.engine.run import RunResult, execute
-from probes.media import decode_worker
+from probes.media import decoder_pool
 from probes.media.frame_store import FrameStore
 from probes.stimuli import infills
 from probes.tasks import registry
@@ -324,7 +324,7 @@ def test_several_decoding_processes_give_the_same_run(
 def test_a_decoding_process_that_does_not_start_is_no_items_fault(
     settle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode_worker.sys, "executable", shutil.which("false"))
+    monkeypatch.setattr(decoder_pool.sys, "executable", shutil.which("false"))
     with pytest.raises(MachineError, match="does not start"):
         go(settle())
 

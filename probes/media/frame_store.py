@@ -231,7 +231,7 @@ class FrameStore(Mapping[str, FrameArray]):
             raise
         if index.count not in (0, got.count):
             what = f"{got.decoder} counts {got.count} frames, {index.decoder} counted {index.count}"
-            raise ProbesError(what, str(media.path), "encode the video anew")
+            raise ProbesError(what, str(media.path), "encode the video again")
         new = {}
         for number, time_s, frame in zip(got.numbers, got.times_s, got.frames, strict=True):
             sha256 = hashing.array_sha256(frame)

@@ -238,7 +238,7 @@ def read_pyav(path: str, counts: Collection[int], numbers: Collection[int], log:
         if damaged or any("concealing" in line for line in _logged(log)):
             raise ProbesError("the video is damaged: frames do not decode", path, REPLACE)
         if len({frame.shape for frame in kept.values()}) > 1:
-            raise ProbesError("the size of the picture changes", path, "encode the video anew")
+            raise ProbesError("the size of the picture changes", path, "encode the video again")
         if len(pts) == count:
             frames = np.stack([kept[i] for i in wanted])
             return Decoded(count, tuple(wanted), tuple(times_s[i] for i in wanted), frames, "pyav")

@@ -27,7 +27,7 @@ from probes.core.redaction import redact, redacted
 from probes.core.types import ModelSpec, Output
 from probes.engine import run
 from probes.engine.run import execute
-from probes.media.frame_store import FrameStore
+from probes.media.frame_folder import FrameFolder
 from probes.models.checkpoint import find
 from probes.models.lmms_eval import wrappers
 from probes.models.text_llm import TextBackend
@@ -222,13 +222,13 @@ def test_infills_of_unknown_items_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_hash_that_is_none_becomes_no_file_name(tmp_path: Path) -> None:
-    pool = FrameStore(tmp_path)
-    path = pool._index_path("0" * 64)
+    folder = FrameFolder(tmp_path)
+    path = folder.index_path("0" * 64)
     path.parent.mkdir(parents=True)
     for sha in ("../../../etc/passwd", "A" * 64, "0" * 63, ""):
         index = {"version": 1, "count": 1, "decoder": "pyav", "frames": {"0": [0.0, sha]}}
         path.write_text(json.dumps(index))
-        assert pool._load("0" * 64).frames == {}
+        assert folder.index("0" * 64).frames == {}
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "a b\n", "..", "-x"])

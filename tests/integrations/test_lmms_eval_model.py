@@ -22,7 +22,7 @@ CLIPS = 6
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    generate.make(folder / "data", CLIPS, seed=3)
+    generate.make(folder / "data", generate.ClipSettings(CLIPS, seed=3))
     return folder / "data"
 
 

@@ -29,7 +29,7 @@ PER_CONFIGURATION, CLIPS = 2, 4
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     iraven.make(folder / "iraven", PER_CONFIGURATION, seed=3)
-    egoworld.make(folder / "world", CLIPS, seed=3, height=64)
+    egoworld.make(folder / "world", egoworld.ClipSettings(CLIPS, seed=3, height=64))
     return folder
 
 

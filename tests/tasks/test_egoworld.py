@@ -14,6 +14,7 @@ from probes.core.errors import ProbesError
 from probes.tasks.egoworld import generate
 from probes.tasks.egoworld.draw import Painter
 from probes.tasks.egoworld.film import sample_times, shoot
+from probes.tasks.egoworld.generate import ClipSettings
 from probes.tasks.egoworld.questions import OPTIONS, TYPES, ask
 from probes.tasks.egoworld.world import (
     AWAY,
@@ -137,8 +138,9 @@ def test_ten_frames_never_catch_the_hand() -> None:
         assert (footage.frame(painter, moment) != bare.frame(painter, moment)).any()
 
 
-def make(folder: Path, **settings: object) -> Path:
-    generate.make(folder, **{"videos": 20, "seed": 11, "height": 64, "seconds": 9, **settings})  # type: ignore[arg-type]
+def make(folder: Path, workers: int = 2, **settings: object) -> Path:
+    chosen = {"videos": 20, "seed": 11, "height": 64, "seconds": 9, **settings}
+    generate.make(folder, ClipSettings(**chosen), workers=workers)  # type: ignore[arg-type]
     return folder
 
 
@@ -186,14 +188,14 @@ def test_layout_and_balance(folder: Path) -> None:
 
 
 def test_planned_stories_are_for_evaluation_and_go_on_within_a_recording() -> None:
-    shots = list(generate._plan(WORLD, 60, seed=77))
-    assert all(split_of(shot.footage.story) == "evaluation" for shot in shots)
-    for before, after in zip(shots, shots[1:], strict=False):
+    clips = list(generate._plan(WORLD, 60, seed=77))
+    assert all(split_of(clip.footage.story) == "evaluation" for clip in clips)
+    for before, after in zip(clips, clips[1:], strict=False):
         if after.recording == before.recording:
             assert after.footage.story.start == states(before.footage.story)[-1]
             assert after.footage.tone == before.footage.tone
     # A longer data set begins with the shorter one's clips.
-    assert [s.uid for s in generate._plan(WORLD, 30, seed=77)] == [s.uid for s in shots[:30]]
+    assert [c.uid for c in generate._plan(WORLD, 30, seed=77)] == [c.uid for c in clips[:30]]
 
 
 def test_wide_clips_keep_the_table_in_the_middle() -> None:

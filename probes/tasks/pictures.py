@@ -38,7 +38,8 @@ def read(media: Panels) -> PictureArrays:
     pictures = form(media.path)
     if len(pictures) != media.count + media.options:
         raise ProbesError(
-            f"{len(pictures)} pictures, not {media.count + media.options}", str(media.path),
+            f"{len(pictures)} pictures, not {media.count + media.options}",
+            str(media.path),
             "restore the data set",
-        )  # fmt: skip
+        )
     return pictures

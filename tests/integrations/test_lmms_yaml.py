@@ -99,8 +99,9 @@ def test_a_problem_is_shown_in_reading_order(problems: dict[str, Any]) -> None:
     assert [picture.mode for picture in shown] == ["RGB"] * 16
     assert all(
         np.array_equal(np.asarray(one)[..., c], raw)
-        for one, raw in zip(shown, pixels, strict=True) for c in range(3)
-    )  # fmt: skip
+        for one, raw in zip(shown, pixels, strict=True)
+        for c in range(3)
+    )
 
 
 def test_models_that_take_pictures_and_text_apart(roots: Path) -> None:
@@ -201,19 +202,28 @@ def says_a(folder: Path) -> Path:
 def test_the_plain_command_line(kind: str, roots: Path, tmp_path: Path) -> None:
     model = says_a(tmp_path / "model")
     arguments = {
-        "pretrained": model, "device": "cpu", "device_map": "cpu",
-        "min_pixels": 56 * 56, "max_pixels": 56 * 56, "max_num_frames": 4,
-    }  # fmt: skip
+        "pretrained": model,
+        "device": "cpu",
+        "device_map": "cpu",
+        "min_pixels": 56 * 56,
+        "max_pixels": 56 * 56,
+        "max_num_frames": 4,
+    }
     done = command(
         tmp_path,
-        "--model", "qwen2_5_vl",
-        "--model_args", ",".join(f"{key}={value}" for key, value in arguments.items()),
-        "--include_path", "tasks",
-        "--tasks", "iraven,egoschema_local",
-        "--output_path", str(tmp_path / "out"),
+        "--model",
+        "qwen2_5_vl",
+        "--model_args",
+        ",".join(f"{key}={value}" for key, value in arguments.items()),
+        "--include_path",
+        "tasks",
+        "--tasks",
+        "iraven,egoschema_local",
+        "--output_path",
+        str(tmp_path / "out"),
         "--log_samples",
         *(["--force_simple"] if kind == "simple" else []),
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     (written,) = (tmp_path / "out").rglob("*_results.json")
     results = json.loads(written.read_text())["results"]

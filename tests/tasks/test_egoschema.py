@@ -40,9 +40,11 @@ def root(tmp_path: Path) -> Path:
     write(
         tmp_path,
         "uid_to_ego4d",
-        {uid: {"video_uid": f"rec{n // 2}", "starting_sec": 180 * n, "ending_sec": 180 * n + 180}
-         for n, uid in enumerate(UIDS)},
-    )  # fmt: skip
+        {
+            uid: {"video_uid": f"rec{n // 2}", "starting_sec": 180 * n, "ending_sec": 180 * n + 180}
+            for n, uid in enumerate(UIDS)
+        },
+    )
     (tmp_path / "videos").mkdir()
     for uid in UIDS:
         (tmp_path / "videos" / f"{uid}.mp4").write_bytes(VIDEO)
@@ -92,10 +94,16 @@ def test_only_items_that_are_run_need_a_video(root: Path) -> None:
 
 @pytest.mark.parametrize(
     "entry",
-    ["rec", {"video_uid": "rec"}, {"ego4d_uid": "rec"}, {"video_id": "rec", "start_sec": 3},
-     ["rec", 0, 180], [{"video_uid": "rec"}, 0]],
+    [
+        "rec",
+        {"video_uid": "rec"},
+        {"ego4d_uid": "rec"},
+        {"video_id": "rec", "start_sec": 3},
+        ["rec", 0, 180],
+        [{"video_uid": "rec"}, 0],
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_forms_of_a_recording(root: Path, entry: object) -> None:
     write(root, "uid_to_ego4d", dict.fromkeys(UIDS, entry))
     assert {item.cluster for item in load(root)} == {"rec"}
@@ -192,9 +200,22 @@ def test_wrong_questions(root: Path, entry: object, what: str, named: str) -> No
 
 @pytest.mark.parametrize(
     "uid",
-    ["../secret", "/etc/passwd", "a/b", "a\\b", "a\0b", "..", ".", "", ".hidden", "a\n", "C:x",
-     "é", "x" * 300],
-)  # fmt: skip
+    [
+        "../secret",
+        "/etc/passwd",
+        "a/b",
+        "a\\b",
+        "a\0b",
+        "..",
+        ".",
+        "",
+        ".hidden",
+        "a\n",
+        "C:x",
+        "é",
+        "x" * 300,
+    ],
+)
 def test_a_q_uid_cannot_leave_the_folder(root: Path, uid: str) -> None:
     secret = root.parent / "secret.mp4"
     secret.write_bytes(VIDEO)

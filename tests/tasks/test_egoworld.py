@@ -1,4 +1,4 @@
-"""The small world: its laws, its questions, and the folder that `probes data egoworld` makes."""
+"""The small world: its rules, its questions, and the folder that `probes data egoworld` makes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_every_event_changes_what_is_seen() -> None:
         assert all(before != after for before, after in zip(seen, seen[1:], strict=False))
 
 
-def test_a_story_belongs_to_one_split_however_it_is_written_down() -> None:
+def test_a_story_belongs_to_one_split_in_any_order_of_its_things() -> None:
     for story in stories(200):
         order = np.random.default_rng(1).permutation(len(story.things))
         turned = replace(
@@ -95,7 +95,7 @@ def test_questions_have_one_right_option() -> None:
             options = question.options(3)
             assert options[3] == question.answer
             assert len(set(options)) == OPTIONS
-            # The oracle reads the question's words, not the code that made it.
+            # The expected answer follows from the question's words, not from the code that made it.
             if kind in ("first", "last"):
                 truth = texts[0] if "first" in question.text else texts[-1]
             else:
@@ -132,7 +132,7 @@ def test_ten_frames_never_catch_the_hand() -> None:
     for story in stories(30):
         footage = shoot(story, WORLD, rng)
         for time in sample_times(WORLD.gaps, 10):
-            assert footage._hand_at(time) is None
+            assert footage.hand_at(time) is None
         moment = footage.moments[0]
         bare = replace(footage, hand=0.0)
         assert (footage.frame(painter, moment) != bare.frame(painter, moment)).any()
@@ -187,7 +187,7 @@ def test_layout_and_balance(folder: Path) -> None:
     assert max(recordings.values()) <= WORLD.clips[1]
 
 
-def test_planned_stories_are_for_evaluation_and_go_on_within_a_recording() -> None:
+def test_planned_stories_are_for_evaluation_and_continue_within_a_recording() -> None:
     clips = list(generate._plan(WORLD, 60, seed=77))
     assert all(split_of(clip.footage.story) == "evaluation" for clip in clips)
     for before, after in zip(clips, clips[1:], strict=False):

@@ -97,8 +97,12 @@ def test_data_are_made_on_first_use_only(generator: Generator, tmp_path: Path) -
 def test_settings_and_code_name_the_folder(generator: Generator, tmp_path: Path) -> None:
     registry.load(Task())
     for changed in (
-        {"videos": 2}, {"seed": 1}, {"height": 96}, {"fps": 5.0}, {"seconds": 3.0},
-    ):  # fmt: skip
+        {"videos": 2},
+        {"seed": 1},
+        {"height": 96},
+        {"fps": 5.0},
+        {"seconds": 3.0},
+    ):
         registry.load(Task(**changed))
     assert len(made(tmp_path)) == len(generator.calls) == 6
     registry.load(Task(fps=4, unanswered=True))

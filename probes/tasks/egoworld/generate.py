@@ -188,12 +188,17 @@ def _film(job: FilmJob) -> None:
         # One thread, no wall clock in the file, and no code that depends on the CPU: by default
         # x264 rounds as the CPU's vector units do, and another machine would make other pixels
         # (measured: AVX2 against none). With this the same clip is the same bytes everywhere.
-        stream = container.add_stream("libx264", rate=Fraction(settings.fps).limit_denominator(1001))
+        stream = container.add_stream(
+            "libx264", rate=Fraction(settings.fps).limit_denominator(1001)
+        )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.thread_count = 1
         stream.options = {
-            "crf": "18", "preset": "fast", "g": "250", "x264-params": "cpu-independent=1",
-        }  # fmt: skip
+            "crf": "18",
+            "preset": "fast",
+            "g": "250",
+            "x264-params": "cpu-independent=1",
+        }
         for number in range(count):
             picture = clip.footage.frame(painter, gaps * number / (count - 1))
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")

@@ -22,11 +22,28 @@ RULES = ("Constant", "Progression", "Arithmetic", "Distribute_Three")
 ATTRIBUTES = ("Number", "Position", "Type", "Size", "Color")
 """What the columns of `meta_matrix` stand for: first four rule names, then five attributes."""
 _NODES = (
-    "Singleton", "Left_Right", "Up_Down", "Out_In", "Left", "Right", "Up", "Down", "Out", "In",
-    "Grid", "Center_Single", "Distribute_Four", "Distribute_Nine", "Left_Center_Single",
-    "Right_Center_Single", "Up_Center_Single", "Down_Center_Single", "Out_Center_Single",
-    "In_Center_Single", "In_Distribute_Four",
-)  # fmt: skip
+    "Singleton",
+    "Left_Right",
+    "Up_Down",
+    "Out_In",
+    "Left",
+    "Right",
+    "Up",
+    "Down",
+    "Out",
+    "In",
+    "Grid",
+    "Center_Single",
+    "Distribute_Four",
+    "Distribute_Nine",
+    "Left_Center_Single",
+    "Right_Center_Single",
+    "Up_Center_Single",
+    "Down_Center_Single",
+    "Out_Center_Single",
+    "In_Center_Single",
+    "In_Distribute_Four",
+)
 """What the bits of `meta_structure` stand for."""
 
 

@@ -108,9 +108,10 @@ def classified(names: Sequence[str], include_path: str | None) -> list[Finding]:
     for name in names:
         if name not in manager.all_subtasks:
             raise ProbesError(
-                f"there is no task {name!r}", f"lmms-eval {_version()}",
+                f"there is no task {name!r}",
+                f"lmms-eval {_version()}",
                 "`python -m lmms_eval --tasks list_subtasks` names all",
-            )  # fmt: skip
+            )
     return [structure.classify(name, manager) for name in names]
 
 
@@ -118,11 +119,15 @@ def rows(findings: Iterable[Finding]) -> list[tuple[str, ...]]:
     """Return the table of what was found, as texts."""
     return [
         (
-            one.name, one.shown or "-", one.options or "-", one.rule.key if one.rule else "-",
-            one.verdict, one.reason or "-",
+            one.name,
+            one.shown or "-",
+            one.options or "-",
+            one.rule.key if one.rule else "-",
+            one.verdict,
+            one.reason or "-",
         )
         for one in findings
-    ]  # fmt: skip
+    ]
 
 
 def page(findings: Sequence[Finding]) -> str:
@@ -140,10 +145,14 @@ def lines(header: Sequence[str], table: Sequence[Sequence[str]]) -> list[str]:
     """Return a table as lines; the last column is cut."""
     sizes = [max(len(row[at]) for row in [header, *table]) for at in range(len(header) - 1)]
     return [
-        "  ".join([*(cell.ljust(size) for cell, size in zip(row, sizes, strict=False)),
-                   textwrap.shorten(row[-1], 72, placeholder=" ...")]).rstrip()
+        "  ".join(
+            [
+                *(cell.ljust(size) for cell, size in zip(row, sizes, strict=False)),
+                textwrap.shorten(row[-1], 72, placeholder=" ..."),
+            ]
+        ).rstrip()
         for row in [header, *table]
-    ]  # fmt: skip
+    ]
 
 
 def compare(run: Path) -> list[ScoreComparison]:

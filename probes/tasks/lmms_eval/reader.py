@@ -118,8 +118,9 @@ def items(accepted: Accepted, *, unanswered: bool = False) -> dict[int, Item]:
         more = f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
         raise ProbesError(
             f"{len(problems)} docs cannot be used: {'; '.join(problems[:_NAMED])}{more}",
-            f"task {name}", "complete the data (its media lie under $HF_HOME), or correct it",
-        )  # fmt: skip
+            f"task {name}",
+            "complete the data (its media lie under $HF_HOME), or correct it",
+        )
     if not found:
         raise ProbesError("no doc has a key", f"task {name}", "set task.unanswered=true")
     return found

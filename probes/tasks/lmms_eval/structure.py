@@ -149,9 +149,10 @@ def _kinds(task: Any) -> list[str]:
             for node in ast.walk(tree)
             if isinstance(node, ast.Compare | ast.List | ast.Tuple)
             for one in ast.walk(node)
-            if isinstance(one, ast.Constant) and isinstance(one.value, str)
+            if isinstance(one, ast.Constant)
+            and isinstance(one.value, str)
             and _KIND_WORD.fullmatch(one.value)
-        ]  # fmt: skip
+        ]
     return list(dict.fromkeys(kinds))[:MOST_KINDS]
 
 

@@ -24,6 +24,11 @@ from probes.tasks.egoworld.world import load_world
 NO_NOISE = {"other": 0.0, "gaps": 0.0, "missing": 0.0, "wrong": 0.0}
 SEED = 20_000
 BATCH = 25
+SOURCES = (
+    ("describe", 0), ("look", 10), ("look", 5), ("text", 10),
+    ("read", 10), ("read", 5), ("watch", 10), ("watch", 5),
+)  # fmt: skip
+"""(source of samples, frames of a clip; 0: a single frame)."""
 
 
 def evaluate(out: Path, stories: int) -> dict[str, dict[str, float]]:
@@ -45,10 +50,7 @@ def measure(
     per_frame = tokens_per_frame(vision.image_size, vision.patch_size)
     packer = Packer(build_tokenizer(), per_frame, 1.0)
     out = {}
-    for source, count in (
-        ("describe", 0), ("look", 10), ("look", 5), ("text", 10),
-        ("read", 10), ("read", 5), ("watch", 10), ("watch", 5),
-    ):  # fmt: skip
+    for source, count in SOURCES:
         mix = {
             "wrong_common": 0.0,
             "letter_share": 1.0,

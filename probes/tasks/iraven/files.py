@@ -1,4 +1,4 @@
-"""Where a problem lies, and its npz: `DIR/<configuration>/RAVEN_<k>_<split>.npz` and `.xml`."""
+"""A problem's files, `DIR/<configuration>/RAVEN_<k>_<split>.npz` and `.xml`, and its npz."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHAPE = (16, SIDE, SIDE)
 _SPLITS = ("train",) * 6 + ("val",) * 2 + ("test",) * 2
 RULES = ("Constant", "Progression", "Arithmetic", "Distribute_Three")
 ATTRIBUTES = ("Number", "Position", "Type", "Size", "Color")
-"""What the columns of `meta_matrix` stand for: first four rule names, then five attributes."""
+"""The columns of `meta_matrix`: first the four rule names, then these five attributes."""
 _NODES = (
     "Singleton",
     "Left_Right",
@@ -44,7 +44,7 @@ _NODES = (
     "In_Center_Single",
     "In_Distribute_Four",
 )
-"""What the bits of `meta_structure` stand for."""
+"""The nodes that the bits of `meta_structure` stand for."""
 
 
 def stem(k: int) -> str:

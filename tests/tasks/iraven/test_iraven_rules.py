@@ -5,8 +5,8 @@ import pytest
 from iraven_checks import LEVEL, p_value
 
 from probes.tasks.iraven import rules
-from probes.tasks.iraven.dice import Dice
 from probes.tasks.iraven.problem import Rule
+from probes.tasks.iraven.random_stream import RandomStream
 from probes.tasks.iraven.rules import MENUS, distribution, draw, first_levels
 from probes.tasks.iraven.space import CONFIGURATIONS, Component
 
@@ -80,8 +80,8 @@ def law(shares: dict) -> dict[Rule, Fraction]:
 
 def frequencies(component: Component, tables: Sequence[dict], n: int = 3000) -> float:
     """Return the smallest p-value of drawn rules under the published law, over the four slots."""
-    dice = Dice(5)
-    sets = [draw(component, dice) for _ in range(n)]
+    rng = RandomStream(5)
+    sets = [draw(component, rng) for _ in range(n)]
     return min(
         p_value((four[slot] for four in sets), law(table)) for slot, table in enumerate(tables)
     )

@@ -1,4 +1,4 @@
-"""From a file of pictures to their pixels: the one list of formats that `Panels` come in."""
+"""From a file of pictures to their pixels: all formats of the files of `Panels`."""
 
 from __future__ import annotations
 

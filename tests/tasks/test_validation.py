@@ -215,7 +215,6 @@ def test_what_the_guides_reader_may_not_return_is_refused_before_anything_is_ask
 ) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(ScriptedBackend, "score", lambda *given: asked.append(given) or ())
-    monkeypatch.setattr(ScriptedBackend, "generate", lambda *given: asked.append(given) or ())
     assert own_task(**changes) == 2
     assert not asked
     error = capsys.readouterr().err

@@ -75,10 +75,10 @@ def test_a_story_belongs_to_one_split_in_any_order_of_its_things() -> None:
 
 def test_no_story_is_in_two_splits() -> None:
     found = {split: stories(400, split, seed=3) for split in ("training", "tuning", "evaluation")}
-    keys = {split: {json.dumps(s.canonical()) for s in drawn} for split, drawn in found.items()}
-    assert not keys["training"] & keys["tuning"]
-    assert not keys["training"] & keys["evaluation"]
-    assert not keys["tuning"] & keys["evaluation"]
+    contents = {split: {json.dumps(s.canonical()) for s in drawn} for split, drawn in found.items()}
+    assert not contents["training"] & contents["tuning"]
+    assert not contents["training"] & contents["evaluation"]
+    assert not contents["tuning"] & contents["evaluation"]
     assert all(split_of(s) == split for split, drawn in found.items() for s in drawn)
 
 

@@ -73,5 +73,5 @@ def narrate(events: Sequence[Event]) -> str:
 
 
 def name(thing: int) -> str:
-    """Return the name of a thing as it stands in a sentence."""
+    """Return the name of a thing as a sentence uses it."""
     return f"the {THINGS[thing]}"

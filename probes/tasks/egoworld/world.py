@@ -190,7 +190,7 @@ def draw_story(
     things: Sequence[int] | None = None,
     start: State | None = None,
 ) -> Story:
-    """Draw a story of one split, with the given things and start where a recording goes on."""
+    """Draw a story of one split, with the given things and start where a recording continues."""
     while True:
         chosen = tuple(things) if things is not None else draw_things(world, rng)
         begin = start if start is not None else draw_start(chosen, rng)

@@ -71,7 +71,7 @@ def load(
         configurations: which to read; None: all that the folder has.
         splits: `train`, `val`, `test`; None: all.
         task: the items' task.
-        across_rows: whether infills also stand between two rows of the matrix.
+        across_rows: whether there are infills also between two rows of the matrix.
 
     Raises:
         ProbesError: nothing is found, or a file is not what it should be.

@@ -109,7 +109,7 @@ def _position_arithmetic(component: Component, rule: Rule, rng: RandomStream) ->
 
 
 def _three_numbers(component: Component, rule: Rule, rng: RandomStream) -> list[SlotRow]:
-    """Three Number levels, the same in all rows, placed anew in every panel."""
+    """Three Number levels, the same in all rows, placed again in every panel."""
     levels = first_levels(rule, component)
     a, b, c = (levels[i] for i in rng.sample(len(levels), 3))
     return [_placed(component, row, rng) for row in rotations(a, b, c, rng)]

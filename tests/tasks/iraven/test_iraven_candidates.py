@@ -118,7 +118,7 @@ def test_three_of_many_are_even():
 def test_shares_of_the_constructions(name, made):
     counts = Counter(map(mode, made[name]))
     if name in GRIDS:
-        assert same_shares([counts[key] for key in DISTANCES], PUBLISHED[name], 3000) > LEVEL
+        assert same_shares([counts[name] for name in DISTANCES], PUBLISHED[name], 3000) > LEVEL
     else:
         assert set(counts) == {"3 no Number"}
 
@@ -313,7 +313,8 @@ def test_modified_noise_is_found_out(monkeypatch):
     monkeypatch.setattr(candidates, "modifiable", noise_too)
     counts = Counter(map(mode, problems("distribute_four", 400)))
     assert (
-        same_shares([counts[key] for key in DISTANCES], PUBLISHED["distribute_four"], 3000) < LEVEL
+        same_shares([counts[name] for name in DISTANCES], PUBLISHED["distribute_four"], 3000)
+        < LEVEL
     )
 
 

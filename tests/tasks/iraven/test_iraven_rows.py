@@ -292,21 +292,21 @@ def constant_check(made):
                 for row in (nine[:3], nine[3:6], nine[6:]):
                     first, second, third = (panel.values[attribute] for panel in row)
                     levels = {*first, *second, *third}
-                    key = attribute, len(component.slots), component.levels(attribute)
+                    group = attribute, len(component.slots), component.levels(attribute)
                     if not constant:
                         if not all(len(set(panel.values[attribute])) == 1 for panel in row):
                             return 0.0
                     elif nine[0].uniform:
                         if len(levels) != 1:
                             return 0.0
-                        fresh[key].append(first[0])
+                        fresh[group].append(first[0])
                     elif rules[0].carrying:
                         if not first == second == third:
                             return 0.0
-                        fresh[key].extend(first)
+                        fresh[group].extend(first)
                     else:
-                        fresh[key].extend(first)
-                        noise[key].extend(zip(first, second, third, strict=False))
+                        fresh[group].extend(first)
+                        noise[group].extend(zip(first, second, third, strict=False))
     ps = [p_value(uniformity, even(range(4)))]
     ps += [p_value(draws, even(levels)) for (_, _, levels), draws in fresh.items()]
     ps += [

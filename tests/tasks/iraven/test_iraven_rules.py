@@ -29,8 +29,8 @@ ON_FOUR = {
 }
 STEPS = (-2, -1, 1, 2)
 ON_NINE = {
-    key: (Fraction(1, 7), STEPS if key[0] == "Progression" else values)
-    for key, (_, values) in ON_FOUR.items()
+    rule: (Fraction(1, 7), STEPS if rule[0] == "Progression" else values)
+    for rule, (_, values) in ON_FOUR.items()
 }
 TYPE = {
     ("Progression", "Type"): (Fraction(1, 3), STEPS),
@@ -72,8 +72,8 @@ TABLE = {
 
 def law(shares: dict) -> dict[Rule, Fraction]:
     return {
-        Rule(*key, value): Fraction(share) / len(values)
-        for key, (share, values) in shares.items()
+        Rule(*rule, value): Fraction(share) / len(values)
+        for rule, (share, values) in shares.items()
         for value in values
     }
 
@@ -113,8 +113,8 @@ def test_a_draw_that_ignores_feasible_shares_is_found_out(monkeypatch):
             if values:
                 names[name, attribute] = values
         return tuple(
-            (Rule(*key, value), Fraction(1, len(names) * len(values)))
-            for key, values in names.items()
+            (Rule(*name, value), Fraction(1, len(names) * len(values)))
+            for name, values in names.items()
             for value in values
         )
 

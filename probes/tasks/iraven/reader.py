@@ -183,7 +183,8 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     except FileNotFoundError as error:
         raise ProbesError("the file is missing", str(path), _FIX) from error
     except KeyError as error:
-        raise ProbesError(f"the npz has no array {error.args[0]}", str(path), _FIX) from error
+        what = f"an array is missing from the npz ({error.args[0]})"
+        raise ProbesError(what, str(path), _FIX) from error
     except ValueError as error:  # numpy's error for an unreadable header and for pickled objects
         raise ProbesError(f"the npz holds no plain array ({error})", str(path), _FIX) from error
     except ProbesError:

@@ -277,6 +277,9 @@ class FrameStore(Mapping[str, FrameArray]):
         index = self._folder.index(media_sha)
         return {number: name for number, (_, name) in index.frames.items()}
 
+    def _media_lock(self, media_sha: str) -> threading.Lock:
+        return self._media_locks[int(media_sha[:8], 16) % len(self._media_locks)]
+
 
 def _panels_clip(clip: Clip, media: Panels, index: MediaIndex) -> Clip:
     """Add what panels have besides frames: pictorial options, and the ends of rows."""

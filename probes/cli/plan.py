@@ -340,7 +340,7 @@ def preview(planned: DryRun) -> Iterator[str]:
             mine = replace(material, written=done.written.get(spec.role, material.written))
             asked = without_stand_ins(prompt(mine.stimulus(cell)))
             if isinstance(asker.backend, HfBackend):
-                text = asker.backend.reader().shown(asked, cfg.pair.answer_prefix)
+                text = asker.backend.preprocessor().shown(asked, cfg.pair.answer_prefix)
             else:
                 text = "".join(
                     part if isinstance(part, str) else f"<frame {part.sha256[:8]}>"

@@ -29,7 +29,7 @@ from probes.engine.run import RunContext, RunState, carry_out
 from probes.media.frame_store import FrameStore
 from probes.models.hf.backend import HfBackend
 from probes.models.hf.preprocessor import Preprocessor
-from probes.models.hf.token_layout import PromptSize, frames_of
+from probes.models.hf.token_layout import PromptSize, Unaskable, frames_of
 from probes.stimuli.words import filler
 from probes.tasks import pictures
 
@@ -100,9 +100,9 @@ class DryRunModel(CachedModel):
         """Measure prompts where the backend can tell their length without a model."""
         keys, asked = list(prompts), list(prompts.values())
         load = self.loads.setdefault(scoring.kind, Workload())
-        measured: Iterator[tuple[int, PromptSize | str | None]]
+        measured: Iterator[tuple[int, PromptSize | Unaskable | None]]
         if isinstance(self.backend, HfBackend):
-            measured = self.backend.reader().sizes(asked, self.frames, scoring)
+            measured = self.backend.preprocessor().sizes(asked, self.frames, scoring)
         else:
             measured = ((at, None) for at in range(len(asked)))
         self._measured.update(keys)
@@ -115,11 +115,11 @@ class DryRunModel(CachedModel):
                 load.prompts += 1
             else:
                 load.too_long += 1
-                load.problem = load.problem or size
+                load.problem = load.problem or size.reason
             if scoring.kind == "generate":
                 words = self._allowed(scoring.max_new_tokens)
                 self._stood_in[keys[at]] = Output(text=stand_in(asked[at], words))
-            if not isinstance(size, str):
+            if not isinstance(size, Unaskable):
                 self._keep(asked[at], scoring, size)
             self.shown.update(frames_of(asked[at]))
             tick()
@@ -135,7 +135,7 @@ class DryRunModel(CachedModel):
         if max_new_tokens not in self._words:
             words = max(1, round(WORDS_PER_TOKEN * max_new_tokens))
             if isinstance(self.backend, HfBackend):
-                tokens = self.backend.reader().tokens
+                tokens = self.backend.preprocessor().tokens
                 sample = Prompt((FrameRef("5e6f7a8b"), FrameRef("1a2b3c4d")))
                 lengths = (len(tokens.encode([stand_in(sample, n)])[0]) for n in count(1))
                 words = sum(1 for _ in takewhile(lambda size: size <= max_new_tokens, lengths))
@@ -285,8 +285,8 @@ def features_of(asker: DryRunModel) -> int | None:
     """Return how many tokens the frames take that an asker has to perceive; None if unknown."""
     if not isinstance(asker.backend, HfBackend):
         return None
-    reader = asker.backend.reader()
-    if not isinstance(reader, Preprocessor):
+    preprocessor = asker.backend.preprocessor()
+    if not isinstance(preprocessor, Preprocessor):
         return None
-    found, _ = reader.grids.of(asker.shown, asker.frames)
-    return sum(map(math.prod, found.values()))
+    results = preprocessor.grids.of(asker.shown, asker.frames)
+    return sum(map(math.prod, results.found.values()))

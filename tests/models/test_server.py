@@ -22,15 +22,14 @@ from PIL import Image
 from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256
 from probes.core.types import FrameRef, ModelSpec, Prompt, ScoringSpec
-from probes.models import chat_template as chatting
-from probes.models import open_backend
+from probes.models import chat_template, open_backend
 from probes.models.server import http, messages
 from probes.models.server.options import ServerOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 LETTER, TEXT = ScoringSpec("letter"), ScoringSpec("generate", max_new_tokens=4)
-KEY = "sk-loopback-7f3a9c"
-GREETING = "What is shown?"
+TOKEN = "sk-loopback-7f3a9c"
+PREFLIGHT = "What is shown?"
 Reply = tuple[int, Any, dict[str, str]]
 
 
@@ -43,17 +42,17 @@ def chat(text: str = "B", logprobs: dict[str, float] | None = None) -> dict[str,
     return {"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 1}}
 
 
-class Door:
+class LoopbackServer:
     """A server that answers by a function of (text of the prompt, number of the attempt)."""
 
     def __init__(self) -> None:
         self.answer: Callable[[str, int], Reply | dict[str, Any] | None] = lambda text, n: chat()
         self.models: Reply = (200, {"data": [{"id": "m", "max_model_len": 9, "created": 1}]}, {})
         self.bodies: list[dict[str, Any]] = []
-        self.keys: set[str | None] = set()
+        self.authorizations: set[str | None] = set()
         self.tries: dict[str, int] = {}
         self.now = self.most = 0
-        lock, door = threading.Lock(), self
+        lock, loopback = threading.Lock(), self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -70,28 +69,28 @@ class Door:
                 self.wfile.write(data)
 
             def do_GET(self) -> None:
-                door.keys.add(self.headers.get("Authorization"))
-                self.reply(*door.models)
+                loopback.authorizations.add(self.headers.get("Authorization"))
+                self.reply(*loopback.models)
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 content = body["messages"][0]["content"]
                 text = "".join(part["text"] for part in content if part["type"] == "text")
                 with lock:
-                    door.bodies.append(body)
-                    door.keys.add(self.headers.get("Authorization"))
-                    door.tries[text] = door.tries.get(text, 0) + 1
-                    number = door.tries[text]
-                    door.now += 1
-                    door.most = max(door.most, door.now)
+                    loopback.bodies.append(body)
+                    loopback.authorizations.add(self.headers.get("Authorization"))
+                    loopback.tries[text] = loopback.tries.get(text, 0) + 1
+                    number = loopback.tries[text]
+                    loopback.now += 1
+                    loopback.most = max(loopback.most, loopback.now)
                 try:
-                    if text == GREETING:
+                    if text == PREFLIGHT:
                         found: Any = chat(logprobs={"A": -1.0}) if body.get("logprobs") else chat()
                     else:
-                        found = door.answer(text, number)
+                        found = loopback.answer(text, number)
                 finally:
                     with lock:
-                        door.now -= 1
+                        loopback.now -= 1
                 if found is None:  # hang up without an answer
                     self.close_connection = True
                     return
@@ -110,8 +109,8 @@ class Door:
 
 
 @pytest.fixture
-def door() -> Iterator[Door]:
-    made = Door()
+def loopback() -> Iterator[LoopbackServer]:
+    made = LoopbackServer()
     yield made
     made.close()
 
@@ -133,12 +132,14 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def opened(door: Door, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def opened(
+    loopback: LoopbackServer, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
     def make(spec: dict[str, Any] | None = None, **options: Any) -> Any:
         member = {"name": "tiny", "role": "image", "repo": "m", "frame_as": "image"} | (spec or {})
-        given = {"base_url": door.url, "retries": 2, "timeout_s": 5, "concurrency": 2} | options
+        given = {"base_url": loopback.url, "retries": 2, "timeout_s": 5, "concurrency": 2} | options
         return open_backend(settings(name="server", options=given), ModelSpec(**member))
 
     return make
@@ -155,14 +156,14 @@ def ask(backend: Any, *texts: str, scoring: ScoringSpec = TEXT, frames: Any = No
 
 
 def test_pictures_and_texts_are_sent_in_their_order_and_without_loss(
-    door: Door, opened: Any, frames: dict[str, np.ndarray]
+    loopback: LoopbackServer, opened: Any, frames: dict[str, np.ndarray]
 ) -> None:
     one, two = list(frames)[:2]
     parts = ("before ", FrameRef(one), " between ", "<image> ", FrameRef(two), FrameRef(one), " ?")
     backend = opened(extra={"seed": 3})
     ((_, output),) = backend.score([Prompt(parts)], frames, TEXT)
     assert (output.text, output.input_tokens, output.output_tokens) == ("B", 7, 1)
-    body = door.bodies[-1]
+    body = loopback.bodies[-1]
     content = body["messages"][0]["content"]
     kinds = [part["type"] for part in content]
     assert kinds == ["text", "image_url", "text", "image_url", "image_url", "text"]
@@ -178,26 +179,28 @@ def test_pictures_and_texts_are_sent_in_their_order_and_without_loss(
     backend.close()
 
 
-def test_letters_ask_for_one_token_and_its_rivals(door: Door, opened: Any) -> None:
-    door.answer = lambda text, n: chat("B", {" B": -0.5, "C": -1.0, "x": -3.0})
+def test_letters_ask_for_one_token_and_the_likeliest_others(
+    loopback: LoopbackServer, opened: Any
+) -> None:
+    loopback.answer = lambda text, n: chat("B", {" B": -0.5, "C": -1.0, "x": -3.0})
     (output,) = ask(opened(top_logprobs=3), "q", scoring=LETTER)
-    assert door.bodies[-1]["max_tokens"] == 1
-    assert (door.bodies[-1]["logprobs"], door.bodies[-1]["top_logprobs"]) == (True, 3)
+    assert loopback.bodies[-1]["max_tokens"] == 1
+    assert (loopback.bodies[-1]["logprobs"], loopback.bodies[-1]["top_logprobs"]) == (True, 3)
     assert output.option_logprobs[1:] == (-0.5, -1.0)
     assert output.text == "B"
 
 
-def test_no_more_requests_at_a_time_than_allowed(door: Door, opened: Any) -> None:
+def test_no_more_requests_at_a_time_than_allowed(loopback: LoopbackServer, opened: Any) -> None:
     meeting = threading.Barrier(3)
 
     def answer(text: str, number: int) -> dict[str, Any]:
-        meeting.wait(30)  # three at a time, or nobody is answered
+        meeting.wait(30)  # three at a time, or none is answered
         return chat()
 
-    door.answer = answer
+    loopback.answer = answer
     outputs = ask(opened(concurrency=3), *(f"q{i}" for i in range(12)))
     assert [output.status for output in outputs] == ["ok"] * 12
-    assert door.most == 3
+    assert loopback.most == 3
 
 
 def test_a_frame_that_cannot_be_read_costs_its_own_prompt(
@@ -243,7 +246,7 @@ def test_without_any_letter_nothing_is_chosen() -> None:
         {"choices": [{"message": {"content": ["part"]}}]}, {"error": "quota"},
     ],
 )  # fmt: skip
-def test_what_is_no_chat_completion_is_an_error(reply: Any) -> None:
+def test_a_reply_that_is_not_a_chat_completion_is_an_error(reply: Any) -> None:
     assert messages.text_output(reply).status == "error"
     assert messages.letter_output(reply, "AB").status == "error"
 
@@ -253,14 +256,14 @@ def test_what_is_no_chat_completion_is_an_error(reply: Any) -> None:
     [None, {}, {"content": []}, {"content": [{"token": "A", "logprob": -1.0}]},
      {"content": [{"token": "A", "logprob": -1.0, "top_logprobs": []}]}],
 )  # fmt: skip
-def test_logprobs_of_the_chosen_token_alone_are_none(logprobs: Any) -> None:
+def test_logprobs_of_the_chosen_token_alone_do_not_count(logprobs: Any) -> None:
     reply = chat()
     reply["choices"][0]["logprobs"] = logprobs
     with pytest.raises(messages.NoLogprobsError):
         messages.letter_output(reply, "AB")
 
 
-def test_a_chosen_token_beside_the_list_counts_once() -> None:
+def test_a_chosen_token_outside_the_list_counts_once() -> None:
     reply = chat("A", {"B": -1.0})
     reply["choices"][0]["logprobs"]["content"][0] |= {"token": "A", "logprob": -0.5}
     assert messages.letter_output(reply, "AB").option_logprobs == (-0.5, -1.0)
@@ -282,20 +285,20 @@ FAILURES: dict[str, Any] = {
     "no choices": (200, {"error": {"message": "overloaded"}}, {}),
     "no message": (200, {"choices": [{"finish_reason": "stop"}]}, {}),
 }
-SAID = {
+MESSAGES = {
     "429": "slow down", "500": "500", "garbage": "not JSON", "hang up": "broke", "cut off": "broke",
     "no choices": "not what was asked for: overloaded", "no message": "not what was asked for",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", FAILURES)
-def test_what_may_pass_is_tried_again(
-    kind: str, door: Door, opened: Any, waits: list[float]
+def test_a_passing_failure_is_tried_again(
+    kind: str, loopback: LoopbackServer, opened: Any, waits: list[float]
 ) -> None:
-    door.answer = lambda text, n: FAILURES[kind] if n < 3 else chat("yes")
+    loopback.answer = lambda text, n: FAILURES[kind] if n < 3 else chat("yes")
     backend = opened()
     assert dict(backend.score([Prompt(("q",))], {}, TEXT))[0].text == "yes"
-    assert door.tries["q"] == 3
+    assert loopback.tries["q"] == 3
     assert backend.counters()["retried"] == 2
     first, second = waits
     assert 0 < first <= http.FIRST_WAIT_S < 2 * http.FIRST_WAIT_S
@@ -304,18 +307,18 @@ def test_what_may_pass_is_tried_again(
 
 
 @pytest.mark.parametrize("kind", FAILURES)
-def test_what_does_not_pass_is_an_error_of_its_prompt(
-    kind: str, door: Door, opened: Any, waits: list[float]
+def test_a_lasting_failure_is_an_error_of_its_prompt(
+    kind: str, loopback: LoopbackServer, opened: Any, waits: list[float]
 ) -> None:
-    door.answer = lambda text, n: FAILURES[kind] if text == "q" else chat("fine")
+    loopback.answer = lambda text, n: FAILURES[kind] if text == "q" else chat("fine")
     bad, good = ask(opened(), "q", "other")
     assert (bad.status, good.text) == ("error", "fine")
-    assert SAID[kind] in bad.error
-    assert door.tries["q"] == 3
+    assert MESSAGES[kind] in bad.error
+    assert loopback.tries["q"] == 3
 
 
-def test_a_server_that_says_nothing_is_not_waited_for(
-    door: Door, opened: Any, waits: list[float]
+def test_a_silent_server_is_not_waited_for(
+    loopback: LoopbackServer, opened: Any, waits: list[float]
 ) -> None:
     silence = threading.Event()
 
@@ -323,16 +326,16 @@ def test_a_server_that_says_nothing_is_not_waited_for(
         silence.wait(20)
         return chat()
 
-    door.answer = answer
+    loopback.answer = answer
     (output,) = ask(opened(timeout_s=0.05, retries=1), "q")
     silence.set()
     assert output.error == "the server did not answer in time"
 
 
-def test_a_server_that_names_a_time_is_taken_at_its_word(
-    door: Door, opened: Any, waits: list[float]
+def test_a_wait_that_the_server_asks_for_is_kept(
+    loopback: LoopbackServer, opened: Any, waits: list[float]
 ) -> None:
-    door.answer = lambda text, n: (429, {}, {"Retry-After": "31"}) if n == 1 else chat()
+    loopback.answer = lambda text, n: (429, {}, {"Retry-After": "31"}) if n == 1 else chat()
     assert ask(opened(), "q")[0].status == "ok"
     assert waits == [31.0]
 
@@ -346,53 +349,58 @@ def test_retry_after_is_a_number_or_a_date(value: str, seconds: float) -> None:
     assert http._retry_after(value) == seconds
 
 
-def test_a_bad_request_is_not_repeated(door: Door, opened: Any, waits: list[float]) -> None:
-    door.answer = lambda text, n: (400, {"error": {"message": "prompt is too long"}}, {})
+def test_a_bad_request_is_not_repeated(
+    loopback: LoopbackServer, opened: Any, waits: list[float]
+) -> None:
+    loopback.answer = lambda text, n: (400, {"error": {"message": "prompt is too long"}}, {})
     (output,) = ask(opened(), "q")
     assert output.error == "the server says 400: prompt is too long"
-    assert door.tries["q"] == 1
+    assert loopback.tries["q"] == 1
 
 
 @pytest.mark.parametrize(
-    ("status", "fix"), [(401, "OPENAI_API_KEY"), (403, "key"), (404, "base_url"), (400, "message")]
+    ("status", "fix"),
+    [(401, "OPENAI_API_KEY"), (403, "API token"), (404, "base_url"), (400, "message")],
 )
-def test_what_is_wrong_for_all_is_told_once_and_first(
-    status: int, fix: str, door: Door, opened: Any, monkeypatch: pytest.MonkeyPatch
+def test_what_is_wrong_for_all_prompts_ends_the_run_first(
+    status: int, fix: str, loopback: LoopbackServer, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = opened()
-    monkeypatch.setitem(globals(), "GREETING", "")  # so that the greeting is refused
-    door.answer = lambda text, n: (status, {"detail": "no"}, {})
+    monkeypatch.setitem(globals(), "PREFLIGHT", "")  # so that the preflight prompt is refused
+    loopback.answer = lambda text, n: (status, {"detail": "no"}, {})
     with pytest.raises(ProbesError, match=f"says {status}: no") as caught:
         ask(backend, "q")
     assert fix in caught.value.fix
-    assert "q" not in door.tries
+    assert "q" not in loopback.tries
 
 
-def test_a_greeting_that_is_badly_answered_once_is_put_again(
-    door: Door, opened: Any, monkeypatch: pytest.MonkeyPatch, waits: list[float]
+def test_a_preflight_prompt_with_one_bad_reply_is_asked_again(
+    loopback: LoopbackServer, opened: Any, monkeypatch: pytest.MonkeyPatch, waits: list[float]
 ) -> None:
-    monkeypatch.setitem(globals(), "GREETING", "")  # so that the door answers it as any other
-    door.answer = lambda text, n: {"object": "list"} if n == 1 else chat("yes")
+    monkeypatch.setitem(globals(), "PREFLIGHT", "")  # so that it is answered as any other
+    loopback.answer = lambda text, n: {"object": "list"} if n == 1 else chat("yes")
     (output,) = ask(opened(), "q")
     assert output.text == "yes"
-    door.answer = lambda text, n: {"object": "list"}
+    loopback.answer = lambda text, n: {"object": "list"}
     with pytest.raises(ProbesError, match="not what was asked for") as caught:
         ask(opened(), "q")
     assert "OpenAI-compatible" in caught.value.fix
 
 
-def test_a_key_that_is_refused_ends_the_run_with_what_it_has(door: Door, opened: Any) -> None:
-    door.answer = lambda text, n: chat() if text == "0" else (401, {"detail": "expired"}, {})
+def test_a_refused_token_ends_the_run_with_the_answers_so_far(
+    loopback: LoopbackServer, opened: Any
+) -> None:
+    loopback.answer = lambda text, n: chat() if text == "0" else (401, {"detail": "expired"}, {})
     backend = opened(concurrency=1)
     found = []
     with pytest.raises(ProbesError, match="expired"):
         for at, _ in backend.score([Prompt((str(i),)) for i in range(50)], {}, TEXT):
             found.append(at)
     assert found[0] == 0
-    assert len(door.tries) < 10
+    assert len(loopback.tries) < 10
 
 
-def test_nobody_there_is_told_at_once(opened: Any, waits: list[float]) -> None:
+def test_a_missing_server_ends_the_run_at_once(opened: Any, waits: list[float]) -> None:
     with pytest.raises(ProbesError, match="no server answers") as caught:
         ask(opened(base_url="http://127.0.0.1:9/v1"), "q")
     assert "start the server" in caught.value.fix
@@ -401,7 +409,7 @@ def test_nobody_there_is_told_at_once(opened: Any, waits: list[float]) -> None:
 
 @pytest.mark.parametrize("block", [100, 1])
 def test_a_server_that_goes_away_ends_the_run(
-    block: int, door: Door, opened: Any, waits: list[float]
+    block: int, loopback: LoopbackServer, opened: Any, waits: list[float]
 ) -> None:
     backend = opened(concurrency=1, retries=1)
     prompts = [Prompt((str(i),)) for i in range(100)]
@@ -412,43 +420,43 @@ def test_a_server_that_goes_away_ends_the_run(
         ):
             found.append(output.status)
             if len(found) == 1:
-                door.answer = lambda text, n: None  # open connections end too
-                door.server.shutdown()
-                door.server.server_close()
+                loopback.answer = lambda text, n: None  # open connections end too
+                loopback.server.shutdown()
+                loopback.server.server_close()
     assert found[0] == "ok"
     assert len(found) < 20
 
 
-def test_who_stops_listening_is_not_waited_for(
-    door: Door, opened: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_caller_that_stops_is_not_waited_for(
+    loopback: LoopbackServer, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C: requests in flight are answered, retries and what was queued are dropped."""
     busy = {"error": {"message": "busy"}}
-    door.answer = lambda text, n: chat() if text == "0" else (503, busy, {"Retry-After": "600"})
+    loopback.answer = lambda text, n: chat() if text == "0" else (503, busy, {"Retry-After": "600"})
     replies = opened(concurrency=2).score([Prompt((str(i),)) for i in range(50)], {}, TEXT)
     assert next(replies)[0] == 0
     replies.close()
     assert not [one for one in threading.enumerate() if one.name.startswith("request")]
-    assert len(door.tries) < 10
+    assert len(loopback.tries) < 10
 
 
-def test_an_address_that_nobody_can_have_is_told(opened: Any) -> None:
-    with pytest.raises(ProbesError, match="is no address"):
+def test_an_impossible_address_is_an_error(opened: Any) -> None:
+    with pytest.raises(ProbesError, match="is not an address"):
         ask(opened(base_url="http://ä..b/v1"), "q")
 
 
-def test_an_endpoint_without_logprobs_is_told_before_anything_is_asked(
-    door: Door, opened: Any, monkeypatch: pytest.MonkeyPatch
+def test_an_endpoint_without_logprobs_is_refused_before_the_first_prompt(
+    loopback: LoopbackServer, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(globals(), "GREETING", "")
+    monkeypatch.setitem(globals(), "PREFLIGHT", "")
     with pytest.raises(ProbesError, match="no log-probabilities") as caught:
         ask(opened(), "q", scoring=LETTER)
     assert "scoring=generate" in caught.value.fix
-    assert "q" not in door.tries
+    assert "q" not in loopback.tries
 
 
-def test_a_single_reply_without_logprobs_is_an_error(door: Door, opened: Any) -> None:
-    door.answer = lambda text, n: chat("B", {"A": -1.0, "B": -0.5} if text == "q" else None)
+def test_a_single_reply_without_logprobs_is_an_error(loopback: LoopbackServer, opened: Any) -> None:
+    loopback.answer = lambda text, n: chat("B", {"A": -1.0, "B": -0.5} if text == "q" else None)
     good, bad = ask(opened(), "q", "r", scoring=LETTER)
     assert good.status == "ok"
     assert bad.error == "the reply has no log-probabilities"
@@ -458,9 +466,9 @@ def test_a_single_reply_without_logprobs_is_an_error(door: Door, opened: Any) ->
     "reply", [(500, b"no cache folder", {}), (404, b"", {}), (200, b"<html>", {}), (200, [], {})]
 )
 def test_a_server_that_lists_no_models_may_still_answer(
-    reply: Reply, door: Door, opened: Any
+    reply: Reply, loopback: LoopbackServer, opened: Any
 ) -> None:
-    door.models = reply
+    loopback.models = reply
     backend = opened()
     assert dict(backend.score([Prompt(("q",))], {}, TEXT))[0].status == "ok"
     assert backend.describe()["served"] == {"listed": False}
@@ -476,12 +484,12 @@ def test_a_server_that_lists_no_models_may_still_answer(
      (ScoringSpec("letter", answer_prefix="Answer:"), "answer_prefix")],
 )  # fmt: skip
 def test_what_chat_endpoints_cannot_do_is_refused(
-    scoring: ScoringSpec, fix: str, door: Door, opened: Any
+    scoring: ScoringSpec, fix: str, loopback: LoopbackServer, opened: Any
 ) -> None:
     with pytest.raises(ProbesError) as caught:
         ask(opened(), "q", scoring=scoring)
     assert fix in caught.value.fix
-    assert not door.bodies
+    assert not loopback.bodies
 
 
 def test_frames_as_videos_are_refused(opened: Any) -> None:
@@ -527,7 +535,7 @@ def test_members_may_have_servers_and_names_of_their_own() -> None:
           for role in ("image", "video")}  # fmt: skip
     assert (of["image"].base_url, of["image"].model) == ("http://a/v1", "")
     assert (of["video"].base_url, of["video"].model) == ("http://b/v1", "served")
-    # A model outside the pair borrows a member's role, and must not borrow its weights with it.
+    # A model outside the pair has a member's role, and must not get its weights with it.
     outside = ModelSpec("org/writer", "image", "org/writer")
     with pytest.raises(ProbesError, match="no base_url for org/writer"):
         ServerOptions.of(options, outside)
@@ -543,25 +551,25 @@ def test_the_fingerprint_is_what_is_declared(opened: Any, tmp_path: Path) -> Non
     same = {"concurrency": 7, "timeout_s": 1, "retries": 0, "api_key_env": None}
     assert opened(**same).fingerprint == base
     other = [
-        opened(base_url="http://elsewhere/v1"), opened(deployment="mine"), opened(top_logprobs=5),
+        opened(base_url="http://elsewhere/v1"), opened(deployment="own"), opened(top_logprobs=5),
         opened(extra={"seed": 1}), opened(model={"image": "n"}), opened(spec={"revision": "r"}),
     ]  # fmt: skip
     assert len({one.fingerprint for one in other} | {base}) == len(other) + 1
-    moved = opened(base_url="http://elsewhere/v1", deployment="mine")
+    moved = opened(base_url="http://elsewhere/v1", deployment="own")
     assert moved.fingerprint == other[1].fingerprint
 
 
 def test_a_folder_counts_by_its_files_and_is_the_servers_name_for_it(opened: Any) -> None:
     image, video = (opened(spec={"repo": f"embedded:{role}"}) for role in ("image", "video"))
     assert image.fingerprint != video.fingerprint
-    folder = ROOT / "tasks" / "egoworld" / "pair" / "checkpoints" / "image"
+    folder = ROOT / "probes" / "tasks" / "egoworld" / "pair" / "checkpoints" / "image"
     assert image.describe()["model"] == str(folder)
     named = opened(spec={"repo": "embedded:image"}, model={"image": "served"})
     assert named.describe()["model"] == "served"
     assert named.describe()["repo"] == "embedded:image"
 
 
-def test_the_manifest_says_what_the_server_said(door: Door, opened: Any) -> None:
+def test_the_manifest_has_what_the_server_lists(loopback: LoopbackServer, opened: Any) -> None:
     backend = opened()
     assert backend.describe()["served"] == {}
     list(backend.score([Prompt(("q",))], {}, TEXT))
@@ -588,30 +596,30 @@ IN_PLACE = (
     [(FIRST, "moved"), (IN_PLACE, "kept"), ("{{ messages[0]['content'].nothing() }}", "unknown"),
      ("{{ raise_exception('no') }}", "unknown"), ("no messages", "unknown"), (None, "unknown")],
 )  # fmt: skip
-def test_the_template_tells_the_order(template: str | None, order: str, tmp_path: Path) -> None:
+def test_the_template_decides_the_order(template: str | None, order: str, tmp_path: Path) -> None:
     if template is not None:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
     spec = ModelSpec("x", "image", str(tmp_path))
-    local = chatting.Checkpoint(tmp_path, str(tmp_path))
-    assert chatting.order_of_pictures(local, spec) == order
+    local = chat_template.Checkpoint(tmp_path, str(tmp_path))
+    assert chat_template.order_of_pictures(local, spec) == order
 
 
 def test_the_template_of_the_docs_keeps_the_order(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "server.md").read_text("utf-8")
     (line,) = (line for line in page.splitlines() if line.startswith("{% for message"))
     (tmp_path / "chat_template.jinja").write_text(line)
-    local = chatting.Checkpoint(tmp_path, str(tmp_path))
-    assert chatting.order_of_pictures(local, ModelSpec("x", "image", str(tmp_path))) == "kept"
+    local = chat_template.Checkpoint(tmp_path, str(tmp_path))
+    assert chat_template.order_of_pictures(local, ModelSpec("x", "image", str(tmp_path))) == "kept"
 
 
 def test_a_name_that_is_not_in_the_cache_has_an_unknown_order() -> None:
     for repo in ("nobody/nothing", "a served name", "gpt"):
         spec = ModelSpec("x", "image", repo)
-        assert chatting.order_of_pictures(None, spec) == "unknown"
+        assert chat_template.order_of_pictures(None, spec) == "unknown"
 
 
 def test_a_template_that_moves_pictures_is_refused_until_checked(
-    door: Door, opened: Any, frames: Any, tmp_path: Path
+    loopback: LoopbackServer, opened: Any, frames: Any, tmp_path: Path
 ) -> None:
     for name, content in (("config.json", '{"model_type": "x"}'), ("model.safetensors", "")):
         (tmp_path / name).write_text(content)
@@ -620,7 +628,7 @@ def test_a_template_that_moves_pictures_is_refused_until_checked(
     spec = {"repo": str(tmp_path)}
     with pytest.raises(ProbesError, match="all pictures before all text"):
         list(opened(spec=spec).score([shown], frames, TEXT))
-    assert not door.bodies
+    assert not loopback.bodies
     list(opened(spec=spec).score([Prompt(("q",))], frames, TEXT))  # no picture, no order
     backend = opened(spec=spec, order_is_checked=True)
     assert len(list(backend.score([shown], frames, TEXT))) == 1
@@ -628,52 +636,52 @@ def test_a_template_that_moves_pictures_is_refused_until_checked(
     backend.close()
 
 
-# The key
+# The API token
 
 
-def test_the_key_is_sent_and_cut_out_of_what_comes_back(
-    door: Door, opened: Any, monkeypatch: pytest.MonkeyPatch
+def test_the_token_is_sent_and_cut_out_of_replies(
+    loopback: LoopbackServer, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend = opened(api_key_env="MY_KEY", retries=0)
-    monkeypatch.setenv("MY_KEY", f" {KEY}\n")
-    door.answer = lambda text, n: (400, {"error": {"message": f"Bearer {KEY} is poor"}}, {})
+    backend = opened(api_key_env="MY_TOKEN", retries=0)
+    monkeypatch.setenv("MY_TOKEN", f" {TOKEN}\n")
+    loopback.answer = lambda text, n: (400, {"error": {"message": f"Bearer {TOKEN} is poor"}}, {})
     (output,) = ask(backend, "q")
-    assert door.keys == {f"Bearer {KEY}"}
+    assert loopback.authorizations == {f"Bearer {TOKEN}"}
     assert output.error == "the server says 400: Bearer *** is poor"
-    monkeypatch.delenv("MY_KEY")
-    ask(opened(api_key_env="MY_KEY"), "q")
-    assert None in door.keys
+    monkeypatch.delenv("MY_TOKEN")
+    ask(opened(api_key_env="MY_TOKEN"), "q")
+    assert None in loopback.authorizations
 
 
-def test_a_key_that_no_header_can_hold_is_refused_unseen(
+def test_a_token_that_a_header_cannot_hold_is_refused_and_not_shown(
     opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MY_KEY", "sk-two\nlines")
+    monkeypatch.setenv("MY_TOKEN", "sk-two\nlines")
     with pytest.raises(ProbesError) as caught:
-        opened(api_key_env="MY_KEY")
+        opened(api_key_env="MY_TOKEN")
     assert "two" not in str(caught.value)
 
 
-def test_a_run_leaves_the_key_nowhere(door: Door, tmp_path: Path) -> None:
-    """The whole command, with failures that repeat the key: run folder, store and output."""
+def test_a_run_leaves_the_token_nowhere(loopback: LoopbackServer, tmp_path: Path) -> None:
+    """The whole command, with failures that repeat the token: run folder, store and output."""
 
     def answer(text: str, number: int) -> Any:
         if "what" in text and number % 2:
-            return (400, {"error": {"message": f"wrong: {KEY}"}}, {})
+            return (400, {"error": {"message": f"wrong: {TOKEN}"}}, {})
         return chat("A")
 
-    door.answer = answer
+    loopback.answer = answer
     command = [
         sys.executable, "-m", "probes", "run", "backend=server", "pair.frame_as=image",
         "scoring=generate", "task.videos=3", "task.seconds=4", "frames=2", "limit=3",
         "~suite.arms.visual_perturbation", "~suite.arms.text_perturbation",
-        f"backend.options.base_url={door.url}", "backend.options.api_key_env=MY_KEY",
+        f"backend.options.base_url={loopback.url}", "backend.options.api_key_env=MY_TOKEN",
         f"hydra.run.dir={tmp_path}/out",
     ]  # fmt: skip
-    env = os.environ | {"MY_KEY": KEY, "PROBES_HOME": f"{tmp_path}/home", "HF_HUB_OFFLINE": "1"}
+    env = os.environ | {"MY_TOKEN": TOKEN, "PROBES_HOME": f"{tmp_path}/home", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)
     assert done.returncode == 1, done.stdout + done.stderr  # finished, and items failed
-    assert door.keys == {f"Bearer {KEY}"}
+    assert loopback.authorizations == {f"Bearer {TOKEN}"}
     assert (tmp_path / "out" / "records.parquet").is_file()
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any("store" in path.parts for path in files)
@@ -681,7 +689,7 @@ def test_a_run_leaves_the_key_nowhere(door: Door, tmp_path: Path) -> None:
 
     errors = pd.read_parquet(tmp_path / "out" / "infills.parquet").error
     assert errors.str.contains("wrong: [*]{3}").any()  # Parquet may be compressed: read it too
-    assert not errors.str.contains(KEY).any()
+    assert not errors.str.contains(TOKEN).any()
     for path in files:
-        assert KEY.encode() not in path.read_bytes(), path
-    assert KEY not in done.stdout + done.stderr
+        assert TOKEN.encode() not in path.read_bytes(), path
+    assert TOKEN not in done.stdout + done.stderr

@@ -32,7 +32,7 @@ def running(command: Sequence[str], port: int, ready: str, **env: str) -> Iterat
     Args:
         command: what is run.
         port: where it will listen.
-        ready: path that answers (with whatever status below 500) once it is up.
+        ready: path that answers (with any status below 500) once it is up.
         env: more environment.
     """
     url = f"http://127.0.0.1:{port}"

@@ -79,9 +79,12 @@ def order_of_pictures(local: Checkpoint | None, spec: ModelSpec) -> PictureOrder
     def between_marks(*parts: dict[str, str]) -> str:
         message = [{"role": "user", "content": list(parts)}]
         texts, _ = render_jinja_template(
-            conversations=[message], chat_template=template, add_generation_prompt=True,
-            bos_token="<s>", eos_token="</s>",
-        )  # fmt: skip
+            conversations=[message],
+            chat_template=template,
+            add_generation_prompt=True,
+            bos_token="<s>",
+            eos_token="</s>",
+        )
         _, _, rest = str(texts[0]).partition(_BEFORE)
         middle, found, _ = rest.partition(_AFTER)
         if not found:

@@ -15,9 +15,15 @@ from probes.core.types import ModelSpec
 EMBEDDED = "embedded:"
 _EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "tasks/egoworld/pair/checkpoints"
 TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
-)  # fmt: skip
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+)
 PROCESSOR_FILES = (
     "processor_config.json",
     "preprocessor_config.json",

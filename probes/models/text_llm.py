@@ -154,9 +154,16 @@ class TextBackend:
             mask_BL[at, width - len(ids) :] = 1
         with torch.inference_mode():
             whole_BL = model.generate(
-                ids_BL, attention_mask=mask_BL, max_new_tokens=max_new_tokens, do_sample=False,
-                temperature=None, top_p=None, top_k=None, num_beams=1, pad_token_id=pad or 0,
-            )  # fmt: skip
+                ids_BL,
+                attention_mask=mask_BL,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                num_beams=1,
+                pad_token_id=pad or 0,
+            )
         outputs = []
         for ids, new in zip(batch, whole_BL[:, width:].tolist(), strict=True):
             stop = next((at for at, token in enumerate(new) if token in ends), len(new))

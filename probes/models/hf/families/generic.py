@@ -236,10 +236,16 @@ class GenericModel:
         if long := too_long(length, max_new_tokens, self.context):
             return error_output(long.reason, length)
         ids = model.generate(
-            **inputs.to(model.device, model.dtype), max_new_tokens=max_new_tokens, num_beams=1,
-            do_sample=False, temperature=None, top_p=None, top_k=None, repetition_penalty=1.0,
+            **inputs.to(model.device, model.dtype),
+            max_new_tokens=max_new_tokens,
+            num_beams=1,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            repetition_penalty=1.0,
             no_repeat_ngram_size=0,
-        )[0, length:].tolist()  # fmt: skip
+        )[0, length:].tolist()
         return Output(text=self.tokens.decode(ids), input_tokens=length, output_tokens=len(ids))
 
     def _refuse(self, reason: str) -> NoReturn:

@@ -186,9 +186,18 @@ def _video_processor(processor: Any) -> Any:
 
     image = processor.image_processor
     names = (
-        "size", "crop_size", "resample", "image_mean", "image_std", "rescale_factor", "do_resize",
-        "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb",
-    )  # fmt: skip
+        "size",
+        "crop_size",
+        "resample",
+        "image_mean",
+        "image_std",
+        "rescale_factor",
+        "do_resize",
+        "do_center_crop",
+        "do_rescale",
+        "do_normalize",
+        "do_convert_rgb",
+    )
     settings = {name: getattr(image, name) for name in names if hasattr(image, name)}
     processor.video_processor = transformers.LlavaNextVideoVideoProcessor(**settings)
     return processor.video_processor

@@ -65,7 +65,7 @@ def test_a_single_input_that_never_fits_is_failed():
     assert "out of memory" in done[0].error
 
 
-def test_a_lost_device_ends_the_run():
+def test_a_device_that_is_lost_ends_the_run():
     """Else every other input would be recorded as an error of its own."""
     asked = []
 

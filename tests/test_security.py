@@ -104,7 +104,7 @@ def test_a_pickled_checkpoint_is_refused_by_name(name: str, tmp_path: Path) -> N
 def test_an_index_of_weights_names_safetensors_beside_it(name: object, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").touch()
     folder = checkpoint(tmp_path / "one", "pytorch_model.bin", index={"weight_map": {"a": name}})
-    with pytest.raises(ProbesError, match=r"names .*no safetensors file beside it"):
+    with pytest.raises(ProbesError, match=r"names .*not a safetensors file next to it"):
         find(ModelSpec("m", "image", str(folder)))
 
 
@@ -152,7 +152,7 @@ def test_a_wrapper_gets_no_trust_of_its_own(tmp_path: Path) -> None:
         wrappers.open_wrapper(object, str(folder), spec, "cpu", {"trust_remote_code": True})
     assert "pair.image.trust_remote_code=true" in caught.value.fix
     (folder / "modeling_evil.py").write_text("raise SystemExit")
-    with pytest.raises(ProbesError, match=r"brings code of its own \(modeling_evil\.py\)"):
+    with pytest.raises(ProbesError, match=r"has code of its own \(modeling_evil\.py\)"):
         wrappers.open_wrapper(object, str(folder), spec, "cpu", {})
 
 

@@ -330,7 +330,7 @@ def preview(planned: DryRun) -> Iterator[str]:
                 continue
             asked = shortened(prompt_of(state.builder(spec.role).stimulus(cell)))
             if isinstance(asker.backend, HfBackend):
-                text = asker.backend.reader().shown(asked, cfg.pair.answer_prefix)
+                text = asker.backend.preprocessor().shown(asked, cfg.pair.answer_prefix)
             else:
                 text = "".join(
                     part if isinstance(part, str) else f"<frame {part.sha256[:8]}>"

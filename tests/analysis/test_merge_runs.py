@@ -34,8 +34,8 @@ def test_what_two_runs_share_is_there_once(runs: Path, tmp_path: Path) -> None:
         ("{}", "did not finish"),
         ('{"config": {"shard"', "the manifest cannot be read"),
         ("[1]", "it is no JSON object"),
-        ('{"config": [1]}', "no groups of keys"),
-        ('{"members": {"tiny-image": 1}}', "no groups of keys"),
+        ('{"config": [1]}', "not groups of settings"),
+        ('{"members": {"tiny-image": 1}}', "not groups of settings"),
     ],
 )
 def test_a_run_without_a_whole_manifest_is_refused(

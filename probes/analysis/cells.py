@@ -95,7 +95,7 @@ class CellTable:
 
 def role_order(role: str) -> tuple[int, str]:
     """Return what sorts roles into the order image, video, control, then others by name."""
-    return (ROLES.index(role) if role in ROLES else len(ROLES)), role  # type: ignore[arg-type]
+    return (ROLES.index(role) if role in ROLES else len(ROLES)), role
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:

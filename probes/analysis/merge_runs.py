@@ -87,7 +87,7 @@ def _records(frame: pd.DataFrame) -> pa.Table:
     import pyarrow as pa
 
     names = schema.names(Record)
-    columns = {name: [_plain(value) for value in frame[name]] for name in names}
+    columns = {name: [_plain(value) for value in frame[name].tolist()] for name in names}
     return pa.table(columns, schema=schema.arrow_schema(Record))
 
 

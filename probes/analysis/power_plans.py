@@ -302,8 +302,8 @@ def _notes(plan: _Plan) -> Iterator[str]:
     truth, design, strata = plan.truths[0], plan.design, plan.strata
     if truth.did:
         yield (
-            "Variance of a DiD (difference in differences) over items: discordance - gain^2 of both "
-            "members, less twice their covariance. Correlation of gains "
+            "Variance of a DiD (difference in differences) over items: discordance - gain^2 of "
+            "both members, less twice their covariance. Correlation of gains "
             f"{truth.correlation:g}, the other member's gain {100 * truth.other_gain:+g} points."
         )
     else:

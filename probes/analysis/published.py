@@ -124,8 +124,9 @@ def _resolve(
 
     found = nan
     if estimate:
+        options: stats.PowerOptions = {**test, "strata": strata}
         found = stats.largest_discordance(
-            estimate, n, spread, least=least, power_wanted=power_wanted, strata=strata, **test
+            estimate, n, spread, least=least, power_wanted=power_wanted, **options
         )
     return Resolved(
         task, family, difference.name, difference.what, estimate, n, least, independent,

@@ -13,7 +13,6 @@ from made_records import item, study, write_run
 
 from probes import analysis
 from probes.cli import main
-from probes.records import manifest, schema
 
 ROOT = Path(__file__).resolve().parent.parent
 STATISTICS = (ROOT / "docs" / "statistics.md").read_text("utf-8")
@@ -59,21 +58,7 @@ def test_the_coverage_tables_are_those_of_the_benchmark() -> None:
     assert max(flips) <= 5.5
 
 
-# Records
-
-
-@pytest.mark.parametrize(
-    ("title", "table"),
-    [
-        ("Records", schema.markdown(schema.Record)),
-        ("Items and donors", schema.markdown(schema.ItemRow)),
-        ("Infills", schema.markdown(schema.InfillRow)),
-        ("Manifest", manifest.markdown()),
-    ],
-)
-def test_every_column_and_entry_is_documented(title: str, table: str) -> None:
-    section = RECORDS.partition(f"## {title}\n")[2].partition("\n## ")[0]
-    assert table in section, f"write this into docs/records.md, {title}:\n{table}"
+# Records (its tables of columns: tests/records/test_records_docs.py)
 
 
 def test_functions_that_are_named_exist() -> None:

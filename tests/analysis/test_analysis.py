@@ -136,7 +136,7 @@ def test_a_broken_file_and_a_missing_column_are_reported(tmp_path):
     write_run(tmp_path, cell([1, 0]))
     table = pq.read_table(tmp_path / "records.parquet").drop_columns(["arm"])
     pq.write_table(table, tmp_path / "records.parquet")
-    with pytest.raises(ProbesError, match="lack the columns arm"):
+    with pytest.raises(ProbesError, match="have no columns arm"):
         analysis.load(tmp_path)
 
 

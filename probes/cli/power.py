@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from probes.core.errors import ProbesError
+
+if TYPE_CHECKING:
+    from probes.analysis.power_settings import (
+        PlanQuestion,
+        PowerTarget,
+        PublishedQuestion,
+        RunQuestion,
+        Simulation,
+    )
 
 DONE = 0
 _EPILOG = """\
@@ -38,16 +48,63 @@ def main(arguments: Sequence[str]) -> int:
         from probes.analysis import power_finished
 
         lines = (
-            power_finished.of_run(given)
+            power_finished.of_run(_run_question(given))
             if given.run is not None
-            else power_finished.of_published(given)
+            else power_finished.of_published(_published_question(given))
         )
     else:
         from probes.analysis import power_plans
 
-        lines = power_plans.answer(given)
+        lines = power_plans.answer(_plan_question(given))
     print("\n".join(lines))
     return DONE
+
+
+def _run_question(given: argparse.Namespace) -> RunQuestion:
+    from probes.analysis.power_settings import RunQuestion
+
+    names = tuple(given.of or ("gain", "drop", "did"))
+    effects = tuple(given.effect or (2.0, 5.0, 10.0))
+    return RunQuestion(
+        given.run, names, effects, given.by_stratum, _target(given), _simulation(given)
+    )
+
+
+def _published_question(given: argparse.Namespace) -> PublishedQuestion:
+    from probes.analysis.power_settings import PublishedQuestion
+
+    return PublishedQuestion(given.published, given.icc or 0.0, _target(given))
+
+
+def _plan_question(given: argparse.Namespace) -> PlanQuestion:
+    from probes.analysis.power_settings import PlanQuestion
+
+    return PlanQuestion(
+        names=tuple(given.of or ("gain",)),
+        effects=given.effect or (),
+        items=given.items or (),
+        discordances=given.discordance or (),
+        other_discordance=given.other_discordance,
+        other_gain=given.other_gain,
+        correlation=given.correlation,
+        cluster_sizes=given.cluster_sizes,
+        icc=given.icc,
+        strata=given.strata,
+        target=_target(given),
+        simulation=_simulation(given),
+    )
+
+
+def _target(given: argparse.Namespace) -> PowerTarget:
+    from probes.analysis.power_settings import PowerTarget
+
+    return PowerTarget(given.power, given.alpha, given.family)
+
+
+def _simulation(given: argparse.Namespace) -> Simulation | None:
+    from probes.analysis.power_settings import Simulation
+
+    return Simulation(given.draws, given.seed) if given.simulate else None
 
 
 def parser() -> argparse.ArgumentParser:

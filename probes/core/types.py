@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 Role = Literal["image", "video", "control"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""In the order in which members are shown."""
+ContrastName = Literal["gain", "drop", "transfer", "did"]
+CONTRASTS: tuple[ContrastName, ...] = get_args(ContrastName)
 Scoring = Literal["letter", "cloze", "generate"]
 Status = Literal["ok", "unparsed", "error"]
 FrameAs = Literal["video", "image"]
@@ -225,33 +229,3 @@ class Output:
     status: Status = "ok"
     """`ok` or `error`; `unparsed` is decided by scoring, not by a backend."""
     error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Contrast:
-    """Any of gain, drop, transfer or did with its interval and test; accuracies in [0, 1]."""
-
-    name: str
-    """`gain`, `drop`, `transfer` or `did`."""
-    a: str
-    """The cell(s) that the difference is taken from."""
-    b: str
-    """The reference."""
-    n: int
-    """Items."""
-    clusters: int
-    estimate: float
-    """Difference, as a proportion (times 100 for percentage points)."""
-    low: float
-    high: float
-    p: float
-    p_adjusted: float = float("nan")
-    method: str = ""
-    discordant: int = 0
-    """Items on which the two sides differ."""
-    missing: tuple[str, ...] = ()
-    """Ids of items that one side lacks."""
-    reason: str = ""
-    """Why an interval or p-value is undefined (NaN)."""
-    meta: Mapping[str, Any] = field(default_factory=dict)
-    """Task, pair, frames, scoring and stratum the contrast belongs to."""

@@ -1,4 +1,4 @@
-"""`probes compare-published`: a run next to the published tables of the study."""
+"""`probes compare-published`: compare a run with the published tables of the study."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def main(arguments: Sequence[str]) -> int:
 
     parser = argparse.ArgumentParser(
         prog="probes compare-published",
-        description="Set a run beside the study's tables, cell by cell: accuracies, gains, drops, "
-        "transfer and did, ours with clustered intervals, the published with those that their "
-        "numbers of items allow, and the unpaired difference.",
+        description="Compare a run with the study's tables, cell by cell: accuracies, gains, drops, "
+        "transfer and difference in differences (DiD), ours with clustered intervals, the published "
+        "ones with intervals from their numbers of items, and the unpaired difference.",
         epilog=f"example: probes compare-published results/runs/DAY/RUN --family {families()[0]}",
     )
     parser.add_argument("path", type=Path, help="a run folder, or a folder above those of a sweep")
@@ -51,5 +51,5 @@ def _nothing(frame: pd.DataFrame, family: str | None, where: str) -> ProbesError
         )  # fmt: skip
     return ProbesError(
         f"the study reports nothing of the pair {pairs}", where,
-        f"if it is one of the study's under another name, say which: --family {families()[0]}",
+        f"if it is one of the study's under another name, add --family {families()[0]}",
     )  # fmt: skip

@@ -27,8 +27,8 @@ the better leave a band too. A choice between two options that are within --tie-
 each other in both runs may go either way.
 
 --gate exact passes if every record is the same: cache key, status, choice, log-probabilities within
-1e-4. It decides only on the baseline's platform (processor class, versions of torch and transformers,
-dtype, ...); elsewhere the statistical gate does, and the output says so.
+1e-4. It decides only on the baseline's platform (processor class, versions of torch and
+transformers, dtype, ...); elsewhere the statistical gate does, and the output says so.
 
 --update writes the baseline from the run instead. Bands and tie tolerance of the file that it
 replaces are kept; in a new file every metric may move {BAND:g} points. Bands are the first lines of
@@ -49,8 +49,10 @@ def main(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     if given.update and given.junit:
         raise ProbesError(
-            "--update checks nothing, so --junit has nothing to report", "probes check", "leave out one"
-        )  # fmt: skip
+            "--update checks nothing, so --junit has nothing to report",
+            "probes check",
+            "leave out one",
+        )
     run = capture(given.path)
     bands = dict(given.band or ())
     if given.update:
@@ -67,27 +69,39 @@ def main(arguments: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command's arguments."""
     parser = argparse.ArgumentParser(
-        prog="probes check", description=_DESCRIPTION, epilog=_EPILOG,
+        prog="probes check",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("path", type=Path, help="a run folder, or a folder above those of a sweep")
     parser.add_argument("--against", type=Path, required=True, metavar="FILE", help="the baseline")
     parser.add_argument(
-        "--gate", choices=("statistical", "exact"), default="statistical",
+        "--gate",
+        choices=("statistical", "exact"),
+        default="statistical",
         help="what decides (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--band", type=_band, action="append", metavar="[METRIC=]POINTS",
+        "--band",
+        type=_band,
+        action="append",
+        metavar="[METRIC=]POINTS",
         help=f"another band for all metrics, or for one kind ({', '.join(NAMES)}); repeatable",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--tie-tolerance", type=_nats, metavar="NATS",
+        "--tie-tolerance",
+        type=_nats,
+        metavar="NATS",
         help=f"instead of the baseline's; {TIE_TOLERANCE:g} in a new one",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--items", type=_count, default=20, metavar="N",
+        "--items",
+        type=_count,
+        default=20,
+        metavar="N",
         help="changed answers to list (default: %(default)s); the rest are counted",
-    )  # fmt: skip
+    )
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML too")
     parser.add_argument("--update", action="store_true", help="write the baseline from this run")
     return parser

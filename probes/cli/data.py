@@ -24,7 +24,9 @@ def egoworld(arguments: Sequence[str]) -> int:
         epilog="example: probes data egoworld world --videos 500 --seed 7 && "
         "probes run task=egoschema task.root=world scoring=cloze",
     )
-    parser.add_argument("dir", type=Path, help="folder for the data: new, empty, or not finished yet")
+    parser.add_argument(
+        "dir", type=Path, help="folder for the data: new, empty, or not finished yet"
+    )
     parser.add_argument("--videos", type=int, required=True, help="clips, one question each")
     parser.add_argument("--seed", type=int, required=True, help="seed of all random choices")
     parser.add_argument(
@@ -43,9 +45,15 @@ def egoworld(arguments: Sequence[str]) -> int:
     if not (given.dir / "questions.json").exists():  # written last: the folder is not complete
         with on_terminal().phase("clips", given.videos) as phase:
             generate.make(
-                given.dir, given.videos, given.seed, given.height, given.fps, given.seconds,
-                phase.report, width=given.width,
-            )  # fmt: skip
+                given.dir,
+                given.videos,
+                given.seed,
+                given.height,
+                given.fps,
+                given.seconds,
+                phase.report,
+                width=given.width,
+            )
     print(f"{given.videos} clips with questions: {given.dir}")
     return 0
 
@@ -68,16 +76,21 @@ def iraven(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument(
-        "--no-twins", action="store_true",
+        "--no-twins",
+        action="store_true",
         help="draw problems again that have a distractor which looks exactly like the answer",
-    )  # fmt: skip
+    )
     given = parser.parse_args(arguments)
     with on_terminal().phase("problems") as phase:
         written = generate.make(
-            given.dir, given.per_config, given.seed,
+            given.dir,
+            given.per_config,
+            given.seed,
             given.configs.split(",") if given.configs else None,
-            given.workers, not given.no_twins, phase.report,
-        )  # fmt: skip
+            given.workers,
+            not given.no_twins,
+            phase.report,
+        )
     print(f"{written} problems written: {given.dir}")
     return 0
 

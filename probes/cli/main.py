@@ -55,8 +55,8 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command(("run",), "ask a pair the items of a task under the arms of a suite", "run:main"),
-    Command(("merge",), "join runs of the same settings, such as shards, in one folder", "merge:main"),
-    Command(("report",), "one HTML file with tables, pictures and all items of runs", "report:main"),
+    Command(("merge",), "join runs of the same settings, e.g. shards, in one folder", "merge:main"),
+    Command(("report",), "one HTML page with tables, figures and all items of runs", "report:main"),
     Command(("plan",), "what a run would ask, cost and show, before it is started", "plan:main"),
     Command(("power",), "items that a gain or DiD needs, or what a run could find", "power:main"),
     Command(("check",), "compare a run with a baseline, exactly or within bands", "check:main"),

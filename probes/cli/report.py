@@ -36,7 +36,9 @@ def main(arguments: Sequence[str]) -> int:
 def _default(paths: Sequence[Path]) -> Path:
     if len(paths) > 1:
         raise ProbesError(
-            "a report of several folders needs a new folder", "probes report", "name one with --out DIR"
-        )  # fmt: skip
+            "a report of several folders needs a new folder",
+            "probes report",
+            "name one with --out DIR",
+        )
     path = paths[0]
     return (path.parent if path.is_file() else path) / report.FOLDER

@@ -13,8 +13,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run `probes tasks` with these arguments and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="probes tasks",
-        description="Print the folder of the task definitions, for lmms-eval's --include_path. "
-        "Another command, `probes tasks lmms`, lists which of lmms-eval's own tasks can be run.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Print the folder of the task definitions, for lmms-eval's --include_path.\n"
+        "`probes tasks lmms` lists which of lmms-eval's own tasks can be run.",
         epilog="example: python -m lmms_eval --tasks iraven --include_path $(probes tasks --path)",
     )
     parser.add_argument("--path", action="store_true", required=True, help="print the folder")
@@ -40,10 +41,12 @@ def lmms(arguments: Sequence[str]) -> int:
     parser.add_argument("--include-path", metavar="DIR", help="look for YAML files there instead")
     parser.add_argument("--markdown", action="store_true", help="print a page, not lines")
     parser.add_argument(
-        "--run", type=Path, metavar="RUN",
+        "--run",
+        type=Path,
+        metavar="RUN",
         help="instead: the accuracies of a finished run of task=lmms, and those of the task's own "
         "scorer for the same answers",
-    )  # fmt: skip
+    )
     given = parser.parse_args(arguments)
     from probes.tasks.lmms_eval import listing
 

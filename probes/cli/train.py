@@ -11,7 +11,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run `probes train tiny` with these arguments and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="probes train tiny",
-        description="Train the embedded image member, the video member and the control from scratch. "
+        description="Train the embedded image member, video member and control from scratch. "
         "If it is interrupted, the same command goes on from the last checkpoint.",
         epilog="example: probes train tiny my_pair seed=2 stages.image.steps=4000",
     )

@@ -69,9 +69,7 @@ def quiet() -> None:
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
 
 
-def explain(
-    error: Exception, overrides: Sequence[str], folder: Path | None = None
-) -> ProbesError:
+def explain(error: Exception, overrides: Sequence[str], folder: Path | None = None) -> ProbesError:
     """Return what is wrong with a configuration that Hydra refused.
 
     Args:
@@ -90,8 +88,9 @@ def explain(
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         return ProbesError(
             f"the run's folder cannot be made: {error.strerror or error}",
-            str(error.filename or "hydra.run.dir"), "name another, e.g. hydra.run.dir=DIR",
-        )  # fmt: skip
+            str(error.filename or "hydra.run.dir"),
+            "name another, e.g. hydra.run.dir=DIR",
+        )
     parser = OverridesParser.create()
     known: set[str] = set()
     for text in overrides:
@@ -99,9 +98,10 @@ def explain(
             override = parser.parse_override(text)
         except HydraException:
             return ProbesError(
-                f"{text!r} cannot be read", "command line",
+                f"{text!r} cannot be read",
+                "command line",
                 "write setting=value; quote a value that holds commas, braces or equal signs",
-            )  # fmt: skip
+            )
         name = override.key_or_group
         if name.split(".")[0].split("/")[0] == "hydra":
             continue
@@ -118,9 +118,10 @@ def explain(
     noise = ("full_key", "object_type", "reference_type", "See https:", "Config search path")
     kept = [line for line in lines if line.strip() and not line.strip().startswith(noise)]
     return ProbesError(
-        "\n  ".join(kept[:6]) or type(error).__name__, "configuration",
+        "\n  ".join(kept[:6]) or type(error).__name__,
+        "configuration",
         "`probes run --help` shows examples, `probes run --cfg job` every setting",
-    )  # fmt: skip
+    )
 
 
 def _unknown(what: str, where: str, given: str, known: Sequence[str]) -> ProbesError:

@@ -33,6 +33,7 @@ def _folder(in_wheel: str, in_checkout: str, file: str) -> Path:
         if (folder / file).is_file():
             return folder
     raise ProbesError(
-        f"the folder {in_checkout} of the package is missing", str(_PACKAGE),
+        f"the folder {in_checkout} of the package is missing",
+        str(_PACKAGE),
         "install the package again",
-    )  # fmt: skip
+    )

@@ -85,7 +85,7 @@ class SuiteSchema:
     """The arms of a run, in order."""
 
     name: str = MISSING
-    # Not dict[str, ArmSchema]: Hydra cannot add a typed entry from the command line; `plain` checks.
+    # Not dict[str, ArmSchema]: Hydra cannot add a typed entry from a command line; `plain` checks.
     arms: dict[str, Any] = field(default_factory=dict)
 
 

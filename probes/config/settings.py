@@ -162,8 +162,9 @@ def freeze(settings: Mapping[str, Any], out: Path) -> RunConfig:
     if not 0 <= settings["shard"] < settings["shards"]:
         raise ProbesError(
             f"there is no shard {settings['shard']} of {settings['shards']}",
-            "shard", "shards are counted from 0 to shards - 1",
-        )  # fmt: skip
+            "shard",
+            "shards are counted from 0 to shards - 1",
+        )
     scorings = get_args(Scoring)
     for name, value in {"pair.scoring": pair["scoring"], "scoring": settings["scoring"]}.items():
         if value is not None:
@@ -178,8 +179,9 @@ def freeze(settings: Mapping[str, Any], out: Path) -> RunConfig:
     if settings["option_rotation"] and scoring == "cloze":
         raise ProbesError(
             "scoring=cloze lists no options: there is nothing to rotate",
-            "option_rotation", "use scoring=letter or generate, or leave option_rotation out",
-        )  # fmt: skip
+            "option_rotation",
+            "use scoring=letter or generate, or leave option_rotation out",
+        )
     return RunConfig(
         pair=frozen_pair,
         task=frozen_task,
@@ -221,17 +223,19 @@ def _can_score(backend: str, scoring: Scoring) -> None:
         raise ProbesError(
             f"backend {backend} cannot score by {scoring}: it has no log-probabilities of "
             + ("given text" if "letter" in able else "given text, nor of letters"),
-            "scoring", f"set {kinds}, or use backend=hf",
-        )  # fmt: skip
+            "scoring",
+            f"set {kinds}, or use backend=hf",
+        )
 
 
 def _pair(pair: Mapping[str, Any], device: str) -> PairConfig:
     roles = [role for role in get_args(Role) if pair[role]["repo"]]
     if not roles:
         raise ProbesError(
-            f"pair {pair['name']} has no members", "pair.image.repo",
+            f"pair {pair['name']} has no members",
+            "pair.image.repo",
             "name two models: pair.image.repo=FOLDER_OR_HUB_NAME pair.video.repo=...",
-        )  # fmt: skip
+        )
     shared = {name: pair[name] for name in ("family", "dtype", "attention", "frame_as")}
     members = tuple(
         ModelSpec(role=role, device=device, **shared, **_named(pair[role])) for role in roles
@@ -239,9 +243,10 @@ def _pair(pair: Mapping[str, Any], device: str) -> PairConfig:
     for at, member in enumerate(members):
         if member.name in [other.name for other in members[:at]]:
             raise ProbesError(
-                f"two members are named {member.name!r}", f"pair.{member.role}.name",
+                f"two members are named {member.name!r}",
+                f"pair.{member.role}.name",
                 "give each a name of its own",
-            )  # fmt: skip
+            )
     _plain_name("pair.name", pair["name"])
     _one_of("pair.frame_as", pair["frame_as"], get_args(FrameAs))
     _one_of("pair.dtype", pair["dtype"], get_args(Dtype))
@@ -277,8 +282,9 @@ def _scoring(given: Scoring | None, pair: PairConfig, task: TaskConfig) -> Scori
     if (given or task.scoring) == "cloze":
         raise ProbesError(
             f"the options of task {task.name} are pictures: they have no text to score",
-            "scoring", "use scoring=letter or scoring=generate",
-        )  # fmt: skip
+            "scoring",
+            "use scoring=letter or scoring=generate",
+        )
     return given or task.scoring
 
 
@@ -299,9 +305,10 @@ def _suite(suite: Mapping[str, Any], seed: int) -> tuple[Arm, ...]:
         if reference and (reference == name or reference not in arms):
             others = [other for other in arms if other != name]
             raise ProbesError(
-                f"{reference!r} is not another arm of the suite", f"{where}.reference",
+                f"{reference!r} is not another arm of the suite",
+                f"{where}.reference",
                 f'{nearest(reference, others)}; "" means that it is compared with none',
-            )  # fmt: skip
+            )
     return tuple(
         Arm(name=name, **(arm | {"seed": seed if arm["seed"] is None else arm["seed"]}))
         for name, arm in arms.items()
@@ -316,9 +323,10 @@ def _infill(infill: Mapping[str, Any], pair: PairConfig) -> InfillConfig:
     absent = frozen.generator in get_args(Role) and frozen.generator not in roles
     if frozen.source == "shared" and absent:
         raise ProbesError(
-            f"pair {pair.name} has no {frozen.generator} member", "infill.generator",
+            f"pair {pair.name} has no {frozen.generator} member",
+            "infill.generator",
             f"name {' or '.join(roles)}, or a model's folder or hub name",
-        )  # fmt: skip
+        )
     if frozen.source == "file" and not (frozen.file and Path(frozen.file).expanduser().is_file()):
         raise ProbesError(
             f"there is no infill file {frozen.file}", "infill.file", "infill.file=infills.jsonl"

@@ -1,0 +1,60 @@
+"""What `probes plan --dry-run` prints: the text that every member will see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from probes.core.types import Prompt
+from probes.engine.dry_run import DryRun, DryRunModel, without_stand_ins
+from probes.engine.plan import prompt
+from probes.models.hf.backend import HfBackend
+
+
+def preview(planned: DryRun) -> Iterator[str]:
+    """Yield the lines of a dry run: for every item and arm the templated text of every member.
+
+    Frames are `<frame SHA8>`, each with its own wrapping if its family has one; infills that are
+    not written yet are `[not written yet SHA8 SHA8]`.
+    """
+    done = planned.done
+    builder = replace(
+        done.material, written=done.written.get("shared") or next(iter(done.written.values()), {})
+    )
+    for at, trial in enumerate(done.plan.cells()):
+        donor = f", donor {trial.donor.id}" if trial.donor else ""
+        yield f"=== item {trial.item.id}, arm {trial.arm.name}, {trial.frames} frames{donor}"
+        last = ""
+        for spec in planned.cfg.pair.members:
+            model = planned.askers[spec.name]
+            request = done.asked[spec.role][at]
+            if request.problem:
+                yield f"--- {spec.name}: cannot be asked: {request.problem}"
+                continue
+            own = replace(builder, written=done.written.get(spec.role, builder.written))
+            asked = without_stand_ins(prompt(own.stimulus(trial)))
+            yield f"--- {spec.name}: {_length(model, request.key)}"
+            text = _text(model, asked, planned.cfg.pair.answer_prefix)
+            yield "(the same text)" if text == last else text
+            last = text
+        yield ""
+
+
+def _text(model: DryRunModel, asked: Prompt, answer_prefix: str) -> str:
+    """Return a prompt as the member's template lays it out, with the options that are scored."""
+    if isinstance(model.backend, HfBackend):
+        text = model.backend.reader().shown(asked, answer_prefix)
+    else:
+        text = "".join(
+            part if isinstance(part, str) else f"<frame {part.sha256[:8]}>" for part in asked.parts
+        )
+    return text + (f"\n[scored: {' | '.join(asked.options)}]" if asked.options else "")
+
+
+def _length(model: DryRunModel, key: str) -> str:
+    """Return the number of tokens of a prompt, and whether its answer is stored."""
+    tokens = model.sizes.get(key)
+    stored = model.store.get([key]).get(key) if tokens is None else None
+    count = tokens if stored is None else stored.input_tokens
+    known = count if count is not None else "unknown"
+    return f"{known} tokens" + (", answered in the store" if stored else "")

@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks._machine import RESULTS, described, write
+sys.path.insert(0, str(Path(__file__).parent))
+from _machine import RESULTS, described, write
 
 ROOT = Path(__file__).resolve().parent.parent
 CELL = ["role", "arm", "frames", "item_id"]
@@ -126,7 +127,7 @@ def made(items: int, suite: str, work: Path) -> dict[str, dict[str, Any]]:
     sys.path.insert(0, str(ROOT / "tests"))
     import serving
 
-    checkpoints = ROOT / "tasks" / "egoworld" / "pair" / "checkpoints"
+    checkpoints = ROOT / "probes" / "tasks" / "egoworld" / "pair" / "checkpoints"
     folders = [str(checkpoints / role) for role in ("image", "video")]
     words = f"prompt_set={in_words(work / 'words')}"
     served = {

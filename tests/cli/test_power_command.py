@@ -138,7 +138,9 @@ def test_a_run_by_stratum_and_simulated(ask: Any, run: Path) -> None:
     assert any("made of this run's clusters" in line for line in lines)
 
 
-def test_without_both_members_there_is_no_difference_in_differences(tmp_path: Path, capsys: Any) -> None:
+def test_without_both_members_there_is_no_difference_in_differences(
+    tmp_path: Path, capsys: Any
+) -> None:
     write_run(tmp_path, cell([1, 0]) + cell([1, 1], arm="vcot"))
     assert main.main(["power", str(tmp_path), "--of", "did"]) == 2
     assert "holds no did" in capsys.readouterr().err

@@ -45,15 +45,9 @@ def egoworld(arguments: Sequence[str]) -> int:
     if not (given.dir / "questions.json").exists():  # written last: the folder is not complete
         with on_terminal().phase("clips", given.videos) as phase:
             generate.make(
-                given.dir,
-                given.videos,
-                given.seed,
-                given.height,
-                given.fps,
-                given.seconds,
-                phase.report,
-                width=given.width,
-            )
+                given.dir, given.videos, given.seed, given.height, given.fps, given.seconds,
+                phase.report, width=given.width,
+            )  # fmt: skip
     print(f"{given.videos} clips with questions: {given.dir}")
     return 0
 

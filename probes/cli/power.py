@@ -44,20 +44,20 @@ def main(arguments: Sequence[str]) -> int:
     """
     given = parser().parse_args(arguments)
     _check(given)
-    if given.run is not None:
-        from probes.analysis import power_finished
+    print("\n".join(_answer(given)))
+    return DONE
 
-        lines = power_finished.of_run(given)
-    elif given.published is not None:
-        from probes.analysis import power_finished
 
-        lines = power_finished.of_published(given)
-    else:
+def _answer(given: argparse.Namespace) -> list[str]:
+    if given.run is None and given.published is None:
         from probes.analysis import power_plans
 
-        lines = power_plans.answer(given)
-    print("\n".join(lines))
-    return DONE
+        return power_plans.answer(given)
+    from probes.analysis import power_finished  # needs pandas
+
+    if given.run is not None:
+        return power_finished.of_run(given)
+    return power_finished.of_published(given)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -150,7 +150,7 @@ def job(cfg: DictConfig) -> int:
             from probes.tasks.lmms_eval import listing
 
             print("\n".join(["", *listing.beside(out), ""]))
-        if hydra.mode == RunMode.RUN:  # a sweep writes a report of all its runs at its end
+        if hydra.mode == RunMode.RUN:  # a sweep's end writes the report of all its runs
             print(f"with every item, to look at: probes report {shlex.quote(_from_here(out))}")
     except (ProbesError, OSError, KeyboardInterrupt) as error:
         if hydra.mode == RunMode.RUN:  # in a sweep the empty folder shows that the job failed

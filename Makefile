@@ -51,7 +51,7 @@ bench: $(STAMP) ## every benchmark; tables on the screen, JSON under benchmarks/
 fuzz: $(STAMP) ## fuzz the readers of files (RUNS=100000 inputs, SECONDS_MOST=600)
 	$(BIN)/python fuzz/readers.py --runs $(or $(RUNS),100000) --seconds $(or $(SECONDS_MOST),600)
 
-audit: $(STAMP) ## known weaknesses of the packages in constraints.txt (asks PyPI)
+audit: $(STAMP) ## known vulnerabilities of the packages in constraints.txt (asks PyPI)
 	.ci/audit $(BIN)/python
 
 clean: ## remove what make made (not runs, not $PROBES_HOME)

@@ -255,7 +255,7 @@ def tasks(folder: Path, written: Path, root: Path, models: Mapping[str, Path]) -
     from probes.config.compose import compose
     from probes.core.types import Clip, FrameRef
     from probes.media.frame_store import indices
-    from probes.stimuli.arms import build
+    from probes.stimuli.arms import StimulusForm, StimulusSources, build
     from probes.stimuli.donors import find_donor
     from probes.stimuli.infill_file import load_file
     from probes.tasks.egoschema import reader
@@ -282,11 +282,11 @@ def tasks(folder: Path, written: Path, root: Path, models: Mapping[str, Path]) -
             )  # fmt: skip
             for k in FRAMES:
                 borrowed = (donor.id, k) if donor else None
-                stimulus = build(
-                    item, arm, clips[item.id, k], texts[item.id, k], cfg.prompts, "generate",
-                    donor=donor, donor_clip=clips[borrowed] if borrowed else None,
-                    donor_infills=texts[borrowed] if borrowed else None,
+                sources = StimulusSources(
+                    clips[item.id, k], texts[item.id, k], donor,
+                    clips[borrowed] if borrowed else None, texts[borrowed] if borrowed else None,
                 )  # fmt: skip
+                stimulus = build(item, arm, sources, StimulusForm(cfg.prompts, "generate"))
                 parts = [
                     {"video": part.sha256.split("#")[0], "frame": int(part.sha256.split("#")[1])}
                     if isinstance(part, FrameRef) else {"text": part}

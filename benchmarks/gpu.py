@@ -116,8 +116,8 @@ def stimuli(
     from probes.config.prompts import prompt_set
     from probes.core.hashing import array_sha256
     from probes.core.types import Arm, Clip, Infill, Item, Video
-    from probes.engine.plan import prompt
-    from probes.stimuli.arms import build, needs_donor
+    from probes.engine.stimulus_builder import prompt_of
+    from probes.stimuli.arms import StimulusForm, StimulusSources, build, needs_donor
     from probes.stimuli.donors import Donors
     from probes.stimuli.rotation import rotated
 
@@ -138,7 +138,8 @@ def stimuli(
         inner = names[2:many]
         clips[item.id, few] = _clip(Clip, [names[0], *names[many:], names[1]])
         clips[item.id, many] = _clip(Clip, [names[0], *inner, names[1]])
-    prompts, lenders = prompt_set("default"), Donors(every, same_stratum=False)
+    form = StimulusForm(prompt_set("default"), scoring.kind)
+    lenders = Donors(every, same_stratum=False)
     text = Infill(" ".join(WORDS), "", "", "made")
     arms = (
         Arm("baseline"), Arm("vcot", infills="own"),
@@ -153,12 +154,12 @@ def stimuli(
                 donor = lenders.find(item, arm) if needs_donor(arm) else None
                 texts = [text] * (count - 1)
                 for rotation in range(rotations):
-                    made = build(
-                        rotated(item, rotation), arm, clips[item.id, count], texts, prompts,
-                        scoring.kind, donor=donor, donor_infills=texts,
-                        donor_clip=clips[donor.id, count] if donor else None,
+                    sources = StimulusSources(
+                        clips[item.id, count], texts, donor,
+                        clips[donor.id, count] if donor else None, texts,
                     )  # fmt: skip
-                    group.append(prompt(made))
+                    made = build(rotated(item, rotation), arm, sources, form)
+                    group.append(prompt_of(made))
             groups.append(group)
     return groups, frames
 

@@ -13,7 +13,7 @@ from probes.config import compose
 from probes.core.errors import ProbesError
 from probes.core.progress import on_terminal
 from probes.engine import costs
-from probes.engine.dry_run import forecast
+from probes.engine.dry_run import dry_run
 
 _DESCRIPTION = """\
 Print what a configuration means before a GPU is spent on it: items, frames and prompts (and how
@@ -47,10 +47,10 @@ def main(arguments: Sequence[str]) -> int:
     cfg = compose.compose([*overrides, *folder])
     if given.dry_run is not None:
         few = min(given.dry_run, cfg.limit or given.dry_run)
-        with forecast(replace(cfg, limit=few), on_terminal()) as planned:
+        with dry_run(replace(cfg, limit=few), on_terminal()) as planned:
             print("\n".join(preview(planned)))
         return 0
-    with forecast(cfg, on_terminal(), keep=given.measure or 0) as planned:
+    with dry_run(cfg, on_terminal(), keep=given.measure or 0) as planned:
         print("\n".join(report(planned, given.device)))
         if given.measure:
             print("\n".join(lines_of([measured(planned)])).rstrip())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from probes.core.types import Prompt
-from probes.engine.dry_run import DryRun, DryRunModel, without_stand_ins
-from probes.engine.plan import prompt
+from probes.engine.answer_log import UnaskableTrial
+from probes.engine.dry_run import DryRun
+from probes.engine.placeholder_text import shortened
+from probes.engine.stimulus_builder import prompt_of
+from probes.engine.workload import DryRunModel
 from probes.models.hf.backend import HfBackend
 
 
@@ -17,22 +19,18 @@ def preview(planned: DryRun) -> Iterator[str]:
     Frames are `<frame SHA8>`, each with its own wrapping if its family has one; infills that are
     not written yet are `[not written yet SHA8 SHA8]`.
     """
-    done = planned.done
-    builder = replace(
-        done.material, written=done.written.get("shared") or next(iter(done.written.values()), {})
-    )
-    for at, trial in enumerate(done.plan.cells()):
+    state = planned.state
+    for at, trial in enumerate(state.plan.trials()):
         donor = f", donor {trial.donor.id}" if trial.donor else ""
         yield f"=== item {trial.item.id}, arm {trial.arm.name}, {trial.frames} frames{donor}"
         last = ""
         for spec in planned.cfg.pair.members:
-            model = planned.askers[spec.name]
-            request = done.asked[spec.role][at]
-            if request.problem:
+            model = planned.models[spec.name]
+            request = state.requests[spec.role][at]
+            if isinstance(request, UnaskableTrial):
                 yield f"--- {spec.name}: cannot be asked: {request.problem}"
                 continue
-            own = replace(builder, written=done.written.get(spec.role, builder.written))
-            asked = without_stand_ins(prompt(own.stimulus(trial)))
+            asked = shortened(prompt_of(state.builder(spec.role).stimulus(trial)))
             yield f"--- {spec.name}: {_length(model, request.key)}"
             text = _text(model, asked, planned.cfg.pair.answer_prefix)
             yield "(the same text)" if text == last else text

@@ -11,7 +11,8 @@ from probes.analysis.render import lines_of
 from probes.analysis.tables import Table
 from probes.core.types import Prompt, ScoringSpec
 from probes.engine import costs
-from probes.engine.dry_run import CellWorkload, DryRun, DryRunModel, features_of
+from probes.engine.dry_run import CellWorkload, DryRun
+from probes.engine.workload import DryRunModel
 from probes.models.hf.backend import BATCH_TOKENS, HfBackend
 
 
@@ -38,7 +39,7 @@ class ModelCosts:
         """Return the memory that the model needs; `feature_cache` is in bytes."""
         return costs.memory(
             self.weights,
-            self.model.loads,
+            self.model.workloads,
             dtype=self.dtype,
             quantize=self.quantize,
             features=self.features or 0,
@@ -51,7 +52,7 @@ class ModelCosts:
         """Return the time that the model needs on a device."""
         return costs.seconds(
             self.weights,
-            self.model.loads,
+            self.model.workloads,
             device,
             dtype=self.dtype,
             perceived=self.perceived(),
@@ -75,7 +76,7 @@ def report(planned: DryRun, device: str | None = None) -> list[str]:
         "",
     ]
     tables = [_prompts(planned), _trials(planned)]
-    known = {name: one for name in planned.askers if (one := _costs_of(planned, name))}
+    known = {name: one for name in planned.models if (one := _costs_of(planned, name))}
     if known:
         feature_cache = cfg.backend.feature_cache_mb * 2**20
         memory = {name: one.memory(feature_cache) for name, one in known.items()}
@@ -88,7 +89,7 @@ def report(planned: DryRun, device: str | None = None) -> list[str]:
 
 def _costs_of(planned: DryRun, name: str) -> ModelCosts | None:
     """Return what a model's costs follow from; None where its files do not have it."""
-    model = planned.askers[name]
+    model = planned.models[name]
     if not isinstance(model.backend, HfBackend):
         return None
     weights = costs.weights_of(model.backend.checkpoint.shapes())
@@ -102,7 +103,7 @@ def _costs_of(planned: DryRun, name: str) -> ModelCosts | None:
     return ModelCosts(
         weights=weights,
         model=model,
-        features=features_of(model) if facts["patches_per_token"] else None,
+        features=model.features() if facts["patches_per_token"] else None,
         patches=float(facts["patches_per_token"] or 0),
         dtype=str(facts["dtype"]),
         quantize=str(facts["quantize"] or ""),
@@ -113,14 +114,14 @@ def _costs_of(planned: DryRun, name: str) -> ModelCosts | None:
 
 def _prompts(planned: DryRun) -> Table:
     rows = []
-    for name, model in planned.askers.items():
-        counts = model.counts
-        texts = model.loads.get("generate")
-        too_long = sum(load.too_long for load in model.loads.values())
+    for name, model in planned.models.items():
+        stats = model.stats
+        texts = model.workloads.get("generate")
+        too_long = sum(load.too_long for load in model.workloads.values())
         numbers = (
-            counts.unique,
-            counts.cached,
-            counts.unique - counts.cached,
+            stats.unique,
+            stats.cached,
+            stats.unique - stats.cached,
             texts.prompts if texts else 0,
             too_long,
         )
@@ -154,7 +155,7 @@ def _tokens(load: CellWorkload) -> tuple[str, str]:
 def _costs(known: dict[str, ModelCosts], memory: dict[str, costs.Memory]) -> Table:
     rows = []
     for name, one in known.items():
-        loads, weights, need = one.model.loads.values(), one.weights, memory[name]
+        loads, weights, need = one.model.workloads.values(), one.weights, memory[name]
         read = sum(load.tokens + load.answers for load in loads)
         flops = (
             "-" if one.features is None else _flops(one.perceived()),
@@ -191,7 +192,7 @@ def _times(
 
 
 def _notes(planned: DryRun, known: dict[str, ModelCosts]) -> Iterator[str]:
-    if any(model.loads.get("generate") for model in planned.askers.values()):
+    if any(model.workloads.get("generate") for model in planned.models.values()):
         yield (
             "A text that is not written yet is assumed to be as long as it may be: tokens, costs"
             " and errors that depend on it are upper bounds."
@@ -207,13 +208,13 @@ def _notes(planned: DryRun, known: dict[str, ModelCosts]) -> Iterator[str]:
             f"What {', '.join(one_piece)} perceive is not counted: they are run as one piece,"
             " every picture with every prompt."
         )
-    if unknown := sorted(set(planned.askers) - set(known)):
+    if unknown := sorted(set(planned.models) - set(known)):
         yield (
             f"Costs are not known of {', '.join(unknown)}: the backend or the files do not have"
             " what is needed."
         )
-    for name, model in planned.askers.items():
-        for load in model.loads.values():
+    for name, model in planned.models.items():
+        for load in model.workloads.values():
             if load.too_long:
                 yield f"{name}: {load.too_long} prompts will be errors, e.g. {load.problem}"
     if planned.broken:
@@ -224,9 +225,9 @@ def _notes(planned: DryRun, known: dict[str, ModelCosts]) -> Iterator[str]:
 def measured(planned: DryRun) -> Table:
     """Time a few prompts of every kind on every model, and estimate the time of all of them."""
     rows = []
-    for name, model in planned.askers.items():
+    for name, model in planned.models.items():
         for scoring, prompts in model.kept.items():
-            load = model.loads[scoring.kind]
+            load = model.workloads[scoring.kind]
             if not prompts:
                 continue
             _timed(model, scoring, prompts[:1])  # warms the device up

@@ -20,7 +20,7 @@ def whole_texts(value: Any) -> Any:
     if isinstance(value, str):
         return whole_text(value)
     if isinstance(value, list | tuple):
-        return [whole_texts(one) for one in value]
+        return type(value)(whole_texts(one) for one in value)
     return value
 
 

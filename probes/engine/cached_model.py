@@ -1,24 +1,21 @@
-"""Between a plan and a backend: ask the model only what the store cannot answer."""
+"""Between a plan and a backend: ask the model only what the output cache cannot answer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from probes.cache import output_cache as storing
+from probes.cache import output_cache
 from probes.cache.output_cache import Store
 from probes.core.redaction import redact
-from probes.core.spool import Spool
+from probes.core.scratch import Scratch
 from probes.core.text import whole_text
-from probes.core.types import Output, Prompt, ScoringSpec
+from probes.core.types import FramesByHash, Output, Prompt, ScoringSpec
 from probes.models import Backend
 
 
 class ModelSlot:
-    """Room for one loaded model: who comes in sends the one before out."""
+    """Room for one loaded model: the next one frees the one before."""
 
     def __init__(self) -> None:
         self._backend: Backend | None = None
@@ -36,107 +33,99 @@ class ModelSlot:
             self._backend = None
 
 
-_MET, _STORED, _ANSWERED, _FAILED = range(4)
-_ROW = np.dtype([("what", np.uint8), ("key", ">u8")])
-
-
 class RequestStats:
-    """What became of the different prompts of one asker; nine bytes a prompt and event, on disk."""
+    """Counts of the distinct requests to one model.
 
-    def __init__(self) -> None:
-        self._rows = Spool()
+    Args:
+        scratch: where the keys that were met are kept.
+        space: a name of its own there.
+    """
 
-    def meet(self, keys: Collection[str], stored: Collection[str]) -> None:
-        """Note prompts that have to be answered, and those of them that are stored."""
-        self._note(_MET, keys)
-        self._note(_STORED, stored)
+    def __init__(self, scratch: Scratch, space: str) -> None:
+        self._scratch, self._space = scratch, space
+        self.computed = 0
+        """Requests that the model answered in this run, failures included."""
+        self.failed = 0
+        """Requests that failed in this run; the next run asks them again."""
 
-    def note(self, key: str, *, failed: bool) -> None:
-        """Note an answer of the model, or its failure."""
-        self._note(_ANSWERED, [key])
-        if failed:
-            self._note(_FAILED, [key])
+    def meet(self, keys: Collection[str]) -> None:
+        """Note requests that have to be answered."""
+        # 60 bits of a sha256: two of a million requests are the same with a chance of 1 in 10^6.
+        self._scratch.put(self._space, ((int(key[:15], 16), "") for key in keys))
+
+    def count(self, *, failed: bool) -> None:
+        """Count an answer of the model, or its failure; a request is asked once in a run."""
+        self.computed += 1
+        self.failed += failed
 
     @property
     def unique(self) -> int:
-        """Different prompts."""
-        return len(self._different(_MET))
+        """Distinct requests."""
+        return self._scratch.count(self._space)
 
     @property
     def cached(self) -> int:
-        """Of these, answered from the store."""
-        return len(np.setdiff1d(self._different(_STORED), self._different(_ANSWERED)))
+        """Of these, answered from the output cache."""
+        return self.unique - self.computed
 
-    @property
-    def computed(self) -> int:
-        """Of these, answered by the model now, failures included."""
-        return len(self._different(_ANSWERED))
-
-    @property
-    def failed(self) -> int:
-        """Of these, failed now; they are asked again by the next run."""
-        return len(self._different(_FAILED))
-
-    def _note(self, what: int, keys: Collection[str]) -> None:
-        self._rows.add(b"".join(bytes([what]) + bytes.fromhex(key[:16]) for key in keys))
-
-    def _different(self, what: int) -> NDArray[np.uint64]:
-        rows = np.frombuffer(self._rows.read(0, len(self._rows)), _ROW)
-        return np.unique(rows["key"][rows["what"] == what])
+    def as_dict(self) -> dict[str, int]:
+        """Return all counts, as the manifest has them."""
+        return {
+            "unique": self.unique, "cached": self.cached,
+            "computed": self.computed, "failed": self.failed,
+        }  # fmt: skip
 
 
 @dataclass
 class CachedModel:
-    """A backend behind the store.
+    """A backend behind the output cache.
 
-    A prompt whose answer is stored never reaches the backend, so that a model which has nothing
-    new to say is not even loaded.
+    A prompt whose answer is stored never reaches the backend, so that a model that has nothing new
+    to answer is not even loaded.
     """
 
     backend: Backend
     store: Store
-    frames: Mapping[str, NDArray[np.uint8]]
-    """sha256 -> uint8 RGB [height, width, 3]."""
-    residence: ModelSlot
-    counts: RequestStats = field(default_factory=RequestStats)
+    frames: FramesByHash
+    slot: ModelSlot
+    stats: RequestStats
     _failures: dict[str, Output] = field(default_factory=dict)
 
     def key(self, prompt: Prompt, scoring: ScoringSpec) -> str:
-        """Return the store's key of a prompt put to this backend."""
-        return storing.key(prompt, self.backend.fingerprint, scoring, self.backend.adapter)
+        """Return the output cache's key of a prompt put to this backend."""
+        return output_cache.key(prompt, self.backend.fingerprint, scoring, self.backend.adapter)
 
     def missing(self, prompts: Mapping[str, Prompt]) -> dict[str, Prompt]:
         """Return those prompts, by key, that have to be asked: not stored, nor failed in this run.
 
         What failed is not asked again before the next run: one prompt has one answer in a run.
         """
-        stored = self.store.has(prompts)
-        self.counts.meet(prompts, stored)
-        known = stored | self._failures.keys()
+        self.stats.meet(prompts)
+        known = self.store.has(prompts) | self._failures.keys()
         return {key: prompt for key, prompt in prompts.items() if key not in known}
 
     def ask(
-        self, prompts: Mapping[str, Prompt], scoring: ScoringSpec, tick: Callable[[], None]
+        self, prompts: Mapping[str, Prompt], scoring: ScoringSpec, advance: Callable[[], None]
     ) -> None:
         """Put prompts to the model and store every answer as it comes.
 
         Args:
             prompts: by key; one at least.
             scoring: how they are answered.
-            tick: called after every answer.
+            advance: called after every answer.
         """
-        self.residence.enter(self.backend)
+        self.slot.enter(self.backend)
         keys = list(prompts)
         with self.store.writing() as put:
             for index, output in self.backend.score(list(prompts.values()), self.frames, scoring):
-                self.counts.note(keys[index], failed=output.status == "error")
+                self.stats.count(failed=output.status == "error")
                 if not output.text.isascii():
                     output = replace(output, text=whole_text(output.text))
                 if output.status == "error":
                     output = replace(output, error=whole_text(redact(output.error)))
                     self._failures[keys[index]] = output
                 put(keys[index], output)
-                tick()
+                advance()
 
     def answers(self, keys: Sequence[str]) -> dict[str, Output]:
         """Return the answer of every key: stored, failed in this run, or never given."""
@@ -145,15 +134,15 @@ class CachedModel:
         return {key: found.get(key) or self._failures.get(key, lost) for key in keys}
 
     def generate(
-        self, prompts: Sequence[Prompt], max_new_tokens: int, tick: Callable[[], None]
+        self, prompts: Sequence[Prompt], max_new_tokens: int, advance: Callable[[], None]
     ) -> list[Output]:
-        """Continue prompts greedily; `probes.stimuli.infills.Generate` once `tick` is bound."""
+        """Continue prompts greedily; `probes.stimuli.infills.Generate` once `advance` is bound."""
         scoring = ScoringSpec("generate", max_new_tokens)
         keys = [self.key(prompt, scoring) for prompt in prompts]
         missing = self.missing(dict(zip(keys, prompts, strict=True)))
         for _ in range(len(prompts) - len(missing)):
-            tick()
+            advance()
         if missing:
-            self.ask(missing, scoring, tick)
+            self.ask(missing, scoring, advance)
         found = self.answers(keys)
         return [found[key] for key in keys]

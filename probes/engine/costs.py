@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from probes.core.types import Scoring
-from probes.engine.dry_run import Workload
+from probes.engine.workload import Workload
 
 UTILISATION = 0.4
 """Share of a device's peak that passes over prompts are assumed to reach."""

@@ -10,19 +10,18 @@ import hashlib
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, groupby, islice, repeat
 
 from probes.config.settings import RunConfig
 from probes.core.errors import ProbesError
-from probes.core.types import Arm, ClipKey, Infill, Item, Prompt, Stimulus
+from probes.core.types import Arm, ClipKey, Infill, Item
 from probes.media.prefetch import ClipPrefetcher
 from probes.stimuli import arms, infills
 from probes.stimuli.donors import Donors
-from probes.stimuli.rotation import rotated
 from probes.tasks import registry
 
-_FIRST_BLOCKS = (4, 8, 16)  # items whose cells are put together: few while clips decode
+_FIRST_BLOCKS = (4, 8, 16)  # items whose trials are put together: few while clips decode
 _BLOCK = 32  # and from then on; prompts of a block are sorted by length together
 InfillsByClip = Mapping[ClipKey, tuple[Infill, ...]]
 """Infills of every (item id, number of frames) that needs some."""
@@ -30,13 +29,13 @@ InfillsByClip = Mapping[ClipKey, tuple[Infill, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One question that is put to every member: an item under an arm at a frame count."""
+    """One request that is put to every member: an item under an arm at a number of frames."""
 
     item: Item
     arm: Arm
     frames: int
     donor: Item | None
-    """Whom the arm borrows from."""
+    """The item that the arm borrows from."""
     rotation: int = 0
     """How many places the options are rotated to the left."""
 
@@ -50,15 +49,15 @@ class Plan:
     items: tuple[Item, ...]
     """The items that are asked, in the task's order."""
     donors: Mapping[tuple[str, str], tuple[Item, ...]]
-    """Whom (item id, arm name) borrows from, for the arms that borrow."""
+    """The items that (item id, arm name) borrows from, for the arms that borrow."""
     arms: tuple[Arm, ...]
     counts: tuple[int, ...]
     """Numbers of frames."""
     rotate: bool = False
     """Whether every item is asked with each of its options in each place."""
 
-    def cells(self) -> Iterator[Trial]:
-        """Yield every cell; those of an item together, so that they share its frames."""
+    def trials(self) -> Iterator[Trial]:
+        """Yield every trial; those of an item together, so that they share its frames."""
         for item in self.items:
             for count in self.counts:
                 for arm in self.arms:
@@ -67,15 +66,15 @@ class Plan:
                             yield Trial(item, arm, count, donor, rotation)
 
     def blocks(self) -> Iterator[list[Trial]]:
-        """Yield the cells of some items at a time: of few, while most clips are still decoded."""
-        by_item = (list(cells) for _, cells in groupby(self.cells(), lambda cell: cell.item.id))
+        """Yield the trials of some items at a time: of few, while most clips are still decoded."""
+        by_item = (list(some) for _, some in groupby(self.trials(), lambda trial: trial.item.id))
         sizes = chain(_FIRST_BLOCKS, repeat(_BLOCK))
         while block := list(islice(by_item, next(sizes))):
             yield list(chain.from_iterable(block))
 
     def count(self) -> int:
-        """Count the cells."""
-        return sum(1 for _ in self.cells())
+        """Count the trials."""
+        return sum(1 for _ in self.trials())
 
     def shown_items(self) -> list[Item]:
         """Return the items whose frames or infills are needed: those asked, then other donors."""
@@ -197,64 +196,6 @@ def _hash(*key: str | int) -> str:
     return hashlib.sha256(repr(key).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class StimulusBuilder:
-    """What stimuli are made of: clips, infills and wording."""
-
-    clips: ClipPrefetcher
-    written: InfillsByClip
-    cfg: RunConfig
-    compose: arms.DrawComposite | None = None
-    """Makes one picture of several."""
-
-    def problem(self, cell: Trial) -> str:
-        """Say why a cell cannot be asked; empty where it can."""
-        if problem := self.clips.problem(cell.item.id):
-            return problem
-        if cell.donor is not None and (problem := self.clips.problem(cell.donor.id)):
-            return f"its donor {cell.donor.id}: {problem}"
-        source = infill_source(cell)
-        if source is not None:
-            for gap, infill in enumerate(self.written[source.id, cell.frames]):
-                if infill.status == "failed":
-                    return f"the infill of {source.id} in gap {gap} failed: {infill.error}"
-        return ""
-
-    def stimulus(self, cell: Trial) -> Stimulus:
-        """Build what members are shown in a cell that has no problem."""
-        own, borrowed = (cell.item.id, cell.frames), None
-        if cell.donor is not None:
-            borrowed = (cell.donor.id, cell.frames)
-        source = infill_source(cell)
-        texts = self.written[source.id, cell.frames] if source else None
-        clip, r = self.clips[own], cell.rotation
-        return arms.build(
-            rotated(cell.item, r),
-            cell.arm,
-            replace(clip, options=clip.options[r:] + clip.options[:r]) if r else clip,
-            texts if source is cell.item else None,
-            self.cfg.prompts,
-            self.cfg.scoring,
-            donor=cell.donor,
-            donor_clip=self.clips[borrowed] if borrowed else None,
-            donor_infills=texts if source is not cell.item else None,
-            layout=self.cfg.task.layout or "sequence",
-            compose=self.compose,
-        )
-
-
-def infill_source(cell: Trial) -> Item | None:
-    """Return the item whose infills a cell shows, or takes its number of words from; or None."""
-    if not arms.needs_infills(cell.arm):
-        return None
-    return cell.donor if cell.arm.infills == "donor" else cell.item
-
-
-def prompt(stimulus: Stimulus) -> Prompt:
-    """Return what a backend receives of a stimulus: no item, no arm."""
-    return Prompt(stimulus.parts, stimulus.options)
-
-
 def infill_blocks(
     items: Iterable[Item], clips: ClipPrefetcher, size: int
 ) -> Iterator[tuple[list[Item], list[infills.FramePair]]]:
@@ -270,7 +211,7 @@ def infill_blocks(
     block: list[Item] = []
     pairs: dict[infills.FramePair, None] = {}
     for item in items:
-        if clips.problem(item.id):
+        if clips.problem(item.id) is not None:
             continue
         block.append(item)
         pairs |= dict.fromkeys(infills.pairs(clips[item.id, count] for count in clips.counts))

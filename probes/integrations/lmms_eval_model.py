@@ -32,9 +32,9 @@ from probes.core.files import home
 from probes.core.progress import on_terminal
 from probes.core.types import Item, ModelSpec
 from probes.engine import plan, run
-from probes.media.frame_store import FrameStore
+from probes.engine.context import RunContext
+from probes.engine.phases import run_phases
 from probes.records.schema import Record
-from probes.tasks import pictures
 from probes.tasks.lmms_eval import reader
 
 _OWN = "video"  # the role of a model that is named by its repository alone
@@ -219,15 +219,14 @@ class ArmModel(lmms):  # type: ignore[misc]
             items=tuple(item for item in planned.items if item.id in asked),
             donors={place: one for place, one in planned.donors.items() if place[0] in asked},
         )
-        with Store(home() / "store") as store:
-            desk = run.RunContext(
-                cfg, store, FrameStore(home(), read_panels=pictures.read), on_terminal()
-            )
-            with closing(desk):
-                if self._writer is not None and cfg.infill.source == "shared":
-                    desk.member(self._writer)  # known by its name, which is the generator's
-                found = run.records(desk, run.carry_out(desk, planned))
-                by_id = {record.item_id: record for record in found}
+        with (
+            Store(home() / "store") as store,
+            closing(RunContext(cfg, store, on_terminal())) as context,
+        ):
+            if self._writer is not None and cfg.infill.source == "shared":
+                context.member(self._writer)  # known by its name, which is the generator's
+            found = run.records(context, run_phases(context, planned))
+            by_id = {record.item_id: record for record in found}
         return {at: by_id[items[at].id] for at in set(places) if at in items}
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:

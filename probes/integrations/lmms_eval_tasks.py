@@ -14,6 +14,7 @@ from probes.config.prompts import prompt_set
 from probes.core.errors import ProbesError
 from probes.core.types import Arm, Clip, Item, Part, Video
 from probes.stimuli import answers, arms
+from probes.stimuli.arms import StimulusForm, StimulusSources
 from probes.tasks.lmms_eval.adapter import Doc
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def parts(doc: Doc, frames: Sequence[str], options: Sequence[str] = ()) -> tuple
     clip = Clip(tuple(range(len(frames))), (0.0,) * len(frames), tuple(frames), tuple(options))
     media = Video(Path(doc["media"]))
     asked = Item(doc["id"], "", doc["question"], tuple(doc["options"]), doc["answer"], media)
-    shown = arms.build(asked, Arm("baseline"), clip, None, prompt_set("default"), "generate")
-    return shown.parts
+    form = StimulusForm(prompt_set("default"), "generate")
+    return arms.build(asked, Arm("baseline"), StimulusSources(clip), form).parts
 
 
 def messages(shown: Sequence[Part], media: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,62 +1,55 @@
-"""Which number of which media file every frame is."""
+"""Which media file a frame comes from, found out when a frame's picture is gone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 
-from probes.core.spool import _SHA, Spool
 from probes.core.types import Media
-
-_ORIGIN = _SHA + 4 + 4  # a frame, its media, its number there
 
 
 class FrameIndex:
-    """Which number of which media every frame is: 40 bytes a frame, on disk.
+    """The media files that were asked for, and on demand the frames in them.
+
+    In a run nothing but the files is kept in memory. Only when a picture is damaged or gone are the
+    frames of all files looked up, from their indices on disk.
 
     Args:
-        folder: whose disk they lie on.
+        frames_of: sha256 of a media file -> sha256 of its known frames, by number.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._media: list[Media] = []
-        self._rows = Spool(folder)
+    def __init__(self, frames_of: Callable[[str], Mapping[int, str]]) -> None:
+        self._frames_of = frames_of
+        self._media: dict[str, Media] = {}
+        self._changed: set[str] = set()  # files whose frames are not in `_found` yet
+        self._found: dict[bytes, tuple[str, int]] = {}
 
-    def add(self, media: Media, numbers: Mapping[str, int]) -> None:
-        """Note the frames of a media file: their numbers by sha256 (hex)."""
-        place = len(self._media).to_bytes(4)
-        self._media.append(media)
-        rows = (bytes.fromhex(name) + place + at.to_bytes(4) for name, at in numbers.items())
-        self._rows.add(b"".join(rows))
+    def add(self, media_sha: str, media: Media) -> None:
+        """Note a media file some of whose frames were asked for."""
+        self._media.setdefault(media_sha, media)
+        self._changed.add(media_sha)
 
-    def find(self, name: str) -> tuple[Media, int] | None:
+    def find(self, sha256: str) -> tuple[Media, int] | None:
         """Return a media file that holds the frame of that sha256 (hex), and its number there."""
         try:
-            wanted = bytes.fromhex(name)
+            wanted = bytes.fromhex(sha256)
         except ValueError:
             return None
-        if len(wanted) != _SHA:
-            return None
-        rows = self._all()
-        at = rows.find(wanted)
-        while at % _ORIGIN and at >= 0:  # across two rows
-            at = rows.find(wanted, at + 1)
-        if at < 0:
-            return None
-        where = rows[at + _SHA : at + _ORIGIN]
-        return self._media[int.from_bytes(where[:4])], int.from_bytes(where[4:])
+        found = self._look_up().get(wanted)
+        return None if found is None else (self._media[found[0]], found[1])
 
-    def _all(self) -> bytes:
-        return self._rows.read(0, len(self._rows))
-
-    def __contains__(self, name: str) -> bool:
-        return self.find(name) is not None
+    def __contains__(self, sha256: str) -> bool:
+        return self.find(sha256) is not None
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the frames, each once, as they were first noted."""
-        rows = self._all()
-        starts = range(0, len(rows), _ORIGIN)
-        return iter(dict.fromkeys(rows[at : at + _SHA].hex() for at in starts))
+        """Iterate over the frames that are known, each once, file by file."""
+        return (name.hex() for name in tuple(self._look_up()))
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._look_up())
+
+    def _look_up(self) -> dict[bytes, tuple[str, int]]:
+        for media_sha in [sha for sha in self._media if sha in self._changed]:
+            for number, name in self._frames_of(media_sha).items():
+                self._found.setdefault(bytes.fromhex(name), (media_sha, number))
+        self._changed.clear()
+        return self._found

@@ -18,7 +18,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import count, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +125,7 @@ class FrameStore(Mapping[str, NDArray[np.uint8]]):
         self._room = memory_mb * 2**20
         self._held = 0
         self._memory: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
-        self._origins = FrameIndex(home)
+        self._origins = FrameIndex(self._frames_of)
         self._sheets: OrderedDict[str, tuple[str, Composite]] = OrderedDict()  # by what is drawn
         self._seen: set[str] = set()
         self._failed: dict[tuple[str, tuple[int, ...]], ProbesError] = {}
@@ -149,12 +149,8 @@ class FrameStore(Mapping[str, NDArray[np.uint8]]):
         found = {k: clip for k, clip in clips.items() if clip is not None}
         if isinstance(media, Panels):
             found = {k: _panels_clip(clip, media, index) for k, clip in found.items()}
-        numbers: dict[str, int] = {}
-        for clip in found.values():
-            numbers |= dict(zip(clip.hashes, clip.indices, strict=True))
-            numbers |= dict(zip(clip.options, count(index.count), strict=False))
         with self._lock:
-            self._origins.add(media, numbers)
+            self._origins.add(sha, media)
             if found and sha not in self._seen:
                 self._seen.add(sha)
                 self.decoders[index.decoder] += 1
@@ -355,6 +351,9 @@ class FrameStore(Mapping[str, NDArray[np.uint8]]):
             while self._held > self._room:
                 self._held -= self._memory.popitem(last=False)[1].nbytes
         return frame
+
+    def _frames_of(self, media_sha: str) -> dict[int, str]:
+        return {number: name for number, (_, name) in self._load(media_sha).frames.items()}
 
     def _load(self, media_sha: str) -> _MediaIndex:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_file, sha256_json
 from probes.core.types import ModelSpec
 
+_PACKAGE = Path(__file__).resolve().parent.parent
 EMBEDDED = "embedded:"
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
@@ -221,13 +221,10 @@ def _looks_like_path(repo: str) -> bool:
 
 
 def _embedded(name: str) -> Path:
-    package = importlib.util.find_spec("tasks")
-    roots = list(package.submodule_search_locations or ()) if package else []
-    folders = [Path(root) / "egoworld" / "pair" / "checkpoints" for root in roots]
-    for folder in folders:
-        if name and (folder / name).is_dir() and (folder / name).parent == folder:
-            return folder / name
-    names = sorted(path.name for folder in folders if folder.is_dir() for path in folder.iterdir())
+    folder = _PACKAGE / "tasks" / "egoworld" / "pair" / "checkpoints"
+    if name and (folder / name).is_dir() and (folder / name).parent == folder:
+        return folder / name
+    names = sorted(path.name for path in folder.glob("*/")) if folder.is_dir() else []
     raise ProbesError(
         f"no checkpoint named {name!r} ships with the project",
         EMBEDDED + name,

@@ -55,8 +55,8 @@ class Record:
     key: Annotated[
         str,
         Column(
-            "sha256 of prompt, model, scoring and adapter: equal keys are one computation; empty where "
-            "nothing could be asked"
+            "sha256 of prompt, model, scoring and adapter: equal keys are one computation; empty "
+            "where nothing could be asked"
         ),
     ]
     task: Annotated[str, Column("name of the task")]
@@ -75,13 +75,14 @@ class Record:
     donor_id: Annotated[str | None, Column("item that a perturbation borrowed from, if any")]
     status: Annotated[Status, Column("`ok`, `unparsed` (a reply that names no option) or `error`")]
     choice: Annotated[
-        int | None, Column("index of the option chosen; null where unparsed or failed")
+        int | None, Column("index of the chosen option; null where unparsed or failed")
     ]
     answer: Annotated[int | None, Column("index of the right option; null where it is withheld")]
     correct: Annotated[
         bool | None,
         Column(
-            "whether the two agree; false where unparsed or failed, null where the answer is withheld"
+            "whether the two agree; false where unparsed or failed, null where the answer is "
+            "withheld"
         ),
     ]
     option_logprobs: Annotated[
@@ -105,8 +106,8 @@ class Record:
     rotation: Annotated[
         int,
         Column(
-            "places by which the listed options were rotated to the left (`option_rotation`); `choice`, "
-            "`option_logprobs` and `option_tokens` are in the item's own order"
+            "places by which the listed options were rotated to the left (`option_rotation`); "
+            "`choice`, `option_logprobs` and `option_tokens` are in the item's own order"
         ),
     ] = 0
 
@@ -137,7 +138,9 @@ class ItemRow:
 
 def _older_status(table: pa.Table) -> list[Any]:
     """Return the states of infills of a table that tells them by `ok` and the end of `error`."""
-    from_text = zip(*(table.column(name).to_pylist() for name in ("ok", "text", "error")))
+    from_text = zip(
+        *(table.column(name).to_pylist() for name in ("ok", "text", "error")), strict=True
+    )
     silent = tuple(f"{step}: the reply is empty" for step in ("common", "event", "condense"))
     return [
         "ok" if text and ok
@@ -287,7 +290,7 @@ def conform(
     ]  # fmt: skip
     if lacking:
         raise ProbesError(
-            f"the {Path(where).stem} lack the columns {', '.join(lacking)}", where,
+            f"the {Path(where).stem} have no columns {', '.join(lacking)}", where,
             "was the file written by `probes run`, of this version or an older one?",
         )  # fmt: skip
     found = {}
@@ -349,7 +352,16 @@ def markdown(row: type) -> str:
     """Return the columns of a row type as a table of docs/records.md."""
     lines = ["| column | type | meaning |", "|---|---|---|"]
     for field in fields(row):
-        kind = f"{field.kind}, or null" if field.nullable else str(field.kind)
-        kind = kind.replace("<item: ", " of ").replace("list<element: ", "list of ").rstrip(">")
+        kind = _kind_in_words(field.kind) + (", or null" if field.nullable else "")
         lines.append(f"| `{field.name}` | {kind} | {field.column.meaning} |")
     return "\n".join(lines)
+
+
+def _kind_in_words(kind: pa.DataType) -> str:
+    import pyarrow as pa
+
+    if pa.types.is_map(kind):
+        return f"map from {kind.key_type} to {_kind_in_words(kind.item_type)}"
+    if pa.types.is_list(kind):
+        return f"list of {_kind_in_words(kind.value_type)}"
+    return str(kind)

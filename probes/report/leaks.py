@@ -23,8 +23,8 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns of `COLUMNS`; pair, task and setting of the run's records; `asked` (False for items
-        that only lent), their `answer`, `leaks_key`. Rows of gaps in which no text ever stands are left out.
-        No rows where no run has any.
+        that only lent), their `answer`, `leaks_key`. Gaps in which no text ever stands have no row,
+        nor has a run without infills.
 
     Raises:
         ProbesError: a file that is there but cannot be read.

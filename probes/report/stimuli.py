@@ -15,6 +15,7 @@ from probes.media.composites import Composite
 from probes.records.manifest import REWRITE
 from probes.records.run_folder import RunFiles
 from probes.stimuli import arms
+from probes.stimuli.arms import StimulusForm, StimulusSources
 from probes.stimuli.rotation import rotated
 
 if TYPE_CHECKING:
@@ -131,15 +132,14 @@ class Rebuilder:
             stimulus = arms.build(
                 rotated(item, r),
                 arm,
-                replace(clip, options=clip.options[r:] + clip.options[:r]),
-                written.get(place),
-                files.prompts,
-                files.scoring,
-                donor=donor,
-                donor_clip=files.clips.get(borrowed),
-                donor_infills=written.get(borrowed),
-                layout=files.layout,
-                compose=compose,
+                StimulusSources(
+                    clip=replace(clip, options=clip.options[r:] + clip.options[:r]),
+                    infills=written.get(place),
+                    donor=donor,
+                    donor_clip=files.clips.get(borrowed),
+                    donor_infills=written.get(borrowed),
+                ),
+                StimulusForm(files.prompts, files.scoring, files.layout, compose),
             )
         except ProbesError as error:
             return _unknown(" ".join(f"{error.what} ({error.where})".split())), ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
 from probes.core.errors import ProbesError
@@ -50,20 +51,36 @@ def needs_donor(arm: Arm) -> bool:
     return "donor" in (arm.frames, arm.infills)
 
 
-def build(
-    item: Item,
-    arm: Arm,
-    clip: Clip,
-    infills: Sequence[Infill] | None,
-    prompts: PromptSet,
-    scoring: Scoring,
-    *,
-    donor: Item | None = None,
-    donor_clip: Clip | None = None,
-    donor_infills: Sequence[Infill] | None = None,
-    layout: Layout = "sequence",
-    compose: DrawComposite | None = None,
-) -> Stimulus:
+@dataclass(frozen=True, slots=True)
+class StimulusSources:
+    """What a stimulus of one item is made of."""
+
+    clip: Clip
+    """The item's frames."""
+    infills: Sequence[Infill] | None = None
+    """The item's infills (frames - 1); None where the arm needs none of its own."""
+    donor: Item | None = None
+    """The item that the arm borrows from, if it borrows."""
+    donor_clip: Clip | None = None
+    """The donor's frames, as many as the item's, if the arm borrows frames."""
+    donor_infills: Sequence[Infill] | None = None
+    """The donor's infills, if the arm borrows those."""
+
+
+@dataclass(frozen=True, slots=True)
+class StimulusForm:
+    """How stimuli are put: what holds for all items of a run."""
+
+    prompts: PromptSet
+    scoring: Scoring
+    """Decides the question's wording and what is scored."""
+    layout: Layout = "sequence"
+    """How an item with pictorial options is shown."""
+    compose: DrawComposite | None = None
+    """Makes one picture of several; needed for presentation `grid` and layout `matrix`."""
+
+
+def build(item: Item, arm: Arm, sources: StimulusSources, form: StimulusForm) -> Stimulus:
     """Build what a model is shown for (item, arm).
 
     Pictorial options (`clip.options`) always stay: under `sequence` they follow the question as
@@ -73,15 +90,8 @@ def build(
     Args:
         item: whose question is asked.
         arm: the condition.
-        clip: the item's frames.
-        infills: the item's infills (frames - 1); None where the arm needs none of its own.
-        prompts: wording.
-        scoring: decides the question's wording and what is scored.
-        donor: whom the arm borrows from, if it borrows.
-        donor_clip: the donor's frames, as many as the item's, if the arm borrows frames.
-        donor_infills: the donor's infills, if the arm borrows those.
-        layout: how an item with pictorial options is shown.
-        compose: makes one picture of several; needed for presentation `grid` and layout `matrix`.
+        sources: frames and infills of the item, and of its donor.
+        form: wording, scoring and layout.
 
     Returns:
         The stimulus; its sha covers content only, so arms that show the same are the same.
@@ -90,24 +100,12 @@ def build(
         ProbesError: for a presentation that is not supported, or if something the arm needs is
             absent or of another length.
     """
+    donor = sources.donor if needs_donor(arm) else None
     if needs_donor(arm) and donor is None:
-        raise _lack(item, arm, "a donor")
-    slots = _slots(item, arm, clip, donor_clip)
-    texts = _texts(item, arm, len(clip.hashes), infills, donor_infills)
-    gaps = [fill(prompts.between, {"infill": (text,)}) if text else () for text in texts]
-    values: dict[str, Sequence[Part]] = {"question": (item.question,)}
-    if clip.options and layout == "matrix":
-        sheet = matrix([slot.sha256 if slot else None for slot in slots], clip.options)
-        values["context"] = (_composed(sheet, compose), *_texts_only(gaps))
-        values["options"] = (", ".join(answers.scored_options(item, scoring)),)
-    else:
-        values["context"] = _context(arm, slots, gaps, compose)
-        if clip.options:
-            values["options"] = _labelled(clip.options)
-        elif scoring != "cloze":
-            values["options"] = (answers.listed(item.options),)
+        raise _missing(item, arm, "a donor")
+    prompts, scoring = form.prompts, form.scoring
     templates = {"letter": prompts.letter, "cloze": prompts.cloze, "generate": prompts.generate}
-    parts = fill(templates[scoring], values)
+    parts = fill(templates[scoring], _values(item, arm, sources, form))
     options = answers.scored_options(item, scoring)
     content = [{"frame": part.sha256} if isinstance(part, FrameRef) else part for part in parts]
     return Stimulus(
@@ -116,8 +114,30 @@ def build(
         parts=parts,
         options=options,
         sha=sha256_json({"parts": content, "options": options}),
-        donor_id=donor.id if donor is not None and needs_donor(arm) else None,
+        donor_id=donor.id if donor is not None else None,
     )
+
+
+def _values(
+    item: Item, arm: Arm, sources: StimulusSources, form: StimulusForm
+) -> dict[str, Sequence[Part]]:
+    """Return what stands in the place of every placeholder of the question's template."""
+    clip, scoring = sources.clip, form.scoring
+    slots = _slots(item, arm, clip, sources.donor_clip)
+    texts = _texts(item, arm, len(clip.hashes), sources.infills, sources.donor_infills)
+    gaps = [fill(form.prompts.between, {"infill": (text,)}) if text else () for text in texts]
+    values: dict[str, Sequence[Part]] = {"question": (item.question,)}
+    if clip.options and form.layout == "matrix":
+        composite = matrix([slot.sha256 if slot else None for slot in slots], clip.options)
+        values["context"] = (_composed(composite, form.compose), *_texts_only(gaps))
+        values["options"] = (", ".join(answers.scored_options(item, scoring)),)
+        return values
+    values["context"] = _context(arm, slots, gaps, form.compose)
+    if clip.options:
+        values["options"] = _labelled(clip.options)
+    elif scoring != "cloze":
+        values["options"] = (answers.listed(item.options),)
+    return values
 
 
 def _slots(item: Item, arm: Arm, clip: Clip, donor_clip: Clip | None) -> list[FrameRef | None]:
@@ -128,7 +148,7 @@ def _slots(item: Item, arm: Arm, clip: Clip, donor_clip: Clip | None) -> list[Fr
         return [*own]
     if arm.frames == "donor":
         if donor_clip is None or len(donor_clip.hashes) != count:
-            raise _lack(item, arm, f"a donor's clip of {count} frames")
+            raise _missing(item, arm, f"a donor's clip of {count} frames")
         return [FrameRef(sha) for sha in donor_clip.hashes]
     if arm.frames == "shuffled":
         return [own[t] for t in _order(arm, item, count)]
@@ -152,7 +172,7 @@ def _texts(
         return [""] * gaps
     given = donor_infills if arm.infills == "donor" else infills
     if given is None or len(given) != gaps:
-        raise _lack(item, arm, f"{gaps} {'donor ' if arm.infills == 'donor' else ''}infills")
+        raise _missing(item, arm, f"{gaps} {'donor ' if arm.infills == 'donor' else ''}infills")
     texts = [infill.text if infill.ok else "" for infill in given]
     if arm.infills == "filler":
         return [
@@ -242,7 +262,7 @@ def _order(arm: Arm, item: Item, count: int) -> list[int]:
     return order
 
 
-def _lack(item: Item, arm: Arm, thing: str) -> ProbesError:
+def _missing(item: Item, arm: Arm, thing: str) -> ProbesError:
     where = f"item {item.id!r}, arm {arm.name!r}"
     return ProbesError(
         f"the arm needs {thing}", where, "sample and write for this number of frames"

@@ -104,7 +104,7 @@ def load_file(
 def _check_place(
     row: Mapping[str, Any], clips: Mapping[ClipKey, Clip], known: Collection[str], where: str
 ) -> None:
-    """Refuse a row of an unknown item, of a gap that is none, or of other frames than the clip's."""
+    """Refuse a row of an unknown item, of no gap of its clip, or of other frames."""
     item_id, frames, gap = row["item_id"], row["frames"], row["gap"]
     if item_id not in known:
         near = difflib.get_close_matches(item_id, known, 1)

@@ -20,6 +20,7 @@ from probes.core.types import (
     Video,
 )
 from probes.stimuli import arms, infills, templates
+from probes.stimuli.arms import StimulusForm, StimulusSources
 
 GOLDEN = Path(__file__).parent / "golden"
 PROMPTS = paths.conf_dir() / "prompts"
@@ -46,9 +47,11 @@ def shown(parts: tuple[Part, ...]) -> str:
 
 def stimulus(arm: Arm, scoring: Scoring) -> str:
     found = arms.build(
-        ITEM, arm, clip("own"), texts("C"), prompts_module.prompt_set("default"), scoring,
-        donor=DONOR, donor_clip=clip("donor"), donor_infills=texts("The donor"),
-    )  # fmt: skip
+        ITEM,
+        arm,
+        StimulusSources(clip("own"), texts("C"), DONOR, clip("donor"), texts("The donor")),
+        StimulusForm(prompts_module.prompt_set("default"), scoring),
+    )
     return f"{shown(found.parts)}\n\n--- scored\n" + "\n".join(found.options)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import tiny_models
-from probes.planning import forecast
 
 from probes.cli import main, plan
 from probes.config import compose
@@ -18,7 +17,9 @@ from probes.config.settings import RunConfig
 from probes.core.errors import ProbesError
 from probes.core.types import FrameRef, Prompt
 from probes.engine import costs, run
-from probes.engine.dry_run import Workload, stand_in, without_stand_ins
+from probes.engine.dry_run import dry_run
+from probes.engine.placeholder_text import placeholder, shortened
+from probes.engine.workload import Workload
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf import backend
 from probes.records.schema import Record
@@ -69,17 +70,17 @@ def before_and_after(
 
 
 def facts(cfg: RunConfig) -> dict[str, Any]:
-    with forecast(cfg) as planned:
+    with dry_run(cfg) as planned:
         return {
             "items": planned.items,
             "frames": planned.frames,
             "infills": planned.infills,
             "prompts": {
-                name: {"unique": one.counts.unique, "cached": one.counts.cached}
-                for name, one in planned.askers.items()
+                name: {"unique": one.stats.unique, "cached": one.stats.cached}
+                for name, one in planned.models.items()
             },
             "cells": {(c.member, c.arm, c.frames): (c.count, c.tokens) for c in planned.cells},
-            "loads": {name: one.loads for name, one in planned.askers.items()},
+            "loads": {name: one.workloads for name, one in planned.models.items()},
             "report": "\n".join(plan.report(planned)),
         }
 
@@ -148,10 +149,10 @@ def test_a_dry_run_shows_what_members_see(
 
 
 def test_a_dry_run_marks_what_is_not_written_yet(no_weights: None) -> None:
-    with forecast(of("frames=2", "limit=1", "infill.max_new_tokens=23")) as planned:
+    with dry_run(of("frames=2", "limit=1", "infill.max_new_tokens=23")) as planned:
         lines = "\n".join(plan.preview(planned))
-        shown = list(planned.done.plan.cells())[1]
-        a, b = planned.done.material.clips[shown.item.id, 2].hashes
+        shown = list(planned.state.plan.trials())[1]
+        a, b = planned.state.clips[shown.item.id, 2].hashes
     assert f"<frame {a[:8]}> [not written yet {a[:8]} {b[:8]}]<frame {b[:8]}>" in lines
 
 
@@ -183,7 +184,7 @@ def test_a_pair_of_ones_own_needs_two_repositories(
 def test_what_is_known_of_a_model_that_is_run_whole(tmp_path: Path, no_weights: None) -> None:
     repos = [f"pair.{role}.repo={tiny_models.llava(tmp_path / role, seed=at)}"
              for at, role in enumerate(("image", "video"))]  # fmt: skip
-    with forecast(of(*repos, "pair.frame_as=image", "frames=2", "limit=2")) as planned:
+    with dry_run(of(*repos, "pair.frame_as=image", "frames=2", "limit=2")) as planned:
         lines = plan.report(planned, "L4")
     at = lines.index(next(line for line in lines if "forward FLOP" in line))
     name, size, unit, _, _, perceived, *costs = lines[at + 3].split()
@@ -214,18 +215,18 @@ def test_what_cannot_fit_is_planned_as_an_error(
     monkeypatch: pytest.MonkeyPatch, no_weights: None
 ) -> None:
     monkeypatch.setattr(backend, "context_of", lambda *_: 20)
-    with forecast(of("seed=5", "infill.max_new_tokens=21")) as planned:
+    with dry_run(of("seed=5", "infill.max_new_tokens=21")) as planned:
         lines = "\n".join(plan.report(planned))
-        loads = planned.askers["tiny-video"].loads["cloze"]
+        loads = planned.models["tiny-video"].workloads["cloze"]
     assert loads.too_long > 0
     assert "exceed the model's context of 20 tokens" in " ".join(lines.split())
 
 
 def test_backends_that_tell_no_tokens_are_counted_all_the_same(no_weights: None) -> None:
     cfg = of("backend=scripted", "infill.max_new_tokens=20")
-    with forecast(cfg) as planned:
+    with dry_run(cfg) as planned:
         lines = "\n".join(plan.report(planned))
-        unique = {name: one.counts.unique for name, one in planned.askers.items()}
+        unique = {name: one.stats.unique for name, one in planned.models.items()}
     assert "Costs are not known of tiny-image, tiny-video" in lines
     assert unique == {
         name: counts["unique"]
@@ -247,9 +248,9 @@ def test_measuring_times_every_kind_and_stores_nothing(
         ["tiny-video", "cloze", "cpu", "2"],
     ]
     assert "H200" not in out
-    with forecast(compose.compose(overrides)) as planned:
-        counts = planned.askers["tiny-image"].counts
-        assert planned.askers["tiny-image"].loads["generate"].prompts > 0
+    with dry_run(compose.compose(overrides)) as planned:
+        counts = planned.models["tiny-image"].stats
+        assert planned.models["tiny-image"].workloads["generate"].prompts > 0
         assert counts.cached < counts.unique
 
 
@@ -367,10 +368,10 @@ def test_a_file_that_is_no_safetensors_file(tmp_path: Path) -> None:
 
 def test_stand_ins_differ_by_gap_and_are_cut_for_people() -> None:
     a, b, c = (FrameRef(letter * 64) for letter in "abc")
-    one, other = stand_in(Prompt((a, b)), 12), stand_in(Prompt((b, c)), 12)
+    one, other = placeholder(Prompt((a, b)), 12), placeholder(Prompt((b, c)), 12)
     assert one != other
     assert len(one.split()) == len(other.split()) == 12
-    condensed = stand_in(Prompt((f"Shorten this: {one}",)), 9)
+    condensed = placeholder(Prompt((f"Shorten this: {one}",)), 9)
     assert condensed.startswith("[not written yet aaaaaaaa bbbbbbbb]")
-    shown = without_stand_ins(Prompt((a, f" {one}", b, " what?"), ("A",)))
+    shown = shortened(Prompt((a, f" {one}", b, " what?"), ("A",)))
     assert shown.parts == (a, " [not written yet aaaaaaaa bbbbbbbb]", b, " what?")

@@ -29,11 +29,10 @@ from probes.core import files
 from probes.core.errors import MachineError, ProbesError
 from probes.core.hashing import array_sha256
 from probes.core.types import FrameRef, Output
-from probes.engine import export, run
+from probes.engine import context, export
 from probes.engine.run import RunResult, execute
 from probes.media import decode_worker
 from probes.media.frame_store import FrameStore
-from probes.stimuli import infills
 from probes.tasks import registry
 
 TWO_ARMS = [f"~suite.arms.{arm}" for arm in ("visual_perturbation", "text_perturbation", "blind")]
@@ -57,7 +56,7 @@ def settle(world: Path, tmp_path: Path) -> Any:
 
 @pytest.fixture
 def spy(monkeypatch: pytest.MonkeyPatch) -> type[Spy]:
-    monkeypatch.setattr(run, "open_backend", open_spy)
+    monkeypatch.setattr(context, "open_backend", open_spy)
     Spy.begin()
     return Spy
 
@@ -415,13 +414,20 @@ def test_a_writer_that_has_nothing_to_say_leaves_the_gap_bare(
     assert (manifest["failed_infills"], manifest["empty_infills"]) == (0, ITEMS)
 
 
-def test_what_counts_as_failed() -> None:
-    def one(text: str, error: str) -> infills.Infill:
-        return infills.Infill(text, "", "", "g", ok=bool(text), error=error)
+def test_an_error_whose_words_sound_like_an_empty_reply_is_an_error(
+    settle: Any, spy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = Spy.score
 
-    assert [infills.failed(infill) for infill in (
-        one("then", ""), one("", f"event: {infills.EMPTY}"), one("", ""), one("", "event: no room"),
-    )] == [False, False, False, True]  # fmt: skip
+    def broken(self: Any, prompts: Any, frames: Any, scoring: Any) -> Any:
+        error = Output(status="error", error="the server says: the reply is empty")
+        for at, output in score(self, prompts, frames, scoring):
+            yield at, error if scoring.kind == "generate" else output
+
+    monkeypatch.setattr(Spy, "score", broken)
+    result = go(settle("frames=2", *TWO_ARMS))
+    assert (result.failed_infills, result.empty_infills) == (ITEMS, 0)
+    assert result.errors == len([r for r in result.records if r.arm == "vcot"])
 
 
 # --- processes ------------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from made_arms import ARMS, BASELINE, BLIND, PROMPTS, TEXT, VCOT, VISUAL
 from made_records import record
-from test_arms import ARMS, BASELINE, BLIND, PROMPTS, TEXT, VCOT, VISUAL
 
 from probes import analysis, load
 from probes.cli.main import main
@@ -20,6 +20,7 @@ from probes.core.types import Arm, Clip, FrameRef, Infill, Item, Panels, Stimulu
 from probes.media.composites import ASKED, Composite, CompositeGrid
 from probes.media.frame_store import FrameStore
 from probes.stimuli import arms, infills, words
+from probes.stimuli.arms import StimulusForm, StimulusSources
 from probes.tasks.iraven import generate, reader
 
 LETTERS = tuple("ABCDEFGH")
@@ -61,10 +62,11 @@ def build(arm: Arm, layout: str = "sequence") -> tuple[Stimulus, list[Composite]
         return f"sheet{len(sheets)}"
 
     found = arms.build(
-        item(), arm, clip("a"), texts("a"), PROMPTS, "letter",
-        donor=item("d"), donor_clip=clip("d"), donor_infills=texts("d"),
-        layout=layout, compose=compose,
-    )  # fmt: skip
+        item(),
+        arm,
+        StimulusSources(clip("a"), texts("a"), item("d"), clip("d"), texts("d")),
+        StimulusForm(PROMPTS, "letter", layout, compose),
+    )
     return found, sheets
 
 

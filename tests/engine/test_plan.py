@@ -97,7 +97,7 @@ def test_a_donor_shares_the_stratum_where_the_task_asks() -> None:
 def test_several_draws_are_several_cells_and_no_donor_counts_twice() -> None:
     few = [item(number) for number in range(6)]
     drawn = plan.make(few, config(donor_draws=5))
-    cells = list(drawn.cells())
+    cells = list(drawn.trials())
     for one in few:
         donors = drawn.donors[one.id, "visual_perturbation"]
         assert 1 < len(donors) == len(set(donors)) <= 4

@@ -22,9 +22,10 @@ from filming import film
 from probes import analysis, stats
 from probes.cli import main
 from probes.core.types import FrameRef, Output, Prompt
-from probes.engine import run
+from probes.engine import context
 from probes.media.frame_store import FrameStore
 from probes.models.scripted import ScriptedBackend
+from probes.tasks import pictures
 from probes.tasks.egoschema import reader
 
 ITEMS, FRAMES = 40, 4
@@ -71,7 +72,7 @@ def right(role: str, arm: str) -> np.ndarray:
 @pytest.fixture(scope="module")
 def script(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
     owner: dict[str, str] = {}
-    with closing(FrameStore(tmp_path_factory.mktemp("pool"))) as pool:
+    with closing(FrameStore(tmp_path_factory.mktemp("frames"), read_panels=pictures.read)) as pool:
         for item in reader.load(world):
             clip = pool.clips(item.media, (FRAMES,))[FRAMES]
             owner |= dict.fromkeys(clip.hashes, item.id)
@@ -117,7 +118,7 @@ def planted(
         patch.setenv("PROBES_RUNS", str(folder / "runs"))
         patch.chdir(folder)
         patch.setattr(
-            run, "open_backend",
+        context, "open_backend",
             lambda cfg, spec: ScriptedBackend(script(spec.role), name=spec.name),
         )  # fmt: skip
         words = ["run", "backend=scripted", "task=egoschema", f"task.root={world}",

@@ -20,7 +20,7 @@ from probes.config.settings import RunConfig
 from probes.core.errors import ProbesError
 from probes.core.progress import Progress
 from probes.core.types import Output, Prompt
-from probes.engine import run
+from probes.engine import context
 from probes.engine.run import RunResult, execute
 from probes.models.scripted import ScriptedBackend
 from probes.records import schema
@@ -51,7 +51,7 @@ def settle(world: Path, tmp_path: Path) -> Any:
 
 @pytest.fixture
 def spy(monkeypatch: pytest.MonkeyPatch) -> type[Spy]:
-    monkeypatch.setattr(run, "open_backend", open_spy)
+    monkeypatch.setattr(context, "open_backend", open_spy)
     Spy.begin()
     return Spy
 
@@ -286,7 +286,7 @@ def test_generate_scores_replies_and_counts_what_cannot_be_read(
         reply = "B." if spec.role == "image" else "I cannot tell."
         return ScriptedBackend(lambda prompt: Output(text=reply), name=spec.name)
 
-    monkeypatch.setattr(run, "open_backend", open_backend)
+    monkeypatch.setattr(context, "open_backend", open_backend)
     result = go(settle("scoring=generate", "frames=2"))
     assert Counter((r.role, r.status, r.choice) for r in result.records) == {
         ("image", "ok", 1): CELLS / 2,
@@ -367,7 +367,7 @@ def test_the_files_say_what_the_run_says(settle: Any, spy: Any, home: Path, worl
     cfg = settle()
     result = go(cfg)
     table = pq.read_table(cfg.out / "records.parquet")
-    assert table.schema == schema.record_schema()
+    assert table.schema == schema.arrow_schema(Record)
     assert table.column_names == [field.name for field in fields(Record)]
     rows = [Record(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
             for row in table.to_pylist()]  # fmt: skip
@@ -436,7 +436,7 @@ def test_an_infill_that_tells_an_option_is_flagged(
         return Output(text="then THING 3 of 1 appears")
 
     monkeypatch.setattr(
-        run, "open_backend", lambda cfg, spec: ScriptedBackend(tell, name=spec.name)
+        context, "open_backend", lambda cfg, spec: ScriptedBackend(tell, name=spec.name)
     )
     result = go(settle("frames=2"))
     rows = pq.read_table(result.out / "infills.parquet").to_pylist()

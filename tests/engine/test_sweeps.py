@@ -16,7 +16,7 @@ import running
 from probes import load
 from probes.cli.main import main
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SHARDS = "shard=0,1", "shards=2"
 
 

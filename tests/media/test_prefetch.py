@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from probes.core.errors import MachineError, ProbesError
+from probes.core.scratch import Scratch
 from probes.core.types import Clip, Item, Video
 from probes.media.prefetch import ClipPrefetcher
 
@@ -47,8 +48,8 @@ class Camera:
 
 
 @contextmanager
-def reel(camera: Camera, **settings: Any) -> Iterator[ClipPrefetcher]:
-    made = ClipPrefetcher(ITEMS, (2, 4), camera, **settings)
+def prefetching(camera: Camera, **settings: Any) -> Iterator[ClipPrefetcher]:
+    made = ClipPrefetcher(ITEMS, (2, 4), camera, Scratch(), **settings)
     try:
         yield made
     finally:
@@ -60,7 +61,7 @@ def reel(camera: Camera, **settings: Any) -> Iterator[ClipPrefetcher]:
 @pytest.mark.parametrize("threads", [1, 3, 50])
 def test_it_is_the_clips_of_all_items_in_their_order(threads: int) -> None:
     camera = Camera()
-    with reel(camera, threads=threads) as clips:
+    with prefetching(camera, threads=threads) as clips:
         assert clips["i7", 4].hashes == ("i7/0", "i7/1", "i7/2", "i7/3")
         assert list(clips) == [(item.id, count) for item in ITEMS for count in (2, 4)]
         assert len(clips) == 40
@@ -70,7 +71,7 @@ def test_it_is_the_clips_of_all_items_in_their_order(threads: int) -> None:
 
 def test_nothing_is_decoded_before_it_is_wanted_nor_far_ahead_of_what_was() -> None:
     camera = Camera()
-    with reel(camera, ahead=3) as clips:
+    with prefetching(camera, ahead=3) as clips:
         assert camera.begun == []
         clips["i5", 2]
         clips["i8", 2]  # 3 further ones were allowed
@@ -82,10 +83,10 @@ def test_nothing_is_decoded_before_it_is_wanted_nor_far_ahead_of_what_was() -> N
 
 
 def test_an_item_that_fails_costs_itself_alone() -> None:
-    camera = Camera({"i4": ProbesError("it is\nbroken", "/none/4.mp4", "mend it")})
-    with reel(camera) as clips:
+    camera = Camera({"i4": ProbesError("it is\nbroken", "/none/4.mp4", "repair it")})
+    with prefetching(camera) as clips:
         assert clips.problem("i4") == "it is broken (/none/4.mp4)"
-        assert clips.problem("i5") == ""
+        assert clips.problem("i5") is None
         assert clips.get(("i4", 2)) is None
         with pytest.raises(KeyError):
             clips["i4", 4]
@@ -97,7 +98,7 @@ def test_an_item_that_fails_costs_itself_alone() -> None:
     "error", [MachineError("the disk is full"), ZeroDivisionError("a bug"), KeyError("another")]
 )
 def test_what_is_no_items_fault_reaches_whoever_waits(error: Exception) -> None:
-    with reel(Camera({"i4": error})) as clips:
+    with prefetching(Camera({"i4": error})) as clips:
         assert clips["i3", 2]
         for _ in range(2):
             with pytest.raises(RuntimeError if isinstance(error, KeyError) else type(error)):
@@ -109,7 +110,7 @@ def test_what_is_no_items_fault_reaches_whoever_waits(error: Exception) -> None:
 
 def test_waiting_tells_how_far_it_is() -> None:
     told: list[tuple[int, int]] = []
-    with reel(Camera(), ahead=0) as clips:
+    with prefetching(Camera(), ahead=0) as clips:
         clips.wait(3, lambda *steps: told.append(steps))
         assert told == [(1, 3), (2, 3), (3, 3)]
         clips.wait(99, lambda *steps: told.append(steps))
@@ -124,7 +125,7 @@ def test_stopping_ends_the_threads_and_the_waiting() -> None:
         with pytest.raises(RuntimeError, match="stopped"):
             clips.wait(9, print)
 
-    with reel(camera) as clips:
+    with prefetching(camera) as clips:
         waiting = threading.Thread(target=wait, args=[clips])
         waiting.start()
         clips.stop()

@@ -1,45 +1,31 @@
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from made_arms import (
+    ARMS,
+    BASELINE,
+    BLIND,
+    FILLER,
+    INFILLS_ONLY,
+    PROMPTS,
+    REVERSED,
+    SHUFFLED,
+    SINGLE,
+    TEXT,
+    VCOT,
+    VISUAL,
+)
 
 from probes.core.errors import ProbesError
 from probes.core.types import Arm, Clip, FrameRef, Infill, Item, Stimulus, Video
-from probes.stimuli.arms import build, needs_donor, needs_infills
+from probes.stimuli.arms import StimulusForm, StimulusSources, build, needs_donor, needs_infills
 from probes.stimuli.donors import find_donor
 
 quick = settings(max_examples=40, deadline=None)
-
-
-@dataclass(frozen=True)
-class Prompts:
-    name: str = "plain"
-    between: str = "<{infill}>"
-    common: str = ""
-    event: str = ""
-    condense: str = ""
-    letter: str = "{context}Q {question}\n{options}\nletter?"
-    cloze: str = "{context}Q {question}"
-    generate: str = "{context}Q {question}\n{options}\nreply?"
-
-
-PROMPTS = Prompts()
-BASELINE = Arm("baseline")
-VCOT = Arm("vcot", infills="own", reference="baseline")
-VISUAL = Arm("visual_perturbation", frames="donor", infills="own", reference="vcot")
-TEXT = Arm("text_perturbation", infills="donor", reference="vcot")
-BLIND = Arm("blind", frames="none")
-INFILLS_ONLY = Arm("infills_only", frames="none", infills="own")
-FILLER = Arm("filler", infills="filler")
-SHUFFLED = Arm("shuffled", frames="shuffled")
-REVERSED = Arm("reversed", frames="reversed")
-SINGLE = Arm("single", frames="single")
-ARMS = [
-    BASELINE, VCOT, VISUAL, TEXT, BLIND, INFILLS_ONLY, FILLER, SHUFFLED, REVERSED, SINGLE,
-]  # fmt: skip
 
 
 def item(name: str = "a", cluster: str = "", stratum: str = "") -> Item:
@@ -73,7 +59,9 @@ def stimulus(arm: Arm, count: int = 4, scoring: str = "letter", **changes: objec
         "donor_infills": infills("d", count),
     } | changes
     own = given.pop("infills", infills("a", count))
-    return build(item(), arm, clip("a", count), own, PROMPTS, scoring, **given)
+    return build(
+        item(), arm, StimulusSources(clip("a", count), own, **given), StimulusForm(PROMPTS, scoring)
+    )
 
 
 def shown(found: Stimulus) -> str:
@@ -168,14 +156,17 @@ def test_the_hash_covers_frames_their_order_text_and_options():
     assert len(shas) == len(ARMS) + 1
     one = replace(item(), options=("yes", "maybe"))
     assert (
-        build(one, BLIND, clip("a", 3), None, PROMPTS, "cloze").sha
+        build(one, BLIND, StimulusSources(clip("a", 3)), StimulusForm(PROMPTS, "cloze")).sha
         != stimulus(BLIND, scoring="cloze").sha
     )
     # A frame is not the text that its hash would make.
     asks = replace(item(), question="a0")
     only = replace(PROMPTS, cloze="{question}{context}")
-    text = build(asks, BLIND, clip("a", 1), None, only, "cloze")
-    frame = build(replace(asks, question=""), BASELINE, clip("a", 1), None, only, "cloze")
+    text = build(asks, BLIND, StimulusSources(clip("a", 1)), StimulusForm(only, "cloze"))
+    frame = build(
+        replace(asks, question=""), BASELINE, StimulusSources(clip("a", 1)),
+        StimulusForm(only, "cloze"),
+    )  # fmt: skip
     assert text.parts == ("a0",) and frame.parts == (FrameRef("a0"),) and text.sha != frame.sha
 
 
@@ -331,7 +322,7 @@ def test_braces_in_questions_options_and_infills_are_taken_to_the_letter(questio
     tricky = "{question}{options}{context}{infill}{0}"
     one = replace(item(), question=question + tricky, options=(option + tricky, tricky))
     own = (Infill(tricky, "", "", "g"),)
-    found = build(one, VCOT, clip("a", 2), own, PROMPTS, "letter")
+    found = build(one, VCOT, StimulusSources(clip("a", 2), own), StimulusForm(PROMPTS, "letter"))
     assert found.parts == (
         FrameRef("a0"),
         f"<{tricky}>",

@@ -225,10 +225,11 @@ def test_load_file_reads_handwritten_rows(tmp_path):
 
 tidied = st.text(max_size=30).map(infills.tidy)
 some_infills = st.builds(
-    lambda text, common, event, generator, error: Infill(
-        text, common, event, generator, bool(text), error
+    lambda text, common, event, generator, status, error: Infill(
+        text, common, event, generator, "ok" if text else status, error
     ),
-    tidied, tidied, tidied, st.text(max_size=9), st.text(max_size=9),
+    tidied, tidied, tidied, st.text(max_size=9), st.sampled_from(("empty", "failed")),
+    st.text(max_size=9),
 )  # fmt: skip
 
 

@@ -1,0 +1,195 @@
+"""What a run needs again later and does not keep in memory: one temporary SQLite table.
+
+As Python objects, the clips and infills of thousands of items would be most of a run's memory
+(docs/decisions/0020-spilled-to-disk.md). The file has no name in its folder, so that the system
+frees it with the process, however that ends; all of its content can be made again.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sqlite3
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from probes.core.errors import MachineError
+from probes.core.files import home
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_CACHE_KB = 2_048  # of SQLite's pages in memory
+_CHUNK = 1_000  # rows that a scan reads at a time
+_RECENT = 64  # values that a dictionary keeps as objects: a clip's arms follow one another
+
+
+class Scratch:
+    """A temporary table of texts by (space, number); safe to share between threads.
+
+    Args:
+        folder: whose disk it is on; by default `home()`, where the output cache needs room too.
+            Where nothing may be written there, the system's folder of temporary files: a run that
+            is complete needs only to read its home.
+
+    Raises:
+        MachineError: no file can be made.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder or home()
+        self._lock = threading.Lock()
+        self._spaces: dict[str, int] = {}
+        try:
+            try:
+                self._db = _unnamed(self._folder)
+            except OSError as error:
+                if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                    raise
+                self._db = _unnamed(Path(tempfile.gettempdir()))
+        except (OSError, sqlite3.Error) as error:
+            raise self._refused(error) from error
+
+    def put(self, space: str, entries: Mapping[int, str] | Iterable[tuple[int, str]]) -> None:
+        """Store texts by number; what was stored under a number is replaced.
+
+        Raises:
+            MachineError: the disk is full.
+        """
+        rows = entries.items() if isinstance(entries, Mapping) else entries
+        with self._lock:
+            number = self._spaces.setdefault(space, len(self._spaces))
+            try:
+                self._db.executemany(
+                    "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)",
+                    ((number, at, text) for at, text in rows),
+                )
+            except sqlite3.Error as error:
+                raise self._refused(error) from error
+
+    def get(self, space: str, number: int) -> str | None:
+        """Return the text under a number; None where there is none.
+
+        Raises:
+            MachineError: the disk does not give it back.
+        """
+        found = self._select(
+            "SELECT text FROM entries WHERE space = ? AND number = ?", space, number
+        )
+        return str(found[0][0]) if found else None
+
+    def scan(self, space: str) -> Iterator[str]:
+        """Yield the texts of a space in the order of their numbers.
+
+        Raises:
+            MachineError: the disk does not give them back.
+        """
+        last = -1
+        while rows := self._select(
+            "SELECT number, text FROM entries WHERE space = ? AND number > ? "
+            f"ORDER BY number LIMIT {_CHUNK}", space, last,
+        ):  # fmt: skip
+            yield from (str(text) for _, text in rows)
+            last = rows[-1][0]
+
+    def count(self, space: str) -> int:
+        """Count the numbers of a space."""
+        found = self._select("SELECT COUNT(*) FROM entries WHERE space = ?", space)
+        return int(found[0][0])
+
+    def close(self) -> None:
+        """Free the file."""
+        with self._lock:
+            self._db.close()
+
+    def _select(self, statement: str, space: str, *values: int) -> list[tuple[Any, ...]]:
+        with self._lock:
+            try:
+                number = self._spaces.get(space, -1)
+                return self._db.execute(statement, (number, *values)).fetchall()
+            except sqlite3.Error as error:
+                raise self._refused(error, "read") from error
+
+    def _refused(self, error: Exception, what: str = "written") -> MachineError:
+        reason = getattr(error, "strerror", None) or error
+        return MachineError(
+            f"a temporary file cannot be {what}: {reason}", str(self._folder),
+            "make room there, or point $PROBES_HOME elsewhere",
+        )  # fmt: skip
+
+
+def _unnamed(folder: Path) -> sqlite3.Connection:
+    """Return a table in a file of that folder that has no name there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".scratch-", dir=folder)
+    os.close(handle)
+    try:
+        db = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
+        # Nothing survives the process, so nothing has to be safe: no journal, no waiting for disks.
+        for setting in (
+            "journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE",
+            f"cache_size = -{_CACHE_KB}",
+        ):  # fmt: skip
+            db.execute(f"PRAGMA {setting}")
+        db.execute(
+            "CREATE TABLE entries (space INTEGER, number INTEGER, text TEXT, "
+            "PRIMARY KEY (space, number)) WITHOUT ROWID"
+        )
+    finally:
+        Path(name).unlink()
+    return db
+
+
+class SpilledDict(MutableMapping[K, tuple[V, ...]], Generic[K, V]):
+    """Tuples of dataclasses by key: keys in memory, values in a scratch table but for a few.
+
+    Args:
+        scratch: the table.
+        space: a name of its own there.
+        kind: the dataclass; its fields are JSON's types or tuples of them.
+    """
+
+    def __init__(self, scratch: Scratch, space: str, kind: type[V]) -> None:
+        self._scratch, self._space = scratch, space
+        self._kind: Any = kind
+        self._numbers: dict[K, int] = {}
+        self._recent: OrderedDict[K, tuple[V, ...]] = OrderedDict()
+
+    def __setitem__(self, key: K, values: Iterable[V]) -> None:
+        rows: list[Any] = [astuple(value) for value in values]  # type: ignore[call-overload]
+        text = json.dumps(rows, separators=(",", ":"))
+        number = self._numbers.setdefault(key, len(self._numbers))
+        self._scratch.put(self._space, {number: text})
+        self._recent.pop(key, None)
+
+    def __getitem__(self, key: K) -> tuple[V, ...]:
+        if (found := self._recent.get(key)) is None:
+            text = self._scratch.get(self._space, self._numbers[key])
+            rows = json.loads(text or "null")
+            found = tuple(self._kind(*map(_frozen, row)) for row in rows)
+            self._recent[key] = found
+            while len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
+        return found
+
+    def __delitem__(self, key: K) -> None:
+        raise TypeError("nothing is taken out of a spilled dictionary")
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._numbers
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,154 @@
+"""The phase in which every trial is put to a member, and the join of answers to records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+from probes.config.settings import RunConfig
+from probes.core.types import ModelSpec, Output, Prompt, ScoringSpec
+from probes.engine.answer_log import AnswerLog, TrialRequest, UnaskableTrial
+from probes.engine.context import RunContext
+from probes.engine.plan import Plan, Trial
+from probes.engine.stimulus_builder import StimulusBuilder, prompt_of
+from probes.records.schema import Record
+from probes.stimuli.answers import fault, judge
+from probes.stimuli.rotation import rotated
+
+T = TypeVar("T")
+
+
+def scoring_of(cfg: RunConfig) -> ScoringSpec:
+    """Return how answers are given."""
+    most = cfg.max_new_tokens if cfg.scoring == "generate" else 0
+    return ScoringSpec(cfg.scoring, most, cfg.pair.answer_prefix)
+
+
+def ask(
+    context: RunContext,
+    spec: ModelSpec,
+    planned: Plan,
+    builder: StimulusBuilder,
+    shown: set[bytes],
+) -> AnswerLog:
+    """Put every trial to one member; what the output cache holds is not asked.
+
+    Args:
+        context: what the phases share.
+        spec: the member.
+        planned: what is asked.
+        builder: makes the member's stimuli.
+        shown: sha256 of frames; those of the member's stimuli are added.
+
+    Returns:
+        What became of every trial.
+    """
+    model, scoring = context.member(spec), scoring_of(context.cfg)
+    log = AnswerLog(context.scratch, f"trials of {spec.name}")
+    with context.progress.phase(f"answers of {spec.name}") as phase:
+        phase.expect(planned.count())
+        for trials in planned.blocks():
+            entries: list[TrialRequest | UnaskableTrial] = []
+            prompts: dict[str, Prompt] = {}
+            for trial in trials:
+                if (problem := builder.problem(trial)) is not None:
+                    entries.append(UnaskableTrial(problem))
+                    continue
+                stimulus = builder.stimulus(trial)
+                frames = (part.sha256 for part in stimulus.parts if not isinstance(part, str))
+                shown.update(map(bytes.fromhex, frames))
+                prompt = prompt_of(stimulus)
+                key = model.key(prompt, scoring)
+                entries.append(TrialRequest(key, stimulus.sha))
+                prompts[key] = prompt
+            log.extend(entries)
+            missing = model.missing(prompts)
+            phase.expect((phase.total or 0) - len(trials) + len(missing))
+            if missing:
+                model.ask(missing, scoring, phase.advance)
+    return log
+
+
+def records_of(
+    context: RunContext, spec: ModelSpec, planned: Plan, log: AnswerLog
+) -> Iterator[Record]:
+    """Join what was asked of a member to what it answered.
+
+    Args:
+        context: what the phases share.
+        spec: the member.
+        planned: what was asked.
+        log: what became of every trial.
+    """
+    model, entries = context.member(spec), iter(log)
+    for trials in planned.blocks():
+        some = list(islice(entries, len(trials)))
+        answers = model.answers([one.key for one in some if isinstance(one, TrialRequest)])
+        for trial, entry in zip(trials, some, strict=True):
+            if isinstance(entry, TrialRequest):
+                yield _record(context.cfg, spec, trial, entry, answers[entry.key])
+            else:
+                output = Output(status="error", error=entry.problem)
+                yield _record(context.cfg, spec, trial, TrialRequest("", ""), output)
+
+
+def _record(
+    cfg: RunConfig, spec: ModelSpec, trial: Trial, request: TrialRequest, output: Output
+) -> Record:
+    item, rotation = trial.item, trial.rotation
+    listed = rotated(item, rotation)
+    status, choice = judge(output, listed, cfg.scoring)
+    choice = None if choice is None else (choice + rotation) % len(item.options)
+    return Record(
+        key=request.key,
+        task=item.task,
+        item_id=item.id,
+        cluster=item.cluster,
+        stratum=item.stratum,
+        pair=cfg.pair.name,
+        role=spec.role,
+        member=spec.name,
+        arm=trial.arm.name,
+        frames=trial.frames,
+        scoring=cfg.scoring,
+        seed=cfg.seed,
+        donor_id=trial.donor.id if trial.donor else None,
+        status=status,
+        choice=choice,
+        answer=item.answer,
+        correct=None if item.answer is None else choice == item.answer,
+        option_logprobs=_own_order(output.option_logprobs, rotation),
+        option_tokens=_own_order(output.option_tokens, rotation),
+        text=output.text,
+        error=fault(output, listed, cfg.scoring),
+        input_tokens=output.input_tokens,
+        output_tokens=output.output_tokens,
+        seconds=output.seconds,
+        stimulus_sha=request.stimulus_sha,
+        rotation=rotation,
+    )
+
+
+def _own_order(values: tuple[T, ...], rotation: int) -> tuple[T, ...]:
+    """Undo the rotation of what belongs to the listed options."""
+    back = len(values) - rotation
+    return values[back:] + values[:back] if rotation else values
+
+
+@dataclass
+class RecordCounter:
+    """Counts records on their way into a table."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    first_error: str = ""
+
+    def watch(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Pass records on."""
+        for record in records:
+            self.statuses[record.status] += 1
+            if record.status == "error" and not self.first_error:
+                self.first_error = f"item {record.item_id}: {record.error}"
+            yield record

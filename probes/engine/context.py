@@ -1,0 +1,70 @@
+"""What all phases of a run share: configuration, output cache, frames, and the models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from probes.cache.output_cache import Store
+from probes.config.settings import RunConfig
+from probes.core.files import home
+from probes.core.progress import Progress
+from probes.core.scratch import Scratch
+from probes.core.types import ModelSpec
+from probes.engine.cached_model import CachedModel, ModelSlot, RequestStats
+from probes.media.frame_store import FrameStore
+from probes.media.prefetch import ClipPrefetcher
+from probes.models import Backend, open_backend
+from probes.tasks import pictures
+
+_JOIN_S = 5.0  # for threads that decode; what they write is whole or not there: they may be left
+
+MakeModel = Callable[[Backend, Store, FrameStore, ModelSlot, RequestStats], CachedModel]
+
+
+@dataclass
+class RunContext:
+    """What all phases of a run share; `close` frees it."""
+
+    cfg: RunConfig
+    store: Store
+    """The output cache."""
+    progress: Progress = field(default_factory=Progress)
+    make_model: MakeModel = CachedModel
+    """Makes what is asked; a dry run only counts what it would ask."""
+    frames: FrameStore = field(
+        default_factory=lambda: FrameStore(home(), read_panels=pictures.read)
+    )
+    scratch: Scratch = field(default_factory=Scratch)
+    """What a phase hands to a later one and memory need not hold."""
+    models: dict[str, CachedModel] = field(default_factory=dict)
+    """Models that were opened, by name of member, or of another model that writes infills."""
+    clips: ClipPrefetcher | None = None
+    """The run's clips, once they are being decoded."""
+    _slot: ModelSlot = field(default_factory=ModelSlot)
+
+    def model(self, name: str, open_one: Callable[[], Backend]) -> CachedModel:
+        """Return the model of that name; its checkpoint is found, no weights are loaded."""
+        if name not in self.models:
+            stats = RequestStats(self.scratch, f"requests to {name}")
+            self.models[name] = self.make_model(
+                open_one(), self.store, self.frames, self._slot, stats
+            )
+        return self.models[name]
+
+    def member(self, spec: ModelSpec) -> CachedModel:
+        """Return a member's model."""
+        return self.model(spec.name, partial(open_backend, self.cfg.backend, spec))
+
+    def close(self) -> None:
+        """Free the model that is loaded and end all decoding, even during a video."""
+        if self.clips is not None:
+            self.clips.stop()
+        try:
+            self.frames.close()
+        finally:
+            self._slot.leave()
+            if self.clips is not None:
+                self.clips.join(_JOIN_S)
+            self.scratch.close()

@@ -1,0 +1,171 @@
+"""The phase in which infills are written, or read from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from probes.core.progress import Phase
+from probes.core.scratch import SpilledDict
+from probes.core.types import ClipKey, Infill, Item, ModelSpec
+from probes.engine import plan
+from probes.engine.cached_model import CachedModel
+from probes.engine.context import RunContext
+from probes.engine.plan import InfillsByClip, Plan
+from probes.media.prefetch import ClipPrefetcher
+from probes.stimuli import infill_file, infills
+
+BLOCK = 128
+"""Pairs of frames that a writer is handed at a time: the first while most videos still decode."""
+
+
+@dataclass(frozen=True, slots=True)
+class InfillWriters:
+    """The models that infills need, as names in `RunContext.models`."""
+
+    shared: str | None = None
+    """Who writes for all members; None where each writes its own, or none is needed."""
+    condenser: str | None = None
+    """Who shortens them, if anyone does."""
+
+
+def open_writers(context: RunContext) -> InfillWriters:
+    """Open the models that write and shorten infills; no weights are loaded."""
+    cfg = context.cfg
+    if cfg.infill.source == "file" or all(arm.infills == "none" for arm in cfg.suite):
+        return InfillWriters()
+    shared = condenser = None
+    if cfg.infill.source == "shared":
+        shared = _shared_writer(context).name
+    if cfg.infill.condenser != "none":
+        from probes.models.text_llm import TextBackend
+
+        repo = cfg.infill.condenser
+        condenser = f"condenser {repo}"
+        context.model(condenser, lambda: TextBackend(cfg.backend, repo))
+    return InfillWriters(shared, condenser)
+
+
+def _shared_writer(context: RunContext) -> ModelSpec:
+    members, wanted = context.cfg.pair.members, context.cfg.infill.generator
+    spec = next((spec for spec in members if spec.role == wanted), None)
+    if spec is None:  # a model outside the pair, run as the members are
+        spec = replace(
+            members[0], name=wanted, repo=wanted, revision=None, family="auto",
+            trust_remote_code=False,  # was granted to a member's repository, to no other
+        )  # fmt: skip
+    context.member(spec)
+    return spec
+
+
+def write(
+    context: RunContext,
+    name: str,
+    writers: InfillWriters,
+    clips: ClipPrefetcher,
+    items: Sequence[Item],
+) -> InfillsByClip:
+    """Have the infills of items' clips written, as far as they are not stored.
+
+    Args:
+        context: what the phases share.
+        name: of the model that writes.
+        writers: who shortens them.
+        clips: of those items.
+        items: whose infills are needed.
+    """
+    condenser = context.models[writers.condenser] if writers.condenser else None
+    written: SpilledDict[ClipKey, Infill] = SpilledDict(
+        context.scratch, f"infills by {name}", Infill
+    )
+    with context.progress.phase(f"infills by {name}") as phase:
+        _write(context, context.models[name], condenser, _Blocks(phase, 2, items, clips), written)
+    if condenser is not None:
+        with context.progress.phase("infills condensed") as phase:  # one model is in memory
+            _condense(context, condenser, _Blocks(phase, 1, items, clips), written)
+    return written
+
+
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    """Clips of items and the pairs of frames that are asked about, by blocks, with progress."""
+
+    phase: Phase
+    steps: int
+    """Requests for each pair."""
+    items: Sequence[Item]
+    clips: ClipPrefetcher
+
+    def __iter__(self) -> Iterator[tuple[list[ClipKey], list[infills.FramePair]]]:
+        phase, counts = self.phase, self.clips.counts
+        bound = self.steps * sum(count - 1 for count in counts)
+        phase.expect(bound * len(self.items))
+        for block, pairs in plan.infill_blocks(self.items, self.clips, BLOCK):
+            # Where items share a clip or rows break, fewer texts are needed than were expected.
+            phase.expect((phase.total or 0) - bound * len(block) + self.steps * len(pairs))
+            yield [(item.id, count) for item in block for count in counts], pairs
+        phase.expect(phase.done)  # items whose media is broken need none
+
+
+def _write(
+    context: RunContext,
+    model: CachedModel,
+    condenser: CachedModel | None,
+    blocks: _Blocks,
+    written: SpilledDict[ClipKey, Infill],
+) -> None:
+    cfg = context.cfg
+    generator = infills.generator_fingerprint(
+        model.backend.fingerprint,
+        cfg.prompts,
+        condenser=condenser.backend.fingerprint if condenser else "",
+        max_new_tokens=cfg.infill.max_new_tokens,
+    )
+    for clip_keys, pairs in blocks:
+        texts = infills.write(
+            pairs,
+            partial(model.generate, advance=blocks.phase.advance),
+            cfg.prompts,
+            generator=generator,
+            max_new_tokens=cfg.infill.max_new_tokens,
+        )
+        written.update({key: infills.of(blocks.clips[key], texts) for key in clip_keys})
+
+
+def _condense(
+    context: RunContext,
+    condenser: CachedModel,
+    blocks: _Blocks,
+    written: SpilledDict[ClipKey, Infill],
+) -> None:
+    cfg, clips = context.cfg, blocks.clips
+    for clip_keys, _ in blocks:
+        texts = {
+            pair: infill
+            for key in clip_keys
+            for pair, infill in infills.by_pair(clips[key], written[key]).items()
+        }
+        texts = infills.condensed(
+            texts,
+            partial(condenser.generate, advance=blocks.phase.advance),
+            cfg.prompts,
+            max_new_tokens=cfg.infill.max_new_tokens,
+        )
+        written.update({key: infills.of(clips[key], texts) for key in clip_keys})
+
+
+def from_file(context: RunContext, planned: Plan, clips: ClipPrefetcher) -> InfillsByClip:
+    """Read the infills that a plan needs from the file that the configuration names.
+
+    Raises:
+        ProbesError: the file does not fit the plan; see `infill_file.load_file`.
+    """
+    cfg = context.cfg
+    keys = [(item.id, count) for item in planned.needing_infills() for count in cfg.frames]
+    chosen = {key: clip for key in keys if (clip := clips.get(key)) is not None}
+    written: SpilledDict[ClipKey, Infill] = SpilledDict(context.scratch, "infills", Infill)
+    path = Path(cfg.infill.file or "").expanduser()
+    written.update(infill_file.load_file(path, chosen, planned.known))
+    return written

@@ -1,0 +1,118 @@
+"""The phases of a run up to its files: members ready, items, clips, infills, answers.
+
+A run and a dry run go through the same phases; they differ in what is asked
+(`RunContext.make_model`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from probes.core.types import ModelSpec, Role
+from probes.engine import answering, infilling, plan
+from probes.engine.answer_log import AnswerLog
+from probes.engine.context import RunContext
+from probes.engine.infilling import InfillWriters
+from probes.engine.plan import InfillsByClip, Plan
+from probes.engine.stimulus_builder import StimulusBuilder, infills_for
+from probes.media.composites import Composite
+from probes.media.prefetch import ClipPrefetcher
+from probes.stimuli.arms import StimulusForm
+from probes.tasks import registry
+
+FIRST = 4
+"""Items whose frames are waited for before anything is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What the phases of a run came to, before its files are written."""
+
+    plan: Plan
+    clips: ClipPrefetcher
+    form: StimulusForm
+    """How stimuli are put."""
+    infills: Mapping[str, InfillsByClip]
+    """By writer: `shared`, or the role of a member that wrote its own."""
+    requests: Mapping[Role, AnswerLog]
+    """How every trial was put to the member of a role."""
+    shown: set[bytes]
+    """sha256 (32 bytes) of every frame that was shown."""
+
+    def builder(self, role: str) -> StimulusBuilder:
+        """Return what makes the stimuli of the member of a role."""
+        return StimulusBuilder(self.clips, infills_for(role, self.infills), self.form)
+
+
+def run_phases(context: RunContext, planned: Plan | None = None) -> RunState:
+    """Go through all phases of a run but its files.
+
+    Args:
+        context: what the phases share.
+        planned: what is asked; by default the task's items are loaded and planned.
+
+    Raises:
+        ProbesError: something that ends the run: data, checkpoint, prompts, disk.
+    """
+    with context.progress.phase("members"):  # first: a missing checkpoint is found out early
+        for spec in context.cfg.pair.members:
+            context.member(spec)
+        writers = infilling.open_writers(context)
+    if planned is None:
+        planned = plan_items(context)
+    clips = decode_clips(context, planned)
+    shown: set[bytes] = set()
+    form = _stimulus_form(context, shown)
+    needing = planned.needing_infills()
+    infills: dict[str, InfillsByClip] = {}
+    if needing and context.cfg.infill.source == "file":
+        infills["shared"] = infilling.from_file(context, planned, clips)
+    elif needing and writers.shared is not None:
+        infills["shared"] = infilling.write(context, writers.shared, writers, clips, needing)
+    requests: dict[Role, AnswerLog] = {}
+    for spec in _in_order(context, writers):
+        if needing and context.cfg.infill.source == "self":
+            infills[spec.role] = infilling.write(context, spec.name, writers, clips, needing)
+        builder = StimulusBuilder(clips, infills_for(spec.role, infills), form)
+        requests[spec.role] = answering.ask(context, spec, planned, builder, shown)
+    return RunState(planned, clips, form, infills, requests, shown)
+
+
+def plan_items(context: RunContext) -> Plan:
+    """Load the task's items, making its data if need be, and plan what is asked."""
+    with context.progress.phase("items") as phase:
+        return plan.make(registry.load(context.cfg.task, phase.report), context.cfg)
+
+
+def decode_clips(context: RunContext, planned: Plan) -> ClipPrefetcher:
+    """Begin to decode the clips of a plan and wait for the first few."""
+    counts, frames = context.cfg.frames, context.frames
+    clips = ClipPrefetcher(
+        planned.in_order_of_need(),
+        counts,
+        lambda item: frames.clips(item.media, counts),
+        context.scratch,
+        threads=frames.processes,
+    )
+    context.clips = clips
+    with context.progress.phase("first frames") as phase:  # the others, while models are asked
+        clips.wait(FIRST, phase.report)
+    return clips
+
+
+def _stimulus_form(context: RunContext, shown: set[bytes]) -> StimulusForm:
+    cfg, frames = context.cfg, context.frames
+
+    def compose(composite: Composite) -> str:
+        # The frames on it are shown too, and kept with the run.
+        shown.update(map(bytes.fromhex, composite.pictures()))
+        return frames.compose(composite)
+
+    return StimulusForm(cfg.prompts, cfg.scoring, cfg.task.layout or "sequence", compose)
+
+
+def _in_order(context: RunContext, writers: InfillWriters) -> list[ModelSpec]:
+    """Return the members; the one that has just written infills is still loaded: it goes first."""
+    members = context.cfg.pair.members
+    return sorted(members, key=lambda spec: writers.shared not in (None, spec.name))

@@ -1,0 +1,42 @@
+"""Texts in the place of infills that are not written yet, for dry runs."""
+
+from __future__ import annotations
+
+import re
+
+from probes.core.hashing import sha256_json
+from probes.core.types import FrameRef, Part, Prompt
+from probes.models.hf.token_layout import frames_of
+from probes.stimuli.words import filler
+
+_MARK = re.compile(r"(\[not written yet(?: [0-9a-f]{8})+\])(?: [^.]*\.)?")
+_NAMES = re.compile(r"\[not written yet((?: [0-9a-f]{8})+)\]")
+
+
+def placeholder(prompt: Prompt, words: int) -> str:
+    """Return a text in the place of one that is not written yet; it differs from gap to gap.
+
+    Args:
+        prompt: what the text would answer; the frames in it name the gap.
+        words: number of words, the name included; it has no fewer than the name.
+    """
+    names = [name[:8] for name in frames_of(prompt)]
+    if not names:  # the condenser's: its text names a gap already
+        found = _NAMES.search("".join(map(str, prompt.parts)))
+        names = found[1].split() if found else [sha256_json(list(map(str, prompt.parts)))[:8]]
+    mark = f"[not written yet {' '.join(names)}]"
+    return f"{mark} {filler(words - len(mark.split()), 0)}".strip()
+
+
+def has_placeholder(prompt: Prompt) -> bool:
+    """Return whether a prompt holds a text that is not written yet."""
+    return any(_NAMES.search(part) for part in prompt.parts if isinstance(part, str))
+
+
+def shortened(prompt: Prompt) -> Prompt:
+    """Return a prompt for people: of a text that is not written yet only its name is left."""
+
+    def short(part: Part) -> Part:
+        return part if isinstance(part, FrameRef) else _MARK.sub(r"\1", part)
+
+    return Prompt(tuple(map(short, prompt.parts)), prompt.options)

@@ -1,0 +1,70 @@
+"""Trials become stimuli: the clips, infills and wording of a run put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from probes.core.types import ClipKey, Infill, Item, Prompt, Stimulus
+from probes.engine.plan import InfillsByClip, Trial
+from probes.media.prefetch import ClipPrefetcher
+from probes.stimuli import arms
+from probes.stimuli.arms import StimulusForm, StimulusSources
+from probes.stimuli.rotation import rotated
+
+
+@dataclass(frozen=True, slots=True)
+class StimulusBuilder:
+    """Makes the stimuli of one member."""
+
+    clips: ClipPrefetcher
+    infills: InfillsByClip
+    """Those that the member is shown."""
+    form: StimulusForm
+
+    def problem(self, trial: Trial) -> str | None:
+        """Return why a trial cannot be asked; None where it can."""
+        if (problem := self.clips.problem(trial.item.id)) is not None:
+            return problem
+        if trial.donor is not None and (problem := self.clips.problem(trial.donor.id)) is not None:
+            return f"its donor {trial.donor.id}: {problem}"
+        source = infill_source(trial)
+        if source is not None:
+            for gap, infill in enumerate(self.infills[source.id, trial.frames]):
+                if infill.status == "failed":
+                    return f"the infill of {source.id} in gap {gap} failed: {infill.error}"
+        return None
+
+    def stimulus(self, trial: Trial) -> Stimulus:
+        """Build what a member is shown in a trial that has no problem."""
+        clip, places = self.clips[trial.item.id, trial.frames], trial.rotation
+        if places:
+            clip = replace(clip, options=clip.options[places:] + clip.options[:places])
+        source, donor = infill_source(trial), trial.donor
+        texts = self.infills[source.id, trial.frames] if source else None
+        sources = StimulusSources(
+            clip=clip,
+            infills=texts if source is trial.item else None,
+            donor=donor,
+            donor_clip=self.clips[donor.id, trial.frames] if donor else None,
+            donor_infills=texts if source is not trial.item else None,
+        )
+        return arms.build(rotated(trial.item, places), trial.arm, sources, self.form)
+
+
+def infill_source(trial: Trial) -> Item | None:
+    """Return the item whose infills a trial shows, or takes its number of words from; or None."""
+    if not arms.needs_infills(trial.arm):
+        return None
+    return trial.donor if trial.arm.infills == "donor" else trial.item
+
+
+def prompt_of(stimulus: Stimulus) -> Prompt:
+    """Return what a backend receives of a stimulus: no item, no arm."""
+    return Prompt(stimulus.parts, stimulus.options)
+
+
+def infills_for(role: str, infills: Mapping[str, InfillsByClip]) -> InfillsByClip:
+    """Return the infills that the member of a role is shown: the shared ones, or its own."""
+    nothing: Mapping[ClipKey, tuple[Infill, ...]] = {}
+    return infills.get("shared") or infills.get(role, nothing)

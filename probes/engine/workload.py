@@ -1,0 +1,137 @@
+"""What one model still has to do, measured without loading it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count, takewhile
+
+from probes.core.types import FrameRef, Output, Prompt, Scoring, ScoringSpec
+from probes.engine.cached_model import CachedModel
+from probes.engine.placeholder_text import has_placeholder, placeholder
+from probes.models.hf.backend import HfBackend
+from probes.models.hf.preprocessor import Preprocessor
+from probes.models.hf.token_layout import PromptSize, frames_of
+
+WORDS_PER_TOKEN = 0.75
+"""Length of a text that is not written yet where a backend has no tokenizer to measure it by."""
+
+
+@dataclass(slots=True)
+class Workload:
+    """Prompts of one kind that one model still has to answer; tokens of those that fit."""
+
+    prompts: int = 0
+    tokens: int = 0
+    squares: int = 0
+    """Sum of the squares of the prompts' lengths, which attention costs."""
+    longest: int = 0
+    answers: int = 0
+    """Tokens of continuations that are scored."""
+    scored: int = 0
+    """Positions whose whole distribution over the vocabulary is needed."""
+    written: int = 0
+    """Tokens that are written at most."""
+    too_long: int = 0
+    """Prompts that exceed the context: planned errors."""
+    problem: str = ""
+    """Why one of those cannot be asked."""
+
+    def add(self, size: PromptSize, scoring: ScoringSpec) -> None:
+        """Count one prompt that fits."""
+        self.prompts += 1
+        self.tokens += size.tokens
+        self.squares += size.tokens**2
+        self.longest = max(self.longest, size.tokens + sum(size.answers) + scoring.max_new_tokens)
+        if scoring.kind == "cloze":
+            self.answers += sum(size.answers)
+        self.scored += {"letter": 1, "cloze": sum(size.answers)}.get(scoring.kind, 0)
+        self.written += scoring.max_new_tokens
+
+
+@dataclass
+class DryRunModel(CachedModel):
+    """A model that is not asked: what is missing from the output cache is measured."""
+
+    keep: int = 0
+    """How many prompts of each kind are kept, to be timed; none with texts not written yet."""
+    workloads: dict[Scoring, Workload] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Tokens of the prompts that are not stored, by key; nothing where they are not known."""
+    shown: set[str] = field(default_factory=set)
+    """sha256 of the frames in prompts that are not stored."""
+    kept: dict[ScoringSpec, list[tuple[Prompt, int]]] = field(default_factory=dict)
+    """Prompts, and what each adds to the length of a kind's `Workload`."""
+    _words: dict[int, int] = field(default_factory=dict)
+    _measured: set[str] = field(default_factory=set)
+    _placeholders: dict[str, Output] = field(default_factory=dict)
+
+    def missing(self, prompts: Mapping[str, Prompt]) -> dict[str, Prompt]:
+        """Return those prompts, by key, that are neither stored nor measured."""
+        missing = super().missing(prompts)
+        return {key: prompt for key, prompt in missing.items() if key not in self._measured}
+
+    def ask(
+        self, prompts: Mapping[str, Prompt], scoring: ScoringSpec, advance: Callable[[], None]
+    ) -> None:
+        """Measure prompts where the backend can tell their length without a model."""
+        keys, asked = list(prompts), list(prompts.values())
+        workload = self.workloads.setdefault(scoring.kind, Workload())
+        measured: Iterator[tuple[int, PromptSize | str | None]]
+        if isinstance(self.backend, HfBackend):
+            measured = self.backend.reader().sizes(asked, self.frames, scoring)
+        else:
+            measured = ((at, None) for at in range(len(asked)))
+        self._measured.update(keys)
+        for at, size in measured:
+            self.stats.count(failed=False)
+            if isinstance(size, PromptSize):
+                workload.add(size, scoring)
+                self.sizes[keys[at]] = size.tokens
+            elif size is None:
+                workload.prompts += 1
+            else:
+                workload.too_long += 1
+                workload.problem = workload.problem or size
+            if scoring.kind == "generate":
+                words = self._allowed(scoring.max_new_tokens)
+                self._placeholders[keys[at]] = Output(text=placeholder(asked[at], words))
+            if not isinstance(size, str):
+                self._keep(asked[at], scoring, size)
+            self.shown.update(frames_of(asked[at]))
+            advance()
+
+    def answers(self, keys: Sequence[str]) -> dict[str, Output]:
+        """Return stored answers, and placeholders of those that are not written yet."""
+        lost = Output(status="error", error="not asked yet")
+        found = self.store.get(keys)
+        return {key: found.get(key) or self._placeholders.get(key, lost) for key in keys}
+
+    def features(self) -> int | None:
+        """Return how many tokens the frames take that have to be encoded; None if unknown."""
+        if not isinstance(self.backend, HfBackend):
+            return None
+        preprocessor = self.backend.reader()
+        if not isinstance(preprocessor, Preprocessor):
+            return None
+        found, _ = preprocessor.grids.of(self.shown, self.frames)
+        return sum(map(math.prod, found.values()))
+
+    def _allowed(self, max_new_tokens: int) -> int:
+        """Return how many words a placeholder has that is as long as a text may be."""
+        if max_new_tokens not in self._words:
+            words = max(1, round(WORDS_PER_TOKEN * max_new_tokens))
+            if isinstance(self.backend, HfBackend):
+                tokens = self.backend.reader().tokens
+                sample = Prompt((FrameRef("5e6f7a8b"), FrameRef("1a2b3c4d")))
+                lengths = (len(tokens.encode([placeholder(sample, n)])[0]) for n in count(1))
+                words = sum(1 for _ in takewhile(lambda size: size <= max_new_tokens, lengths))
+            self._words[max_new_tokens] = words
+        return self._words[max_new_tokens]
+
+    def _keep(self, prompt: Prompt, scoring: ScoringSpec, size: PromptSize | None) -> None:
+        kept = self.kept.setdefault(scoring, [])
+        if len(kept) < self.keep and not has_placeholder(prompt):
+            length = size.tokens + sum(size.answers) + scoring.max_new_tokens if size else 1
+            kept.append((prompt, length))

@@ -28,7 +28,7 @@ test: $(STAMP) ## all tests but the slow ones
 test-slow: $(STAMP) ## the slow tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
 
-check: $(STAMP) ## run the embedded pair afresh and hold it against its baseline (GATE=exact: the other gate)
+check: $(STAMP) ## run the embedded pair afresh and compare it with its baseline (GATE=exact: the other gate)
 	rm -rf build/check
 	HF_HUB_OFFLINE=1 PROBES_HOME=$(CURDIR)/build/check/home $(BIN)/probes run experiment=ci hydra.run.dir=build/check/run
 	$(BIN)/probes check build/check/run --against $(BASELINE) --gate $(GATE) --junit build/check/junit.xml
@@ -38,11 +38,11 @@ lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(STAMP) ## let ruff put the code in order
+format: $(STAMP) ## format the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-wheel-check: $(STAMP) ## build the wheel and run it from an empty folder
+wheel-check: $(STAMP) ## build the wheel and run it away from the checkout
 	.ci/wheel-check $(abspath $(BIN))
 
 bench: $(STAMP) ## every benchmark; tables on the screen, JSON under benchmarks/results/
@@ -51,7 +51,7 @@ bench: $(STAMP) ## every benchmark; tables on the screen, JSON under benchmarks/
 fuzz: $(STAMP) ## fuzz the readers of files (RUNS=100000 inputs, SECONDS_MOST=600)
 	$(BIN)/python fuzz/readers.py --runs $(or $(RUNS),100000) --seconds $(or $(SECONDS_MOST),600)
 
-audit: $(STAMP) ## known weaknesses of the packages in constraints.txt (asks PyPI)
+audit: $(STAMP) ## known vulnerabilities of the packages in constraints.txt (asks PyPI)
 	.ci/audit $(BIN)/python
 
 clean: ## remove what make made (not runs, not $PROBES_HOME)

@@ -1,7 +1,7 @@
-"""What a wheel carries besides the package: configuration, task definitions, published tables.
+"""Put the files that the package needs at run time into a wheel, and only there.
 
-An editable install finds them in the checkout. Were they copied for it too, their folder in
-site-packages would hide the package itself (it would be a namespace package of that name).
+An editable install reads them from the checkout. Copies under site-packages/probes would hide the
+package: Python would take that folder for a namespace package.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-DATA = {
+FOLDERS = {
     "conf": "probes/conf",
     "tasks": "probes/task_definitions",
     "results/reference": "probes/reference",
 }
+"""Folders of the checkout, and their places in a wheel (`probes.config.paths` reads both)."""
 
 
-class DataHook(BuildHookInterface):
-    """Adds the folders of data to a wheel that is not editable."""
+class DataFolders(BuildHookInterface):
+    """Add configuration, task definitions and published tables to a wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Choose what goes in."""
+        """Set what is included; hatchling calls this before a build."""
         if version == "standard":
-            build_data["force_include"].update(DATA)
+            build_data["force_include"].update(FOLDERS)

@@ -1,4 +1,4 @@
-"""Whatever stands in a file, a setting or a reply: an answer or a `ProbesError`, no traceback.
+"""Any content of a file, a setting or a reply gives an answer or a `ProbesError`, no traceback.
 
 Structured inputs, nearly right; fuzz/readers.py adds unstructured ones, guided by coverage.
 """
@@ -30,7 +30,7 @@ from probes import analysis, regression
 from probes.cache.output_cache import Store
 from probes.cli import main
 from probes.config import schema
-from probes.config.compose import explain
+from probes.config.compose import explain, setting_names
 from probes.config.paths import conf_dir
 from probes.config.settings import freeze
 from probes.core.errors import ProbesError
@@ -71,7 +71,7 @@ values = st.recursive(
 
 @contextlib.contextmanager
 def refused() -> Iterator[None]:
-    """A block that may be refused, in words, and may warn."""
+    """A block that may be refused with a message, and may warn."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -84,8 +84,8 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Paths of everything within a JSON-like value."""
     yield path
     if isinstance(value, dict | list):
-        for key, one in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from places(one, (*path, key))
+        for name, one in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(one, (*path, name))
 
 
 @st.composite
@@ -98,21 +98,21 @@ def nearly(draw: st.DrawFn, good: Any) -> Any:
             if draw(st.integers(0, 9)) == 0:
                 return draw(values)
             continue
-        *above, key = path
+        *above, name = path
         holder = changed
         for step in above:
             holder = holder[step]
         how = draw(st.sampled_from(["replace", "alike", "alike", "remove", "double", "rename"]))
         if how == "remove":
-            del holder[key]
+            del holder[name]
         elif how == "double" and isinstance(holder, list):
-            holder.append(copy.deepcopy(holder[key]))
+            holder.append(copy.deepcopy(holder[name]))
         elif how == "rename" and isinstance(holder, dict):
-            holder[draw(odd_text)] = holder.pop(key)
-        elif how == "alike" and isinstance(holder[key], str | int):
-            holder[key] = draw(odd_text if isinstance(holder[key], str) else st.integers(-3, 12))
+            holder[draw(odd_text)] = holder.pop(name)
+        elif how == "alike" and isinstance(holder[name], str | int):
+            holder[name] = draw(odd_text if isinstance(holder[name], str) else st.integers(-3, 12))
         else:
-            holder[key] = draw(values)
+            holder[name] = draw(values)
     return changed
 
 
@@ -190,8 +190,8 @@ def test_problem_npz(tmp_path_factory: Any, changes: dict[str, Any]) -> None:
     folder = tmp_path_factory.getbasetemp() / "problems" / "center_single"
     folder.mkdir(parents=True, exist_ok=True)
     matrix = files.meta_matrix(PROBLEM)
-    whole = {"image": IMAGES, "target": np.int64(3), "meta_matrix": matrix} | changes
-    np.savez(folder / "RAVEN_0_train.npz", **whole)
+    content = {"image": IMAGES, "target": np.int64(3), "meta_matrix": matrix} | changes
+    np.savez(folder / "RAVEN_0_train.npz", **content)
     with refused():
         (item,) = iraven.load(folder.parent)
         assert item.answer in range(8)
@@ -220,8 +220,8 @@ def test_infill_files(tmp_path_factory: Any, rows: Any) -> None:
     lines = rows if isinstance(rows, list) else [rows]
     path.write_text("\n".join(json.dumps(row) for row in lines))
     with refused():
-        for place, gaps in load_file(path, CLIPS, UIDS).items():
-            assert len(gaps) == place[1] - 1
+        for (_, count), gaps in load_file(path, CLIPS, UIDS).items():
+            assert len(gaps) == count - 1
             "".join(gap.text for gap in gaps).encode()
 
 
@@ -252,13 +252,12 @@ def test_checkpoint_files(tmp_path_factory: Any, data: Any) -> None:
 @pytest.fixture(scope="module")
 def good_baseline(tmp_path_factory: pytest.TempPathFactory) -> Any:
     (path, *_) = (ROOT / "results" / "baselines").glob("*.json")
-    whole = json.loads(path.read_bytes())
-    return shortened(whole)
+    return shortened(json.loads(path.read_bytes()))
 
 
 def shortened(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: shortened(one) for key, one in value.items()}
+        return {name: shortened(one) for name, one in value.items()}
     return [shortened(one) for one in value[:3]] if isinstance(value, list) else value
 
 
@@ -275,12 +274,10 @@ def test_baselines(tmp_path_factory: Any, good_baseline: Any, data: st.DataObjec
 
 
 @pytest.fixture(scope="module")
-def keys() -> list[str]:
-    """Every dotted key of the configuration, and its groups."""
-    from probes.config.compose import _keys
-
+def names() -> list[str]:
+    """The dotted name of every setting, and the groups."""
     schema.register()
-    return sorted(_keys([], None))
+    return sorted(setting_names([], None))
 
 
 given_values = st.sampled_from(
@@ -292,13 +289,14 @@ given_values = st.sampled_from(
 
 
 @st.composite
-def overrides(draw: st.DrawFn, keys: list[str]) -> list[str]:
+def overrides(draw: st.DrawFn, names: list[str]) -> list[str]:
     found = []
     for _ in range(draw(st.integers(1, 3))):
-        key = draw(st.sampled_from(keys) | st.sampled_from(["", "x", "suite.arms.new", "a.b", "@"]))
+        odd = st.sampled_from(["", "x", "suite.arms.new", "a.b", "@"])
+        name = draw(st.sampled_from(names) | odd)
         sign = draw(st.sampled_from(["", "", "", "+", "++", "~"]))
-        found.append(f"{sign}{key}" + ("" if sign == "~" and draw(st.booleans()) else
-                                       f"={draw(given_values)}"))  # fmt: skip
+        value = "" if sign == "~" and draw(st.booleans()) else f"={draw(given_values)}"
+        found.append(f"{sign}{name}{value}")
     return found
 
 
@@ -316,8 +314,8 @@ def settle(given: list[str]) -> None:
 
 @settings(often, max_examples=max(20, often.max_examples // 3))
 @given(st.data())
-def test_overrides(keys: list[str], data: st.DataObject) -> None:
-    settle(data.draw(overrides(keys)))
+def test_overrides(names: list[str], data: st.DataObject) -> None:
+    settle(data.draw(overrides(names)))
 
 
 @pytest.mark.parametrize(
@@ -386,9 +384,9 @@ damages = st.lists(
 def damage(data: bytes, where: list[tuple[float, bytes, bool]]) -> bytes:
     """Overwrite a few places, or cut the end off."""
     changed = bytearray(data)
-    for place, put, cut in where:
-        at = int(place * len(changed))
-        if cut and place > 0.5:
+    for share, put, cut in where:
+        at = int(share * len(changed))
+        if cut and share > 0.5:
             del changed[at:]
         else:
             changed[at : at + len(put)] = put
@@ -398,7 +396,7 @@ def damage(data: bytes, where: list[tuple[float, bytes, bool]]) -> bytes:
 @settings(often, max_examples=max(20, often.max_examples // 3))
 @given(damages)
 def test_stores(good_store: Path, tmp_path_factory: Any, where: Any) -> None:
-    """Nothing but what was written is served; the store can be used, or says why it cannot."""
+    """Only what was written is served; the store can be used, or an error says why it cannot."""
     folder = tmp_path_factory.getbasetemp() / "store"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -406,7 +404,7 @@ def test_stores(good_store: Path, tmp_path_factory: Any, where: Any) -> None:
     for _ in range(2):
         with refused(), Store(folder) as store:
             found = store.get(STORED)
-            assert all(STORED[name] == output for name, output in found.items())
+            assert all(STORED[key] == output for key, output in found.items())
             store.put(STORED.items())
 
 

@@ -1,4 +1,4 @@
-"""What the pages show can be followed: every relative link, every `probes` command line."""
+"""The pages can be followed: every relative link, every `probes` command line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
     [
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
-        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("results/*/README.md"),
         *ROOT.glob("tasks/**/README.md"),
     ]
@@ -36,7 +36,7 @@ def commands(page: Path) -> Iterator[list[str]]:
     """Yield every command line of a page as words, without its comment and ellipses."""
     for text in COMMAND.findall(page.read_text("utf-8").replace("\\\n", " ")):
         words = shlex.split(text, comments=True)[1:]
-        # `...` and `task=...` stand for what the reader fills in.
+        # `...` and `task=...` are placeholders for the reader.
         yield [word for word in words if not word.endswith("...")]
 
 
@@ -64,7 +64,7 @@ def test_there_are_command_lines_to_check() -> None:
 def test_every_command_line_is_understood(
     page: Path, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (command,) = (one for one in main.COMMANDS if tuple(words[: len(one.words)]) == one.words)
+    command = next(one for one in main.COMMANDS if tuple(words[: len(one.words)]) == one.words)
     arguments = words[len(command.words) :]
     if not arguments or arguments == ["--help"]:  # the command is only mentioned
         return
@@ -85,11 +85,11 @@ def test_every_command_line_is_understood(
 
 
 def _compose(arguments: list[str], folder: Path) -> None:
-    """Compose what a line of `probes run` gives, under `-m` its first and its last run."""
+    """Compose the configuration of a line of `probes run`, under `-m` of its first and last run."""
     (folder / "pair").mkdir()
     shutil.copyfile(conf_dir() / "pair" / "own.yaml", folder / "pair" / "mine.yaml")
     own = ["--config-dir", str(folder)] if "--config-dir" in arguments else []
-    overrides, options = compose.split(arguments)
+    overrides, options = compose.split_arguments(arguments)
     assert set(options) <= {"-m", "--config-dir", "DIR", "--cfg", "job"}
     if "pair=mine" in overrides:  # the page says that the file has to be filled in
         overrides += ["pair.image.repo=one", "pair.video.repo=other"]

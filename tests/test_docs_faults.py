@@ -1,4 +1,4 @@
-"""Every outcome that the page of faults promises is held by a test that exists."""
+"""Every outcome that the page of faults promises has a test that exists."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and "what ha
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[2:50])
-def test_every_row_is_held_by_a_test(row: str) -> None:
+def test_every_row_names_a_test(row: str) -> None:
     assert row.count("|") == 5
     (file, name) = re.fullmatch(r".*\| `(tests/.+\.py)::(test_\w+)` \|", row).groups()
     tree = ast.parse((ROOT / file).read_text("utf-8"))

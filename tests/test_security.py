@@ -1,4 +1,4 @@
-"""What others wrote runs no code, names no file outside its folder, and learns no secret."""
+"""Files of others run no code, name no file outside their folder, and get no secret."""
 
 from __future__ import annotations
 
@@ -101,14 +101,14 @@ def test_a_pickled_checkpoint_is_refused_by_name(name: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "name", ["pytorch_model.bin", "../model.safetensors", "/etc/passwd", "a/b.safetensors", 7, None]
 )
-def test_an_index_of_weights_names_safetensors_beside_it(name: object, tmp_path: Path) -> None:
+def test_an_index_of_weights_names_safetensors_in_its_folder(name: object, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").touch()
     folder = checkpoint(tmp_path / "one", "pytorch_model.bin", index={"weight_map": {"a": name}})
     with pytest.raises(ProbesError, match=r"names .*not a safetensors file next to it"):
         find(ModelSpec("m", "image", str(folder)))
 
 
-def test_code_of_a_checkpoint_is_trusted_nowhere_by_itself() -> None:
+def test_code_of_a_checkpoint_is_not_trusted_by_default() -> None:
     members = [
         (path.name, role)
         for path in (conf_dir() / "pair").glob("*.yaml")
@@ -120,7 +120,7 @@ def test_code_of_a_checkpoint_is_trusted_nowhere_by_itself() -> None:
     assert ModelSpec("m", "image", "r").trust_remote_code is False
 
 
-def test_who_trusts_one_member_trusts_no_other_model(
+def test_trust_in_one_member_is_no_trust_in_another_model(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROBES_HOME", str(tmp_path / "home"))
@@ -204,8 +204,8 @@ def test_members_of_an_archive_become_no_files(tmp_path: Path) -> None:
 def test_an_array_that_claims_the_whole_memory_gets_none_of_it(tmp_path: Path) -> None:
     folder = tmp_path / "raven" / "center_single"
     folder.mkdir(parents=True)
-    whole = {"image": np.zeros((16, 160, 160), np.uint8), "target": np.int64(0)}
-    np.savez(folder / "RAVEN_0_train.npz", **whole)  # type: ignore[arg-type]
+    content = {"image": np.zeros((16, 160, 160), np.uint8), "target": np.int64(0)}
+    np.savez(folder / "RAVEN_0_train.npz", **content)  # type: ignore[arg-type]
     header = b"\x93NUMPY\x01\x00v\x00"
     claim = b"{'descr': '<i8', 'fortran_order': False, 'shape': (10000000000,), }"
     with zipfile.ZipFile(folder / "RAVEN_0_train.npz", "a") as archive:
@@ -237,7 +237,7 @@ def test_an_arms_name_is_a_name(name: str) -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         values = schema.plain(compose("config", ["backend=scripted"]))
     values["suite"]["arms"][name] = values["suite"]["arms"]["baseline"]
-    with pytest.raises(ProbesError, match="no name of an arm"):
+    with pytest.raises(ProbesError, match="not a name of an arm"):
         freeze(values, Path("out"))
 
 
@@ -248,7 +248,9 @@ def planted() -> dict[str, str]:
     return os.environ | SECRETS
 
 
-def test_secrets_are_told_by_the_names_of_their_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_replaced_by_the_names_of_their_variables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
         assert redact(f"refused: {value}!") == f"refused: [${name}]!"
@@ -288,10 +290,10 @@ def test_no_secret_is_written_anywhere_by_a_run(tmp_path: Path) -> None:
         content = path.read_bytes()
         for value in SECRETS.values():
             assert value.encode() not in content, path
-    assert token  # what was looked for is something
+    assert token  # there was something to look for
 
 
-def test_no_secret_of_a_librarys_message_reaches_a_record(
+def test_no_secret_in_a_librarys_message_reaches_a_record(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROBES_HOME", str(tmp_path / "home"))
@@ -299,13 +301,13 @@ def test_no_secret_of_a_librarys_message_reaches_a_record(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(run, "open_backend", open_spy)
     Spy.begin()
-    said = " ".join(SECRETS.values())
+    secrets = " ".join(SECRETS.values())
 
-    def telling(self: Any, prompts: Any, frames: Any, scoring: Any) -> Any:
+    def quoting(self: Any, prompts: Any, frames: Any, scoring: Any) -> Any:
         for at in range(len(prompts)):
-            yield at, Output(status="error", error=f"401 for Bearer {said}")
+            yield at, Output(status="error", error=f"401 for Bearer {secrets}")
 
-    monkeypatch.setattr(Spy, "score", telling)
+    monkeypatch.setattr(Spy, "score", quoting)
     cfg = settings(world, tmp_path / "out", "frames=2")
     result = execute(cfg, cfg.out)
     assert result.errors == len(result.records)

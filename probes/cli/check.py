@@ -1,4 +1,4 @@
-"""`probes check`: the door."""
+"""`probes check`: compare a run with a baseline."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from probes.regression.snapshot import Snapshot
 PASSED, FAILED = 0, 1
 
 _DESCRIPTION = f"""\
-Hold a run against a baseline: did the probe metrics move?
+Compare a run with a baseline: have the probe metrics moved?
 
 --gate statistical (the default) passes a metric if no item of it changed, or if the cluster-robust
 95 % interval of its paired change lies within the declared band, -BAND .. +BAND points. Changes for
 the better leave a band too. A choice between two options that are within --tie-tolerance nats of
 each other in both runs may go either way.
 
---gate exact passes if every record is the same: key, status, choice, log-probabilities within 1e-4.
-It decides only on the baseline's platform (processor class, versions of torch and transformers,
-dtype, ...); elsewhere the statistical gate does, and the output says so.
+--gate exact passes if every record is the same: cache key, status, choice, log-probabilities within
+1e-4. It decides only on the baseline's platform (processor class, versions of torch and
+transformers, dtype, ...); elsewhere the statistical gate does, and the output says so.
 
 --update writes the baseline from the run instead. Bands and tie tolerance of the file that it
 replaces are kept; in a new file every metric may move {BAND:g} points. Bands are the first lines of
@@ -49,9 +49,10 @@ def main(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     if given.update and given.junit:
         raise ProbesError(
-            "--update checks nothing, so --junit has nothing to report", "probes check",
-            "leave one of the two out",
-        )  # fmt: skip
+            "--update checks nothing, so --junit has nothing to report",
+            "probes check",
+            "leave out one",
+        )
     run = capture(given.path)
     bands = dict(given.band or ())
     if given.update:
@@ -68,27 +69,39 @@ def main(arguments: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command's arguments."""
     parser = argparse.ArgumentParser(
-        prog="probes check", description=_DESCRIPTION, epilog=_EPILOG,
+        prog="probes check",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("path", type=Path, help="a run folder, or a folder above those of a sweep")
     parser.add_argument("--against", type=Path, required=True, metavar="FILE", help="the baseline")
     parser.add_argument(
-        "--gate", choices=("statistical", "exact"), default="statistical",
+        "--gate",
+        choices=("statistical", "exact"),
+        default="statistical",
         help="what decides (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--band", type=_band, action="append", metavar="[METRIC=]POINTS",
+        "--band",
+        type=_band,
+        action="append",
+        metavar="[METRIC=]POINTS",
         help=f"another band for all metrics, or for one kind ({', '.join(NAMES)}); repeatable",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--tie-tolerance", type=_nats, metavar="NATS",
+        "--tie-tolerance",
+        type=_nats,
+        metavar="NATS",
         help=f"instead of the baseline's; {TIE_TOLERANCE:g} in a new one",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--items", type=_count, default=20, metavar="N",
+        "--items",
+        type=_count,
+        default=20,
+        metavar="N",
         help="changed answers to list (default: %(default)s); the rest are counted",
-    )  # fmt: skip
+    )
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML too")
     parser.add_argument("--update", action="store_true", help="write the baseline from this run")
     return parser
@@ -105,12 +118,12 @@ def _nats(text: str) -> float:
     try:
         return _number(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on") from None
 
 
 def _count(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
     return int(text)
 
 
@@ -139,7 +152,7 @@ def _update(
     tie_tolerance: float | None,
 ) -> int:
     old = read(file) if file.exists() else None
-    new, told = renew(old, run)
+    new, notes = renew(old, run)
     new = _adjusted(new, bands, tie_tolerance)
     data = to_json(new).encode()
     _write(file, data)
@@ -148,10 +161,10 @@ def _update(
         f"{len(run.items)} items, {len(run.cells)} cells, {run.records} records, "
         f"{len(new.bands)} metrics, {len(data) / 1e6:.2f} MB"
     )
-    for line in told:
-        print(f"note: {line}")
+    for note in notes:
+        print(f"note: {note}")
     if run.cached:
-        print("note: every answer came from the store: none was computed by the code of today")
+        print("note: every answer came from the store: none was computed by the present code")
     return PASSED
 
 
@@ -160,5 +173,5 @@ def _write(path: Path, data: bytes) -> None:
         atomic_write(path, data)
     except OSError as error:
         raise ProbesError(
-            f"the file cannot be written: {error.strerror}", str(path), "name another place"
+            f"the file cannot be written: {error.strerror}", str(path), "name another file"
         ) from error

@@ -1,4 +1,4 @@
-"""`probes compare-published`: a run next to the published tables of the study."""
+"""`probes compare-published`: compare a run with the published tables of the study."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ def main(arguments: Sequence[str]) -> int:
 
     parser = argparse.ArgumentParser(
         prog="probes compare-published",
-        description="Set a run beside the study's tables, cell by cell: accuracies, gains, drops, "
-        "transfer and did, ours with clustered intervals, the published with those that their "
-        "numbers of items allow, and the unpaired difference.",
+        description="Compare a run with the study's tables, cell by cell: accuracies, gains, "
+        "drops, transfer and difference in differences (DiD), ours with clustered intervals, the "
+        "published ones with intervals from their numbers of items, and the unpaired difference.",
         epilog=f"example: probes compare-published results/runs/DAY/RUN --family {families()[0]}",
     )
     parser.add_argument("path", type=Path, help="a run folder, or a folder above those of a sweep")
     parser.add_argument(
-        "--family", help=f"{' or '.join(families())}: which of the study's pairs the run's pair is "
+        "--family",
+        help=f"{' or '.join(families())}: which of the study's pairs the run's pair is "
         f"(default: by name: {', '.join(f'{a} is {b}' for a, b in PAIRS.items())})",
-    )  # fmt: skip
+    )
     given = parser.parse_args(arguments)
     frame = analysis.load(given.path)
     compared = compare(frame, given.family)
@@ -46,10 +47,12 @@ def _nothing(frame: pd.DataFrame, family: str | None, where: str) -> ProbesError
     tasks = ", ".join(sorted({str(one) for one in frame["task"]}))
     if family or any(pair in PAIRS for pair in frame["pair"]):
         return ProbesError(
-            f"the run (task {tasks}) has no cell in common with the study's tables", where,
+            f"the run (task {tasks}) has no cell in common with the study's tables",
+            where,
             "run task egoschema at 5 or 10 frames under the suite `study`, or i-RAVEN",
-        )  # fmt: skip
+        )
     return ProbesError(
-        f"the study reports nothing of the pair {pairs}", where,
-        f"if it is one of the study's under another name, say which: --family {families()[0]}",
-    )  # fmt: skip
+        f"the study reports nothing of the pair {pairs}",
+        where,
+        f"if it is one of the study's under another name, add --family {families()[0]}",
+    )

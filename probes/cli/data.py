@@ -14,7 +14,7 @@ from probes.core.progress import on_terminal
 
 
 def egoworld(arguments: Sequence[str]) -> int:
-    """Make clips and questions of the small world."""
+    """Run `probes data egoworld` with these arguments and return the exit code."""
     from probes.tasks.egoworld import generate
 
     parser = argparse.ArgumentParser(
@@ -24,9 +24,11 @@ def egoworld(arguments: Sequence[str]) -> int:
         epilog="example: probes data egoworld world --videos 500 --seed 7 && "
         "probes run task=egoschema task.root=world scoring=cloze",
     )
-    parser.add_argument("dir", type=Path, help="folder for the data: new, empty, or begun before")
+    parser.add_argument(
+        "dir", type=Path, help="folder for the data: new, empty, or not finished yet"
+    )
     parser.add_argument("--videos", type=int, required=True, help="clips, one question each")
-    parser.add_argument("--seed", type=int, required=True, help="of everything that is drawn")
+    parser.add_argument("--seed", type=int, required=True, help="seed of all random choices")
     parser.add_argument(
         "--height", type=int, default=128, help="pixels, even (default: %(default)s)"
     )
@@ -48,7 +50,7 @@ def egoworld(arguments: Sequence[str]) -> int:
 
 
 def iraven(arguments: Sequence[str]) -> int:
-    """Make i-RAVEN problems."""
+    """Run `probes data iraven` with these arguments and return the exit code."""
     from probes.tasks.iraven import generate
 
     parser = argparse.ArgumentParser(
@@ -59,28 +61,33 @@ def iraven(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("dir", type=Path, help="folder for the problems")
     parser.add_argument("--per-config", type=int, required=True, help="problems per configuration")
-    parser.add_argument("--seed", type=int, required=True, help="of everything that is drawn")
+    parser.add_argument("--seed", type=int, required=True, help="seed of all random choices")
     parser.add_argument(
         "--configs", help="configurations, separated by commas (default: all seven)"
     )
     parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument(
-        "--no-twins", action="store_true",
+        "--no-twins",
+        action="store_true",
         help="draw problems again that have a distractor which looks exactly like the answer",
-    )  # fmt: skip
+    )
     given = parser.parse_args(arguments)
     with on_terminal().phase("problems") as phase:
         written = generate.make(
-            given.dir, given.per_config, given.seed,
+            given.dir,
+            given.per_config,
+            given.seed,
             given.configs.split(",") if given.configs else None,
-            given.workers, not given.no_twins, phase.report,
-        )  # fmt: skip
+            given.workers,
+            not given.no_twins,
+            phase.report,
+        )
     print(f"{written} problems written: {given.dir}")
     return 0
 
 
 def _claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Note in a new folder what it is going to hold; refuse one that holds something else."""
+    """Write the settings of its data into a new folder; refuse one that holds something else."""
     note = folder / "egoworld.json"
     if folder.exists() and (not folder.is_dir() or any(path != note for path in folder.iterdir())):
         try:

@@ -20,7 +20,7 @@ HELP = """\
 usage: probes COMMAND ...
 
 What does a model do between the frames? Matched pairs of multimodal LLMs, an image model and its
-video-finetuned twin, answer multiple-choice questions under several arms.
+video-finetuned version, answer multiple-choice questions under several arms.
 
 Commands (each explains itself with --help):
 {commands}
@@ -41,34 +41,27 @@ class Command(NamedTuple):
     words: tuple[str, ...]
     """What is typed after `probes`."""
     summary: str
-    place: str
+    entry: str
     """`module:function` that takes the remaining arguments and returns the exit code; it is
     imported when the command is chosen."""
 
     def main(self, arguments: Sequence[str]) -> int:
         """Run the subcommand."""
-        module, _, function = self.place.partition(":")
+        module, _, function = self.entry.partition(":")
         code: int = getattr(import_module(f"probes.cli.{module}"), function)(arguments)
         return code
 
 
 COMMANDS = (
-    Command(("run",), "put a task to a pair under the arms of a suite", "run:main"),
-    Command(("merge",), "runs of one setting, such as shards, as one run folder", "merge:main"),
-    Command(
-        ("report",), "one HTML file with tables, pictures and all items of runs", "report:main"
-    ),
+    Command(("run",), "ask a pair the items of a task under the arms of a suite", "run:main"),
+    Command(("merge",), "join runs of the same settings, e.g. shards, in one folder", "merge:main"),
+    Command(("report",), "one HTML page with tables, figures and all items of runs", "report:main"),
     Command(("plan",), "what a run would ask, cost and show, before it is started", "plan:main"),
-    Command(
-        ("power",), "how many items a gain or a DiD needs, or what a run could find", "power:main"
-    ),
+    Command(("power",), "items that a gain or DiD needs, or what a run could find", "power:main"),
     Command(("check",), "compare a run with a baseline, exactly or within bands", "check:main"),
     Command(("compare-published",), "a run next to the study's tables", "compare_published:main"),
-    Command(
-        ("tasks",),
-        "where the task definitions lie; which tasks of lmms-eval can be run",
-        "tasks:main",
-    ),
+    Command(("tasks", "lmms"), "which of lmms-eval's tasks can be run, and why not", "tasks:lmms"),
+    Command(("tasks",), "--path prints the folder of the task definitions", "tasks:main"),
     Command(("data", "egoworld"), "make clips and questions of the small world", "data:egoworld"),
     Command(("data", "iraven"), "make i-RAVEN problems", "data:iraven"),
     Command(("train", "tiny"), "train the embedded pair from scratch", "train:main"),
@@ -85,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _main(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # whoever read the output (head, say) has seen enough
+    except BrokenPipeError:  # the reader of the output, e.g. head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED
 
@@ -117,7 +110,7 @@ def _guarded(command: Command, arguments: Sequence[str]) -> int:
             raise
         print(redact(str(refusal)), file=sys.stderr)
         return USAGE
-    except SystemExit as stop:  # argparse has said what is wrong
+    except SystemExit as stop:  # argparse has printed what is wrong
         return stop.code if isinstance(stop.code, int) else USAGE if stop.code else DONE
     except KeyboardInterrupt as stop:
         line = redact(shlex.join(["probes", *command.words, *arguments]))

@@ -1,14 +1,10 @@
-"""`probes merge`: runs of one setting, such as shards, as one run folder."""
+"""`probes merge`: join runs of the same settings, such as shards, in one run folder."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 from probes.analysis.merge_runs import merge
 
@@ -17,8 +13,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run `probes merge` with these arguments and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="probes merge",
-        description="Write several runs of one setting, such as the shards of a sweep that ran on "
-        "several machines, as one run folder. `probes report` also takes them unmerged.",
+        description="Join runs of the same settings, such as the shards of a sweep that ran on "
+        "several machines, in one run folder. `probes report` also takes them unmerged.",
         epilog="example: probes merge results/runs/2025-01-31/12-00-00-000000-sweep --out merged",
     )
     parser.add_argument(

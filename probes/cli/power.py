@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     )
 
 DONE = 0
+_DESCRIPTION = """\
+How many items does it take to find a gain or a difference in differences (DiD), what is the least
+effect that a number of items finds, and how likely do they find a given one? For a plan, for a
+finished run, or for the study's published figures.
+"""
 _EPILOG = """\
 examples:
   probes power --effect 2,5,10 --discordance 10,20,40      items needed for a gain
@@ -31,6 +36,11 @@ examples:
 
 Effects are percentage points, discordances percent: the share of items on which two answers differ.
 """
+_OF_PLANS = (
+    "discordance", "items", "other_discordance", "other_gain", "correlation", "cluster_sizes",
+    "strata",
+)  # fmt: skip
+"""Options that only a plan takes."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -44,20 +54,20 @@ def main(arguments: Sequence[str]) -> int:
     """
     given = parser().parse_args(arguments)
     _check(given)
-    if given.run is not None or given.published is not None:
-        from probes.analysis import power_finished
+    print("\n".join(_answer(given)))
+    return DONE
 
-        lines = (
-            power_finished.of_run(_run_question(given))
-            if given.run is not None
-            else power_finished.of_published(_published_question(given))
-        )
-    else:
+
+def _answer(given: argparse.Namespace) -> list[str]:
+    if given.run is None and given.published is None:
         from probes.analysis import power_plans
 
-        lines = power_plans.answer(_plan_question(given))
-    print("\n".join(lines))
-    return DONE
+        return power_plans.answer(_plan_question(given))
+    from probes.analysis import power_finished  # needs pandas
+
+    if given.run is not None:
+        return power_finished.of_run(_run_question(given))
+    return power_finished.of_published(_published_question(given))
 
 
 def _run_question(given: argparse.Namespace) -> RunQuestion:
@@ -109,87 +119,115 @@ def _simulation(given: argparse.Namespace) -> Simulation | None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    found = argparse.ArgumentParser(
-        prog="probes power", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_EPILOG,
-        description="How many items does it take to find a gain or a did, what is the least effect "
-        "that a number\nof items finds, and how likely do they find a given one? For a plan, for a "
-        "finished run, or for\nthe study's published figures.",
-    )  # fmt: skip
-    add = found.add_argument
-    add("run", nargs="?", metavar="RUN", help="folder of a finished run: it tells the discordance")
-    add("--published", choices=("egoschema", "iraven"), help="the study's published figures")
-    add(
+    parser = argparse.ArgumentParser(
+        prog="probes power",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EPILOG,
+        description=_DESCRIPTION,
+    )
+    _add_question(parser)
+    _add_test(parser)
+    _add_did(parser.add_argument_group("of a DiD"))
+    _add_clusters(parser.add_argument_group("clusters and strata"))
+    _add_simulation(parser.add_argument_group("check by simulation"))
+    return parser
+
+
+def _add_question(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "run", nargs="?", metavar="RUN", help="folder of a finished run, which has the discordance"
+    )
+    group.add_argument(
+        "--published", choices=("egoschema", "iraven"), help="the study's published figures"
+    )
+    group.add_argument(
         "--of",
         action="append",
         choices=("gain", "drop", "transfer", "did"),
         help="which contrast (default: gain; of a RUN: gain, drop and did; may be repeated there)",
     )
-    add(
+    group.add_argument(
         "--effect",
         type=_numbers,
         metavar="POINTS",
         help="true effect(s), e.g. 6 or 2,5,10 (of a RUN: 2,5,10)",
     )
-    add(
+    group.add_argument(
         "--discordance",
         type=_numbers,
         metavar="PERCENT",
         help="share of items that differ: one or several, e.g. 10,20,40",
     )
-    add("--items", type=_numbers, metavar="N", help="items (with --strata: of one stratum)")
-    add("--power", type=float, default=0.8, help="chance of finding the effect (default: 0.8)")
-    add("--alpha", type=float, default=0.05, help="level of the two-sided test (default: 0.05)")
-    add(
+    group.add_argument(
+        "--items", type=_numbers, metavar="N", help="items (with --strata: of one stratum)"
+    )
+
+
+def _add_test(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--power", type=float, default=0.8, help="chance of finding the effect (default: 0.8)"
+    )
+    group.add_argument(
+        "--alpha", type=float, default=0.05, help="level of the two-sided test (default: 0.05)"
+    )
+    group.add_argument(
         "--family",
         type=int,
         default=1,
         metavar="K",
         help="tests in the family: Holm's first step then asks for alpha / K (default: 1)",
     )
-    add = found.add_argument_group("of a did").add_argument
-    add(
+
+
+def _add_did(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
         "--other-discordance",
         type=float,
         metavar="PERCENT",
         help="the other member's, where it is not the image member's",
     )
-    add(
+    group.add_argument(
         "--other-gain",
         type=float,
         metavar="POINTS",
         help="the other member's true gain (default: 0)",
     )
-    add(
+    group.add_argument(
         "--correlation",
         type=float,
         metavar="R",
         help="of the two members' gains over items (default: 0)",
     )
-    add = found.add_argument_group("clusters and strata").add_argument
-    add(
+
+
+def _add_clusters(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
         "--cluster-sizes",
         metavar="SIZES",
         help="items of one recording: 5, or 1x267,2x45 (267 of one item, 45 of two), or egoschema "
         "(its 347 recordings)",
     )
-    add(
+    group.add_argument(
         "--icc",
         type=float,
         metavar="R",
         help="correlation of the differences of two items of one recording",
     )
-    add(
+    group.add_argument(
         "--strata",
         type=int,
         metavar="H",
         help="strata of equal size, e.g. i-RAVEN's 7 configurations",
     )
-    add("--by-stratum", action="store_true", help="of a RUN: a row per stratum too")
-    add = found.add_argument_group("check by simulation").add_argument
-    add("--simulate", action="store_true", help="add the power found in simulated runs")
-    add("--draws", type=int, default=2000, help="simulated runs (default: 2000)")
-    add("--seed", type=int, default=0, help="of the simulation (default: 0)")
-    return found  # fmt: skip
+    group.add_argument("--by-stratum", action="store_true", help="of a RUN: a row per stratum too")
+
+
+def _add_simulation(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--simulate", action="store_true", help="add the power found in simulated runs"
+    )
+    group.add_argument("--draws", type=int, default=2000, help="simulated runs (default: 2000)")
+    group.add_argument("--seed", type=int, default=0, help="of the simulation (default: 0)")
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -201,28 +239,13 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def _check(given: argparse.Namespace) -> None:
     """Raise ProbesError where the arguments have no meaning, whatever is asked."""
-    if given.run is not None and given.published:
-        raise ProbesError(
-            "a run and published figures are two questions", "--published", "ask one at a time"
-        )
-    source = "a RUN" if given.run is not None else "--published" if given.published else ""
-    power_plans = ["discordance", "items", "other_discordance", "other_gain", "correlation",
-             "cluster_sizes", "strata"]  # fmt: skip
-    power_plans += ["effect", "of"] if given.published else ["icc"]
-    if extra := [name for name in power_plans if source and getattr(given, name) is not None]:
-        option = "--" + extra[0].replace("_", "-")
-        raise ProbesError(f"{option} is for plans: {source} settles it", option, "leave it out")
-    if given.published and given.simulate:
-        raise ProbesError("published figures cannot be simulated", "--simulate", "leave it out")
-    if given.by_stratum and given.run is None:
-        raise ProbesError(
-            "only a run has strata of its own", "--by-stratum", "name a RUN, or use --strata H"
-        )
+    _check_together(given)
     if not 0 < given.alpha < given.power < 1:
         raise ProbesError(
-            f"alpha {given.alpha:g} and power {given.power:g}", "--alpha, --power",
-            "both lie between 0 and 1, alpha below power",
-        )  # fmt: skip
+            f"alpha {given.alpha:g} and power {given.power:g}",
+            "--alpha, --power",
+            "both are between 0 and 1, alpha below power",
+        )
     for name in ("family", "draws"):
         if getattr(given, name) < 1:
             raise ProbesError(f"{name} {getattr(given, name)}", f"--{name}", "give at least 1")
@@ -237,5 +260,24 @@ def _check(given: argparse.Namespace) -> None:
         value = getattr(given, name)
         if value is not None and not -1 <= value <= 1:
             raise ProbesError(
-                f"a correlation of {value:g}", f"--{name}", "it lies between -1 and 1"
+                f"a correlation of {value:g}", f"--{name}", "give a number between -1 and 1"
             )
+
+
+def _check_together(given: argparse.Namespace) -> None:
+    """Raise ProbesError for options that do not go together."""
+    if given.run is not None and given.published:
+        raise ProbesError(
+            "a run and published figures are two questions", "--published", "ask one at a time"
+        )
+    source = "a RUN" if given.run is not None else "--published" if given.published else ""
+    of_plans = [*_OF_PLANS, *(("effect", "of") if given.published else ("icc",))]
+    if extra := [name for name in of_plans if source and getattr(given, name) is not None]:
+        option = "--" + extra[0].replace("_", "-")
+        raise ProbesError(f"{option} is for plans: {source} settles it", option, "leave it out")
+    if given.published and given.simulate:
+        raise ProbesError("published figures cannot be simulated", "--simulate", "leave it out")
+    if given.by_stratum and given.run is None:
+        raise ProbesError(
+            "only a run has strata of its own", "--by-stratum", "name a RUN, or use --strata H"
+        )

@@ -1,4 +1,4 @@
-"""`probes report`."""
+"""`probes report`: one HTML page about finished runs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def main(arguments: Sequence[str]) -> int:
         prog="probes report",
         description="Write a report of finished runs: one HTML file with tables, pictures and all "
         "items, which loads nothing and can be sent to others; its tables as Markdown and CSV, "
-        "its pictures as PNG and SVG. Sweeps write theirs by themselves, into SWEEP/report.",
+        "its pictures as PNG and SVG. A sweep writes its own report, into SWEEP/report.",
         epilog="examples: probes report results/runs/2025-01-31/12-00-00-000000-tiny-egoworld | "
-        "probes report RUN_AS_VIDEO RUN_AS_IMAGE --out both (did under both ways of receiving "
-        "frames)",
+        "probes report RUN_AS_VIDEO RUN_AS_IMAGE --out both (difference in differences with frames "
+        "received as videos and as images)",
     )
     parser.add_argument(
         "path", type=Path, nargs="+", help="a run's folder, a sweep's, or any folder above runs"
@@ -36,8 +36,9 @@ def main(arguments: Sequence[str]) -> int:
 def _default(paths: Sequence[Path]) -> Path:
     if len(paths) > 1:
         raise ProbesError(
-            "a report of several folders needs a folder of its own", "probes report",
+            "a report of several folders needs a new folder",
+            "probes report",
             "name one with --out DIR",
-        )  # fmt: skip
+        )
     path = paths[0]
     return (path.parent if path.is_file() else path) / report.FOLDER

@@ -1,7 +1,7 @@
 """`probes run`: Hydra composes the configuration, a run follows, tables are printed.
 
-Hydra's own entry point is used as it is, so that sweeps, launchers and `--cfg` work as everywhere;
-what it says about a mistake is put into words of this project.
+Hydra's own entry point is called, so that sweeps, launchers and `--cfg` work as everywhere; its
+errors about the configuration are replaced by those of `probes.config.compose.explain`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 
 from probes import report
-from probes.config import schema
+from probes.config import compose, schema
 from probes.config.paths import conf_dir
 from probes.config.settings import freeze
 from probes.core.errors import ProbesError, machine_error
@@ -31,27 +31,25 @@ if TYPE_CHECKING:
 
     from probes.engine.run import RunResult
 
-from probes.config.compose import _config_dir, explain, quiet, split
-
 DONE, FAILED_ITEMS, USAGE = 0, 1, 2
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 class ExitCodeCallback(Callback):  # type: ignore[misc]
-    """Learns the exit code of a run, and of a sweep whose jobs ran in other processes."""
+    """Sets `code` to the exit code of a run, or of a sweep whose jobs ran in other processes."""
 
     code = DONE
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Take the code that `job` returned."""
+        """Take the exit code that `job` returned."""
         result = kwargs["job_return"]
         if isinstance(result._return_value, int):
             ExitCodeCallback.code = result._return_value
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Read what every job left in its folder: one without a manifest did not finish."""
+        """Read the manifest of every job; a job without one did not finish."""
         for folder in Path(config.hydra.sweep.dir).iterdir():
-            # A launcher's own folder, or the sweep's report.
+            # Names with a dot are a launcher's folders.
             if not folder.is_dir() or folder.name.startswith(".") or folder.name == report.FOLDER:
                 continue
             try:
@@ -70,9 +68,9 @@ def main(arguments: Sequence[str]) -> int:
     import hydra
 
     schema.register()
-    # Overrides may stand before, between and after options; Hydra's parser wants them together.
-    overrides, options = split(arguments)
-    config_dir = _config_dir(options)
+    # Overrides may come before, between and after options; Hydra's parser wants them together.
+    overrides, options = compose.split_arguments(arguments)
+    config_dir = compose.config_dir(options)
     ExitCodeCallback.code = DONE
     entry = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)
     full = os.environ.get(_FULL_ERROR) == "1"
@@ -94,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
         refusal: ProbesError | None = machine_error(error)
         if refusal is None and _from_a_job(error):
             raise
-        refusal = refusal or explain(error, overrides, config_dir)
+        refusal = refusal or compose.explain(error, overrides, config_dir)
         print(redact(str(refusal)), file=sys.stderr)
         return USAGE
     return ExitCodeCallback.code
@@ -103,8 +101,8 @@ def main(arguments: Sequence[str]) -> int:
 def usage() -> str:
     """Return what `probes run --help` prints.
 
-    It is the text that Hydra would print, read from its file: Hydra first lists the options of all
-    groups of all its plugins, which takes seconds and is not in the text.
+    It is the text that Hydra would print, read from its file: Hydra itself would first list the
+    options of all groups of all its plugins, which takes seconds and is not in the text.
     """
     import yaml
 
@@ -115,7 +113,7 @@ def usage() -> str:
 
 @contextlib.contextmanager
 def _arguments(arguments: Sequence[str]) -> Iterator[None]:
-    """Let Hydra see these arguments, and hand its exceptions on instead of printing them."""
+    """Give Hydra these arguments, and let it raise its exceptions instead of printing them."""
     argv, full = sys.argv, os.environ.get(_FULL_ERROR)
     sys.argv, os.environ[_FULL_ERROR] = list(arguments), "1"
     try:
@@ -129,7 +127,7 @@ def _arguments(arguments: Sequence[str]) -> Iterator[None]:
 
 
 def job(cfg: DictConfig) -> int:
-    """Do one run: what Hydra calls, in this process or in a launcher's.
+    """Do one run; Hydra calls this, in this process or in a launcher's.
 
     Returns:
         The exit code.
@@ -141,7 +139,7 @@ def job(cfg: DictConfig) -> int:
     out = Path(hydra.runtime.output_dir)
     try:
         config = freeze(schema.plain(cfg), out)
-        quiet()
+        compose.quiet()
         from probes.core import progress
         from probes.engine import run
 
@@ -154,7 +152,7 @@ def job(cfg: DictConfig) -> int:
         if hydra.mode == RunMode.RUN:  # a sweep's end writes the report of all its runs
             print(f"with every item, to look at: probes report {shlex.quote(_from_here(out))}")
     except (ProbesError, OSError, KeyboardInterrupt) as error:
-        if hydra.mode == RunMode.RUN:  # a sweep learns from the empty folder that the job failed
+        if hydra.mode == RunMode.RUN:  # in a sweep the empty folder shows that the job failed
             _discard(out)
         refusal = error if isinstance(error, ProbesError) else machine_error(error)
         if refusal is None:
@@ -165,7 +163,7 @@ def job(cfg: DictConfig) -> int:
 
 
 def show(result: RunResult, caveat: str) -> None:
-    """Print the study's tables, what failed, and where the files are."""
+    """Print the study's tables, the failures, and where the files are."""
     from rich.console import Console
 
     from probes import analysis
@@ -184,14 +182,14 @@ def show(result: RunResult, caveat: str) -> None:
         print(f"\n{result.empty_infills} infills are empty: their gaps were left bare.")
     if result.failed_infills:
         print(
-            f"\n{result.failed_infills} infills failed; every record whose stimulus lacks one is "
-            "an error. The same command has them written again."
+            f"\n{result.failed_infills} infills failed; every record whose stimulus needs one is "
+            "an error. The same command writes them again."
         )
     if result.errors:
         print(
             f"\n{result.errors} of {result.counts['planned']} records failed and count as wrong, "
             f"e.g. {result.first_error}\n"
-            "Once what is wrong is mended, the same command asks them again."
+            "Once the cause is fixed, the same command asks them again."
         )
     figures.save(figures.arms_figure(frame), result.out / "plots" / "arms")
     print(f"\nrecords, manifest, frames and plots: {_from_here(result.out)}")
@@ -203,7 +201,7 @@ def _from_here(path: Path) -> str:
 
 
 def _discard(out: Path) -> None:
-    """Remove a folder that holds nothing but Hydra's notes of a run that never began."""
+    """Remove a folder that holds nothing but Hydra's notes of a run that did not begin."""
     if out.is_dir() and {path.name for path in out.iterdir()} <= {".hydra"}:
         shutil.rmtree(out, ignore_errors=True)
         with contextlib.suppress(OSError):  # the day's folder, if it is empty now
@@ -211,7 +209,7 @@ def _discard(out: Path) -> None:
 
 
 def _from_a_job(error: Exception) -> bool:
-    """Tell whether a run raised this, rather than the composition of its configuration."""
+    """Return whether a run raised this, rather than the composition of its configuration."""
     trace = error.__traceback__
     names = set()
     while trace is not None:

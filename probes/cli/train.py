@@ -8,15 +8,15 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run `probes train tiny`."""
+    """Run `probes train tiny` with these arguments and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="probes train tiny",
-        description="Train the embedded image member, its video twin and the control from scratch. "
-        "Interrupted, the same command goes on from the last checkpoint.",
+        description="Train the embedded image member, video member and control from scratch. "
+        "If it is interrupted, the same command goes on from the last checkpoint.",
         epilog="example: probes train tiny my_pair seed=2 stages.image.steps=4000",
     )
     parser.add_argument("out", type=Path, help="folder for the members")
-    parser.add_argument("overrides", nargs="*", help="key=value for conf/train/tiny.yaml")
+    parser.add_argument("overrides", nargs="*", help="setting=value for conf/train/tiny.yaml")
     given = parser.parse_args(arguments)
     from probes.tasks.egoworld.pair import train
 

@@ -1,4 +1,4 @@
-"""Composing a configuration with Hydra, and explaining what Hydra refuses."""
+"""Compose a configuration with Hydra, and explain what Hydra refuses."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ if TYPE_CHECKING:
     from probes.config.settings import RunConfig
 
 
-def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part a command line into overrides and options.
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split a command line into overrides and options.
 
-    Whoever names the repositories of two members, and no pair, means a pair of their own: what the
-    default pair says of its class, prompts and scoring would be wrong for it.
+    Repositories of two members without a pair choose `pair=own`: the class, prompts and scoring of
+    the default pair would be wrong for them.
     """
     overrides = [a for a in arguments if a.startswith("~") or ("=" in a and not a.startswith("-"))]
-    keys = [text.split("=")[0] for text in overrides]
+    names = [text.split("=")[0] for text in overrides]
     repos = {f"pair.{role}.repo" for role in get_args(Role)}
-    if len(repos.intersection(keys)) > 1 and not {"pair", "experiment"} & set(keys):
+    if len(repos.intersection(names)) > 1 and not {"pair", "experiment"} & set(names):
         overrides.insert(0, "pair=own")
     return overrides, [a for a in arguments if a not in overrides]
 
 
 def compose(arguments: Sequence[str]) -> RunConfig:
-    """Compose and check the configuration that `probes run` would have of these arguments.
+    """Compose and check the configuration that `probes run` would use with these arguments.
 
     Args:
         arguments: overrides and `--config-dir`.
 
     Raises:
-        ProbesError: what is wrong with them, in words of this project.
+        ProbesError: what is wrong with them, as `explain` puts it.
     """
     import hydra
 
     schema.register()
-    overrides, options = split(arguments)
-    folder = _config_dir(options)
+    overrides, options = split_arguments(arguments)
+    folder = config_dir(options)
     path = [f"hydra.searchpath=[file://{folder.resolve()}]"] if folder else []
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -58,7 +58,7 @@ def compose(arguments: Sequence[str]) -> RunConfig:
 
 
 def quiet() -> None:
-    """Keep libraries from talking into the display; our own warnings are one line each."""
+    """Turn off the warnings and progress bars of libraries; print our own warnings as one line."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -69,29 +69,28 @@ def quiet() -> None:
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
 
 
-def explain(
-    error: Exception, overrides: Sequence[str], config_dir: Path | None = None
-) -> ProbesError:
-    """Say what is wrong with a configuration that Hydra refused.
+def explain(error: Exception, overrides: Sequence[str], folder: Path | None = None) -> ProbesError:
+    """Return what is wrong with a configuration that Hydra refused.
 
     Args:
         error: what Hydra raised.
-        overrides: the command line's.
-        config_dir: the user's own configuration folder, if one was named.
+        overrides: those of the command line.
+        folder: the user's own configuration folder, if one was given.
 
     Returns:
-        The first override that is malformed or names an unknown key or option, with the nearest
-        valid one; else what Hydra says.
+        An error about the first override that is malformed or names an unknown setting or option,
+        with the nearest valid one; else Hydra's own message.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    # What Hydra does with disks is to make folders of runs; some of its own errors are OSErrors.
+    # Hydra uses the disk to make folders of runs only; some of its own errors are OSErrors too.
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         return ProbesError(
             f"the run's folder cannot be made: {error.strerror or error}",
-            str(error.filename or "hydra.run.dir"), "name another, e.g. hydra.run.dir=DIR",
-        )  # fmt: skip
+            str(error.filename or "hydra.run.dir"),
+            "name another, e.g. hydra.run.dir=DIR",
+        )
     parser = OverridesParser.create()
     known: set[str] = set()
     for text in overrides:
@@ -99,28 +98,30 @@ def explain(
             override = parser.parse_override(text)
         except HydraException:
             return ProbesError(
-                f"{text!r} cannot be read", "command line",
-                "write key=value; quote a value that holds commas, braces or equal signs",
-            )  # fmt: skip
-        key = override.key_or_group
-        if key.split(".")[0].split("/")[0] == "hydra":
+                f"{text!r} cannot be read",
+                "command line",
+                "write setting=value; quote a value that holds commas, braces or equal signs",
+            )
+        name = override.key_or_group
+        if name.split(".")[0].split("/")[0] == "hydra":
             continue
-        if key in schema.GROUPS:
-            options = _options(key, config_dir)
+        if name in schema.GROUPS:
+            options = _options(name, folder)
             for value in _values(override):
                 if value not in options:
-                    return _unknown(f"there is no {key} named {value!r}", key, value, options)
+                    return _unknown(f"there is no {name} named {value!r}", name, value, options)
             continue
-        known = known or _keys(overrides, config_dir)
-        if not override.is_add() and key not in known:
-            return _unknown(f"there is no key {key!r}", "command line", key, sorted(known))
+        known = known or setting_names(overrides, folder)
+        if not override.is_add() and name not in known:
+            return _unknown(f"there is no setting {name!r}", "command line", name, sorted(known))
     lines = [line for one in _chain(error) for line in str(one).splitlines()]
     noise = ("full_key", "object_type", "reference_type", "See https:", "Config search path")
     kept = [line for line in lines if line.strip() and not line.strip().startswith(noise)]
     return ProbesError(
-        "\n  ".join(kept[:6]) or type(error).__name__, "configuration",
-        "`probes run --help` shows examples, `probes run --cfg job` every key",
-    )  # fmt: skip
+        "\n  ".join(kept[:6]) or type(error).__name__,
+        "configuration",
+        "`probes run --help` shows examples, `probes run --cfg job` every setting",
+    )
 
 
 def _unknown(what: str, where: str, given: str, known: Sequence[str]) -> ProbesError:
@@ -132,7 +133,7 @@ def _unknown(what: str, where: str, given: str, known: Sequence[str]) -> ProbesE
 
 
 def _values(override: Any) -> list[str]:
-    """Return the options that an override of a group chooses."""
+    """Return the options that an override of a group selects."""
     if override.is_delete() or override.value() is None:
         return []
     if override.is_discrete_sweep():
@@ -140,27 +141,25 @@ def _values(override: Any) -> list[str]:
     return [str(override.value())]
 
 
-def _options(group: str, config_dir: Path | None) -> list[str]:
-    """Return the names of a group's files: those that come along, and the user's."""
-    folders = [folder / group for folder in (conf_dir(), config_dir) if folder is not None]
-    paths = ((folder, path) for folder in folders for path in sorted(folder.rglob("*.yaml")))
-    return list(
-        dict.fromkeys(str(path.relative_to(folder).with_suffix("")) for folder, path in paths)
-    )
+def _options(group: str, folder: Path | None) -> list[str]:
+    """Return the names of a group's files: those of the package, and the user's."""
+    folders = [one / group for one in (conf_dir(), folder) if one is not None]
+    paths = ((one, path) for one in folders for path in sorted(one.rglob("*.yaml")))
+    return list(dict.fromkeys(str(path.relative_to(one).with_suffix("")) for one, path in paths))
 
 
-def _keys(overrides: Sequence[str], config_dir: Path | None) -> set[str]:
-    """Return all dotted keys of the configuration that the chosen groups give, and the groups."""
+def setting_names(overrides: Sequence[str], folder: Path | None) -> set[str]:
+    """Return the dotted names of all settings under the chosen groups, and of the groups."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
     groups = [text for text in overrides if text.split("=")[0] in schema.GROUPS]
-    if config_dir is not None:
-        groups.append(f"hydra.searchpath=[file://{config_dir.resolve()}]")
+    if folder is not None:
+        groups.append(f"hydra.searchpath=[file://{folder.resolve()}]")
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
             cfg = compose("config", groups)
-        except Exception:  # a sweep over groups, say: the default ones still tell most keys
+        except Exception:  # e.g. a sweep over groups: the default ones have most settings
             cfg = compose("config")
     found: set[str] = set(schema.GROUPS)
 
@@ -174,14 +173,14 @@ def _keys(overrides: Sequence[str], config_dir: Path | None) -> set[str]:
     return found
 
 
-def _config_dir(options: Sequence[str]) -> Path | None:
-    """Return what `--config-dir` names; refuse a folder that is not there."""
+def config_dir(options: Sequence[str]) -> Path | None:
+    """Return the folder that `--config-dir` names; refuse one that does not exist."""
     for at, option in enumerate(options):
         name, _, value = option.partition("=")
         if name in ("--config-dir", "-cd"):
             folder = Path(value or (options[at + 1] if at + 1 < len(options) else "."))
             if not folder.is_dir():
-                fix = "name the folder that holds pair/, task/ and the like"
+                fix = "name the folder that holds pair/, task/ and so on"
                 raise ProbesError("there is no such folder", f"--config-dir {folder}", fix)
             return folder
     return None

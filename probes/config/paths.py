@@ -1,6 +1,6 @@
-"""Where the files lie that come along with the code: configuration, task definitions, reference.
+"""The folders of files that belong to the package: configuration, task definitions, reference.
 
-In a checkout they stand at the top level (`conf/`, `tasks/`, `results/reference/`); in a wheel they
+In a checkout they are at the top level (`conf/`, `tasks/`, `results/reference/`); in a wheel they
 are data of the package (`probes/conf`, `probes/task_definitions`, `probes/reference`).
 """
 
@@ -33,6 +33,7 @@ def _folder(in_wheel: str, in_checkout: str, file: str) -> Path:
         if (folder / file).is_file():
             return folder
     raise ProbesError(
-        f"the folder {in_checkout} of the package is missing", str(_PACKAGE),
+        f"the folder {in_checkout} of the package is missing",
+        str(_PACKAGE),
         "install the package again",
-    )  # fmt: skip
+    )

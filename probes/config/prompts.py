@@ -31,13 +31,13 @@ def prompt_set(name: str) -> PromptSet:
         name: a folder in conf/prompts, or the path of another folder (with a slash in it).
 
     Raises:
-        ProbesError: no such set, a file is missing, or a text lacks or misuses a placeholder.
+        ProbesError: no such set, a file is missing, or a text does not have its placeholders.
     """
     folder = Path(name).expanduser() if "/" in name else conf_dir() / "prompts" / name
     if not folder.is_dir():
         known = sorted(path.name for path in (conf_dir() / "prompts").iterdir() if path.is_dir())
         other = name if "/" in name else f"./{name}"
-        fix = f"{nearest(name, known)}, or make the folder {other} and name it so, with the slash"
+        fix = f"{nearest(name, known)}, or make the folder {other} and write it with the slash"
         raise ProbesError(f"there is no prompt set {name!r}", str(folder), fix)
     texts = {}
     for step, placeholders in _PLACEHOLDERS.items():
@@ -52,6 +52,6 @@ def prompt_set(name: str) -> PromptSet:
         if found != placeholders:
             wanted = " ".join(f"{{{name}}}" for name in sorted(placeholders))
             raise ProbesError(
-                "a prompt has not the placeholders that it needs", str(path), f"use {wanted}"
+                "a prompt does not have the placeholders that it needs", str(path), f"use {wanted}"
             )
     return PromptSet(name=folder.name, **texts)

@@ -1,7 +1,7 @@
-"""Names, types and defaults of every configuration key, as Hydra's structured configs.
+"""Names, types and defaults of all settings, as Hydra's structured configs.
 
 What is not declared here is refused. `probes.config.settings` checks values and turns the result
-into frozen dataclasses; what a key means is said there and beside the key in conf/*.yaml.
+into frozen dataclasses; the meaning of a setting is explained there and in conf/*.yaml.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GROUPS = ("pair", "task", "suite", "infill", "backend", "experiment")
 
 @dataclass
 class MemberSchema:
-    """One model of a pair; its role is its key in `pair`."""
+    """One model of a pair; its role is its name in `pair`."""
 
     name: str | None = None  # the last part of `repo`
     repo: str | None = None  # the pair has no such member
@@ -31,7 +31,7 @@ class MemberSchema:
 
 @dataclass
 class PairSchema:
-    """Two models, and all that both share."""
+    """Two models, and everything that both share."""
 
     name: str = MISSING
     family: str = "auto"
@@ -71,7 +71,7 @@ class TaskSchema:
 
 @dataclass
 class ArmSchema:
-    """One arm; its name is its key in `suite.arms`."""
+    """One arm; its name is that of its entry in `suite.arms`."""
 
     frames: str = "own"
     infills: str = "none"
@@ -85,7 +85,7 @@ class SuiteSchema:
     """The arms of a run, in order."""
 
     name: str = MISSING
-    # Not dict[str, Arm]: Hydra cannot add a typed entry from the command line; `plain` checks.
+    # Not dict[str, ArmSchema]: Hydra cannot add a typed entry from a command line; `plain` checks.
     arms: dict[str, Any] = field(default_factory=dict)
 
 
@@ -133,7 +133,7 @@ class RunSchema:
 
 
 def register() -> None:
-    """Make the schema known to Hydra, under the name that conf/config.yaml lists first."""
+    """Register the schema with Hydra, under the name that conf/config.yaml lists first."""
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name="schema", node=RunSchema, provider="probes")
@@ -142,22 +142,22 @@ def register() -> None:
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """Check the names and types of a composed configuration and fill in defaults.
 
-    Hydra itself has checked those of plain overrides; this also covers keys added with `+`, and
-    the entries of `suite.arms`.
+    Hydra itself has checked those of plain overrides; this also covers settings added with `+`,
+    and the entries of `suite.arms`.
 
     Returns:
         Plain values in the shape of `RunSchema`, every interpolation resolved.
 
     Raises:
-        ProbesError: an unknown key, a value of another type, or one that is missing.
+        ProbesError: an unknown setting, a value of another type, or one that is missing.
     """
-    # Through plain values: Hydra lets `+` put foreign keys into its typed nodes.
-    whole = _typed(RunSchema, OmegaConf.to_container(cfg, resolve=False), "")
-    arms = whole.suite.arms
+    # Through plain values: Hydra lets `+` put undeclared settings into its typed nodes.
+    merged = _typed(RunSchema, OmegaConf.to_container(cfg, resolve=False), "")
+    arms = merged.suite.arms
     for name in arms:
         arms[name] = _typed(ArmSchema, arms[name], f"suite.arms.{name}")
     try:
-        values: dict[str, Any] = OmegaConf.to_container(whole, resolve=True, throw_on_missing=True)
+        values: dict[str, Any] = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise _refusal(error, "") from error
     return values
@@ -170,15 +170,15 @@ def _typed(kind: type, entry: Any, where: str) -> Any:
         raise _refusal(error, where) from error
     except (TypeError, ValueError) as error:
         raise ProbesError(
-            f"{entry!r} is no group of keys", where, "give key: value pairs"
+            f"{entry!r} is not a group of settings", where, "give setting: value pairs"
         ) from error
 
 
 def _refusal(error: OmegaConfBaseException, where: str) -> ProbesError:
-    key = ".".join(part for part in (where, error.full_key or str(error.key or "")) if part)
-    fix = "`probes run --cfg job` prints every key and its value, conf/ explains them"
+    setting = ".".join(part for part in (where, error.full_key or str(error.key or "")) if part)
+    fix = "`probes run --cfg job` prints every setting and its value, conf/ explains them"
     if isinstance(error, ConfigKeyError | ConfigAttributeError) and is_dataclass(error.object_type):
         names = [one.name for one in fields(error.object_type)]
         near = difflib.get_close_matches(str(error.key), names, 1)
-        fix = f"did you mean {near[0]}?" if near else f"keys here are {', '.join(names)}"
-    return ProbesError(str(error.msg or error).splitlines()[0], key, fix)
+        fix = f"did you mean {near[0]}?" if near else f"settings here are {', '.join(names)}"
+    return ProbesError(str(error.msg or error).splitlines()[0], setting, fix)

@@ -1,4 +1,4 @@
-"""The configuration of a run: checked once at the door, frozen ever after."""
+"""The configuration of a run: checked once, when it is composed, and frozen."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SCORINGS: dict[str, tuple[Scoring, ...]] = {
     "server": ("letter", "generate"),
     "lmms": ("generate",),
 }
-"""What backends can do that cannot do everything."""
+"""Kinds of scoring of the backends that do not have all of them."""
 # It becomes part of file names.
 _ARM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
@@ -48,7 +48,7 @@ class PairConfig:
     answer_prefix: str
     """Text forced before a scored answer."""
     caveat: str
-    """What has to stand wherever this pair's numbers are shown."""
+    """Text that is printed wherever this pair's numbers are shown."""
     members: tuple[ModelSpec, ...]
 
 
@@ -145,41 +145,43 @@ def freeze(settings: Mapping[str, Any], out: Path) -> RunConfig:
     """Check a composed configuration and freeze it.
 
     Args:
-        settings: plain values in the shape of `probes.config.schema.Run`, interpolations resolved.
+        settings: plain values in the shape of `schema.RunSchema`, interpolations resolved.
         out: the run's folder.
 
     Raises:
-        ProbesError: the first value that makes no sense, with its key.
+        ProbesError: the first value that makes no sense, with the name of its setting.
     """
     pair, task = settings["pair"], settings["task"]
     backend = BackendConfig(**settings["backend"])
     _at_least("backend.batch_size", backend.batch_size, 1)
     _at_least("backend.feature_cache_mb", backend.feature_cache_mb, 0)
-    for key in ("max_new_tokens", "donor_draws", "shards"):
-        _at_least(key, settings[key], 1)
+    for name in ("max_new_tokens", "donor_draws", "shards"):
+        _at_least(name, settings[name], 1)
     if settings["limit"] is not None:
         _at_least("limit", settings["limit"], 1)
     if not 0 <= settings["shard"] < settings["shards"]:
         raise ProbesError(
             f"there is no shard {settings['shard']} of {settings['shards']}",
-            "shard", "shards are counted from 0 to shards - 1",
-        )  # fmt: skip
+            "shard",
+            "shards are counted from 0 to shards - 1",
+        )
     scorings = get_args(Scoring)
-    for key, value in {"pair.scoring": pair["scoring"], "scoring": settings["scoring"]}.items():
+    for name, value in {"pair.scoring": pair["scoring"], "scoring": settings["scoring"]}.items():
         if value is not None:
-            _one_of(key, value, scorings)
+            _one_of(name, value, scorings)
     _one_of("task.scoring", task["scoring"], scorings)
-    for key, path in _paths(settings).items():
+    for name, path in _paths(settings).items():
         if path:
-            named_path(path, key)
+            named_path(path, name)
     frozen_pair, frozen_task = _pair(pair, backend.device), _task(task)
     scoring = _scoring(settings["scoring"], frozen_pair, frozen_task)
     _can_score(backend.name, scoring)
     if settings["option_rotation"] and scoring == "cloze":
         raise ProbesError(
             "scoring=cloze lists no options: there is nothing to rotate",
-            "option_rotation", "use scoring=letter or generate, or leave option_rotation out",
-        )  # fmt: skip
+            "option_rotation",
+            "use scoring=letter or generate, or leave option_rotation out",
+        )
     return RunConfig(
         pair=frozen_pair,
         task=frozen_task,
@@ -214,24 +216,26 @@ def _paths(settings: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def _can_score(backend: str, scoring: Scoring) -> None:
-    """Refuse at the door what the backend would refuse only after the infills are written."""
+    """Refuse now what the backend would refuse only after the infills are written."""
     able = _SCORINGS.get(backend, get_args(Scoring))
     if scoring not in able:
         kinds = " or ".join(f"scoring={one}" for one in able)
         raise ProbesError(
             f"backend {backend} cannot score by {scoring}: it has no log-probabilities of "
             + ("given text" if "letter" in able else "given text, nor of letters"),
-            "scoring", f"set {kinds}, or use backend=hf",
-        )  # fmt: skip
+            "scoring",
+            f"set {kinds}, or use backend=hf",
+        )
 
 
 def _pair(pair: Mapping[str, Any], device: str) -> PairConfig:
     roles = [role for role in get_args(Role) if pair[role]["repo"]]
     if not roles:
         raise ProbesError(
-            f"pair {pair['name']} has no members", "pair.image.repo",
+            f"pair {pair['name']} has no members",
+            "pair.image.repo",
             "name two models: pair.image.repo=FOLDER_OR_HUB_NAME pair.video.repo=...",
-        )  # fmt: skip
+        )
     shared = {name: pair[name] for name in ("family", "dtype", "attention", "frame_as")}
     members = tuple(
         ModelSpec(role=role, device=device, **shared, **_named(pair[role])) for role in roles
@@ -239,9 +243,10 @@ def _pair(pair: Mapping[str, Any], device: str) -> PairConfig:
     for at, member in enumerate(members):
         if member.name in [other.name for other in members[:at]]:
             raise ProbesError(
-                f"two members are named {member.name!r}", f"pair.{member.role}.name",
+                f"two members are named {member.name!r}",
+                f"pair.{member.role}.name",
                 "give each a name of its own",
-            )  # fmt: skip
+            )
     _plain_name("pair.name", pair["name"])
     _one_of("pair.frame_as", pair["frame_as"], get_args(FrameAs))
     _one_of("pair.dtype", pair["dtype"], get_args(Dtype))
@@ -259,13 +264,15 @@ def _named(member: Mapping[str, Any]) -> dict[str, Any]:
 
 def _task(task: Mapping[str, Any]) -> TaskConfig:
     _plain_name("task.name", task["name"])
-    for key in ("videos", "height", "frames", "per_config"):
-        _at_least(f"task.{key}", task[key], 1)
+    for name in ("videos", "height", "frames", "per_config"):
+        _at_least(f"task.{name}", task[name], 1)
     if task["layout"] is not None:
         _one_of("task.layout", task["layout"], get_args(Layout))
-    for key in ("fps", "seconds"):
-        if not 0 < task[key] < float("inf"):
-            raise ProbesError(f"{task[key]} is no {key}", f"task.{key}", "give a positive number")
+    for name in ("fps", "seconds"):
+        if not 0 < task[name] < float("inf"):
+            raise ProbesError(
+                f"task.{name} cannot be {task[name]}", f"task.{name}", "give a positive number"
+            )
     return TaskConfig(**task)
 
 
@@ -275,8 +282,9 @@ def _scoring(given: Scoring | None, pair: PairConfig, task: TaskConfig) -> Scori
     if (given or task.scoring) == "cloze":
         raise ProbesError(
             f"the options of task {task.name} are pictures: they have no text to score",
-            "scoring", "use scoring=letter or scoring=generate",
-        )  # fmt: skip
+            "scoring",
+            "use scoring=letter or scoring=generate",
+        )
     return given or task.scoring
 
 
@@ -288,7 +296,7 @@ def _suite(suite: Mapping[str, Any], seed: int) -> tuple[Arm, ...]:
         where = f"suite.arms.{name}"
         if not _ARM.fullmatch(str(name)):
             raise ProbesError(
-                f"{name!r} is no name of an arm", where, "use letters, digits, '_', '-' and '.'"
+                f"{name!r} is not a name of an arm", where, "use letters, digits, '_', '-' and '.'"
             )
         _one_of(f"{where}.frames", arm["frames"], get_args(FrameSource))
         _one_of(f"{where}.infills", arm["infills"], get_args(InfillSource))
@@ -297,9 +305,10 @@ def _suite(suite: Mapping[str, Any], seed: int) -> tuple[Arm, ...]:
         if reference and (reference == name or reference not in arms):
             others = [other for other in arms if other != name]
             raise ProbesError(
-                f"{reference!r} is no other arm of the suite", f"{where}.reference",
+                f"{reference!r} is not another arm of the suite",
+                f"{where}.reference",
                 f'{nearest(reference, others)}; "" means that it is compared with none',
-            )  # fmt: skip
+            )
     return tuple(
         Arm(name=name, **(arm | {"seed": seed if arm["seed"] is None else arm["seed"]}))
         for name, arm in arms.items()
@@ -314,9 +323,10 @@ def _infill(infill: Mapping[str, Any], pair: PairConfig) -> InfillConfig:
     absent = frozen.generator in get_args(Role) and frozen.generator not in roles
     if frozen.source == "shared" and absent:
         raise ProbesError(
-            f"pair {pair.name} has no {frozen.generator} member", "infill.generator",
+            f"pair {pair.name} has no {frozen.generator} member",
+            "infill.generator",
             f"name {' or '.join(roles)}, or a model's folder or hub name",
-        )  # fmt: skip
+        )
     if frozen.source == "file" and not (frozen.file and Path(frozen.file).expanduser().is_file()):
         raise ProbesError(
             f"there is no infill file {frozen.file}", "infill.file", "infill.file=infills.jsonl"
@@ -329,25 +339,25 @@ def _frames(frames: object) -> tuple[int, ...]:
     whole = [count for count in counts if isinstance(count, int) and not isinstance(count, bool)]
     if not whole or len(whole) < len(counts) or min(whole) < 1:
         fix = "give a number of at least 1 or a list of them, e.g. frames=5 or frames=[5,10]"
-        raise ProbesError(f"{frames!r} is no number of frames", "frames", fix)
+        raise ProbesError(f"{frames!r} is not a number of frames", "frames", fix)
     if len(set(whole)) < len(whole):
         raise ProbesError("a number of frames is given twice", "frames", "name each once")
     return tuple(whole)
 
 
-def _at_least(key: str, value: float, least: int) -> None:
+def _at_least(name: str, value: float, least: int) -> None:
     if value < least:
-        raise ProbesError(f"{value} is too small", key, f"give at least {least}")
+        raise ProbesError(f"{value} is too small", name, f"give at least {least}")
 
 
-def _one_of(key: str, value: str, allowed: Collection[str]) -> None:
+def _one_of(name: str, value: str, allowed: Collection[str]) -> None:
     if value not in allowed:
         raise ProbesError(
-            f"{value!r} is not among {', '.join(allowed)}", key, nearest(value, allowed)
+            f"{value!r} is not among {', '.join(allowed)}", name, nearest(value, allowed)
         )
 
 
-def _plain_name(key: str, value: str) -> None:
+def _plain_name(name: str, value: str) -> None:
     """Refuse what would put a run's folder, which is named by pair and task, somewhere else."""
     if not value.strip() or "/" in value:
-        raise ProbesError(f"{value!r} is no name", key, "give some letters, without a slash")
+        raise ProbesError(f"{value!r} is not a name", name, "give some letters, without a slash")

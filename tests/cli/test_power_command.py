@@ -1,4 +1,4 @@
-"""`probes power`: the numbers are those of probes.stats, and nonsense is refused in words."""
+"""`probes power`: the numbers are those of probes.stats, and nonsense is refused with a message."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def ask(capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 def rows(lines: list[str]) -> list[list[str]]:
-    """The cells of the first table, header first."""
+    """The texts of the first table, header first."""
     start = next(at for at, line in enumerate(lines) if set(line) <= {"-", " "} and line)
     end = lines.index("", start)
     return [re.split(r"  +", line.strip()) for line in [lines[start - 1], *lines[start + 1 : end]]]
@@ -58,7 +58,7 @@ def test_an_effect_beyond_the_discordance_is_not_promised(ask: Any) -> None:
     assert lines[-1].startswith("-: not even the greatest effect")
 
 
-def test_a_did_is_of_both_members(ask: Any) -> None:
+def test_a_difference_in_differences_is_of_both_members(ask: Any) -> None:
     spread = stats.sd_did(0.2, 0.1, gain_other=0.02, correlation=0.3)
     lines = ask(
         "--of", "did", "--effect", "6", "--discordance", "20", "--other-discordance", "10",
@@ -113,7 +113,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("run"), study(items=60))
 
 
-def test_a_run_tells_its_discordance(ask: Any, run: Path) -> None:
+def test_a_run_has_its_discordance(ask: Any, run: Path) -> None:
     found = rows(ask(str(run), "--of", "gain", "--effect", "5"))
     assert found[0][:6] == ["contrast", "role", "arm", "frames", "n", "clusters"]
     # vcot and blind, of two members at two frame counts.
@@ -138,7 +138,9 @@ def test_a_run_by_stratum_and_simulated(ask: Any, run: Path) -> None:
     assert any("made of this run's clusters" in line for line in lines)
 
 
-def test_without_both_members_there_is_no_did(tmp_path: Path, capsys: Any) -> None:
+def test_without_both_members_there_is_no_difference_in_differences(
+    tmp_path: Path, capsys: Any
+) -> None:
     write_run(tmp_path, cell([1, 0]) + cell([1, 1], arm="vcot"))
     assert main.main(["power", str(tmp_path), "--of", "did"]) == 2
     assert "holds no did" in capsys.readouterr().err
@@ -147,7 +149,7 @@ def test_without_both_members_there_is_no_did(tmp_path: Path, capsys: Any) -> No
 # The published figures
 
 
-def test_published_differences_are_set_against_discordances(ask: Any) -> None:
+def test_published_differences_are_compared_with_discordances(ask: Any) -> None:
     lines = ask("--published", "egoschema")
     first = analysis.resolved("egoschema")[0]
     assert rows(lines)[1] == [
@@ -170,7 +172,7 @@ def test_every_line_fits_a_terminal(ask: Any, run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ("", "nothing is asked"),
         ("--discordance 20", "nothing is asked"),
@@ -211,8 +213,8 @@ def test_every_line_fits_a_terminal(ask: Any, run: Path) -> None:
         ("--published raven", "invalid choice"),
     ],
 )
-def test_nonsense_is_refused_in_words(words: str, told: str, capsys: Any) -> None:
+def test_nonsense_is_refused_with_a_message(words: str, message: str, capsys: Any) -> None:
     assert main.main(["power", *words.split()]) == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert "Traceback" not in error

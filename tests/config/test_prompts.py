@@ -1,4 +1,4 @@
-"""The default wording, to the letter; run as a program, this file writes the goldens anew."""
+"""The default wording, letter by letter; run as a program, this file rewrites the goldens."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,8 +37,8 @@ def clip(name: str) -> Clip:
 
 
 def texts(name: str) -> tuple[Infill, ...]:
-    said = [f"{name} opens the drawer.", f"{name} takes a spoon."]
-    return tuple(Infill(text, "", "", "g") for text in said)
+    events = [f"{name} opens the drawer.", f"{name} takes a spoon."]
+    return tuple(Infill(text, "", "", "g") for text in events)
 
 
 def shown(parts: tuple[Part, ...]) -> str:
@@ -88,7 +88,7 @@ CASES: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_default_prompts_are_the_goldens_to_the_letter(name):
+def test_the_default_prompts_equal_the_goldens(name):
     golden = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
     assert CASES[name]() + "\n" == golden
 

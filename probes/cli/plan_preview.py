@@ -1,0 +1,58 @@
+"""What `probes plan --dry-run` prints: the text that every member will see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from probes.core.types import Prompt
+from probes.engine.answer_log import UnaskableTrial
+from probes.engine.dry_run import DryRun
+from probes.engine.placeholder_text import shortened
+from probes.engine.stimulus_builder import prompt_of
+from probes.engine.workload import DryRunModel
+from probes.models.hf.backend import HfBackend
+
+
+def preview(planned: DryRun) -> Iterator[str]:
+    """Yield the lines of a dry run: for every item and arm the templated text of every member.
+
+    Frames are `<frame SHA8>`, each with its own wrapping if its family has one; infills that are
+    not written yet are `[not written yet SHA8 SHA8]`.
+    """
+    state = planned.state
+    for at, trial in enumerate(state.plan.trials()):
+        donor = f", donor {trial.donor.id}" if trial.donor else ""
+        yield f"=== item {trial.item.id}, arm {trial.arm.name}, {trial.frames} frames{donor}"
+        last = ""
+        for spec in planned.cfg.pair.members:
+            model = planned.models[spec.name]
+            request = state.requests[spec.role][at]
+            if isinstance(request, UnaskableTrial):
+                yield f"--- {spec.name}: cannot be asked: {request.problem}"
+                continue
+            asked = shortened(prompt_of(state.builder(spec.role).stimulus(trial)))
+            yield f"--- {spec.name}: {_length(model, request.key)}"
+            text = _text(model, asked, planned.cfg.pair.answer_prefix)
+            yield "(the same text)" if text == last else text
+            last = text
+        yield ""
+
+
+def _text(model: DryRunModel, asked: Prompt, answer_prefix: str) -> str:
+    """Return a prompt as the member's template lays it out, with the options that are scored."""
+    if isinstance(model.backend, HfBackend):
+        text = model.backend.preprocessor().shown(asked, answer_prefix)
+    else:
+        text = "".join(
+            part if isinstance(part, str) else f"<frame {part.sha256[:8]}>" for part in asked.parts
+        )
+    return text + (f"\n[scored: {' | '.join(asked.options)}]" if asked.options else "")
+
+
+def _length(model: DryRunModel, key: str) -> str:
+    """Return the number of tokens of a prompt, and whether its answer is stored."""
+    tokens = model.sizes.get(key)
+    stored = model.store.get([key]).get(key) if tokens is None else None
+    count = tokens if stored is None else stored.input_tokens
+    known = count if count is not None else "unknown"
+    return f"{known} tokens" + (", answered in the store" if stored else "")

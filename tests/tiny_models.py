@@ -357,7 +357,7 @@ def llava_onevision(folder: Path, seed: int = 0) -> Path:
 
 
 def internvl(folder: Path, seed: int = 0) -> Path:
-    """Make an InternVL: 4 tokens a tile; an image has 1 to 4 tiles and a small copy of the whole."""
+    """Make an InternVL: 4 tokens a tile; an image is 1 to 4 tiles and a small copy of all of it."""
     import torch
     import transformers as t
 

@@ -1,7 +1,7 @@
 """What a run needs again later and does not keep in memory: one temporary SQLite table.
 
 As Python objects, the clips and infills of thousands of items would be most of a run's memory
-(docs/decisions/0020-spilled-to-disk.md). The file has no name in its folder, so that the system
+(docs/decisions/0014-spilled-to-disk.md). The file has no name in its folder, so that the system
 frees it with the process, however that ends; all of its content can be made once more.
 """
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-
 NAMES_OF_A_RUN = ("gain", "drop", "did")
 """The contrasts of a run that are shown unless others are asked for."""
 EFFECTS_OF_A_RUN = (2.0, 5.0, 10.0)

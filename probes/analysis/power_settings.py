@@ -8,6 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+NAMES_OF_A_RUN = ("gain", "drop", "did")
+"""The contrasts of a run that are shown unless others are asked for."""
+EFFECTS_OF_A_RUN = (2.0, 5.0, 10.0)
+"""The true effects for which items needed are shown unless others are asked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class PowerTarget:
@@ -40,9 +45,9 @@ class RunQuestion:
 
     run: Path | str
     """A run folder, or a folder above run folders."""
-    names: tuple[str, ...] = ("gain", "drop", "did")
+    names: tuple[str, ...] = NAMES_OF_A_RUN
     """Which contrasts."""
-    effects: tuple[float, ...] = (2.0, 5.0, 10.0)
+    effects: tuple[float, ...] = EFFECTS_OF_A_RUN
     """True effects to give the items needed for."""
     by_stratum: bool = False
     """Adds a row per stratum."""

@@ -71,12 +71,15 @@ def _answer(given: argparse.Namespace) -> list[str]:
 
 
 def _run_question(given: argparse.Namespace) -> RunQuestion:
-    from probes.analysis.power_settings import RunQuestion
+    from probes.analysis.power_settings import EFFECTS_OF_A_RUN, NAMES_OF_A_RUN, RunQuestion
 
-    names = tuple(given.of or ("gain", "drop", "did"))
-    effects = tuple(given.effect or (2.0, 5.0, 10.0))
     return RunQuestion(
-        given.run, names, effects, given.by_stratum, _target(given), _simulation(given)
+        given.run,
+        names=tuple(given.of or NAMES_OF_A_RUN),
+        effects=given.effect or EFFECTS_OF_A_RUN,
+        by_stratum=given.by_stratum,
+        target=_target(given),
+        simulation=_simulation(given),
     )
 
 

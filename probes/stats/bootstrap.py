@@ -53,8 +53,7 @@ def bootstrap(
     n = len(x)
     function = statistic if statistic is not None else _first_column
     codes, count = cluster_codes(clusters, n)
-    unit = "" if count == n else "cluster "
-    method = f"{unit}bootstrap ({kind}), {draws} draws, seed {seed}"
+    method = f"{'' if count == n else 'cluster '}bootstrap ({kind}), {draws} draws, seed {seed}"
     discordant = int(np.count_nonzero(x[:, 0])) if x.shape[1] == 1 else 0
     estimate = float(function(x.mean(axis=0))) if n else nan
 
@@ -64,10 +63,8 @@ def bootstrap(
             level=level,
         )  # fmt: skip
 
-    if n == 0:
-        return without_interval("no items")
-    if count == 1:
-        return without_interval("one cluster only")
+    if count < 2:
+        return without_interval("one cluster only" if n else "no items")
     sums = cluster_sums(x, codes, count)
     sizes = np.bincount(codes, minlength=count).astype(np.float64)
     replicates = _replicates(sums, sizes, function, draws, seed)

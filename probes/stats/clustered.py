@@ -126,11 +126,7 @@ def clustered_mean(
         )  # fmt: skip
     if sample.has_spread:
         return _t_interval(sample, kind, bounds, level, method)
-    if weights == "items" and np.ptp(means) == 0:
-        # All strata are alike: as one stratum, the interval need not be put together from several.
-        one = np.zeros(n, dtype=np.intp)
-        sample = replace(sample, strata=one, means=means[:1], shares=np.ones(1))
-    return _score_interval(sample, bounds, level)
+    return _score_interval(sample, weights, bounds, level)
 
 
 def _too_few_clusters(sample: _Sample, labels: ArrayLike | None) -> str | None:
@@ -214,11 +210,17 @@ def _variance(sample: _Sample, kind: Kind) -> tuple[float, float]:
     return variance, float((own - lost).sum()) ** 2 / square
 
 
-def _score_interval(sample: _Sample, bounds: Bounds | None, level: float) -> Estimate:
+def _score_interval(
+    sample: _Sample, weights: Weighting, bounds: Bounds | None, level: float
+) -> Estimate:
     """Return a score interval where no item differs from its stratum's mean.
 
     A cluster counts as one item: how alike the items of a cluster are is unknown.
     """
+    if weights == "items" and np.ptp(sample.means) == 0:
+        # All strata are alike: as one stratum, the interval need not be put together from several.
+        one = np.zeros(len(sample.values), dtype=np.intp)
+        sample = replace(sample, strata=one, means=sample.means[:1], shares=np.ones(1))
     estimate, means, n = sample.estimate, sample.means, len(sample.values)
     no_change = bool(np.all(means == 0))
     if bounds is None:

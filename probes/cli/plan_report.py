@@ -26,39 +26,21 @@ class ModelCosts:
     """Tokens of all frames; None for a model that is run as one piece, where they are unknown."""
     patches: float
     """Patches per token of a frame."""
-    dtype: str
-    quantize: str
-    batch_tokens: int
-    batch_size: int
+    execution: costs.Execution
 
     def encoding_flops(self) -> float:
         """Return the FLOPs of encoding all frames; 0 where they are not known."""
         return costs.encoding(self.weights, self.features or 0, self.patches)
 
-    def memory(self, feature_cache: int) -> costs.Memory:
-        """Return the memory that the model needs; `feature_cache` is in bytes."""
-        return costs.memory(
-            self.weights,
-            self.model.workloads,
-            dtype=self.dtype,
-            quantize=self.quantize,
-            features=self.features or 0,
-            feature_cache=feature_cache,
-            batch_tokens=self.batch_tokens,
-            batch_size=self.batch_size,
-        )
+    def memory(self) -> costs.Memory:
+        """Return the memory that the model needs."""
+        loads = self.model.workloads
+        return costs.memory(self.weights, loads, self.execution, self.features or 0)
 
     def seconds(self, device: costs.Device) -> float:
         """Return the time that the model needs on a device."""
-        return costs.seconds(
-            self.weights,
-            self.model.workloads,
-            device,
-            dtype=self.dtype,
-            encoding_flops=self.encoding_flops(),
-            batch_tokens=self.batch_tokens,
-            batch_size=self.batch_size,
-        )
+        loads, flops = self.model.workloads, self.encoding_flops()
+        return costs.seconds(self.weights, loads, self.execution, flops, device)
 
 
 def report(planned: DryRun, device: str | None = None) -> list[str]:
@@ -78,8 +60,7 @@ def report(planned: DryRun, device: str | None = None) -> list[str]:
     tables = [_prompts(planned), _trials(planned)]
     known = {name: one for name in planned.models if (one := _costs_of(planned, name))}
     if known:
-        feature_cache = cfg.backend.feature_cache_mb * 2**20
-        memory = {name: one.memory(feature_cache) for name, one in known.items()}
+        memory = {name: one.memory() for name, one in known.items()}
         tables += [_costs(known, memory), _times(known, memory, device)]
     lines += lines_of(tables)
     for note in _notes(planned, known):
@@ -105,10 +86,13 @@ def _costs_of(planned: DryRun, name: str) -> ModelCosts | None:
         model=model,
         features=model.features() if facts["patches_per_token"] else None,
         patches=float(facts["patches_per_token"] or 0),
-        dtype=str(facts["dtype"]),
-        quantize=str(facts["quantize"] or ""),
-        batch_tokens=batch_tokens if batched else 0,
-        batch_size=backend.batch_size if batched else 1,
+        execution=costs.Execution(
+            dtype=str(facts["dtype"]),
+            batch_tokens=batch_tokens if batched else 0,
+            batch_size=backend.batch_size if batched else 1,
+            quantize=str(facts["quantize"] or ""),
+            feature_cache=backend.feature_cache_mb * 2**20,
+        ),
     )
 
 

@@ -150,57 +150,62 @@ class Memory:
         return self.weights + self.features + self.cache + self.pass_
 
 
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How a model is run."""
+
+    dtype: str
+    """Of weights and arithmetic."""
+    batch_tokens: int
+    """Most tokens of one pass; a longer prompt goes alone."""
+    batch_size: int
+    """Most prompts of one pass."""
+    quantize: str = ""
+    """`4bit`, `8bit` or empty; linear maps outside the head are kept that way."""
+    feature_cache: int = 0
+    """Bound of the cache of frames' features, in bytes."""
+
+
 def memory(
     weights: ParameterCounts,
     loads: Mapping[Scoring, Workload],
-    *,
-    dtype: str,
-    quantize: str,
+    execution: Execution,
     features: int,
-    feature_cache: int,
-    batch_tokens: int,
-    batch_size: int,
 ) -> Memory:
     """Estimate the memory of one model.
 
     Args:
         weights: of the model.
         loads: what it has to do, by kind of scoring.
-        dtype: of weights and arithmetic.
-        quantize: `4bit`, `8bit` or empty; linear maps outside the head are kept that way.
+        execution: how it is run.
         features: tokens of all frames that it encodes.
-        feature_cache: bound of the cache, in bytes; as much again is held by the prompts at work.
-        batch_tokens: most tokens of one pass; a longer prompt goes alone.
-        batch_size: most prompts of one pass.
     """
-    size = BYTES[dtype]
+    size = BYTES[execution.dtype]
     linear = weights.vision + weights.layers
-    kept = {"4bit": 0.5, "8bit": 1.0}.get(quantize, size)
-    rows = max([batch_tokens, *(load.longest for load in loads.values())])
+    kept = {"4bit": 0.5, "8bit": 1.0}.get(execution.quantize, size)
+    rows = max([execution.batch_tokens, *(load.longest for load in loads.values())])
     writes = [load for load in loads.values() if load.written]
     per_prompt = max(
         (-(-load.scored // max(1, load.prompts)) for load in loads.values()), default=0
     )
     return Memory(
         weights=int(linear * kept) + (weights.total - linear) * size,
-        features=min(features * weights.hidden * size, 2 * feature_cache),
+        # The prompts at work hold as much again as the cache.
+        features=min(features * weights.hidden * size, 2 * execution.feature_cache),
         cache=2 * weights.depth * weights.keys * size * rows if writes else 0,
         # Around a block: its input, output, queries, keys, values, and the two inner states; then
         # logits in the model's precision and log-probabilities in float32.
         pass_=rows * (4 * weights.hidden + 2 * weights.queries + 2 * weights.inner) * size
-        + max(1, per_prompt) * batch_size * weights.vocabulary * (size + 8),
+        + max(1, per_prompt) * execution.batch_size * weights.vocabulary * (size + 8),
     )
 
 
 def seconds(
     weights: ParameterCounts,
     loads: Mapping[Scoring, Workload],
-    device: Device,
-    *,
-    dtype: str,
+    execution: Execution,
     encoding_flops: float,
-    batch_tokens: int,
-    batch_size: int,
+    device: Device,
 ) -> float:
     """Estimate the time of one model on a device.
 
@@ -209,20 +214,18 @@ def seconds(
     Args:
         weights: of the model.
         loads: what it has to do.
-        device: on which.
-        dtype: of weights and arithmetic.
+        execution: how it is run.
         encoding_flops: FLOPs of encoding its frames.
-        batch_tokens: most tokens of one pass.
-        batch_size: most prompts of one pass.
+        device: on which.
     """
-    peak = (device.full if dtype == "float32" else device.half) * 1e12
+    peak = (device.full if execution.dtype == "float32" else device.half) * 1e12
     flops = encoding_flops + sum(reading(weights, load) for load in loads.values())
     time = flops / (peak * UTILISATION)
     for load in loads.values():
         if load.written:
             length = (load.tokens + load.written) / load.prompts
-            batch = max(1, min(batch_size, int(batch_tokens // length)))
+            batch = max(1, min(execution.batch_size, int(execution.batch_tokens // length)))
             steps = math.ceil(load.prompts / batch) * load.written / load.prompts
-            read = (weights.layers + weights.head) * BYTES[dtype]
+            read = (weights.layers + weights.head) * BYTES[execution.dtype]
             time += steps * read / (device.bandwidth * 1e12 * BANDWIDTH)
     return time

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -337,12 +338,10 @@ def test_memory_and_time_grow_with_what_there_is_to_do() -> None:
     few, many = (
         {"generate": Workload(n, 900 * n, 810_000 * n, 964, written=64 * n)} for n in (100, 1000)
     )
-    how = {"dtype": "bfloat16", "batch_tokens": 16_384, "batch_size": 32}
+    how = costs.Execution("bfloat16", batch_tokens=16_384, batch_size=32, feature_cache=2**29)
 
     def need(quantize: str = "", **loads: Workload) -> costs.Memory:
-        return costs.memory(
-            weights, loads, quantize=quantize, features=10_000, feature_cache=2**29, **how
-        )
+        return costs.memory(weights, loads, replace(how, quantize=quantize), features=10_000)
 
     full = need(**few)
     assert full.weights == 2 * weights.total
@@ -351,11 +350,10 @@ def test_memory_and_time_grow_with_what_there_is_to_do() -> None:
     assert need("4bit", **few).weights < 0.3 * full.weights
     assert need().cache == 0
     one, ten = (
-        costs.seconds(weights, loads, costs.DEVICES["H100"], perceived=0.0, **how)
-        for loads in (few, many)
+        costs.seconds(weights, loads, how, 0.0, costs.DEVICES["H100"]) for loads in (few, many)
     )
     assert 9 * one < ten < 11 * one
-    slow = costs.seconds(weights, few, costs.DEVICES["L4"], perceived=0.0, **how)
+    slow = costs.seconds(weights, few, how, 0.0, costs.DEVICES["L4"])
     assert slow > 5 * one
 
 

@@ -26,10 +26,10 @@ from probes.cli import check as command
 from probes.cli import main
 from probes.core.errors import ProbesError
 from probes.records import schema
-from probes.records.schema import Record
+from probes.records.schema import ItemRow, Record
 from probes.regression.checking import flips_of
 
-COMMITTED = Path(__file__).resolve().parent.parent / "results/baselines/tiny-egoworld.json"
+COMMITTED = Path(__file__).resolve().parents[2] / "results/baselines/tiny-egoworld.json"
 ARMS = ("baseline", "vcot")
 CONFIG: dict[str, Any] = {
     "pair": {"name": "tiny", "answer_prefix": "",
@@ -100,7 +100,7 @@ def put(
          "media_sha256": "m", "frame_hashes": [("5", [frames])], "meta": []}
         for one in first.values()
     ]  # fmt: skip
-    pq.write_table(pa.Table.from_pylist(rows, schema.item_schema()), folder / "items.parquet")
+    pq.write_table(pa.Table.from_pylist(rows, schema.arrow_schema(ItemRow)), folder / "items.parquet")
     content = {
         "config": config, "git": "abc", "created": "2026-01-01", "platform": PLATFORM,
         "packages": PACKAGES, "members": {"tiny-image": {"fingerprint": "f1", "dtype": "float32"}},

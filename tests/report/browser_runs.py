@@ -46,7 +46,7 @@ class Pool(Mapping[str, np.ndarray]):
     size = (30, 40)
     processes = 1
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **_: Any) -> None:
         self.decoded = 0
         self._folder = home / "painted"
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def make_run(
     """
     monkeypatch.setenv("PROBES_HOME", str(folder.parent / "home"))
     monkeypatch.setattr(run.registry, "load", lambda task, progress=None: list(items))
-    monkeypatch.setattr(run, "FramePool", Pool)
+    monkeypatch.setattr(run, "FrameStore", Pool)
     scripted = answer or (lambda role: script(role, infill))
     monkeypatch.setattr(
         run,

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from probes.records import schema
-from probes.records.schema import Record
+from probes.records.schema import InfillRow, Record
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"}
 CAVEAT = "These numbers are made up."
@@ -49,7 +49,7 @@ def manifest(
 
 
 def infill(item: int, text: str = "something", leaks: Sequence[int] = (), **changes: Any) -> Any:
-    """A row of infills.parquet."""
+    """A row of infills.parquet, without a status: as older versions wrote it."""
     return {
         "role": "shared", "frames": 5, "item_id": f"q{item}", "gap": 0, "frame_a": "a",
         "frame_b": "b", "text": text, "common": "", "event": "", "generator": "g", "ok": bool(text),
@@ -68,7 +68,10 @@ def write(
     if told is not None:
         (folder / "manifest.json").write_text(json.dumps(told), "utf-8")
     if infills:
-        table = pa.Table.from_pylist(list(infills), schema.infill_schema())
+        columns = schema.arrow_schema(InfillRow)
+        if "status" not in infills[0]:
+            columns = columns.remove(columns.get_field_index("status"))
+        table = pa.Table.from_pylist(list(infills), columns)
         pq.write_table(table, folder / "infills.parquet")
     return folder
 

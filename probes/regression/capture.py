@@ -54,7 +54,7 @@ def capture(path: str | Path) -> Snapshot:
 
     Raises:
         ProbesError: nothing found, unreadable files, no manifest or items next to the records, or
-            runs whose settings differ in more than cells.
+            runs that differ in settings other than those that name their cells.
     """
     frame = analysis.load(path)
     if settings := sorted({str(setting) for setting in frame["setting"]} - {""}):

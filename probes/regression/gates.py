@@ -126,7 +126,7 @@ class ItemValues:
 
 
 def values_by_metric(snapshot: Snapshot) -> dict[Metric, ItemValues]:
-    """Return every metric of a snapshot's cells; those without an item with an answer left out."""
+    """Return every metric of a snapshot's cells that has an item with a public answer."""
     frame = snapshot.frame()
     out: dict[Metric, ItemValues] = {}
     for table in tables(frame):

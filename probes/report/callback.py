@@ -24,7 +24,7 @@ class SweepReport(Callback):  # type: ignore[misc]
         """Write the report of all runs of the sweep."""
         folder = Path(config.hydra.sweep.dir)
         if not any(folder.rglob("records.parquet")):
-            return  # every job has said why it left nothing
+            return  # every job has reported why it left nothing
         try:
             page = report.write([folder], folder / report.FOLDER)
         except Exception as error:  # answers are stored and runs complete: no reason to fail them

@@ -62,5 +62,5 @@ def _table(table: DataTable) -> Iterator[str]:
         yield _line(row)
 
 
-def _line(cells: Sequence[str], raw: bool = False) -> str:
-    return "| " + " | ".join(cell if raw else escaped(cell) for cell in cells) + " |"
+def _line(texts: Sequence[str], raw: bool = False) -> str:
+    return "| " + " | ".join(text if raw else escaped(text) for text in texts) + " |"

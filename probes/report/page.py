@@ -44,7 +44,7 @@ def render(title: str, sections: Sequence[Section], svgs: Mapping[str, bytes], s
         title: of the page.
         sections: without the item browser.
         svgs: every figure's SVG file by its name.
-        study: whose items are browsed.
+        study: the runs that the item browser shows.
     """
     import jinja2
     from markupsafe import Markup

@@ -17,7 +17,7 @@ INTRODUCTION = (
     "percentage points, with 95 % intervals. The difference in differences (DiD) is gain(image) - "
     "gain(other)."
 )
-"""Stands below a report's title."""
+"""The paragraph below a report's title."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -162,7 +162,7 @@ class Rebuilder:
         return _Ingredients(item, arm, clip, files.written(trial.role), donor)
 
     def _build(
-        self, trial: ShownTrial, found: _Ingredients, compose: Callable[[Composite], str]
+        self, trial: ShownTrial, found: _Ingredients, compose: arms.DrawComposite
     ) -> Stimulus:
         files, r = self._files, trial.rotation
         if files.prompts is None or files.scoring is None:

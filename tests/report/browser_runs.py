@@ -97,10 +97,10 @@ class PaintedFrames(Mapping[str, np.ndarray]):
         return 0
 
 
-def draws(*key: Any) -> Iterator[float]:
-    """Numbers in [0, 1) that depend on the key only."""
+def draws(*seed: Any) -> Iterator[float]:
+    """Numbers in [0, 1) that depend on the seed only."""
     for counter in range(10**6):
-        yield int(sha256_json([list(key), counter])[:12], 16) / 16**12
+        yield int(sha256_json([list(seed), counter])[:12], 16) / 16**12
 
 
 def script(role: str, infill: Callable[[Prompt], str]) -> Callable[[Prompt], Output]:

@@ -11,7 +11,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,10 +19,9 @@ from PIL import Image
 
 from probes import analysis
 from probes.analysis.margins import margins
-from probes.core.hashing import array_sha256
 from probes.core.types import FrameRef, Output, Panels, Prompt
 from probes.records import run_folder
-from probes.report import browser, browser_data, frame_images
+from probes.report import browser, browser_data
 from probes.report.browser_data import probabilities
 from probes.report.stimuli import Rebuilder, ShownTrial
 from probes.stimuli import arms
@@ -35,7 +33,7 @@ SUITE = [
     "+suite.arms.filler={infills: filler, reference: baseline}",
     "+suite.arms.infills_only={frames: none, infills: own, reference: baseline}",
     "+suite.arms.grid={infills: own, presentation: grid, reference: baseline}",
-    "+suite.arms.apart={infills: own, presentation: frames_then_text, reference: baseline}",
+    "+suite.arms.text_last={infills: own, presentation: frames_then_text, reference: baseline}",
 ]
 
 
@@ -148,7 +146,7 @@ def test_bare_gaps_are_shown_with_their_reason(study: Path) -> None:
                 assert len(frames) == bare.gap + 1
             else:
                 assert bare.after == -1
-    assert {"vcot", "visual_perturbation", "text_perturbation", "single", "apart"} <= seen
+    assert {"vcot", "visual_perturbation", "text_perturbation", "single", "text_last"} <= seen
 
 
 @pytest.mark.parametrize("layout", ["sequence", "matrix"])
@@ -387,8 +385,8 @@ def test_rotated_options_are_shown_as_they_were_listed(
         answers = one["v"]["0"]["2"][0][0]
         assert [answer[-1] for answer in answers] == [0, 1, 2, 3, 4]
         for answer in answers:
-            said = data["texts"][-1 - data["stimuli"][answer[0]]["p"][-1]]
-            assert f"A. {one['o'][answer[-1]]}" in said
+            question = data["texts"][-1 - data["stimuli"][answer[0]]["p"][-1]]
+            assert f"A. {one['o'][answer[-1]]}" in question
             # The choice is given in the item's own order.
             assert answer[3] == answer[5].index(max(answer[5]))
 
@@ -441,38 +439,6 @@ def test_items_beyond_the_budget_are_reported(study: Path) -> None:
     assert 1 <= tight.items < 6
     assert tight.items + tight.left_out == 6
     assert "are left out to keep this page small" in section(study, budget=60_000)
-
-
-def noise(folder: Path, count: int) -> list[tuple[str, Path]]:
-    """Frames that no codec makes small."""
-    folder.mkdir()
-    store = PaintedFrames(folder)
-    rng = np.random.default_rng(0)
-    frames = []
-    for _ in range(count):
-        picture = rng.integers(0, 256, (160, 200, 3), np.uint8)
-        sha = array_sha256(picture)
-        Image.fromarray(picture).save(store.path(sha))
-        frames.append((sha, store.path(sha)))
-    return frames
-
-
-def test_pictures_shrink_step_by_step_until_they_fit(tmp_path: Path) -> None:
-    frames = noise(tmp_path / "frames", 12)
-    seen = []
-    for budget in (10**7, 200_000, 100_000, 60_000, 30_000, 12_000):
-        made = frame_images.make(frames, budget)
-        assert made.size <= budget
-        assert (made.height, made.quality) in frame_images.QUALITIES
-        seen.append(frame_images.QUALITIES.index((made.height, made.quality)))
-        whole = made.height == frame_images.QUALITIES[-1][0] or not made.missing
-        assert whole
-    assert seen == sorted(seen) and len(set(seen)) > 3
-    none = frame_images.make(frames, 4_000)
-    assert 0 < sum(map(bool, none.webp)) < 12
-    assert set(none.missing) == {place for place, one in enumerate(none.webp) if not one}
-    assert set(none.missing.values()) == {"left out to keep this page small"}
-    assert min(none.missing) == sum(map(bool, none.webp))  # the last ones go first
 
 
 def test_pictures_are_of_the_frame_that_their_name_says(study: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def open_page(chromium: playwright.Browser, document: Path) -> Iterator[Open]:
         context.route(lambda url: not url.startswith("data:"), watch)
         page = context.new_page()
         page.set_default_timeout(10_000)
-        page.on("console", lambda said: wrong.append(f"{said.type}: {said.text}"))
+        page.on("console", lambda line: wrong.append(f"{line.type}: {line.text}"))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: (wrong.append("dialog"), dialog.dismiss()))
         page.goto(address + fragment)

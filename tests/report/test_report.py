@@ -20,7 +20,6 @@ from probes import analysis, report
 from probes.cli import main
 from probes.core.errors import ProbesError
 from probes.records.schema import Record
-from probes.report import leaks, markdown
 from probes.report import study as studies
 from probes.report import summary as summaries
 
@@ -493,81 +492,3 @@ def test_the_command_writes_where_it_says(
     assert "is not there" in capsys.readouterr().err
     assert main.main(["report", "--help"]) == 0
     assert "example" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("+25.0 [+18.4, +31.6]", "+25.0 [+18.4, +31.6]"),
-        ("a|b", r"a\|b"),
-        ("<b>&", "&lt;b&gt;&amp;"),
-        ("[x](y)", r"[x]\(y)"),
-        ("![x][y]", r"![x]\[y]"),
-        ("# one\n- two", r"\# one - two"),
-        ("- one", r"\- one"),
-        ("`c` *d*", r"\`c\` \*d\*"),
-        ("a\\b", r"a\\b"),
-    ],
-)
-def test_markdown_shows_texts_as_they_are(text: str, shown: str) -> None:
-    assert markdown.escaped(text) == shown
-
-
-def test_infills_of_shards_are_counted_once(tmp_path: Path) -> None:
-    rows = [made.infill(0), made.infill(1)]
-    whole = study(4, frames=(5,))
-    for shard in (0, 1):
-        mine = [r for r in whole if int(r.item_id[1:]) % 2 == shard]
-        made.write(tmp_path / "runs" / str(shard), mine, made.manifest(), rows)
-    assert len(leaks.read(analysis.load(tmp_path / "runs"))) == 2
-
-
-SMALL = [
-    "backend=scripted", "task.videos=4", "task.height=32", "task.fps=1", "frames=2", "limit=4",
-]  # fmt: skip
-
-
-@pytest.fixture
-def sweep_home(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    monkeypatch.setenv("PROBES_HOME", str(tmp_path_factory.getbasetemp() / "sweep-home"))
-    monkeypatch.setenv("PROBES_RUNS", str(tmp_path / "runs"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "runs"
-
-
-def test_a_sweep_ends_with_its_report(sweep_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["run", *SMALL, "-m", "pair.frame_as=video,image"]) == 0
-    (page,) = sweep_home.rglob("report.html")
-    assert page.parent.name == report.FOLDER
-    assert page.parent.parent.name.endswith("-sweep")
-    text, _ = capsys.readouterr()
-    assert text.rstrip().endswith(str(page))
-    assert "probes report" not in text  # it is there already
-    text = page.read_text("utf-8")
-    made.check(text)
-    assert "frame_as=image [95 %]" in text
-    # The report's folder is neither a job of the sweep nor a run.
-    assert len(analysis.load(page.parent.parent)["run"].unique()) == 2
-
-
-def test_a_report_that_fails_never_fails_the_sweep(
-    sweep_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(*_: object) -> None:
-        raise ValueError("no ink")
-
-    monkeypatch.setattr("probes.report.files.build", fail)
-    assert main.main(["run", *SMALL, "-m", "limit=2,4"]) == 0
-    text = capsys.readouterr().err
-    assert "the sweep's report was not written: ValueError: no ink" in text
-    assert "to try again: probes report " in text
-    assert not list(sweep_home.rglob("report.html"))
-
-
-def test_a_single_run_offers_a_report(sweep_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["run", *SMALL]) == 0
-    last = capsys.readouterr().out.rstrip().splitlines()[-1]
-    assert main.main(["report", last.split("probes report ")[1]]) == 0
-    assert not [one for one in sweep_home.rglob("report.html") if one.parent.name != report.FOLDER]

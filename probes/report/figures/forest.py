@@ -87,12 +87,12 @@ def strata_figure(found: pd.DataFrame, name: str = "gain", arm: str = "vcot") ->
 
 
 def _written(name: str) -> str:
-    """Return a contrast's name as text has it."""
+    """Return a contrast's name as it is written in texts."""
     return "DiD" if name == "did" else name
 
 
 def _plural(names: Sequence[str]) -> str:
-    return " and ".join("DiD" if name == "did" else f"{name}s" for name in names)
+    return " and ".join(_written(name) + ("" if name == "did" else "s") for name in names)
 
 
 def _sorted(part: pd.DataFrame) -> list[dict[str, Any]]:

@@ -41,8 +41,8 @@
   const roles = () => view().members.map(([role]) => role);
   // Answers of one member in one arm: one, or one per donor and rotation of the options; none where it was not asked.
   function answers(item, arm, role) {
-    const cells = (item.v[state.view] || {})[state.frames];
-    return cells ? cells[arm][role] : [];
+    const byArm = (item.v[state.view] || {})[state.frames];
+    return byArm ? byArm[arm][role] : [];
   }
   const read = ([stimulus, donor, status, choice, correct, p, margin, reply, error, rotation]) => ({
     stimulus, donor: text(donor), status, choice, correct, p, margin, reply: text(reply),
@@ -212,8 +212,8 @@
     }
     const beyond = nth - (stimulus.composite ? 1 : slots.length);
     if (beyond >= 0) return `option ${letter((beyond + rotation) % Math.max(1, item.op.length))}`;
-    const whose = arm.frames === "donor" ? "donor's frame" : "frame";
-    const label = `${whose} ${slots[nth] + 1} of ${state.frames}`;
+    const owner = arm.frames === "donor" ? "donor's frame" : "frame";
+    const label = `${owner} ${slots[nth] + 1} of ${state.frames}`;
     return slots[nth] === nth || arm.frames === "single" ? label : `${label}, shown as no. ${nth + 1}`;
   }
   const source = (frame) => (pictures.webp[frame] ? `data:image/webp;base64,${pictures.webp[frame]}` : "");
@@ -313,8 +313,8 @@
     const foot = [["margin of the right answer, nats", (one) => signed(one.margin)],
       ["reply", (one) => quoted(one.reply)], ["error", (one) => quoted(one.error)]]
       .map(([label, value]) => [label, shown.map(([, , one]) => value(one))])
-      .filter(([, cells]) => cells.some((cell) => cell !== ""))
-      .map(([label, cells]) => el("tr", {}, el("th", { scope: "row" }, label), cells.map((cell) => el("td", {}, cell))));
+      .filter(([, values]) => values.some((value) => value !== ""))
+      .map(([label, values]) => el("tr", {}, el("th", { scope: "row" }, label), values.map((value) => el("td", {}, value))));
     return el("div", { class: "ib-scroll" }, el("table", { class: "ib-answers" },
       el("thead", {}, head), el("tbody", {}, rows), foot.length ? el("tfoot", {}, foot) : null));
   }

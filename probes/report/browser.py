@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from probes.records import run_folder
-from probes.report import browser_data, frame_images
+from probes.report import browser_data, frame_images, templating
 from probes.report.browser_data import BrowserData
 from probes.report.frame_images import EncodedImages
 from probes.report.stimuli import UNKNOWN
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 BUDGET = 12_000_000
 """Bytes that the fragment may have."""
 _TEXTS = 5_000_000  # of these, for answers and texts; 300 items at 5 and 10 frames take 1.1 million
-_TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
 def section(folders: Sequence[Path], frame: pd.DataFrame, budget: int = BUDGET) -> str:
@@ -43,21 +42,13 @@ def section(folders: Sequence[Path], frame: pd.DataFrame, budget: int = BUDGET) 
     Raises:
         ProbesError: a file of a run that is there but cannot be read.
     """
-    import jinja2
-
     runs = {str(folder.resolve()): run_folder.read(folder.resolve()) for folder in folders}
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    css, js = ((_TEMPLATES / f"browser.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    css, js = templating.text("browser.css"), templating.text("browser.js")
     content_budget = budget - len(css) - len(js) - 20_000
     data = browser_data.assemble(runs, frame, min(_TEXTS, content_budget))
     images = frame_images.make(data.frames, max(0, content_budget - len(data.json)))
-    return environment.get_template("browser.html").render(
+    template = templating.environment().get_template("browser.html")
+    return template.render(
         css=css,
         js=js,
         data=data.json,

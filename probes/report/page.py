@@ -6,10 +6,9 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from probes.report import browser
+from probes.report import browser, templating
 from probes.report.parts import (
     INTRODUCTION,
     BulletList,
@@ -24,7 +23,6 @@ from probes.report.study import Study
 LIMIT = 14_500_000
 """Bytes that a page should not exceed; pictures in the item browser are reduced to fit."""
 _LEAST_BUDGET = 500_000  # bytes that the item browser gets in any case
-_TEMPLATES = Path(__file__).resolve().parent / "templates"
 _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 # A script without attributes is code; those with a type hold data and are never run.
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
@@ -46,16 +44,9 @@ def render(title: str, sections: Sequence[Section], svgs: Mapping[str, bytes], s
         svgs: every figure's SVG file by its name.
         study: the runs that the item browser shows.
     """
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templating.environment()
     environment.filters["kind"] = lambda part: _KINDS[type(part)]
     size = sum(len(svg) for svg in svgs.values()) * 4 // 3 + sum(map(_size, sections))
     budget = max(_LEAST_BUDGET, min(browser.BUDGET, LIMIT - size))
@@ -66,7 +57,7 @@ def render(title: str, sections: Sequence[Section], svgs: Mapping[str, bytes], s
         introduction=INTRODUCTION,
         sections=[*sections[:-1], items, sections[-1]],
         images={name: base64.b64encode(svg).decode("ascii") for name, svg in svgs.items()},
-        css=Markup((_TEMPLATES / "report.css").read_text("utf-8") + style),
+        css=Markup(templating.text("report.css") + style),
         policy=policy(hashes),
         safe=Markup,
     )

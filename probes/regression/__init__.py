@@ -1,4 +1,4 @@
-"""Probe metrics held against a baseline: `probes check`."""
+"""Metrics of a run compared with a baseline: `probes check`."""
 
 from probes.regression.baseline import Baseline, Metric, write
 from probes.regression.capture import capture
@@ -22,4 +22,4 @@ __all__ = [
     "renew",
     "with_bands",
     "write",
-]  # fmt: skip
+]

@@ -1,4 +1,4 @@
-"""A baseline: a snapshot, the metrics declared to be guarded, and their bands; kept as JSON."""
+"""A baseline: a snapshot, the guarded metrics and their bands; kept as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from probes.core.files import atomic_write
-from probes.regression.snapshot import CellAnswers, CellName, Snapshot
+from probes.regression.snapshot import BaselineAnswer, CellAnswers, CellName, ItemFacts, Snapshot
 
 FORMAT, VERSION = "interframe-probes baseline", 1
 NAMES = ("accuracy", "gain", "drop", "transfer", "did")
@@ -20,15 +20,16 @@ TIE_TOLERANCE = 1e-3
 
 
 class Metric(NamedTuple):
-    """A number that is guarded: an accuracy, or a contrast as `probes.contrasts` names it."""
+    """A guarded number: an accuracy, or a contrast as `probes.contrasts` names it."""
 
     name: str
     """One of `NAMES`."""
     cell: CellName
-    """The cell; for a contrast that of the arm and (for transfer and did) of the other member."""
+    """The cell; of a contrast, that of its arm. For transfer and the difference in differences
+    (DiD), which compare two members, that of the member which is not the image member."""
 
     def cells(self, references: Mapping[str, str]) -> set[CellName]:
-        """Return the cells that the metric is made of.
+        """Return the cells that the metric is computed from.
 
         Args:
             references: reference arm by arm.
@@ -41,7 +42,7 @@ class Metric(NamedTuple):
         return {own._replace(role=role, arm=arm) for role in roles for arm in arms}
 
     @property
-    def words(self) -> str:
+    def label(self) -> str:
         """The metric within its task and pair."""
         role = f"image - {self.cell.role}" if self.name == "did" else self.cell.role
         if self.name == "transfer":
@@ -66,31 +67,35 @@ def write(path: Path, baseline: Baseline) -> None:
 
 
 def to_json(baseline: Baseline) -> str:
-    """Return a baseline's file: metrics and bands first, for they are meant to be edited."""
-    taken = baseline.snapshot
+    """Return a baseline's file: metrics and bands first, because they are meant to be edited."""
+    snapshot = baseline.snapshot
     metrics = [
         {"name": metric.name, **metric.cell._asdict(), "band": band}
         for metric, band in sorted(baseline.bands.items(), key=_order)
     ]
-    items = [
-        [one.task, one.id, one.cluster, one.stratum, one.answer, one.content, dict(one.frames)]
-        for one in taken.items
-    ]
-    head: dict[str, Any] = {
-        "format": FORMAT, "version": VERSION, "created": taken.created, "git": taken.git,
+    # The names are the file's format; a field may have another name in this code.
+    values: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "created": snapshot.created,
+        "git": snapshot.git,
         "tie_tolerance": baseline.tie_tolerance,
-    }  # fmt: skip
-    rest: dict[str, Any] = {
-        "references": taken.references, "infill_sources": taken.infill_sources,
-    }  # fmt: skip
-    parts = [f"{_line(name)}: {_line(value)}" for name, value in head.items()]
-    parts.append(f'"metrics": {_rows(map(_line, metrics))}')
-    parts += [f"{_line(name)}: {_line(value)}" for name, value in rest.items()]
-    for name in ("platform", "asked", "members"):
-        pairs = (f"{_line(key)}: {_line(one)}" for key, one in getattr(taken, name).items())
-        parts.append(f'"{name}": {{\n ' + ",\n ".join(pairs) + "\n}")
-    parts.append(f'"items": {_rows(map(_dense, items))}')
-    parts.append(f'"cells": {_rows(map(_cell_text, taken.cells))}')
+    }
+    sources: dict[str, Any] = {
+        "references": snapshot.references,
+        "infill_sources": snapshot.infill_sources,
+    }
+    tables: dict[str, Mapping[str, Any]] = {
+        "platform": snapshot.platform,
+        "asked": snapshot.settings,
+        "members": snapshot.members,
+    }
+    parts = [f"{_line(name)}: {_line(value)}" for name, value in values.items()]
+    parts.append(f'"metrics": {_list(map(_line, metrics))}')
+    parts += [f"{_line(name)}: {_line(value)}" for name, value in sources.items()]
+    parts += [f'"{name}": {_table(table)}' for name, table in tables.items()]
+    parts.append(f'"items": {_list(map(_item_line, snapshot.items))}')
+    parts.append(f'"cells": {_list(map(_cell_lines, snapshot.cells))}')
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
@@ -98,19 +103,48 @@ def _order(entry: tuple[Metric, float]) -> tuple[int, CellName]:
     return NAMES.index(entry[0].name), entry[0].cell
 
 
-def _cell_text(cell: CellAnswers) -> str:
+def _item_line(item: ItemFacts) -> str:
+    return _dense(
+        [
+            item.task,
+            item.id,
+            item.cluster,
+            item.stratum,
+            item.answer,
+            item.content,
+            dict(item.frames),
+        ]
+    )
+
+
+def _cell_lines(cell: CellAnswers) -> str:
     head = _line({**cell.name._asdict(), "member": cell.member})
-    rows = (
-        _dense([one.item_id, one.donor_id, one.rotation, one.status, one.choice,
-               [None if math.isnan(value) else value for value in one.logprobs],
-               one.tokens, one.key, one.stimulus])
-        for one in cell.answers
-    )  # fmt: skip
-    return f'{head[:-1]}, "answers": {_rows(rows)}}}'
+    return f'{head[:-1]}, "answers": {_list(map(_answer_line, cell.answers))}}}'
 
 
-def _rows(lines: Iterable[str]) -> str:
+def _answer_line(answer: BaselineAnswer) -> str:
+    return _dense(
+        [
+            answer.item_id,
+            answer.donor_id,
+            answer.rotation,
+            answer.status,
+            answer.choice,
+            [None if math.isnan(value) else value for value in answer.logprobs],
+            answer.tokens,
+            answer.key,
+            answer.stimulus,
+        ]
+    )
+
+
+def _list(lines: Iterable[str]) -> str:
     return "[\n " + ",\n ".join(lines) + "\n]"
+
+
+def _table(entries: Mapping[str, Any]) -> str:
+    lines = (f"{_line(name)}: {_line(value)}" for name, value in entries.items())
+    return "{\n " + ",\n ".join(lines) + "\n}"
 
 
 def _line(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""A check: a run against a baseline, by the gate that was asked for; and a baseline renewed."""
+"""A check: a run compared with a baseline by one of the two gates; and a baseline renewed."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ class Check:
     baseline: Baseline
     gate: Gate
     """The gate that decides."""
-    elsewhere: tuple[str, ...]
-    """Why the exact gate was asked for and does not apply."""
+    why_not_exact: tuple[str, ...]
+    """Why the exact gate, which was asked for, does not apply; empty where it does."""
     differences: tuple[Difference, ...]
     """Records that are not the same; empty unless the exact gate decides."""
-    changes: tuple[MetricChange, ...]
+    metric_changes: tuple[MetricChange, ...]
     """Every declared metric."""
-    flips: tuple[AnswerChange, ...]
-    """Answers that changed, ties among them; the weightiest first."""
+    answer_changes: tuple[AnswerChange, ...]
+    """Answers that changed, ties included; those of the largest weight first."""
     notes: tuple[str, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether the deciding gate lets the run through."""
+        """Whether the run passes the deciding gate."""
         if self.gate == "exact":
             return not self.differences
-        return all(change.passed for change in self.changes)
+        return all(change.passed for change in self.metric_changes)
 
 
 def check(baseline: Baseline, run: Snapshot, gate: Gate = "statistical", where: str = "") -> Check:
-    """Hold a run against a baseline.
+    """Compare a run with a baseline.
 
     Args:
         baseline: with its metrics, bands and tie tolerance.
@@ -57,25 +57,28 @@ def check(baseline: Baseline, run: Snapshot, gate: Gate = "statistical", where: 
     """
     base = baseline.snapshot
     compare.require_comparable(base, run, where)
-    elsewhere = gates.other_platform(base, run) if gate == "exact" else []
-    decides: Gate = "exact" if gate == "exact" and not elsewhere else "statistical"
-    # An exact tie is excused by the exact gate, so the metrics beside it do not see it either.
+    why_not_exact = gates.platform_differences(base, run) if gate == "exact" else []
+    decides: Gate = "exact" if gate == "exact" and not why_not_exact else "statistical"
+    # The exact gate excuses an exact tie, so the metrics printed with it must not count it either.
     tolerance = max(baseline.tie_tolerance, gates.SAME if decides == "exact" else 0.0)
-    flips = compare.answer_changes(base, run, tolerance)
-    settled = compare.resolve_ties(base, run, flips)
+    changes = compare.answer_changes(base, run, tolerance)
+    resolved = compare.resolve_ties(base, run, changes)
     return Check(
-        baseline, decides, tuple(elsewhere),
-        tuple(gates.exact(base, run)) if decides == "exact" else (),
-        tuple(gates.statistical(base, settled, baseline.bands)),
-        tuple(flips), tuple(compare.notes(base, run)),
-    )  # fmt: skip
+        baseline=baseline,
+        gate=decides,
+        why_not_exact=tuple(why_not_exact),
+        differences=tuple(gates.exact(base, run)) if decides == "exact" else (),
+        metric_changes=tuple(gates.statistical(base, resolved, baseline.bands)),
+        answer_changes=tuple(changes),
+        notes=tuple(compare.notes(base, run)),
+    )
 
 
 def with_bands(baseline: Baseline, given: Mapping[str, float]) -> Baseline:
     """Return a baseline with other bands.
 
     Args:
-        baseline: to start from.
+        baseline: the one to start from.
         given: percentage points by the metrics' name; under "" for all that are not named.
     """
     bands = {
@@ -86,7 +89,7 @@ def with_bands(baseline: Baseline, given: Mapping[str, float]) -> Baseline:
 
 
 def renew(old: Baseline | None, run: Snapshot) -> tuple[Baseline, list[str]]:
-    """Make a baseline of a run.
+    """Make a baseline from a run.
 
     Args:
         old: its bands and tolerance are kept, and what it left undeclared stays so; metrics of
@@ -97,38 +100,41 @@ def renew(old: Baseline | None, run: Snapshot) -> tuple[Baseline, list[str]]:
         The baseline, and a line for everything that was not simply kept.
 
     Raises:
-        ProbesError: no item has a public key, so that there is no metric.
+        ProbesError: no item has a public answer, so that there is no metric.
     """
-    there = list(gates.values(run))
-    if not there:
+    metrics = list(gates.values_by_metric(run))
+    if not metrics:
         raise ProbesError(
-            "no item of the run has a public key: there is no metric to guard", "--update",
+            "no item of the run has a public answer: there is no metric to guard",
+            "--update",
             "make the baseline of a run over items with known answers",
-        )  # fmt: skip
-    failed = sum(one.status == "error" for cell in run.cells for one in cell.answers)
-    told = [f"{failed} of {run.records} records failed; they count as wrong"] if failed else []
+        )
+    failed = sum(answer.status == "error" for cell in run.cells for answer in cell.answers)
+    notes = [f"{failed} of {run.records} records failed; they count as wrong"] if failed else []
     if old is None:
-        return Baseline(run, dict.fromkeys(there, BAND), TIE_TOLERANCE), told
-    known = set(old.snapshot.cell())
+        return Baseline(run, dict.fromkeys(metrics, BAND), TIE_TOLERANCE), notes
+    known = set(old.snapshot.cells_by_name())
     added = [
-        metric for metric in there
+        metric
+        for metric in metrics
         if metric not in old.bands and not metric.cells(run.references) <= known
-    ]  # fmt: skip
-    bands = {metric: band for metric, band in old.bands.items() if metric in there}
+    ]
+    bands = {metric: band for metric, band in old.bands.items() if metric in metrics}
     gone = [metric for metric in old.bands if metric not in bands]
     if not bands and not added:
         raise ProbesError(
-            "the run makes none of the metrics that the baseline declares", "--update",
+            "the run has none of the metrics that the baseline declares",
+            "--update",
             "remove the old baseline first if it is to guard something else",
-        )  # fmt: skip
-    told += [f"no longer there: {metric.words}" for metric in gone]
-    told += [f"new, band {BAND:g} points: {metric.words}" for metric in added]
-    return Baseline(run, bands | dict.fromkeys(added, BAND), old.tie_tolerance), told
+        )
+    notes += [f"no longer there: {metric.label}" for metric in gone]
+    notes += [f"new, band {BAND:g} points: {metric.label}" for metric in added]
+    return Baseline(run, bands | dict.fromkeys(added, BAND), old.tie_tolerance), notes
 
 
-def flips_of(
-    metric: Metric, flips: Sequence[AnswerChange], references: Mapping[str, str]
+def changes_behind(
+    metric: Metric, changes: Sequence[AnswerChange], references: Mapping[str, str]
 ) -> list[AnswerChange]:
-    """Return the flips that move a metric: right to wrong or back, in one of its cells."""
+    """Return the changed answers that move a metric: right to wrong or back, in its cells."""
     cells = metric.cells(references)
-    return [flip for flip in flips if flip.weight == 2 and flip.cell in cells]
+    return [change for change in changes if change.weight == 2 and change.cell in cells]

@@ -1,4 +1,4 @@
-"""Two snapshots side by side: may they be compared, and which answers changed?"""
+"""Two snapshots: whether they may be compared, and which answers changed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class AnswerChange:
-    """A record whose status or choice is another one than in the baseline."""
+    """A record whose status or choice differs from the baseline's."""
 
     cell: CellName
     before: BaselineAnswer
     now: BaselineAnswer
-    key: int | None
+    answer: int | None
     """Index of the right option; None where withheld."""
     tie: bool
     """Both runs had the two options within the tolerance: the answer counts as unchanged."""
@@ -37,41 +37,48 @@ class AnswerChange:
         """2 where right became wrong or wrong right, 1 between wrong options, 0 for a tie."""
         if self.tie:
             return 0
-        right = (self.before.choice == self.key, self.now.choice == self.key)
-        return 2 if right[0] != right[1] and self.key is not None else 1
+        right = (self.before.choice == self.answer, self.now.choice == self.answer)
+        return 2 if right[0] != right[1] and self.answer is not None else 1
 
 
-def margin(answer: BaselineAnswer, scoring: str, key: int | None) -> float:
-    """Return by how much the key leads the best other option (nats); NaN where unknown."""
-    scores = answer.scores(scoring)
-    if key is None or not 0 <= key < len(scores) or len(scores) < 2:
+def margin(given: BaselineAnswer, scoring: str, answer: int | None) -> float:
+    """Return the lead of the right answer over the best other option (nats); NaN where unknown.
+
+    Args:
+        given: what the member answered.
+        scoring: `letter`, `cloze` or `generate`.
+        answer: index of the right option; None where withheld.
+    """
+    scores = given.scores(scoring)
+    if answer is None or not 0 <= answer < len(scores) or len(scores) < 2:
         return nan
-    return scores[key] - max(score for at, score in enumerate(scores) if at != key)
+    return scores[answer] - max(score for at, score in enumerate(scores) if at != answer)
 
 
 def require_comparable(base: Snapshot, run: Snapshot, where: str) -> None:
-    """Raise ProbesError unless a run answers the baseline's very questions; it names all reasons.
+    """Raise ProbesError, naming all reasons, unless a run answers the baseline's questions.
 
-    Cells beyond the baseline's are no reason (see `notes`); neither are other checkpoints,
-    arithmetic or infill texts, for those are what is under test.
+    Cells beyond the baseline's are not a reason (see `notes`); nor are other checkpoints,
+    arithmetic or infill texts, because those are under test.
     """
     reasons = [*_settings(base, run), *_cells(base, run), *_items(base, run)]
     if reasons:
         raise ProbesError(
-            "the run cannot be compared with the baseline:\n    " + "\n    ".join(reasons), where,
+            "the run cannot be compared with the baseline:\n    " + "\n    ".join(reasons),
+            where,
             "run what the baseline was made from, or write a new one with --update",
-        )  # fmt: skip
+        )
 
 
 def _settings(base: Snapshot, run: Snapshot) -> Iterator[str]:
-    pairs = {name.partition(": ")[0] for name in run.asked}
-    for name, before in base.asked.items():
+    pairs = {name.partition(": ")[0] for name in run.settings}
+    for name, before in base.settings.items():
         pair, _, setting = name.partition(": ")
         arm = setting.split(".")[1] if setting.startswith("suite.") else ""
-        lost = pair not in pairs or (arm and f"{pair}: suite.{arm}.name" not in run.asked)
-        # What was not run at all is told as cells.
-        if not lost and (name not in run.asked or run.asked[name] != before):
-            now = _short(run.asked[name]) if name in run.asked else "not set"
+        not_run = pair not in pairs or (arm and f"{pair}: suite.{arm}.name" not in run.settings)
+        # What was not run at all is reported as cells.
+        if not not_run and (name not in run.settings or run.settings[name] != before):
+            now = _short(run.settings[name]) if name in run.settings else "not set"
             yield f"{name} is {now}, in the baseline {_short(before)}"
 
 
@@ -81,30 +88,34 @@ def _short(value: object) -> str:
 
 
 def _cells(base: Snapshot, run: Snapshot) -> Iterator[str]:
-    have = run.cell()
-    lost = [cell for cell in base.cells if cell.name not in have]
-    if len(lost) == len(base.cells):
-        theirs = ", ".join(sorted({_kind(cell.name) for cell in base.cells}))
-        mine = ", ".join(sorted({_kind(cell.name) for cell in run.cells}))
-        yield f"none of the baseline's cells was run: it holds {theirs}; the run {mine}"
+    run_cells = run.cells_by_name()
+    missing = [cell for cell in base.cells if cell.name not in run_cells]
+    if len(missing) == len(base.cells):
+        in_base = ", ".join(sorted({_kind(cell.name) for cell in base.cells}))
+        in_run = ", ".join(sorted({_kind(cell.name) for cell in run.cells}))
+        yield f"none of the baseline's cells was run: it holds {in_base}; the run {in_run}"
         return
-    if lost:
-        yield f"cells were not run: {_some([cell.name.words for cell in lost], '; ')}"
-    asked: dict[str, None] = {}
+    if missing:
+        yield f"cells were not run: {_some([cell.name.label for cell in missing], '; ')}"
+    # Mostly the same items differ in every cell: each reason is given once.
+    reasons: dict[str, None] = {}
     for cell in base.cells:
-        if cell.name not in have:
-            continue
-        before = {answer.place for answer in cell.answers}
-        now = {answer.place for answer in have[cell.name].answers}
-        both = {item for item, *_ in before} & {item for item, *_ in now}
-        for what, places in (("missing", before - now), ("added", now - before)):
-            names = sorted({item for item, *_ in places} - both)
-            if names:
-                asked.setdefault(f"{len(names)} items are {what}: {_some(names)}")
-        if others := sorted({item for item, *_ in before ^ now} & both):
-            told = f"donors or rotations of {cell.name.arm} differ: items {_some(others)}"
-            asked.setdefault(told)
-    yield from asked
+        if cell.name in run_cells:
+            reasons |= dict.fromkeys(_answer_keys(cell, run_cells[cell.name]))
+    yield from reasons
+
+
+def _answer_keys(base: CellAnswers, run: CellAnswers) -> Iterator[str]:
+    """Yield how the items, donors and rotations of a cell differ."""
+    before = {answer.answer_key for answer in base.answers}
+    now = {answer.answer_key for answer in run.answers}
+    shared = {item for item, *_ in before} & {item for item, *_ in now}
+    for what, keys in (("missing", before - now), ("added", now - before)):
+        names = sorted({item for item, *_ in keys} - shared)
+        if names:
+            yield f"{len(names)} items are {what}: {_some(names)}"
+    if others := sorted({item for item, *_ in before ^ now} & shared):
+        yield f"donors or rotations of {base.name.arm} differ: items {_some(others)}"
 
 
 def _kind(name: CellName) -> str:
@@ -115,13 +126,13 @@ def _kind(name: CellName) -> str:
 
 
 def _items(base: Snapshot, run: Snapshot) -> Iterator[str]:
-    now = run.item()
-    pairs = [(one, now[one.task, one.id]) for one in base.items if (one.task, one.id) in now]
-    for what in ("answer", "content", "cluster", "stratum"):
-        differing = [a.id for a, b in pairs if getattr(a, what) != getattr(b, what)]
+    now = run.items_by_id()
+    pairs = [(item, now[item.task, item.id]) for item in base.items if (item.task, item.id) in now]
+    for field in ("answer", "content", "cluster", "stratum"):
+        differing = [a.id for a, b in pairs if getattr(a, field) != getattr(b, field)]
         if differing:
-            told = "question or options" if what == "content" else what
-            yield f"{told} differ in {len(differing)} items: {_some(differing)}"
+            what = "question or options" if field == "content" else field
+            yield f"{what} differ in {len(differing)} items: {_some(differing)}"
     differing = [
         a.id for a, b in pairs if any(b.frames.get(k, sha) != sha for k, sha in a.frames.items())
     ]
@@ -132,13 +143,13 @@ def _items(base: Snapshot, run: Snapshot) -> Iterator[str]:
         )
 
 
-def _some(names: Sequence[str], gap: str = ", ") -> str:
+def _some(names: Sequence[str], separator: str = ", ") -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return gap.join(names[:_NAMED]) + more
+    return separator.join(names[:_NAMED]) + more
 
 
 def notes(base: Snapshot, run: Snapshot) -> list[str]:
-    """Return what differs without standing in the way of a comparison."""
+    """Return what differs and does not prevent a comparison."""
     out = []
     for name, before in base.members.items():
         if run.members.get(name) != before:
@@ -147,61 +158,69 @@ def notes(base: Snapshot, run: Snapshot) -> list[str]:
         now = run.platform.get(what, UNKNOWN)
         if UNKNOWN not in (before, now) and now != before:
             out.append(f"{what}: {now or 'none'}, in the baseline {before or 'none'}")
-    have = base.cell()
-    if beyond := [cell.name for cell in run.cells if cell.name not in have]:
-        out.append(f"not in the baseline, so not checked: {len(beyond)} cells, e.g. "
-                   f"{beyond[0].words}")  # fmt: skip
-    out += _reworded(base, run)
+    base_cells = base.cells_by_name()
+    if beyond := [cell.name for cell in run.cells if cell.name not in base_cells]:
+        count = f"{len(beyond)} cells, e.g. {beyond[0].label}"
+        out.append(f"not in the baseline, so not checked: {count}")
+    out += _other_stimuli(base, run)
     if run.cached:
         out.append("every answer came from the store: none was computed by the code of today")
     return out
 
 
-def _reworded(base: Snapshot, run: Snapshot) -> Iterator[str]:
-    """Tell where models were not shown the same, although everything that was asked is the same."""
+def _other_stimuli(base: Snapshot, run: Snapshot) -> Iterator[str]:
+    """Yield where models were shown another text, although the settings are the same."""
     changed: dict[bool, list[str]] = {True: [], False: []}
-    for cell, before, now in both(base, run):
+    for cell, before, now in matched_answers(base, run):
         if before.stimulus != now.stimulus:
-            bare = base.asked.get(f"{cell.pair}: suite.{cell.arm}.infills") == "none"
-            changed[bare].append(cell.arm)
-    for bare, why in ((False, "infills came out otherwise"), (True, "prompts are built otherwise")):
-        if arms := changed[bare]:
+            no_infills = base.settings.get(f"{cell.pair}: suite.{cell.arm}.infills") == "none"
+            changed[no_infills].append(cell.arm)
+    for no_infills, why in (
+        (False, "infills came out otherwise"),
+        (True, "prompts are built otherwise"),
+    ):
+        if arms := changed[no_infills]:
             names = ", ".join(dict.fromkeys(arms))
             yield f"{why}: in {len(arms)} of {base.records} records the text is another ({names})"
 
 
-def both(
+def matched_answers(
     base: Snapshot, run: Snapshot
 ) -> Iterator[tuple[CellName, BaselineAnswer, BaselineAnswer]]:
-    """Yield every record of the baseline beside the run's; the two must be comparable."""
-    have = run.cell()
+    """Yield every record of the baseline with the run's; the two must be comparable."""
+    run_cells = run.cells_by_name()
     for cell in base.cells:
-        answers = {answer.place: answer for answer in have[cell.name].answers}
+        answers = {answer.answer_key: answer for answer in run_cells[cell.name].answers}
         for before in cell.answers:
-            yield cell.name, before, answers[before.place]
+            yield cell.name, before, answers[before.answer_key]
 
 
 def answer_changes(base: Snapshot, run: Snapshot, tolerance: float) -> list[AnswerChange]:
-    """Return the records that changed, the weightiest first.
+    """Return the records that changed, those of the largest weight first.
 
     Args:
-        base: what was.
-        run: what is; comparable with `base`.
-        tolerance: nats. A flip from option a to b is a tie where a led b by no more than this
+        base: the baseline's answers.
+        run: the run's; comparable with `base`.
+        tolerance: nats. A change from option a to b is a tie where a led b by no more than this
             in the baseline, and b leads a by no more than this now.
     """
-    items = base.item()
+    items = base.items_by_id()
     found = [
-        AnswerChange(name, before, now, items[name.task, before.item_id].answer,
-             tied(before, now, name.scoring, tolerance))
-        for name, before, now in both(base, run)
+        AnswerChange(
+            name,
+            before,
+            now,
+            items[name.task, before.item_id].answer,
+            tied(before, now, name.scoring, tolerance),
+        )
+        for name, before, now in matched_answers(base, run)
         if (before.status, before.choice) != (now.status, now.choice)
-    ]  # fmt: skip
-    return sorted(found, key=lambda flip: -flip.weight)
+    ]
+    return sorted(found, key=lambda change: -change.weight)
 
 
 def tied(before: BaselineAnswer, now: BaselineAnswer, scoring: str, tolerance: float) -> bool:
-    """Tell whether both runs had the two chosen options within `tolerance` nats of each other."""
+    """Return whether both runs had the two chosen options within `tolerance` nats."""
     a, b = before.choice, now.choice
     if a is None or b is None or before.status != "ok" or now.status != "ok":
         return False
@@ -214,20 +233,25 @@ def tied(before: BaselineAnswer, now: BaselineAnswer, scoring: str, tolerance: f
     return max(gaps) <= tolerance
 
 
-def resolve_ties(base: Snapshot, run: Snapshot, found: Sequence[AnswerChange]) -> Snapshot:
+def resolve_ties(base: Snapshot, run: Snapshot, changes: Sequence[AnswerChange]) -> Snapshot:
     """Return the run's answers to the baseline's questions, with its ties decided as before."""
     ties: Mapping[tuple[CellName, AnswerKey], AnswerChange] = {
-        (flip.cell, flip.now.place): flip for flip in found if flip.tie
+        (change.cell, change.now.answer_key): change for change in changes if change.tie
     }
-    have = run.cell()
+    run_cells = run.cells_by_name()
     cells = []
     for cell in base.cells:
         answers = tuple(
-            replace(answer, choice=ties[cell.name, answer.place].before.choice)
-            if (cell.name, answer.place) in ties
+            replace(answer, choice=ties[cell.name, answer.answer_key].before.choice)
+            if (cell.name, answer.answer_key) in ties
             else answer
-            for answer in have[cell.name].answers
+            for answer in run_cells[cell.name].answers
         )
         cells.append(CellAnswers(cell.name, cell.member, answers))
-    return replace(run, cells=tuple(cells), items=base.items, references=base.references,
-                   infill_sources=base.infill_sources)  # fmt: skip
+    return replace(
+        run,
+        cells=tuple(cells),
+        items=base.items,
+        references=base.references,
+        infill_sources=base.infill_sources,
+    )

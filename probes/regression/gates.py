@@ -15,7 +15,7 @@ from probes.analysis.pairing import matched, paired
 from probes.core.errors import ProbesError
 from probes.core.types import CONTRASTS
 from probes.regression.baseline import Metric
-from probes.regression.compare import both, tied
+from probes.regression.compare import matched_answers, tied
 from probes.regression.snapshot import UNKNOWN, BaselineAnswer, CellName, Snapshot
 
 SAME = 1e-4
@@ -31,13 +31,13 @@ class Difference:
     cell: CellName
     before: BaselineAnswer
     now: BaselineAnswer
-    what: tuple[str, ...]
-    """Which of key, status, choice, tokens and log-probabilities."""
-    moved: float
+    fields: tuple[str, ...]
+    """Which of key, status, choice, tokens and log-probabilities differ."""
+    largest: float
     """Largest change of a log-probability (nats); 0 where there are none to compare."""
 
 
-def other_platform(base: Snapshot, run: Snapshot) -> list[str]:
+def platform_differences(base: Snapshot, run: Snapshot) -> list[str]:
     """Return why the exact gate does not apply; empty where it does."""
     differing, unknown = [], []
     for name in sorted({*base.platform, *run.platform}):
@@ -46,28 +46,28 @@ def other_platform(base: Snapshot, run: Snapshot) -> list[str]:
             unknown.append(name)
         elif before != now:
             differing.append(f"{name} is {now or 'none'}, in the baseline {before or 'none'}")
-    return differing + ([f"a manifest does not tell {', '.join(unknown)}"] if unknown else [])
+    return differing + ([f"a manifest does not state {', '.join(unknown)}"] if unknown else [])
 
 
 def exact(base: Snapshot, run: Snapshot) -> list[Difference]:
     """Return the records that are not the same as in the baseline; ties are excused."""
     out = []
-    for name, before, now in both(base, run):
-        moved = _moved(before, now)
+    for name, before, now in matched_answers(base, run):
+        largest = _largest_change(before, now)
         excused = tied(before, now, name.scoring, SAME)
         checks = {
             "key": before.key != now.key,
             "status": before.status != now.status,
             "choice": before.choice != now.choice and not excused,
             "tokens": before.tokens != now.tokens,
-            "log-probabilities": moved > SAME + _ROUNDING,
+            "log-probabilities": largest > SAME + _ROUNDING,
         }
-        if what := tuple(name for name, differs in checks.items() if differs):
-            out.append(Difference(name, before, now, what, moved))
+        if fields := tuple(field for field, differs in checks.items() if differs):
+            out.append(Difference(name, before, now, fields, largest))
     return out
 
 
-def _moved(before: BaselineAnswer, now: BaselineAnswer) -> float:
+def _largest_change(before: BaselineAnswer, now: BaselineAnswer) -> float:
     if len(before.logprobs) != len(now.logprobs):
         return 0.0
     pairs = zip(before.logprobs, now.logprobs, strict=True)
@@ -77,7 +77,7 @@ def _moved(before: BaselineAnswer, now: BaselineAnswer) -> float:
 
 @dataclass(frozen=True, slots=True)
 class MetricChange:
-    """What became of one metric; proportions, but for the band."""
+    """One metric before and now; proportions, except for the band."""
 
     metric: Metric
     before: float
@@ -86,9 +86,9 @@ class MetricChange:
     """Lower end of the 95 % interval of `now - before`; NaN where undefined."""
     high: float
     changed: int
-    """Items that this metric sees differently."""
+    """Items whose value of the metric differs."""
     n: int
-    """Items with a public key."""
+    """Items with a public answer."""
     clusters: int
     band: float
     """Percentage points."""
@@ -110,38 +110,38 @@ class MetricChange:
 
     @property
     def passed(self) -> bool:
-        """No item changed, or the whole interval lies within the band."""
+        """Whether no item changed, or the whole interval is within the band."""
         return self.least_band <= self.band + 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
+class ItemValues:
     """A metric item by item; its mean is the metric."""
 
     items: NDArray[np.object_]
-    """Ids of the items with a public key [n]."""
+    """Ids of the items with a public answer [n]."""
     clusters: NDArray[np.intp]
     values: NDArray[np.float64]
     """Proportions; means over several donors count as one answer."""
 
 
-def values(snapshot: Snapshot) -> dict[Metric, Values]:
-    """Return every metric that a snapshot's cells make; those without a keyed item are left out."""
+def values_by_metric(snapshot: Snapshot) -> dict[Metric, ItemValues]:
+    """Return every metric of a snapshot's cells that has an item with a public answer."""
     frame = snapshot.frame()
-    out: dict[Metric, Values] = {}
+    out: dict[Metric, ItemValues] = {}
     for table in tables(frame):
-        known = table.items
+        items = table.items
         for cell in table.cells.values():
-            name = _cell_name(table, cell.role, cell.arm)
-            mine = Values(known.ids[cell.items], known.clusters[cell.items], cell.strict)
-            out[Metric("accuracy", name)] = mine
+            out[Metric("accuracy", _cell_name(table, cell.role, cell.arm))] = ItemValues(
+                items.ids[cell.items], items.clusters[cell.items], cell.strict
+            )
     for table, match in matched(frame, CONTRASTS):
-        known = table.items
-        (one,) = paired(table, match, "accuracy", ("strict",))
-        name = _cell_name(table, match.role, match.arm)
-        mine = Values(known.ids[one.items], known.clusters[one.items], one.differences)
-        out[Metric(match.name, name)] = mine
-    return {metric: mine for metric, mine in out.items() if len(mine.values)}
+        items = table.items
+        (pairing,) = paired(table, match, "accuracy", ("strict",))
+        out[Metric(match.name, _cell_name(table, match.role, match.arm))] = ItemValues(
+            items.ids[pairing.items], items.clusters[pairing.items], pairing.differences
+        )
+    return {metric: values for metric, values in out.items() if len(values.values)}
 
 
 def _cell_name(table: CellTable, role: str, arm: str) -> CellName:
@@ -150,40 +150,49 @@ def _cell_name(table: CellTable, role: str, arm: str) -> CellName:
 
 
 def statistical(base: Snapshot, run: Snapshot, bands: Mapping[Metric, float]) -> list[MetricChange]:
-    """Set every declared metric against its band.
+    """Compare every declared metric with its band.
 
     Per item the metric is taken in both runs and subtracted; the mean of those differences has the
     project's cluster-robust 95 % interval. A metric passes if no item changed, or if the whole
-    interval lies within -band .. +band.
+    interval is within -band .. +band.
 
     Args:
-        base: what was.
-        run: what is, cell by cell as in `base`, ties decided as there (see `compare.forgiven`).
+        base: the baseline's answers.
+        run: the run's, cell by cell as in `base`, ties decided as there (`compare.resolve_ties`).
         bands: percentage points by metric.
 
     Raises:
-        ProbesError: a declared metric that the baseline's cells do not make.
+        ProbesError: a declared metric that cannot be computed from the baseline's cells.
     """
-    before, now = values(base), values(run)
+    before, now = values_by_metric(base), values_by_metric(run)
     if unknown := [metric for metric in bands if metric not in before]:
         raise ProbesError(
-            f"the baseline declares {unknown[0].words}, but its cells make no such metric",
-            "metrics", "remove that line, or write the baseline anew with --update",
-        )  # fmt: skip
+            f"the baseline declares {unknown[0].label}, but its cells do not give that metric",
+            "metrics",
+            "remove that line, or write the baseline anew with --update",
+        )
     return [_change(metric, before[metric], now[metric], band) for metric, band in bands.items()]
 
 
-def _change(metric: Metric, before: Values, now: Values, band: float) -> MetricChange:
+def _change(metric: Metric, before: ItemValues, now: ItemValues, band: float) -> MetricChange:
     if not np.array_equal(before.items, now.items):
-        raise ProbesError(f"{metric.words}: the items differ", "metrics", "write a new baseline")
-    moved = now.values - before.values
+        raise ProbesError(f"{metric.label}: the items differ", "metrics", "write a new baseline")
+    differences = now.values - before.values
     # Means over donors need not cancel to the last digit.
-    moved[np.abs(moved) < 1e-12] = 0.0
+    differences[np.abs(differences) < 1e-12] = 0.0
     most = {"accuracy": 1.0, "did": 4.0}.get(metric.name, 2.0)
-    found = stats.clustered_mean(moved, before.clusters, bounds=(-most, most))
-    changed = int(np.count_nonzero(moved))
+    found = stats.clustered_mean(differences, before.clusters, bounds=(-most, most))
+    changed = int(np.count_nonzero(differences))
     low, high = (found.low, found.high) if changed else (0.0, 0.0)
     return MetricChange(
-        metric, float(before.values.mean()), float(now.values.mean()), low, high, changed,
-        len(moved), found.clusters, band, found.reason if changed else "",
-    )  # fmt: skip
+        metric=metric,
+        before=float(before.values.mean()),
+        now=float(now.values.mean()),
+        low=low,
+        high=high,
+        changed=changed,
+        n=len(differences),
+        clusters=found.clusters,
+        band=band,
+        reason=found.reason if changed else "",
+    )

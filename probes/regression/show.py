@@ -1,4 +1,4 @@
-"""A check in words: a short diff for the screen, and JUnit XML for a CI system."""
+"""A check as text: a short diff for the screen, and JUnit XML for a CI system."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from xml.etree import ElementTree
 from probes.analysis.render import lines_of
 from probes.analysis.tables import Table, percent, points
 from probes.regression.baseline import Metric
-from probes.regression.checking import Check, flips_of
+from probes.regression.checking import Check, changes_behind
 from probes.regression.compare import AnswerChange, margin
 from probes.regression.gates import Difference, MetricChange
 from probes.regression.snapshot import BaselineAnswer
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-# What XML 1.0 has no way to write, not even escaped.
+# Characters that XML 1.0 cannot hold, not even escaped.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -39,10 +39,11 @@ def lines(check: Check, run: str, against: str, limit: int) -> list[str]:
     ]
     for note in check.notes:
         out += _wrapped(f"note: {note}")
-    if check.elsewhere:
-        reasons = "; ".join(check.elsewhere)
-        told = f"exact gate: not on this platform ({reasons}); the statistical gate decides"
-        out += _wrapped(told)
+    if check.why_not_exact:
+        reasons = "; ".join(check.why_not_exact)
+        out += _wrapped(
+            f"exact gate: not on this platform ({reasons}); the statistical gate decides"
+        )
     out += ["", verdict(check), ""]
     out += _metrics(check)
     out += _answers(check, limit)
@@ -61,50 +62,57 @@ def verdict(check: Check) -> str:
             return f"exact gate: PASSED, all {total} records are the same"
         return (
             f"exact gate: FAILED, {len(check.differences)} of {total} records are not the same "
-            f"({_tally(check.differences)})"
+            f"({_counted(check.differences)})"
         )
-    left = sum(not change.passed for change in check.changes)
-    if left:
-        return f"statistical gate: FAILED, {left} of {len(check.changes)} metrics left their bands"
-    return f"statistical gate: PASSED, all {len(check.changes)} metrics stay within their bands"
+    changes = check.metric_changes
+    failed = sum(not change.passed for change in changes)
+    if failed:
+        return f"statistical gate: FAILED, {failed} of {len(changes)} metrics left their bands"
+    return f"statistical gate: PASSED, all {len(changes)} metrics stay within their bands"
 
 
-def _tally(differences: Sequence[Difference]) -> str:
-    counts = Counter(what for one in differences for what in one.what)
-    told = ", ".join(f"{what} in {count}" for what, count in counts.items())
-    moved = max(one.moved for one in differences)
-    return f"{told}; largest change {moved:.3g} nats" if moved else told
+def _counted(differences: Sequence[Difference]) -> str:
+    """Return in how many records each field differs, and the largest change."""
+    counts = Counter(field for difference in differences for field in difference.fields)
+    text = ", ".join(f"{field} in {count}" for field, count in counts.items())
+    largest = max(difference.largest for difference in differences)
+    return f"{text}; largest change {largest:.3g} nats" if largest else text
 
 
 def _metrics(check: Check) -> list[str]:
-    moved = [change for change in check.changes if change.changed or not change.passed]
-    still = len(check.changes) - len(moved)
-    header = ("metric", "member", "frames", "baseline", "now", "change [95 % interval]", "band",
-              "items")  # fmt: skip
+    changes = check.metric_changes
+    shown = [change for change in changes if change.changed or not change.passed]
+    unchanged = len(changes) - len(shown)
     out = []
-    if moved:
-        rows = tuple(_row(check, change) for change in moved)
+    if shown:
+        header = ("metric", "member", "frames", "baseline", "now", "change [95 % interval]", "band",
+                  "items")  # fmt: skip
+        rows = tuple(_row(check, change) for change in shown)
         title = "Metrics that moved (percentage points; items: how many changed)"
         out += lines_of([Table(title, header, rows)])
-    if still:
-        out.append(f"{still} of {len(check.changes)} metrics: no item changed")
+    if unchanged:
+        out.append(f"{unchanged} of {len(changes)} metrics: no item changed")
     return out
 
 
 def _row(check: Check, change: MetricChange) -> tuple[str, ...]:
     show = percent if change.metric.name == "accuracy" else points
     cell = change.metric.cell
-    band = f"+-{change.band:g}" + ("" if change.passed else " LEFT")
     return (
-        " ".join([*_prefix(check, change.metric), change.metric.name, cell.arm]), cell.role,
-        str(cell.frames), show(change.before), show(change.now), moved_by(change), band,
+        " ".join([*_prefix(check, change.metric), change.metric.name, cell.arm]),
+        cell.role,
+        str(cell.frames),
+        show(change.before),
+        show(change.now),
+        _interval(change),
+        f"+-{change.band:g}" + ("" if change.passed else " LEFT"),
         str(change.changed),
-    )  # fmt: skip
+    )
 
 
-def metric_words(check: Check, metric: Metric) -> str:
+def metric_label(check: Check, metric: Metric) -> str:
     """Name a metric, with as much of its task and pair as the baseline's metrics differ in."""
-    return " ".join([*_prefix(check, metric), metric.words])
+    return " ".join([*_prefix(check, metric), metric.label])
 
 
 def _prefix(check: Check, metric: Metric) -> list[str]:
@@ -115,7 +123,7 @@ def _prefix(check: Check, metric: Metric) -> list[str]:
     ]
 
 
-def moved_by(change: MetricChange) -> str:
+def _interval(change: MetricChange) -> str:
     """Return a metric's change with its interval."""
     if not isfinite(change.low):
         return f"{points(change.estimate)} [undefined: {change.reason}]"
@@ -123,83 +131,83 @@ def moved_by(change: MetricChange) -> str:
 
 
 def _answers(check: Check, limit: int) -> list[str]:
-    changed = [flip for flip in check.flips if not flip.tie]
-    ties = len(check.flips) - len(changed)
+    changed = [change for change in check.answer_changes if not change.tie]
+    ties = [change for change in check.answer_changes if change.tie]
     out = []
     if changed:
         total = check.baseline.snapshot.records
         out += [
             "",
-            f"{len(changed)} of {total} answers changed (margin: nats by which the key leads the "
-            "best other option)",
+            f"{len(changed)} of {total} answers changed (margin: nats by which the right answer "
+            "leads the best other option)",
         ]
-        out += flip_lines(changed, limit)
+        out += _change_lines(changed, limit)
     if ties:
         tolerance = check.baseline.tie_tolerance
-        out += ["", f"{ties} near-ties (within {tolerance:g} nats in both runs) were forgiven"]
-        out += flip_lines([flip for flip in check.flips if flip.tie], limit)
-    flipped = {(flip.cell, flip.now.place) for flip in changed}
-    rest = [one for one in check.differences if (one.cell, one.now.place) not in flipped]
+        out += [
+            "",
+            f"{len(ties)} near-ties (within {tolerance:g} nats in both runs) count as unchanged",
+        ]
+        out += _change_lines(ties, limit)
+    listed = {(change.cell, change.now.answer_key) for change in changed}
+    rest = [one for one in check.differences if (one.cell, one.now.answer_key) not in listed]
     if rest:
         out += ["", f"{len(rest)} records give the same answer, but are not the same"]
         out += [
-            f"  {one.now.item_id}  {one.cell.words}: {', '.join(one.what)}"
-            + (f" (by {one.moved:.3g} nats)" if one.moved else "")
+            f"  {one.now.item_id}  {one.cell.label}: {', '.join(one.fields)}"
+            + (f" (by {one.largest:.3g} nats)" if one.largest else "")
             for one in rest[:limit]
         ]
         out += _more(len(rest), limit)
     return out
 
 
-def flip_lines(flips: Sequence[AnswerChange], limit: int) -> list[str]:
-    """Return one line per flip, and one for those beyond the limit."""
-    shown = flips[:limit]
-    width = max((len(flip.now.item_id) for flip in shown), default=0)
-    cells = max((len(flip.cell.words) for flip in shown), default=0)
+def _change_lines(changes: Sequence[AnswerChange], limit: int) -> list[str]:
+    """Return one line per changed answer, and one for those beyond the limit."""
+    shown = changes[:limit]
+    item_width = max((len(change.now.item_id) for change in shown), default=0)
+    cell_width = max((len(change.cell.label) for change in shown), default=0)
     out = [
-        f"  {flip.now.item_id:<{width}}  {flip.cell.words:<{cells}}  "
-        f"{_said(flip, flip.before)} -> {_said(flip, flip.now)}"
-        for flip in shown
+        f"  {change.now.item_id:<{item_width}}  {change.cell.label:<{cell_width}}  "
+        f"{_option(change, change.before)} -> {_option(change, change.now)}"
+        for change in shown
     ]
-    return out + _more(len(flips), limit)
+    return out + _more(len(changes), limit)
 
 
 def _more(count: int, limit: int) -> list[str]:
     return [f"  and {count - limit} more (--items {count} lists all)"] if count > limit else []
 
 
-def _said(flip: AnswerChange, answer: BaselineAnswer) -> str:
-    if answer.choice is None:
-        return answer.status
-    letter = _LETTERS[answer.choice] if answer.choice < len(_LETTERS) else str(answer.choice)
-    if flip.key is None:
+def _option(change: AnswerChange, given: BaselineAnswer) -> str:
+    """Return the option chosen, whether it is right, and the right answer's margin."""
+    if given.choice is None:
+        return given.status
+    letter = _LETTERS[given.choice] if given.choice < len(_LETTERS) else str(given.choice)
+    if change.answer is None:
         return letter
-    verdict = "right" if answer.choice == flip.key else "wrong"
-    lead = margin(answer, flip.cell.scoring, flip.key)
-    return f"{letter} {verdict}" + ("" if isnan(lead) else f" ({lead:+.4f})")
+    word = "right" if given.choice == change.answer else "wrong"
+    lead = margin(given, change.cell.scoring, change.answer)
+    return f"{letter} {word}" + ("" if isnan(lead) else f" ({lead:+.4f})")
 
 
 def junit(check: Check, run: str, against: str, limit: int) -> bytes:
     """Return a check as JUnit XML: a test case for every cell or metric of the deciding gate.
 
-    Failures carry the answers that changed. Where the exact gate was asked for and does not apply,
-    it is a skipped case.
+    Failures contain the answers that changed. Where the exact gate was asked for and does not
+    apply, it is a skipped case.
     """
     suite = ElementTree.Element("testsuite", name=f"probes check {_clean(run)}")
     properties = ElementTree.SubElement(suite, "properties")
-    told = [("baseline", against), ("gate", check.gate), *(("note", note) for note in check.notes)]
-    for name, value in told:
+    facts = [("baseline", against), ("gate", check.gate), *(("note", note) for note in check.notes)]
+    for name, value in facts:
         ElementTree.SubElement(properties, "property", name=name, value=_clean(value))
-    if check.elsewhere:
-        case = ElementTree.SubElement(
-            suite, "testcase", classname="probes.check.exact", name="same records"
-        )
-        ElementTree.SubElement(case, "skipped", message=_clean("; ".join(check.elsewhere)))
+    if check.why_not_exact:
+        case = _add_case(suite, "exact", "same records")
+        ElementTree.SubElement(case, "skipped", message=_clean("; ".join(check.why_not_exact)))
     cases = _exact_cases(check, limit) if check.gate == "exact" else _metric_cases(check, limit)
     for name, message, detail in cases:
-        case = ElementTree.SubElement(
-            suite, "testcase", classname=f"probes.check.{check.gate}", name=_clean(name)
-        )
+        case = _add_case(suite, check.gate, name)
         if message:
             failure = ElementTree.SubElement(case, "failure", message=_clean(message))
             failure.text = _clean(detail)
@@ -213,31 +221,46 @@ def junit(check: Check, run: str, against: str, limit: int) -> bytes:
     return bytes(ElementTree.tostring(root, "utf-8", xml_declaration=True)) + b"\n"
 
 
+def _add_case(suite: ElementTree.Element, gate: str, name: str) -> ElementTree.Element:
+    classname = f"probes.check.{gate}"
+    return ElementTree.SubElement(suite, "testcase", classname=classname, name=_clean(name))
+
+
 def _metric_cases(check: Check, limit: int) -> list[tuple[str, str, str]]:
+    """Return (name, message, detail) of every metric; the message is empty where it passed."""
+    references = check.baseline.snapshot.references
     out = []
-    for change in check.changes:
+    for change in check.metric_changes:
         message = detail = ""
         if not change.passed:
-            message = f"{moved_by(change)} points left the band +-{change.band:g}"
-            mine = flips_of(change.metric, check.flips, check.baseline.snapshot.references)
-            detail = "\n".join(flip_lines(mine, limit))
-        out.append((metric_words(check, change.metric), message, detail))
+            message = f"{_interval(change)} points left the band +-{change.band:g}"
+            behind = changes_behind(change.metric, check.answer_changes, references)
+            detail = "\n".join(_change_lines(behind, limit))
+        out.append((metric_label(check, change.metric), message, detail))
     return out
 
 
 def _exact_cases(check: Check, limit: int) -> list[tuple[str, str, str]]:
+    """Return (name, message, detail) of every cell; the message is empty where it is the same."""
     out = []
     for cell in check.baseline.snapshot.cells:
-        mine = [one for one in check.differences if one.cell == cell.name]
+        differences = [one for one in check.differences if one.cell == cell.name]
         message = detail = ""
-        if mine:
-            total = len(cell.answers)
-            message = f"{len(mine)} of {total} records are not the same ({_tally(mine)})"
-            flips = [flip for flip in check.flips if flip.cell == cell.name and not flip.tie]
-            listed = [f"  {one.now.item_id}: {', '.join(one.what)}" for one in mine[:limit]]
-            detail = "\n".join([*flip_lines(flips, limit), *listed, *_more(len(mine), limit)])
+        if differences:
+            count = f"{len(differences)} of {len(cell.answers)} records"
+            message = f"{count} are not the same ({_counted(differences)})"
+            changed = [
+                change
+                for change in check.answer_changes
+                if change.cell == cell.name and not change.tie
+            ]
+            listed = [
+                f"  {one.now.item_id}: {', '.join(one.fields)}" for one in differences[:limit]
+            ]
+            more = _more(len(differences), limit)
+            detail = "\n".join([*_change_lines(changed, limit), *listed, *more])
         name = cell.name
-        out.append((f"{name.task} {name.pair} {name.scoring}: {name.words}", message, detail))
+        out.append((f"{name.task} {name.pair} {name.scoring}: {name.label}", message, detail))
     return out
 
 

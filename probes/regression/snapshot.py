@@ -1,4 +1,4 @@
-"""What is kept of a run to compare another one with: who answered what, and what was asked."""
+"""What is kept of a run so that another one can be compared with it: questions and answers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 UNKNOWN = "unknown"
-"""Stands for what a manifest does not tell."""
+"""The value of a fact that a manifest does not state."""
 DIGITS = 12
-"""Leading hex digits that are kept of a sha256: enough to tell two runs' contents apart."""
+"""Leading hex digits that are kept of a sha256: enough to distinguish the contents of two runs."""
 
 AnswerKey = tuple[str, str, int]
 """Item, donor (empty: none) and rotation."""
 
 
 class CellName(NamedTuple):
-    """Which cell: one member's answers under one arm."""
+    """Names a cell: one member's answers under one arm."""
 
     task: str
     pair: str
@@ -33,14 +33,14 @@ class CellName(NamedTuple):
     arm: str
 
     @property
-    def words(self) -> str:
+    def label(self) -> str:
         """The cell within its task and pair."""
         return f"{self.arm}, {self.role}, {self.frames} frames"
 
 
 @dataclass(frozen=True, slots=True)
 class BaselineAnswer:
-    """What a record says, without text and costs."""
+    """The part of a record that is compared: no text and no costs."""
 
     item_id: str
     donor_id: str | None
@@ -50,14 +50,15 @@ class BaselineAnswer:
     """Raw sums (nats), as in `Record.option_logprobs`; NaN where infinite."""
     tokens: tuple[int, ...]
     key: str
+    """The record's cache key, cut to `DIGITS`."""
     stimulus: str
-    """Both hashes are cut to `DIGITS`."""
+    """Hash of what was shown, cut to `DIGITS`."""
     rotation: int = 0
     """How many places the options were rotated when they were listed."""
 
     @property
-    def place(self) -> AnswerKey:
-        """What tells a cell's answers apart and sorts them."""
+    def answer_key(self) -> AnswerKey:
+        """What identifies the answer within its cell; cells are sorted by it."""
         return self.item_id, self.donor_id or "", self.rotation
 
     def scores(self, scoring: str) -> tuple[float, ...]:
@@ -69,7 +70,7 @@ class BaselineAnswer:
 
 @dataclass(frozen=True, slots=True)
 class CellAnswers:
-    """The answers of one cell, in the order of their places."""
+    """The answers of one cell, in the order of their answer keys."""
 
     name: CellName
     member: str
@@ -78,7 +79,7 @@ class CellAnswers:
 
 @dataclass(frozen=True, slots=True)
 class ItemFacts:
-    """What must be the same of an item for answers to it to be compared."""
+    """What must be the same about an item for answers to it to be compared."""
 
     task: str
     id: str
@@ -98,8 +99,9 @@ class Snapshot:
     created: str
     git: str
     platform: Mapping[str, str]
-    """What decides which arithmetic ran; answers are equal to the last digit only where it is."""
-    asked: Mapping[str, Any]
+    """What decides the arithmetic; answers equal to the last digit are expected only where all of
+    it is equal."""
+    settings: Mapping[str, Any]
     """Settings that are part of the question: prompts, arms, who wrote infills, ..."""
     members: Mapping[str, str]
     """Fingerprint by member."""
@@ -115,22 +117,22 @@ class Snapshot:
 
     @property
     def records(self) -> int:
-        """Answers of all cells."""
+        """Number of answers in all cells."""
         return sum(len(cell.answers) for cell in self.cells)
 
-    def item(self) -> dict[tuple[str, str], ItemFacts]:
+    def items_by_id(self) -> dict[tuple[str, str], ItemFacts]:
         """Return the items by (task, id)."""
-        return {(one.task, one.id): one for one in self.items}
+        return {(item.task, item.id): item for item in self.items}
 
-    def cell(self) -> dict[CellName, CellAnswers]:
+    def cells_by_name(self) -> dict[CellName, CellAnswers]:
         """Return the cells by name."""
-        return {one.name: one for one in self.cells}
+        return {cell.name: cell for cell in self.cells}
 
     def frame(self) -> pd.DataFrame:
         """Return the answers as `probes.load` would; rows in the order of cells and answers."""
         from probes.analysis import from_records
 
-        items = self.item()
+        items = self.items_by_id()
         rows = [
             _record(cell, answer, items[cell.name.task, answer.item_id])
             for cell in self.cells
@@ -143,13 +145,31 @@ class Snapshot:
 
 def _record(cell: CellAnswers, answer: BaselineAnswer, item: ItemFacts) -> Record:
     name = cell.name
-    right = None if item.answer is None else answer.choice == item.answer
     return Record(
-        key=answer.key, task=name.task, item_id=item.id, cluster=item.cluster,
-        stratum=item.stratum, pair=name.pair, role=name.role, member=cell.member,  # type: ignore[arg-type]
-        arm=name.arm, frames=name.frames, scoring=name.scoring, seed=name.seed,  # type: ignore[arg-type]
-        donor_id=answer.donor_id, status=answer.status, choice=answer.choice, answer=item.answer,
-        correct=right, option_logprobs=answer.logprobs, option_tokens=answer.tokens, text="",
-        error="", input_tokens=0, output_tokens=0, seconds=0.0, stimulus_sha=answer.stimulus,
+        key=answer.key,
+        task=name.task,
+        item_id=item.id,
+        cluster=item.cluster,
+        stratum=item.stratum,
+        pair=name.pair,
+        role=name.role,  # type: ignore[arg-type]
+        member=cell.member,
+        arm=name.arm,
+        frames=name.frames,
+        scoring=name.scoring,  # type: ignore[arg-type]
+        seed=name.seed,
+        donor_id=answer.donor_id,
+        status=answer.status,
+        choice=answer.choice,
+        answer=item.answer,
+        correct=None if item.answer is None else answer.choice == item.answer,
+        option_logprobs=answer.logprobs,
+        option_tokens=answer.tokens,
+        text="",
+        error="",
+        input_tokens=0,
+        output_tokens=0,
+        seconds=0.0,
+        stimulus_sha=answer.stimulus,
         rotation=answer.rotation,
-    )  # fmt: skip
+    )

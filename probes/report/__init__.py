@@ -1,4 +1,4 @@
-"""The report: one HTML file that holds everything, the same as Markdown and CSV, and the pictures.
+"""The report: one HTML file that holds everything, the same as Markdown and CSV, and figures.
 
 Importing this package is cheap; what it needs is loaded when a report is written.
 """

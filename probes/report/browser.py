@@ -1,9 +1,9 @@
 """The item browser: for every item what each member was shown and answered, as an HTML fragment.
 
 The fragment holds everything that it shows, loads nothing, and stays within `BUDGET`: first come
-the answers and texts, items beyond `_TEXTS` characters being left out; what room they leave goes
-to the pictures, whose quality and size go down step by step (`pictures.LADDER`) before any is left
-out. Whatever is left out is told at the top of the browser.
+the answers and texts, without the items beyond `_TEXTS` characters; the pictures get the rest, and
+their size and quality are reduced step by step (`frame_images.QUALITIES`) before any is left out.
+The top of the browser says what is left out.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from probes.records import run_folder
-from probes.report import browser_data, pictures
+from probes.report import browser_data, frame_images, templating
 from probes.report.browser_data import BrowserData
-from probes.report.pictures import EncodedImages
+from probes.report.frame_images import EncodedImages
 from probes.report.stimuli import UNKNOWN
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 BUDGET = 12_000_000
 """Bytes that the fragment may have."""
 _TEXTS = 5_000_000  # of these, for answers and texts; 300 items at 5 and 10 frames take 1.1 million
-_TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
 def section(folders: Sequence[Path], frame: pd.DataFrame, budget: int = BUDGET) -> str:
@@ -43,39 +42,34 @@ def section(folders: Sequence[Path], frame: pd.DataFrame, budget: int = BUDGET) 
     Raises:
         ProbesError: a file of a run that is there but cannot be read.
     """
-    import jinja2
-
     runs = {str(folder.resolve()): run_folder.read(folder.resolve()) for folder in folders}
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True,
-        lstrip_blocks=True, undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
-    css, js = ((_TEMPLATES / f"browser.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    frame_budget = budget - len(css) - len(js) - 20_000
-    data = browser_data.assemble(runs, frame, min(_TEXTS, frame_budget))
-    made = pictures.make(data.frames, max(0, frame_budget - len(data.json)))
-    return environment.get_template("browser.html").render(
+    css, js = templating.text("browser.css"), templating.text("browser.js")
+    content_budget = budget - len(css) - len(js) - 20_000
+    data = browser_data.assemble(runs, frame, min(_TEXTS, content_budget))
+    images = frame_images.make(data.frames, max(0, content_budget - len(data.json)))
+    template = templating.environment().get_template("browser.html")
+    return template.render(
         css=css,
         js=js,
         data=data.json,
-        webp=_pictures(made),
+        webp=_images_json(images),
         items=data.items,
         checked=data.checked,
-        pictures=sum(map(bool, made.webp)),
-        height=made.height,
-        quality=made.quality,
-        notes=_notes(data, made),
+        pictures=sum(map(bool, images.webp)),
+        height=images.height,
+        quality=images.quality,
+        notes=_notes(data, images),
     )
 
 
-def _pictures(made: EncodedImages) -> str:
-    note = f"WebP of quality {made.quality}, at most {made.height} pixels high"
-    missing = {str(place): reason for place, reason in made.missing.items()}
-    return json.dumps({"webp": made.webp, "missing": missing, "note": note})
+def _images_json(images: EncodedImages) -> str:
+    note = f"WebP of quality {images.quality}, at most {images.height} pixels high"
+    missing = {str(index): reason for index, reason in images.missing.items()}
+    return json.dumps({"webp": images.webp, "missing": missing, "note": note})
 
 
-def _notes(data: BrowserData, made: EncodedImages) -> list[str]:
-    """Return what the reader has to know of what is not here."""
+def _notes(data: BrowserData, images: EncodedImages) -> list[str]:
+    """Return what the reader has to know about items, stimuli and pictures that are missing."""
     notes = []
     if not data.items:
         notes.append("There are no records to browse.")
@@ -91,10 +85,10 @@ def _notes(data: BrowserData, made: EncodedImages) -> list[str]:
             f"For {sum(data.unknown.values()):,} answers the stimulus cannot be shown: "
             f"{'; '.join(reason.removeprefix(UNKNOWN) for reason in reasons[:3])}{more}."
         )
-    for reason in dict.fromkeys(made.missing.values()):
-        count = sum(one == reason for one in made.missing.values())
+    for reason in dict.fromkeys(images.missing.values()):
+        count = sum(one == reason for one in images.missing.values())
         notes.append(
-            f"{count:,} of {len(made.webp):,} frames have no picture here: {reason}. "
-            "Where they lie is told in their place."
+            f"{count:,} of {len(images.webp):,} frames have no picture here: {reason}. "
+            "The path of the file is shown instead."
         )
     return notes

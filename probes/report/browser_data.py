@@ -1,12 +1,12 @@
 """What the item browser shows, as one compact JSON text.
 
-Texts, frames and stimuli stand in tables of their own and are named by their place in them, so
-that what is shown a hundred times is written once. The shape, with -1 for none:
+Texts, frames and stimuli are in tables of their own and are referred to by index, so that what is
+shown a hundred times is written once. The shape, with -1 for none:
 
 - `texts`: strings. `frames`: [sha256, name of a run folder that holds it (text)].
 - `stimuli`: `{"p": parts}`, where a part >= 0 is a frame and -1 - t is text t; with `s`, each
-  picture's place in the clip, or `sheet`, where the first picture is composed of them; and `b`, the
-  bare gaps as [parts before or -1, gap, reason (text)];
+  picture's index in the clip, or `composite`, where the first picture is composed of the clip's;
+  and `b`, the bare gaps as [parts before or -1, gap, reason (text)];
   or `{"x": why it is not known (text)}`.
 - `views`: one per pair, task, scoring, setting and seed: label, members, arms, frame counts.
 - `items`: `id task q o a s c m media`, `op`: the options' pictures (frames), and `v`: view ->
@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 from probes.analysis.tables import TableRow
 from probes.core.types import Arm, FrameRef, Item
 from probes.records.run_folder import RunFiles
-from probes.report.pictures import FrameFile
-from probes.report.stimuli import Rebuilder, Shown, ShownTrial
+from probes.report.frame_images import FrameFile
+from probes.report.stimuli import Rebuilder, ShownStimulus, ShownTrial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ _COLUMNS = (
     "status", "choice", "answer", "correct", "option_logprobs", "option_tokens", "text", "error",
     "stimulus_sha", "rotation",
 )  # fmt: skip
-_LEAST = 30  # characters that an answer takes at least
+_LEAST_ANSWER = 30  # characters that an answer takes at least
 
 View = tuple[Any, ...]
 Runs = Mapping[str, RunFiles]
@@ -55,26 +55,26 @@ class BrowserData:
     json: str
     """ASCII; safe inside a script element."""
     frames: tuple[FrameFile, ...]
-    """Frames that stand in stimuli, in the order of the items."""
+    """Frames that occur in stimuli, in the order of the items."""
     items: int
     """Items in it."""
     left_out: int
     """Items that would have made the page too large."""
     checked: int
-    """Different stimuli that were made again and have the hash that the records tell."""
+    """Different stimuli that were made again and have the hash in the records."""
     unknown: Mapping[str, int]
-    """Answers of which it is not known what was shown, by reason."""
+    """Number of answers whose stimulus is not known, by reason."""
 
 
 def assemble(runs: Runs, frame: pd.DataFrame, budget: int) -> BrowserData:
-    """Put together what the browser shows.
+    """Return what the browser shows.
 
     Args:
-        runs: the runs' files; records of other runs are left aside.
+        runs: the runs' files; records of other runs are ignored.
         frame: records, as `probes.load` returns them.
         budget: characters of JSON; items beyond it are left out, the last ones of each task first.
     """
-    rows, known = _rows(frame, runs, budget // _LEAST)
+    rows, known = _rows(frame, runs, budget // _LEAST_ANSWER)
     content = _Content(runs, rows)
     by_item: dict[tuple[str, str, Item | None], list[TableRow]] = defaultdict(list)
     for row in rows:
@@ -82,8 +82,8 @@ def assemble(runs: Runs, frame: pd.DataFrame, budget: int) -> BrowserData:
         by_item[row["task"], row["item_id"], item].append(row)
     items: list[str] = []
     size = 0
-    for (_, _, item), mine in by_item.items():
-        text = _dump(content.item(item, mine))
+    for (_, _, item), answers in by_item.items():
+        text = _dump(content.item(item, answers))
         size += len(text)
         if items and size + content.size > budget:
             break
@@ -116,8 +116,8 @@ def _rows(frame: pd.DataFrame, runs: Runs, most: int) -> tuple[list[TableRow], i
     turn = items.groupby(level="task", sort=False).cumcount().to_numpy()
     chosen = items.iloc[turn.argsort(kind="stable")].cumsum()
     chosen = chosen[chosen - chosen.iloc[0] < most]
-    place = pd.Series(range(len(chosen)), index=chosen.index)
-    order = place.reindex(pd.MultiIndex.from_frame(frame[["task", "item_id"]])).to_numpy()
+    position = pd.Series(range(len(chosen)), index=chosen.index)
+    order = position.reindex(pd.MultiIndex.from_frame(frame[["task", "item_id"]])).to_numpy()
     frame = frame[order == order].iloc[order[order == order].argsort(kind="stable")]
     columns = {name: pa.array(frame[name].array, from_pandas=True).to_pylist() for name in _COLUMNS}
     columns["margin"] = margins(frame).tolist()
@@ -129,29 +129,29 @@ def _rows(frame: pd.DataFrame, runs: Runs, most: int) -> tuple[list[TableRow], i
 
 
 @dataclass
-class _Table:
-    """Texts by place; the same text is kept once."""
+class _Texts:
+    """Texts by index; the same text is kept once."""
 
-    places: dict[str, int] = field(default_factory=dict)
+    indices: dict[str, int] = field(default_factory=dict)
     size: int = 0
 
     def add(self, text: str) -> int:
-        if text not in self.places:
-            self.places[text] = len(self.places)
+        if text not in self.indices:
+            self.indices[text] = len(self.indices)
             self.size += len(_dump(text)) + 1
-        return self.places[text]
+        return self.indices[text]
 
 
 class _Content:
-    """The tables, as they fill."""
+    """The tables, which are filled item by item."""
 
     def __init__(self, runs: Runs, rows: Sequence[TableRow]) -> None:
         self.frames: dict[str, Path] = {}
         self.unknown: Counter[str] = Counter()
         self.checked = 0
         self._runs = runs
-        self._texts = _Table()
-        self._places: dict[str, int] = {}
+        self._texts = _Texts()
+        self._frame_indices: dict[str, int] = {}
         self._stimuli: dict[str, int] = {}
         self._stimuli_size = 0
         self._rebuilders = {run: Rebuilder(files) for run, files in runs.items()}
@@ -170,28 +170,31 @@ class _Content:
         return self._texts.size + self._stimuli_size + 75 * len(self.frames)
 
     def tables(self) -> str:
-        """Return all tables but the items as a JSON object."""
+        """Return all tables except the items as a JSON object."""
         frames = [
             [sha, self._texts.add(path.parent.parent.name)] for sha, path in self.frames.items()
         ]
-        heads = _dump({"views": list(self._heads.values()), "frames": frames,
-                       "texts": list(self._texts.places)})  # fmt: skip
-        return f'{heads[:-1]},"stimuli":[{",".join(self._stimuli)}]}}'
+        tables = {
+            "views": list(self._heads.values()),
+            "frames": frames,
+            "texts": list(self._texts.indices),
+        }
+        return f'{_dump(tables)[:-1]},"stimuli":[{",".join(self._stimuli)}]}}'
 
     def item(self, item: Item | None, rows: Sequence[TableRow]) -> dict[str, Any]:
-        """Return an item with everything that was answered about it."""
+        """Return an item with all answers to it."""
         first = rows[0]
         files = self._runs[first["run"]]
         clip = files.clips.get((first["item_id"], first["frames"]))
-        pictures = clip.options if clip else ()
-        cells: dict[str, dict[str, list[list[list[Any]]]]] = defaultdict(dict)
+        option_pictures = clip.options if clip else ()
+        answers: dict[str, dict[str, list[list[list[Any]]]]] = defaultdict(dict)
         for row in rows:
             head, number = self._heads[_view(row)], self._numbers[_view(row)]
             roles = [role for role, _ in head["members"]]
             arms = [arm["name"] for arm in head["arms"]]
             empty: list[list[list[Any]]] = [[[] for _ in roles] for _ in arms]
-            cell = cells[number].setdefault(str(row["frames"]), empty)
-            cell[arms.index(row["arm"])][roles.index(row["role"])].append(self._answer(row))
+            by_arm = answers[number].setdefault(str(row["frames"]), empty)
+            by_arm[arms.index(row["arm"])][roles.index(row["role"])].append(self._answer(row))
         return {
             "id": first["item_id"],
             "task": first["task"],
@@ -202,19 +205,24 @@ class _Content:
             "c": first["cluster"] or "",
             "m": [list(pair) for pair in item.meta] if item else [],
             "media": str(item.media.path) if item else "",
-            "op": [self._frame(sha, files) for sha in pictures],
-            "v": cells,
+            "op": [self._frame(sha, files) for sha in option_pictures],
+            "v": answers,
         }
 
     def _answer(self, row: TableRow) -> list[Any]:
         def text(value: str | None) -> int:
             return self._texts.add(value) if value else -1
 
-        asked = ShownTrial(
-            row["item_id"], row["arm"], row["frames"], row["role"], row["donor_id"],
-            row["stimulus_sha"] or "", row["rotation"],
-        )  # fmt: skip
-        shown = self._rebuilders[row["run"]].shown(asked)
+        trial = ShownTrial(
+            row["item_id"],
+            row["arm"],
+            row["frames"],
+            row["role"],
+            row["donor_id"],
+            row["stimulus_sha"] or "",
+            row["rotation"],
+        )
+        shown = self._rebuilders[row["run"]].rebuild(trial)
         if shown.problem:
             self.unknown[shown.problem] += 1
         margin = row["margin"]
@@ -231,7 +239,7 @@ class _Content:
             row["rotation"],
         ]
 
-    def _stimulus(self, shown: Shown, files: RunFiles) -> int:
+    def _stimulus(self, shown: ShownStimulus, files: RunFiles) -> int:
         content: dict[str, Any] = {}
         if shown.problem:
             content["x"] = self._texts.add(shown.problem)
@@ -242,10 +250,10 @@ class _Content:
                 else -1 - self._texts.add(part)
                 for part in shown.parts
             ]
-            content |= {"sheet": 1} if shown.sheet else {"s": list(shown.slots)}
-            if shown.bare:
+            content |= {"composite": 1} if shown.composite else {"s": list(shown.slots)}
+            if shown.bare_gaps:
                 content["b"] = [
-                    [one.after, one.gap, self._texts.add(one.reason)] for one in shown.bare
+                    [gap.after, gap.gap, self._texts.add(gap.reason)] for gap in shown.bare_gaps
                 ]
         text = _dump(content)
         if text not in self._stimuli:
@@ -257,8 +265,8 @@ class _Content:
     def _frame(self, sha: str, files: RunFiles) -> int:
         if sha not in self.frames:
             self.frames[sha] = files.frame(sha)
-            self._places[sha] = len(self._places)
-        return self._places[sha]
+            self._frame_indices[sha] = len(self._frame_indices)
+        return self._frame_indices[sha]
 
 
 def probabilities(
@@ -268,7 +276,7 @@ def probabilities(
 
     Args:
         logprobs: sums of token log-probabilities, one per option.
-        tokens: number of tokens behind each.
+        tokens: number of tokens of each option.
         scoring: under `cloze`, means per token are compared, else sums.
 
     Returns:
@@ -290,7 +298,7 @@ def _view(row: TableRow) -> View:
 
 
 def _head(view: View, rows: Sequence[TableRow], runs: Runs, seeds_differ: bool) -> dict[str, Any]:
-    """Return a view's label, and the members, arms and frame counts that it has."""
+    """Return a view's label, members, arms and frame counts."""
     *names, seed = view
     files = [runs[run] for run in dict.fromkeys(row["run"] for row in rows)]
     known: dict[str, Arm] = {}
@@ -310,7 +318,7 @@ def _head(view: View, rows: Sequence[TableRow], runs: Runs, seeds_differ: bool) 
 
 
 def _in_order(asked: Iterable[str], known: Mapping[str, Arm]) -> list[str]:
-    """Return the arms that were asked in the suite's order, those that it does not know last."""
+    """Return the arms that were asked in the suite's order, those not in the suite last."""
     return sorted(asked, key=[*known, *asked].index)
 
 
@@ -331,7 +339,7 @@ def _dump(value: Any) -> str:
 
 
 def _safe(text: str) -> str:
-    """Return JSON that no HTML parser takes for markup; to a JSON parser it is the same."""
+    """Return JSON that no HTML parser reads as markup; to a JSON parser it is the same."""
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return text

@@ -18,20 +18,19 @@ if TYPE_CHECKING:
 
 
 class SweepReport(Callback):  # type: ignore[misc]
-    """Writes SWEEP/report when a sweep ends; whatever goes wrong there, the sweep stands."""
+    """Writes SWEEP/report when a sweep ends; an error there never fails the sweep."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the report of all runs of the sweep."""
         folder = Path(config.hydra.sweep.dir)
         if not any(folder.rglob("records.parquet")):
-            return  # every job has said why it left nothing
+            return  # every job has reported why it left nothing
         try:
             page = report.write([folder], folder / report.FOLDER)
         except Exception as error:  # answers are stored and runs complete: no reason to fail them
             kind = "" if isinstance(error, ProbesError) else f"{type(error).__name__}: "
-            what = f"{kind}{error}"
             again = f"to try again: probes report {shlex.quote(str(folder))}"
-            said = redact(f"the sweep's report was not written: {what}\n  {again}")
-            print(said, file=sys.stderr)
+            message = redact(f"the sweep's report was not written: {kind}{error}\n  {again}")
+            print(message, file=sys.stderr)
             return
         print(f"\nreport: {page}")

@@ -1,4 +1,4 @@
-"""The section on infills: what they gave away, which failed, and whose were borrowed."""
+"""The section on infills: which contain an option's text, which failed, and which were borrowed."""
 
 from __future__ import annotations
 
@@ -8,97 +8,139 @@ from typing import Any
 import pandas as pd
 
 from probes import analysis
-from probes.report import cells
+from probes.report import formats
 from probes.report.failures import SHOWN, short
-from probes.report.leaks import PLACE, leaking
+from probes.report.leaks import CLIP, clips_with_leaked_answer
 from probes.report.parts import DataTable, Paragraph, ReportPart, Section, counted
 from probes.report.study import BLOCK, Study, rows
 
 
 def section(study: Study) -> Section:
     """Return leaks, failed infills and the re-use of donors."""
-    written = study.infills
+    infills = study.infills
     parts: list[ReportPart] = []
-    if written.empty:
+    if infills.empty:
         parts.append(Paragraph("No run's folder holds infills."))
     else:
-        parts += _leaks(study, written)
-        parts += _failed(written)
+        parts += _leaks(study, infills)
+        parts += _failed(infills)
     parts += _donors(study)
     return Section("infills", "Infills and donors", tuple(parts))
 
 
-def without_leaks(study: Study, written: pd.DataFrame) -> pd.DataFrame:
-    """Return the records of items no infill of which gives the key away, at that frame count."""
-    leaked = pd.MultiIndex.from_frame(leaking(written))
-    marks = pd.MultiIndex.from_frame(study.frame[list(PLACE)])
-    kept = study.frame[~marks.isin(leaked)].reset_index(drop=True)
+def without_leaked_answers(study: Study, infills: pd.DataFrame) -> pd.DataFrame:
+    """Return the records whose clip has no infill that contains the right answer's text."""
+    leaked = pd.MultiIndex.from_frame(clips_with_leaked_answer(infills))
+    clips = pd.MultiIndex.from_frame(study.frame[list(CLIP)])
+    kept = study.frame[~clips.isin(leaked)].reset_index(drop=True)
     kept.attrs = study.frame.attrs
     return kept
 
 
-def _leaks(study: Study, written: pd.DataFrame) -> Iterator[ReportPart]:
+def _leaks(study: Study, infills: pd.DataFrame) -> Iterator[ReportPart]:
     yield Paragraph(
-        "An infill leaks an option where it holds that option's whole text (case, spaces and "
-        "punctuation aside). A leaked key can hand an answer over instead of helping to reason."
+        "An infill leaks an option where it contains that option's whole text (case, spaces and "
+        "punctuation aside). An infill that leaks the right answer can give it away instead of "
+        "helping to reason."
     )
-    asked = written[written["asked"]]
-    told, data = [], []
+    asked = infills[infills["asked"]]
     names = ("pair", "task", "setting", "role", "frames")
-    same = {name for name in names[:3] if name not in study.told_apart}
+    equal = {name for name in names[:3] if name not in study.differing}
+    shown, data = [], []
     for values, part in asked.groupby(list(names), sort=False):
-        items = part.groupby("item_id").agg(any=("leaks", lambda one: any(map(len, one))),
-                                            key=("leaks_key", "any"))  # fmt: skip
-        row: dict[str, Any] = dict(zip(names, values, strict=True))
-        row |= {
-            "infills": len(part), "leaking": int((part["leaks"].map(len) > 0).sum()),
-            "empty": int((part["status"] == "empty").sum()),
-            "failed": int((part["status"] == "failed").sum()), "items": len(items),
-            "items_leaking": int(items["any"].sum()), "items_leaking_key": int(items["key"].sum()),
-        }  # fmt: skip
+        row = {**dict(zip(names, values, strict=True)), **_leak_counts(part)}
         data.append(row)
-        told.append(tuple(str(value) for name, value in row.items() if name not in same))
+        shown.append(tuple(str(value) for name, value in row.items() if name not in equal))
     yield DataTable(
-        "leaks", "Leaks, by who wrote the infills",
-        (*(name for name in names[:3] if name not in same), "writer", "frames", "infills",
-         "of these leaking an option", "empty", "failed", "items", "with a leak of any option",
-         "with a leak of the key"),
-        tuple(told), 4 - len(same), pd.DataFrame(data),
-    )  # fmt: skip
-    if asked["leaks_key"].any():
-        yield _robust(study, written)
+        name="leaks",
+        title="Leaks, by who wrote the infills",
+        header=(
+            *(name for name in names[:3] if name not in equal),
+            "writer",
+            "frames",
+            "infills",
+            "of these leaking an option",
+            "empty",
+            "failed",
+            "items",
+            "with a leak of any option",
+            "with a leak of the right answer",
+        ),
+        rows=tuple(shown),
+        words=4 - len(equal),
+        data=pd.DataFrame(data),
+    )
+    if asked["leaks_answer"].any():
+        yield _without_leaks(study, infills)
 
 
-def _robust(study: Study, written: pd.DataFrame) -> ReportPart:
-    kept = without_leaks(study, written)
+def _leak_counts(infills: pd.DataFrame) -> dict[str, int]:
+    """Return one row of leaks.csv; its column names are read by others and stay as they are."""
+    any_leak = infills["leaks"].map(len) > 0
+    items = infills.assign(any_leak=any_leak).groupby("item_id")
+    return {
+        "infills": len(infills),
+        "leaking": int(any_leak.sum()),
+        "empty": int((infills["status"] == "empty").sum()),
+        "failed": int((infills["status"] == "failed").sum()),
+        "items": items.ngroups,
+        "items_leaking": int(items["any_leak"].any().sum()),
+        "items_leaking_key": int(items["leaks_answer"].any().sum()),
+    }
+
+
+def _without_leaks(study: Study, infills: pd.DataFrame) -> ReportPart:
+    kept = without_leaked_answers(study, infills)
     if kept.empty:
-        return Paragraph("Every item has an infill that leaks the key.", "note")
+        return Paragraph("Every item has an infill that leaks the right answer.", "note")
     names = ("gain", "did")
     rest = analysis.contrasts(kept, names=names, policies=("strict",))
-    key = [*BLOCK, "frames", "name", "role", "arm"]
-    whole = study.found[study.found["name"].isin(names) & (study.found["policy"] == "strict")]
-    pairs = whole[whole["arm"] == "vcot"].merge(rest, on=key, how="left", suffixes=("", "_rest"))
-    told = []
+    contrasts = study.contrasts
+    whole = contrasts[contrasts["name"].isin(names) & (contrasts["policy"] == "strict")]
+    identity = [*BLOCK, "frames", "name", "role", "arm"]
+    pairs = whole[whole["arm"] == "vcot"].merge(
+        rest, on=identity, how="left", suffixes=("", "_rest")
+    )
+    shown = []
     for row in rows(pairs):
         other = {name: row[f"{name}_rest"] for name in ("estimate", "low", "high", "n")}
-        told.append(
-            (*study.place(row), row["name"], row["role"], str(row["frames"]), str(row["n"]),
-             cells.interval(row), cells.whole(other["n"]), cells.interval(other))
-        )  # fmt: skip
-    if not told:
+        shown.append(
+            (
+                *study.settings(row),
+                row["name"],
+                row["role"],
+                str(row["frames"]),
+                str(row["n"]),
+                formats.interval(row),
+                formats.count(other["n"]),
+                formats.interval(other),
+            )
+        )
+    if not shown:
         return Paragraph(
             "vcot was not run together with its reference arm: leaks change no contrast."
         )
     return DataTable(
-        "without-leaks", "Gain from vcot and did, over all items and where infills leak no key",
-        (*study.told_apart, "contrast", "role", "frames", "all n", "all [95 %]", "no leak n",
-         "no leak [95 %]"),
-        tuple(told), len(study.told_apart) + 2, cells.plain(rest),
-    )  # fmt: skip
+        name="without-leaks",
+        title="Gain from vcot and DiD, over all items and without those whose right answer leaks",
+        header=(
+            *study.differing,
+            "contrast",
+            "role",
+            "frames",
+            "all n",
+            "all [95 %]",
+            "no leak n",
+            "no leak [95 %]",
+        ),
+        rows=tuple(shown),
+        words=len(study.differing) + 2,
+        data=formats.for_csv(rest),
+    )
 
 
-def _failed(written: pd.DataFrame) -> Iterator[ReportPart]:
-    failed = written[written["status"] != "ok"]
+def _failed(infills: pd.DataFrame) -> Iterator[ReportPart]:
+    failed = infills[infills["status"] != "ok"]
     if failed.empty:
         return
     empty = int((failed["status"] == "empty").sum())
@@ -111,33 +153,51 @@ def _failed(written: pd.DataFrame) -> Iterator[ReportPart]:
     if len(failed) > SHOWN:
         title += f" (the first {SHOWN} of {len(failed):,})"
     yield DataTable(
-        "failed-infills", title, tuple(columns),
-        tuple(tuple(short(str(row[name])) for name in columns) for row in rows(failed.head(SHOWN))),
-        4, failed[columns], folded=True,
-    )  # fmt: skip
+        name="failed-infills",
+        title=title,
+        header=tuple(columns),
+        rows=tuple(
+            tuple(short(str(row[name])) for name in columns) for row in rows(failed.head(SHOWN))
+        ),
+        words=4,
+        data=failed[columns],
+        folded=True,
+    )
 
 
 def _donors(study: Study) -> Iterator[ReportPart]:
-    lent = study.frame[study.frame["donor_id"].notna() & (study.frame["donor_id"] != "")]
-    if lent.empty:
+    borrowing = study.frame[study.frame["donor_id"].notna() & (study.frame["donor_id"] != "")]
+    if borrowing.empty:
         yield Paragraph("No arm borrowed frames or infills.")
         return
-    pairs = lent.drop_duplicates([*BLOCK, "arm", "item_id", "donor_id"])
-    data = []
+    pairs = borrowing.drop_duplicates([*BLOCK, "arm", "item_id", "donor_id"])
+    data: list[dict[str, Any]] = []
     for values, part in pairs.groupby([*BLOCK, "arm"], sort=False):
         uses = part["donor_id"].value_counts()
-        head = dict(zip((*BLOCK, "arm"), values, strict=True))
         data.append(
-            {**head, "items": part["item_id"].nunique(), "donors": len(uses),
-             "most": int(uses.max()), "mean": float(uses.mean())}
-        )  # fmt: skip
+            {
+                **dict(zip((*BLOCK, "arm"), values, strict=True)),
+                "items": part["item_id"].nunique(),
+                "donors": len(uses),
+                "most": int(uses.max()),
+                "mean": float(uses.mean()),
+            }
+        )
     yield DataTable(
-        "donors", "Donors: how often one item lent to others",
-        (*study.told_apart, "arm", "items", "donors", "most uses of one", "mean uses"),
-        tuple(
-            (*study.place(row), str(row["arm"]), str(row["items"]), str(row["donors"]),
-             str(row["most"]), f"{row['mean']:.2f}")
+        name="donors",
+        title="Donors: how often one item lent to others",
+        header=(*study.differing, "arm", "items", "donors", "most uses of one", "mean uses"),
+        rows=tuple(
+            (
+                *study.settings(row),
+                str(row["arm"]),
+                str(row["items"]),
+                str(row["donors"]),
+                str(row["most"]),
+                f"{row['mean']:.2f}",
+            )
             for row in data
         ),
-        len(study.told_apart) + 1, pd.DataFrame(data),
-    )  # fmt: skip
+        words=len(study.differing) + 1,
+        data=pd.DataFrame(data),
+    )

@@ -1,4 +1,4 @@
-"""Infills of runs, and which of them give an answer away."""
+"""Infills of runs, and which of them contain an option's text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from probes.records.schema import InfillRow
 
 COLUMNS = ("role", "frames", "item_id", "gap", "text", "status", "error", "leaks")
 _RUN = ("pair", "task", "setting")
-PLACE = (*_RUN, "frames", "item_id")
-"""What tells one clip's infills from another's."""
+CLIP = (*_RUN, "frames", "item_id")
+"""Columns that identify the clip an infill belongs to."""
 
 
 def read(frame: pd.DataFrame) -> pd.DataFrame:
@@ -23,8 +23,8 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns of `COLUMNS`; pair, task and setting of the run's records; `asked` (False for items
-        that only lent), their `answer`, `leaks_key`. Gaps in which no text ever stands have no row,
-        nor has a run without infills.
+        that only lent), their `answer`, `leaks_answer`. Rows of gaps that never hold a text are
+        left out. No rows where no run has any.
 
     Raises:
         ProbesError: a file that is there but cannot be read.
@@ -35,18 +35,18 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
         if len(table):
             tables.append(table.assign(**{name: run[name] for name in _RUN}))
     if not tables:
-        return pd.DataFrame(columns=[*COLUMNS, *_RUN, "answer", "asked", "leaks_key"])
-    whole = pd.concat(tables, ignore_index=True)
-    whole = whole.drop_duplicates([*PLACE, "role", "gap"], ignore_index=True)
-    whole = whole[whole["status"] != "not_applicable"]
-    keys = frame[["task", "item_id", "answer"]].drop_duplicates(["task", "item_id"])
-    whole = whole.merge(keys.assign(asked=True), on=["task", "item_id"], how="left")
-    whole["asked"] = whole["asked"].notna()
-    whole["leaks_key"] = [
+        return pd.DataFrame(columns=[*COLUMNS, *_RUN, "answer", "asked", "leaks_answer"])
+    infills = pd.concat(tables, ignore_index=True)
+    infills = infills.drop_duplicates([*CLIP, "role", "gap"], ignore_index=True)
+    infills = infills[infills["status"] != "not_applicable"]
+    answers = frame[["task", "item_id", "answer"]].drop_duplicates(["task", "item_id"])
+    infills = infills.merge(answers.assign(asked=True), on=["task", "item_id"], how="left")
+    infills["asked"] = infills["asked"].notna()
+    infills["leaks_answer"] = [
         bool(pd.notna(answer) and answer in leaks)
-        for answer, leaks in zip(whole["answer"], whole["leaks"], strict=True)
+        for answer, leaks in zip(infills["answer"], infills["leaks"], strict=True)
     ]
-    return whole
+    return infills
 
 
 def _read(file: Path) -> pd.DataFrame:
@@ -57,6 +57,6 @@ def _read(file: Path) -> pd.DataFrame:
     return frame.assign(leaks=pd.Series(lists, index=frame.index, dtype=object))
 
 
-def leaking(written: pd.DataFrame) -> pd.DataFrame:
-    """Return the places in which an infill gives the key away."""
-    return written.loc[written["leaks_key"], list(PLACE)].drop_duplicates()
+def clips_with_leaked_answer(infills: pd.DataFrame) -> pd.DataFrame:
+    """Return the clips (columns `CLIP`) with an infill that contains the right answer's text."""
+    return infills.loc[infills["leaks_answer"], list(CLIP)].drop_duplicates()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from probes.report.parts import (
+    INTRODUCTION,
     BulletList,
     DataTable,
     FigurePart,
@@ -15,13 +16,13 @@ from probes.report.parts import (
     Section,
 )
 
-# What could become markup in a text that a model or a task wrote.
+# Characters that could become markup in a text that a model or a task wrote.
 _MARKS = re.compile(r"([\\`*|]|(?<=\])[(\[:]|^[#+-](?=\s)|^={3,}|^-{3,})")
 
 
 def render(title: str, sections: Sequence[Section]) -> str:
-    """Return a report as Markdown; pictures are those in `plots/`."""
-    lines = [f"# {escaped(title)}", ""]
+    """Return a report as Markdown; its figures are the files in `plots/`."""
+    lines = [f"# {escaped(title)}", "", escaped(INTRODUCTION), ""]
     for section in sections:
         lines += [f"## {escaped(section.title)}", ""]
         for part in section.parts:
@@ -30,7 +31,7 @@ def render(title: str, sections: Sequence[Section]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return text that Markdown shows as it is, in one line."""
+    """Return text that Markdown shows unchanged, in one line."""
     flat = " ".join(text.split("\n"))
     plain = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKS.sub(r"\\\1", plain)
@@ -38,8 +39,8 @@ def escaped(text: str) -> str:
 
 def _part(part: ReportPart) -> Iterator[str]:
     if isinstance(part, Paragraph):
-        said = escaped(part.text)
-        yield {"verdict": f"**{said}**", "caveat": f"> **Caveat.** {said}"}.get(part.kind, said)
+        text = escaped(part.text)
+        yield {"verdict": f"**{text}**", "caveat": f"> **Caveat.** {text}"}.get(part.kind, text)
     elif isinstance(part, BulletList):
         yield from (f"- {escaped(item)}" for item in part.items)
     elif isinstance(part, FigurePart):
@@ -50,14 +51,16 @@ def _part(part: ReportPart) -> Iterator[str]:
         yield from _table(part)
 
 
-def _table(grid: DataTable) -> Iterator[str]:
-    yield f"**{escaped(grid.title)}** ([CSV](tables/{grid.name}.csv))"
+def _table(table: DataTable) -> Iterator[str]:
+    yield f"**{escaped(table.title)}** ([CSV](tables/{table.name}.csv))"
     yield ""
-    yield _line(grid.header)
-    yield _line(["---" if at < grid.words else "---:" for at in range(len(grid.header))], raw=True)
-    for row in grid.rows:
+    yield _line(table.header)
+    yield _line(
+        ["---" if at < table.words else "---:" for at in range(len(table.header))], raw=True
+    )
+    for row in table.rows:
         yield _line(row)
 
 
-def _line(cells: Sequence[str], raw: bool = False) -> str:
-    return "| " + " | ".join(cell if raw else escaped(cell) for cell in cells) + " |"
+def _line(texts: Sequence[str], raw: bool = False) -> str:
+    return "| " + " | ".join(text if raw else escaped(text) for text in texts) + " |"

@@ -1,36 +1,38 @@
-"""The section on how members received frames, and on what tells them apart beside their weights."""
+"""The section on how members received frames, and on how they differ besides their weights."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from probes.core.text import flat
-from probes.report import cells
+from probes.report import formats
 from probes.report.figures import style
 from probes.report.parts import BulletList, DataTable, Paragraph, ReportPart, Section, listed
 from probes.report.study import BLOCK, Study, pair_of, rows
 
 # What names a checkpoint, and where it happened to run: these differ by nature.
 _IDENTITY = ("fingerprint", "repo", "commit", "device")
-_WORDS = {
-    "config_sha256": "config.json", "tokenizer_sha256": "tokenizer",
-    "processor_sha256": "processor", "chat_template_sha256": "chat template",
-}  # fmt: skip
-_WAYS = {"video": 0, "image": 1}  # in the order of the columns
-_NAMED = re.compile(r"(^|, )[\w.]*frame_as=(video|image)(?=, |$)")
+_FILES = {
+    "config_sha256": "config.json",
+    "tokenizer_sha256": "tokenizer",
+    "processor_sha256": "processor",
+    "chat_template_sha256": "chat template",
+}
+_FRAME_AS = {"video": 0, "image": 1}  # in the order of the columns
+_FRAME_AS_SETTING = re.compile(r"(^|, )[\w.]*frame_as=(video|image)(?=, |$)")
 
 
 def frame_as(study: Study) -> Section:
-    """Return the did under every way of receiving frames, and the members' differences."""
+    """Return the DiD under every way of receiving frames, and the members' differences."""
     parts: list[ReportPart] = [
         Paragraph(
             "Under frame_as=video a member receives every frame as a one-frame video, under "
             "frame_as=image by its native image path. Pooled one-frame video tokens are new to an "
-            "image member: a did that holds under one of them only is a finding about tokens."
+            "image member: a DiD that holds under one of them only is a finding about tokens."
         )
     ]
     parts += _dids(study)
@@ -39,52 +41,70 @@ def frame_as(study: Study) -> Section:
 
 
 def _dids(study: Study) -> Iterator[ReportPart]:
-    ways = {tuple(b[name] for name in BLOCK): study.frame_as(b) for b in study.blocks}
-    found = study.found[(study.found["name"] == "did") & (study.found["policy"] == "strict")]
+    by_block = {tuple(b[name] for name in BLOCK): study.frame_as(b) for b in study.blocks}
+    contrasts = study.contrasts
+    found = contrasts[(contrasts["name"] == "did") & (contrasts["policy"] == "strict")]
     if found.empty:
-        yield Paragraph("There is no did to compare.")
+        yield Paragraph("There is no DiD to compare.")
         return
     known = found.assign(
-        frame_as=[ways[tuple(row[name] for name in BLOCK)] or "unknown" for row in rows(found)]
+        frame_as=[by_block[tuple(row[name] for name in BLOCK)] or "unknown" for row in rows(found)]
     )
-    shown = sorted(set(known["frame_as"]), key=lambda way: (_WAYS.get(way, len(_WAYS)), way))
-    if not {"video", "image"} <= set(shown):
-        if shown == ["unknown"]:
-            yield Paragraph("No manifest tells how frames were received.", "note")
-        else:
-            lacking = listed([way for way in ("video", "image") if way not in shown])
-            yield Paragraph(
-                f"Only frame_as={listed(shown)} was run. For the other, repeat the command with "
-                f"pair.frame_as={lacking} and report on both folders.",
-                "note",
-            )
+    ways = sorted(set(known["frame_as"]), key=lambda way: (_FRAME_AS.get(way, len(_FRAME_AS)), way))
+    if not {"video", "image"} <= set(ways):
+        yield Paragraph(_only(ways), "note")
+    yield _did_table(study, known, ways)
+
+
+def _only(ways: Sequence[str]) -> str:
+    if ways == ["unknown"]:
+        return "No manifest states how frames were received."
+    missing = listed([way for way in ("video", "image") if way not in ways])
+    return (
+        f"Only frame_as={listed(ways)} was run. For the other, repeat the command with "
+        f"pair.frame_as={missing} and report on both folders."
+    )
+
+
+def _did_table(study: Study, dids: pd.DataFrame, ways: Sequence[str]) -> DataTable:
+    """Return one row per comparison, with a column for each way of receiving frames."""
+    differing = tuple(name for name in study.differing if name != "setting")
+    names = (*differing, "arm", "role", "frames")
     table: dict[tuple[str, ...], dict[str, str]] = {}
-    apart = tuple(name for name in study.told_apart if name != "setting")
-    names = (*apart, "arm", "role", "frames")
-    for row in rows(known):
-        further = _NAMED.sub("", row["setting"]).strip(", ")
-        key = (*(str(row[name]) for name in names), further)
-        table.setdefault(key, {})[row["frame_as"]] = cells.interval(row)
-    # Mostly nothing but the way itself sets the runs apart.
-    rest = any(key[-1] for key in table)
-    yield DataTable(
-        "did-by-frame-as", "did by the way frames were received",
-        (*apart, "arm", "other", "frames", *(["further setting"] if rest else []),
-         *(f"frame_as={way} [95 %]" for way in shown)),
-        tuple((*(key if rest else key[:-1]), *(found.get(way, "-") for way in shown))
-              for key, found in table.items()),
-        len(names) + rest, cells.plain(known),
-    )  # fmt: skip
+    for row in rows(dids):
+        further = _FRAME_AS_SETTING.sub("", row["setting"]).strip(", ")
+        head = (*(str(row[name]) for name in names), further)
+        table.setdefault(head, {})[row["frame_as"]] = formats.interval(row)
+    # Mostly the runs differ in nothing but frame_as itself.
+    with_further = any(head[-1] for head in table)
+    return DataTable(
+        name="did-by-frame-as",
+        title="DiD by the way frames were received",
+        header=(
+            *differing,
+            "arm",
+            "other",
+            "frames",
+            *(["further setting"] if with_further else []),
+            *(f"frame_as={way} [95 %]" for way in ways),
+        ),
+        rows=tuple(
+            (*(head if with_further else head[:-1]), *(found.get(way, "-") for way in ways))
+            for head, found in table.items()
+        ),
+        words=len(names) + with_further,
+        data=formats.for_csv(dids),
+    )
 
 
 def _differences(study: Study) -> Iterator[ReportPart]:
-    for at, pair in enumerate(dict.fromkeys(name for name, _ in study.members), 1):
+    for number, pair in enumerate(dict.fromkeys(name for name, _ in study.members), 1):
         roles = style.in_order([role for name, role in study.members if name == pair])
         members = {role: study.members[pair, role] for role in roles}
         facts = {role: _facts(study, pair, role, name) for role, name in members.items()}
         if not all(facts.values()):
-            lacking = listed([members[role] for role in roles if not facts[role]])
-            yield Paragraph(f"Pair {pair}: no manifest holds the facts of {lacking}.", "note")
+            missing = listed([members[role] for role in roles if not facts[role]])
+            yield Paragraph(f"Pair {pair}: no manifest holds the facts of {missing}.", "note")
             continue
         names = list(dict.fromkeys(name for known in facts.values() for name in known))
         compared = [name for name in names if name not in _IDENTITY]
@@ -93,56 +113,60 @@ def _differences(study: Study) -> Iterator[ReportPart]:
             yield Paragraph(
                 f"Pair {pair}: {', '.join(f'{members[role]} ({role})' for role in roles)}."
             )
-            yield BulletList(tuple(_told(compared, differing)))
-        shown = [*differing, *(name for name in names if name not in differing)]
+            yield BulletList(tuple(_comparison(compared, differing)))
         yield DataTable(
-            f"members-{at}", f"Pair {pair}: facts of the members, those that differ first",
-            ("fact", "", *(f"{members[role]} ({role})" for role in roles)),
-            tuple(
-                (name, _mark(name, differing, len(roles)),
-                 *(str(facts[role].get(name, "-")) for role in roles))
-                for name in shown
+            name=f"members-{number}",
+            title=f"Pair {pair}: facts of the members, those that differ first",
+            header=("fact", "", *(f"{members[role]} ({role})" for role in roles)),
+            rows=tuple(
+                (
+                    name,
+                    _mark(name, differing, len(roles)),
+                    *(str(facts[role].get(name, "-")) for role in roles),
+                )
+                for name in [*differing, *(name for name in names if name not in differing)]
             ),
-            2 + len(roles), folded=True,
-        )  # fmt: skip
+            words=2 + len(roles),
+            folded=True,
+        )
 
 
-def _mark(name: str, differing: list[str], members: int) -> str:
+def _mark(name: str, differing: Sequence[str], members: int) -> str:
     if members < 2 or name in _IDENTITY:
         return ""
     return "differs" if name in differing else "same"
 
 
-def _told(compared: list[str], differing: list[str]) -> Iterator[str]:
-    """Say of config, tokenizer, processor and template whether they are the same; then the rest."""
-    hashes = [name for name in _WORDS if name in compared]
-    for word, names in (
-        ("The same", [_WORDS[n] for n in hashes if n not in differing]),
-        ("Not the same", [_WORDS[n] for n in hashes if n in differing]),
-        ("Not known", [_WORDS[n] for n in _WORDS if n not in compared]),
+def _comparison(compared: Sequence[str], differing: Sequence[str]) -> Iterator[str]:
+    """Yield which of config, tokenizer, processor and template are the same; then other facts."""
+    hashes = [name for name in _FILES if name in compared]
+    for text, names in (
+        ("The same", [_FILES[n] for n in hashes if n not in differing]),
+        ("Not the same", [_FILES[n] for n in hashes if n in differing]),
+        ("Not known", [_FILES[n] for n in _FILES if n not in compared]),
     ):
         if names:
-            yield f"{word} (by sha256): {', '.join(names)}."
-    rest = [name for name in differing if name not in _WORDS]
+            yield f"{text} (by sha256): {', '.join(names)}."
+    rest = [name for name in differing if name not in _FILES]
     yield f"Further facts that differ: {', '.join(rest) if rest else 'none'}."
 
 
 def _facts(study: Study, pair: str, role: str, name: str) -> dict[str, Any]:
-    """Return what manifests tell of a member: of its checkpoint, and of how it was configured."""
-    rows_of = study.frame[(study.frame["pair"] == pair) & (study.frame["role"] == role)]
+    """Return what manifests state about a member: its checkpoint, and how it was configured."""
+    records = study.frame[(study.frame["pair"] == pair) & (study.frame["role"] == role)]
     merged: dict[str, list[str]] = {}
-    for run in (str(one) for one in pd.unique(rows_of["run"])):
+    for run in (str(one) for one in pd.unique(records["run"])):
         manifest = study.manifests[run]
         described = manifest.get("members")
-        mine = described.get(name) if isinstance(described, Mapping) else None
-        if not isinstance(mine, Mapping):
+        facts = described.get(name) if isinstance(described, Mapping) else None
+        if not isinstance(facts, Mapping):
             continue
         configured = pair_of(manifest).get("members")
         for member in configured if isinstance(configured, list) else []:
             if isinstance(member, Mapping) and member.get("name") == name:
-                mine = {**{k: v for k, v in member.items() if k not in ("name", "role")}, **mine}
-        for fact, value in flat(mine).items():
-            told = merged.setdefault(fact, [])
-            if str(value) not in told:
-                told.append(str(value))
-    return {fact: " / ".join(told) for fact, told in merged.items()}
+                facts = {**{k: v for k, v in member.items() if k not in ("name", "role")}, **facts}
+        for fact, value in flat(facts).items():
+            values = merged.setdefault(fact, [])
+            if str(value) not in values:
+                values.append(str(value))
+    return {fact: " / ".join(values) for fact, values in merged.items()}

@@ -6,25 +6,31 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from probes.report import browser
-from probes.report.parts import BulletList, DataTable, FigurePart, Fragment, Paragraph, Section
+from probes.report import browser, templating
+from probes.report.parts import (
+    INTRODUCTION,
+    BulletList,
+    DataTable,
+    FigurePart,
+    Fragment,
+    Paragraph,
+    Section,
+)
 from probes.report.study import Study
 
 LIMIT = 14_500_000
-"""Bytes that a page should not pass; pictures in the item browser give way."""
-_LEAST = 500_000
-_TEMPLATES = Path(__file__).resolve().parent / "templates"
+"""Bytes that a page should not exceed; pictures in the item browser are reduced to fit."""
+_LEAST_BUDGET = 500_000  # bytes that the item browser gets in any case
 _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 # A script without attributes is code; those with a type hold data and are never run.
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _KINDS = {
-    Paragraph: "say",
-    BulletList: "points",
-    DataTable: "grid",
-    FigurePart: "picture",
+    Paragraph: "paragraph",
+    BulletList: "bullets",
+    DataTable: "table",
+    FigurePart: "figure",
     Fragment: "fragment",
 }
 
@@ -35,26 +41,23 @@ def render(title: str, sections: Sequence[Section], svgs: Mapping[str, bytes], s
     Args:
         title: of the page.
         sections: without the item browser.
-        svgs: every picture's SVG file by its name.
-        study: whose items are browsed.
+        svgs: every figure's SVG file by its name.
+        study: the runs that the item browser shows.
     """
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True,
-        lstrip_blocks=True, undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
+    environment = templating.environment()
     environment.filters["kind"] = lambda part: _KINDS[type(part)]
     size = sum(len(svg) for svg in svgs.values()) * 4 // 3 + sum(map(_size, sections))
-    budget = max(_LEAST, min(browser.BUDGET, LIMIT - size))
-    fragment, style, hashes = _apart(browser.section(study.folders, study.frame, budget))
-    whole = [*sections[:-1], Section("items", "Items", (Fragment(fragment, ""),)), sections[-1]]
+    budget = max(_LEAST_BUDGET, min(browser.BUDGET, LIMIT - size))
+    fragment, style, hashes = _split(browser.section(study.folders, study.frame, budget))
+    items = Section("items", "Items", (Fragment(fragment, ""),))
     html: str = environment.get_template("report.html").render(
         title=title,
-        sections=whole,
+        introduction=INTRODUCTION,
+        sections=[*sections[:-1], items, sections[-1]],
         images={name: base64.b64encode(svg).decode("ascii") for name, svg in svgs.items()},
-        css=Markup((_TEMPLATES / "report.css").read_text("utf-8") + style),
+        css=Markup(templating.text("report.css") + style),
         policy=policy(hashes),
         safe=Markup,
     )
@@ -62,11 +65,11 @@ def render(title: str, sections: Sequence[Section], svgs: Mapping[str, bytes], s
 
 
 def _size(section: Section) -> int:
-    grids = [part for part in section.parts if isinstance(part, DataTable)]
-    return sum(len(cell) + 12 for grid in grids for row in grid.rows for cell in row)
+    tables = [part for part in section.parts if isinstance(part, DataTable)]
+    return sum(len(text) + 12 for table in tables for row in table.rows for text in row)
 
 
-def _apart(fragment: str) -> tuple[str, str, list[str]]:
+def _split(fragment: str) -> tuple[str, str, list[str]]:
     """Split the browser into (markup, style for the page's head, hashes of its code)."""
     style = _STYLE.search(fragment)
     if style is not None:
@@ -84,7 +87,11 @@ def policy(hashes: Sequence[str]) -> str:
     """
     scripts = " ".join(f"'sha256-{one}'" for one in hashes) or "'none'"
     rules: dict[str, Any] = {
-        "default-src": "'none'", "script-src": scripts, "style-src": "'unsafe-inline'",
-        "img-src": "data:", "base-uri": "'none'", "form-action": "'none'",
-    }  # fmt: skip
+        "default-src": "'none'",
+        "script-src": scripts,
+        "style-src": "'unsafe-inline'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
     return "; ".join(f"{name} {value}" for name, value in rules.items())

@@ -1,4 +1,4 @@
-"""What a report is made of, before it becomes HTML, Markdown and CSV."""
+"""What a report consists of, before it becomes HTML, Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from probes.analysis import Table
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+INTRODUCTION = (
+    "What does a model do between the frames? Accuracies are in percent and differences in "
+    "percentage points, with 95 % intervals. The difference in differences (DiD) is gain(image) - "
+    "gain(other)."
+)
+"""The paragraph below a report's title."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,7 @@ class DataTable:
     words: int = 1
     """Leading columns that hold words; the rest hold numbers."""
     data: pd.DataFrame | None = None
-    """What the CSV file holds: numbers as they are. None: the rows as shown."""
+    """What the CSV file holds, numbers unrounded. None: the rows as shown."""
     folded: bool = False
     """Shown when it is clicked open."""
 
@@ -54,13 +61,13 @@ class FigurePart:
     name: str
     """Stem of its files, unique within the report."""
     title: str
-    """Says what is drawn, for those who do not see it too."""
+    """Says what is drawn, also for readers who do not see it."""
     figure: Figure
 
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """Finished HTML; `instead` stands in the Markdown version."""
+    """Finished HTML; the Markdown version has `instead`."""
 
     html: str
     instead: str
@@ -71,7 +78,7 @@ ReportPart = Paragraph | BulletList | DataTable | FigurePart | Fragment
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One heading and what stands under it."""
+    """One heading and the parts below it."""
 
     id: str
     title: str
@@ -79,7 +86,7 @@ class Section:
 
 
 def from_table(table: Table, name: str, data: pd.DataFrame | None = None) -> DataTable:
-    """Return a table of the study as a grid.
+    """Return a table of the analysis as a part of a report.
 
     Args:
         table: finished text.

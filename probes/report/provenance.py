@@ -11,40 +11,68 @@ from probes.core.text import flat
 from probes.report.parts import DataTable, Paragraph, ReportPart, Section, counted, listed
 from probes.report.study import Study
 
+_Rows = list[tuple[str, ...]]
+
 
 def section(study: Study) -> Section:
     """Return the runs' manifests: what they share, and what differs."""
-    known = {run: _flat(manifest) for run, manifest in study.manifests.items() if manifest}
-    parts: list[ReportPart] = [
-        Paragraph(
-            f"{counted(len(study.manifests), 'run')}: {listed([str(f) for f in study.folders], 50)}"
+    manifests = {run: _flat(manifest) for run, manifest in study.manifests.items() if manifest}
+    folders = listed([str(folder) for folder in study.folders], 50)
+    parts: list[ReportPart] = [Paragraph(f"{counted(len(study.manifests), 'run')}: {folders}")]
+    if missing := [run for run in study.manifests if run not in manifests]:
+        parts.append(Paragraph(f"Without a manifest: {listed(missing, 50)}.", "note"))
+    if any(manifest.get("dirty") for manifest in manifests.values()):
+        parts.append(Paragraph("A run was made from code with uncommitted changes.", "note"))
+    if manifests:
+        parts += _tables(manifests)
+    return Section("manifest", "Manifest", tuple(parts))
+
+
+def _tables(manifests: Mapping[str, Mapping[str, Any]]) -> list[DataTable]:
+    # An entry's name has the column `key` in the CSV files, which others read.
+    shared, differing = _compared(manifests)
+    entries = [
+        (run, name, value)
+        for run, manifest in manifests.items()
+        for name, value in manifest.items()
+    ]
+    tables = [
+        DataTable(
+            name="manifest",
+            title="Manifest" if len(manifests) == 1 else "What all manifests share",
+            header=("entry", "value"),
+            rows=tuple(shared),
+            words=2,
+            data=pd.DataFrame(entries, columns=["run", "key", "value"]),
+            folded=True,
         )
     ]
-    if lacking := [run for run in study.manifests if run not in known]:
-        parts.append(Paragraph(f"Without a manifest: {listed(lacking, 50)}.", "note"))
-    if any(manifest.get("dirty") for manifest in known.values()):
-        parts.append(Paragraph("A run was made from code with uncommitted changes.", "note"))
-    if not known:
-        return Section("manifest", "Manifest", tuple(parts))
-    names = list(dict.fromkeys(name for manifest in known.values() for name in manifest))
-    same, differing = [], []
-    for name in names:
-        values = {run: str(manifest.get(name, "-")) for run, manifest in known.items()}
+    if differing:
+        tables.append(
+            DataTable(
+                name="manifest-differs",
+                title="What differs between manifests",
+                header=("entry", "run", "value"),
+                rows=tuple(differing),
+                words=3,
+                data=pd.DataFrame(differing, columns=["key", "run", "value"]),
+                folded=True,
+            )
+        )
+    return tables
+
+
+def _compared(manifests: Mapping[str, Mapping[str, Any]]) -> tuple[_Rows, _Rows]:
+    """Return (name, value) of the entries that all share, (name, run, value) of the others."""
+    shared: _Rows = []
+    differing: _Rows = []
+    for name in dict.fromkeys(name for manifest in manifests.values() for name in manifest):
+        values = {run: str(manifest.get(name, "-")) for run, manifest in manifests.items()}
         if len(set(values.values())) == 1:
-            same.append((name, next(iter(values.values()))))
+            shared.append((name, next(iter(values.values()))))
         else:
             differing += [(name, _last(run), value) for run, value in values.items()]
-    data = pd.DataFrame(
-        [(run, name, value) for run, manifest in known.items() for name, value in manifest.items()],
-        columns=["run", "key", "value"],
-    )
-    said = "Manifest" if len(known) == 1 else "What all manifests share"
-    parts.append(DataTable("manifest", said, ("key", "value"), tuple(same), 2, data, folded=True))
-    if differing:
-        header = ("key", "run", "value")
-        title = "What differs between manifests"
-        parts.append(DataTable("manifest-differs", title, header, tuple(differing), 3, folded=True))
-    return Section("manifest", "Manifest", tuple(parts))
+    return shared, differing
 
 
 def _last(run: str) -> str:
@@ -52,16 +80,16 @@ def _last(run: str) -> str:
 
 
 def _flat(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten a manifest to dotted keys; mappings within lists by their name or place."""
-    return flat({str(key): _keyed(value) for key, value in manifest.items()})
+    """Flatten a manifest to dotted names; mappings within lists by their name or position."""
+    return flat({str(name): _by_name(value) for name, value in manifest.items()})
 
 
-def _keyed(value: Any) -> Any:
+def _by_name(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _keyed(one) for key, one in value.items()}
+        return {str(name): _by_name(one) for name, one in value.items()}
     if isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
         return {
-            str(one.get("name", place)) if isinstance(one, Mapping) else str(place): _keyed(one)
-            for place, one in enumerate(value)
+            str(one.get("name", at)) if isinstance(one, Mapping) else str(at): _by_name(one)
+            for at, one in enumerate(value)
         }
     return value

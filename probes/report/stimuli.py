@@ -1,15 +1,15 @@
-"""Stimuli made again from a run's files, and checked against what the records say was shown."""
+"""Stimuli made again from a run's files, and checked against the hashes in the records."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256
-from probes.core.types import Arm, Clip, FrameRef, Infill, Part
+from probes.core.types import Arm, Clip, ClipKey, FrameRef, Infill, Item, Part, Stimulus
 from probes.media import composites
 from probes.media.composites import Composite
 from probes.records.manifest import REWRITE
@@ -27,28 +27,28 @@ UNKNOWN = "what was shown is not known: "
 
 
 @dataclass(frozen=True, slots=True)
-class Bare:
-    """A gap that stayed bare because its infill failed."""
+class BareGap:
+    """A gap without text because its infill is empty or failed."""
 
     after: int
-    """Number of parts that stand before it; -1 where the arm leaves no place to point at."""
+    """Number of parts before it; -1 where the arm's stimulus has no place for the gap."""
     gap: int
-    """Which gap; 0 lies between the first two frames."""
+    """Which gap; 0 is between the first two frames."""
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What a member was shown before its chat template, or why that cannot be told."""
+class ShownStimulus:
+    """What a member was shown before its chat template, or why that is not known."""
 
     parts: tuple[Part, ...] = ()
     slots: tuple[int, ...] = ()
-    """For each of the clip's pictures, in the order shown: its place in the clip, from 0."""
-    sheet: bool = False
+    """For each of the clip's pictures, in the order shown: its index in the clip, from 0."""
+    composite: bool = False
     """Whether the first picture is composed of the clip's; there are no slots then."""
-    bare: tuple[Bare, ...] = ()
+    bare_gaps: tuple[BareGap, ...] = ()
     problem: str = ""
-    """Why there are no parts: they could not be made again, or are not what the record says."""
+    """Why there are no parts: they could not be made again, or their hash is not the record's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,18 @@ class ShownTrial:
     rotation: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Ingredients:
+    """What a trial's stimulus is made from."""
+
+    item: Item
+    arm: Arm
+    clip: Clip
+    infills: Mapping[ClipKey, tuple[Infill, ...]]
+    """Those that the member was shown."""
+    donor: Item | None
+
+
 class Rebuilder:
     """Makes a run's stimuli again.
 
@@ -73,96 +85,114 @@ class Rebuilder:
 
     def __init__(self, files: RunFiles) -> None:
         self._files = files
-        self._made: dict[ShownTrial, tuple[Shown, str]] = {}
-        self._sheets: dict[str, str] = {}
-        # An item's frames are wanted for one sheet after another.
-        self._picture = functools.lru_cache(maxsize=64)(self._read)
-        self._writers = {role for role in files.infills if role != "shared"}
+        self._made: dict[ShownTrial, tuple[ShownStimulus, str]] = {}
+        self._composite_shas: dict[str, str] = {}
+        # An item's frames are needed for one composite after another.
+        self._pixels = functools.lru_cache(maxsize=64)(self._read)
+        self._own_infills = {role for role in files.infills if role != "shared"}
 
-    def shown(self, asked: ShownTrial) -> Shown:
-        """Return what was shown, if making it again gives the record's very hash.
+    def rebuild(self, trial: ShownTrial) -> ShownStimulus:
+        """Return what was shown, if making it again gives the hash in the record.
 
-        Nothing is shown on trust: where a file is missing, or the hash is another one, the parts
+        Nothing is shown unchecked: where a file is missing, or the hash is another one, the parts
         are empty and `problem` says why.
         """
-        if not asked.stimulus_sha:
-            return Shown(problem="nothing was shown: the stimulus could not be made")
+        if not trial.stimulus_sha:
+            return ShownStimulus(problem="nothing was shown: the stimulus could not be made")
         if self._files.problem:
             return _unknown(self._files.problem)
-        # Members that were shown the same infills were shown the same.
-        key = replace(asked, stimulus_sha="")
-        if asked.role not in self._writers:
-            key = replace(key, role="")
-        if key not in self._made:
-            self._made[key] = self._make(asked)
-        made, sha = self._made[key]
-        if made.problem or sha == asked.stimulus_sha:
-            return made
+        # Members that were shown the same infills were shown the same stimulus.
+        same = replace(trial, stimulus_sha="")
+        if trial.role not in self._own_infills:
+            same = replace(same, role="")
+        if same not in self._made:
+            self._made[same] = self._make(trial)
+        shown, sha = self._made[same]
+        if shown.problem or sha == trial.stimulus_sha:
+            return shown
         return _unknown(
             f"made again from the run's files, the stimulus has the hash {sha[:12]}, and the "
-            f"record has {asked.stimulus_sha[:12]}"
+            f"record has {trial.stimulus_sha[:12]}"
         )
 
-    def _make(self, asked: ShownTrial) -> tuple[Shown, str]:
-        files, place = self._files, (asked.item_id, asked.frames)
-        item, arm, clip = files.items.get(asked.item_id), files.arms.get(asked.arm), None
-        if item is None:
-            return _unknown(f"items.parquet has no item {asked.item_id}"), ""
-        if arm is None:
-            return _unknown(f"the manifest has no arm {asked.arm}"), ""
-        clip = files.clips.get(place)
-        if clip is None:
-            return _unknown(f"items.parquet has no clip of {asked.frames} frames"), ""
-        donor = files.items.get(asked.donor_id or "") or files.lenders.get(asked.donor_id or "")
-        if asked.donor_id is not None and donor is None:
-            return _unknown(f"the run's files do not hold the donor {asked.donor_id}"), ""
-        borrowed = (asked.donor_id or "", asked.frames)
-        written = files.written(asked.role)
-        texts = written.get(borrowed if arm.infills == "donor" else place)
+    def _make(self, trial: ShownTrial) -> tuple[ShownStimulus, str]:
+        """Return a trial's stimulus and its hash, which is empty where it cannot be made."""
         drawn: list[str] = []
-        r = asked.rotation
 
-        def compose(sheet: Composite) -> str:
-            drawn.append(self._compose(sheet))
+        def compose(composite: Composite) -> str:
+            drawn.append(self._compose(composite))
             return drawn[-1]
 
-        if files.prompts is None or files.scoring is None:
-            return _unknown("the manifest does not tell prompts and scoring"), ""
         try:
-            stimulus = arms.build(
-                rotated(item, r),
-                arm,
-                StimulusSources(
-                    clip=replace(clip, options=clip.options[r:] + clip.options[:r]),
-                    infills=written.get(place),
-                    donor=donor,
-                    donor_clip=files.clips.get(borrowed),
-                    donor_infills=written.get(borrowed),
-                ),
-                StimulusForm(files.prompts, files.scoring, files.layout, compose),
-            )
+            found = self._ingredients(trial)
+            stimulus = self._build(trial, found, compose)
+        except _NotInFolderError as missing:
+            return _unknown(str(missing)), ""
         except ProbesError as error:
             return _unknown(" ".join(f"{error.what} ({error.where})".split())), ""
-        gaps = texts if arms.needs_infills(arm) and texts is not None else ()
-        shown = Shown(
+        arm, clip = found.arm, found.clip
+        lender = trial.donor_id or "" if arm.infills == "donor" else trial.item_id
+        gaps = found.infills.get((lender, trial.frames), ()) if arms.needs_infills(arm) else ()
+        shown = ShownStimulus(
             stimulus.parts,
             () if drawn else _slots(arm, clip, stimulus.parts),
             bool(drawn),
-            _bare(arm, stimulus.parts, gaps, whole=not drawn),
+            _bare_gaps(arm, stimulus.parts, gaps, whole=not drawn),
         )
         return shown, stimulus.sha
 
-    def _compose(self, sheet: Composite) -> str:
-        """Return the sha256 of a sheet, drawn again from the frames that lie in the run's folder.
+    def _ingredients(self, trial: ShownTrial) -> _Ingredients:
+        """Return what the files hold for a trial.
 
         Raises:
-            ProbesError: one of them is not there.
+            _NotInFolderError: they have no such item, arm, clip or donor.
         """
-        key = sheet.digest()
-        if key not in self._sheets:
-            drawn = composites.draw(sheet, {sha: self._picture(sha) for sha in sheet.pictures()})
-            self._sheets[key] = array_sha256(drawn)
-        return self._sheets[key]
+        files = self._files
+        item, arm = files.items.get(trial.item_id), files.arms.get(trial.arm)
+        if item is None:
+            raise _NotInFolderError(f"items.parquet has no item {trial.item_id}")
+        if arm is None:
+            raise _NotInFolderError(f"the manifest has no arm {trial.arm}")
+        clip = files.clips.get((trial.item_id, trial.frames))
+        if clip is None:
+            raise _NotInFolderError(f"items.parquet has no clip of {trial.frames} frames")
+        donor_id = trial.donor_id or ""
+        donor = files.items.get(donor_id) or files.lenders.get(donor_id)
+        if trial.donor_id is not None and donor is None:
+            raise _NotInFolderError(f"the run's files do not hold the donor {trial.donor_id}")
+        return _Ingredients(item, arm, clip, files.written(trial.role), donor)
+
+    def _build(
+        self, trial: ShownTrial, found: _Ingredients, compose: arms.DrawComposite
+    ) -> Stimulus:
+        files, r = self._files, trial.rotation
+        if files.prompts is None or files.scoring is None:
+            raise _NotInFolderError("the manifest does not state prompts and scoring")
+        borrowed = (trial.donor_id or "", trial.frames)
+        return arms.build(
+            rotated(found.item, r),
+            found.arm,
+            StimulusSources(
+                clip=replace(found.clip, options=found.clip.options[r:] + found.clip.options[:r]),
+                infills=found.infills.get((trial.item_id, trial.frames)),
+                donor=found.donor,
+                donor_clip=files.clips.get(borrowed),
+                donor_infills=found.infills.get(borrowed),
+            ),
+            StimulusForm(files.prompts, files.scoring, files.layout, compose),
+        )
+
+    def _compose(self, composite: Composite) -> str:
+        """Return the sha256 of a composite, drawn again from the frames in the run's folder.
+
+        Raises:
+            ProbesError: one of them is missing.
+        """
+        digest = composite.digest()
+        if digest not in self._composite_shas:
+            pixels = {sha: self._pixels(sha) for sha in composite.pictures()}
+            self._composite_shas[digest] = array_sha256(composites.draw(composite, pixels))
+        return self._composite_shas[digest]
 
     def _read(self, sha256: str) -> NDArray[np.uint8]:
         import numpy as np
@@ -177,12 +207,16 @@ class Rebuilder:
             raise ProbesError(what, str(path), REWRITE) from error
 
 
-def _unknown(why: str) -> Shown:
-    return Shown(problem=f"{UNKNOWN}{why}")
+class _NotInFolderError(Exception):
+    """What the run's folder does not hold."""
+
+
+def _unknown(why: str) -> ShownStimulus:
+    return ShownStimulus(problem=f"{UNKNOWN}{why}")
 
 
 def _slots(arm: Arm, clip: Clip, parts: Sequence[Part]) -> tuple[int, ...]:
-    """Return which picture of the clip (or of the donor's) stands first, second, ..."""
+    """Return which picture of the clip (or of the donor's) is shown first, second, ..."""
     count = len(clip.hashes)
     if arm.frames == "none":
         return ()
@@ -192,7 +226,7 @@ def _slots(arm: Arm, clip: Clip, parts: Sequence[Part]) -> tuple[int, ...]:
         return tuple(reversed(range(count)))
     if arm.frames != "shuffled":
         return tuple(range(count))
-    # A clip that stands still holds one picture several times: each place is given out once.
+    # A still clip holds one picture several times: each index is used once.
     free = dict.fromkeys(range(count))
     slots = []
     for part in [part for part in parts if isinstance(part, FrameRef)][:count]:
@@ -202,14 +236,21 @@ def _slots(arm: Arm, clip: Clip, parts: Sequence[Part]) -> tuple[int, ...]:
     return tuple(slots)
 
 
-def _bare(
-    arm: Arm, parts: Sequence[Part], gaps: Sequence[Infill], *, whole: bool
-) -> tuple[Bare, ...]:
-    """Return the gaps whose infill lacks, but for those in which none ever stands."""
-    places = [at for at, part in enumerate(parts) if isinstance(part, FrameRef)]
+def _bare_gaps(
+    arm: Arm, parts: Sequence[Part], infills: Sequence[Infill], *, whole: bool
+) -> tuple[BareGap, ...]:
+    """Return the gaps whose infill is empty or failed.
+
+    Args:
+        arm: the trial's.
+        parts: of the stimulus.
+        infills: one per gap.
+        whole: whether the clip's frames are parts of their own, not one composite.
+    """
+    frames = [at for at, part in enumerate(parts) if isinstance(part, FrameRef)]
     whole &= arm.frames not in ("none", "single") and arm.presentation == "interleaved"
     return tuple(
-        Bare(places[gap] + 1 if whole else -1, gap, infill.error or "the infill is empty")
-        for gap, infill in enumerate(gaps)
+        BareGap(frames[gap] + 1 if whole else -1, gap, infill.error or "the infill is empty")
+        for gap, infill in enumerate(infills)
         if infill.status in ("empty", "failed")
     )

@@ -1,4 +1,4 @@
-"""Everything that a report is drawn from, gathered once."""
+"""Everything that a report is made from, gathered once."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from probes.records.manifest import read_manifest
 from probes.report import leaks
 
 BLOCK = ("task", "setting", "pair", "scoring", "seed")
-"""Columns that tell one block of tables from another."""
+"""Columns that distinguish one block of tables from another."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """Records, what they come to, and what is known of the runs that made them."""
+    """Records, what the analysis makes of them, and the manifests of their runs."""
 
     frame: pd.DataFrame
     """Of all runs, as `analysis.load` returns it."""
     manifests: Mapping[str, Mapping[str, Any]]
     """By run folder; empty where a run has none."""
-    idle: tuple[Path, ...] = ()
+    without_records: tuple[Path, ...] = ()
     """Folders of runs that were started and left no records."""
 
     @cached_property
@@ -36,23 +36,28 @@ class Study:
         return [Path(name) for name in self.frame["run"].unique()]
 
     @cached_property
-    def cells(self) -> pd.DataFrame:
+    def accuracies(self) -> pd.DataFrame:
         """Accuracies of all cells, over all items and by stratum."""
         return analysis.accuracies(self.frame, by_stratum=True)
 
     @cached_property
-    def found(self) -> pd.DataFrame:
+    def accuracies_over_all(self) -> pd.DataFrame:
+        """Accuracies of all cells over all items."""
+        return self.accuracies[self.accuracies["stratum"] == ""]
+
+    @cached_property
+    def contrasts(self) -> pd.DataFrame:
         """All contrasts of accuracies over all items; each name is a family of its own."""
         return analysis.contrasts(self.frame)
 
     @cached_property
-    def layered(self) -> pd.DataFrame:
+    def contrasts_by_stratum(self) -> pd.DataFrame:
         """Strict contrasts over all items and by stratum."""
         return analysis.contrasts(self.frame, policies=("strict",), by_stratum=True)
 
     @cached_property
-    def scales(self) -> pd.DataFrame:
-        """The did on the other two scales: of log-odds, and of the key's margin."""
+    def did_on_other_scales(self) -> pd.DataFrame:
+        """The DiD of log-odds, and of the right answer's margin."""
         logit = analysis.contrasts(
             self.frame, names=("did",), measure="logit", policies=("strict",)
         )
@@ -70,27 +75,20 @@ class Study:
         distinct = self.frame[list(BLOCK)].drop_duplicates()
         return [{str(k): v for k, v in row.items()} for row in distinct.to_dict("records")]
 
-    @property
-    def stem(self) -> Mapping[tuple[Any, ...], str]:
-        """What is added to file names to tell blocks apart; empty where there is only one."""
-        several = len(self.blocks) > 1
-        return {
-            tuple(block[name] for name in BLOCK): f"-{at}" if several else ""
-            for at, block in enumerate(self.blocks, 1)
-        }
-
     @cached_property
-    def told_apart(self) -> tuple[str, ...]:
+    def differing(self) -> tuple[str, ...]:
         """Settings that differ between blocks: the leading columns of tables over all of them."""
         return tuple(n for n in BLOCK if len({str(block[n]) for block in self.blocks}) > 1)
 
-    def place(self, row: TableRow) -> tuple[str, ...]:
-        """Return a row's values of `told_apart`."""
-        return tuple(str(row[name]) for name in self.told_apart)
+    def settings(self, row: TableRow) -> tuple[str, ...]:
+        """Return a row's values of `differing`."""
+        return tuple(str(row[name]) for name in self.differing)
 
     def each_block(self) -> Iterator[tuple[dict[str, Any], str]]:
-        """Yield every block's settings with what its file names end in."""
-        yield from zip(self.blocks, self.stem.values(), strict=True)
+        """Yield every block's settings with its file names' suffix; empty for a single block."""
+        several = len(self.blocks) > 1
+        for number, block in enumerate(self.blocks, 1):
+            yield block, f"-{number}" if several else ""
 
     @cached_property
     def members(self) -> dict[tuple[str, str], str]:
@@ -100,13 +98,13 @@ class Study:
 
     @cached_property
     def caveats(self) -> list[str]:
-        """What has to stand wherever these pairs' numbers are shown."""
-        said = [pair_of(manifest).get("caveat") for manifest in self.manifests.values()]
-        return list(dict.fromkeys(str(one) for one in said if one))
+        """The caveats that must accompany these pairs' numbers."""
+        found = [pair_of(manifest).get("caveat") for manifest in self.manifests.values()]
+        return list(dict.fromkeys(str(caveat) for caveat in found if caveat))
 
     def runs(self, block: Mapping[str, Any]) -> list[str]:
         """Return the run folders whose records make up a block."""
-        return [str(one) for one in within(self.frame, block)["run"].unique()]
+        return [str(run) for run in within(self.frame, block)["run"].unique()]
 
     def frame_as(self, block: Mapping[str, Any]) -> str:
         """Return how a block's members received a frame: `video`, `image`, both, or empty."""
@@ -127,13 +125,13 @@ def gather(paths: Sequence[Path]) -> Study:
     """
     frame = analysis.load([Path(path) for path in paths])
     manifests = {str(folder): read_manifest(Path(folder)) for folder in frame["run"].unique()}
-    return Study(frame, manifests, _idle(paths))
+    return Study(frame, manifests, _without_records(paths))
 
 
-def _idle(paths: Sequence[Path]) -> tuple[Path, ...]:
+def _without_records(paths: Sequence[Path]) -> tuple[Path, ...]:
     """Return folders in which Hydra noted the start of a run that left no records."""
-    notes = {note.parent for path in paths if path.is_dir() for note in path.rglob(".hydra")}
-    return tuple(sorted(one for one in notes if not (one / "records.parquet").is_file()))
+    folders = {note.parent for path in paths if path.is_dir() for note in path.rglob(".hydra")}
+    return tuple(sorted(one for one in folders if not (one / "records.parquet").is_file()))
 
 
 def pair_of(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -157,7 +155,7 @@ def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def heading(block: Mapping[str, Any]) -> str:
-    """Return a block's settings in words."""
-    said = f"pair {block['pair']}, task {block['task']}, scoring {block['scoring']}"
-    said += f", seed {block['seed']}"
-    return said + (f", {block['setting']}" if block["setting"] else "")
+    """Return a block's settings as text."""
+    text = f"pair {block['pair']}, task {block['task']}, scoring {block['scoring']}"
+    text += f", seed {block['seed']}"
+    return text + (f", {block['setting']}" if block["setting"] else "")

@@ -40,13 +40,13 @@ def item(number: int, **changes: Any) -> Item:
     return Item(**{**fields, **changes})
 
 
-class Pool(Mapping[str, np.ndarray]):
-    """Frames that are painted instead of decoded: item `n`, slot `t` has a colour of its own."""
+class PaintedFrames(Mapping[str, np.ndarray]):
+    """A frame store that paints instead of decoding: item `n`, slot `t` has its own colour."""
 
     size = (30, 40)
     processes = 1
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **_: Any) -> None:
         self.decoded = 0
         self._folder = home / "painted"
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -65,8 +65,8 @@ class Pool(Mapping[str, np.ndarray]):
             for count in counts
         }
 
-    def compose(self, sheet: Composite) -> str:
-        return self._keep(draw(sheet, self))
+    def compose(self, composite: Composite) -> str:
+        return self._keep(draw(composite, self))
 
     def _paint(self, number: int, t: int) -> str:
         height, width = self.size
@@ -97,14 +97,14 @@ class Pool(Mapping[str, np.ndarray]):
         return 0
 
 
-def draws(*key: Any) -> Iterator[float]:
-    """Numbers in [0, 1) that depend on the key only."""
+def draws(*seed: Any) -> Iterator[float]:
+    """Numbers in [0, 1) that depend on the seed only."""
     for counter in range(10**6):
-        yield int(sha256_json([list(key), counter])[:12], 16) / 16**12
+        yield int(sha256_json([list(seed), counter])[:12], 16) / 16**12
 
 
 def script(role: str, infill: Callable[[Prompt], str]) -> Callable[[Prompt], Output]:
-    """Answers by chance; what `infill` says between two frames, an empty text being a failure."""
+    """Answers at random; between two frames what `infill` returns, where "" is a failure."""
 
     def answer(prompt: Prompt) -> Output:
         parts = [p.sha256 if isinstance(p, FrameRef) else p for p in prompt.parts]
@@ -139,15 +139,15 @@ def make_run(
 
     Args:
         monkeypatch: of the caller; stands in for decoder, reader and backend.
-        folder: where the run goes; caches go beside it.
+        folder: where the run goes; caches go next to it.
         overrides: of the configuration.
-        items: what is asked.
+        items: the task's items.
         infill: the text between two frames.
-        answer: role -> prompt -> output; by chance where there is none.
+        answer: role -> prompt -> output; random where there is none.
     """
     monkeypatch.setenv("PROBES_HOME", str(folder.parent / "home"))
     monkeypatch.setattr(run.registry, "load", lambda task, progress=None: list(items))
-    monkeypatch.setattr(run, "FramePool", Pool)
+    monkeypatch.setattr(run, "FrameStore", PaintedFrames)
     scripted = answer or (lambda role: script(role, infill))
     monkeypatch.setattr(
         run,

@@ -1,4 +1,4 @@
-"""Made runs with a manifest and infills, and what a reader's machine makes of a page."""
+"""Made runs with a manifest and infills, and a parser that checks a page."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from probes.records import schema
-from probes.records.schema import Record
+from probes.records.schema import InfillRow, Record
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"}
 CAVEAT = "These numbers are made up."
 
 
 def facts(role: str, **changes: Any) -> dict[str, Any]:
-    """What a backend tells of a member."""
+    """What a backend states about a member."""
     return {
         "backend": "hf", "adapter": "hf-1", "fingerprint": f"print of {role}", "repo": f"r/{role}",
         "commit": "", "config_sha256": f"config of {role}", "tokenizer_sha256": "t",
@@ -53,34 +53,37 @@ def infill(item: int, text: str = "something", leaks: Sequence[int] = (), **chan
     return {
         "role": "shared", "frames": 5, "item_id": f"q{item}", "gap": 0, "frame_a": "a",
         "frame_b": "b", "text": text, "common": "", "event": "", "generator": "g", "ok": bool(text),
-        "error": "", "leaks": list(leaks), **changes,
+        "error": "", "leaks": list(leaks), "status": "ok" if text else "failed", **changes,
     }  # fmt: skip
 
 
 def write(
     folder: Path,
     records: Iterable[Record],
-    told: Mapping[str, Any] | None = None,
+    manifest: Mapping[str, Any] | None = None,
     infills: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
-    """Write a run's folder."""
+    """Write a run's folder; infills without a status as older versions wrote them."""
     made_records.write_run(folder, list(records))
-    if told is not None:
-        (folder / "manifest.json").write_text(json.dumps(told), "utf-8")
+    if manifest is not None:
+        (folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
     if infills:
-        table = pa.Table.from_pylist(list(infills), schema.infill_schema())
+        columns = schema.arrow_schema(InfillRow)
+        if "status" not in infills[0]:
+            columns = columns.remove(columns.get_field_index("status"))
+        table = pa.Table.from_pylist(list(infills), columns)
         pq.write_table(table, folder / "infills.parquet")
     return folder
 
 
 class Page(html.parser.HTMLParser):
-    """A page as a browser would take it apart; what is malformed stands in `wrong`."""
+    """A page as a browser would parse it; what is malformed is in `wrong`."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.wrong: list[str] = []
-        self.said = ""
+        self.text = ""
         self.code: list[str] = []
         self._open: list[str] = []
         self._script = False
@@ -107,7 +110,7 @@ class Page(html.parser.HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._script:
             self.code.append(data)
-        self.said += data
+        self.text += data
 
     def values(self, *names: str) -> list[str]:
         """All values of attributes of these names."""
@@ -121,7 +124,7 @@ class Page(html.parser.HTMLParser):
 
 
 def check(text: str) -> Page:
-    """Take a page apart and hold that it is well formed, loads nothing and runs its own code only.
+    """Parse a page and check that it is well formed, loads nothing and runs only its own code.
 
     Returns:
         The page.
@@ -138,7 +141,7 @@ def check(text: str) -> Page:
         assert "@import" not in css
         assert "url(" not in css
     metas = [attrs for tag, attrs in page.tags if tag == "meta"]
-    # Only the encoding may stand before it: a policy counts from where it stands.
+    # Only the encoding may precede it: a policy applies from its place on.
     assert "charset" in metas[0]
     assert metas[1]["http-equiv"] == "Content-Security-Policy"
     rules = dict(rule.split(" ", 1) for rule in (metas[1]["content"] or "").split("; "))

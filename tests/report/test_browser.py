@@ -11,19 +11,17 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from browser_runs import HOSTILE, Pool, draws, item, make_run
+from browser_runs import HOSTILE, PaintedFrames, draws, item, make_run
 from PIL import Image
 
 from probes import analysis
 from probes.analysis.margins import margins
-from probes.core.hashing import array_sha256
 from probes.core.types import FrameRef, Output, Panels, Prompt
 from probes.records import run_folder
-from probes.report import browser, browser_data, pictures
+from probes.report import browser, browser_data
 from probes.report.browser_data import probabilities
 from probes.report.stimuli import Rebuilder, ShownTrial
 from probes.stimuli import arms
@@ -35,7 +33,7 @@ SUITE = [
     "+suite.arms.filler={infills: filler, reference: baseline}",
     "+suite.arms.infills_only={frames: none, infills: own, reference: baseline}",
     "+suite.arms.grid={infills: own, presentation: grid, reference: baseline}",
-    "+suite.arms.apart={infills: own, presentation: frames_then_text, reference: baseline}",
+    "+suite.arms.text_last={infills: own, presentation: frames_then_text, reference: baseline}",
 ]
 
 
@@ -82,7 +80,7 @@ def test_every_stimulus_is_made_again_and_has_the_hash_that_was_recorded(study: 
     records = pq.read_table(study / "records.parquet").to_pylist()
     rebuilder = Rebuilder(run_folder.read(study))
     names = [field.name for field in fields(ShownTrial)]
-    shown = [rebuilder.shown(ShownTrial(**{n: one[n] for n in names})) for one in records]
+    shown = [rebuilder.rebuild(ShownTrial(**{n: one[n] for n in names})) for one in records]
     assert len({one["arm"] for one in records}) == 12
     assert not [one.problem for one in shown if one.problem]
     # Donors that were not asked themselves were borrowed from, frames and text.
@@ -90,14 +88,14 @@ def test_every_stimulus_is_made_again_and_has_the_hash_that_was_recorded(study: 
     assert {one["donor_id"] for one in records} - asked - {None}
 
 
-def test_slots_say_which_frame_stands_where(study: Path) -> None:
+def test_slots_say_which_frame_is_shown_where(study: Path) -> None:
     files = run_folder.read(study)
     rebuilder = Rebuilder(files)
     for one in pq.read_table(study / "records.parquet").to_pylist():
         names = [field.name for field in fields(ShownTrial)]
-        shown = rebuilder.shown(ShownTrial(**{name: one[name] for name in names}))
+        shown = rebuilder.rebuild(ShownTrial(**{name: one[name] for name in names}))
         if one["arm"] == "grid":
-            assert shown.sheet and not shown.slots
+            assert shown.composite and not shown.slots
             continue
         source = one["donor_id"] if one["arm"] == "visual_perturbation" else one["item_id"]
         clip = files.clips[source, one["frames"]].hashes
@@ -107,8 +105,8 @@ def test_slots_say_which_frame_stands_where(study: Path) -> None:
         assert len(frames) == expected
 
 
-def test_a_still_clip_gives_out_each_place_once(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(Pool, "_paint", lambda self, number, t, paint=Pool._paint:
+def test_a_still_clip_uses_each_index_once(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(PaintedFrames, "_paint", lambda self, number, t, paint=PaintedFrames._paint:
                         paint(self, number, 0 if t < 18 else t))  # fmt: skip
     folder = make_run(monkeypatch, tmp_path / "run", "frames=4", SUITE[0],
                       items=[item(n) for n in range(4)])  # fmt: skip
@@ -119,7 +117,7 @@ def test_a_still_clip_gives_out_each_place_once(tmp_path: Path, monkeypatch: Any
         assert sorted(stimulus["s"]) == [0, 1, 2, 3]
 
 
-def test_bare_gaps_are_told_with_their_reason(study: Path) -> None:
+def test_bare_gaps_are_shown_with_their_reason(study: Path) -> None:
     files = run_folder.read(study)
     empty = {
         (place, gap)
@@ -132,13 +130,13 @@ def test_bare_gaps_are_told_with_their_reason(study: Path) -> None:
     seen = set()
     for one in pq.read_table(study / "records.parquet").to_pylist():
         names = [field.name for field in fields(ShownTrial)]
-        shown = rebuilder.shown(ShownTrial(**{name: one[name] for name in names}))
+        shown = rebuilder.rebuild(ShownTrial(**{name: one[name] for name in names}))
         arm = files.arms[one["arm"]]
         source = one["donor_id"] if arm.infills == "donor" else one["item_id"]
         place = (source, one["frames"])
         expected = {gap for where, gap in empty if where == place and arms.needs_infills(arm)}
-        assert {bare.gap for bare in shown.bare} == expected
-        for bare in shown.bare:
+        assert {bare.gap for bare in shown.bare_gaps} == expected
+        for bare in shown.bare_gaps:
             seen.add(one["arm"])
             assert "empty" in bare.reason
             if arm.presentation == "interleaved" and arm.frames in ("own", "donor"):
@@ -148,7 +146,7 @@ def test_bare_gaps_are_told_with_their_reason(study: Path) -> None:
                 assert len(frames) == bare.gap + 1
             else:
                 assert bare.after == -1
-    assert {"vcot", "visual_perturbation", "text_perturbation", "single", "apart"} <= seen
+    assert {"vcot", "visual_perturbation", "text_perturbation", "single", "text_last"} <= seen
 
 
 @pytest.mark.parametrize("layout", ["sequence", "matrix"])
@@ -175,17 +173,17 @@ def test_pictorial_options_and_rows_of_panels(
         stimulus = data["stimuli"][one["v"]["0"]["8"][vcot][0][0][0]]
         frames = [part for part in stimulus["p"] if part >= 0]
         texts = "".join(data["texts"][-1 - part] for part in stimulus["p"] if part < 0)
-        assert "b" not in stimulus  # no infill stands between rows, and none is missed there
+        assert "b" not in stimulus  # there is no infill between rows, and none is expected
         assert texts.count("it grows") == 5
         if layout == "sequence":
             assert stimulus["s"] == list(range(8))
             assert frames[8:] == one["op"]
         else:
-            assert stimulus["sheet"] and "s" not in stimulus
+            assert stimulus["composite"] and "s" not in stimulus
             assert len(frames) == 1
 
 
-def test_a_sheet_whose_frames_are_gone_is_not_shown(study: Path, tmp_path: Path) -> None:
+def test_a_composite_of_missing_frames_is_not_shown(study: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(study, folder)
     data, _ = content(section(folder))
@@ -200,7 +198,7 @@ def test_a_sheet_whose_frames_are_gone_is_not_shown(study: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("broken", ["infill", "frames", "prompt", "option", "donors"])
-def test_what_cannot_be_made_again_is_said_and_not_shown(
+def test_what_cannot_be_made_again_is_reported_and_not_shown(
     broken: str, study: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
@@ -261,7 +259,7 @@ def test_a_run_without_items_or_manifest_still_shows_its_answers(
     assert "lacks manifest.json with a configuration, items.parquet" in fragment
 
 
-def test_a_frame_without_records_is_told() -> None:
+def test_a_frame_without_records_is_reported() -> None:
     assert "There are no records to browse." in browser.section([], analysis.from_records([]))
 
 
@@ -349,7 +347,7 @@ def test_shards_are_one_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert not [one for one in data["stimuli"] if "x" in one]
 
 
-def test_donors_of_several_draws_and_own_infills_stand_side_by_side(
+def test_donors_of_several_draws_and_own_infills_are_all_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answer(role: str) -> Any:
@@ -387,13 +385,13 @@ def test_rotated_options_are_shown_as_they_were_listed(
         answers = one["v"]["0"]["2"][0][0]
         assert [answer[-1] for answer in answers] == [0, 1, 2, 3, 4]
         for answer in answers:
-            said = data["texts"][-1 - data["stimuli"][answer[0]]["p"][-1]]
-            assert f"A. {one['o'][answer[-1]]}" in said
-            # The choice is told in the item's own order.
+            question = data["texts"][-1 - data["stimuli"][answer[0]]["p"][-1]]
+            assert f"A. {one['o'][answer[-1]]}" in question
+            # The choice is given in the item's own order.
             assert answer[3] == answer[5].index(max(answer[5]))
 
 
-def test_replies_failures_and_withheld_keys(
+def test_replies_failures_and_withheld_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answer(role: str) -> Any:
@@ -429,7 +427,7 @@ def test_replies_failures_and_withheld_keys(
         assert (correct == -1) == (one["a"] is None)
 
 
-def test_items_beyond_the_budget_are_told(study: Path) -> None:
+def test_items_beyond_the_budget_are_reported(study: Path) -> None:
     whole = section(study)
     few = section(study, budget=len(whole) - 12_000)
     data, _ = content(few)
@@ -441,38 +439,6 @@ def test_items_beyond_the_budget_are_told(study: Path) -> None:
     assert 1 <= tight.items < 6
     assert tight.items + tight.left_out == 6
     assert "are left out to keep this page small" in section(study, budget=60_000)
-
-
-def noise(folder: Path, count: int) -> list[tuple[str, Path]]:
-    """Frames that no codec makes small."""
-    folder.mkdir()
-    pool = Pool(folder)
-    rng = np.random.default_rng(0)
-    frames = []
-    for _ in range(count):
-        picture = rng.integers(0, 256, (160, 200, 3), np.uint8)
-        sha = array_sha256(picture)
-        Image.fromarray(picture).save(pool.path(sha))
-        frames.append((sha, pool.path(sha)))
-    return frames
-
-
-def test_pictures_shrink_step_by_step_until_they_fit(tmp_path: Path) -> None:
-    frames = noise(tmp_path / "frames", 12)
-    seen = []
-    for budget in (10**7, 200_000, 100_000, 60_000, 30_000, 12_000):
-        made = pictures.make(frames, budget)
-        assert made.size <= budget
-        assert (made.height, made.quality) in pictures.LADDER
-        seen.append(pictures.LADDER.index((made.height, made.quality)))
-        whole = made.height == pictures.LADDER[-1][0] or not made.missing
-        assert whole
-    assert seen == sorted(seen) and len(set(seen)) > 3
-    none = pictures.make(frames, 4_000)
-    assert 0 < sum(map(bool, none.webp)) < 12
-    assert set(none.missing) == {place for place, one in enumerate(none.webp) if not one}
-    assert set(none.missing.values()) == {"left out to keep this page small"}
-    assert min(none.missing) == sum(map(bool, none.webp))  # the last ones go first
 
 
 def test_pictures_are_of_the_frame_that_their_name_says(study: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def open_page(chromium: playwright.Browser, document: Path) -> Iterator[Open]:
         context.route(lambda url: not url.startswith("data:"), watch)
         page = context.new_page()
         page.set_default_timeout(10_000)
-        page.on("console", lambda said: wrong.append(f"{said.type}: {said.text}"))
+        page.on("console", lambda line: wrong.append(f"{line.type}: {line.text}"))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: (wrong.append("dialog"), dialog.dismiss()))
         page.goto(address + fragment)
@@ -151,7 +151,7 @@ def test_next_and_previous_by_button_and_by_key(open_page: Open) -> None:
     assert "item=clip%2F2" in page.evaluate("location.hash")
     current = page.locator('#ib-list [aria-current="true"]')
     assert "number 2?" in current.inner_text()
-    page.fill("#ib-search", "j")  # typing is no walking
+    page.fill("#ib-search", "j")  # typing does not move to another item
     page.keyboard.press("k")
     assert page.locator("#ib-search").input_value() == "jk"
 
@@ -173,8 +173,8 @@ def test_ready_made_filters_count_what_the_records_say(open_page: Open, document
     expected = {
         "image wrong, video right (baseline)": (~base["image"] & base["video"]).sum(),
         "image right, video wrong (baseline)": (base["image"] & ~base["video"]).sum(),
-        "vCoT mended the image member": (~base["image"] & vcot["image"]).sum(),
-        "vCoT broke the video member": (base["video"] & ~vcot["video"]).sum(),
+        "vCoT: image became right": (~base["image"] & vcot["image"]).sum(),
+        "vCoT: video became wrong": (base["video"] & ~vcot["video"]).sum(),
         "members differ (baseline)": (
             choice["baseline", "image"] != choice["baseline", "video"]
         ).sum(),
@@ -235,7 +235,7 @@ def test_text_and_stratum_narrow_the_list(open_page: Open) -> None:
     page.fill("#ib-search", '"3 of 77" THING')
     expect(page.locator("#ib-count")).to_have_text("1 of 500 items")
     assert question(page) == "what happens in number 77?"
-    page.fill("#ib-search", "onerror")  # stands in infills
+    page.fill("#ib-search", "onerror")  # occurs in infills
     expect(page.locator("#ib-count")).not_to_have_text("1 of 500 items")
     hits = count(page)
     assert 1 < hits < ITEMS
@@ -259,7 +259,7 @@ def test_an_address_leads_to_its_item(
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     link = page.locator("#ib-link").get_attribute("href")
     page.evaluate("link => { location.hash = link }", "#tables")
-    assert question(page) == "what happens in number 321?"  # not our anchor
+    assert question(page) == "what happens in number 321?"  # not the browser's anchor
     page.evaluate("() => { location.hash = '#item=clip%2F5%20%C3%A9' }")
     expect(page.locator(".ib-question")).to_have_text("what happens in number 5?")
     page.evaluate("link => { location.hash = link }", link)
@@ -281,7 +281,7 @@ def test_hostile_text_is_shown_to_the_letter(open_page: Open) -> None:
     infill = page.locator(".ib-arm .ib-between .ib-words")
     shown = [text for text in infill.all_text_contents() if "onerror" in text]
     assert shown
-    # White space is as the infill's step tidied it.
+    # The infill's steps normalised the white space.
     assert all(" ".join(HOSTILE.split()) in text for text in shown)
     assert page.locator("#ib-root img[src='x']").count() == 0
 
@@ -310,11 +310,11 @@ def test_arms_show_their_own_parts(open_page: Open) -> None:
     assert not set(own) & set(other)
     borrowed.locator("header a").click()  # the donor is an item, too
     assert donor in page.locator(".ib-facts").inner_text()
-    mine = card("baseline").locator(".ib-frame img").evaluate_all("all => all.map((o) => o.src)")
-    assert mine == other
+    shown = card("baseline").locator(".ib-frame img").evaluate_all("all => all.map((o) => o.src)")
+    assert shown == other
 
 
-def test_answers_show_probabilities_and_the_key(open_page: Open, document: Path) -> None:
+def test_answers_show_probabilities_and_the_right_answer(open_page: Open, document: Path) -> None:
     page = open_page("#item=clip%2F20%20%C3%A9&frames=4")
     frame = analysis.load(document.parent / "run").set_index(["item_id", "arm", "role", "frames"])
     card = page.locator('.ib-arm[data-arm="vcot"]')

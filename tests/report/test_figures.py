@@ -1,4 +1,4 @@
-"""Pictures: every cell and contrast is drawn where it lies, and files come out."""
+"""Figures: every cell and contrast is drawn at its value, and files are written."""
 
 from __future__ import annotations
 
@@ -89,12 +89,12 @@ def test_forest_draws_every_contrast_with_its_interval(
     assert np.array(sorted(ends)) == pytest.approx(
         np.array(sorted(zip(100 * rows["low"], 100 * rows["high"], strict=True)))
     )
-    # Beside every line stands what it says, in figures.
+    # Every line has its numbers as text.
     first = rows.iloc[0]
     assert f"{100 * first['estimate']:+5.1f} [" in "\n".join(texts(figure))
 
 
-def test_an_undefined_interval_is_said_and_not_drawn(found: pd.DataFrame) -> None:
+def test_an_undefined_interval_is_written_and_not_drawn(found: pd.DataFrame) -> None:
     alone = analysis.contrasts(
         analysis.from_records(
             [made_records.record(0, arm) for arm in ("baseline", "vcot", "blind")]
@@ -107,7 +107,7 @@ def test_an_undefined_interval_is_said_and_not_drawn(found: pd.DataFrame) -> Non
     assert len(points(figure.axes[0])) == 2
 
 
-def test_strata_stand_one_below_the_other_with_the_whole_first(found: pd.DataFrame) -> None:
+def test_strata_are_listed_with_all_of_them_first(found: pd.DataFrame) -> None:
     figure = plots.strata_figure(found)
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels[:4] == [
@@ -124,23 +124,23 @@ def test_frames_figure_has_a_line_per_arm(frame: pd.DataFrame) -> None:
     for axis, role in zip(figure.axes, ("image", "video"), strict=True):
         assert len(axis.containers) == len(made_records.ARMS)
         for arm, bars in zip(made_records.ARMS, axis.containers, strict=True):
-            mine = cells[(cells["role"] == role) & (cells["arm"] == arm)].sort_values("frames")
-            assert list(bars.lines[0].get_ydata()) == pytest.approx(list(100 * mine["accuracy"]))
+            drawn = cells[(cells["role"] == role) & (cells["arm"] == arm)].sort_values("frames")
+            assert list(bars.lines[0].get_ydata()) == pytest.approx(list(100 * drawn["accuracy"]))
         assert [label.get_text() for label in axis.get_xticklabels()] == ["5", "10"]
 
 
-def test_headroom_tells_gain_and_room(found: pd.DataFrame) -> None:
+def test_headroom_shows_gain_and_room(found: pd.DataFrame) -> None:
     figure = plots.headroom_figure(found)
     gains = found[
         (found["name"] == "gain") & (found["arm"] == "vcot") & (found["policy"] == "strict")
         & (found["stratum"] == "")
     ]  # fmt: skip
-    said = "\n".join(texts(figure))
+    text = "\n".join(texts(figure))
     for row in gains.to_dict("records"):
-        assert f"{100 * row['estimate']:+.1f} of {100 * (1 - row['mean_b']):.1f}" in said
+        assert f"{100 * row['estimate']:+.1f} of {100 * (1 - row['mean_b']):.1f}" in text
 
 
-def test_configurations_stand_in_one_panel_per_arm() -> None:
+def test_configurations_have_one_panel_per_arm() -> None:
     rng = np.random.default_rng(1)
     records = [
         made_records.record(
@@ -158,8 +158,8 @@ def test_configurations_stand_in_one_panel_per_arm() -> None:
             labels = [label.get_text() for label in axis.get_yticklabels()]
             assert labels[3] == "in center single\nout center single"
         for role, bars in zip(("image", "video"), axis.containers, strict=True):
-            mine = cells[(cells["role"] == role) & (cells["arm"] == arm)].set_index("stratum")
-            expected = [100 * mine.loc[name, "accuracy"] for name in CONFIGURATIONS]
+            drawn = cells[(cells["role"] == role) & (cells["arm"] == arm)].set_index("stratum")
+            expected = [100 * drawn.loc[name, "accuracy"] for name in CONFIGURATIONS]
             assert list(bars.lines[0].get_xdata()) == pytest.approx(expected)
         (chance,) = [line for line in axis.lines if line.get_linestyle() == ":"]
         assert chance.get_xdata()[0] == pytest.approx(12.5)
@@ -234,6 +234,6 @@ def test_degenerate_runs_are_drawn_without_a_warning(records: list[Any]) -> None
         lambda frame, found: plots.configurations_figure(frame.assign(stratum="")),
     ],
 )
-def test_nothing_to_draw_is_said(draw: Any, frame: pd.DataFrame, found: pd.DataFrame) -> None:
+def test_nothing_to_draw_is_an_error(draw: Any, frame: pd.DataFrame, found: pd.DataFrame) -> None:
     with pytest.raises(ProbesError):
         draw(frame, found)

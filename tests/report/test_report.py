@@ -20,9 +20,8 @@ from probes import analysis, report
 from probes.cli import main
 from probes.core.errors import ProbesError
 from probes.records.schema import Record
-from probes.report import leaks, markdown
-from probes.report import study as gathered
-from probes.report import summary as words
+from probes.report import study as studies
+from probes.report import summary as summaries
 
 EVIL = f"{HOSTILE}<script>alert(1)</script>\"'$x$|`*[a](javascript:1)\n# no heading"
 SECTIONS = (
@@ -53,7 +52,7 @@ DRAWN = {"png": b"png", "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>"}
 
 
 def write(out: Path, *runs: Path, drawn: bool = False) -> Written:
-    """Write a report; drawing takes most of its time and is done where pictures matter."""
+    """Write a report; drawing takes most of its time and is done only where figures matter."""
     with pytest.MonkeyPatch.context() as patch:
         if not drawn:
             patch.setattr("probes.report.figures.rendered", lambda figure: DRAWN)
@@ -77,27 +76,29 @@ def both_frame(both: Written) -> pd.DataFrame:
 
 def test_the_page_is_well_formed_loads_nothing_and_has_every_section(both: Written) -> None:
     page = made.check(both.html)
+    assert "The difference in differences (DiD) is gain(image) - gain(other)." in page.text
+    assert "The difference in differences (DiD) is gain(image) - gain(other)." in both.md
     assert [one for one in page.ids if one in SECTIONS] == list(SECTIONS)
     assert both.html.startswith("<!DOCTYPE html>\n")
-    assert made.CAVEAT in page.said
+    assert made.CAVEAT in page.text
     assert made.CAVEAT in both.md
     images = [attrs for tag, attrs in page.tags if tag == "img" and "src" in attrs]
     assert all((one["alt"] or "").strip() for one in images)
 
 
 def test_all_three_forms_hold_the_studys_tables(both: Written, both_frame: pd.DataFrame) -> None:
-    said = made.Page(both.html).said
+    shown = made.Page(both.html).text
     for end, block in enumerate(analysis.study_tables(both_frame).blocks, 1):
         for at, table in enumerate(block.tables, 1):
             for row in table.rows:
                 cells = (cell.replace("<", "&lt;") for cell in row)
                 assert "| " + " | ".join(cells) + " |" in both.md
-                assert all(cell in said for cell in row)
+                assert all(cell in shown for cell in row)
             text = (both.folder / "tables" / f"study-{at}-{end}.csv").read_text("utf-8")
             found = pd.read_csv(io.StringIO(text), dtype=str, header=None, keep_default_na=False)
             assert [tuple(row) for row in found.to_numpy()] == [table.header, *table.rows]
         for note in block.notes:
-            assert note in said
+            assert note in shown
 
 
 @pytest.mark.parametrize("name", ["accuracies", "contrasts", "power"])
@@ -120,7 +121,7 @@ def test_csv_files_hold_the_numbers_of_the_analysis_unrounded(
         assert list(written[column].fillna("")) == list(expected[column])
 
 
-def test_every_picture_is_there_as_png_and_svg_and_in_the_page(both: Written) -> None:
+def test_every_figure_is_there_as_png_and_svg_and_in_the_page(both: Written) -> None:
     names = {path.name for path in (both.folder / "plots").iterdir()}
     stems = {f"{stem}-{at}" for at in (1, 2)
              for stem in ("arms", "did", "frames", "gains", "headroom", "strata")}  # fmt: skip
@@ -129,17 +130,17 @@ def test_every_picture_is_there_as_png_and_svg_and_in_the_page(both: Written) ->
     assert all(f"(plots/{stem}.svg)" in both.md for stem in stems)
 
 
-def test_did_stands_under_both_ways_of_receiving_frames(
+def test_did_is_given_under_both_ways_of_receiving_frames(
     both: Written, both_frame: pd.DataFrame
 ) -> None:
     found = analysis.contrasts(both_frame, names=("did",), policies=("strict",))
     vcot = found[(found["arm"] == "vcot") & (found["frames"] == 5)].set_index("setting")
-    told = {
+    intervals = {
         way: analysis.tables.interval(vcot.loc[f"frame_as={way}"].to_dict())
         for way in ("video", "image")
     }
     part = both.section("frame-as")
-    assert f"| vcot | video | 5 | {told['video']} | {told['image']} |" in part
+    assert f"| vcot | video | 5 | {intervals['video']} | {intervals['image']} |" in part
     assert "Only frame_as" not in part
     assert "new to an image member and may flatter" not in both.section("summary")
     written = both.csv("did-by-frame-as")
@@ -147,15 +148,15 @@ def test_did_stands_under_both_ways_of_receiving_frames(
     assert len(written) == len(found)
 
 
-def test_members_differences_are_told(both: Written, tmp_path: Path) -> None:
+def test_members_differences_are_listed(both: Written, tmp_path: Path) -> None:
     part = both.section("frame-as")
     assert "The same (by sha256): tokenizer, processor, chat template." in part
     assert "Not the same (by sha256): config.json." in part
     assert "Further facts that differ: none." in part
-    told = made.manifest()
-    told["members"]["tiny-video"] = made.facts("video", tokens_per_frame=9, text={"layers": 3})
-    del told["members"]["tiny-video"]["tokenizer_sha256"]
-    other = write(tmp_path / "out", made.write(tmp_path / "run", study(6), told))
+    manifest = made.manifest()
+    manifest["members"]["tiny-video"] = made.facts("video", tokens_per_frame=9, text={"layers": 3})
+    del manifest["members"]["tiny-video"]["tokenizer_sha256"]
+    other = write(tmp_path / "out", made.write(tmp_path / "run", study(6), manifest))
     part = other.section("frame-as")
     assert "Not the same (by sha256): tokenizer, config.json." in part or (
         "Not the same (by sha256): config.json, tokenizer." in part
@@ -178,9 +179,9 @@ def planted(share: float, items: int = 120) -> list[Record]:
     ]  # fmt: skip
 
 
-def summary(records: list[Record], tmp_path: Path, told: Any = None) -> str:
-    run = made.write(tmp_path / "run", records, told)
-    section = words.summary(gathered.gather([run]))
+def summary(records: list[Record], tmp_path: Path, manifest: Any = None) -> str:
+    run = made.write(tmp_path / "run", records, manifest)
+    section = summaries.summary(studies.gather([run]))
     return "\n".join(
         text
         for part in section.parts
@@ -189,19 +190,20 @@ def summary(records: list[Record], tmp_path: Path, told: Any = None) -> str:
 
 
 def test_the_verdict_says_what_was_planted_and_no_more(tmp_path: Path) -> None:
-    said = summary(planted(0.6), tmp_path / "gain")
-    assert "On these items the image member gained more from vcot." in said
-    assert "the image member gained +30.0 points from vcot, the video member +0.0" in said
-    assert "never why" in said
-    assert "No control member" in said
-    said = summary(planted(0.0), tmp_path / "none")
+    text = summary(planted(0.6), tmp_path / "gain")
+    assert "On these items the image member gained more from vcot." in text
+    assert "the image member gained +30.0 points from vcot, the video member +0.0" in text
+    assert "never why" in text
+    assert "No control member" in text
+    text = summary(planted(0.0), tmp_path / "none")
     assert (
-        "cannot tell the members' gains from vcot apart. That is no evidence that they are" in said
+        "the members' gains from vcot cannot be distinguished. That is not evidence that they"
+        in text
     )
-    assert "gained more" not in said
+    assert "gained more" not in text
     small = summary(planted(2 / 120), tmp_path / "small")
-    assert "The interval holds zero: not told apart; a true did of" in small
-    least = float(re.findall(r"a true did of (\d+\.\d) points", small)[0]) / 100
+    assert "zero: the gains cannot be distinguished; a true DiD of" in small
+    least = float(re.findall(r"a true DiD of (\d+\.\d) points", small)[0]) / 100
     found = analysis.contrasts(analysis.from_records(planted(2 / 120)), names=("did",))
     planned = analysis.planning(found)["minimum_effect"].iloc[0]
     assert least == pytest.approx(planned, abs=5e-4)
@@ -224,26 +226,27 @@ def row(**changes: float) -> dict[str, float]:
     ],
 )
 def test_a_did_comes_to_one_word(changes: dict[str, float], outcome: str) -> None:
-    assert words.outcome(row(**changes)) == outcome
+    assert summaries.outcome(row(**changes)) == outcome
 
 
-def test_a_ceiling_and_a_baseline_at_chance_are_told(tmp_path: Path) -> None:
+def test_a_ceiling_and_a_baseline_at_chance_are_reported(tmp_path: Path) -> None:
     cells = {("image", "baseline"): 24, ("image", "vcot"): 100, ("video", "baseline"): 90,
              ("video", "vcot"): 95, ("image", "blind"): 22, ("video", "blind"): 20}  # fmt: skip
     records = [
         record(i, arm, role, (i * 37) % 120 < right, cluster=f"c{i}")
         for (role, arm), right in cells.items() for i in range(120)
     ]  # fmt: skip
-    said = summary(records, tmp_path)
-    assert "Room to gain: image 80.0, video 25.0." in said
-    assert "part of this did is forced by the ceiling" in said
-    assert "The image member's baseline cannot be told from guessing at 5 frames (20.0" in said
-    assert "The video member's baseline cannot" not in said
-    assert "The image member is not clearly better than without frames" in said
-    assert "The video member is not clearly better" not in said
+    text = summary(records, tmp_path)
+    assert "Room to gain: image 80.0, video 25.0." in text
+    assert "part of this DiD is forced by the ceiling" in text
+    guessing = "The image member's baseline cannot be distinguished from guessing at 5 frames (20.0"
+    assert guessing in text
+    assert "The video member's baseline cannot" not in text
+    assert "The image member is not clearly better than without frames" in text
+    assert "The video member is not clearly better" not in text
 
 
-def test_hostile_texts_stay_text(tmp_path: Path) -> None:
+def test_hostile_texts_remain_text(tmp_path: Path) -> None:
     records = [
         dataclasses.replace(
             r, pair=EVIL, member=EVIL + r.role, item_id=EVIL + r.item_id, task=EVIL, stratum=EVIL,
@@ -254,14 +257,14 @@ def test_hostile_texts_stay_text(tmp_path: Path) -> None:
         )
         for r in study(6, frames=(5,))
     ]  # fmt: skip
-    told = made.manifest(git=EVIL)
-    told["config"]["pair"]["caveat"] = EVIL
-    told["members"] = {EVIL + role: made.facts(EVIL) for role in ("image", "video")}
+    manifest = made.manifest(git=EVIL)
+    manifest["config"]["pair"]["caveat"] = EVIL
+    manifest["members"] = {EVIL + role: made.facts(EVIL) for role in ("image", "video")}
     infills = [made.infill(1, "", error=EVIL, item_id=f"{EVIL}q1"), made.infill(2, EVIL, [2])]
-    run = made.write(tmp_path / "run", records, told, infills)
+    run = made.write(tmp_path / "run", records, manifest, infills)
     out = write(tmp_path / "out", run, drawn=True)
     page = made.check(out.html)
-    assert EVIL in page.said
+    assert EVIL in page.text
     assert out.html.count("<script>") == 1  # the browser's own
     assert "<script" not in out.md
     assert "onerror=" not in re.sub(r"&lt;.*?&gt;", "", out.md)
@@ -272,10 +275,10 @@ def test_hostile_texts_stay_text(tmp_path: Path) -> None:
     assert EVIL in set(failed["reason"])
 
 
-def test_half_a_character_does_no_harm(tmp_path: Path) -> None:
-    told = made.manifest(device="half \ud83d a character")
-    out = write(tmp_path / "out", made.write(tmp_path / "run", study(4, frames=(5,)), told))
-    assert "half ? a character" in made.check(out.html).said
+def test_half_a_character_is_replaced(tmp_path: Path) -> None:
+    manifest = made.manifest(device="half \ud83d a character")
+    out = write(tmp_path / "out", made.write(tmp_path / "run", study(4, frames=(5,)), manifest))
+    assert "half ? a character" in made.check(out.html).text
 
 
 ARMS = made_records.ARMS
@@ -283,11 +286,11 @@ WHOLE = study(8, frames=(5,))
 DEGRADED = {
     "one member": ([r for r in WHOLE if r.role == "image"], "Only the image member was run"),
     "no vcot": ([r for r in WHOLE if r.arm in ("baseline", "blind")], "vcot was not run"),
-    "vcot only": ([r for r in WHOLE if r.arm == "vcot"], "No did"),
-    "no keys": (
+    "vcot only": ([r for r in WHOLE if r.arm == "vcot"], "No DiD"),
+    "no answers": (
         [record(i, arm, role, answer=None) for i in range(4) for arm in ARMS
          for role in ("image", "video")],
-        "No item here has a public key",
+        "No item here has a public answer",
     ),
     "all errors": (
         [bad(i, "error", arm=arm, role=role) for i in range(4) for arm in ARMS
@@ -297,7 +300,7 @@ DEGRADED = {
     "one record": ([record(0)], "vcot was not run"),
     "ceiling": (
         [record(i, arm, role) for i in range(6) for arm in ARMS for role in ("image", "video")],
-        "cannot tell the members' gains from vcot apart",
+        "the members' gains from vcot cannot be distinguished",
     ),
 }  # fmt: skip
 
@@ -334,11 +337,11 @@ def test_failed_unparsed_missing_and_withheld_are_listed(tmp_path: Path) -> None
         "q3": "broken", "q4": "no option can be read from the reply",
     }  # fmt: skip
     assert failed.loc["q4", "text"] == "neither"
-    assert "1 item without a public key" in part
+    assert "1 item without a public answer" in part
     missing = out.csv("missing")
-    lacking = missing[(missing["name"] == "gain") & (missing["role"] == "image")]
-    assert set(lacking.loc[lacking["arm"] == "vcot", "item_id"]) == {"q8", "q9"}
-    assert "2 items lack an answer on one side" in part
+    gain = missing[(missing["name"] == "gain") & (missing["role"] == "image")]
+    assert set(gain.loc[gain["arm"] == "vcot", "item_id"]) == {"q8", "q9"}
+    assert "2 items have no answer on one side" in part
 
 
 def test_long_lists_are_cut_in_the_page_and_whole_in_csv(tmp_path: Path) -> None:
@@ -351,16 +354,21 @@ def test_long_lists_are_cut_in_the_page_and_whole_in_csv(tmp_path: Path) -> None
     assert "e" * 1000 in out.csv("failed")["reason"].iloc[0]
 
 
-def test_leaks_are_counted_and_their_items_left_out_once_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("older", [False, True])
+def test_leaks_are_counted_and_their_items_left_out_once_more(older: bool, tmp_path: Path) -> None:
     records = study(12, frames=(5,))
     infills = [
         made.infill(i, leaks=[i % 5] if i < 3 else [(i + 1) % 5] if i < 5 else [])
         for i in range(12)
     ]
-    infills.append(made.infill(6, "", gap=1, error="event: the reply is empty"))
+    infills.append(made.infill(6, "", gap=1, status="empty", error="event: the reply is empty"))
     infills.append(made.infill(7, "", gap=1, error="event: out of memory"))
-    infills.append(made.infill(8, "", gap=1, ok=True))  # the end of a row: never to be written
+    # The end of a row of panels, where no infill belongs.
+    infills.append(made.infill(8, "", gap=1, ok=True, status="not_applicable"))
     infills.append(made.infill(99, leaks=[0]))  # of a donor that was not asked
+    if older:  # versions without the column gave it by `ok` and `error`
+        for row in infills:
+            del row["status"]
     run = made.write(tmp_path / "run", records, made.manifest(), infills)
     out = write(tmp_path / "out", run)
     (row,) = out.csv("leaks").to_dict("records")
@@ -374,7 +382,8 @@ def test_leaks_are_counted_and_their_items_left_out_once_more(tmp_path: Path) ->
     assert written["estimate"].to_numpy() == pytest.approx(expected["estimate"].to_numpy())
     (did,) = expected[(expected["name"] == "did") & (expected["arm"] == "vcot")].to_dict("records")
     assert f"| 9 | {analysis.tables.interval(did)} |" in out.section("infills")
-    assert "the whole text of the key in 3 of 12 items at 5 frames: some" in out.section("summary")
+    leaked = "the whole text of the right answer in 3 of 12 items at 5 frames: some"
+    assert leaked in out.section("summary")
     assert "1 infill empty, the gap left bare; 1 failed" in out.section("infills")
 
 
@@ -415,7 +424,7 @@ def test_iraven_has_a_section_per_configuration(tmp_path: Path) -> None:
     across = analysis.contrasts(frame, names=("transfer",), stratify="strata").iloc[0]
     (line,) = [one for one in part.splitlines() if "| all |" in one]
     assert analysis.tables.interval(across.to_dict()) in line
-    # Configurations of 22, 4 and 4 problems: each counts the same in what stands beside it, too.
+    # Configurations of 22, 4 and 4 problems: each counts the same in the accuracies, too.
     means = [float(cells.loc[[(role, n) for n in names], "accuracy"].mean())
              for role in ("image", "video")]  # fmt: skip
     assert means[1] - means[0] == pytest.approx(across["estimate"])
@@ -424,10 +433,10 @@ def test_iraven_has_a_section_per_configuration(tmp_path: Path) -> None:
     pooled = analysis.accuracies(frame).set_index("role")["accuracy"]
     assert f"{100 * pooled['image']:.1f}" != f"{100 * means[0]:.1f}"
     assert (tmp_path / "out" / "plots" / "iraven.svg").is_file()
-    assert "No did" in out.section("summary") or "vcot was not run" in out.section("summary")
+    assert "No DiD" in out.section("summary") or "vcot was not run" in out.section("summary")
 
 
-def test_published_figures_stand_beside_those_of_the_same_pair(tmp_path: Path) -> None:
+def test_published_figures_are_compared_with_those_of_the_same_pair(tmp_path: Path) -> None:
     records = [
         dataclasses.replace(r, pair="llava_next_7b", task="egoschema") for r in study(10)
     ]  # fmt: skip
@@ -437,10 +446,10 @@ def test_published_figures_stand_beside_those_of_the_same_pair(tmp_path: Path) -
     assert len(out.csv("published")) > 8
 
 
-def test_a_manifest_is_told_in_full_and_runs_that_left_nothing_are_named(tmp_path: Path) -> None:
+def test_a_manifest_is_listed_in_full_and_runs_that_left_nothing_are_named(tmp_path: Path) -> None:
     first = made.write(tmp_path / "sweep" / "0", study(6, frames=(5,)), made.manifest())
-    told = made.manifest(device="another machine", dirty=True)
-    made.write(tmp_path / "sweep" / "1", study(6, frames=(10,)), told)
+    manifest = made.manifest(device="another machine", dirty=True)
+    made.write(tmp_path / "sweep" / "1", study(6, frames=(10,)), manifest)
     (tmp_path / "sweep" / "2" / ".hydra").mkdir(parents=True)
     out = write(tmp_path / "out", tmp_path / "sweep")
     part = out.section("manifest")
@@ -476,88 +485,10 @@ def test_the_command_writes_where_it_says(
     assert {path.name for path in (run / "report").iterdir()} == {
         "report.html", "report.md", "tables", "plots",
     }  # fmt: skip
-    assert main.main(["report", str(run)]) == 0  # over the old one, which is no run
+    assert main.main(["report", str(run)]) == 0  # over the old one, which is not a run
     assert main.main(["report", str(run), str(run)]) == 2
     assert "--out DIR" in capsys.readouterr().err
     assert main.main(["report", str(tmp_path / "nowhere")]) == 2
     assert "is not there" in capsys.readouterr().err
     assert main.main(["report", "--help"]) == 0
     assert "example" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("+25.0 [+18.4, +31.6]", "+25.0 [+18.4, +31.6]"),
-        ("a|b", r"a\|b"),
-        ("<b>&", "&lt;b&gt;&amp;"),
-        ("[x](y)", r"[x]\(y)"),
-        ("![x][y]", r"![x]\[y]"),
-        ("# one\n- two", r"\# one - two"),
-        ("- one", r"\- one"),
-        ("`c` *d*", r"\`c\` \*d\*"),
-        ("a\\b", r"a\\b"),
-    ],
-)
-def test_markdown_shows_texts_as_they_are(text: str, shown: str) -> None:
-    assert markdown.escaped(text) == shown
-
-
-def test_infills_of_shards_are_counted_once(tmp_path: Path) -> None:
-    rows = [made.infill(0), made.infill(1)]
-    whole = study(4, frames=(5,))
-    for shard in (0, 1):
-        mine = [r for r in whole if int(r.item_id[1:]) % 2 == shard]
-        made.write(tmp_path / "runs" / str(shard), mine, made.manifest(), rows)
-    assert len(leaks.read(analysis.load(tmp_path / "runs"))) == 2
-
-
-SMALL = [
-    "backend=scripted", "task.videos=4", "task.height=32", "task.fps=1", "frames=2", "limit=4",
-]  # fmt: skip
-
-
-@pytest.fixture
-def sweep_home(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    monkeypatch.setenv("PROBES_HOME", str(tmp_path_factory.getbasetemp() / "sweep-home"))
-    monkeypatch.setenv("PROBES_RUNS", str(tmp_path / "runs"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "runs"
-
-
-def test_a_sweep_ends_with_its_report(sweep_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["run", *SMALL, "-m", "pair.frame_as=video,image"]) == 0
-    (page,) = sweep_home.rglob("report.html")
-    assert page.parent.name == report.FOLDER
-    assert page.parent.parent.name.endswith("-sweep")
-    said, _ = capsys.readouterr()
-    assert said.rstrip().endswith(str(page))
-    assert "probes report" not in said  # it is there already
-    text = page.read_text("utf-8")
-    made.check(text)
-    assert "frame_as=image [95 %]" in text
-    # The report's folder is no job of the sweep's, and a second report none of its runs.
-    assert len(analysis.load(page.parent.parent)["run"].unique()) == 2
-
-
-def test_a_report_that_fails_never_fails_the_sweep(
-    sweep_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(*_: object) -> None:
-        raise ValueError("no ink")
-
-    monkeypatch.setattr("probes.report.files.build", fail)
-    assert main.main(["run", *SMALL, "-m", "limit=2,4"]) == 0
-    said = capsys.readouterr().err
-    assert "the sweep's report was not written: ValueError: no ink" in said
-    assert "to try again: probes report " in said
-    assert not list(sweep_home.rglob("report.html"))
-
-
-def test_a_single_run_offers_a_report(sweep_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["run", *SMALL]) == 0
-    last = capsys.readouterr().out.rstrip().splitlines()[-1]
-    assert main.main(["report", last.split("probes report ")[1]]) == 0
-    assert not [one for one in sweep_home.rglob("report.html") if one.parent.name != report.FOLDER]

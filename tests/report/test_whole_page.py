@@ -31,7 +31,7 @@ def test_the_page_opens_and_its_item_browser_works_under_the_policy(
         browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 800, "height": 900})
         page.set_default_timeout(20_000)
-        page.on("console", lambda said: wrong.append(f"{said.type}: {said.text}"))
+        page.on("console", lambda line: wrong.append(f"{line.type}: {line.text}"))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: (wrong.append("dialog"), dialog.dismiss()))
         page.on(

@@ -1,7 +1,7 @@
-"""Pictures of a run, legible in greyscale and for colour-blind readers.
+"""Figures of a run, legible in greyscale and for colour-blind readers.
 
 Every function takes what `probes.load`, `analysis.accuracies` or `analysis.contrasts` return and
-gives a matplotlib figure, made without pyplot: nothing is global, nothing needs a display.
+gives a matplotlib figure, made without pyplot: there is no global state, and no display is needed.
 """
 
 from probes.report.figures.arms import arms_figure
@@ -12,6 +12,12 @@ from probes.report.figures.iraven import configurations_figure
 from probes.report.figures.style import rendered, save
 
 __all__ = [
-    "arms_figure", "configurations_figure", "forest_figure", "frames_figure", "headroom_figure",
-    "rendered", "save", "strata_figure",
-]  # fmt: skip
+    "arms_figure",
+    "configurations_figure",
+    "forest_figure",
+    "frames_figure",
+    "headroom_figure",
+    "rendered",
+    "save",
+    "strata_figure",
+]

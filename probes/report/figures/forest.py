@@ -1,4 +1,4 @@
-"""Gains, drops, transfers and did with their intervals, one line each."""
+"""Gains, drops, transfers and differences in differences (DiD) with intervals, one line each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from probes.report.figures import style
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _LINE = 0.27  # height of a line, in inches
@@ -29,7 +30,7 @@ def forest_figure(
         policy: `strict` or `complete`.
 
     Returns:
-        A figure in percentage points. An undefined interval is said so instead of drawn.
+        A figure in percentage points. An undefined interval is written as such instead of drawn.
 
     Raises:
         ProbesError: no such contrast.
@@ -39,7 +40,8 @@ def forest_figure(
     ]
     if rows.empty:
         raise ProbesError(
-            f"there is no {' or '.join(names)} to draw", fix="run an arm and its reference arm"
+            f"there is no {' or '.join(map(_written, names))} to draw",
+            fix="run an arm and its reference arm",
         )
     lines: list[tuple[str, dict[str, Any] | None]] = []
     blocks = list(rows.groupby(list(_BLOCK), sort=False))
@@ -52,7 +54,7 @@ def forest_figure(
 
 
 def strata_figure(found: pd.DataFrame, name: str = "gain", arm: str = "vcot") -> Figure:
-    """Draw one contrast of one arm in every stratum, members side by side.
+    """Draw one contrast of one arm in every stratum, with one line per member.
 
     Args:
         found: as returned by `contrasts(..., by_stratum=True)`.
@@ -68,7 +70,8 @@ def strata_figure(found: pd.DataFrame, name: str = "gain", arm: str = "vcot") ->
     rows = found[(found["name"] == name) & (found["arm"] == arm) & (found["policy"] == "strict")]
     if rows.empty or not (rows["stratum"] != "").any():
         raise ProbesError(
-            f"there is no {name} of {arm} by stratum", fix="contrasts(frame, by_stratum=True)"
+            f"there is no {_written(name)} of {arm} by stratum",
+            fix="contrasts(frame, by_stratum=True)",
         )
     lines: list[tuple[str, dict[str, Any] | None]] = []
     blocks = list(rows.groupby([*_BLOCK, "frames"], sort=False))
@@ -77,20 +80,25 @@ def strata_figure(found: pd.DataFrame, name: str = "gain", arm: str = "vcot") ->
         lines.append((f"{style.heading(head)}, {head['frames']} frames", None))
         for stratum in ("", *sorted(set(part["stratum"]) - {""})):
             for row in _sorted(part[part["stratum"] == stratum]):
-                layer = style.cut(stratum, _LONGEST) or "all"
-                label = f"{layer}, {row['role']}  (n = {row['n']})"
+                shown = style.cut(stratum, _LONGEST) or "all"
+                label = f"{shown}, {row['role']}  (n = {row['n']})"
                 lines.append((style.plain(label), row))
-    return _draw(lines, style.plain(f"{name} of {arm}, percentage points"))
+    return _draw(lines, style.plain(f"{_written(name)} of {arm}, percentage points"))
+
+
+def _written(name: str) -> str:
+    """Return a contrast's name as it is written in texts."""
+    return "DiD" if name == "did" else name
 
 
 def _plural(names: Sequence[str]) -> str:
-    return " and ".join(one if one == "did" else f"{one}s" for one in names)
+    return " and ".join(_written(name) + ("" if name == "did" else "s") for name in names)
 
 
 def _sorted(part: pd.DataFrame) -> list[dict[str, Any]]:
     """Return rows by arm (in order of appearance), frame count and member."""
     arms = list(dict.fromkeys(part["arm"]))
-    rows = [{str(key): value for key, value in row.items()} for row in part.to_dict("records")]
+    rows = [{str(name): value for name, value in row.items()} for row in part.to_dict("records")]
     roles = style.in_order([str(row["role"]) for row in rows])
     return sorted(
         rows, key=lambda row: (arms.index(row["arm"]), row["frames"], roles.index(row["role"]))
@@ -98,11 +106,11 @@ def _sorted(part: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _label(row: dict[str, Any]) -> str:
-    who = f"image - {row['role']}" if row["name"] == "did" else str(row["role"])
+    member = f"image - {row['role']}" if row["name"] == "did" else str(row["role"])
     if row["name"] == "transfer":
-        who = f"{row['role']} - image"
+        member = f"{row['role']} - image"
     arms = [style.cut(str(row[name]), _LONGEST) for name in ("arm", "reference") if row[name]]
-    return style.plain(f"{' - '.join(arms)}, {row['frames']} frames, {who}")
+    return style.plain(f"{' - '.join(arms)}, {row['frames']} frames, {member}")
 
 
 def _draw(lines: Sequence[tuple[str, dict[str, Any] | None]], label: str) -> Figure:
@@ -116,21 +124,26 @@ def _draw(lines: Sequence[tuple[str, dict[str, Any] | None]], label: str) -> Fig
     axis.set_xlim(*style.percent_limits(min(known, default=0.0), max(known, default=0.0)))
     axis.set_ylim(len(lines) - 0.4, -0.6)
     axis.axvline(0, color="black", linewidth=1)
-    beside = axis.get_yaxis_transform()
+    row_transform = axis.get_yaxis_transform()  # x as a share of the axis, y as a line
     for y, (text, row) in enumerate(lines):
         if row is None:
             axis.axhline(y - 0.5, color="black", linewidth=0.4, alpha=0.5)
-            axis.text(0.005, y, text, transform=beside, va="center", fontsize=8, weight="bold",
-                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+            axis.text(
+                0.005,
+                y,
+                text,
+                transform=row_transform,
+                va="center",
+                fontsize=8,
+                weight="bold",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            )
             continue
-        middle = 100 * row["estimate"]
-        low, high = 100 * row["low"], 100 * row["high"]
-        bounded = isfinite(low) and isfinite(high)
-        length = [[max(middle - low, 0.0)], [max(high - middle, 0.0)]] if bounded else None
-        look = style.role_style(str(row["role"]))
-        axis.errorbar([middle], [y], xerr=length, linestyle="none", **look)
-        axis.text(1.01, y, _figures(row), transform=beside, va="center", fontsize=8,
-                  family="monospace")  # fmt: skip
+        _draw_contrast(axis, y, row)
+        figures = _figures(row)
+        axis.text(
+            1.01, y, figures, transform=row_transform, va="center", fontsize=8, family="monospace"
+        )
     axis.set_yticks(
         [y for y, (_, row) in enumerate(lines) if row is not None],
         [text for text, row in lines if row is not None],
@@ -142,6 +155,14 @@ def _draw(lines: Sequence[tuple[str, dict[str, Any] | None]], label: str) -> Fig
     style.tidy(axis, "x")
     axis.spines["left"].set_visible(False)
     return figure
+
+
+def _draw_contrast(axis: Axes, y: int, row: dict[str, Any]) -> None:
+    middle, low, high = (100 * row[name] for name in ("estimate", "low", "high"))
+    bounded = isfinite(low) and isfinite(high)
+    length = [[max(middle - low, 0.0)], [max(high - middle, 0.0)]] if bounded else None
+    look = style.role_style(str(row["role"]))
+    axis.errorbar([middle], [y], xerr=length, linestyle="none", **look)
 
 
 def _figures(row: dict[str, Any]) -> str:

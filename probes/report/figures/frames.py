@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GROUP = ("pair", "task", "scoring", "setting", "seed", "role")
-_SPREAD = 0.6  # most room that the arms of one frame count take, in steps between counts
+_SPREAD = 0.6  # greatest width of the arms of one frame count, in steps between counts
 
 
 def frames_figure(frame: pd.DataFrame) -> Figure:
@@ -23,7 +23,7 @@ def frames_figure(frame: pd.DataFrame) -> Figure:
 
     Returns:
         A figure: a line per arm with 95 % Wilson intervals, chance as a dotted line. Frame counts
-        are evenly spaced; arms stand a little apart, so that no interval hides another.
+        are evenly spaced; arms are offset a little, so that no interval hides another.
 
     Raises:
         ProbesError: an empty frame.
@@ -45,8 +45,10 @@ def frames_figure(frame: pd.DataFrame) -> Figure:
                 [counts.index(n) + style.spread(order, len(arms), step) for n in rows["frames"]],
                 middle,
                 yerr=style.bars(middle, 100 * rows["low"], 100 * rows["high"]),
-                label=style.short(arm), linewidth=1.2, **style.arm_style(order),
-            )  # fmt: skip
+                label=style.short(arm),
+                linewidth=1.2,
+                **style.arm_style(order),
+            )
         axis.axhline(100 * float(part["chance"].iloc[0]), color="black", linestyle=":", linewidth=1)
         axis.set_title(f"{head['role']} member\n{style.title(head)}", size=9)
         axis.set_xticks(range(len(counts)), [str(count) for count in counts])

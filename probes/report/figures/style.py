@@ -1,4 +1,4 @@
-"""What all pictures share: how members and arms are drawn, and how a figure becomes files."""
+"""What all figures share: how members and arms are drawn, and how a figure becomes files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _HUES = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _LINES = ("-", "--", ":")
 ORDER = ("image", "video", "control")
-"""Members stand in this order everywhere."""
+"""The order of members everywhere."""
 
 WIDTH = 8.4
 """Width of a figure in inches: what a report's page shows without shrinking letters below 8 pt."""
@@ -45,15 +45,15 @@ def role_style(role: str) -> dict[str, Any]:
     return {"markersize": 6, "capsize": 3, **_ROLES.get(role, _OTHER_ROLE)}
 
 
-def arm_style(place: int) -> dict[str, Any]:
-    """Return how the line of the arm at this place (from 0) is drawn; 24 differ from each other."""
+def arm_style(index: int) -> dict[str, Any]:
+    """Return how the line of an arm with this index is drawn; 24 differ from each other."""
     return {
-        "color": _HUES[place % len(_HUES)],
-        "marker": _MARKERS[place % len(_MARKERS)],
-        "linestyle": _LINES[place % len(_LINES)],
+        "color": _HUES[index % len(_HUES)],
+        "marker": _MARKERS[index % len(_MARKERS)],
+        "linestyle": _LINES[index % len(_LINES)],
         "markersize": 6,
         "capsize": 3,
-        "markerfacecolor": "white" if place % 2 else _HUES[place % len(_HUES)],
+        "markerfacecolor": "white" if index % 2 else _HUES[index % len(_HUES)],
     }
 
 
@@ -63,15 +63,15 @@ def in_order(roles: Sequence[str]) -> list[str]:
     return [one for one in ORDER if one in present] + sorted(present - set(ORDER))
 
 
-def spread(place: int, count: int, step: float) -> float:
-    """Return how far the `place`-th of `count` members stands from the middle of its row."""
-    return step * (place - (count - 1) / 2)
+def spread(index: int, count: int, step: float) -> float:
+    """Return the offset of one of `count` members from the middle of its row."""
+    return step * (index - (count - 1) / 2)
 
 
 def bars(middle: pd.Series, low: pd.Series, high: pd.Series) -> NDArray[np.float64]:
     """Return the lengths [2, n] of error bars; 0 where an interval is undefined."""
     lengths = np.array([middle - low, high - middle], dtype=np.float64)
-    # Rounding can leave a Wilson end a hair on the wrong side of an accuracy of 0 or 1.
+    # Rounding can leave a Wilson end on the wrong side of an accuracy of 0 or 1.
     found: NDArray[np.float64] = np.clip(np.nan_to_num(lengths, nan=0.0), 0.0, None)
     return found
 
@@ -83,7 +83,7 @@ def panels(count: int, columns: int, height: float, width: float = WIDTH) -> tup
         count: panels, at least 1.
         columns: most panels in a row.
         height: of one row of panels, in inches.
-        width: of the whole figure; a single panel beside which another would fit takes 3/4.
+        width: of the whole figure; where fewer panels than `columns` are drawn, 3/4 of it.
     """
     from matplotlib.figure import Figure
 
@@ -96,14 +96,14 @@ def panels(count: int, columns: int, height: float, width: float = WIDTH) -> tup
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axis in axes[count:]:
         axis.remove()
-    # Where a column ends early, its last panel carries the labels.
+    # Where a column ends early, its last panel has the labels.
     for axis in axes[max(0, count - columns) : count]:
         axis.tick_params(labelbottom=True)
     return figure, axes[:count]
 
 
 def tidy(axis: Axes, grid: str) -> None:
-    """Take away what carries no information, and draw faint lines across `grid` (`x` or `y`)."""
+    """Remove lines without information, and draw faint lines across `grid` (`x` or `y`)."""
     axis.grid(axis=grid, alpha=0.3)  # type: ignore[arg-type]
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
@@ -119,39 +119,43 @@ def percent_limits(low: float, high: float) -> tuple[float, float]:
 
 
 def title(values: Mapping[str, Any], width: int = PANEL) -> str:
-    """Return the words that tell one group of records from others, in lines of at most `width`."""
-    return plain(textwrap.fill(cut(_words(values), 3 * width), width))
+    """Return the settings of a group of records, in lines of at most `width` characters."""
+    return plain(textwrap.fill(cut(_settings(values), 3 * width), width))
 
 
 def heading(values: Mapping[str, Any]) -> str:
-    """Return the words of `title` in one short line."""
-    return plain(cut(_words(values), 50))
+    """Return the text of `title` in one short line."""
+    return plain(cut(_settings(values), 50))
 
 
-def _words(values: Mapping[str, Any]) -> str:
-    said = [str(values[name]) for name in ("task", "pair", "scoring", "setting") if values[name]]
-    return ", ".join([*said, f"seed {values['seed']}"] if values["seed"] else said)
+def _settings(values: Mapping[str, Any]) -> str:
+    found = [str(values[name]) for name in ("task", "pair", "scoring", "setting") if values[name]]
+    return ", ".join([*found, f"seed {values['seed']}"] if values["seed"] else found)
 
 
 def legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """Explain below the panels what any of them shows."""
+    """Add one legend for all panels, below them."""
     found: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     figure.legend(
-        found.values(), found.keys(), loc="outside lower center", ncols=min(5, len(found)),
-        fontsize=8, frameon=False,
-    )  # fmt: skip
+        found.values(),
+        found.keys(),
+        loc="outside lower center",
+        ncols=min(5, len(found)),
+        fontsize=8,
+        frameon=False,
+    )
 
 
 def short(arm: str) -> str:
-    """Return an arm's name in words that fit under an axis."""
+    """Return an arm's name as words that fit under an axis."""
     return plain(cut(arm.replace("perturbation", "perturb.").replace("_", " "), 20))
 
 
 def cut(name: str, most: int) -> str:
-    """Shorten a long name in the middle: names that are alike often differ at the end."""
+    """Shorten a long name in the middle: similar names often differ at the end."""
     if len(name) <= most:
         return name
     head = (most - 2) // 2
@@ -159,7 +163,7 @@ def cut(name: str, most: int) -> str:
 
 
 def plain(text: str) -> str:
-    """Keep matplotlib from reading mathematics between two dollar signs of a name."""
+    """Escape dollar signs, between which matplotlib would read mathematics."""
     return text.replace("$", r"\$")
 
 
@@ -181,7 +185,7 @@ def rendered(figure: Figure) -> dict[str, bytes]:
     """Return a figure as `png` and `svg` files; the same figure gives the same bytes."""
     engine = figure.get_layout_engine()
     figure.draw_without_rendering()
-    # Where things stand is found once, not once per file: that is half of the work.
+    # The layout is computed once, not once per file: that is half of the work.
     figure.set_layout_engine("none")
     try:
         return {kind: _bytes(figure, kind) for kind in ("png", "svg")}

@@ -1,14 +1,14 @@
-// The item browser. All that comes from data is set as text, never as markup.
+// The item browser. Everything from data is set as text, never as markup.
 (() => {
   "use strict";
   const $ = (id) => document.getElementById(`ib-${id}`);
   const data = JSON.parse($("data").textContent);
   const pictures = JSON.parse($("pictures").textContent);
   const PAGE = 50;
-  const SIGNS = { right: "✓", wrong: "✗", unparsed: "?", failed: "!", mixed: "½", nokey: "·", none: "" };
-  const WORDS = { mixed: "right some of the times it was asked", nokey: "answered, key withheld", none: "not asked" };
+  const SIGNS = { right: "✓", wrong: "✗", unparsed: "?", failed: "!", mixed: "½", withheld: "·", none: "" };
+  const WORDS = { mixed: "right some of the times it was asked", withheld: "answered; the right answer is withheld", none: "not asked" };
   const state = {
-    view: 0, frames: 0, arm: "", member: "", text: "", stratum: "", wants: {}, flag: "",
+    view: 0, frames: 0, arm: "", member: "", text: "", stratum: "", conditions: {}, flag: "",
     item: null, page: 0,
   };
   let found = []; // items that pass the filters, in order
@@ -41,90 +41,90 @@
   const roles = () => view().members.map(([role]) => role);
   // Answers of one member in one arm: one, or one per donor and rotation of the options; none where it was not asked.
   function answers(item, arm, role) {
-    const cells = (item.v[state.view] || {})[state.frames];
-    return cells ? cells[arm][role] : [];
+    const byArm = (item.v[state.view] || {})[state.frames];
+    return byArm ? byArm[arm][role] : [];
   }
   const read = ([stimulus, donor, status, choice, correct, p, margin, reply, error, rotation]) => ({
     stimulus, donor: text(donor), status, choice, correct, p, margin, reply: text(reply),
     error: text(error), rotation,
   });
   const verdict = ({ status, correct }) =>
-    status === 2 ? "failed" : status === 1 ? "unparsed" : correct < 0 ? "nokey" : correct ? "right" : "wrong";
+    status === 2 ? "failed" : status === 1 ? "unparsed" : correct < 0 ? "withheld" : correct ? "right" : "wrong";
   function verdicts(item, arm, role) {
     const all = [...new Set(answers(item, arm, role).map((one) => verdict(read(one))))];
     if (!all.length) return "none";
     if (all.length === 1) return all[0];
     return all.includes("right") ? "mixed" : all.includes("failed") ? "failed" : "wrong";
   }
-  const told = (kind) => WORDS[kind] || kind;
-  const mark = (kind) => el("span", { class: "ib-mark", "data-verdict": kind, title: told(kind) },
-    el("span", { "aria-hidden": "true" }, SIGNS[kind]), el("span", { class: "ib-sr" }, told(kind)));
+  const label = (kind) => WORDS[kind] || kind;
+  const mark = (kind) => el("span", { class: "ib-mark", "data-verdict": kind, title: label(kind) },
+    el("span", { "aria-hidden": "true" }, SIGNS[kind]), el("span", { class: "ib-sr" }, label(kind)));
 
-  // All that can be searched of an item; kept until another view or frame count is chosen.
+  // All text of an item that is searched; kept until another view or frame count is chosen.
   function haystack(item) {
     if (!haystacks.has(item)) {
-      const said = new Set([item.id, item.q, ...item.o, item.s, item.c]);
+      const texts = new Set([item.id, item.q, ...item.o, item.s, item.c]);
       for (const one of view().arms.flatMap((_, a) => roles().flatMap((_, r) => answers(item, a, r)))) {
-        for (const part of data.stimuli[one[0]].p || []) if (part < 0) said.add(data.texts[-1 - part]);
-        said.add(text(one[7]));
+        for (const part of data.stimuli[one[0]].p || []) if (part < 0) texts.add(data.texts[-1 - part]);
+        texts.add(text(one[7]));
       }
-      haystacks.set(item, [...said].join("\n").toLowerCase());
+      haystacks.set(item, [...texts].join("\n").toLowerCase());
     }
     return haystacks.get(item);
   }
 
   // ---------------------------------------------------------------- filters
-  // A want is "arm role" -> right or wrong; unparsed and failed answers are wrong, as in the tables.
-  function meets(item, wants, flag) {
-    for (const [place, want] of Object.entries(wants)) {
-      const [a, r] = place.split(" ").map(Number);
+  // A condition is "arm role" -> right or wrong; unparsed and failed answers are wrong, as in the tables.
+  function meets(item, conditions, flag) {
+    for (const [column, wanted] of Object.entries(conditions)) {
+      const [a, r] = column.split(" ").map(Number);
       const all = answers(item, a, r).map((one) => one[4]);
-      if (!all.length || !all.every((one) => one === (want === "right" ? 1 : 0))) return false;
+      if (!all.length || !all.every((one) => one === (wanted === "right" ? 1 : 0))) return false;
     }
-    const said = (_, r) => answers(item, basis(), r).map((one) => one[3]).join();
-    if (flag === "differ") return new Set(roles().map(said)).size > 1;
-    return flag !== "trouble" ||
+    const chosen = (_, r) => answers(item, referenceArm(), r).map((one) => one[3]).join();
+    if (flag === "differ") return new Set(roles().map(chosen)).size > 1;
+    return flag !== "unusable" ||
       view().arms.some((_, a) => roles().some((_, r) => answers(item, a, r).some((one) => one[2])));
   }
   // The arm that others are compared with; the first one where there is none.
-  const basis = () => Math.max(0, view().arms.findIndex((arm) => arm.reference === "" && arm.frames === "own"));
+  const referenceArm = () => Math.max(0, view().arms.findIndex((arm) => arm.reference === "" && arm.frames === "own"));
   function presets() {
-    const base = basis();
+    const base = referenceArm();
     const name = words(view().arms[base].name);
-    const wants = (a, r, one, b, s, other) => ({ [`${a} ${r}`]: one, [`${b} ${s}`]: other });
+    const both = (a, r, one, b, s, other) => ({ [`${a} ${r}`]: one, [`${b} ${s}`]: other });
     const image = roles().indexOf("image");
     const made = [];
     if (image >= 0) roles().forEach((role, r) => r !== image && made.push(
-      [`image wrong, ${role} right (${name})`, wants(base, image, "wrong", base, r, "right"), ""],
-      [`image right, ${role} wrong (${name})`, wants(base, image, "right", base, r, "wrong"), ""]));
+      [`image wrong, ${role} right (${name})`, both(base, image, "wrong", base, r, "right"), ""],
+      [`image right, ${role} wrong (${name})`, both(base, image, "right", base, r, "wrong"), ""]));
     view().arms.forEach((arm, a) => {
       if (arm.infills !== "own" || arm.frames !== "own" || arm.presentation !== "interleaved") return;
       const title = arm.name === "vcot" ? "vCoT" : words(arm.name);
       roles().forEach((role, r) => {
-        made.push([`${title} mended the ${role} member`, wants(base, r, "wrong", a, r, "right"), ""]);
-        made.push([`${title} broke the ${role} member`, wants(base, r, "right", a, r, "wrong"), ""]);
+        made.push([`${title}: ${role} became right`, both(base, r, "wrong", a, r, "right"), ""]);
+        made.push([`${title}: ${role} became wrong`, both(base, r, "right", a, r, "wrong"), ""]);
       });
     });
     if (roles().length > 1) made.push([`members differ (${name})`, {}, "differ"]);
-    made.push(["unparsed or failed", {}, "trouble"]);
+    made.push(["unparsed or failed", {}, "unusable"]);
     return made;
   }
-  const sorted = (wants) => JSON.stringify(Object.entries(wants).sort());
-  const here = () => data.items.filter((item) => (item.v[state.view] || {})[state.frames]);
+  const sorted = (conditions) => JSON.stringify(Object.entries(conditions).sort());
+  const currentItems = () => data.items.filter((item) => (item.v[state.view] || {})[state.frames]);
 
   function drawFilters() {
-    const items = here();
-    $("chips").replaceChildren(...presets().map(([label, wants, flag]) => {
-      const on = state.flag === flag && sorted(state.wants) === sorted(wants);
-      const count = items.filter((item) => meets(item, wants, flag)).length;
+    const items = currentItems();
+    $("chips").replaceChildren(...presets().map(([name, conditions, flag]) => {
+      const on = state.flag === flag && sorted(state.conditions) === sorted(conditions);
+      const count = items.filter((item) => meets(item, conditions, flag)).length;
       return el("button", {
-        type: "button", "aria-pressed": String(on), "data-filter": label,
+        type: "button", "aria-pressed": String(on), "data-filter": name,
         onclick: () => {
-          Object.assign(state, on ? { wants: {}, flag: "" } : { wants: { ...wants }, flag });
+          Object.assign(state, on ? { conditions: {}, flag: "" } : { conditions: { ...conditions }, flag });
           refilter();
-          [...$("chips").children].find((chip) => chip.dataset.filter === label).focus();
+          [...$("chips").children].find((chip) => chip.dataset.filter === name).focus();
         },
-      }, label, " ", el("small", {}, String(count)));
+      }, name, " ", el("small", {}, String(count)));
     }));
     const head = el("tr", {}, el("th", {}, "member"),
       view().arms.map((arm) => el("th", { scope: "col" }, words(arm.name))));
@@ -133,26 +133,26 @@
     $("tri").replaceChildren(el("thead", {}, head), el("tbody", {}, body));
   }
   function triState(arm, a, role, r) {
-    const place = `${a} ${r}`;
-    const want = state.wants[place] || "";
+    const column = `${a} ${r}`;
+    const wanted = state.conditions[column] || "";
     return el("button", {
-      type: "button", "data-place": place, "data-want": want || null,
-      "aria-label": `${words(arm.name)}, ${role} member: ${want || "any"}`,
+      type: "button", "data-column": column, "data-wanted": wanted || null,
+      "aria-label": `${words(arm.name)}, ${role} member: ${wanted || "any"}`,
       onclick: () => {
-        state.wants[place] = { "": "right", right: "wrong" }[want];
-        if (want === "wrong") delete state.wants[place];
+        state.conditions[column] = { "": "right", right: "wrong" }[wanted];
+        if (wanted === "wrong") delete state.conditions[column];
         refilter();
-        $("tri").querySelector(`[data-place="${place}"]`).focus();
+        $("tri").querySelector(`[data-column="${column}"]`).focus();
       },
-    }, want ? `${SIGNS[want]} ${want}` : "any");
+    }, wanted ? `${SIGNS[wanted]} ${wanted}` : "any");
   }
   function refilter() {
     // All words, in any order; a phrase in double quotes is one.
-    const wanted = [...state.text.toLowerCase().matchAll(/"([^"]+)"|[^\s"]+/g)].map((one) => one[1] || one[0]);
-    const all = here();
+    const searched = [...state.text.toLowerCase().matchAll(/"([^"]+)"|[^\s"]+/g)].map((one) => one[1] || one[0]);
+    const all = currentItems();
     found = all.filter((item) =>
-      (!state.stratum || item.s === state.stratum) && meets(item, state.wants, state.flag) &&
-      (!wanted.length || wanted.every((word) => haystack(item).includes(word))));
+      (!state.stratum || item.s === state.stratum) && meets(item, state.conditions, state.flag) &&
+      (!searched.length || searched.every((word) => haystack(item).includes(word))));
     if (!found.includes(state.item)) state.item = found[0] || null;
     state.page = Math.max(0, Math.floor(found.indexOf(state.item) / PAGE));
     $("count").textContent = `${found.length} of ${all.length} items`;
@@ -171,7 +171,7 @@
       const marks = roles().flatMap((role, r) => arms.map((arm, a) => {
         const kind = verdicts(item, a, r);
         return el("span", { class: "ib-mark", "data-verdict": kind,
-          title: `${words(arm.name)}, ${role}: ${told(kind)}` }, SIGNS[kind]);
+          title: `${words(arm.name)}, ${role}: ${label(kind)}` }, SIGNS[kind]);
       }));
       return el("li", {}, el("button", {
         type: "button", class: arms.length > 6 ? "ib-wide" : null,
@@ -199,21 +199,21 @@
   const TEXTS = { none: "no text between", own: "own infills", donor: "the donor's infills",
     filler: "filler of as many words as the own infills" };
   const BETWEEN = { own: "infill", donor: "donor's infill", filler: "filler" };
-  function told_arm(arm) {
-    if (!arm.frames) return "the manifest does not tell this arm";
+  function describeArm(arm) {
+    if (!arm.frames) return "the manifest does not describe this arm";
     const layout = arm.presentation === "interleaved" ? "" : `, ${words(arm.presentation)}`;
     const against = arm.reference ? `; compared with ${words(arm.reference)}` : "";
     return `${FRAMES[arm.frames]}, ${TEXTS[arm.infills]}${layout}${against}`;
   }
   function frameLabel(item, arm, stimulus, nth, rotation) {
     const slots = stimulus.s || [];
-    if (stimulus.sheet && nth === 0) {
+    if (stimulus.composite && nth === 0) {
       return arm.presentation === "grid" ? "all frames in one picture" : "the problem in one picture";
     }
-    const beyond = nth - (stimulus.sheet ? 1 : slots.length);
+    const beyond = nth - (stimulus.composite ? 1 : slots.length);
     if (beyond >= 0) return `option ${letter((beyond + rotation) % Math.max(1, item.op.length))}`;
-    const whose = arm.frames === "donor" ? "donor's frame" : "frame";
-    const label = `${whose} ${slots[nth] + 1} of ${state.frames}`;
+    const owner = arm.frames === "donor" ? "donor's frame" : "frame";
+    const label = `${owner} ${slots[nth] + 1} of ${state.frames}`;
     return slots[nth] === nth || arm.frames === "single" ? label : `${label}, shown as no. ${nth + 1}`;
   }
   const source = (frame) => (pictures.webp[frame] ? `data:image/webp;base64,${pictures.webp[frame]}` : "");
@@ -223,8 +223,8 @@
     const stimulus = data.stimuli[number];
     if ("x" in stimulus) return el("p", { class: "ib-warning", "data-unknown": true }, text(stimulus.x));
     const parts = stimulus.p;
-    let asked = item.q ? parts.findLastIndex((part) => part < 0 && data.texts[-1 - part].includes(item.q)) : -1;
-    if (asked < 0) asked = parts.findLastIndex((part) => part < 0);
+    let question = item.q ? parts.findLastIndex((part) => part < 0 && data.texts[-1 - part].includes(item.q)) : -1;
+    if (question < 0) question = parts.findLastIndex((part) => part < 0);
     const shown = []; // frames in order, for the large view
     const [out, bare] = [[], stimulus.b || []];
     const bareGap = ([, gap, why]) => el("li", { class: "ib-bare" },
@@ -233,35 +233,35 @@
       out.push(...bare.filter(([after]) => after === at).map(bareGap));
       if (part >= 0) {
         shown.push([part, frameLabel(item, arm, stimulus, shown.length, rotation)]);
-        out.push(drawFrame(shown, shown.length - 1, stimulus.sheet && shown.length === 1));
-      } else if (at > asked) {
+        out.push(drawFrame(shown, shown.length - 1, stimulus.composite && shown.length === 1));
+      } else if (at > question) {
         out.push(el("li", { class: "ib-after" }, el("div", { class: "ib-words" }, data.texts[-1 - part])));
-      } else out.push(drawWords(item, arm, data.texts[-1 - part], at === asked));
+      } else out.push(drawWords(item, arm, data.texts[-1 - part], at === question));
     });
     const rest = bare.filter(([after]) => after < 0).map(bareGap);
     return [el("ol", { class: "ib-parts" }, out), rest.length ? el("ul", { class: "ib-parts" }, rest) : null];
   }
-  function drawFrame(shown, nth, sheet) {
+  function drawFrame(shown, nth, composite) {
     const [frame, label] = shown[nth];
     const src = source(frame);
     const inner = src ? el("img", { src, alt: label, decoding: "async" })
       : el("span", { class: "ib-absent" }, `not here: ${pictures.missing[frame] || "no picture"}`);
-    return el("li", { class: sheet ? "ib-frame ib-sheet" : "ib-frame" },
+    return el("li", { class: composite ? "ib-frame ib-composite" : "ib-frame" },
       el("button", { type: "button", "aria-label": `${label}, enlarge`, onclick: () => enlarge(shown, nth) }, inner),
       el("span", { class: "ib-caption" }, label));
   }
-  function drawWords(item, arm, said, asked) {
-    if (asked) {
-      const at = item.q ? said.indexOf(item.q) : -1;
-      const inner = at < 0 ? [said]
-        : [said.slice(0, at), el("strong", {}, item.q), said.slice(at + item.q.length)];
-      // The same under most arms: it need not take the room each time.
-      const open = said.length < 200 || arm === view().arms[0] || at > 20;
+  function drawWords(item, arm, content, isQuestion) {
+    if (isQuestion) {
+      const at = item.q ? content.indexOf(item.q) : -1;
+      const inner = at < 0 ? [content]
+        : [content.slice(0, at), el("strong", {}, item.q), content.slice(at + item.q.length)];
+      // The same under most arms: it is folded to save space.
+      const open = content.length < 200 || arm === view().arms[0] || at > 20;
       return el("li", { class: "ib-asked" }, el("details", { open },
         el("summary", {}, "the question as it was put"), el("div", { class: "ib-words" }, inner)));
     }
-    return el("li", { class: said.length > 90 ? "ib-between" : "ib-between ib-short" },
-      el("div", { class: "ib-words" }, said),
+    return el("li", { class: content.length > 90 ? "ib-between" : "ib-between ib-short" },
+      el("div", { class: "ib-words" }, content),
       el("span", { class: "ib-caption" }, BETWEEN[arm.infills] || "text"));
   }
   function enlarge(shown, nth) {
@@ -295,7 +295,7 @@
     const title = shown.some(([, , one]) => one.p) ? "option and its probability" : "option";
     const head = el("tr", {}, el("th", { scope: "col" }, el("small", {}, title)),
       shown.map(([role, member, one]) => el("th", { scope: "col" }, mark(verdict(one)), " ",
-        el("strong", {}, `${role} member`), ` ${told(verdict(one))} `, el("small", {}, member))));
+        el("strong", {}, `${role} member`), ` ${label(verdict(one))} `, el("small", {}, member))));
     const rows = Array.from({ length: count }, (_, at) => el("tr", { "data-right": at === item.a },
       el("th", { scope: "row", title: item.o[at] },
         at === item.a ? el("span", {}, "✓", el("span", { class: "ib-sr" }, "right "), " ") : null,
@@ -309,31 +309,32 @@
           el("span", { class: "ib-chosen" }, chosen ? "◀ chosen" : "")));
       })));
     const signed = (x) => (x === null ? "" : (x > 0 ? "+" : "") + x.toFixed(3).replace("-", "−"));
-    const said = (words) => (words ? el("div", { class: "ib-reply" }, words) : "");
-    const foot = [["margin of the key, nats", (one) => signed(one.margin)],
-      ["reply", (one) => said(one.reply)], ["error", (one) => said(one.error)]]
+    const quoted = (words) => (words ? el("div", { class: "ib-reply" }, words) : "");
+    const foot = [["margin of the right answer, nats", (one) => signed(one.margin)],
+      ["reply", (one) => quoted(one.reply)], ["error", (one) => quoted(one.error)]]
       .map(([label, value]) => [label, shown.map(([, , one]) => value(one))])
-      .filter(([, cells]) => cells.some((cell) => cell !== ""))
-      .map(([label, cells]) => el("tr", {}, el("th", { scope: "row" }, label), cells.map((cell) => el("td", {}, cell))));
+      .filter(([, values]) => values.some((value) => value !== ""))
+      .map(([label, values]) => el("tr", {}, el("th", { scope: "row" }, label), values.map((value) => el("td", {}, value))));
     return el("div", { class: "ib-scroll" }, el("table", { class: "ib-answers" },
       el("thead", {}, head), el("tbody", {}, rows), foot.length ? el("tfoot", {}, foot) : null));
   }
-  // One card per arm, donor and rotation; members that were shown the same stand under one stimulus.
+  // One card per arm, donor and rotation; members that were shown the same share one stimulus.
   function drawArm(item, arm, a) {
     const groups = new Map();
     view().members.forEach(([role, member], r) => {
       if (state.member && state.member !== role) return;
       for (const raw of answers(item, a, r)) {
         const one = read(raw);
-        const key = JSON.stringify([one.donor, one.rotation]);
-        if (!groups.has(key)) groups.set(key, new Map());
-        const sets = groups.get(key);
+        const group = JSON.stringify([one.donor, one.rotation]);
+        if (!groups.has(group)) groups.set(group, new Map());
+        const sets = groups.get(group);
         if (!sets.has(one.stimulus)) sets.set(one.stimulus, []);
         sets.get(one.stimulus).push([role, member, one]);
       }
     });
-    return [...groups].map(([key, sets]) => [...JSON.parse(key), sets]).map(([donor, rotation, sets]) => el("section", { class: "ib-arm", "data-arm": arm.name },
-      el("header", {}, el("h4", {}, words(arm.name)), el("span", {}, told_arm(arm)),
+    const split = [...groups].map(([group, sets]) => [...JSON.parse(group), sets]);
+    return split.map(([donor, rotation, sets]) => el("section", { class: "ib-arm", "data-arm": arm.name },
+      el("header", {}, el("h4", {}, words(arm.name)), el("span", {}, describeArm(arm)),
         rotation ? el("span", {}, `listed from option ${letter(rotation)} on; letters below are the item's`) : null,
         donor ? el("span", {}, "donor: ", donorLink(donor)) : null),
       [...sets].map(([stimulus, shown]) => [
@@ -341,7 +342,7 @@
         drawStimulus(item, arm, stimulus, rotation), drawAnswers(item, shown)])));
   }
   function donorLink(donor) {
-    const other = here().find((item) => item.id === donor);
+    const other = currentItems().find((item) => item.id === donor);
     if (!other) return el("code", {}, donor);
     const go = (event) => { event.preventDefault(); choose(other); $("main").scrollIntoView(); };
     return el("a", { href: link(other), onclick: go }, el("code", {}, donor));
@@ -352,13 +353,13 @@
     if (asked.length < 2) return null;
     const scored = view().scoring !== "generate" && item.a !== null;
     return el("table", { class: "ib-glance" },
-      el("caption", {}, scored ? "letter chosen, probability of the key" : "letter chosen"),
+      el("caption", {}, scored ? "letter chosen, probability of the right answer" : "letter chosen"),
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "arm"),
         members.map(([role]) => el("th", { scope: "col" }, role)))),
       el("tbody", {}, asked.map(([arm, a]) => el("tr", {}, el("th", { scope: "row" }, words(arm.name)),
         members.map((_, r) => {
           const all = answers(item, a, r).map(read);
-                const [first] = all;
+          const [first] = all;
           const p = first && first.p && item.a !== null ? ` ${first.p[item.a].toFixed(2)}` : "";
           const chosen = first && first.choice >= 0 ? letter(first.choice) : "";
           return el("td", {}, mark(verdicts(item, a, r)), all.length > 1 ? ` asked ${all.length} times` : ` ${chosen}${p}`);
@@ -374,7 +375,7 @@
       el("span", { class: "ib-letter" }, letter(at)), option === letter(at) ? "" : option,
       pictured.length ? el("ul", {}, drawFrame(pictured, at)) : null,
       at === item.a ? el("span", { class: "ib-tag" }, "✓ right answer") : null));
-    if (item.a === null) options.push(el("li", {}, "The key is withheld."));
+    if (item.a === null) options.push(el("li", {}, "The right answer is withheld."));
     $("item").replaceChildren(...[
       el("h3", { class: "ib-question" }, item.q || item.id),
       el("div", { class: "ib-top" }, el("ol", { class: `ib-options ${item.op.length ? "ib-pictured" : ""}` }, options),
@@ -406,7 +407,7 @@
     const focused = $("list").contains(document.activeElement);
     reveal(item);
     if (focused) $("list").querySelector('[aria-current="true"]').focus({ preventScroll: true });
-    note();
+    setAddress();
   }
   function reveal(item) {
     if (!found.includes(item)) clear();
@@ -415,25 +416,25 @@
     $("lost").hidden = true;
     draw();
   }
-  function note() {
-    // A page within a page may have no address of its own to change.
-    try { history.replaceState(null, "", link(state.item)); } catch { /* nothing to note it in */ }
+  function setAddress() {
+    // A page inside another page may have no address that can be changed.
+    try { history.replaceState(null, "", link(state.item)); } catch { /* the address stays */ }
   }
   const walk = (by) => {
     const next = found[found.indexOf(state.item) + by];
     if (next) choose(next);
   };
   function clear() {
-    Object.assign(state, { text: "", stratum: "", wants: {}, flag: "" });
+    Object.assign(state, { text: "", stratum: "", conditions: {}, flag: "" });
     $("search").value = $("stratum").value = "";
     refilter();
   }
   function setView(at, frames) {
-    Object.assign(state, { view: at, wants: {}, flag: "", stratum: "", arm: "", member: "" });
+    Object.assign(state, { view: at, conditions: {}, flag: "", stratum: "", arm: "", member: "" });
     const counts = view().frames;
     state.frames = counts.includes(frames) ? frames : counts[0];
     haystacks.clear();
-    const strata = [...new Set(here().map((item) => item.s))].filter(Boolean).sort();
+    const strata = [...new Set(currentItems().map((item) => item.s))].filter(Boolean).sort();
     const all = ["", "all"];
     choices("view", data.views.map((one, n) => [String(n), one.label]), String(at));
     choices("frames", counts.map((count) => [String(count), String(count)]), String(state.frames));
@@ -441,8 +442,8 @@
     choices("arm", [all, ...view().arms.map((arm) => [arm.name, words(arm.name)])], "");
     choices("member", [all, ...view().members.map(([role, name]) => [role, `${role} (${name})`])], "");
   }
-  // Other parts of the page have anchors of their own: only `#item=...` is ours.
-  function follow() {
+  // Other parts of the page have anchors of their own: only `#item=...` belongs to the browser.
+  function followAddress() {
     const named = new URLSearchParams(location.hash.slice(1));
     const id = named.get("item");
     if (id === null) return;
@@ -484,16 +485,16 @@
   on("page-back", "click", () => { state.page -= 1; drawList(); });
   on("page-on", "click", () => { state.page += 1; drawList(); });
   on("big-close", "click", () => $("big").close());
-  on("link", "click", (event) => { event.preventDefault(); note(); });
-  // Keys work while the focus is in the browser, so that they take nothing from the page.
+  on("link", "click", (event) => { event.preventDefault(); setAddress(); });
+  // Keyboard shortcuts work only while the focus is in the browser; the page keeps its own.
   on("root", "keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
     const by = { j: 1, ArrowRight: 1, k: -1, ArrowLeft: -1 }[event.key];
     if (by) { event.preventDefault(); walk(by); }
   });
-  window.addEventListener("hashchange", follow);
+  window.addEventListener("hashchange", followAddress);
   $("app").hidden = false;
   setView(0, data.views[0].frames[0]);
   refilter();
-  follow();
+  followAddress();
 })();

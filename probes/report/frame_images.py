@@ -1,10 +1,10 @@
-"""Small pictures of a run's frames, few enough bytes to lie inside one HTML file.
+"""Small pictures of a run's frames, few enough bytes to be embedded in one HTML file.
 
 Every picture is a WebP in a data URL. A report has a budget for all of them together; the first
-rung of the ladder whose pictures fit is taken, and where not even the last one does, the frames
-that come last are left out, which the page tells. Frames of 128 by 128 pixels take about 970 bytes
-at the upper rungs (4,500 of them 5.8 MB in base64), against 1,395 bytes as a JPEG of quality 50,
-3,259 as lossless WebP and 5,481 as PNG; sprites of ten save a tenth and cost the page its plain
+of `QUALITIES` whose pictures fit is taken, and where not even the last one does, the last frames
+are left out, which the page says. Frames of 128 by 128 pixels take about 970 bytes at the best
+qualities (4,500 of them 5.8 MB in base64), against 1,395 bytes as a JPEG of quality 50, 3,259 as
+lossless WebP and 5,481 as PNG; sprites of ten would save a tenth, but need more than a plain
 `<img>`.
 """
 
@@ -24,16 +24,16 @@ from probes.core.hashing import array_sha256
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-LADDER = (
+QUALITIES = (
     (512, 80), (384, 80), (256, 80), (192, 75), (144, 70), (112, 60), (96, 50), (80, 40), (64, 35),
     (48, 30),
 )  # fmt: skip
 """(greatest height in pixels, WebP quality), from best to smallest; nothing is ever enlarged."""
-_TRIED = 32  # frames that a rung is judged by before all are made
-_CHUNK = 64
+_SAMPLE = 32  # frames that a quality is estimated from before all are made
+_CHUNK = 64  # frames that are encoded at a time
 
 FrameFile = tuple[str, Path]
-"""(sha256, where its PNG lies)."""
+"""(sha256, path of its PNG)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class EncodedImages:
     webp: tuple[str, ...]
     """WebP in base64 for each frame, in their order; empty where there is none."""
     missing: dict[int, str]
-    """Why a frame has no picture, by its place in the list."""
+    """Why a frame has no picture, by its index in the list."""
     height: int
     """Greatest height in pixels."""
     quality: int
@@ -63,57 +63,57 @@ def make(frames: Sequence[FrameFile], budget: int) -> EncodedImages:
         budget: characters of base64 that all pictures may take together.
 
     Returns:
-        The pictures; frames that are beyond the budget, whose file is not there, or whose file
+        The pictures. Frames beyond the budget, frames whose file is missing and frames whose file
         holds other pixels than its name says have none, with the reason.
     """
-    step = max(1, len(frames) // _TRIED)
-    sample = frames[::step][:_TRIED]
-    for height, quality in LADDER[:-1]:
-        tried = [one for one, _ in _encode(sample, height, quality) if one]
-        mean = sum(map(len, tried)) / len(tried) if tried else 0.0
+    step = max(1, len(frames) // _SAMPLE)
+    sample = frames[::step][:_SAMPLE]
+    for height, quality in QUALITIES[:-1]:
+        sizes = [len(image) for image, _ in _encode(sample, height, quality) if image]
+        mean = sum(sizes) / len(sizes) if sizes else 0.0
         if mean * len(frames) > budget:
             continue
-        done = _fill(frames, height, quality, budget)
-        if done is not None:
-            return done
-    height, quality = LADDER[-1]
-    last = _fill(frames, height, quality, budget, partly=True)
-    assert last is not None
-    return last
+        images = _encode_all(frames, height, quality, budget)
+        if images is not None:
+            return images
+    height, quality = QUALITIES[-1]
+    smallest = _encode_all(frames, height, quality, budget, partly=True)
+    assert smallest is not None
+    return smallest
 
 
-def _fill(
+def _encode_all(
     frames: Sequence[FrameFile], height: int, quality: int, budget: int, *, partly: bool = False
 ) -> EncodedImages | None:
-    """Make all pictures of one quality; None where they do not fit and a part is not enough."""
+    """Make all pictures of one quality; None where they do not fit and `partly` is not set."""
     webp: list[str] = []
     missing: dict[int, str] = {}
     left = budget
-    for place, (picture, problem) in enumerate(_encode(frames, height, quality)):
-        if picture and len(picture) > left:
+    for index, (image, problem) in enumerate(_encode(frames, height, quality)):
+        if image and len(image) > left:
             if not partly:
                 return None
-            rest = range(place, len(frames))
+            rest = range(index, len(frames))
             webp += [""] * len(rest)
             missing |= dict.fromkeys(rest, "left out to keep this page small")
             break
-        webp.append(picture)
-        left -= len(picture)
+        webp.append(image)
+        left -= len(image)
         if problem:
-            missing[place] = problem
+            missing[index] = problem
     return EncodedImages(tuple(webp), missing, height, quality)
 
 
 def _encode(frames: Iterable[FrameFile], height: int, quality: int) -> Iterator[tuple[str, str]]:
-    """Yield (picture, what is wrong) for each frame; a few at a time, since most may be unused."""
+    """Yield (picture, problem) for each frame; a few at a time, since most may be unused."""
     pending = iter(frames)
     # Pillow lets other threads run while it decodes and encodes.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         while chunk := list(islice(pending, _CHUNK)):
-            yield from pool.map(lambda frame: _one(frame, height, quality), chunk)
+            yield from pool.map(lambda frame: _encode_one(frame, height, quality), chunk)
 
 
-def _one(frame: FrameFile, height: int, quality: int) -> tuple[str, str]:
+def _encode_one(frame: FrameFile, height: int, quality: int) -> tuple[str, str]:
     import io
 
     import numpy as np
@@ -122,22 +122,22 @@ def _one(frame: FrameFile, height: int, quality: int) -> tuple[str, str]:
     sha, path = frame
     try:
         with Image.open(path) as file:
-            picture = file.convert("RGB")
+            image = file.convert("RGB")
     except FileNotFoundError:
         return "", "its file is not there"
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return "", "its file cannot be read"
-    if array_sha256(np.asarray(picture)) != sha:
+    if array_sha256(np.asarray(image)) != sha:
         return "", "its file holds other pixels than were shown"
     data = io.BytesIO()
-    _smaller(picture, height).save(data, "WEBP", quality=quality, method=4)
+    _smaller(image, height).save(data, "WEBP", quality=quality, method=4)
     return base64.b64encode(data.getvalue()).decode("ascii"), ""
 
 
-def _smaller(picture: Image, height: int) -> Image:
+def _smaller(image: Image, height: int) -> Image:
     from PIL.Image import Resampling
 
-    if picture.height <= height:
-        return picture
-    width = max(1, round(picture.width * height / picture.height))
-    return picture.resize((width, height), Resampling.LANCZOS)
+    if image.height <= height:
+        return image
+    width = max(1, round(image.width * height / image.height))
+    return image.resize((width, height), Resampling.LANCZOS)

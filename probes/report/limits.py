@@ -1,0 +1,100 @@
+"""What limits the findings of a block: the summary's second list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from probes.report.formats import percent, with_interval
+from probes.report.leaks import clips_with_leaked_answer
+from probes.report.parts import counted
+from probes.report.study import Study, rows, within
+
+
+def limits(study: Study, block: Mapping[str, Any], with_did: bool) -> Iterator[str]:
+    """Yield one sentence for each limit of a block's findings.
+
+    Args:
+        study: all runs.
+        block: settings of the block.
+        with_did: whether the findings contain a difference in differences (DiD).
+    """
+    frame = within(study.frame, block)
+    roles = set(frame["role"])
+    bad = frame["status"] != "ok"
+    if bad.any():
+        share = f"{100 * bad.mean():.1f} %"
+        yield f"{share} of the records were not parsed or failed; they count as wrong."
+    yield from _at_chance(study, block)
+    yield from _blind(study, block)
+    yield from _leaked(study, block)
+    if "video" in roles and "control" not in roles:
+        yield (
+            "No control member was run in this block: what the video member has beyond the image "
+            "member may be due to more training of any kind."
+        )
+    if study.frame_as(block) == "video":
+        others = [study.frame_as(other) for other in study.blocks if _alike(other, block)]
+        if "image" not in others:
+            yield (
+                "Frames were received as one-frame videos only, which is new to an image member "
+                "and may flatter the hypothesis; run the same with pair.frame_as=image."
+            )
+    if with_did:
+        yield "A DiD can show that text helps one member more on these items, never why."
+
+
+def _alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    return all(a[name] == b[name] for name in ("task", "pair", "scoring", "seed"))
+
+
+def _at_chance(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
+    cells = within(study.accuracies_over_all, block)
+    cells = cells[cells["arm"] == "baseline"]
+    for role, part in cells.groupby("role", sort=False):
+        where = [
+            f"at {row['frames']} frames ({percent(row['accuracy'])}, "
+            f"guessing {percent(row['chance'])})"
+            for row in rows(part)
+            if row["low"] <= row["chance"] <= row["high"]
+        ]
+        if where:
+            yield (
+                f"The {role} member's baseline cannot be distinguished from guessing "
+                f"{_joined(where)}."
+            )
+
+
+def _blind(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
+    found = within(study.contrasts, block)
+    found = found[(found["name"] == "gain") & (found["arm"] == "blind")]
+    for role, part in found[found["policy"] == "strict"].groupby("role", sort=False):
+        where = [
+            f"at {row['frames']} frames (blind - {row['reference']} {with_interval(row)})"
+            for row in rows(part)
+            if row["high"] >= 0  # frames help where the whole interval is below zero
+        ]
+        if where:
+            yield f"The {role} member is not clearly better than without frames {_joined(where)}."
+
+
+def _leaked(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
+    """Yield in how many of a block's items an infill contains the right answer's text."""
+    clips = clips_with_leaked_answer(study.infills)
+    for name in ("pair", "task", "setting"):
+        clips = clips[clips[name] == block[name]]
+    frame = within(study.frame, block)
+    where = []
+    for count, part in clips.groupby("frames"):
+        asked = set(frame.loc[frame["frames"] == count, "item_id"])
+        if hit := len(asked & set(part["item_id"])):
+            where.append(f"in {hit} of {counted(len(asked), 'item')} at {count} frames")
+    if where:
+        yield (
+            f"An infill contains the whole text of the right answer {_joined(where)}: some of a "
+            "gain may be copying (see Infills and donors)."
+        )
+
+
+def _joined(texts: Sequence[str]) -> str:
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)

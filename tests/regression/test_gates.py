@@ -1,0 +1,234 @@
+"""The two gates: what passes, and which metrics a changed answer moves."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_records import record
+from regression_runs import PACKAGES, PLATFORM, Out, answers, changes, check, edit, flip, put
+
+from probes.records.schema import Record
+
+
+@pytest.mark.parametrize("gate", ["exact", "statistical"])
+def test_an_unchanged_run_passes_any_band(gate: str, base: Path, tmp_path: Path, capsys: Out):
+    run = put(tmp_path / "run", answers())
+    capsys.readouterr()
+    assert check(run, base, "--gate", gate, "--band", "0") == 0
+    out = capsys.readouterr().out
+    assert f"{gate} gate: PASSED" in out
+    assert "9 of 9 metrics: no item changed" in out
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        (["--gate", "exact"], 1),
+        (["--band", "0"], 1),
+        (["--band", "2.97"], 1),
+        (["--band", "2.99"], 0),
+        ([], 0),
+        (["--band", "1", "--band", "accuracy=5"], 1),
+    ],
+)
+def test_one_answer_of_a_hundred_passes_or_fails_as_its_gate_says(
+    more: list[str], code: int, base: Path, tmp_path: Path, capsys: Out
+):
+    run = put(tmp_path / "run", flip(answers(), [6]))
+    assert check(run, base, *more) == code
+    out = capsys.readouterr().out
+    assert "  q6  vcot, image, 5 frames  B right (+2.0000) -> C wrong (-2.0000)" in out
+
+
+def test_the_interval_is_that_of_the_paired_differences(base: Path, tmp_path: Path):
+    found = changes(base, put(tmp_path / "run", flip(answers(), [6])))
+    one = found["accuracy vcot, image, 5 frames"]
+    # One difference of -1 among 100: mean -0.01, sd 0.1, se 0.01, t(0.975; 99 df) = 1.98422.
+    assert one.estimate == pytest.approx(-0.01)
+    assert (one.low, one.high) == pytest.approx((-0.01 - 0.0198422, -0.01 + 0.0198422), abs=1e-6)
+    assert one.least_band == pytest.approx(2.98422, abs=1e-4)
+    assert (one.before, one.now, one.changed, one.n) == (0.5, 0.49, 1, 100)
+
+
+def test_one_point_of_five_hundred_answers(tmp_path: Path):
+    file = tmp_path / "base.json"
+    check(put(tmp_path / "first", answers(500)), file, "--update")
+    run = put(tmp_path / "run", flip(answers(500), [0, 2, 4, 6, 8]))
+    # Five differences of -1: mean -0.01, se sqrt(5 / 500 - 0.0001) / sqrt(499), t(499) = 1.96473.
+    assert check(run, file, "--band", "1.8") == 1
+    assert check(run, file, "--band", "1.9") == 0
+    one = changes(file, run)["gain vcot, image, 5 frames"]
+    assert one.least_band == pytest.approx(100 * (0.01 + 1.96473 * math.sqrt(0.0099 / 499)), 1e-5)
+
+
+def test_every_metric_that_a_cell_enters_moves_with_it(base: Path, tmp_path: Path):
+    found = changes(base, put(tmp_path / "run", flip(answers(), [6])))
+    moved = {name: round(100 * one.estimate, 6) for name, one in found.items() if one.changed}
+    assert moved == {
+        "accuracy vcot, image, 5 frames": -1.0,
+        "gain vcot, image, 5 frames": -1.0,
+        "transfer vcot, video - image, 5 frames": 1.0,
+        "did vcot, image - video, 5 frames": -1.0,
+    }
+    assert len(found) == 9
+
+
+def test_the_did_sees_both_members(base: Path, tmp_path: Path):
+    records = flip(flip(answers(), [6]), [7], arm="baseline", role="video")
+    found = changes(base, put(tmp_path / "run", records))
+    # The image member lost a right answer under vcot; the video member gained one in the reference.
+    assert found["did vcot, image - video, 5 frames"].estimate == pytest.approx(0.0)
+    assert found["did vcot, image - video, 5 frames"].changed == 2
+    assert found["gain vcot, video, 5 frames"].estimate == pytest.approx(-0.01)
+
+
+def test_a_change_for_the_better_leaves_the_band_too(base: Path, tmp_path: Path):
+    run = put(tmp_path / "run", flip(answers(), [1]))
+    assert changes(base, run)["accuracy vcot, image, 5 frames"].estimate == pytest.approx(0.01)
+    assert check(run, base, "--band", "2") == 1
+
+
+def test_changes_that_cancel_still_widen_the_interval(base: Path, tmp_path: Path):
+    run = put(tmp_path / "run", flip(answers(), [0, 1]))
+    one = changes(base, run)["accuracy vcot, image, 5 frames"]
+    assert one.estimate == 0
+    assert one.low < -0.02
+    assert check(run, base, "--band", "2") == 1
+    assert check(run, base, "--band", "3") == 0
+
+
+def test_intervals_are_clustered(tmp_path: Path):
+    file = tmp_path / "base.json"
+    records = [dataclasses.replace(one, cluster=f"r{int(one.item_id[1:]) // 4}")
+               for one in answers()]  # fmt: skip
+    check(put(tmp_path / "first", records), file, "--update")
+    same_cluster, two_clusters = (
+        [
+            dataclasses.replace(one, cluster=f"r{int(one.item_id[1:]) // 4}")
+            for one in flip(answers(), items)
+        ]
+        for items in ([0, 2], [0, 40])
+    )
+    name = "accuracy vcot, image, 5 frames"
+    near = changes(file, put(tmp_path / "near", same_cluster))[name]
+    far = changes(file, put(tmp_path / "far", two_clusters))[name]
+    assert near.clusters == 25
+    assert near.high - near.low > 1.3 * (far.high - far.low)
+
+
+def test_a_metric_without_an_interval_does_not_pass(tmp_path: Path, capsys: Out):
+    file = tmp_path / "base.json"
+    one = [dataclasses.replace(row, cluster="only") for row in answers()]
+    check(put(tmp_path / "first", one), file, "--update")
+    run = put(tmp_path / "run", [dataclasses.replace(r, cluster="only")
+                                 for r in flip(answers(), [6])])  # fmt: skip
+    assert check(run, file, "--band", "100") == 1
+    assert "[undefined: one cluster only]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("edits", "expected"),
+    [
+        ({"option_logprobs": (-3.0002, -1.0, -3.0, -3.0, -3.0)}, "log-probabilities in 1"),
+        ({"option_logprobs": (-3.00005, -1.0, -3.0, -3.0, -3.0)}, ""),
+        ({"option_logprobs": (-math.inf, -1.0, -3.0, -3.0, -3.0)}, "largest change inf nats"),
+        ({"key": "other"}, "key in 1"),
+        ({"option_tokens": (1, 1, 1, 1, 2)}, "tokens in 1"),
+    ],
+)
+def test_the_exact_gate(
+    edits: dict[str, Any], expected: str, base: Path, tmp_path: Path, capsys: Out
+):
+    run = put(tmp_path / "run", edit(answers(), 6, **edits))
+    assert check(run, base, "--gate", "exact") == bool(expected)
+    out = capsys.readouterr().out
+    assert expected in out
+    if expected:
+        assert "exact gate: FAILED, 1 of 400 records are not the same" in out
+        assert "q6  vcot, image, 5 frames: " in out
+    assert check(run, base) == 0  # no answer changed
+
+
+@pytest.mark.parametrize(
+    ("manifest", "expected"),
+    [
+        ({"platform": PLATFORM | {"cpu": "avx512"}}, "cpu is avx512, in the baseline avx2"),
+        ({"packages": PACKAGES | {"torch": "2.1"}}, "torch is 2.1, in the baseline 2.0"),
+        ({"members": {"tiny-image": {"dtype": "bfloat16"}}}, "tiny-image dtype is bfloat16"),
+        ({"platform": {}}, "a manifest does not state cpu, gpu, machine, system"),
+    ],
+)
+def test_elsewhere_the_statistical_gate_decides(
+    manifest: dict[str, Any], expected: str, base: Path, tmp_path: Path, capsys: Out
+):
+    moved = edit(flip(answers(), [6]), 8, key="other")
+    run = put(tmp_path / "run", moved, manifest=manifest)
+    file = tmp_path / "junit.xml"
+    assert check(run, base, "--gate", "exact", "--junit", str(file)) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"exact gate: not on this platform ({expected}" in out
+    assert "the statistical gate decides" in out
+    skipped = ET.parse(file).find(".//testcase[@classname='probes.check.exact']/skipped")
+    assert skipped is not None
+    assert expected in skipped.attrib["message"]
+    assert check(run, base, "--gate", "exact", "--band", "1") == 1
+
+
+def test_several_donors_of_an_item_are_averaged(tmp_path: Path):
+    def two() -> list[Record]:
+        once = answers()
+        return [
+            dataclasses.replace(one, donor_id=donor, key=f"{one.key}{donor}")
+            for one in once
+            for donor in (("d1", "d2") if one.arm == "vcot" else (None,))
+        ]
+
+    file = tmp_path / "base.json"
+    check(put(tmp_path / "first", two()), file, "--update")
+    half = [
+        dataclasses.replace(one, choice=2, correct=False)
+        if (one.item_id, one.arm, one.role, one.donor_id) == ("q6", "vcot", "image", "d2")
+        else one
+        for one in two()
+    ]
+    one = changes(file, put(tmp_path / "run", half))["accuracy vcot, image, 5 frames"]
+    assert (one.estimate, one.n, one.changed) == (pytest.approx(-0.005), 100, 1)
+
+
+def test_rotations_of_an_item_are_averaged_and_distinguished(tmp_path: Path):
+    def turned(wrong: int) -> list[Record]:
+        return [
+            dataclasses.replace(one, rotation=r, key=f"{one.key}{r}")
+            if (r, one.item_id, one.arm, one.role) != (wrong, "q6", "vcot", "image")
+            else dataclasses.replace(one, rotation=r, choice=2, correct=False)
+            for one in answers()
+            for r in range(5)
+        ]
+
+    file = tmp_path / "base.json"
+    check(put(tmp_path / "first", turned(-1)), file, "--update")
+    found = changes(file, put(tmp_path / "run", turned(3)))["accuracy vcot, image, 5 frames"]
+    assert (found.estimate, found.changed) == (pytest.approx(-0.002), 1)
+
+
+def test_withheld_items_have_no_metric_but_are_compared_exactly(tmp_path: Path, capsys: Out):
+    def some(choice: int) -> list[Record]:
+        withheld = record(100, "vcot", answer=None, cluster="", choice=choice)
+        kept = [one for one in answers() if one.role == "image"]
+        return [*kept, withheld, record(100, answer=None, cluster="")]
+
+    file = tmp_path / "base.json"
+    check(put(tmp_path / "first", some(0)), file, "--update")
+    run = put(tmp_path / "run", some(3))
+    assert check(run, file, "--band", "0") == 0
+    assert "A -> D" in capsys.readouterr().out
+    assert check(run, file, "--gate", "exact") == 1
+    only = put(tmp_path / "only", [record(i, answer=None) for i in range(9)])
+    assert check(only, tmp_path / "no.json", "--update") == 2
+    assert "there is no metric to guard" in capsys.readouterr().err
+    assert not (tmp_path / "no.json").exists()

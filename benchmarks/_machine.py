@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine's description, times, and a workload to compare it by."""
+"""Shared by the benchmarks: the machine's description, times, and a reference workload."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def described() -> dict[str, Any]:
-    """Return the machine, how busy it is, and the seconds of a fixed workload on it now."""
+    """Return the machine, its load, and the seconds that a fixed workload takes on it now."""
     return {
         "machine": f"{_processor()}, {os.cpu_count()} CPUs",
         "load": round(os.getloadavg()[0], 1),
@@ -33,24 +33,23 @@ def reference() -> dict[str, float]:
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
-    """Return what some work returns, and its wall and CPU seconds, ended children included."""
+    """Return the result of some work, and its wall and CPU seconds, ended children included."""
     wall, cpu = time.perf_counter(), _cpu()
-    made = work()
-    took = {"wall": time.perf_counter() - wall, "cpu": _cpu() - cpu}
-    return made, took
+    result = work()
+    return result, {"wall": time.perf_counter() - wall, "cpu": _cpu() - cpu}
 
 
 def peak_mb() -> float:
     """Return the greatest resident set of this process so far, in MB.
 
-    What `getrusage` tells begins with that of the process that started this one.
+    Not by `getrusage`, whose value starts from that of the process that started this one.
     """
     text = Path("/proc/self/status").read_text("utf-8")
     return int(text.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def write(path: Path, content: Any) -> None:
-    """Write JSON with numbers of four significant digits."""
+    """Write JSON whose numbers have four significant digits."""
     short = json.loads(json.dumps(content), parse_float=lambda text: float(f"{float(text):.4g}"))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(short, indent=1) + "\n", "utf-8")

@@ -1,4 +1,4 @@
-"""What `versus_lmms_eval.py` puts to both sides: clips, infills, checkpoints, lmms-eval's tasks."""
+"""The inputs of `versus_lmms_eval.py`: clips, infills, checkpoints, lmms-eval's tasks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH, HEIGHT, FPS, GOP, BIT_RATE = 840, 476, 30, 250, 1_000_000
 STRETCH, TIMES = 2 * GOP, 11
-"""A clip is this many different frames, this many times over: 183 s, and encoded in seconds."""
+"""A clip is this many different frames, repeated so many times: 183 s, and encoded in seconds."""
 FRAMES = (5, 10)
 ROLES = ("image", "video")
 TOKENS = 8
-"""Tokens of a reply: random models would go on for ever."""
+"""Tokens of a reply: random models would never stop."""
 
 UTILS = '''
 import json
@@ -153,7 +153,7 @@ def film(path: Path, seed: int) -> None:
 
 
 def world(root: Path, items: int) -> Path:
-    """Make a folder in EgoSchema's layout, unless an earlier run of this benchmark did."""
+    """Make a folder in EgoSchema's layout, unless an earlier run of this benchmark made it."""
     if (root / "questions.json").is_file():
         return root
     (root / "videos").mkdir(parents=True, exist_ok=True)
@@ -176,9 +176,9 @@ def world(root: Path, items: int) -> Path:
     return root
 
 
-def event(*key: int) -> str:
-    """Make up what happens somewhere: other places, other events, so that replies differ."""
-    who, does, colour, what = np.random.default_rng(key).integers(0, 5, 4)
+def event(*seed: int) -> str:
+    """Invent an event: other seeds give other events, so that replies differ."""
+    who, does, colour, what = np.random.default_rng(seed).integers(0, 5, 4)
     return (
         f"{('A child', 'The cook', 'My friend', 'Nobody', 'One hand')[who]}"
         f" {('lifts', 'turns', 'opens', 'drops', 'hides')[does]} the"
@@ -220,8 +220,8 @@ def checkpoint(folder: Path, seed: int, pixels: int) -> Path:
         for group in groups:
             settings[group] |= change
         (half / name).write_text(json.dumps(settings))
-    # Half a character reads the same as another half, and a special token is left out of a reply:
-    # a difference could hide. These are never the likeliest.
+    # Half characters all read the same, and a special token is left out of a reply, so that a
+    # difference could go unnoticed. These are never the likeliest.
     tokenizer = AutoTokenizer.from_pretrained(half)
     weights = load_file(half / "model.safetensors")
     for token in range(len(weights["lm_head.weight"])):
@@ -235,7 +235,7 @@ def checkpoint(folder: Path, seed: int, pixels: int) -> Path:
 def plugin(folder: Path) -> None:
     """Write lmms-eval's plugin with the float32 wrapper.
 
-    It bears the name of this project, whose own plugin lmms-eval would otherwise load at every
+    It has the name of this project, as lmms-eval would otherwise load our own plugin at every
     start: 0.4 s that are not its fault.
     """
     info = folder / "interframe_probes-0.dist-info"
@@ -254,7 +254,7 @@ def tasks(folder: Path, written: Path, root: Path, models: Mapping[str, Path]) -
     """
     from probes.config.compose import compose
     from probes.core.types import Clip, FrameRef
-    from probes.media.frame_store import indices
+    from probes.media.video_decoders import indices
     from probes.stimuli.arms import StimulusForm, StimulusSources, build
     from probes.stimuli.donors import find_donor
     from probes.stimuli.infill_file import load_file
@@ -296,6 +296,12 @@ def tasks(folder: Path, written: Path, root: Path, models: Mapping[str, Path]) -
                 names[name] = f"bench_{arm.name}_{k}"
                 row[name] = json.dumps(parts)
         rows.append(row)
+    _write_tasks(folder, rows, names)
+    return names
+
+
+def _write_tasks(folder: Path, rows: list[dict[str, Any]], names: Mapping[str, str]) -> None:
+    """Write the data set, the functions and a YAML file per task."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "docs.json").write_text(json.dumps(rows))
     (folder / "one.json").write_text('[{"id": 0}]')
@@ -314,4 +320,3 @@ def tasks(folder: Path, written: Path, root: Path, models: Mapping[str, Path]) -
             "metric_list: [{metric: accuracy, aggregation: mean, higher_is_better: true}]\n"
         )
     (folder / "utils.py").write_text(UTILS + wrappers)
-    return names

@@ -2,10 +2,11 @@
 
     python benchmarks/analysis.py [--records 1000000] [--repeat 3] [--check] [--out FILE]
 
-Made-up records of 500 items in 347 recordings under 5 arms, of two members at two frame counts, as
-many seeds as it takes. Every repetition is a process of its own; wall and CPU seconds of `load`, of
-all gains, drops, transfers and dids (strict and complete-case), of the did on both other scales,
-and the greatest memory. As machines are seldom idle, a fixed numpy workload is timed beside them.
+Generated records of 500 items in 347 recordings under 5 arms, of two members at two frame counts,
+with as many seeds as it takes. Every repetition is a process of its own. Measured are wall and CPU
+seconds of `load`, of all gains, drops, transfers and differences in differences (DiD; strict and
+complete-case), of the DiD on both other scales, and the greatest memory. As machines are seldom
+idle, a fixed numpy workload is timed too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import _machine
 
 SECONDS, GIGABYTES = 10.0, 2.0
-"""What `--check` asks of load and all contrasts of accuracies together."""
+"""Limits of `--check` for load and all contrasts of accuracies together."""
 ITEMS, RECORDINGS = 500, 347
 ARMS = ("baseline", "vcot", "visual_perturbation", "text_perturbation", "blind")
 TIMED = """
@@ -35,7 +36,7 @@ sys.path.insert(0, sys.argv[1])
 from _machine import peak_mb, reference, timed
 from probes import analysis
 
-beside = reference()
+fixed = reference()
 frame, load = timed(lambda: analysis.load(sys.argv[2]))
 found, contrasts = timed(lambda: analysis.contrasts(frame))
 peak = peak_mb() / 1024
@@ -43,14 +44,14 @@ logit, did_logit = timed(lambda: analysis.contrasts(frame, names=["did"], measur
 margin, did_margin = timed(lambda: analysis.contrasts(frame, names=["did"], measure="margin"))
 print(json.dumps({
     "records": len(frame), "contrasts": len(found), "gigabytes": peak,
-    "seconds": {"reference": beside, "load": load, "all contrasts": contrasts,
+    "seconds": {"reference": fixed, "load": load, "all contrasts": contrasts,
                 "did, log-odds": did_logit, "did, margin": did_margin},
 }))
 """
 
 
 def write(folder: Path, records: int) -> int:
-    """Write whole seeds of made-up records, at least so many; return how many there are."""
+    """Write whole seeds of generated records, at least this many; return their number."""
     per_seed = ITEMS * len(ARMS) * 2 * 2
     cells = -(-records // per_seed) * per_seed // ITEMS
     n = cells * ITEMS
@@ -84,22 +85,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--check", action="store_true", help="fail above the wanted figures")
+    parser.add_argument("--check", action="store_true", help="fail above the limits")
     parser.add_argument("--out", type=Path, default=_machine.RESULTS / "analysis.json")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     about, runs = _machine.described(), []
     with tempfile.TemporaryDirectory() as folder:
-        print(f"{write(Path(folder), asked.records)} records; seconds: wall (CPU)")
-        for repetition in range(asked.repeat):
+        print(f"{write(Path(folder), options.records)} records; seconds: wall (CPU)")
+        for repetition in range(options.repeat):
             time.sleep(1.0 if repetition else 0.0)
             done = subprocess.run(
                 [sys.executable, "-c", TIMED, str(Path(__file__).parent), folder],
                 capture_output=True, text=True, check=True,
             )  # fmt: skip
             runs.append(json.loads(done.stdout))
-            told = "  ".join(f"{name} {took['wall']:.2f} ({took['cpu']:.2f})"
-                             for name, took in runs[-1]["seconds"].items())  # fmt: skip
-            print(f"{told}  {runs[-1]['gigabytes']:.2f} GB", flush=True)
+            seconds = "  ".join(
+                f"{name} {took['wall']:.2f} ({took['cpu']:.2f})"
+                for name, took in runs[-1]["seconds"].items()
+            )
+            print(f"{seconds}  {runs[-1]['gigabytes']:.2f} GB", flush=True)
     totals = [
         sum(run["seconds"][name]["wall"] for name in ("load", "all contrasts")) for run in runs
     ]
@@ -108,9 +111,9 @@ def main() -> int:
         f"load and all {runs[0]['contrasts']} contrasts: {min(totals):.1f} to {max(totals):.1f} s, "
         f"{memory:.2f} GB"
     )
-    if asked.records == 1_000_000:
-        _machine.write(asked.out, about | {"runs": runs})
-    return int(asked.check and (min(totals) > SECONDS or memory > GIGABYTES))
+    if options.records == 1_000_000:
+        _machine.write(options.out, about | {"runs": runs})
+    return int(options.check and (min(totals) > SECONDS or memory > GIGABYTES))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Whether two backends give the same answers to the same stimuli.
 
-    python -m benchmarks.backends_agree [--items 100] [--suite controls]     makes the runs
-    python -m benchmarks.backends_agree RUN_A RUN_B            compares two finished run folders
+    python benchmarks/backends_agree.py [--items 100] [--suite controls]     makes the runs
+    python benchmarks/backends_agree.py RUN_A RUN_B            compares two finished run folders
 
 The runs show the embedded pair the arms of the study and the controls with `pair.frame_as=image`,
 once in process (`hf`) and once through real servers on loopback (`server`): `letter` through
@@ -9,9 +9,9 @@ tests/chat_server.py, which has log-probabilities; `generate` through `transform
 pair's own wording and with one that makes the tiny members answer in words, as they answer every
 question by letter with the same one. lmms-eval has no wrapper for the embedded members' class, so
 `lmms` is compared on two random Qwen2.5-VL, whose texts mean nothing and differ for every stimulus.
-Both runs write their infills themselves, so these are compared too. Cells are compared where both
+Both runs write their infills themselves, so these are compared too. Trials are compared where both
 runs showed the same stimulus; every difference is listed with the margin of the first run
-(log-probability of its choice over the next option; none for texts).
+(log-probability of its choice minus that of the next option; none for texts).
 """
 
 from __future__ import annotations
@@ -32,15 +32,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _machine import RESULTS, described, write
 
 ROOT = Path(__file__).resolve().parent.parent
-CELL = ["role", "arm", "frames", "item_id"]
+TRIAL = ["role", "arm", "frames", "item_id"]
+"""Columns that identify a trial."""
 LEAST = 0.99
 """Share of equal choices below which the exit code is 1."""
 
 
 def compare(a: Path, b: Path) -> dict[str, Any]:
-    """Compare the records and infills of two run folders, cell by cell."""
+    """Compare the records and infills of two run folders, trial by trial."""
     left, right = (pd.read_parquet(run / "records.parquet") for run in (a, b))
-    both = left.merge(right, on=CELL, suffixes=("_a", "_b"))
+    both = left.merge(right, on=TRIAL, suffixes=("_a", "_b"))
     same_stimulus = both.stimulus_sha_a == both.stimulus_sha_b
     both["equal"] = (both.status_a == both.status_b) & (
         both.choice_a.fillna(-1) == both.choice_b.fillna(-1)
@@ -54,7 +55,7 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
     arms = shown.groupby(["role", "arm"], sort=False)
     differences = [
         {
-            **{name: row[name] for name in CELL},
+            **{name: row[name] for name in TRIAL},
             "status": [row.status_a, row.status_b],
             "choice": [None if pd.isna(c) else int(c) for c in (row.choice_a, row.choice_b)],
             "text": [row.text_a, row.text_b],
@@ -75,15 +76,15 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
         "choices": int(shown.choice_a.nunique()),
         "largest_logprob_difference": logprob_difference(shown),
         "by_arm": [
-            {"role": role, "arm": arm, "compared": len(cells), "equal": int(cells.equal.sum())}
-            for (role, arm), cells in arms
+            {"role": role, "arm": arm, "compared": len(rows), "equal": int(rows.equal.sum())}
+            for (role, arm), rows in arms
         ],
         "differences": differences,
     }
 
 
 def margin(logprobs: Any) -> float | None:
-    """Return by how much the best option leads the next, in nats; None without numbers."""
+    """Return the best option's log-probability minus the next one's, in nats; None without any."""
     best = sorted(logprobs, reverse=True)[:2] if logprobs is not None else []
     return round(float(best[0] - best[1]), 4) if len(best) == 2 else None
 
@@ -158,10 +159,10 @@ def made(items: int, suite: str, work: Path) -> dict[str, dict[str, Any]]:
 
 
 def random_pair(folder: Path) -> list[str]:
-    """Make two random Qwen2.5-VL, which lmms-eval has a wrapper for; return the settings.
+    """Make two random Qwen2.5-VL, for which lmms-eval has a wrapper; return the settings.
 
-    The wrapper loads bfloat16, resizes pictures whose sides are no multiples of 28, and takes one
-    request at a time: so does the other side, as bfloat16 rounds otherwise in a larger batch.
+    The wrapper loads bfloat16, resizes pictures whose sides are not multiples of 28, and takes one
+    request at a time: so does the other side, as bfloat16 rounds differently in a larger batch.
     """
     import tiny_models
 
@@ -191,7 +192,7 @@ def show(found: dict[str, dict[str, Any]]) -> None:
             )
         print(
             f"  infills: {one['equal_infills']} of {one['infills']} are equal;"
-            f" {one['other_stimulus']} cells showed another stimulus, {one['missing']} are missing"
+            f" {one['other_stimulus']} trials showed another stimulus, {one['missing']} are missing"
         )
         for arm in one["by_arm"]:
             print(f"  {arm['role']:8} {arm['arm']:22} {arm['equal']:5} of {arm['compared']:5}")

@@ -1,12 +1,13 @@
-"""How often do the intervals hold the truth? Simulated gains and dids with a known answer.
+"""How often do the intervals hold the truth? Simulated contrasts with a known answer.
 
     OMP_NUM_THREADS=1 python benchmarks/coverage.py [--draws 10000] [--out FILE]
 
 For n = 100 and 500 items, alone and in clusters of up to 9 (as EgoSchema's recordings, and evenly
 1 to 9), at discordances of 10, 20 and 40 %: the share of simulated runs whose 95 % interval holds
-the true gain or did; the same for the did of log-odds, near one half and near the ceiling. Then the
-level of the tests where there is no gain. A few minutes on one core (OMP_NUM_THREADS=1 keeps it to
-one). `tables` turns the result into what docs/statistics.md shows.
+the true gain or difference in differences (DiD); the same for the DiD of log-odds, near one half
+and near the ceiling. Then the level of the tests where there is no gain. A few minutes on one core
+(OMP_NUM_THREADS=1 keeps it to one). `tables` turns the result into the tables of
+docs/statistics.md.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from _machine import described
 
 DRAWS = 10_000
 RESULT = Path(__file__).parent / "results/coverage.json"
-"""Kept under version control: docs/statistics.md shows it, and a test holds the two together."""
+"""Kept under version control: docs/statistics.md shows it, and a test compares the two."""
 ALIKE = 0.3
 """Latent correlation of two items of one cluster."""
 HARD = ("1 to 9", 100, 0.1, False, 0.5)
-"""Ten changed items in 20 uneven clusters of very similar items: where a t interval gives way."""
+"""Ten changed items in 20 uneven clusters of very similar items: a t interval covers less there."""
 METHODS = {
     "t, items alone": "t alone", "CR1 t": "CR1", "CR2 t (default)": "CR2 *", "CR3 t": "CR3",
     "cluster bootstrap, percentile": "percent.", "cluster bootstrap, BCa": "BCa",
@@ -118,7 +119,7 @@ def tango_of(gained: int, lost: int, n: int) -> tuple[float, float]:
 def bootstrapped(
     values: np.ndarray, sizes: np.ndarray, times: np.ndarray, truth: float
 ) -> dict[str, float]:
-    """Percentile and BCa intervals of every row; rows share the resampled clusters."""
+    """Return the coverage of percentile and BCa intervals; rows share the resampled clusters."""
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     sums = np.add.reduceat(values, starts, axis=1, dtype=np.float64)
     n = sizes.sum()
@@ -155,9 +156,10 @@ ACCURACIES = {
 
 
 def logit_coverage(kind: str, n: int, where: str, draws: int) -> dict[str, float]:
-    """Share of runs whose interval of the did of log-odds holds the truth; mean accuracies as said.
+    """Return the share (%) of runs whose interval of the DiD of log-odds holds the truth.
 
-    An item's latent is what its cluster, itself and each answer add: 0.3, 0.4 and 0.3 of variance.
+    An item's latent value is a sum of its cluster's, its own and each answer's: 0.3, 0.4 and 0.3 of
+    the variance. `where` names the mean accuracies.
     """
     sizes = cluster_sizes(kind, n)
     codes = np.repeat(np.arange(len(sizes)), sizes)
@@ -178,7 +180,7 @@ def logit_coverage(kind: str, n: int, where: str, draws: int) -> dict[str, float
 
 
 def levels(kind: str, n: int, draws: int) -> dict[str, float]:
-    """Share of runs without any gain in which a test at 5 % finds one."""
+    """Return the share (%) of runs without a gain in which a test at 5 % finds one."""
     sizes = cluster_sizes(kind, n)
     codes = np.repeat(np.arange(len(sizes)), sizes)
     alike = 0.0 if kind == "alone" else ALIKE
@@ -193,7 +195,7 @@ def levels(kind: str, n: int, draws: int) -> dict[str, float]:
 
 
 def tables(result: dict[str, Any]) -> str:
-    """Return what docs/statistics.md shows of a result, as Markdown."""
+    """Return the tables of docs/statistics.md as Markdown."""
     order = [name for name in METHODS if name != "CR3 t"] + ["CR3 t"]
     names = {"CR2 t (default)": "**CR2 t**", "t, items alone": "t, no clusters",
              "Tango, items alone": "Tango, no clusters"}  # fmt: skip
@@ -202,10 +204,10 @@ def tables(result: dict[str, Any]) -> str:
         f"| items | n | clusters | {' | '.join(head)} |",
         f"|---|---:|---:|{'---:|' * len(head)}",
     ]
-    cells = [row for row in result["coverage"] if row["discordance"] == 0.2]
-    for gain in (row for row in cells if row["contrast"] == "gain"):
+    middle = [row for row in result["coverage"] if row["discordance"] == 0.2]
+    for gain in (row for row in middle if row["contrast"] == "gain"):
         (did,) = (
-            row for row in cells
+            row for row in middle
             if row["contrast"] == "did" and (row["items"], row["n"]) == (gain["items"], gain["n"])
         )  # fmt: skip
         both = [" / ".join(f"{row['coverage'][name]:.1f}" for row in (gain, did)
@@ -215,20 +217,25 @@ def tables(result: dict[str, Any]) -> str:
     default = [row["coverage"]["CR2 t (default)"] for row in usual]
     lines += [
         "",
-        f"Over all {len(usual)} cells (discordance 10, 20 and 40 %) the default covers "
+        f"Over all {len(usual)} cases (discordance 10, 20 and 40 %) the default covers "
         f"{min(default):.1f} to {max(default):.1f} %; with ten changed items in 20 uneven clusters "
-        f"of very similar ones, where a t interval gives way, "
+        f"of very similar ones, where a t interval covers less, "
         f"{hard['coverage']['CR2 t (default)']:.1f} %.",
         "",
-        "| items | n | did of log-odds: delta method | cluster jackknife | level: CR2 t "
+        "| items | n | DiD of log-odds: delta method | cluster jackknife | level: CR2 t "
         "| sign-flip | McNemar |",
         f"|---|---:|{'---:|' * 5}",
     ]
     for test in result["tests"]:
-        mine = [row for row in result["log_odds"]
-                if (row["items"], row["n"]) == (test["items"], test["n"])]  # fmt: skip
-        odds = [" / ".join(f"{row['coverage'][name]:.1f}" for row in mine)
-                for name in ("delta method (default)", "cluster jackknife")]  # fmt: skip
+        same = [
+            row
+            for row in result["log_odds"]
+            if (row["items"], row["n"]) == (test["items"], test["n"])
+        ]
+        odds = [
+            " / ".join(f"{row['coverage'][name]:.1f}" for row in same)
+            for name in ("delta method (default)", "cluster jackknife")
+        ]
         level = [f"{share:.1f}" for share in test["level"].values()]
         lines.append(f"| {test['items']} | {test['n']} | {' | '.join([*odds, *level])} |")
     return "\n".join(lines) + "\n"
@@ -238,7 +245,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--out", type=Path, help="default: results/coverage.json, with all draws")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     about = described()
     rows: list[dict[str, Any]] = []
     print("coverage of 95 % intervals; * the default; alike: latent correlation within a cluster")
@@ -252,7 +259,7 @@ def main() -> None:
     ]
     for case in [*cases, HARD]:
         kind, n, discordance, did, alike = case
-        found = coverage(*case, asked.draws)
+        found = coverage(*case, options.draws)
         clusters, contrast = len(cluster_sizes(kind, n)), "did" if did else "gain"
         rows.append({
             "items": kind, "n": n, "clusters": clusters, "alike": alike,
@@ -260,26 +267,26 @@ def main() -> None:
             "coverage": {name: round(share, 2) for name, share in found.items()},
         })  # fmt: skip
         print(f"{kind:12}{n:4}{clusters:9}{alike:6}{discordance:9.0%}  {contrast:8}", end="")
-        told = (f"{found[name]:9.1f}" if name in found else f"{'-':>9}" for name in METHODS)
-        print("".join(told), flush=True)
+        shares = (f"{found[name]:9.1f}" if name in found else f"{'-':>9}" for name in METHODS)
+        print("".join(shares), flush=True)
     logits = []
     for kind, n in sorted(SIZES, key=lambda one: (one[1], one[0])):
         for where in ACCURACIES:
-            found = logit_coverage(kind, n, where, asked.draws)
+            found = logit_coverage(kind, n, where, options.draws)
             logits.append({"n": n, "items": kind, "accuracies": where,
                            "coverage": {k: round(v, 2) for k, v in found.items()}})  # fmt: skip
-            told = "  ".join(f"{name} {share:.1f}" for name, share in found.items())
-            print(f"did of log-odds, {where}, {kind}, n = {n}: {told}", flush=True)
+            shown = "  ".join(f"{name} {share:.1f}" for name, share in found.items())
+            print(f"DiD of log-odds, {where}, {kind}, n = {n}: {shown}", flush=True)
     tests = []
     for kind, n in sorted(SIZES, key=lambda one: (one[1], one[0])):
-        found = levels(kind, n, asked.draws)
+        found = levels(kind, n, options.draws)
         tests.append({"n": n, "items": kind, "level": {k: round(v, 2) for k, v in found.items()}})
-        told = "  ".join(f"{name} {share:.1f}" for name, share in found.items())
-        print(f"level at 5 %, {kind}, n = {n}: {told}", flush=True)
+        shown = "  ".join(f"{name} {share:.1f}" for name, share in found.items())
+        print(f"level at 5 %, {kind}, n = {n}: {shown}", flush=True)
     default = [row["coverage"]["CR2 t (default)"] for row in rows[:-1]]
     print(f"default interval: {min(default):.1f} to {max(default):.1f} %, without the hard case")
-    result = about | {"draws": asked.draws, "coverage": rows, "log_odds": logits, "tests": tests}
-    out = asked.out or (RESULT if asked.draws == DRAWS else None)
+    result = about | {"draws": options.draws, "coverage": rows, "log_odds": logits, "tests": tests}
+    out = options.out or (RESULT if options.draws == DRAWS else None)
     if out is None:
         return
     out.parent.mkdir(parents=True, exist_ok=True)

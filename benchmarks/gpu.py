@@ -1,4 +1,4 @@
-"""What do perceive-once and shared prompts bring on a GPU, and how much of it is used?
+"""What do encoding frames once and sharing prompts gain on a GPU, and how much of it is used?
 
     python benchmarks/gpu.py --device cuda --size 7b [--items 24] [--repeat 2] [--work DIR]
     python benchmarks/gpu.py          # the same on a CPU with a model of 0.1 M parameters
@@ -6,20 +6,19 @@
 LLaVA-NeXT-Video in bfloat16 (float32 on a CPU), built from its configuration with random weights
 (`7b`: the published sizes of vision tower and language model), answers the study's suite at 5 and
 10 frames through the transformers backend: random pictures of 640 x 360 pixels, infills of twenty
-words, no decoding and no store. Six ways:
+words, without decoding or a store. Six ways:
 
-- letter: everything in one go; every frame is perceived once;
+- letter: all prompts at once; every frame is encoded once;
 - letter, perceived anew: arm by arm and frame count by frame count with an empty feature cache;
 - cloze: the options of a prompt share one pass over it;
-- cloze, a row an option: each option goes behind a copy of its prompt;
-- rotated: every prompt with each option in each place (`option_rotation`), by letter; what the
-  rotations of a prompt have in common is read once;
-- rotated, each read whole: every rotation goes alone.
+- cloze, a row an option: each option follows a copy of its prompt;
+- rotated: every prompt with each option in each place (`option_rotation`), by letter; the tokens
+  that the rotations of a prompt have in common are read once;
+- rotated, each read whole: every rotation is read by itself.
 
-Tokens are those of the prompts as asked; operations are two per parameter and token for what was
-put through (frames perceived, prompts with their options, padding), attention included.
-The peak that they are held against is that of a large product of matrices on the same device in the
-same type.
+Tokens are those of the prompts as asked; operations are two per parameter and processed token
+(frames, prompts with their options, padding), attention included. The peak that they are compared
+with is that of a large matrix product on the same device in the same type.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ WORDS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """Stands for the configuration's backend section."""
+    """The settings of the configuration's backend section."""
 
     name: str = "hf"
     batch_size: int = 32
@@ -63,20 +62,20 @@ class Settings:
 
 @dataclass(frozen=True)
 class Way:
-    """One way to put the prompts."""
+    """One way to ask the prompts."""
 
     scoring: str
     once: bool = True
-    """Everything in one go; else arm by arm and count by count, each with an empty cache."""
+    """All prompts at once; else arm by arm and count by count, each with an empty cache."""
     packed: bool = True
     """The options of a prompt share one pass."""
     rotations: int = 1
-    trunks: bool = True
-    """What prompts have in common is read once."""
+    shared_prefixes: bool = True
+    """Tokens that prompts have in common at their beginning are read once."""
 
 
 def checkpoint(folder: Path, size: str, device: str) -> Path:
-    """Save a random checkpoint of one of the sizes, unless an earlier run of this benchmark did."""
+    """Save a random checkpoint of a size, unless an earlier run of this benchmark saved it."""
     import transformers as t
 
     if (folder / "config.json").is_file():
@@ -187,14 +186,14 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def operations(model: Any, perceived: int, passes: list[tuple[int, int]]) -> float:
-    """Count the operations of so many frames, and of passes of (sequences, tokens of each)."""
+def operations(model: Any, frames: int, passes: list[tuple[int, int]]) -> float:
+    """Count the operations for a number of frames and for passes of (sequences, tokens of each)."""
     tower = sum(p.numel() for p in model.model.vision_tower.parameters())
     layers = sum(p.numel() for p in model.model.language_model.layers.parameters())
     text = model.config.get_text_config()
     vision = model.config.vision_config
     patches = (vision.image_size // vision.patch_size) ** 2
-    done = 2.0 * tower * patches * perceived
+    done = 2.0 * tower * patches * frames
     attention = 2.0 * text.num_hidden_layers * text.hidden_size
     for sequences, tokens in passes:
         done += sequences * (2.0 * layers * tokens + attention * tokens**2)
@@ -209,17 +208,17 @@ def measure(
 
     backend._ready = ready = replace(backend._ready, packed=way.packed)
     ready.cache.clear()
-    perceived, outputs = backend.counters()["perceived"], []
+    before, outputs = backend.counters()["perceived"], []
     passes: list[tuple[int, int]] = []
-    genuine = forward._hidden
+    hidden = forward._hidden
 
-    def noting(model: Any, ids: np.ndarray, *given: Any, **named: Any) -> Any:
+    def recording(model: Any, ids: np.ndarray, *args: Any, **named: Any) -> Any:
         passes.append(ids.shape)
-        return genuine(model, ids, *given, **named)
+        return hidden(model, ids, *args, **named)
 
-    least = prefix_packing.LEAST if way.trunks else math.inf
+    least = prefix_packing.LEAST if way.shared_prefixes else math.inf
     with (
-        mock.patch.object(forward, "_hidden", noting),
+        mock.patch.object(forward, "_hidden", recording),
         mock.patch.object(prefix_packing, "LEAST", least),
     ):
         _wait(str(ready.model.device))
@@ -231,14 +230,14 @@ def measure(
         seconds = time.perf_counter() - start
     if bad := [one.error for one in outputs if one.status == "error"]:
         raise SystemExit(f"{len(bad)} prompts failed: {bad[0]}")
-    perceived = backend.counters()["perceived"] - perceived
+    encoded = backend.counters()["perceived"] - before
     return {
         "seconds": seconds,
         "items_per_s": len(groups[0]) / way.rotations / seconds,
         "tokens_per_s": sum(one.input_tokens for one in outputs) / seconds,
         "tokens_put_through": sum(sequences * tokens for sequences, tokens in passes),
-        "frames_perceived": perceived,
-        "operations": operations(ready.model, perceived, passes),
+        "frames_perceived": encoded,
+        "operations": operations(ready.model, encoded, passes),
     }
 
 
@@ -251,54 +250,54 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("/tmp/probes-gpu"))
     parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
+    options = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    if given.device.startswith("cuda") and not torch.cuda.is_available():
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
         raise SystemExit("there is no CUDA device here: use --device cpu --size tiny")
 
     from probes.core.types import ModelSpec, ScoringSpec
     from probes.models.hf.backend import HfBackend
 
-    folder = checkpoint(given.work / given.size, given.size, given.device)
-    dtype = "float32" if given.device == "cpu" else "bfloat16"
+    folder = checkpoint(options.work / options.size, options.size, options.device)
+    dtype = "float32" if options.device == "cpu" else "bfloat16"
     spec = ModelSpec("made", "video", str(folder), dtype=dtype, attention="sdpa", frame_as="video")
-    backend = HfBackend(Settings(device=given.device), spec)
+    backend = HfBackend(Settings(device=options.device), spec)
     ways = {
         "letter": Way("letter"),
         "letter, perceived anew": Way("letter", once=False),
         "cloze": Way("cloze"),
         "cloze, a row an option": Way("cloze", packed=False),
         "rotated": Way("letter", rotations=OPTIONS),
-        "rotated, each read whole": Way("letter", rotations=OPTIONS, trunks=False),
+        "rotated, each read whole": Way("letter", rotations=OPTIONS, shared_prefixes=False),
     }
     kinds = {way.scoring: ScoringSpec(way.scoring) for way in ways.values()}
     asked = {
-        (way.scoring, way.rotations): stimuli(given.items, kinds[way.scoring], way.rotations)
+        (way.scoring, way.rotations): stimuli(options.items, kinds[way.scoring], way.rotations)
         for way in ways.values()
     }
     first, shown = asked["letter", 1]
     list(backend.score(first[1][:2], shown, kinds["letter"]))  # loads the model
     about = described()
-    top = peak(given.device, getattr(torch, dtype))
+    top = peak(options.device, getattr(torch, dtype))
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
-    for _ in range(given.repeat):
+    for _ in range(options.repeat):
         for name, way in ways.items():
             prompts = asked[way.scoring, way.rotations]
             found[name].append(measure(backend, *prompts, kinds[way.scoring], way))
     best = {name: min(runs, key=lambda one: one["seconds"]) for name, runs in found.items()}
-    print(f"{given.size}, {given.device}, {given.items} items; peak {top / 1e12:.2f} TFLOP/s")
+    print(f"{options.size}, {options.device}, {options.items} items; peak {top / 1e12:.2f} TFLOP/s")
     print(f"{'':26}{'s':>8}{'items/s':>10}{'tokens/s':>10}{'frames':>8}{'of peak':>9}")
     for name, one in best.items():
         one["share_of_peak"] = one["operations"] / one["seconds"] / top
         print(f"{name:26}{one['seconds']:8.2f}{one['items_per_s']:10.2f}{one['tokens_per_s']:10.0f}"
               f"{one['frames_perceived']:8}{one['share_of_peak']:9.1%}")  # fmt: skip
     content: dict[str, Any] = {
-        "device": torch.cuda.get_device_name() if given.device != "cpu" else "cpu",
-        "size": given.size, "items": given.items, "peak_operations_per_s": top, "ways": best,
+        "device": torch.cuda.get_device_name() if options.device != "cpu" else "cpu",
+        "size": options.size, "items": options.items, "peak_operations_per_s": top, "ways": best,
     }  # fmt: skip
-    if given.device != "cpu":
+    if options.device != "cpu":
         content["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
-    write(given.out or RESULTS / f"gpu_{given.size}_{given.device.split(':')[0]}.json",
+    write(options.out or RESULTS / f"gpu_{options.size}_{options.device.split(':')[0]}.json",
           about | content)  # fmt: skip
     return 0
 

@@ -4,14 +4,15 @@
 
 Tasks of real, distinct clips (32 x 32 pixels, 12 frames), the study's suite at 5 and 10 frames,
 from an empty cache; each run is a process of its own, and the sizes take turns. By default the
-scripted backend answers, which leaves the pipeline: planning, decoding, frame cache, infills,
-stimuli, store, records, files. `--models` puts the embedded pair in its place (100 and 300 items).
+scripted backend answers, so that only the pipeline is measured: planning, decoding, frame cache,
+infills, stimuli, store, records, files. With `--models` the embedded pair answers (100 and 300
+items).
 
-The frames and vision features that are kept in memory have bounds of 512 MB each, which such small
+The frames and vision features that are kept in memory have limits of 512 MB each, which such small
 frames would reach only after thousands of items, and real ones before the first hundred: here both
-bounds are 1 MB, so that what else grows shows. Seconds are those of a run from the configuration to
-the last file, imports left out; `more` is what one further item costs from the size before to this
-one, free of what every run costs once. Peak memory is the process's greatest resident set.
+limits are 1 MB, to show what else grows. Seconds are those of a run from the configuration to the
+last file, without imports; `more` is the cost of one further item between the previous size and
+this one, without the constant cost of a run. Peak memory is the process's greatest resident set.
 """
 
 from __future__ import annotations
@@ -40,14 +41,16 @@ sys.path.insert(0, sys.argv[1])
 from _machine import peak_mb, timed
 import av, hydra, numpy, pandas, PIL.Image, pyarrow.parquet
 from hydra import compose, initialize_config_dir
-from probes import run, schema
-from probes.config.settings import conf_dir, freeze
-from probes.media.frame_store import FramePool
+from probes.config import schema
+from probes.config.paths import conf_dir
+from probes.config.settings import freeze
 from probes.core.progress import Progress
+from probes.engine import run
+from probes.media.frame_store import FrameStore
 if "backend=scripted" not in sys.argv:
     import torch, transformers
 
-run.FramePool = functools.partial(FramePool, memory_mb=1)
+FrameStore.__init__ = functools.partialmethod(FrameStore.__init__, memory_mb=1)
 schema.register()
 with initialize_config_dir(str(conf_dir()), version_base="1.3"):
     cfg = freeze(schema.plain(compose("config", sys.argv[3:])), Path(sys.argv[2]))
@@ -75,7 +78,7 @@ def film(path: Path, number: int) -> None:
 
 
 def worlds(folder: Path, sizes: list[int]) -> dict[int, Path]:
-    """Film the largest task, in EgoSchema's layout, and link the smaller ones out of it."""
+    """Film the largest task, in EgoSchema's layout; the smaller ones link to its clips."""
     clips = folder / "clips"
     clips.mkdir()
     for number in range(max(sizes)):
@@ -114,14 +117,14 @@ def run(folder: Path, world: Path, *, models: bool) -> dict[str, Any]:
 
 
 def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Reduce the runs of every size to their least seconds and greatest memory, and compare."""
+    """Return the least seconds and greatest memory of the runs of every size, and their growth."""
     rows: list[dict[str, Any]] = []
     for size in sorted({one["items"] for one in runs}):
-        mine = [one for one in runs if one["items"] == size]
-        row = {"items": size, "runs": len(mine), "mb_peak": max(one["mb_peak"] for one in mine)}
-        row["mb_before"] = min(one["mb_before"] for one in mine)
+        same = [one for one in runs if one["items"] == size]
+        row = {"items": size, "runs": len(same), "mb_peak": max(one["mb_peak"] for one in same)}
+        row["mb_before"] = min(one["mb_before"] for one in same)
         for kind in ("wall", "cpu"):
-            row[kind] = min(one[kind] for one in mine)
+            row[kind] = min(one[kind] for one in same)
             row[f"{kind}_per_item"] = row[kind] / size
         if rows:
             last, more = rows[-1], size - rows[-1]["items"]
@@ -153,19 +156,19 @@ def main() -> int:
     parser.add_argument("--models", action="store_true", help="run the embedded pair")
     parser.add_argument("--repeat", type=int, default=2, help="runs of each size")
     parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    sizes = given.items or ([100, 300] if given.models else [100, 300, 1000, 3000])
-    out = given.out or RESULTS / f"growth{'_models' if given.models else ''}.json"
+    options = parser.parse_args()
+    sizes = options.items or ([100, 300] if options.models else [100, 300, 1000, 3000])
+    out = options.out or RESULTS / f"growth{'_models' if options.models else ''}.json"
     about, runs = described(), []
     with tempfile.TemporaryDirectory() as folder:
         made = worlds(Path(folder), sizes)
-        for _ in range(given.repeat):
+        for _ in range(options.repeat):
             for size, world in made.items():
-                runs.append(run(Path(folder), world, models=given.models))
+                runs.append(run(Path(folder), world, models=options.models))
                 print(f"{size} items: {runs[-1]['cpu']:.1f} s CPU", file=sys.stderr, flush=True)
     rows = summary(runs)
     show(rows)
-    write(out, about | {"models": given.models, "sizes": rows, "all": runs})
+    write(out, about | {"models": options.models, "sizes": rows, "all": runs})
     return 0
 
 

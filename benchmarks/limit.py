@@ -1,4 +1,4 @@
-"""How near is the suite to what it cannot do without: decoding and the models' own arithmetic?
+"""How near is the suite to its limit: decoding and the models' own arithmetic?
 
     python benchmarks/limit.py [--videos 24] [--repeat 3] [--root DIR] [--work DIR] [--out FILE]
 
@@ -7,14 +7,14 @@ pixels, 10 frames a second (made by `probes data egoworld`; or any folder in Ego
 
 - suite: `execute` from the configuration to the last file, from an empty cache, loading both
   members and starting the decoder included.
-- limit: every clip decoded once (decord on one thread, which costs the least; the frames that are
-  shown and no others), and every call that the suite makes of the vision tower and of the language
-  model, put to the same models again: the same batches, pictures already prepared, no prompt
-  tokenised, no plan, store or file.
+- limit: every clip decoded once (decord on one thread, which costs the least; only the frames that
+  are shown), and every call that the suite makes of the vision tower and of the language model,
+  repeated on the same models: the same batches, with pictures prepared and prompts tokenised
+  before, and without plan, store or files.
 
 Both run in one process with one thread of torch, one after the other in every round; imports are
-left out. CPU seconds include the decoding process. `loading` is what of the suite's time goes into
-reading checkpoints and freeing them again, which does not grow with the number of items.
+left out. CPU seconds include the decoding process. `loading` is the suite's time for reading and
+freeing checkpoints, which does not grow with the number of items.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from _machine import RESULTS, described, timed, write
 
 ROOT = Path(__file__).resolve().parent.parent
 WANTED = 0.7
-"""Share of the suite's CPU time that `--check` asks for."""
+"""Share of the suite's CPU time that `--check` demands."""
 CALLS = ("next_token", "packed_answers", "plain_answers", "greedy")
 Call = Callable[[], Any]
 
 
 def world(folder: Path, videos: int) -> Path:
-    """Make the clips, unless an earlier run of this benchmark did."""
+    """Make the clips, unless an earlier run of this benchmark made them."""
     if not (folder / "questions.json").is_file():
         command = ["data", "egoworld", str(folder), "--videos", str(videos), "--seed", "5"]
         size = ["--height", "480", "--width", "854", "--fps", "10", "--seconds", "60"]
@@ -72,19 +72,19 @@ def suite(cfg: Any, work: Path) -> Any:
 
     for name in ("home", "out"):
         shutil.rmtree(work / name, ignore_errors=True)
-    hashing._sha256_file.cache_clear()  # another process would have to hash the clips too
+    hashing._sha256_file.cache_clear()  # as in a new process, which has to hash the clips
     os.environ["PROBES_HOME"] = str(work / "home")
     return execute(cfg, work / "out", Progress())
 
 
 @contextmanager
 def recorded(calls: list[Call]) -> Iterator[None]:
-    """Note every call of the language model and of the vision tower."""
+    """Record every call of the language model and of the vision tower."""
     import transformers
 
     from probes.models.hf import forward
 
-    def noting(function: Callable[..., Any]) -> Callable[..., Any]:
+    def recording(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **named: Any) -> Any:
             calls.append(partial(function, *args, **named))
             return function(*args, **named)
@@ -94,17 +94,17 @@ def recorded(calls: list[Call]) -> Iterator[None]:
     towers = transformers.LlavaNextVideoForConditionalGeneration
     with ExitStack() as patches:
         for name in CALLS:
-            noted = noting(getattr(forward, name))
-            patches.enter_context(mock.patch.object(forward, name, noted))
+            patch = mock.patch.object(forward, name, recording(getattr(forward, name)))
+            patches.enter_context(patch)
         for name in ("get_video_features", "get_image_features"):
-            noted = noting(getattr(towers, name))
-            patches.enter_context(mock.patch.object(towers, name, noted))
+            patch = mock.patch.object(towers, name, recording(getattr(towers, name)))
+            patches.enter_context(patch)
         yield
 
 
 @contextmanager
 def loading(seconds: dict[str, float]) -> Iterator[None]:
-    """Sum up what loading and freeing members takes."""
+    """Sum up the seconds of loading and freeing members."""
     from probes.models.hf.backend import HfBackend
 
     def timing(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -124,7 +124,7 @@ def loading(seconds: dict[str, float]) -> Iterator[None]:
 
 
 def decode(clips: dict[str, list[int]]) -> None:
-    """Decode the frames that are shown, and no others."""
+    """Decode only the frames that are shown."""
     import decord
 
     for path, numbers in clips.items():
@@ -132,7 +132,7 @@ def decode(clips: dict[str, list[int]]) -> None:
 
 
 def forwards(calls: list[Call]) -> None:
-    """Put every call to its model again."""
+    """Repeat every call on its model."""
     import torch
 
     with torch.inference_mode():
@@ -144,7 +144,7 @@ def shown(cfg: Any) -> dict[str, list[int]]:
     """Return the numbers of the frames that are shown, by video."""
     import av
 
-    from probes.media.frame_store import indices
+    from probes.media.video_decoders import indices
     from probes.tasks import registry
 
     found = {}
@@ -162,28 +162,28 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--root", type=Path, help="a folder in EgoSchema's layout instead")
     parser.add_argument("--work", type=Path, default=Path("/tmp/probes-limit"))
-    parser.add_argument("--check", action="store_true", help="fail below the wanted share")
+    parser.add_argument("--check", action="store_true", help="fail below this share")
     parser.add_argument("--out", type=Path, default=RESULTS / "limit.json")
-    given = parser.parse_args()
+    options = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    root = given.root or world(given.work / f"world{given.videos}", given.videos)
+    root = options.root or world(options.work / f"world{options.videos}", options.videos)
 
     import torch
 
     torch.set_num_threads(1)
-    cfg = settings(root, given.work / "out")
+    cfg = settings(root, options.work / "out")
     clips, calls, about = shown(cfg), list[Call](), described()
     with recorded(calls):
-        result = suite(cfg, given.work)  # also the warm-up of both
+        result = suite(cfg, options.work)  # also the warm-up of both
     if result.errors:
         raise SystemExit(f"{result.errors} records are errors: see {result.out}")
     records = result.counts["planned"]
     forwards(calls)
     rounds = []
-    for _ in range(given.repeat):
+    for _ in range(options.repeat):
         loaded: dict[str, float] = {}
         with loading(loaded):
-            _, whole = timed(lambda: suite(cfg, given.work))
+            _, whole = timed(lambda: suite(cfg, options.work))
         _, decoding = timed(lambda: decode(clips))
         _, passes = timed(lambda: forwards(calls))
         share = {kind: (decoding[kind] + passes[kind]) / whole[kind] for kind in whole}
@@ -200,15 +200,15 @@ def main() -> int:
         + "".join(f"{f'round {n + 1}':>16}" for n in range(len(rounds)))
     )
     for name in rounds[0]:
-        cells = (f"{one[name]['cpu']:.2f} ({one[name]['wall']:.2f})" for one in rounds)
-        print(f"{name.replace('_', ' '):24}" + "".join(f"{cell:>16}" for cell in cells))
+        columns = (f"{one[name]['cpu']:.2f} ({one[name]['wall']:.2f})" for one in rounds)
+        print(f"{name.replace('_', ' '):24}" + "".join(f"{column:>16}" for column in columns))
     middle = sorted(one["share"]["cpu"] for one in rounds)[len(rounds) // 2]
     print(f"the limit is {middle:.2f} of the suite's CPU time (median)")
-    write(given.out, about | {
+    write(options.out, about | {
         "clips": len(clips), "records": records, "calls": len(calls), "rounds": rounds,
         "median_share_cpu": middle,
     })  # fmt: skip
-    return int(given.check and middle < WANTED)
+    return int(options.check and middle < WANTED)
 
 
 if __name__ == "__main__":

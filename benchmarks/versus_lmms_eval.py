@@ -1,6 +1,6 @@
 """The study's whole suite against the same questions through lmms-eval's own command line.
 
-Both sides put the same 20 stimuli of every question (5 arms, 5 and 10 frames, 2 members) to the
+Both sides show the same 20 stimuli of every question (5 arms, 5 and 10 frames, 2 members) to the
 same two checkpoints and write their replies to files. Replies are compared one by one. Clips last
 three minutes (840 x 476 pixels, 30 frames a second, H.264 at 1 Mbit/s, a keyframe every 250
 frames). In every round, one after the other:
@@ -10,19 +10,19 @@ frames). In every round, one after the other:
 - favourable: one run of its command line for everything: all arms and both numbers of frames as
   tasks, both members by `--config`, in batches.
 - kept: `favourable`, with a cache of decoded frames written into the tasks by hand. Its command
-  line has no such thing; this is what a determined user can get.
+  line has no such cache; this is what a determined user can get.
 
-What is equal: the frames (by number, decoded by decord on both sides, inside the time), the text,
+Equal on both sides: the frames (by number, decoded by decord, within the measured time), the text,
 float32, greedy decoding, the number of new tokens, the size of a frame as the model sees it.
 Infills are written beforehand and counted on neither side. Clips, checkpoints and lmms-eval's data
-sets are made before the first round, and each side runs once uncounted, so that nobody pays for a
-cold disk. The checkpoints are Qwen2.5-VL of random weights, a class that both can run: their
-replies mean nothing, and differ from stimulus to stimulus.
+sets are made before the first round, and each side runs once uncounted, so that neither side pays
+for a cold disk. The checkpoints are Qwen2.5-VL with random weights, a class that both can run:
+their replies mean nothing, and differ from stimulus to stimulus.
 
-The ratio is lmms-eval's time over ours within a round; what counts is the median of the rounds.
+The ratio is lmms-eval's time over ours within a round; the result is the median of the rounds.
 Every start of lmms-eval costs the same whatever the number of clips, so the ratio of its normal
 use, with 20 starts, falls with more clips: compare two sizes to see what a further clip costs.
-Run it on a quiet machine: wall seconds beside other work compare nothing.
+Run it on a quiet machine: wall seconds during other work cannot be compared.
 
     python benchmarks/versus_lmms_eval.py                       3 rounds of 4 clips, ~30 minutes
     python benchmarks/versus_lmms_eval.py --items 2 --rounds 1  does it work? ~9 minutes
@@ -52,7 +52,7 @@ from _machine import RESULTS, described, timed, write
 from _versus import FRAMES, ROLES, ROOT, TOKENS
 
 WANTED = 8.0
-"""Times of wall seconds that `--check` asks for against normal use."""
+"""Ratio of wall seconds to normal use that `--check` demands."""
 WAYS = {
     "probes": "probes",
     "normal": "lmms-eval, normal use",
@@ -63,7 +63,7 @@ WAYS = {
 
 @dataclass
 class Bench:
-    """Where everything lies, and what is asked."""
+    """The folder and the settings of this benchmark, and its progress."""
 
     work: Path
     items: int
@@ -71,7 +71,7 @@ class Bench:
     pixels: int
     batch: int
     total: int = 0
-    """Counted runs of either side's command line, for the progress line."""
+    """Runs of either side's command line, for the progress line."""
     done: int = 0
     started: float = field(default_factory=time.perf_counter)
 
@@ -81,7 +81,7 @@ class Bench:
         return {role: self.work / f"models-{self.pixels}" / role for role in ROLES}
 
     def run(self, what: str, command: Sequence[str], log: Path, **more: str) -> dict[str, float]:
-        """Run a command to its end and say so; return wall and CPU seconds, children included."""
+        """Run a command to its end; return wall and CPU seconds, children included."""
         environment = os.environ | {"HF_HUB_OFFLINE": "1"} | more
         with log.open("w") as out:
             ended, took = timed(
@@ -133,7 +133,7 @@ def theirs(
 def settings(
     bench: Bench, role: str, names: Sequence[str], out: Path, batch: int
 ) -> dict[str, str]:
-    """Return what lmms-eval is told, as a group of `--config`."""
+    """Return lmms-eval's settings, as a group of `--config`."""
     return {
         "model": "qwen2_5_vl" + ("_float32" if bench.dtype == "float32" else ""),
         # The bounds of a frame's size are the checkpoint's: the wrapper has others, under which
@@ -152,8 +152,8 @@ def normal(bench: Bench, base: Path, names: Mapping[str, str]) -> dict[str, Any]
     runs = {}
     for role in ROLES:
         for name, task in names.items():
-            given = settings(bench, role, [task], base / "normal" / role / name, 1)
-            arguments = [text for key, value in given.items() for text in (f"--{key}", value)]
+            options = settings(bench, role, [task], base / "normal" / role / name, 1)
+            arguments = [text for flag, value in options.items() for text in (f"--{flag}", value)]
             runs[f"{role} {name}"] = theirs(
                 bench, f"{WAYS['normal']}, {role} {name}", base / f"normal-{role}-{name}", arguments
             )
@@ -191,8 +191,8 @@ def compare(run: Path, out: Path, names: Mapping[str, str]) -> dict[str, Any]:
     """Compare the replies of our run with those under `out/ROLE`, one by one.
 
     Returns:
-        How many are equal, those that differ (role, arm and frames, item, ours, theirs), and how
-        many different stimuli and different replies there are: what equality is worth.
+        How many are equal, those that differ (role, arm and frames, item, ours, theirs), and the
+        numbers of different stimuli and different replies, which show what equality means.
 
     Raises:
         SystemExit: lmms-eval did not answer everything.
@@ -203,34 +203,35 @@ def compare(run: Path, out: Path, names: Mapping[str, str]) -> dict[str, Any]:
     records["name"] = records["arm"] + "-" + records["frames"].astype(str)
     equal, differ = 0, []
     for role in ROLES:
-        said = replies(out / role)
+        theirs_by_task = replies(out / role)
         for row in records[records["role"] == role].itertuples():
-            reply = said.get((names[row.name], int(row.item_id.removeprefix("clip"))))
+            reply = theirs_by_task.get((names[row.name], int(row.item_id.removeprefix("clip"))))
             if reply is None:
                 raise SystemExit(f"{role}, {row.name}, {row.item_id}: no reply under {out}")
             if reply.strip() == row.text.strip():
                 equal += 1
             else:
                 differ.append([role, row.name, row.item_id, row.text, reply])
-    put = records.drop_duplicates(["role", "stimulus_sha"])
+    distinct = records.drop_duplicates(["role", "stimulus_sha"])
     return {
         "replies": len(records), "equal": equal, "differing": differ,
-        "stimuli": len(put), "different_replies": len(put[["role", "text"]].drop_duplicates()),
+        "stimuli": len(distinct),
+        "different_replies": len(distinct[["role", "text"]].drop_duplicates()),
     }  # fmt: skip
 
 
 def checked(bench: Bench, out: Path) -> None:
-    """Make sure that a run of ours decoded every clip and asked everything within its time."""
+    """Make sure that a run of ours decoded every clip and asked every prompt itself."""
     manifest = json.loads((out / "manifest.json").read_text())
     prompts = manifest["counts"]["prompts"].values()
     if manifest["decode_passes"] != bench.items or any(one["cached"] for one in prompts):
-        raise SystemExit(f"{out}: something came out of a cache")
+        raise SystemExit(f"{out}: frames or answers came out of a cache")
     if manifest["counts"]["error"]:
         raise SystemExit(f"{out}: {manifest['counts']['error']} records are errors")
 
 
 def one_round(bench: Bench, number: int, base: Path, names: Mapping[str, str]) -> dict[str, Any]:
-    """Run all ways, each round in another order."""
+    """Run all ways, in another order each round."""
     base.mkdir(parents=True)
     took: dict[str, Any] = {"load": round(os.getloadavg()[0], 1)}
     order = list(WAYS)
@@ -281,45 +282,49 @@ def main() -> int:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--work", type=Path, default=Path("/tmp/probes-versus"), help="is kept")
     parser.add_argument("--out", type=Path, default=RESULTS / "versus_lmms_eval.json")
-    parser.add_argument("--check", action="store_true", help="fail below what is wanted")
-    given = parser.parse_args()
-    if given.items < 2:
-        parser.error("--items: a question borrows frames from another one, so it takes 2")
+    parser.add_argument("--check", action="store_true", help="fail below the demanded ratio")
+    options = parser.parse_args()
+    if options.items < 2:
+        parser.error("--items: a question borrows frames from another one, so 2 are needed")
     about = described()
     bench = Bench(
-        given.work / f"items{given.items}", given.items, given.dtype, given.pixels, given.batch
+        options.work / f"items{options.items}",
+        options.items,
+        options.dtype,
+        options.pixels,
+        options.batch,
     )
-    root = _versus.world(bench.work / "clips", given.items)
-    written = _versus.infills(bench.work / "infills.jsonl", given.items)
+    root = _versus.world(bench.work / "clips", options.items)
+    written = _versus.infills(bench.work / "infills.jsonl", options.items)
     for seed, folder in enumerate(bench.models.values()):
-        _versus.checkpoint(folder, seed, given.pixels)
+        _versus.checkpoint(folder, seed, options.pixels)
     _versus.plugin(bench.work / "plugin")
     names = _versus.tasks(bench.work / "tasks", written, root, bench.models)
     base = bench.work / "rounds"
     shutil.rmtree(base, ignore_errors=True)
     warm = base / "warm-up"
     warm.mkdir(parents=True)
-    bench.total = 2 + given.rounds * (len(ROLES) * len(names) + 3)
+    bench.total = 2 + options.rounds * (len(ROLES) * len(names) + 3)
     ours(bench, warm / "probes")
     favourable(bench, warm, names, "favourable")
     rounds = []
-    for number in range(given.rounds):
-        print(f"round {number + 1} of {given.rounds}", file=sys.stderr)
+    for number in range(options.rounds):
+        print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
         rounds.append(one_round(bench, number, base / str(number + 1), names))
     ratio = {
         way: {k: statistics.median(one[way]["ratio"][k] for one in rounds) for k in ("wall", "cpu")}
         for way in list(WAYS)[1:]
     }
     show(rounds, ratio)
-    write(given.out, about | {
+    write(options.out, about | {
         "versions": {n: metadata.version(n) for n in ("lmms-eval", "transformers", "torch")},
-        "items": given.items, "frames": FRAMES, "tasks": len(names), "members": len(ROLES),
-        "dtype": given.dtype, "pixels": given.pixels, "batch": given.batch,
+        "items": options.items, "frames": FRAMES, "tasks": len(names), "members": len(ROLES),
+        "dtype": options.dtype, "pixels": options.pixels, "batch": options.batch,
         "median_ratio": ratio, "rounds": rounds,
     })  # fmt: skip
     answers = [one[way]["answers"] for one in rounds for way in ratio]
     same = all(one["equal"] == one["replies"] for one in answers)
-    return int(given.check and not (same and ratio["normal"]["wall"] >= WANTED))
+    return int(options.check and not (same and ratio["normal"]["wall"] >= WANTED))
 
 
 if __name__ == "__main__":

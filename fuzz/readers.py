@@ -1,8 +1,9 @@
-"""Coverage-guided fuzzing of everything that reads what others wrote: `make fuzz`.
+"""Coverage-guided fuzzing of all readers of files that others wrote: `make fuzz`.
 
-An input's first byte chooses a reader, the rest is what it reads. A reader may accept it or refuse
-it with a `ProbesError`; anything else is a crash, which atheris saves. Crashes that were mended lie
-under tests/data/crashers and are read again by tests/test_fuzz.py, which needs no atheris.
+An input's first byte chooses a reader, which reads the rest. It may accept the input or refuse it
+with a `ProbesError`; any other error is a crash, which atheris saves. The inputs of crashes that
+were fixed are under tests/data/crashers; tests/test_fuzz.py, which needs no atheris, reads them
+again.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if __name__ == "__main__":
 
     with atheris.instrument_imports(include=["probes", "json"]):
         for module in (
-            "probes.models.checkpoint", "probes.config.settings", "probes.media.frame_store",
+            "probes.models.checkpoint", "probes.config.settings", "probes.media.media_index",
             "probes.stimuli.infill_file",
             "probes.regression", "probes.stimuli.answers", "probes.cache.output_cache",
             "probes.tasks.egoschema.reader",
@@ -39,7 +40,7 @@ if __name__ == "__main__":
             importlib.import_module(module)
 
 SEPARATOR = b"\0\xff\0"
-"""Parts the files of an input that is read as several; no text format holds it."""
+"""Separates the files of an input that is read as several; no text format contains it."""
 ARRAYS = ("image", "target", "predict", "meta_matrix", "structure")
 UIDS = ("a", "b", "c0ffee-1")
 """Ids that have a video in the folder."""
@@ -51,12 +52,12 @@ WORDS = """
     option_tokens status Infinity NaN null true 1e999 descr fortran_order shape False u1 i8 S1 O
     answer option (A) {infill} {frame_a} {question} {options} ../ \\xff\\xfe \\\\ud800
 """
-"""What mutations may put in: words of the formats."""
+"""Words of the formats, which mutations may insert."""
 OPTIONS = ("A man opens the red door", "C closes it", "He pays 3.5 dollars", "B", "no")
 
 
-class Room:
-    """A folder that the readers find their files in; on a disk in memory where there is one."""
+class Workspace:
+    """The folder of the readers' files; on a disk in memory where there is one."""
 
     def __init__(self, folder: Path | None = None) -> None:
         memory = Path("/dev/shm")
@@ -75,11 +76,11 @@ class Room:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def egoschema(room: Room, data: bytes) -> None:
+def egoschema(workspace: Workspace, data: bytes) -> None:
     """Read three JSON files and a video's boxes as a data set."""
     from probes.tasks.egoschema.reader import load
 
-    root = room.folder / "ego"
+    root = workspace.folder / "ego"
     names = ("questions.json", "subset_answers.json", "uid_to_ego4d.json", "videos/a.mp4")
     for name, content in zip(names, _parts(data, len(names)), strict=True):
         (root / name).write_bytes(content or (FILM if name.endswith("mp4") else b"{}"))
@@ -88,19 +89,19 @@ def egoschema(room: Room, data: bytes) -> None:
         assert inside, f"{item.media.path} is outside"
 
 
-def npz(room: Room, data: bytes) -> None:
+def npz(workspace: Workspace, data: bytes) -> None:
     """Read a whole npz."""
     from probes.tasks.iraven import reader
 
-    path = room.folder / "raven" / "center_single" / "RAVEN_0_train.npz"
+    path = workspace.folder / "raven" / "center_single" / "RAVEN_0_train.npz"
     path.write_bytes(data)
-    reader.load(room.folder / "raven")
+    reader.load(workspace.folder / "raven")
     reader.images(path)
 
 
-def arrays(room: Room, data: bytes) -> None:
-    """Read an npz that is sound as an archive, of arrays that may not be."""
-    npz(room, _packed(_parts(data, len(ARRAYS))))
+def arrays(workspace: Workspace, data: bytes) -> None:
+    """Read an npz that is a valid archive of possibly invalid arrays."""
+    npz(workspace, _packed(_parts(data, len(ARRAYS))))
 
 
 def _packed(arrays: Sequence[bytes]) -> bytes:
@@ -112,19 +113,19 @@ def _packed(arrays: Sequence[bytes]) -> bytes:
     return packed.getvalue()
 
 
-def xml(room: Room, data: bytes) -> None:
+def xml(workspace: Workspace, data: bytes) -> None:
     """Read a problem's XML."""
     from probes.tasks.iraven import xmlio
 
     xmlio.parse(data, "problem.xml")
 
 
-def infill_file(room: Room, data: bytes) -> None:
+def infill_file(workspace: Workspace, data: bytes) -> None:
     """Read a file of infills that were written elsewhere."""
     from probes.core.types import Clip
     from probes.stimuli.infill_file import load_file
 
-    path = room.folder / "infills.jsonl"
+    path = workspace.folder / "infills.jsonl"
     path.write_bytes(data)
     clips = {
         (uid, count): Clip(tuple(range(count)), (0.0,) * count, tuple("fghij"[:count]))
@@ -134,17 +135,17 @@ def infill_file(room: Room, data: bytes) -> None:
     load_file(path, clips, UIDS)
 
 
-def prompts(room: Room, data: bytes) -> None:
+def prompts(workspace: Workspace, data: bytes) -> None:
     """Read a prompt set."""
     from probes.config.prompts import prompt_set
 
     names = ("between", "common", "event", "condense", "letter", "cloze", "generate")
     for name, content in zip(names, _parts(data, len(names)), strict=True):
-        (room.folder / "prompts" / f"{name}.txt").write_bytes(content)
-    prompt_set(str(room.folder / "prompts"))
+        (workspace.folder / "prompts" / f"{name}.txt").write_bytes(content)
+    prompt_set(str(workspace.folder / "prompts"))
 
 
-def reply(room: Room, data: bytes) -> None:
+def reply(workspace: Workspace, data: bytes) -> None:
     """Read a free reply."""
     from probes.stimuli.answers import parse
 
@@ -152,12 +153,12 @@ def reply(room: Room, data: bytes) -> None:
     assert choice is None or choice in range(len(OPTIONS))
 
 
-def checkpoint(room: Room, data: bytes) -> None:
+def checkpoint(workspace: Workspace, data: bytes) -> None:
     """Find a checkpoint and its weights."""
     from probes.core.types import ModelSpec
     from probes.models.checkpoint import find
 
-    folder = room.folder / "checkpoint"
+    folder = workspace.folder / "checkpoint"
     for name, content in zip(
         ("config.json", "model.safetensors.index.json"), _parts(data, 2), strict=True
     ):
@@ -166,49 +167,46 @@ def checkpoint(room: Room, data: bytes) -> None:
     found.fingerprint(ModelSpec("one", "image", str(folder)), "auto")
 
 
-def baseline(room: Room, data: bytes) -> None:
+def baseline(workspace: Workspace, data: bytes) -> None:
     """Read a regression baseline."""
     from probes.regression import read
 
-    path = room.folder / "baseline.json"
+    path = workspace.folder / "baseline.json"
     path.write_bytes(data)
     read(path)
 
 
-def frame_index(room: Room, data: bytes) -> None:
-    """Read what is known of a video's frames: damage makes it unknown, never an error."""
-    from probes.media.frame_store import FrameStore
+def frame_index(workspace: Workspace, data: bytes) -> None:
+    """Read the index of a video: a damaged one counts as empty, and is never an error."""
+    from probes.media.media_index import MediaIndex
 
-    pool = FrameStore(room.folder)
-    path = pool._index_path("0" * 64)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    index = pool._load("0" * 64)
+    index = MediaIndex.from_json(data)
     assert all(len(sha) == 64 and sha.isalnum() for _, sha in index.frames.values())
 
 
-def stored(room: Room, data: bytes) -> None:
-    """Read a row of the store: one that is damaged is told by these errors, and set aside."""
-    from probes.cache.sqlite_file import UNSOUND, output_of
+def stored(workspace: Workspace, data: bytes) -> None:
+    """Read a row of the store whose checksum is right: only these errors mark it as damaged."""
+    from probes.cache.sqlite_file import output_of, with_checksum
+    from probes.core.errors import UNSOUND
 
     with contextlib.suppress(*UNSOUND):
-        output_of(data.decode("utf-8", "replace"))
+        output_of(with_checksum(data.decode("utf-8", "replace")))
 
 
-TARGETS: tuple[Callable[[Room, bytes], None], ...] = (
+TARGETS: tuple[Callable[[Workspace, bytes], None], ...] = (
     egoschema, npz, arrays, xml, infill_file, prompts, reply, checkpoint, baseline, frame_index,
     stored,
 )  # fmt: skip
 
 
-def read(room: Room, data: bytes) -> str:
+def read(workspace: Workspace, data: bytes) -> str:
     """Let a reader read an input.
 
     Returns:
-        The reader's name, with `refused` behind it where it did.
+        The reader's name, followed by `refused` where it refused the input.
 
     Raises:
-        Exception: the reader raised something else than a `ProbesError`.
+        Exception: the reader raised something other than a `ProbesError`.
     """
     from probes.core.errors import ProbesError
 
@@ -216,14 +214,14 @@ def read(room: Room, data: bytes) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            target(room, data[1:])
+            target(workspace, data[1:])
     except ProbesError:
         return f"{target.__name__} refused"
     return target.__name__
 
 
 def seeds() -> list[bytes]:
-    """Return a good input or two for every reader, to begin with."""
+    """Return one or two valid inputs for every reader, to begin with."""
     question = {"q_uid": "a", "question": "what?", "type": "x"} | {
         f"option {i}": f"thing {i}" for i in range(5)
     }
@@ -241,7 +239,7 @@ def seeds() -> list[bytes]:
     ]  # fmt: skip
     weights = b'{"weight_map": {"a": "model.safetensors"}}'
     index = {"version": 1, "count": 9, "decoder": "pyav", "frames": {"0": [0.0, "a" * 64]}}
-    good: dict[Callable[[Room, bytes], None], list[bytes]] = {
+    good: dict[Callable[[Workspace, bytes], None], list[bytes]] = {
         egoschema: [SEPARATOR.join(files)],
         infill_file: ["\n".join(both).encode()],
         prompts: [SEPARATOR.join(text.encode() for text in texts)],
@@ -267,7 +265,7 @@ def _problem() -> list[bytes] | None:
         return None
     with zipfile.ZipFile(io.BytesIO(whole)) as archive:
         arrays = [archive.read(f"{name}.npy") for name in ARRAYS]
-    # Of the pictures the header is what is read first; whole, they would fill every input.
+    # Pictures are cut after their header, which is read first: whole, they would fill every input.
     some = SEPARATOR.join(array[:400] for array in arrays)
     return [_packed(arrays), some, xmlio.write(made).encode()]
 
@@ -284,34 +282,33 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--crashes", type=Path, default=Path("fuzz/crashes"))
-    given = parser.parse_args()
-    given.crashes.mkdir(parents=True, exist_ok=True)
-    room, began = Room(), time.monotonic()
+    options = parser.parse_args()
+    options.crashes.mkdir(parents=True, exist_ok=True)
+    workspace, began = Workspace(), time.monotonic()
     counts: Counter[str] = Counter()
-    corpus, words = room.folder / "corpus", room.folder / "words"
+    corpus, words = workspace.folder / "corpus", workspace.folder / "words"
     corpus.mkdir()
     for number, data in enumerate(seeds()):
         (corpus / str(number)).write_bytes(data)
     words.write_text("".join(f'"{word}"\n' for word in WORDS.split()))
 
-    def tell() -> None:
+    def report() -> None:
         for name, count in sorted(counts.items()):
             print(f"{name:<24}{count:>10}")
         print(f"{counts.total()} inputs in {time.monotonic() - began:.0f} s", flush=True)
-        room.close()
+        workspace.close()
 
     def one(data: bytes) -> None:
-        counts[read(room, data)] += 1
-        if counts.total() == given.runs or time.monotonic() - began > given.seconds:
-            tell()
-            os._exit(0)  # libFuzzer would not come back either
+        counts[read(workspace, data)] += 1
+        if counts.total() == options.runs or time.monotonic() - began > options.seconds:
+            report()
+            os._exit(0)  # libFuzzer does not return either
 
-    atheris.Setup(
-        [sys.argv[0], f"-seed={given.seed}", "-max_len=16384", "-verbosity=0", "-timeout=20",
-         "-rss_limit_mb=4096", f"-dict={words}", f"-artifact_prefix={given.crashes}/", str(corpus)],
-        one,
-    )  # fmt: skip
-    atexit.register(tell)  # after a crash
+    flags = [f"-seed={options.seed}", "-max_len=16384", "-verbosity=0", "-timeout=20",
+             "-rss_limit_mb=4096", f"-dict={words}",
+             f"-artifact_prefix={options.crashes}/"]  # fmt: skip
+    atheris.Setup([sys.argv[0], *flags, str(corpus)], one)
+    atexit.register(report)  # after a crash
     atheris.Fuzz()
 
 

@@ -1,9 +1,9 @@
-"""A small OpenAI-compatible server with log-probabilities, which `transformers serve` lacks.
+"""A small OpenAI-compatible server with log-probabilities; `transformers serve` has none.
 
 Messages go through the checkpoint's own chat template, processor and model class, as they do in
-`transformers serve`; nothing of the project's backends is used, so that agreement with them says
-something. Run it as `python tests/chat_server.py PORT [FOLDER_OR_NAME=FOLDER ...]`; where
-$CHAT_SERVER_KEY is set, requests without that key get a 401.
+`transformers serve`; nothing of the project's backends is used, so that agreement with them is
+evidence. Run it as `python tests/chat_server.py PORT [FOLDER_OR_NAME=FOLDER ...]`; where
+$CHAT_SERVER_TOKEN is set, requests without that API token get a 401.
 """
 
 from __future__ import annotations
@@ -86,23 +86,23 @@ def app(folders: dict[str, str]) -> Any:
     from fastapi.responses import JSONResponse
 
     served = {name: Served(folder) for name, folder in folders.items()}
-    key = os.environ.get("CHAT_SERVER_KEY", "")
+    token = os.environ.get("CHAT_SERVER_TOKEN", "")
     made = FastAPI()
 
-    def stranger(authorization: str) -> Any:
-        if key and authorization != f"Bearer {key}":
-            # Some servers repeat the key that they refuse.
-            return JSONResponse({"error": {"message": f"wrong key: {authorization}"}}, 401)
+    def refusal(authorization: str) -> Any:
+        if token and authorization != f"Bearer {token}":
+            # Some servers repeat the token that they refuse.
+            return JSONResponse({"error": {"message": f"wrong token: {authorization}"}}, 401)
         return None
 
     @made.get("/v1/models")
     def models(authorization: str = Header("")) -> Any:
         listed = [{"id": name, "object": "model", "owned_by": "tests"} for name in served]
-        return stranger(authorization) or {"object": "list", "data": listed}
+        return refusal(authorization) or {"object": "list", "data": listed}
 
     @made.post("/v1/chat/completions")
     def chat(body: dict = Body(...), authorization: str = Header("")) -> Any:  # noqa: B008
-        if refused := stranger(authorization):
+        if refused := refusal(authorization):
             return refused
         if body["model"] not in served:
             return JSONResponse({"error": {"message": f"no model {body['model']}"}}, 404)

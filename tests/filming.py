@@ -1,4 +1,4 @@
-"""Short videos whose every frame spells its own number, for tests."""
+"""Short videos for tests, in which every frame shows its own number."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNEVEN = [45_000 + int(t) for t in np.cumsum(np.random.default_rng(0).integers(1
 
 
 def picture(number: int) -> np.ndarray:
-    """A moving colour field whose top row of blocks spells the frame's number in binary."""
+    """Return a moving colour field whose top row of blocks is the frame's number in binary."""
     y, x = np.mgrid[:H, :W]
     image = np.stack([x * 2 + number * 5, y * 4 + number * 3, x + y + number * 7], -1) % 256
     for bit in range(W // BLOCK):
@@ -48,10 +48,10 @@ def film(
         stream.options = {"x264-params": f"log-level=none:{x264}", "crf": "16"}
         if colorspace is not None:
             stream.codec_context.colorspace = colorspace
-        for place, number in enumerate(numbers):
+        for at, number in enumerate(numbers):
             frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
             frame = frame.reformat(format=pix_fmt)
-            frame.pts = pts[place] if pts else place * 3000
+            frame.pts = pts[at] if pts else at * 3000
             frame.time_base = TICK
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -72,8 +72,8 @@ def packets(path: Path) -> list[tuple[int, int]]:
 
 
 def film_all(folder: Path) -> dict[str, Path]:
-    """Two ordinary clips, and all that a decoder can stumble over."""
-    made = {
+    """Film two ordinary clips, and others that are difficult to decode."""
+    clips = {
         "constant": film(folder / "constant.mp4", faststart=True),
         "variable": film(folder / "variable.mp4", UNEVEN),
         "bt709": film(folder / "bt709.mp4", colorspace=1),
@@ -81,15 +81,15 @@ def film_all(folder: Path) -> dict[str, Path]:
         "open_gop": film(folder / "open.mp4", x264="open-gop=1:keyint=12:min-keyint=12:bframes=4"),
     }
     # Rotated by a quarter turn, as phones do: the display matrix in the track header.
-    made["rotated"] = patched(
-        made["constant"], folder / "rotated.mp4", b"tkhd", 44,
+    clips["rotated"] = patched(
+        clips["constant"], folder / "rotated.mp4", b"tkhd", 44,
         struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30),
     )  # fmt: skip
     # An edit list that begins 20 frames in, as cutting without re-encoding writes it.
-    content = made["constant"].read_bytes()
+    content = clips["constant"].read_bytes()
     at = content.index(b"elst") + 16
     (first,) = struct.unpack(">i", content[at : at + 4])
-    made["edited"] = patched(
-        made["constant"], folder / "edited.mp4", b"elst", 16, struct.pack(">i", first + 20 * 3000)
+    clips["edited"] = patched(
+        clips["constant"], folder / "edited.mp4", b"elst", 16, struct.pack(">i", first + 20 * 3000)
     )
-    return made
+    return clips

@@ -1,19 +1,19 @@
-"""Records with a planted truth, for tests of what is made from records."""
+"""Records with a planted truth, for tests of whatever reads records."""
 
 import dataclasses
 import json
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from probes.records.schema import Record
+from probes.records import schema
+from probes.records.schema import ItemRow, Record
 
 ARMS = ("baseline", "vcot", "visual_perturbation", "text_perturbation", "blind")
 
 
 def record(item, arm="baseline", role="image", correct=True, **changes):
-    """One record of item number `item` (of five options, key at item % 5)."""
+    """One record of item number `item` (of five options, the right one at item % 5)."""
     answer = changes.pop("answer", item % 5)
     choice = answer if correct else (item + 1) % 5
     if answer is None:
@@ -62,31 +62,19 @@ def study(items=60, frames=(5, 10), seed=0, arms=ARMS, roles=("image", "video"))
 def write_run(folder, records, config=None, items=None):
     """Write a run folder as `probes run` does; the manifest only where a configuration is given."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = [field.name for field in dataclasses.fields(Record)]
-    kinds = {"choice": pa.int64(), "answer": pa.int64(), "correct": pa.bool_(),
-             "option_logprobs": pa.list_(pa.float64()), "option_tokens": pa.list_(pa.int64()),
-             "donor_id": pa.string()}  # fmt: skip
-    columns = {name: [getattr(one, name) for one in records] for name in names}
-    table = pa.table({name: pa.array(columns[name], kinds.get(name)) for name in names})
-    pq.write_table(table, folder / "records.parquet")
+    pq.write_table(schema.to_table(records, Record), folder / "records.parquet")
     if config is not None:
         (folder / "manifest.json").write_text(json.dumps({"config": config}), "utf-8")
     if items is not None:
-        text = pa.string()
-        schema = pa.schema([
-            ("id", text), ("task", text), ("question", text), ("options", pa.list_(text)),
-            ("answer", pa.int64()),
-            ("media_sha256", text), ("frame_hashes", pa.map_(text, pa.list_(text))),
-        ])  # fmt: skip
-        pq.write_table(pa.Table.from_pylist(items, schema), folder / "items.parquet")
+        pq.write_table(schema.to_table(items, ItemRow), folder / "items.parquet")
     return folder
 
 
 def item(number, media="m", hashes=("a", "b"), options=5, question="what?"):
-    """A row of items.parquet."""
-    return {
-        "id": f"q{number}", "task": "egoworld", "question": question,
-        "options": [str(i) for i in range(options)], "answer": number % 5,
-        "media_sha256": f"{media}{number}",
-        "frame_hashes": [("5", list(hashes))],
-    }  # fmt: skip
+    """The row of items.parquet for item number `number`."""
+    return ItemRow(
+        id=f"q{number}", task="egoworld", question=question,
+        options=tuple(str(i) for i in range(options)), answer=number % 5, stratum="", cluster="",
+        media_path="", media_sha256=f"{media}{number}", frame_hashes={"5": tuple(hashes)},
+        option_hashes=(), breaks=(), meta={},
+    )  # fmt: skip

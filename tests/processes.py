@@ -1,4 +1,4 @@
-"""Real `probes run` processes over a small made world, which can be stopped at any moment."""
+"""Real `probes run` processes over a small generated world, which can be stopped at any moment."""
 
 from __future__ import annotations
 
@@ -18,55 +18,55 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["task.videos=10", "task.height=32", "task.fps=1", "frames=[2,4]"]
 SCRIPTED = ["backend=scripted", *SMALL]
-# In the order of a run; what is being done is what follows the last phase that is told as done.
+# In the order of a run; the current phase follows the last one that is reported as done.
 PHASES = ("start", "members", "items", "frames", "infills", "answers 1", "answers 2", "files")
 
 
 @dataclass
 class Place:
-    """Home and runs of one run, however many processes it takes."""
+    """The home and the run folders of one run, however many processes it takes."""
 
     folder: Path
     overrides: list[str]
     kills: Counter[str] = field(default_factory=Counter)
-    """By the phase in which a process was killed."""
+    """Number of killed processes by phase."""
     started: int = 0
 
     def start(self) -> tuple[subprocess.Popen[bytes], Path]:
         self.started += 1
         self.folder.mkdir(exist_ok=True)
-        told = self.folder / f"stderr-{self.started}.txt"
+        log = self.folder / f"stderr-{self.started}.txt"
         environment = os.environ | {
             "PROBES_HOME": str(self.folder / "home"), "PROBES_RUNS": str(self.folder / "runs"),
             "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
         }  # fmt: skip
         command = [sys.executable, "-m", "probes", "run", *self.overrides]
-        with told.open("wb") as errors:
+        with log.open("wb") as errors:
             return subprocess.Popen(
                 command, env=environment, stdout=subprocess.DEVNULL, stderr=errors, cwd=self.folder
-            ), told
+            ), log
 
     def run(self, code: int = 0) -> float:
-        """Let a process come to its end; return the seconds it took."""
+        """Let a process run to its end; return the seconds it took."""
         began = time.monotonic()
-        process, told = self.start()
-        assert process.wait(300) == code, told.read_text()
+        process, log = self.start()
+        assert process.wait(300) == code, log.read_text()
         return time.monotonic() - began
 
     def run_and_kill(
         self, moment: float, phase: str | None, by: signal.Signals = signal.SIGKILL
     ) -> tuple[int, str]:
-        """Start a process and stop it; return its exit code and what it said.
+        """Start a process and stop it; return its exit code and its messages.
 
         Args:
-            moment: seconds, counted from the beginning or, if one is named, from that of a phase.
+            moment: seconds after the process or, if one is named, the phase began.
             phase: one of `PHASES`.
-            by: the signal; a process that ends first is not hit by it.
+            by: the signal; a process that ends before does not get it.
         """
-        process, told = self.start()
+        process, log = self.start()
         began = time.monotonic()
         if phase is not None:
-            while process.poll() is None and phase_of(told) < PHASES.index(phase):
+            while process.poll() is None and phase_of(log) < PHASES.index(phase):
                 time.sleep(0.002)
             began = time.monotonic()
         while process.poll() is None and time.monotonic() - began < moment:
@@ -75,23 +75,23 @@ class Place:
             process.send_signal(by)
         code = process.wait(60)
         if code == -signal.SIGKILL:
-            self.kills[PHASES[min(phase_of(told), len(PHASES) - 1)]] += 1
-        elif by == signal.SIGKILL:  # it was done before
-            assert code == 0, told.read_text()
-        return code, told.read_text()
+            self.kills[PHASES[min(phase_of(log), len(PHASES) - 1)]] += 1
+        elif by == signal.SIGKILL:  # it had ended before
+            assert code == 0, log.read_text()
+        return code, log.read_text()
 
     @property
     def store(self) -> Path:
         return self.folder / "home" / "store"
 
     def finished(self) -> Path:
-        """The folder of the run that ended last."""
+        """Return the folder of the run that ended last."""
         manifests = (self.folder / "runs").rglob("manifest.json")
         return max(manifests, key=lambda path: path.stat().st_mtime_ns).parent
 
 
-def phase_of(told: Path) -> int:
-    return told.read_text().count(": done")
+def phase_of(log: Path) -> int:
+    return log.read_text().count(": done")
 
 
 def table(folder: Path, name: str) -> pa.Table:
@@ -100,7 +100,7 @@ def table(folder: Path, name: str) -> pa.Table:
 
 
 def rows_in_store(store: Path) -> Counter[str]:
-    """How often each answer lies in a store, over all of its files."""
+    """Return how often each answer is in a store, over all of its files."""
     found: Counter[str] = Counter()
     for path in store.glob("*.sqlite"):
         connection = sqlite3.connect(path)

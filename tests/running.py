@@ -1,4 +1,4 @@
-"""A small real folder of clips, a scripted backend that counts, and configurations for both."""
+"""A small real folder of clips, a scripted backend that counts calls, and configurations."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def settings(world: Path, out: Path, *overrides: str) -> RunConfig:
 
 
 class Spy(ScriptedBackend):
-    """A scripted backend whose calls can be counted, and which may stop after some answers."""
+    """A scripted backend that counts its calls, and can stop after some answers."""
 
     asked: ClassVar[Counter[str]] = Counter()
     """Prompts by kind of scoring."""

@@ -32,7 +32,7 @@ def running(command: Sequence[str], port: int, ready: str, **env: str) -> Iterat
     Args:
         command: what is run.
         port: where it will listen.
-        ready: path that answers (with whatever status below 500) once it is up.
+        ready: path that answers (with any status below 500) once it is up.
         env: more environment.
     """
     url = f"http://127.0.0.1:{port}"
@@ -49,8 +49,8 @@ def running(command: Sequence[str], port: int, ready: str, **env: str) -> Iterat
                         break
                 if process.poll() is not None or time.monotonic() > until:
                     log.seek(0)
-                    said = log.read().decode(errors="replace")[-2000:]
-                    raise RuntimeError(f"the server did not start:\n{said}")
+                    output = log.read().decode(errors="replace")[-2000:]
+                    raise RuntimeError(f"the server did not start:\n{output}")
                 time.sleep(0.2)
             yield f"{url}/v1"
         finally:
@@ -72,8 +72,8 @@ def transformers_serve() -> contextlib.AbstractContextManager[str]:
     return running(command, port, "/health")
 
 
-def chat_server(*folders: str, key: str = "") -> contextlib.AbstractContextManager[str]:
+def chat_server(*folders: str, token: str = "") -> contextlib.AbstractContextManager[str]:
     """Run tests/chat_server.py, which gives log-probabilities, on some checkpoint folders."""
     port = free_port()
     command = [sys.executable, str(CHAT_SERVER), str(port), *folders]
-    return running(command, port, "/v1/models", CHAT_SERVER_KEY=key)
+    return running(command, port, "/v1/models", CHAT_SERVER_TOKEN=token)

@@ -1,4 +1,4 @@
-"""The comparison of two runs: what is equal, and every difference with its margin."""
+"""The comparison of two runs: equal answers, and every difference with its margin."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_texts_are_compared_where_texts_were_written(tmp_path: Path) -> None:
     assert [one["text"] for one in found["differences"]] == [["zzz", "zz"]]
 
 
-def test_other_stimuli_and_missing_cells_are_counted_apart(tmp_path: Path) -> None:
+def test_other_stimuli_and_missing_trials_are_counted_separately(tmp_path: Path) -> None:
     a = write(tmp_path / "a", "generate", [{}, {"stimulus_sha": "t"}, {}])
     b = write(tmp_path / "b", "generate", [{}, {}])
     found = compare(a, b)

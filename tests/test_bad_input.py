@@ -406,7 +406,6 @@ def test_stores(good_store: Path, tmp_path_factory: Any, where: Any) -> None:
             found = store.get(STORED)
             assert all(STORED[key] == output for key, output in found.items())
             store.put(STORED.items())
-            store.errors(["f" * 64])
 
 
 @pytest.fixture(scope="module")

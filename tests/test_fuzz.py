@@ -1,4 +1,4 @@
-"""The fuzz target without its engine: good inputs, mended crashes, and crude mutations."""
+"""The fuzz target without its engine: valid inputs, fixed crashes, and crude mutations."""
 
 from __future__ import annotations
 
@@ -17,26 +17,28 @@ CRASHERS = sorted((ROOT / "tests" / "data" / "crashers").iterdir())
 
 
 @pytest.fixture(scope="module")
-def room() -> Iterator[readers.Room]:
-    room = readers.Room()
-    yield room
-    room.close()
+def workspace() -> Iterator[readers.Workspace]:
+    workspace = readers.Workspace()
+    yield workspace
+    workspace.close()
 
 
 @pytest.mark.parametrize("path", CRASHERS, ids=lambda path: path.name)
-def test_what_once_crashed_a_reader(path: Path, room: readers.Room) -> None:
-    told = readers.read(room, path.read_bytes())
-    assert told.endswith("refused") or told == "frame_index"  # a damaged index is made anew
+def test_what_once_crashed_a_reader(path: Path, workspace: readers.Workspace) -> None:
+    outcome = readers.read(workspace, path.read_bytes())
+    assert (
+        outcome.endswith("refused") or outcome == "frame_index"
+    )  # a damaged index counts as empty
 
 
-def test_what_is_good_is_read(room: readers.Room) -> None:
-    told = [readers.read(room, data) for data in readers.seeds()]
+def test_valid_inputs_are_read(workspace: readers.Workspace) -> None:
+    outcomes = [readers.read(workspace, data) for data in readers.seeds()]
     names = {target.__name__ for target in readers.TARGETS}
-    # Of an archive cut down to its headers, and of a baseline's first line, nothing can be read.
-    assert set(told) == names - {"arrays", "baseline"} | {"arrays refused", "baseline refused"}
+    # An archive cut down to its headers, and a baseline's first line, cannot be read.
+    assert set(outcomes) == names - {"arrays", "baseline"} | {"arrays refused", "baseline refused"}
 
 
-def test_crude_mutations(room: readers.Room) -> None:
+def test_crude_mutations(workspace: readers.Workspace) -> None:
     draw = random.Random(0)
     seeds = readers.seeds()
     for _ in range(1_500):
@@ -51,4 +53,4 @@ def test_crude_mutations(room: readers.Room) -> None:
                 data[at:at] = draw.choice(readers.WORDS.split()).encode()
             if len(data) < 2:
                 break
-        readers.read(room, bytes(data))
+        readers.read(workspace, bytes(data))

@@ -27,7 +27,7 @@ from probes.core.redaction import redact, redacted
 from probes.core.types import ModelSpec, Output
 from probes.engine import context
 from probes.engine.run import execute
-from probes.media.frame_store import FrameStore
+from probes.media.frame_folder import FrameFolder
 from probes.models.checkpoint import find
 from probes.models.lmms_eval import wrappers
 from probes.models.text_llm import TextBackend
@@ -104,7 +104,7 @@ def test_a_pickled_checkpoint_is_refused_by_name(name: str, tmp_path: Path) -> N
 def test_an_index_of_weights_names_safetensors_in_its_folder(name: object, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").touch()
     folder = checkpoint(tmp_path / "one", "pytorch_model.bin", index={"weight_map": {"a": name}})
-    with pytest.raises(ProbesError, match=r"names .*no safetensors file beside it"):
+    with pytest.raises(ProbesError, match=r"names .*not a safetensors file next to it"):
         find(ModelSpec("m", "image", str(folder)))
 
 
@@ -152,7 +152,7 @@ def test_a_wrapper_gets_no_trust_of_its_own(tmp_path: Path) -> None:
         wrappers.open_wrapper(object, str(folder), spec, "cpu", {"trust_remote_code": True})
     assert "pair.image.trust_remote_code=true" in caught.value.fix
     (folder / "modeling_evil.py").write_text("raise SystemExit")
-    with pytest.raises(ProbesError, match=r"brings code of its own \(modeling_evil\.py\)"):
+    with pytest.raises(ProbesError, match=r"has code of its own \(modeling_evil\.py\)"):
         wrappers.open_wrapper(object, str(folder), spec, "cpu", {})
 
 
@@ -196,7 +196,7 @@ def test_members_of_an_archive_become_no_files(tmp_path: Path) -> None:
     with zipfile.ZipFile(folder / "RAVEN_0_train.npz", "w") as archive:
         archive.writestr("../../evil.npy", b"x")
         archive.writestr("/tmp/evil.npy", b"x")
-    with pytest.raises(ProbesError, match="lacks an array"):
+    with pytest.raises(ProbesError, match="an array is missing"):
         iraven.load(tmp_path / "raven")
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["RAVEN_0_train.npz"]
 
@@ -222,13 +222,13 @@ def test_infills_of_unknown_items_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_hash_that_is_none_becomes_no_file_name(tmp_path: Path) -> None:
-    pool = FrameStore(tmp_path)
-    path = pool._index_path("0" * 64)
+    folder = FrameFolder(tmp_path)
+    path = folder.index_path("0" * 64)
     path.parent.mkdir(parents=True)
     for sha in ("../../../etc/passwd", "A" * 64, "0" * 63, ""):
         index = {"version": 1, "count": 1, "decoder": "pyav", "frames": {"0": [0.0, sha]}}
         path.write_text(json.dumps(index))
-        assert pool._load("0" * 64).frames == {}
+        assert folder.index("0" * 64).frames == {}
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "a b\n", "..", "-x"])

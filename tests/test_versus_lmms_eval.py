@@ -89,7 +89,7 @@ def test_a_run_that_found_answers_in_a_cache_is_refused(tmp_path: Path) -> None:
 def test_clips_are_what_decoders_read_exactly(tmp_path: Path) -> None:
     _versus.film(tmp_path / "clip.mp4", 0)
     scan = video_decoders._scan(str(tmp_path / "clip.mp4"))
-    assert (scan.count, scan.doubt) == (_versus.STRETCH * _versus.TIMES, "")
+    assert (scan.count, scan.doubt) == (_versus.STRETCH * _versus.TIMES, None)
     assert scan.times_s[-1] == pytest.approx(183.3, abs=0.1)
     steps = {round(b - a, 4) for a, b in pairwise(scan.times_s)}
     assert steps == {round(1 / _versus.FPS, 4)}
@@ -98,28 +98,50 @@ def test_clips_are_what_decoders_read_exactly(tmp_path: Path) -> None:
     assert len({n % _versus.STRETCH for n in numbers}) == len(numbers)
 
 
-def test_both_models_get_the_same_ids_and_pixels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from lmms_eval.api.instance import Instance
-    from PIL import Image
-
-    pixels = 64 * 784
-    bench = versus.Bench(tmp_path, 2, "float32", pixels, 1)
-    folder = _versus.checkpoint(bench.models["image"], 0, pixels)
-    # The module alone: as a plugin it would stand in the place of ours for all later tests.
+def float32_wrapper(bench: versus.Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Load lmms-eval's wrapper as the benchmark configures it."""
+    # The module alone: as a plugin it would replace ours for all later tests.
     (tmp_path / "versus_wrapper.py").write_text(_versus.WRAPPER)
     monkeypatch.syspath_prepend(str(tmp_path))
     import versus_wrapper
 
-    given = versus.settings(bench, "image", [], tmp_path, 1)["model_args"]
+    arguments = versus.settings(bench, "image", [], tmp_path, 1)["model_args"]
     bounds = {"min_pixels", "max_pixels"}
     wrapper = versus_wrapper.Float32(**{
         name: int(value) if name in bounds else value
-        for name, value in (part.split("=") for part in given.split(","))
+        for name, value in (part.split("=") for part in arguments.split(","))
     })  # fmt: skip
     assert str(wrapper.model.dtype) == "torch.float32"
+    return wrapper
 
+
+def reply_of_wrapper(wrapper: Any, parts: Any, frames: Any) -> str:
+    """Ask lmms-eval's wrapper one request of these parts."""
+    from lmms_eval.api.instance import Instance
+    from PIL import Image
+
+    content = [
+        {"type": "image", "url": Image.fromarray(frames[part.sha256])}
+        if isinstance(part, FrameRef)
+        else {"type": "text", "text": part}
+        for part in parts
+    ]
+    wrapper.task_dict = {"t": {"s": [[{"role": "user", "content": content}]]}}
+    decoding = {"max_new_tokens": _versus.TOKENS, "temperature": 0, "do_sample": False}
+    request = Instance(
+        "generate_until", ("", lambda doc: doc, decoding, 0, "t", "s"), 0,
+        metadata={"task": "t", "doc_id": 0, "repeats": 1},
+    )  # fmt: skip
+    return str(wrapper.generate_until([request])[0].text)
+
+
+def test_both_models_get_the_same_ids_and_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = 64 * 784
+    bench = versus.Bench(tmp_path, 2, "float32", pixels, 1)
+    folder = _versus.checkpoint(bench.models["image"], 0, pixels)
+    wrapper = float32_wrapper(bench, tmp_path, monkeypatch)
     size = (_versus.HEIGHT, _versus.WIDTH, 3)
     drawn = np.random.default_rng(0).integers(0, 256, (2, *size), np.uint8)
     frames = {array_sha256(one): one for one in drawn}
@@ -131,19 +153,7 @@ def test_both_models_get_the_same_ids_and_pixels(
     monkeypatch.setattr(
         wrapper.model, "generate", lambda **more: theirs.update(more) or generate(**more)
     )
-    content = [
-        {"type": "image", "url": Image.fromarray(frames[part.sha256])}
-        if isinstance(part, FrameRef)
-        else {"type": "text", "text": part}
-        for part in parts
-    ]
-    wrapper.task_dict = {"t": {"s": [[{"role": "user", "content": content}]]}}
-    wanted = {"max_new_tokens": _versus.TOKENS, "temperature": 0, "do_sample": False}
-    asked = Instance(
-        "generate_until", ("", lambda doc: doc, wanted, 0, "t", "s"), 0,
-        metadata={"task": "t", "doc_id": 0, "repeats": 1},
-    )  # fmt: skip
-    reply = wrapper.generate_until([asked])[0].text
+    reply = reply_of_wrapper(wrapper, parts, frames)
 
     ours: dict[str, Any] = {}
     inputs, greedy = families.qwen_vl._inputs, forward.greedy

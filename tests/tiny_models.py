@@ -31,8 +31,7 @@ CHATML = (
     "{% endfor %}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-"""Pictures stay where they stand; IMAGE and VIDEO are what a family writes for one."""
-
+"""Pictures stay in their places; IMAGE and VIDEO are what a family writes for one."""
 
 LLAVA_SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>", "<video>")
 # Pictures first, then text, as in the official LLaVA-NeXT-Video template.
@@ -44,9 +43,7 @@ PICTURES_FIRST = (
     "{{ content['text'] + ' ' }}{% endfor %}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
-
-
-# Pictures where they stand, as in newer templates.
+# Pictures in their places, as in newer templates.
 IN_PLACE = (
     "{% for message in messages %}{{ 'USER: ' }}{% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}{{ '<image>' }}{% else %}{{ part['text'] }}{% endif %}"
@@ -360,7 +357,7 @@ def llava_onevision(folder: Path, seed: int = 0) -> Path:
 
 
 def internvl(folder: Path, seed: int = 0) -> Path:
-    """Make an InternVL: 4 tokens a tile; an image has 1 to 4 tiles, and the whole besides."""
+    """Make an InternVL: 4 tokens a tile; an image is 1 to 4 tiles and a small copy of all of it."""
     import torch
     import transformers as t
 
@@ -428,7 +425,7 @@ def llava(folder: Path, chat_template: str = IN_PLACE, seed: int = 0) -> Path:
 
 
 def gemma3(folder: Path, seed: int = 0) -> Path:
-    """Make a Gemma 3, without a family of its own: tokens of a picture see one another."""
+    """Make a Gemma 3, without a family of its own: tokens of a picture attend to one another."""
     import torch
     import transformers as t
 
@@ -480,4 +477,4 @@ FAMILIES = {
     "qwen2_vl": qwen2_vl,
     "qwen2_5_vl": qwen2_5_vl,
 }
-"""Those whose frames are perceived once, by the type that their configuration names."""
+"""Those whose frames are encoded once, by the type in their configuration."""

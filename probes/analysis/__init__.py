@@ -34,4 +34,4 @@ __all__ = [
     "study_tables",
     "to_markdown",
     "transfer_table",
-]  # fmt: skip
+]

@@ -1,4 +1,4 @@
-"""One row per cell: accuracy with its interval, beside what guessing would reach."""
+"""One row per cell: accuracy with its interval, and what guessing would reach."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ def accuracies(
         level: coverage of the intervals.
 
     Returns:
-        One row per cell: settings, role, member, arm, stratum, n (items with a key), clusters,
-        accuracy (strict: unparsed and failed are wrong) with low and high (Wilson), complete_n
-        and complete_accuracy (parsed answers only), chance (mean of 1 / number of options),
-        majority (the accuracy of always giving the commonest key, majority_option), and the whole
-        cell's counts: records, unparsed, failed (records), withheld (items without a key).
+        One row per cell: settings, role, member, arm, stratum, n (items whose right answer is
+        known), clusters, accuracy (strict: unparsed and failed are wrong) with low and high
+        (Wilson), complete_n and complete_accuracy (parsed answers only), chance (mean of 1 / number
+        of options), majority (the accuracy of always giving majority_option, the commonest right
+        answer), and the whole cell's counts: records, unparsed, failed (records), withheld (items
+        whose right answer is withheld).
     """
     rows: list[dict[str, Any]] = []
     for table in tables(frame):
         for cell in table.cells.values():
-            for layer, chosen in _layers(table.items, cell, by_stratum):
-                equal = stratify and not layer
+            for stratum, chosen in _strata(table.items, cell, by_stratum):
+                equal = stratify and not stratum
                 row = _row(table.items, cell, chosen, level, equal)
-                rows.append(
-                    {**dict(zip(SETTING, table.group, strict=True)), "stratum": layer, **row}
-                )
+                rows.append({**table.settings, "stratum": stratum, **row})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _layers(items: Items, cell: Cell, by_stratum: bool) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def _strata(items: Items, cell: Cell, by_stratum: bool) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield the whole cell, named "", and each of its strata, with the items chosen [n]."""
     yield "", np.ones(len(cell.items), dtype=bool)
     if by_stratum:
         strata = items.strata[cell.items]
-        for layer in sorted({str(one) for one in strata} - {""}):
-            yield layer, strata == layer
+        for stratum in sorted({str(name) for name in strata} - {""}):
+            yield stratum, strata == stratum
 
 
 def _row(
@@ -64,21 +64,21 @@ def _row(
 ) -> dict[str, Any]:
     strict, complete = cell.strict[chosen], cell.complete[chosen]
     parsed = complete[~np.isnan(complete)]
-    mine = cell.items[chosen]
+    numbers = cell.items[chosen]
     if equal_strata:
         found = stats.clustered_mean(
-            strict, items.clusters[mine], strata=items.strata[mine], weights="strata", level=level,
-            bounds=(0, 1),
+            strict, items.clusters[numbers], strata=items.strata[numbers], weights="strata",
+            level=level, bounds=(0, 1),
         )  # fmt: skip
     else:
-        found = stats.accuracy(strict, items.clusters[mine], level)
-    majority, option = position_majority(items.answers[mine])
+        found = stats.accuracy(strict, items.clusters[numbers], level)
+    majority, option = position_majority(items.answers[numbers])
     return {
         "role": cell.role, "member": cell.member, "arm": cell.arm, "n": found.n,
         "clusters": found.clusters, "accuracy": found.estimate, "low": found.low,
         "high": found.high, "complete_n": len(parsed),
         "complete_accuracy": float(parsed.mean()) if len(parsed) else nan,
-        "chance": chance(items.n_options[mine]), "majority": majority, "majority_option": option,
+        "chance": chance(items.n_options[numbers]), "majority": majority, "majority_option": option,
         "records": cell.rows, "unparsed": cell.unparsed, "failed": cell.failed,
         "withheld": cell.withheld,
     }  # fmt: skip
@@ -91,7 +91,10 @@ def chance(n_options: NDArray[np.float64]) -> float:
 
 
 def position_majority(answers: NDArray[np.float64]) -> tuple[float, int]:
-    """Return the accuracy of always giving the commonest key, and that key; (NaN, -1) if empty."""
+    """Return the accuracy of always giving the commonest answer, and which answer that is.
+
+    NaN and -1 where there are no answers.
+    """
     if not len(answers):
         return nan, -1
     counts = np.bincount(answers.astype(np.intp))

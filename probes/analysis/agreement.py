@@ -26,31 +26,32 @@ def check(
         return
     seen: dict[Hashable, tuple[Any, Path]] = {}
     for run, label, kind in zip(runs, labels, kinds, strict=True):
-        for key, value, what in _facts(run, label, kind):
-            first, folder = seen.setdefault(key, (value, run.folder))
+        for name, value, what in _facts(run, label, kind):
+            first, folder = seen.setdefault(name, (value, run.folder))
             if first != value:
                 raise ProbesError(
-                    f"{what} in two runs", f"{folder} and {run.folder}",
+                    f"{what} in two runs",
+                    f"{folder} and {run.folder}",
                     "load runs over the same data and models, or run one of them again",
-                )  # fmt: skip
+                )
 
 
 def _facts(
     run: LoadedRun, label: str, kind: tuple[str, ...]
 ) -> Iterator[tuple[tuple[Hashable, ...], Any, str]]:
-    """Yield what is known of a run: under which name, its value, and what to say if it differs."""
+    """Yield the facts of a run: a name, the value, and the message where two values differ."""
     for (task, item), facts in run.items.items():
-        marks = {name: facts[name] for name in ("question", "options", "answer", "media")}
-        marks |= {f"{count} frames": hashes for count, hashes in facts["frames"].items()}
-        for name, value in marks.items():
+        shown = {name: facts[name] for name in ("question", "options", "answer", "media")}
+        shown |= {f"{count} frames": hashes for count, hashes in facts["frames"].items()}
+        for name, value in shown.items():
             if value is not None:
                 what = f"item {item} of task {task} is not the same ({name} differs)"
                 yield ("item", label, task, item, name), value, what
-    for name, mark in run.models.items():
+    for name, fingerprint in run.models.items():
         what = f"the model {name} is not the same (weights, tokenizer or adapter differ)"
-        yield ("model", label, name), mark, what
+        yield ("model", label, name), fingerprint, what
     for row in rows(run.folder / "infills.parquet", _INFILL):
-        if not row["ok"]:  # a repeated run may write what failed
+        if not row["ok"]:  # a repeated run may write it
             continue
         item, frames, gap = row["item_id"], row["frames"], row["gap"]
         what = f"the infill of item {item}, {frames} frames, gap {gap}, is not the same"

@@ -1,4 +1,7 @@
-"""Cells -> contrasts: every gain, drop, transfer and did, with interval and test."""
+"""Cells -> contrasts: every gain, drop, transfer and DiD, with interval and test.
+
+DiD is the difference in differences: gain of the image member minus gain of the other member.
+"""
 
 from __future__ import annotations
 
@@ -13,38 +16,49 @@ from numpy.typing import NDArray
 
 from probes import stats
 from probes.analysis.cells import SETTING, Cell, CellTable, Items
-from probes.analysis.pairing import NAMES, Match, Measure, Paired, Policy, check, matched, paired
+from probes.analysis.pairing import MATCH, Match, Measure, Paired, Policy, check, matched, paired
 from probes.core.errors import ProbesError
+from probes.core.types import CONTRASTS
+from probes.stats.contrast import Interval, Test
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How intervals and tests are made."""
+    """How intervals, tests and adjusted p-values are made."""
 
-    interval: Literal["cr2", "cr1", "cr3", "percentile", "bca"] = "cr2"
-    test: Literal["t", "permutation", "mcnemar"] = "t"
+    interval: Interval = "cr2"
+    test: Test = "t"
     level: float = 0.95
     stratify: Literal["", "items", "strata"] = ""
-    """Empty: strata are ignored. Else spread is measured within strata, and this is what counts
-    the same in the mean."""
+    """Empty: strata are ignored. Otherwise spread is measured within strata, and this is what
+    counts the same in the mean."""
     draws: int = 9999
     """Bootstrap samples; also random flips where an exact permutation test is out of reach."""
     seed: int = 0
+    family: Sequence[str] = ("name", "policy")
+    """Columns of the result; rows that agree in them are one family for `p_adjusted`."""
+    adjust: Literal["holm", "bh"] = "holm"
+    """`holm` (family-wise error) or `bh` (false discovery rate)."""
+
+    @property
+    def of_contrast(self) -> stats.ContrastMethod:
+        """The part that concerns a single contrast."""
+        return stats.ContrastMethod(
+            self.interval, self.test, self.level, self.stratify or "items", self.draws, self.seed
+        )
 
 
 def contrasts(
     frame: pd.DataFrame,
     *,
-    names: Sequence[str] = NAMES,
+    names: Sequence[str] = CONTRASTS,
     measure: Measure = "accuracy",
     policies: Sequence[Policy] = ("strict", "complete"),
     by_stratum: bool = False,
     references: Mapping[str, str] | None = None,
-    family: Sequence[str] = ("name", "policy"),
-    adjust: Literal["holm", "bh"] = "holm",
     **method: Any,
 ) -> pd.DataFrame:
-    """Contrast every cell of a frame with what it is to be compared with.
+    """Contrast every cell of a frame with the cell it is to be compared with.
 
     `gain` is arm minus reference of one member; it is called `drop` where the reference has a
     reference of its own (a perturbation of vcot). `transfer` is another member minus the image
@@ -53,141 +67,133 @@ def contrasts(
     Args:
         frame: as returned by `load`, or part of it.
         names: which contrasts.
-        measure: `accuracy` (proportions); `logit` (did only, in log-odds); `margin` (change of the
-            log-probability by which the key leads the best other option, in nats).
+        measure: `accuracy` (proportions); `logit` (DiD only, in log-odds); `margin` (change of the
+            log-probability of the right answer less that of the best other option, in nats).
         policies: `strict` (unparsed and failed answers are wrong) and/or `complete` (items with
             such an answer on either side are left out).
         by_stratum: adds a row per stratum.
         references: reference arm by arm, where not as the runs declare.
-        family: columns of the result; rows that agree in them are one family for `p_adjusted`.
-        adjust: `holm` (family-wise error) or `bh` (false discovery rate).
         **method: fields of `Method`.
 
     Returns:
         One row per contrast: settings, name, role, member, arm, reference, policy, measure,
         stratum, n, clusters, estimate, low, high, p, p_adjusted, se, sd (of an item's difference),
         design_effect (variance by clusters over that of independent items), method, reason,
-        discordant, mean_a and mean_b (for did: the two gains), headroom_image and headroom_other
-        (1 - accuracy in the reference arm, for did), missing (ids that one side lacks), n_missing,
-        left_out (items without a parsed answer, for `complete`) and left_out_ids.
+        discordant, mean_a and mean_b (for a DiD: the two gains), headroom_image and headroom_other
+        (1 - accuracy in the reference arm, for a DiD), missing (ids that are on one side only),
+        n_missing, left_out (items without a parsed answer, for `complete`) and left_out_ids.
 
     Raises:
-        ProbesError: cells that must not be compared: other seeds, scorings or settings, other keys,
-            no common item, other stimuli for the two members; or a combination of arguments that
-            has no meaning.
+        ProbesError: cells that must not be compared: other seeds, scorings or settings, other
+            right answers, no common item, other stimuli for the two members; or a combination of
+            arguments that has no meaning.
     """
     check(names, measure, policies)
-    how = Method(**method)
-    if measure == "logit" and how.stratify:
+    question = _Question(measure, policies, by_stratum, Method(**method))
+    if measure == "logit" and question.method.stratify:
         raise ProbesError(
-            "the did of log-odds has no stratified version", "measure=logit", "leave stratify empty"
+            "the DiD of log-odds has no stratified version", "measure=logit", "leave stratify empty"
         )
     rows: list[dict[str, Any]] = []
     for table, match in matched(frame, names, measure, references):
-        rows += _rows(table, match, measure, policies, by_stratum, how)
-    out = pd.DataFrame(rows, columns=list(COLUMNS))
-    return _adjusted(out, family, adjust)
+        rows += _rows(table, match, question)
+    return _adjusted(pd.DataFrame(rows, columns=list(COLUMNS)), question.method)
 
 
 COLUMNS = (
-    *SETTING, "name", "role", "member", "arm", "reference", "policy", "measure", "stratum", "n",
+    *SETTING, *MATCH, "policy", "measure", "stratum", "n",
     "clusters", "estimate", "low", "high", "p", "p_adjusted", "se", "sd", "design_effect", "method",
     "reason", "discordant", "mean_a", "mean_b", "headroom_image", "headroom_other",
     "missing", "n_missing", "left_out", "left_out_ids",
 )  # fmt: skip
 
 
-def _rows(
-    table: CellTable,
-    match: Match,
-    measure: Measure,
-    policies: Sequence[Policy],
-    by_stratum: bool,
-    how: Method,
-) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is asked of every match."""
+
+    measure: Measure
+    policies: Sequence[Policy]
+    by_stratum: bool
+    method: Method
+
+
+def _rows(table: CellTable, match: Match, question: _Question) -> Iterator[dict[str, Any]]:
+    ids = table.items.ids
     done: dict[str, dict[str, Any]] = {}
     before: Paired | None = None
-    for one in paired(table, match, measure, policies):
-        strata = table.items.strata[one.items]
-        layers: list[str] = [""]
-        if by_stratum:
-            layers += sorted({str(name) for name in strata} - {""})
+    for pairs in paired(table, match, question.measure, question.policies):
         # Where every answer was parsed, both policies are one.
-        if before is None or not np.array_equal(before.values, one.values):
+        if before is None or not np.array_equal(before.values, pairs.values):
             done = {}
-        before = one
-        aside, absent = (table.items.strata[some] for some in (one.left_out, one.missing))
-        for layer in layers:
-            chosen = slice(None) if not layer else strata == layer
-            left = one.left_out if not layer else one.left_out[aside == layer]
-            lacking = one.missing if not layer else one.missing[absent == layer]
-            missing = tuple(str(name) for name in table.items.ids[lacking])
-            if layer not in done:
-                done[layer] = _estimate(
-                    one.values[chosen], one.differences[chosen], one.items[chosen], table.items,
-                    match, measure, how,
-                )  # fmt: skip
+        before = pairs
+        for stratum, part in _parts(pairs, table.items.strata, question.by_stratum):
+            if stratum not in done:
+                done[stratum] = _estimate(part, table.items, match, question)
+            missing = tuple(str(name) for name in ids[part.missing])
+            left_out = tuple(str(name) for name in ids[part.left_out])
             yield {
-                **dict(zip(SETTING, table.group, strict=True)),
-                "name": match.name, "role": match.role, "member": match.member, "arm": match.arm,
-                "reference": match.reference, "measure": measure, "stratum": layer,
-                "policy": one.policy, "missing": missing, "n_missing": len(missing),
-                "left_out": len(left),
-                "left_out_ids": tuple(str(name) for name in table.items.ids[left]),
-                **done[layer],
+                **table.settings, **match.columns, "measure": question.measure, "stratum": stratum,
+                "policy": pairs.policy, "missing": missing, "n_missing": len(missing),
+                "left_out": len(left_out), "left_out_ids": left_out, **done[stratum],
             }  # fmt: skip
 
 
-def _estimate(
-    values: NDArray[np.float64],
-    differences: NDArray[np.float64],
-    items: NDArray[np.intp],
-    known: Items,
-    match: Match,
-    measure: Measure,
-    how: Method,
-) -> dict[str, Any]:
-    """Estimate one contrast from values [n, 2] or [n, 4]."""
-    clusters = known.clusters[items]
-    four = values.shape[1] == 4
-    strata = known.strata[items] if how.stratify else None
+def _parts(
+    pairs: Paired, strata: NDArray[np.object_], by_stratum: bool
+) -> Iterator[tuple[str, Paired]]:
+    """Yield all pairs, named "", and those of each stratum."""
+    yield "", pairs
+    if by_stratum:
+        for stratum in sorted({str(name) for name in strata[pairs.items]} - {""}):
+            yield stratum, pairs.in_stratum(stratum, strata)
+
+
+def _estimate(pairs: Paired, known: Items, match: Match, question: _Question) -> dict[str, Any]:
+    """Estimate one contrast from its pairs."""
+    values, differences, items = pairs.values, pairs.differences, pairs.items
+    measure, method = question.measure, question.method
+    of_did = values.shape[1] == 4
     if measure == "logit":
-        estimate = stats.did_logit(stats.DidCells(*values.T), clusters, level=how.level)
+        cells = stats.DidCells(*values.T)
+        estimate = stats.did_logit(cells, known.clusters[items], level=method.level)
     else:
         bound = values.shape[1] / 2
         estimate = stats.contrast(
-            differences, clusters, strata=strata, weights=how.stratify or "items",
-            level=how.level, bounds=None if measure == "margin" else (-bound, bound),
-            interval=how.interval, test=how.test, draws=how.draws, seed=how.seed,
+            differences, known.clusters[items],
+            strata=known.strata[items] if method.stratify else None,
+            bounds=None if measure == "margin" else (-bound, bound), method=method.of_contrast,
         )  # fmt: skip
     means = values.mean(axis=0) if len(values) else np.full(values.shape[1], nan)
     sd = float(differences.std(ddof=1)) if len(differences) > 1 else nan
-    alone = sd / sqrt(len(differences)) if sd > 0 and measure != "logit" else nan
-    room = (nan, nan)
-    if four and measure == "margin":
-        room = _room(match.cells[1], items), _room(match.cells[3], items)
-    elif four:
-        room = 1 - means[1], 1 - means[3]
+    independent = sd / sqrt(len(differences)) if sd > 0 and measure != "logit" else nan
+    headroom = (nan, nan)
+    if of_did and measure == "margin":
+        headroom = _headroom(match.cells[1], items), _headroom(match.cells[3], items)
+    elif of_did:
+        headroom = 1 - means[1], 1 - means[3]
     return {
         "n": estimate.n, "clusters": estimate.clusters, "estimate": estimate.estimate,
         "low": estimate.low, "high": estimate.high, "p": estimate.p, "p_adjusted": nan,
-        "se": estimate.se, "sd": sd, "design_effect": (estimate.se / alone) ** 2,
+        "se": estimate.se, "sd": sd, "design_effect": (estimate.se / independent) ** 2,
         "method": estimate.method, "reason": estimate.reason, "discordant": estimate.discordant,
-        "mean_a": means[0] - means[1] if four else means[0],
-        "mean_b": means[2] - means[3] if four else means[1],
-        "headroom_image": room[0], "headroom_other": room[1],
+        "mean_a": means[0] - means[1] if of_did else means[0],
+        "mean_b": means[2] - means[3] if of_did else means[1],
+        "headroom_image": headroom[0], "headroom_other": headroom[1],
     }  # fmt: skip
 
 
-def _room(cell: Cell, items: NDArray[np.intp]) -> float:
-    """Return 1 - accuracy of a cell over some of its items: margins do not tell it."""
+def _headroom(cell: Cell, items: NDArray[np.intp]) -> float:
+    """Return 1 - accuracy of a cell over some of its items: margins do not contain it."""
     return stats.headroom(cell.strict[np.searchsorted(cell.items, items)])
 
 
-def _adjusted(out: pd.DataFrame, family: Sequence[str], adjust: str) -> pd.DataFrame:
+def _adjusted(out: pd.DataFrame, method: Method) -> pd.DataFrame:
+    """Fill in the adjusted p-values."""
+    family, adjust = method.family, method.adjust
     if unknown := [name for name in family if name not in out.columns]:
         raise ProbesError(
-            f"a family cannot be told by {unknown[0]}", "family",
+            f"a family cannot be defined by {unknown[0]}", "family",
             f"choose from {', '.join(out.columns)}",
         )  # fmt: skip
     correct = {"holm": stats.holm, "bh": stats.benjamini_hochberg}.get(adjust)
@@ -195,8 +201,8 @@ def _adjusted(out: pd.DataFrame, family: Sequence[str], adjust: str) -> pd.DataF
         raise ProbesError(f"there is no adjustment called {adjust}", "adjust", "choose holm or bh")
     if out.empty:
         return out
-    keys = [out[name] for name in family]
-    groups = out.groupby(keys, sort=False).indices.values() if keys else [np.arange(len(out))]
+    columns = [out[name] for name in family]
+    groups = out.groupby(columns, sort=False).indices.values() if columns else [np.arange(len(out))]
     p = out["p"].to_numpy(np.float64)
     adjusted = np.full(len(out), nan)
     for rows in groups:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from probes import stats
 from probes.analysis.cells import SETTING
-from probes.analysis.pairing import Policy, check, matched, paired
+from probes.analysis.pairing import MATCH, Policy, check, matched, paired
 from probes.core.errors import ProbesError
 
 
@@ -23,7 +23,7 @@ def equivalences(
     alpha: float = 0.05,
     references: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Test whether contrasts of accuracies lie within (-margin, margin) (two one-sided tests).
+    """Test whether contrasts of accuracies are within (-margin, margin) (two one-sided tests).
 
     Args:
         frame: as returned by `load`, or part of it.
@@ -46,25 +46,22 @@ def equivalences(
     check(names, "accuracy", policies)
     if not 0 < margin < 1:
         raise ProbesError(
-            f"a margin is a proportion between 0 and 1, got {margin}", "margin",
+            f"a margin is a proportion between 0 and 1, got {margin}",
+            "margin",
             "two points are 0.02",
-        )  # fmt: skip
+        )
     if not 0 < alpha < 0.5:
-        raise ProbesError(f"a level lies between 0 and 0.5, got {alpha}", "alpha", "try 0.05")
+        raise ProbesError(f"a level is between 0 and 0.5, got {alpha}", "alpha", "try 0.05")
     fields = [field.name for field in dataclasses.fields(stats.Equivalence)]
-    columns = [*SETTING, "name", "role", "member", "arm", "reference", "policy", *fields]
+    columns = [*SETTING, *MATCH, "policy", *fields]
     rows: list[dict[str, Any]] = []
     for table, match in matched(frame, names, "accuracy", references):
-        for one in paired(table, match, "accuracy", policies):
-            bound = one.values.shape[1] / 2
+        bound = len(match.cells) / 2
+        for pairs in paired(table, match, "accuracy", policies):
+            clusters = table.items.clusters[pairs.items]
             found = stats.equivalence(
-                one.differences, margin, table.items.clusters[one.items], alpha=alpha,
-                bounds=(-bound, bound),
-            )  # fmt: skip
-            rows.append({
-                **dict(zip(SETTING, table.group, strict=True)), "name": match.name,
-                "role": match.role, "member": match.member, "arm": match.arm,
-                "reference": match.reference, "policy": one.policy,
-                **{name: getattr(found, name) for name in fields},
-            })  # fmt: skip
+                pairs.differences, margin, clusters, alpha=alpha, bounds=(-bound, bound)
+            )
+            tested = {name: getattr(found, name) for name in fields}
+            rows.append({**table.settings, **match.columns, "policy": pairs.policy, **tested})
     return pd.DataFrame(rows, columns=columns)

@@ -1,4 +1,4 @@
-"""Record files of one run, a sweep or shards -> one tidy pandas frame."""
+"""Records of one run, a sweep or shards -> one tidy pandas frame."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from probes.core.errors import ProbesError
 from probes.records import schema
 from probes.records.schema import Record
 
-# Whole numbers and truths that may be missing stay what they are; the rest becomes plain numpy.
+# Integers and booleans that may be missing keep their type; the rest becomes plain numpy.
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
 IDENTITY = (
     "task", "setting", "pair", "role", "arm", "frames", "scoring", "seed", "item_id", "donor_id",
     "rotation",
 )  # fmt: skip
-"""Columns that say which question a row answers."""
+"""Columns that identify the question that a row answers."""
 _CONTENT = ("member", "status", "choice", "answer", "stimulus_sha")
 
 Paths = str | Path | Sequence[str | Path]
@@ -37,9 +37,9 @@ def load(path: Paths) -> pd.DataFrame:
 
     Returns:
         One row per record, with the columns of `Record` and three more: `n_options` (number of
-        options of the item), `setting` (what sets this run's configuration apart from other runs of
-        the same pair and task, e.g. `frame_as=image`; empty where nothing does) and `run` (its
-        folder). `frame.attrs["references"]` maps each arm to the arm it is compared with.
+        options of the item), `setting` (how this run's configuration differs from other runs of the
+        same pair and task, e.g. `frame_as=image`; empty where it does not) and `run` (its folder).
+        `frame.attrs["references"]` maps each arm to the arm it is compared with.
 
     Raises:
         ProbesError: nothing found, an unreadable file, a missing column, or runs of one setting
@@ -68,7 +68,7 @@ def load(path: Paths) -> pd.DataFrame:
 def from_records(
     records: Iterable[Record], references: dict[str, str] | None = None
 ) -> pd.DataFrame:
-    """Return the frame of records held in memory, as `load` would.
+    """Return the frame of records in memory, as `load` would.
 
     Args:
         records: the records of one run.
@@ -85,9 +85,9 @@ def from_records(
 
 def _find(path: Paths) -> list[Path]:
     if not isinstance(path, str | Path):
-        found = [file for one in path for file in _find(one)]
+        found = [file for part in path for file in _find(part)]
         if not found:
-            raise ProbesError("no run was named", fix="name a run folder or a folder of runs")
+            raise ProbesError("no run was named", fix="give a run folder or a folder of runs")
         return sorted(dict.fromkeys(found))
     start = Path(path)
     if start.is_file():
@@ -97,7 +97,7 @@ def _find(path: Paths) -> list[Path]:
         what = "holds no records.parquet" if start.is_dir() else "is not there"
         raise ProbesError(
             f"the run folder {what}", str(start),
-            "name the folder that `probes run` wrote to, or a folder above such folders",
+            "give the folder that `probes run` wrote to, or a folder above such folders",
         )  # fmt: skip
     return files
 
@@ -128,7 +128,7 @@ def _n_options(frame: pd.DataFrame, known: dict[tuple[str, str], int]) -> pd.Ser
     if known:
         pairs = pd.MultiIndex.from_arrays([frame["task"], frame["item_id"]])
         codes, unique = pairs.factorize()
-        sizes = np.array([known.get(one, 0) for one in unique], dtype=np.float64)[codes]
+        sizes = np.array([known.get(pair, 0) for pair in unique], dtype=np.float64)[codes]
         scored = scored.where(sizes == 0, sizes)
     return scored.astype("int64")
 
@@ -137,8 +137,8 @@ def merge(frame: pd.DataFrame) -> pd.DataFrame:
     """Drop rows that repeat another one.
 
     Two rows repeat each other if they answer the same question (`IDENTITY`) with the same member,
-    status, choice and stimulus. A row that failed yields to one with the same key that did not: a
-    repeated run heals it.
+    status, choice and stimulus. A failed row is dropped where another one of the same key did not
+    fail: a repeated run has answered it.
 
     Raises:
         ProbesError: rows of the same question that differ.
@@ -153,11 +153,11 @@ def merge(frame: pd.DataFrame) -> pd.DataFrame:
     some = frame.iloc[touched].copy()
     some["_identity"] = identity[touched]
     failed = some["status"] == "error"
-    healed = some.loc[~failed, ["_identity", "key"]].drop_duplicates()
-    marks = pd.MultiIndex.from_frame(some[["_identity", "key"]])
-    yields = failed & marks.isin(pd.MultiIndex.from_frame(healed))
-    dropped = set(some.index[yields])
-    rest = some[~yields]
+    answered = some.loc[~failed, ["_identity", "key"]].drop_duplicates()
+    requests = pd.MultiIndex.from_frame(some[["_identity", "key"]])
+    superseded = failed & requests.isin(pd.MultiIndex.from_frame(answered))
+    dropped = set(some.index[superseded])
+    rest = some[~superseded]
     content = pd.Series(combine([rest[name] for name in _CONTENT]), index=rest.index)
     variants = content.groupby(rest["_identity"]).nunique()
     if (variants > 1).any():
@@ -170,20 +170,22 @@ def merge(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _conflict(rows: pd.DataFrame) -> ProbesError:
-    """Name the rows that disagree, and where they come from."""
-    cells = rows[["arm", "role", "frames", "item_id"]].drop_duplicates()
+    """Return the error that names the rows that disagree, and where they come from."""
+    questions = rows[["arm", "role", "frames", "item_id"]].drop_duplicates()
     named = "; ".join(
         f"{row.arm}, {row.role}, {row.frames} frames, item {row.item_id}"
-        for row in cells.head(5).itertuples()
+        for row in questions.head(5).itertuples()
     )
-    more = f" and {len(cells) - 5} more" if len(cells) > 5 else ""
-    differing = [name for name in (*_CONTENT, "key") if rows.groupby("_identity")[name].nunique(
-        dropna=False).max() > 1]  # fmt: skip
+    more = f" and {len(questions) - 5} more" if len(questions) > 5 else ""
+    by_question = rows.groupby("_identity")
+    differing = [
+        name for name in (*_CONTENT, "key") if by_question[name].nunique(dropna=False).max() > 1
+    ]
     return ProbesError(
         f"the same question has different answers (they differ in {', '.join(differing)}): "
         f"{named}{more}",
         ", ".join(sorted(set(rows["run"].astype(str)))[:4]),
-        "load these runs one by one: they differ in something that the records do not tell",
+        "load these runs one by one: they differ in something that is not in the records",
     )
 
 
@@ -191,7 +193,7 @@ def combine(columns: Sequence[pd.Series | np.ndarray]) -> np.ndarray:
     """Number the distinct combinations of several columns.
 
     Args:
-        columns: of equal length n; missing values count as one value of their own.
+        columns: of equal length n; a missing value counts as a value of its own.
 
     Returns:
         int64 [n]; equal numbers mean equal values in every column. Not dense.

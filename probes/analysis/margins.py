@@ -1,4 +1,4 @@
-"""By how much the key leads the other options, in log-probability."""
+"""Margins: the log-probability of the right answer less that of the best other option."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from numpy.typing import NDArray
 
 
 def margins(frame: pd.DataFrame) -> NDArray[np.float64]:
-    """Return each row's margin of the key over the best other option.
+    """Return each row's margin of the right answer over the best other option.
 
     The log-probability is the one that the choice was made by: the sum for `letter`, the mean per
-    token for `cloze`. The margin is positive exactly where the key is chosen (ties apart).
+    token for `cloze`. Apart from ties, the margin is positive exactly where the right answer is
+    chosen.
 
     Args:
         frame: as returned by `load`.
 
     Returns:
-        nats [rows]; NaN where the key is withheld or options were not scored.
+        nats [rows]; NaN where the right answer is withheld or options were not scored.
     """
     out = np.full(len(frame), np.nan)
     scores, starts, lengths = flat(frame["option_logprobs"])
@@ -32,19 +33,19 @@ def margins(frame: pd.DataFrame) -> NDArray[np.float64]:
     if per_token.any():
         whole = np.repeat(lengths == token_lengths, lengths)
         divisor = np.ones(len(scores))
-        divisor[per_token & whole] = tokens[np.repeat(cloze & (lengths == token_lengths),
-                                                      token_lengths)]  # fmt: skip
+        counted = np.repeat(cloze & (lengths == token_lengths), token_lengths)
+        divisor[per_token & whole] = tokens[counted]
         scores = scores / np.maximum(divisor, 1.0)
     rows = np.flatnonzero(usable)
-    keys = starts[rows] + answer[rows].astype(np.intp)
-    gold = scores[keys]
+    answers = starts[rows] + answer[rows].astype(np.intp)
+    right = scores[answers]
     others = scores.copy()
-    others[keys] = -np.inf
+    others[answers] = -np.inf
     # Empty lists would break reduceat; every usable row has at least two options.
     ends = starts[rows] + lengths[rows]
     edges = np.stack([starts[rows], ends], axis=1).ravel()
     best = np.maximum.reduceat(np.append(others, -np.inf), edges)[::2]
-    out[rows] = gold - best
+    out[rows] = right - best
     out[~np.isfinite(out)] = np.nan
     return out
 
@@ -52,7 +53,7 @@ def margins(frame: pd.DataFrame) -> NDArray[np.float64]:
 def flat(
     column: pd.Series,
 ) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
-    """Return a column of lists as all values in one array, each row's start, and its length."""
+    """Return a column of lists as one array of all values, each row's start, and its length."""
     # The cast also takes object columns, as frames that were put together by hand have.
     whole = pa.array(column.array, pa.list_(pa.float64()))
     if isinstance(whole, pa.ChunkedArray):

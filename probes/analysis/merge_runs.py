@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 _IDENTITY = {ItemRow: ("task", "id"), InfillRow: ("role", "frames", "item_id", "gap")}
-"""Columns that say which row it is."""
+"""Columns that identify a row."""
 
 
 def merge(paths: Sequence[Path], out: Path) -> int:
     """Write the runs below some folders as one run.
 
-    Records are merged by what they answer: one that failed in one run yields to the same one that
-    did not in another; equal ones are kept once. Tables of items and infills are united, frames
-    are linked (copied to another disk), and the manifest names every run that went in.
+    Records are merged by what they answer: one that failed in one run is dropped where it did not
+    fail in another; equal ones are kept once. Tables of items and infills are joined, frames are
+    linked (copied to another disk), and the manifest names every run that was merged.
 
     Args:
         paths: run folders, sweeps, or any folders above runs.
@@ -45,25 +45,25 @@ def merge(paths: Sequence[Path], out: Path) -> int:
     from probes.analysis import load
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ProbesError("the folder is not empty", str(out), "name a new one")
+        raise ProbesError("the folder is not empty", str(out), "give a new one")
     frame = load(list(paths))
     if len(settings := sorted(set(frame["setting"]))) > 1:
         raise ProbesError(
-            f"the runs differ in their settings: {'; '.join(one or 'none' for one in settings)}",
+            f"the runs differ in their settings: {'; '.join(name or 'none' for name in settings)}",
             ", ".join(map(str, paths)),
-            "merge those of one setting; `probes report` takes several as they are",
+            "merge those of one setting; `probes report` takes runs of several settings",
         )
     folders = [Path(run) for run in dict.fromkeys(frame["run"])]
     manifests = [_finished(folder) for folder in folders]
-    items = _united(folders, "items", ItemRow)
-    asked = set(items.column("id").to_pylist()) if items is not None else set()
-    donors = _united(folders, "donors", ItemRow, lambda row: row["id"] not in asked)
-    infills = _united(folders, "infills", InfillRow)
+    items = _joined(folders, "items", ItemRow)
+    own_items = set(items.column("id").to_pylist()) if items is not None else set()
+    donors = _joined(folders, "donors", ItemRow, lambda row: row["id"] not in own_items)
+    infills = _joined(folders, "infills", InfillRow)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ProbesError(
-            f"the folder cannot be made: {error.strerror}", str(out), "name another"
+            f"the folder cannot be made: {error.strerror}", str(out), "give another"
         ) from error
     parquet.write(out / "records.parquet", _records(frame))
     parquet.write(out / "items.parquet", schema.to_table([], ItemRow) if items is None else items)
@@ -75,9 +75,9 @@ def merge(paths: Sequence[Path], out: Path) -> int:
     counts = {
         "items": int(frame[["task", "item_id"]].drop_duplicates().shape[0]),
         "planned": len(frame),
-        **{one: int(statuses.get(one, 0)) for one in ("ok", "unparsed", "error")},
+        **{status: int(statuses.get(status, 0)) for status in ("ok", "unparsed", "error")},
     }
-    # Last: the run is whole.
+    # Last, as it says that the run is whole.
     atomic_write(out / "manifest.json", _manifest(folders, manifests, counts))
     return len(frame)
 
@@ -87,12 +87,12 @@ def _records(frame: pd.DataFrame) -> pa.Table:
     import pyarrow as pa
 
     names = schema.names(Record)
-    columns = {name: [_plain(value) for value in frame[name]] for name in names}
+    columns = {name: [_plain(value) for value in frame[name].tolist()] for name in names}
     return pa.table(columns, schema=schema.arrow_schema(Record))
 
 
 def _plain(value: Any) -> Any:
-    """Return a cell of a frame as Arrow takes it: missing values are None, arrays are lists."""
+    """Return a value of a frame as Arrow takes it: missing values are None, arrays are lists."""
     import pandas as pd
 
     if isinstance(value, list | tuple) or hasattr(value, "tolist"):
@@ -100,13 +100,13 @@ def _plain(value: Any) -> Any:
     return None if pd.isna(value) else value
 
 
-def _united(
+def _joined(
     folders: Sequence[Path],
     name: str,
     row_type: type,
     keep: Callable[[Mapping[str, Any]], bool] = lambda _: True,
 ) -> pa.Table | None:
-    """Return one table's rows of all runs, each once; None where no run has it."""
+    """Return the rows of one table in all runs, each once; None where no run has the table."""
     import pyarrow as pa
 
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -114,29 +114,29 @@ def _united(
     files = [file for file in files if file.is_file()]
     for file in files:
         for row in schema.read(file, row_type).to_pylist():
-            place = tuple(row[one] for one in _IDENTITY[row_type])
+            identity = tuple(row[name] for name in _IDENTITY[row_type])
             # An infill that failed in one run may have been written in another.
-            if keep(row) and (place not in rows or not rows[place].get("ok", True)):
-                rows[place] = row
-    return (
-        pa.Table.from_pylist(list(rows.values()), schema.arrow_schema(row_type)) if files else None
-    )
+            if keep(row) and (identity not in rows or not rows[identity].get("ok", True)):
+                rows[identity] = row
+    if not files:
+        return None
+    return pa.Table.from_pylist(list(rows.values()), schema.arrow_schema(row_type))
 
 
 def _link_frames(folders: Sequence[Path], target: Path) -> None:
     target.mkdir(exist_ok=True)
     for folder in folders:
         for source in sorted((folder / "frames").glob("*.png")):
-            if (there := target / source.name).exists():
+            if (copy := target / source.name).exists():
                 continue
             try:
-                os.link(source, there)
-            except OSError:  # no hard links here, or none to another disk
-                shutil.copyfile(source, there)
+                os.link(source, copy)
+            except OSError:  # no hard links here, or not to another disk
+                shutil.copyfile(source, copy)
 
 
 def _finished(folder: Path) -> dict[str, Any]:
-    """Return a run's manifest, which is the last thing that a run writes."""
+    """Return a run's manifest, which a run writes last."""
     manifest = read_manifest(folder)
     if not isinstance(manifest.get("config"), dict):
         raise ProbesError(
@@ -149,22 +149,23 @@ def _finished(folder: Path) -> dict[str, Any]:
 def _manifest(
     folders: Sequence[Path], manifests: Sequence[dict[str, Any]], counts: Mapping[str, int]
 ) -> bytes:
-    """Return the first run's manifest with what holds for all, and every run's own facts."""
-    known = list(zip(folders, manifests, strict=True))
+    """Return the first run's manifest with the merged run's facts, and each run's own facts."""
+    runs = list(zip(folders, manifests, strict=True))
     first = manifests[0]
     own = ("git", "dirty", "packages", "device", "platform", "created", "counts", "seconds")
     parts = {
-        folder: {name: one["config"].get(name) for name in ("shard", "shards")}
-        for folder, one in known
+        folder: {name: manifest["config"].get(name) for name in ("shard", "shards")}
+        for folder, manifest in runs
     }
     first["config"] |= {"shard": 0, "shards": 1}
     merged = [
-        {"run": folder.name, **parts[folder]} | {name: one[name] for name in own if name in one}
-        for folder, one in known
+        {"run": folder.name, **parts[folder]}
+        | {name: manifest[name] for name in own if name in manifest}
+        for folder, manifest in runs
     ]
     kept = {name: value for name, value in first.items() if name not in ("seconds", "backends")}
     sums = {
-        name: sum(int(one.get(name) or 0) for _, one in known)
+        name: sum(int(manifest.get(name) or 0) for manifest in manifests)
         for name in ("failed_infills", "empty_infills", "decode_passes")
     }
     content = {**kept, "counts": dict(counts), **sums, "merged": merged}

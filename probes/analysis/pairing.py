@@ -1,10 +1,13 @@
-"""Cells -> matches: which cells are contrasted, and their answers to the same items."""
+"""Cells -> matches: which cells are contrasted, and their answers to the same items.
+
+DiD is the difference in differences: gain of the image member minus gain of the other member.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -14,31 +17,34 @@ from probes import stats
 from probes.analysis.cells import SETTING, Cell, CellTable, align, same_stimuli, tables
 from probes.analysis.margins import margins
 from probes.core.errors import ProbesError
+from probes.core.types import CONTRASTS, ContrastName
 
 Policy = Literal["strict", "complete"]
 Measure = Literal["accuracy", "logit", "margin"]
-NAMES = ("gain", "drop", "transfer", "did")
+MATCH = ("name", "role", "member", "arm", "reference")
+"""Columns that identify a match within its group of settings."""
+PERTURBATIONS = ("visual_perturbation", "text_perturbation")
 
-REFERENCES: Mapping[str, str] = {
-    "baseline": "",
-    "visual_perturbation": "vcot",
-    "text_perturbation": "vcot",
-}
-"""What arms are compared with where a run does not say; any other arm with `baseline`."""
+REFERENCES: Mapping[str, str] = {"baseline": "", **dict.fromkeys(PERTURBATIONS, "vcot")}
+"""What arms are compared with unless the run declares it; any other arm with `baseline`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
     """Two or four cells that make one contrast."""
 
-    name: str
-    """`gain`, `drop`, `transfer` or `did`."""
+    name: ContrastName
     cells: tuple[Cell, ...]
-    """(a, b), or for did (image arm, image reference, other arm, other reference)."""
+    """(a, b), or for a DiD (image arm, image reference, other arm, other reference)."""
     role: str
     member: str
     arm: str
     reference: str
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """What identifies it, by the names of `MATCH`."""
+        return {name: getattr(self, name) for name in MATCH}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,41 +54,48 @@ class Paired:
     policy: Policy
     values: NDArray[np.float64]
     """One row per item, one column per cell [n, 2 or 4]."""
+    differences: NDArray[np.float64]
+    """What the contrast averages, per item [n]."""
     items: NDArray[np.intp]
     """Numbers into the table's `Items` [n]."""
     left_out: NDArray[np.intp]
-    """Items that all cells asked, but that lack a usable answer in some."""
+    """Items in all cells that have no usable answer in some of them."""
     missing: NDArray[np.intp]
-    """Items that some cells did not ask."""
+    """Items that are in some cells only."""
 
-    @property
-    def differences(self) -> NDArray[np.float64]:
-        """What the contrast averages, per item [n]."""
-        signs = np.array([1.0, -1.0]) if self.values.shape[1] == 2 else stats.DID_WEIGHTS
-        found: NDArray[np.float64] = self.values @ signs
-        return found
+    def in_stratum(self, name: str, strata: NDArray[np.object_]) -> Paired:
+        """Return the part in one stratum, given the strata of all items of the table."""
+        chosen = strata[self.items] == name
+        return replace(
+            self,
+            values=self.values[chosen],
+            differences=self.differences[chosen],
+            items=self.items[chosen],
+            left_out=self.left_out[strata[self.left_out] == name],
+            missing=self.missing[strata[self.missing] == name],
+        )
 
 
 def references(frame: pd.DataFrame, given: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the reference arm of every arm in the frame (empty: it has none).
 
     Args:
-        frame: as returned by `load`; what its runs declare counts before the default.
-        given: counts before both.
+        frame: as returned by `load`; what its runs declare overrides the default.
+        given: overrides both.
     """
     known = {**frame.attrs.get("references", {}), **(given or {})}
-    arms = [str(one) for one in frame["arm"].unique()]
+    arms = [str(arm) for arm in frame["arm"].unique()]
     return {arm: known.get(arm, REFERENCES.get(arm, "baseline")) for arm in arms}
 
 
 def check(names: Sequence[str], measure: str, policies: Sequence[str]) -> None:
-    """Raise ProbesError where one of these is none of those that there are."""
+    """Raise ProbesError for a contrast, measure or policy that does not exist."""
     for where, given, known in (
-        ("names", names, NAMES),
+        ("names", names, CONTRASTS),
         ("measure", (measure,), get_args(Measure)),
         ("policies", policies, get_args(Policy)),
     ):
-        if unknown := [one for one in given if one not in known]:
+        if unknown := [name for name in given if name not in known]:
             raise ProbesError(
                 f"{where}: there is no {unknown[0]!r}",
                 "contrasts",
@@ -100,8 +113,8 @@ def matched(
 
     Args:
         frame: as returned by `load`, or part of it.
-        names: which contrasts, of `NAMES`.
-        measure: `logit` knows did only.
+        names: which contrasts, of `CONTRASTS`.
+        measure: `logit` exists for DiD only.
         given: reference arm by arm, where not as the runs declare.
 
     Raises:
@@ -118,15 +131,15 @@ def matched(
 
 
 def _matches(table: CellTable, refs: Mapping[str, str], sources: Sequence[str]) -> Iterator[Match]:
-    """List a group's contrasts; a pair of cells of which one is not there makes none."""
+    """List a group's contrasts; a pair of cells makes none where one of them is missing."""
     cells, roles = table.cells, table.roles
     for arm in table.arms:
         reference = refs.get(arm, "")
-        kind = "drop" if reference and refs.get(reference) else "gain"
+        name: ContrastName = "drop" if reference and refs.get(reference) else "gain"
         for role in roles:
             if (role, arm) in cells and (role, reference) in cells:
                 a, b = cells[role, arm], cells[role, reference]
-                yield Match(kind, (a, b), role, a.member, arm, reference)
+                yield Match(name, (a, b), role, a.member, arm, reference)
     image = "image"
     for other in roles:
         if other == image:
@@ -134,93 +147,95 @@ def _matches(table: CellTable, refs: Mapping[str, str], sources: Sequence[str]) 
         for arm in table.arms:
             if (image, arm) not in cells or (other, arm) not in cells:
                 continue
-            mine, theirs = cells[image, arm], cells[other, arm]
-            same_stimuli(table, mine, theirs, sources)
-            yield Match("transfer", (theirs, mine), other, theirs.member, arm, "")
+            a, b = cells[image, arm], cells[other, arm]
+            same_stimuli(table, a, b, sources)
+            yield Match("transfer", (b, a), other, b.member, arm, "")
             reference = refs.get(arm, "")
             if (image, reference) in cells and (other, reference) in cells:
-                four = (mine, cells[image, reference], theirs, cells[other, reference])
-                yield Match("did", four, other, theirs.member, arm, reference)
+                of_did = (a, cells[image, reference], b, cells[other, reference])
+                yield Match("did", of_did, other, b.member, arm, reference)
 
 
 def _no_stray_reference(
     table: CellTable, whole: Sequence[CellTable], refs: Mapping[str, str]
 ) -> None:
     """Raise ProbesError where an arm's reference exists, but under other settings only."""
+    here = table.settings
     for role, arm in table.cells:
         reference = refs.get(arm, "")
         if not reference or (role, reference) in table.cells:
             continue
         for other in whole:
-            near = dict(zip(SETTING, other.group, strict=True))
-            here = dict(zip(SETTING, table.group, strict=True))
-            if any(near[one] != here[one] for one in ("task", "pair", "frames")):
+            there = other.settings
+            alike = all(there[name] == here[name] for name in ("task", "pair", "frames"))
+            if not alike or (role, reference) not in other.cells:
                 continue
-            if (role, reference) in other.cells:
-                differing = ", ".join(
-                    f"{one} {here[one]!r} against {near[one]!r}"
-                    for one in SETTING
-                    if near[one] != here[one]
-                )
-                raise ProbesError(
-                    f"{arm} ({role}) and {reference} cannot be compared, they differ: {differing}",
-                    table.name,
-                    f"run {reference} with the same settings, or leave these rows out of the frame",
-                )
+            differing = ", ".join(
+                f"{name} {here[name]!r} against {there[name]!r}"
+                for name in SETTING
+                if there[name] != here[name]
+            )
+            raise ProbesError(
+                f"{arm} ({role}) and {reference} cannot be compared, they differ: {differing}",
+                table.name,
+                f"run {reference} with the same settings, or leave these rows out of the frame",
+            )
 
 
 def paired(
-    table: CellTable, match: Match, measure: Measure, policies: Sequence[str]
+    table: CellTable, match: Match, measure: Measure, policies: Sequence[Policy]
 ) -> list[Paired]:
-    """Put the answers of a match's cells side by side.
+    """Return the answers of a match's cells to the same items.
 
     Args:
-        table: holds the match.
+        table: contains the match.
         match: of `matched`.
         measure: `margin` compares margins, the others right answers.
         policies: `strict` and/or `complete`; a margin needs a scored answer, so it has no strict
-            version and comes as `complete` alone.
+            version and is always `complete`.
 
     Returns:
-        One per policy. Both hold the same values where every answer could be parsed.
+        One per policy. Both have the same values where every answer could be parsed.
 
     Raises:
         ProbesError: cells without any item in common.
     """
-    shared, places, missing = align(match.cells)
+    shared, positions, missing = align(match.cells)
     if not len(shared) and all(len(cell.items) for cell in match.cells):
         raise ProbesError(
             f"{match.name} of {match.arm} ({match.role}): its cells have no item in common",
             table.name,
             "run both over the same items, or leave one of them out of the frame",
         )
+    weights = stats.DIFFERENCE_WEIGHTS if len(match.cells) == 2 else stats.DID_WEIGHTS
     out: list[Paired] = []
-    kinds: Sequence[Any] = ("complete",) if measure == "margin" else tuple(policies)
-    for policy in kinds:
+    for policy in ("complete",) if measure == "margin" else policies:
         columns = [
-            cell.margin[place] if measure == "margin"
-            else cell.strict[place] if policy == "strict"
-            else cell.complete[place]
-            for cell, place in zip(match.cells, places, strict=True)
-        ]  # fmt: skip
+            _values(cell, measure, policy)[at]
+            for cell, at in zip(match.cells, positions, strict=True)
+        ]
         values = np.stack(columns, axis=1)
         known = ~np.isnan(values).any(axis=1)
-        if known.all():
-            out.append(Paired(policy, values, shared, shared[:0], missing))
-        else:
-            out.append(Paired(policy, values[known], shared[known], shared[~known], missing))
+        values = values[known]
+        out.append(Paired(policy, values, values @ weights, shared[known], shared[~known], missing))
     return out
+
+
+def _values(cell: Cell, measure: Measure, policy: Policy) -> NDArray[np.float64]:
+    if measure == "margin":
+        return cell.margin
+    return cell.strict if policy == "strict" else cell.complete
 
 
 def differences(
     frame: pd.DataFrame,
     *,
-    names: Sequence[str] = NAMES,
+    names: Sequence[str] = CONTRASTS,
     measure: Literal["accuracy", "margin"] = "accuracy",
     policy: Policy = "strict",
     references: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Return what the contrasts average, item by item: for plots, and for statistics of one's own.
+    """Return what the contrasts average, item by item, for plots and further statistics.
 
     Args:
         frame: as returned by `load`, or part of it.
@@ -232,23 +247,17 @@ def differences(
     Returns:
         One row per contrast and item: settings, name, role, member, arm, reference, item_id,
         cluster (equal numbers: one recording), stratum and difference (of accuracies: -1, 0 or 1
-        for single answers, up to 2 for a did).
+        for single answers, up to 2 for a DiD).
     """
     check(names, measure, (policy,))
-    parts = []
+    own = ("item_id", "cluster", "stratum", "difference")
+    parts = [pd.DataFrame(columns=[*SETTING, *MATCH, *own])]
     for table, match in matched(frame, names, measure, references):
-        for one in paired(table, match, measure, (policy,)):
-            known = table.items
-            head = {
-                **dict(zip(SETTING, table.group, strict=True)), "name": match.name,
-                "role": match.role, "member": match.member, "arm": match.arm,
-                "reference": match.reference,
-            }  # fmt: skip
-            columns: dict[str, Any] = {
-                "item_id": known.ids[one.items], "cluster": known.clusters[one.items],
-                "stratum": known.strata[one.items], "difference": one.differences,
-            }  # fmt: skip
-            parts.append(pd.DataFrame({**head, **columns}, columns=[*head, *columns]))
-    names_of = (*SETTING, "name", "role", "member", "arm", "reference", "item_id", "cluster",
-                "stratum", "difference")  # fmt: skip
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(names_of))
+        for pairs in paired(table, match, measure, (policy,)):
+            items, chosen = table.items, pairs.items
+            values = (
+                items.ids[chosen], items.clusters[chosen], items.strata[chosen], pairs.differences
+            )  # fmt: skip
+            columns = {**table.settings, **match.columns, **dict(zip(own, values, strict=True))}
+            parts.append(pd.DataFrame(columns))
+    return pd.concat(parts[1:] or parts, ignore_index=True)

@@ -1,8 +1,8 @@
-"""From a finished run to the next one: what it could resolve, and how many items it would take."""
+"""What a finished run could resolve, and how many items its next version needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import isfinite, nan, sqrt
 from typing import Any
 
@@ -10,7 +10,8 @@ import pandas as pd
 
 from probes import stats
 from probes.analysis.cells import SETTING
-from probes.analysis.pairing import NAMES, differences
+from probes.analysis.pairing import differences
+from probes.core.types import CONTRASTS
 
 
 def planning(
@@ -20,7 +21,7 @@ def planning(
     alpha: float = 0.05,
     effects: Sequence[float] = (),
 ) -> pd.DataFrame:
-    """Return what each contrast of a run could have found, and what its estimate would need.
+    """Return what each contrast of a run could have found, and the items that effects need.
 
     Args:
         found: as returned by `contrasts`, of accuracies.
@@ -39,19 +40,19 @@ def planning(
     least: list[float] = []
     needed: dict[str, list[float]] = {"items_needed": []}
     needed |= {column_for(effect): [] for effect in effects}
-    each: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for _, row in rows.iterrows()]
-    for row in each:
+    for row in _each(rows):
         if row["n"] < 2:
             least.append(nan)
             for column in needed.values():
                 column.append(nan)
             continue
-        spread, common = _spread(row), _common(row, power_wanted, alpha)
+        spread, options = _spread(row), _options(row, alpha)
         most = 2.0 if row["name"] == "did" else 1.0
-        least.append(stats.minimum_effect(row["n"], spread, most=most, **common))
-        wanted = [row["estimate"], *effects]
-        for column, effect in zip(needed.values(), wanted, strict=True):
-            column.append(stats.items_needed(effect, spread, **common))
+        least.append(
+            stats.minimum_effect(row["n"], spread, power_wanted=power_wanted, most=most, **options)
+        )
+        for column, effect in zip(needed.values(), [row["estimate"], *effects], strict=True):
+            column.append(stats.items_needed(effect, spread, power_wanted=power_wanted, **options))
     rows["minimum_effect"] = least
     for name, column in needed.items():
         rows[name] = column
@@ -59,18 +60,25 @@ def planning(
 
 
 def _spread(row: Mapping[str, Any]) -> Callable[[float], float]:
-    """Return the spread of an item's difference by effect, at a contrast's own mean square."""
+    """Return the spread of an item's difference by effect, at a contrast's mean square."""
     estimate, sd, n = row["estimate"], row["sd"], row["n"]
     return stats.sd_square(estimate**2 + sd**2 * (n - 1) / n)
 
 
-def _common(row: Mapping[str, Any], power_wanted: float, alpha: float) -> dict[str, float]:
-    # Where no item differs there is nothing to tell how alike the items of a cluster are.
+def _options(row: Mapping[str, Any], alpha: float) -> stats.PowerOptions:
+    """Return the level, and the clusters of a contrast."""
+    # Where no item differs, how alike the items of a cluster are is unknown.
     inflation = row["design_effect"] if isfinite(row["design_effect"]) else 1.0
     return {
-        "power_wanted": power_wanted, "alpha": alpha, "design_effect": inflation,
+        "alpha": alpha,
+        "design_effect": inflation,
         "per_cluster": row["n"] / max(row["clusters"], 1),
-    }  # fmt: skip
+    }
+
+
+def _each(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    for _, row in rows.iterrows():
+        yield {str(name): value for name, value in row.items()}
 
 
 def column_for(effect: float) -> str:
@@ -87,35 +95,34 @@ def simulated(
     seed: int = 0,
     references: Mapping[str, str] | None = None,
 ) -> pd.Series:
-    """Check `planning`: how often do runs made of this run's clusters find the minimum effect?
+    """Check `planning`: how often do resampled runs find the minimum effect?
+
+    Whole clusters of this run are drawn with replacement.
 
     Args:
         planned: as returned by `planning`.
         frame: the records behind it.
         alpha: as given to `planning`.
-        draws: runs to make per row.
-        seed: of the simulation.
+        draws: resampled runs per row.
+        seed: seed of the resampling.
         references: as given to `contrasts`.
 
     Returns:
         A share per row of `planned`; near the power wanted where the formula holds, NaN where there
         is no minimum effect.
     """
-    names = [name for name in NAMES if name in set(planned["name"])]
-    key = [*SETTING, "name", "role", "arm"]
+    names = [name for name in CONTRASTS if name in set(planned["name"])]
+    columns = [*SETTING, "name", "role", "arm"]
     values = differences(frame, names=names, references=references)
-    groups = values.groupby(key, sort=False).indices
+    groups = values.groupby(columns, sort=False).indices
     out = []
-    each: list[dict[str, Any]] = [
-        {str(k): v for k, v in row.items()} for _, row in planned.iterrows()
-    ]
-    for row in each:
-        mine = values.iloc[groups[tuple(row[name] for name in key)]]
+    for row in _each(planned):
+        pairs = values.iloc[groups[tuple(row[name] for name in columns)]]
         if row["stratum"]:
-            mine = mine[mine["stratum"] == row["stratum"]]
+            pairs = pairs[pairs["stratum"] == row["stratum"]]
         effect = row["minimum_effect"]
         # Moving all differences keeps their variance; the plan's goes down with the effect.
-        spread = mine["difference"].to_numpy(float)
+        spread = pairs["difference"].to_numpy(float)
         planned_sd = _spread(row)(effect) if isfinite(effect) else nan
         if not (isfinite(planned_sd) and planned_sd > 0 and row["sd"] > 0):
             out.append(nan)
@@ -123,7 +130,7 @@ def simulated(
         fitted = spread * (planned_sd / (row["sd"] * sqrt((row["n"] - 1) / row["n"])))
         out.append(
             stats.power_by_resampling(
-                fitted, mine["cluster"], effect, alpha=alpha, draws=draws, seed=seed
+                fitted, pairs["cluster"], effect, alpha=alpha, draws=draws, seed=seed
             )
         )
     return pd.Series(out, index=planned.index, dtype=float)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, inf, isfinite
@@ -10,8 +9,10 @@ from math import ceil, inf, isfinite
 import numpy as np
 
 from probes import stats
-from probes.analysis import Table, power_text
+from probes.analysis import power_text
+from probes.analysis.power_settings import PlanQuestion, PowerTarget, Simulation
 from probes.analysis.published import RECORDINGS
+from probes.analysis.tables import Table
 from probes.core.errors import ProbesError
 
 _MOST_SIMULATED = 2e9
@@ -24,6 +25,7 @@ class _Truth:
     """What a plan takes to be true of the items (proportions)."""
 
     did: bool
+    """Whether the effect is a difference in differences (DiD) of two members."""
     discordance: float
     other: float
     """The other member's discordance."""
@@ -47,7 +49,7 @@ class _Truth:
 
 @dataclass(frozen=True, slots=True)
 class _Design:
-    """How the items are come by, and what is asked of the test."""
+    """How items are clustered, and what is asked of the test."""
 
     shape: tuple[int, ...]
     """Sizes of clusters in their proportions."""
@@ -59,15 +61,16 @@ class _Design:
     def inflation(self) -> float:
         return stats.design_effect(self.shape, self.icc)
 
-    def common(self, strata: int) -> dict[str, float]:
-        per_cluster = sum(self.shape) / len(self.shape)
+    def options(self, strata: int) -> stats.PowerOptions:
         return {
-            "alpha": self.alpha, "design_effect": self.inflation, "per_cluster": per_cluster,
+            "alpha": self.alpha,
+            "design_effect": self.inflation,
+            "per_cluster": sum(self.shape) / len(self.shape),
             "strata": float(strata),
-        }  # fmt: skip
+        }
 
     def sizes(self, items: int) -> list[int]:
-        """Return clusters of that shape that hold so many items; the last may be cut."""
+        """Return clusters of that shape for so many items; the last may be cut."""
         out: list[int] = []
         left = items
         rng = np.random.default_rng(0)
@@ -81,80 +84,116 @@ class _Design:
         return out
 
 
-def answer(given: argparse.Namespace) -> list[str]:
-    """Return the answer to a plan: items needed, least effect found, or power."""
-    if given.effect is None and given.items is None:
-        raise ProbesError(
-            "nothing is asked", "probes power",
-            "give --effect (how many items?), --items (what can they find?) or both",
-        )  # fmt: skip
-    for n in given.items or ():
-        if not (isfinite(n) and n == int(n) and n >= 2):
-            raise ProbesError(f"{n:g} items", "--items", "give whole numbers from 2 on")
-    truths, design = _truths(given), _design(given)
-    strata = 1 if given.strata is None else given.strata
-    if strata < 1:
-        raise ProbesError(f"{strata} strata", "--strata", "give 1 or more")
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A plan whose settings were checked."""
+
+    name: str
+    """The contrast, as it is printed."""
+    truths: tuple[_Truth, ...]
+    design: _Design
+    strata: int
+    effects: tuple[float, ...]
+    """Proportions; empty: the least effect is asked for."""
+    items: tuple[int, ...]
+    """Per stratum; empty: the items needed are asked for."""
+    target: PowerTarget
+    simulation: Simulation | None
+
+
+def answer(question: PlanQuestion) -> list[str]:
+    """Return the answer to a plan: items needed, least effect found, or power.
+
+    Raises:
+        ProbesError: settings that have no meaning, alone or together.
+    """
+    plan = _checked(question)
     try:
-        table = _table(given, truths, design, strata)
+        table = Table(_title(plan), *_table(plan))
     except ValueError as error:
         raise ProbesError(
             str(error), "probes power", "effects are in points, discordances in percent"
         ) from error
-    notes = list(_notes(given, truths[0], design, strata))
-    if any(cell == "-" for row in table.rows for cell in row):
+    notes = list(_notes(plan))
+    if any(text == "-" for row in table.rows for text in row):
         notes.append("-: not even the greatest effect that the discordance allows.")
     return list(power_text.lines([table], notes))
 
 
-def _truths(given: argparse.Namespace) -> list[_Truth]:
-    of = given.of or ["gain"]
-    if len(of) > 1:
-        raise ProbesError("a plan is of one contrast", "--of", "ask for one at a time")
-    others = (given.other_discordance, given.other_gain, given.correlation)
-    if given.other_gain is not None and not abs(given.other_gain) <= 100:
+def _checked(question: PlanQuestion) -> _Plan:
+    if not question.effects and not question.items:
         raise ProbesError(
-            f"a gain of {given.other_gain:g} points", "--other-gain", "it lies within 100 points"
+            "nothing is asked",
+            "probes power",
+            "give --effect (how many items?), --items (what can they find?) or both",
         )
-    if of[0] != "did" and any(one is not None for one in others):
-        raise ProbesError("only a did has another member", "--of", "add --of did")
-    if not given.discordance:
+    for n in question.items:
+        if not (isfinite(n) and n == int(n) and n >= 2):
+            raise ProbesError(f"{n:g} items", "--items", "give whole numbers from 2 on")
+    truths, design = _truths(question), _design(question)
+    strata = 1 if question.strata is None else question.strata
+    if strata < 1:
+        raise ProbesError(f"{strata} strata", "--strata", "give 1 or more")
+    (name,) = question.names
+    effects = tuple(points / 100 for points in question.effects)
+    items = tuple(int(n) for n in question.items)
+    shown = "DiD" if name == "did" else name
+    return _Plan(
+        shown, truths, design, strata, effects, items, question.target, question.simulation
+    )
+
+
+def _truths(question: PlanQuestion) -> tuple[_Truth, ...]:
+    if len(question.names) > 1:
+        raise ProbesError("a plan is of one contrast", "--of", "ask for one at a time")
+    did = question.names == ("did",)
+    other_gain = question.other_gain
+    if other_gain is not None and not abs(other_gain) <= 100:
         raise ProbesError(
-            "a plan needs the discordance", "--discordance",
-            "guess it (10,20,40), or name a finished RUN, which tells it",
-        )  # fmt: skip
+            f"a gain of {other_gain:g} points", "--other-gain", "it is within 100 points"
+        )
+    of_other = (question.other_discordance, other_gain, question.correlation)
+    if not did and any(value is not None for value in of_other):
+        raise ProbesError("only a DiD has another member", "--of", "add --of did")
+    if not question.discordances:
+        raise ProbesError(
+            "a plan needs the discordance",
+            "--discordance",
+            "guess it (10,20,40), or give a finished RUN, which has one",
+        )
+    gain, correlation = (other_gain or 0.0) / 100, question.correlation or 0.0
     out = []
-    for share in given.discordance:
-        other = share if given.other_discordance is None else given.other_discordance
-        for one in (share, other):
-            if not 0 < one <= 100:
+    for share in question.discordances:
+        other = share if question.other_discordance is None else question.other_discordance
+        for value in (share, other):
+            if not 0 < value <= 100:
                 raise ProbesError(
-                    f"a discordance of {one:g} %", "--discordance", "it lies above 0, up to 100"
+                    f"a discordance of {value:g} %", "--discordance", "it lies above 0, up to 100"
                 )
-        gain, correlation = (given.other_gain or 0.0) / 100, given.correlation or 0.0
-        out.append(_Truth(of[0] == "did", share / 100, other / 100, gain, correlation))
-    return out
+        out.append(_Truth(did, share / 100, other / 100, gain, correlation))
+    return tuple(out)
 
 
-def _design(given: argparse.Namespace) -> _Design:
-    shape, icc = _shape(given.cluster_sizes), given.icc or 0.0
-    if given.cluster_sizes is not None and given.icc is None:
+def _design(question: PlanQuestion) -> _Design:
+    shape, icc = _shape(question.cluster_sizes), question.icc or 0.0
+    if question.cluster_sizes is not None and question.icc is None:
         raise ProbesError(
-            "what matters of clusters is how alike their items are", "--cluster-sizes",
+            "the effect of clusters depends on how alike their items are",
+            "--cluster-sizes",
             "add --icc, e.g. --icc 0.1",
-        )  # fmt: skip
+        )
     if icc and max(shape) == 1:
         raise ProbesError("there are no clusters to be alike in", "--icc", "add --cluster-sizes")
-    return _Design(shape, icc, given.power, given.alpha / given.family)
+    return _Design(shape, icc, question.target.power, question.target.level)
 
 
-def _shape(given: str | None) -> tuple[int, ...]:
-    if given is None:
+def _shape(text: str | None) -> tuple[int, ...]:
+    if text is None:
         return (1,)
-    parts = [one.partition("x") for one in given.split(",")]
-    if given == "egoschema":
+    if text == "egoschema":
         pairs = list(RECORDINGS)
     else:
+        parts = [part.partition("x") for part in text.split(",")]
         try:
             pairs = [(int(size), int(count) if x else 1) for size, x, count in parts]
         except ValueError:
@@ -162,95 +201,119 @@ def _shape(given: str | None) -> tuple[int, ...]:
     counts = sum(count for _, count in pairs)
     if not pairs or min(min(pair) for pair in pairs) < 1 or counts > _MOST_CLUSTERS:
         raise ProbesError(
-            f"cluster sizes {given!r} cannot be read", "--cluster-sizes",
+            f"cluster sizes {text!r} cannot be read",
+            "--cluster-sizes",
             "write 5, or 1x267,2x45, or egoschema",
-        )  # fmt: skip
+        )
     return tuple(size for size, count in pairs for _ in range(count))
 
 
-def _table(given: argparse.Namespace, truths: list[_Truth], design: _Design, strata: int) -> Table:
-    effects = [one / 100 for one in given.effect or ()]
-    asked = [int(one) for one in given.items or ()]
-    # One stratum by itself, and the mean over all of them; items are always told per stratum.
-    scopes = [1] if strata == 1 else [1, strata]
+def _title(plan: _Plan) -> str:
+    power, several = plan.target.power, plan.strata > 1
+    if plan.effects and plan.items:
+        title = f"Chance of finding a {plan.name}" + (", by items per stratum" if several else "")
+    elif plan.effects:
+        per_stratum = " per stratum" if several else ""
+        title = f"Items{per_stratum} needed to find a {plan.name} with power {power:g}"
+    else:
+        title = f"Least {plan.name}, in points, found with power {power:g}"
+        title += ", by items per stratum" if several else ""
+    return title + (" (power in simulated runs)" if plan.simulation else "")
+
+
+def _table(plan: _Plan) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...], int]:
+    """Return header, rows and the number of leading columns of words."""
+    effects, items = plan.effects, plan.items
+    both = bool(effects and items)
+    # One stratum by itself, and the mean over all of them; items are always given per stratum.
+    scopes = [1] if plan.strata == 1 else [1, plan.strata]
     rows = []
     for scope in scopes:
-        for truth in truths:
-            for n in asked if effects and asked else [0]:
-                words = [] if strata == 1 else ["one" if scope == 1 else f"all {scope}"]
-                cells = [truth.name, *([str(n)] if n else [])]
-                cells += [_cell(given, truth, design, scope, one, n) for one in effects] or [
-                    _cell(given, truth, design, scope, 0.0, one) for one in asked
-                ]
-                rows.append((*words, *cells))
-    head = [*(["strata"] if strata > 1 else []), "discordance"]
-    head += ["items"] if effects and asked else []
-    head += [f"{100 * one:+g} points" for one in effects] or [f"{n} items" for n in asked]
-    what = (given.of or ["gain"])[0]
-    per = " per stratum" if strata > 1 else ""
-    if effects and asked:
-        title = f"Chance of finding a {what}" + (", by items per stratum" if per else "")
-    elif effects:
-        title = f"Items{per} needed to find a {what} with power {given.power:g}"
-    else:
-        title = f"Least {what}, in points, found with power {given.power:g}"
-        title += ", by items per stratum" if per else ""
-    title += " (power in simulated runs)" if given.simulate else ""
-    return Table(title, tuple(head), tuple(rows), len(rows[0]) - len(head) + (strata > 1))
+        words = [] if plan.strata == 1 else ["one" if scope == 1 else f"all {scope}"]
+        for truth in plan.truths:
+            if not effects:
+                texts = [_least_effect(plan, truth, scope, n) for n in items]
+                rows.append((*words, truth.name, *texts))
+            elif not items:
+                texts = [_items_needed(plan, truth, scope, effect) for effect in effects]
+                rows.append((*words, truth.name, *texts))
+            for n in items if both else ():
+                texts = [_chance(plan, truth, scope, effect, n) for effect in effects]
+                rows.append((*words, truth.name, str(n), *texts))
+    head = [*(["strata"] if plan.strata > 1 else []), "discordance", *(["items"] if both else [])]
+    head += [f"{100 * effect:+g} points" for effect in effects] or [f"{n} items" for n in items]
+    return tuple(head), tuple(rows), int(plan.strata > 1)
 
 
-def _cell(
-    given: argparse.Namespace, truth: _Truth, design: _Design, scope: int, effect: float, n: int
-) -> str:
-    """Answer for one truth and scope: no items (0) or no effect (0) is what is asked for."""
-    spread, common = truth.spread(), design.common(scope)
-    items = float(n * scope)
-    if not n:
-        total = stats.items_needed(effect, spread, power_wanted=design.power, **common)
-        each = ceil(total / scope) if isfinite(total) else inf
-        found, items = power_text.number(each, 0), each * scope
-    elif not effect:
-        # Beyond this the image member's gain would exceed its discordance.
-        most = truth.discordance - truth.other_gain
-        effect = stats.minimum_effect(
-            int(items), spread, power_wanted=design.power, most=most, **common
-        )
-        found = power_text.number(100 * effect)
-    else:
-        found = power_text.number(stats.power(effect, spread, int(items), **common), 2)
-    if not given.simulate or not (isfinite(items) and isfinite(effect)):
-        return found
-    if items * given.draws > _MOST_SIMULATED:
+def _items_needed(plan: _Plan, truth: _Truth, scope: int, effect: float) -> str:
+    """Return the items needed per stratum, for the mean over `scope` strata."""
+    power, options = plan.design.power, plan.design.options(scope)
+    total = stats.items_needed(effect, truth.spread(), power_wanted=power, **options)
+    each = ceil(total / scope) if isfinite(total) else inf
+    return _with_simulated(power_text.number(each, 0), plan, truth, effect, each * scope)
+
+
+def _least_effect(plan: _Plan, truth: _Truth, scope: int, n: int) -> str:
+    """Return the least effect that n items in each of `scope` strata find."""
+    power, options = plan.design.power, plan.design.options(scope)
+    # Beyond this the image member's gain would exceed its discordance.
+    most = truth.discordance - truth.other_gain
+    effect = stats.minimum_effect(
+        n * scope, truth.spread(), power_wanted=power, most=most, **options
+    )
+    return _with_simulated(power_text.number(100 * effect), plan, truth, effect, n * scope)
+
+
+def _chance(plan: _Plan, truth: _Truth, scope: int, effect: float, n: int) -> str:
+    """Return the chance that n items in each of `scope` strata find an effect."""
+    found = stats.power(effect, truth.spread(), n * scope, **plan.design.options(scope))
+    return _with_simulated(power_text.number(found, 2), plan, truth, effect, n * scope)
+
+
+def _with_simulated(text: str, plan: _Plan, truth: _Truth, effect: float, items: float) -> str:
+    """Add the power found in simulated runs, where it is asked for and effect and items exist."""
+    simulation, design = plan.simulation, plan.design
+    if simulation is None or not (isfinite(items) and isfinite(effect)):
+        return text
+    if items * simulation.draws > _MOST_SIMULATED:
         raise ProbesError(
-            f"{given.draws} runs of {items:.0f} items take too long to simulate", "--simulate",
+            f"{simulation.draws} runs of {items:.0f} items take too long to simulate",
+            "--simulate",
             "give fewer --draws, or leave it out",
-        )  # fmt: skip
+        )
     gains = truth.gains(effect)
     shared = 0.0
     if truth.did:
         image, other = gains
         shared = stats.latent_shared(image, other, truth.correlation)
     power = stats.power_by_simulation(
-        gains, design.sizes(int(items)), draws=given.draws, seed=given.seed, alpha=design.alpha,
-        alike=stats.latent_alike(gains, design.icc, shared), shared=shared,
-    )  # fmt: skip
-    return f"{found} ({power:.2f})"
+        gains,
+        design.sizes(int(items)),
+        draws=simulation.draws,
+        seed=simulation.seed,
+        alpha=design.alpha,
+        alike=stats.latent_alike(gains, design.icc, shared),
+        shared=shared,
+    )
+    return f"{text} ({power:.2f})"
 
 
-def _notes(given: argparse.Namespace, truth: _Truth, design: _Design, strata: int) -> Iterator[str]:
+def _notes(plan: _Plan) -> Iterator[str]:
+    truth, design, strata = plan.truths[0], plan.design, plan.strata
     if truth.did:
         yield (
-            "A did's variance over items: discordance - gain^2 of both members, less twice their "
-            f"covariance. Correlation of gains {truth.correlation:g}, the other member's gain "
-            f"{100 * truth.other_gain:+g} points."
+            "Variance of a DiD (difference in differences) over items: discordance - gain^2 of "
+            "both members, less twice their covariance. Correlation of gains "
+            f"{truth.correlation:g}, the other member's gain {100 * truth.other_gain:+g} points."
         )
     else:
         yield "Variance over items: discordance - effect^2."
     units = "items" if max(design.shape) == 1 else "clusters"
     less = "1" if strata == 1 else f"1 (one stratum) or {strata} (all)"
+    target = plan.target
     yield (
-        f"Two-sided t test of the mean, alpha {given.alpha:g}"
-        + (f" / {given.family}" if given.family > 1 else "")
+        f"Two-sided t test of the mean, alpha {target.alpha:g}"
+        + (f" / {target.family}" if target.family > 1 else "")
         + f", degrees of freedom: {units} less {less}."
     )
     if max(design.shape) > 1:
@@ -262,8 +325,9 @@ def _notes(given: argparse.Namespace, truth: _Truth, design: _Design, strata: in
         )
     if strata > 1:
         yield "All strata have this discordance and as many items, and count the same."
-    if given.simulate:
+    if plan.simulation:
         yield (
-            f"Simulated: {given.draws} runs (seed {given.seed}) of latent normals with these "
-            "discordances and correlations, without strata, tested as the harness tests (CR2)."
+            f"Simulated: {plan.simulation.draws} runs (seed {plan.simulation.seed}) of latent "
+            "normals with these discordances and correlations, without strata, tested as the "
+            "harness tests (CR2)."
         )

@@ -1,8 +1,9 @@
-"""What the study's own numbers of items can resolve, read off its published accuracies.
+"""What the study's own numbers of items can resolve, from its published accuracies.
 
-Accuracies do not tell on how many items two answers differ, and everything depends on that. So each
-published difference is set against the discordance below which it would be significant, and below
-which its number of items finds such an effect; what the accuracies themselves allow stands beside.
+On how many items two answers differ is not published, and everything depends on that discordance.
+So each published difference comes with the discordance below which it would be significant, the one
+below which its number of items finds such an effect, and the range that the accuracies allow. DiD
+is the difference in differences of two members.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from math import nan
 from scipy import special
 
 from probes import stats
+from probes.analysis.pairing import PERTURBATIONS
 from probes.config.paths import reference_dir
 from probes.core.errors import ProbesError
+from probes.core.types import ContrastName
 
 ITEMS = {"LLaVA-NeXT": 100, "InternVL": 500}
 """i-RAVEN problems per configuration, by family of models."""
@@ -31,8 +34,7 @@ class Resolved:
 
     task: str
     family: str
-    name: str
-    """`gain`, `drop`, `transfer` or `did`."""
+    name: ContrastName
     what: str
     """Role and frames, or configuration."""
     estimate: float
@@ -40,8 +42,8 @@ class Resolved:
     least: float
     """The least discordance that the accuracies allow (mean over members or strata)."""
     independent: float
-    """The discordance if a model's two answers to an item had nothing in common; real answers
-    have, so the truth lies between `least` and this."""
+    """The discordance if a model's two answers to an item were independent; they are not, so the
+    truth is between `least` and this."""
     significant_below: float
     """The published difference has p < alpha if the discordance was below this; NaN if never."""
     found_below: float
@@ -51,10 +53,10 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class _Difference:
-    name: str
+    name: ContrastName
     what: str
     pairs: tuple[tuple[float, float], ...]
-    """(accuracy, reference accuracy): one pair; for a did (image, other); else one per stratum."""
+    """(accuracy, reference accuracy): one pair; for a DiD (image, other); else one per stratum."""
     n: int
 
     @property
@@ -66,10 +68,10 @@ class _Difference:
 def resolved(
     task: str, *, power_wanted: float = 0.8, alpha: float = 0.05, icc: float = 0.0
 ) -> list[Resolved]:
-    """Set the study's published differences against what its number of items can resolve.
+    """Return for the study's published differences what its number of items can resolve.
 
     Args:
-        task: `egoschema` (gains, drops and did) or `iraven` (transfer per configuration, and over
+        task: `egoschema` (gains, drops and DiD) or `iraven` (transfer per configuration, and over
             all seven).
         power_wanted: chance of finding a true effect of the published size.
         alpha: level of the two-sided t test.
@@ -87,44 +89,47 @@ def resolved(
     clustered = task == "egoschema" and icc != 0
     inflation = stats.design_effect(sizes, icc) if clustered else 1.0
     per_cluster = EGOSCHEMA_ITEMS / len(sizes) if clustered else 1.0
+    test: stats.PowerOptions = {
+        "alpha": alpha, "design_effect": inflation, "per_cluster": per_cluster,
+    }  # fmt: skip
     return [
-        _resolve(task, family, one, power_wanted, alpha, inflation, per_cluster)
-        for family, one in differences(_rows(task))
+        _resolve(task, family, difference, power_wanted, test)
+        for family, difference in differences(_rows(task))
     ]
 
 
 def _resolve(
     task: str,
     family: str,
-    one: _Difference,
+    difference: _Difference,
     power_wanted: float,
-    alpha: float,
-    inflation: float,
-    per_cluster: float,
+    test: stats.PowerOptions,
 ) -> Resolved:
-    ranges = [stats.discordance_range(a, b) for a, b in one.pairs]
+    n, pairs = difference.n, difference.pairs
+    ranges = [stats.discordance_range(a, b) for a, b in pairs]
     least, independent, _ = (sum(ends) / len(ranges) for ends in zip(*ranges, strict=True))
-    estimate, squares = one.estimate, [(a - b) ** 2 for a, b in one.pairs]
-    members = 2 if one.name == "did" else 1
-    strata = len(one.pairs) if one.name != "did" else 1
-    df = one.n / per_cluster - strata
-    # Variance of an item's difference at a mean discordance q: members * q - about; two members'
+    estimate, squares = difference.estimate, [(a - b) ** 2 for a, b in pairs]
+    of_did = difference.name == "did"
+    members, strata = (2, 1) if of_did else (1, len(pairs))
+    df = n / test["per_cluster"] - strata
+    # Variance of an item's difference at a mean discordance q: members * q - square; two members'
     # gains are taken as uncorrelated.
-    about = sum(squares) / strata
-    t = float(special.stdtrit(df, 1 - alpha / 2))
-    significant = (estimate**2 * (one.n - strata) / (t * t * inflation) + about) / members
+    square = sum(squares) / strata
+    t = float(special.stdtrit(df, 1 - test["alpha"] / 2))
+    reach = estimate**2 * (n - strata) / (t * t * test["design_effect"])
+    significant = (reach + square) / members
 
     def spread(discordance: float) -> float:
-        return float((members * discordance - about) ** 0.5)
+        return float((members * discordance - square) ** 0.5)
 
     found = nan
     if estimate:
+        options: stats.PowerOptions = {**test, "strata": strata}
         found = stats.largest_discordance(
-            estimate, one.n, spread, least=least, power_wanted=power_wanted, alpha=alpha,
-            design_effect=inflation, per_cluster=per_cluster, strata=strata,
-        )  # fmt: skip
+            estimate, n, spread, least=least, power_wanted=power_wanted, **options
+        )
     return Resolved(
-        task, family, one.name, one.what, estimate, one.n, least, independent,
+        task, family, difference.name, difference.what, estimate, n, least, independent,
         min(significant, 1.0) if estimate and significant >= least else nan, found,
     )  # fmt: skip
 
@@ -142,8 +147,7 @@ def _egoschema(rows: Rows) -> Iterator[tuple[str, _Difference]]:
         (row["family"], row["role"], row["frames"], row["arm"]): float(row["accuracy"]) / 100
         for row in rows
     }
-    places = dict.fromkeys((family, frames) for family, _, frames, _ in cells)
-    for family, frames in places:
+    for family, frames in dict.fromkeys((family, frames) for family, _, frames, _ in cells):
         pairs = {}
         for role in ("image", "video"):
             vcot = cells[family, role, frames, "vcot"]
@@ -152,7 +156,7 @@ def _egoschema(rows: Rows) -> Iterator[tuple[str, _Difference]]:
                 family,
                 _Difference("gain", f"{role}, {frames} frames", (pairs[role],), EGOSCHEMA_ITEMS),
             )
-            for arm in ("visual_perturbation", "text_perturbation"):
+            for arm in PERTURBATIONS:
                 if (family, role, frames, arm) in cells:
                     pair = (cells[family, role, frames, arm], vcot)
                     what = f"{role}, {frames} frames, {arm.split('_')[0]}"
@@ -167,7 +171,7 @@ def _iraven(rows: Rows) -> Iterator[tuple[str, _Difference]]:
         for row in rows
     }
     for family, n in ITEMS.items():
-        names = [name for who, role, name in cells if (who, role) == (family, "image")]
+        names = [name for of, role, name in cells if (of, role) == (family, "image")]
         pairs = [(cells[family, "video", name], cells[family, "image", name]) for name in names]
         for name, pair in zip(names, pairs, strict=True):
             yield family, _Difference("transfer", name, (pair,), n)

@@ -1,7 +1,8 @@
-"""A run beside the study's tables, cell by cell, with the uncertainty of both sides.
+"""A run next to the study's tables, figure by figure, with the uncertainty of both sides.
 
-The study's answers per item are not public, so nothing here is paired with them: a published cell
-has the binomial uncertainty of its own number of items, and a difference that of both sides.
+The study's answers per item are not public, so nothing here is paired with them: a published
+accuracy has the binomial uncertainty of its own number of items, and a difference that of both
+sides. DiD is the difference in differences of two members.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from typing import Any
 import pandas as pd
 
 from probes import analysis, stats
-from probes.analysis.cells import SETTING
+from probes.analysis.cells import BLOCK, SETTING, rows_of
 from probes.analysis.published import EGOSCHEMA_ITEMS, ITEMS
 from probes.analysis.tables import Table, percent, points
 from probes.config.paths import reference_dir
 from probes.core.errors import ProbesError
+from probes.core.types import CONTRASTS
 
 PAIRS: Mapping[str, str] = {"llava_next_7b": "LLaVA-NeXT"}
 """The study's families by the pairs of conf/pair that are the same models. Which InternVL
-checkpoints it took is not told: a pair of those is set beside it by name (`family`)."""
+checkpoints it used is not published: such a pair is compared by name (`family`)."""
 TABLES = ("egoschema", "iraven")
 SOURCE = "arXiv 2511.12868; see results/reference/README.md"
 COLUMNS = (
@@ -31,12 +33,8 @@ COLUMNS = (
     "published_n", "published", "published_low", "published_high", "difference",
     "difference_low", "difference_high",
 )  # fmt: skip
-_SIGNS = {"accuracy": (1,), "gain": (1, -1), "drop": (1, -1), "transfer": (1, -1),
-          "did": (1, -1, -1, 1)}  # fmt: skip
-
-
 PublishedCells = Mapping[tuple[str, str, str, str], float]
-"""Published accuracy by (role, frames, arm, configuration); empty where a table has no such."""
+"""Published accuracy by (role, frames, arm, configuration); "" for what a table does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +47,11 @@ class Figure:
 
 
 def compare(frame: pd.DataFrame, family: str | None = None) -> pd.DataFrame:
-    """Set the cells and contrasts of a run beside the study's.
+    """Compare the cells and contrasts of a run with the study's.
 
     Args:
         frame: as returned by `probes.load`.
-        family: which of the study's families all pairs of the frame are set beside; None: by
+        family: which of the study's families all pairs of the frame are compared with; None: by
             `PAIRS`, other pairs are left out.
 
     Returns:
@@ -63,7 +61,7 @@ def compare(frame: pd.DataFrame, family: str | None = None) -> pd.DataFrame:
         published figure with low and high (Wilson; for contrasts `combined` as if its cells were
         independent, which is wide), and the unpaired difference ours - published with low and high.
         Proportions. Differences are NaN where the task is not the study's: then the table shows the
-        layout only. Empty where nothing is to be set side by side.
+        layout only. Empty where there is nothing to compare.
 
     Raises:
         ProbesError: an unknown family, or unreadable tables.
@@ -71,17 +69,17 @@ def compare(frame: pd.DataFrame, family: str | None = None) -> pd.DataFrame:
     _known(family)
     rows: list[dict[str, Any]] = []
     for (task, pair), part in frame.groupby(["task", "pair"], sort=False):
-        mine = family or PAIRS.get(str(pair), "")
-        own = next((name for name in TABLES if str(task).startswith(name)), "")
-        if not mine or not (own or family):
+        compared_with = family or PAIRS.get(str(pair))
+        own = next((name for name in TABLES if str(task).startswith(name)), None)
+        if compared_with is None or (own is None and family is None):
             continue
         part = part.copy()
         part.attrs.update(frame.attrs)
         table = own or TABLES[0]
-        cells = _published(table, mine)
-        n = EGOSCHEMA_ITEMS if table == "egoschema" else ITEMS[mine]
-        for row, sources, size in _matches(part, table, cells, n):
-            rows.append(_row(row, sources, size, mine, bool(own)))
+        cells = _published(table, compared_with)
+        n = EGOSCHEMA_ITEMS if table == "egoschema" else ITEMS[compared_with]
+        for row, sources in _matches(part, table, cells):
+            rows.append(_row(row, sources, n, compared_with, own is not None))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -109,51 +107,49 @@ def _published(table: str, family: str) -> PublishedCells:
     }  # fmt: skip
 
 
-PublishedMatch = tuple[Mapping[str, Any], list[float], int]
-"""Our row, the published accuracies that the same number is made of, and items behind each."""
+PublishedMatch = tuple[Mapping[str, Any], list[float]]
+"""Our row, and the published accuracies that the same number is made of."""
 
 
-def _matches(
-    frame: pd.DataFrame, table: str, cells: PublishedCells, n: int
-) -> Iterator[PublishedMatch]:
+def _matches(frame: pd.DataFrame, table: str, cells: PublishedCells) -> Iterator[PublishedMatch]:
     raven = table == "iraven"
     accuracies = analysis.accuracies(frame, by_stratum=raven)
-    names = ("transfer",) if raven else ("gain", "drop", "transfer", "did")
+    names = ("transfer",) if raven else CONTRASTS
     found = analysis.contrasts(frame, names=names, policies=["strict"], by_stratum=raven)
-    for row in [*map(_as_contrast, _records(accuracies)), *_records(found)]:
+    for row in [*map(_as_contrast, rows_of(accuracies)), *rows_of(found)]:
         configuration = row["stratum"]
         if raven and not configuration:
             continue  # the whole, below
-        places = _places(row, "" if raven else str(row["frames"]), configuration if raven else "")
-        if all(place in cells for place in places):
-            yield row, [cells[place] for place in places], n
+        sources = _sources(row, "" if raven else str(row["frames"]), configuration if raven else "")
+        if all(source in cells for source in sources):
+            yield row, [cells[source] for source in sources]
     if raven:
-        yield from _whole(frame, cells, n)
+        yield from _whole(frame, cells)
 
 
-def _whole(frame: pd.DataFrame, cells: PublishedCells, n: int) -> Iterator[PublishedMatch]:
-    """Set the means over all configurations side by side, each counting the same."""
+def _whole(frame: pd.DataFrame, cells: PublishedCells) -> Iterator[PublishedMatch]:
+    """Yield the means over all configurations, each counting the same."""
     names = sorted({configuration for *_, configuration in cells})
     if not set(names) <= set(frame["stratum"]):
         return
     part = frame[frame["stratum"].isin(names)].copy()
     part.attrs.update(frame.attrs)
-    accuracies = _records(analysis.accuracies(part, stratify=True))
+    accuracies = rows_of(analysis.accuracies(part, stratify=True))
     found = analysis.contrasts(part, names=("transfer",), policies=["strict"], stratify="strata")
-    for row in [*map(_as_contrast, accuracies), *_records(found)]:
-        places = [place for name in names for place in _places(row, "", name)]
-        if row["arm"] == "baseline" and all(place in cells for place in places):
-            yield {**row, "stratum": "all"}, [cells[place] for place in places], n
+    for row in [*map(_as_contrast, accuracies), *rows_of(found)]:
+        sources = [source for name in names for source in _sources(row, "", name)]
+        if row["arm"] == "baseline" and all(source in cells for source in sources):
+            yield {**row, "stratum": "all"}, [cells[source] for source in sources]
 
 
 def _as_contrast(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": "accuracy", "reference": "", **row, "estimate": row["accuracy"]}
 
 
-def _places(
+def _sources(
     row: Mapping[str, Any], frames: str, configuration: str
 ) -> list[tuple[str, str, str, str]]:
-    """Return the published cells that make up one of our rows, in the order of `_SIGNS`."""
+    """Return the published cells that make up one of our rows, in the order of `_weights`."""
     arm, role, reference = row["arm"], row["role"], row["reference"]
     cells = {
         "accuracy": [(role, arm)],
@@ -162,16 +158,23 @@ def _places(
         "transfer": [(role, arm), ("image", arm)],
         "did": [("image", arm), ("image", reference), (role, arm), (role, reference)],
     }[row["name"]]
-    return [(who, frames, which, configuration) for who, which in cells]
+    return [(role, frames, arm, configuration) for role, arm in cells]
+
+
+def _weights(name: str) -> Sequence[float]:
+    """Return the weights of the accuracies that make up an accuracy or a contrast."""
+    if name == "accuracy":
+        return (1.0,)
+    return [float(w) for w in (stats.DID_WEIGHTS if name == "did" else stats.DIFFERENCE_WEIGHTS)]
 
 
 def _row(
     row: Mapping[str, Any], sources: Sequence[float], n: int, family: str, same_task: bool
 ) -> dict[str, Any]:
-    signs = _SIGNS[row["name"]]
-    count = len(sources) // len(signs)
+    weights = _weights(row["name"])
+    count = len(sources) // len(weights)
     each = [Figure(p, *stats.wilson(round(p * n), n)) for p in sources]
-    published = combined(each, [sign / count for _ in range(count) for sign in signs])
+    published = combined(each, [weight / count for _ in range(count) for weight in weights])
     ours = Figure(row["estimate"], row["low"], row["high"])
     difference = combined([ours, published], [1, -1]) if same_task else Figure(nan, nan, nan)
     return {
@@ -189,7 +192,7 @@ def combined(parts: Sequence[Figure], weights: Sequence[float]) -> Figure:
     """Return the weighted sum of independent figures with an interval made from theirs.
 
     Each part's distance to the end of its own interval adds in squares (the method of variance
-    estimates recovery), so that lopsided intervals stay lopsided. Figures that rise and fall
+    estimates recovery), so that asymmetric intervals stay asymmetric. Figures that vary
     together, as one model's accuracies under two arms, make the interval of their difference too
     wide, never too narrow.
 
@@ -212,31 +215,26 @@ def combined(parts: Sequence[Figure], weights: Sequence[float]) -> Figure:
     return Figure(estimate, estimate - sqrt(below), estimate + sqrt(above))
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
 def table(compared: pd.DataFrame) -> Table:
     """Return what `compare` found as finished text, in percent and percentage points."""
-    told = [name for name in ("task", "setting", "pair", "scoring", "seed")
-            if compared[name].nunique() > 1]  # fmt: skip
+    varying = [name for name in BLOCK if compared[name].nunique() > 1]
     raven = bool((compared["configuration"] != "").any())
     header = (
-        *told, "what", "member", *(["configuration"] if raven else []), "frames", "ours [95 %]",
+        *varying, "what", "member", *(["configuration"] if raven else []), "frames", "ours [95 %]",
         "published [95 %]", "difference [95 %]",
     )  # fmt: skip
     rows = []
-    for row in _records(compared):
-        words = f"{row['name']} {analysis.tables.arm_name(row['arm'])}"
+    for row in rows_of(compared):
+        what = f"{row['name']} {analysis.tables.arm_name(row['arm'])}"
         show = percent if row["name"] == "accuracy" else points
         rows.append((
-            *(str(row[name]) for name in told), words, row["role"],
+            *(str(row[name]) for name in varying), what, row["role"],
             *([row["configuration"]] if raven else []), str(row["frames"]),
             _interval(row, ("estimate", "low", "high"), show),
             _interval(row, ("published", "published_low", "published_high"), show),
             _interval(row, ("difference", "difference_low", "difference_high"), points),
         ))  # fmt: skip
-    return Table("Ours, and the study's", header, tuple(rows), len(told) + 2 + raven)
+    return Table("Ours, and the study's", header, tuple(rows), len(varying) + 2 + raven)
 
 
 def _interval(row: Mapping[str, Any], names: Sequence[str], show: Any) -> str:
@@ -256,18 +254,18 @@ def notes(compared: pd.DataFrame) -> list[str]:
         f"Published figures: {SOURCE}. Percent and percentage points.",
         f"Items behind a figure: ours {_range(ours)}, published {_range(theirs)}. A published "
         "accuracy has Wilson's interval for its items, taken as independent.",
-        "The difference (ours - published) is unpaired, for the study's answers to single items "
-        "are not known: where both sides asked the same items its interval is too wide.",
+        "The difference (ours - published) is unpaired, because the study's answers to single "
+        "items are not known: where both sides have the same items its interval is too wide.",
     ]
     if set(compared["name"]) - {"accuracy"}:
         out.append(
-            "The study reports no intervals of gains, drops, transfer and did. Those here take its "
-            "cells for independent, although they share items: a conservative bound. Ours are "
-            "paired and clustered."
+            "The study reports no intervals of gains, drops, transfer and DiD (difference in "
+            "differences). Those here take its cells for independent, although they share items: a "
+            "conservative bound. Ours are paired and clustered."
         )
     if compared["difference"].isna().all():
         out.append(
-            "The task is none of the study's: this shows the layout, and no difference is given."
+            "The task is not one of the study's: this shows the layout, and no difference is given."
         )
     return out
 

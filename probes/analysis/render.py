@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _GAP = "  "
 _SHORTEST = 8
-"""A member's name is cut to no less than this many characters."""
+"""Least number of characters that a member's name is cut to."""
 
 
 def render(tables: Tables, console: Console | None = None, width: int = 100) -> list[str]:
@@ -75,18 +75,18 @@ def _plain(table: Table, width: int) -> list[str]:
 
 
 def _sizes(table: Table, width: int) -> list[int]:
-    """Return the width of each column; only members' names give way to `width`."""
+    """Return the width of each column; only members' names are cut to fit `width`."""
     grid = [table.header, *table.rows]
     sizes = [max(len(row[i]) for row in grid) for i in range(len(table.header))]
     excess = sum(sizes) + len(_GAP) * len(sizes) - width
     if excess > 0 and "member" in table.header:
-        place = table.header.index("member")
-        sizes[place] = max(min(_SHORTEST, sizes[place]), sizes[place] - excess)
+        at = table.header.index("member")
+        sizes[at] = max(min(_SHORTEST, sizes[at]), sizes[at] - excess)
     return sizes
 
 
 def _cut(text: str, size: int) -> str:
-    """Shorten in the middle: names of twins often differ at the end."""
+    """Shorten in the middle: the names of a pair's members often differ at the end."""
     if len(text) <= size:
         return text
     head = (size - 2) // 2
@@ -110,7 +110,7 @@ def _rich(block: TableBlock, console: Console) -> None:
             shown.add_row(*(Text(_cut(text, size)) for text, size in zip(row, sizes, strict=True)))
         console.print(shown)
         console.print()
-    # Text, not markup: names and ids may hold square brackets.
+    # Text, not markup: names and ids may have square brackets in them.
     for note in block.notes:
         console.print(Text(note, style="dim"))
 

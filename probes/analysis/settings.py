@@ -1,4 +1,4 @@
-"""What is known of a run beside its records: its configuration and its items."""
+"""The facts of a run that are not in its records: its configuration and its items."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from probes.core.text import flat
 from probes.records import parquet
 from probes.records.manifest import REWRITE, read_manifest
 
-# Settings that a record names itself, or that cannot change an answer.
+# Settings that every record has as a column, or that cannot change an answer.
 _IGNORED = {
     "shard", "shards", "out", "frames", "limit", "seed", "scoring", "donor_draws", "suite", "hydra",
     "task.root", "task.unanswered", "pair.name", "pair.caveat", "task.name", "backend.batch_size",
@@ -25,7 +25,7 @@ _IGNORED = {
 _IGNORED_LAST = {"device", "caveat"}
 _ITEM_COLUMNS = ("id", "task", "question", "options", "answer", "media_sha256", "frame_hashes")
 _SHOWN = 40
-"""Longest value that is spelled out in a label; longer ones (prompts) are named by a hash."""
+"""Longest value that a label shows; a longer one (a prompt) is shown as a hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,12 @@ def read_run(folder: Path) -> LoadedRun:
             models[name] = f"{facts.get('fingerprint', '')} {facts.get('adapter', '')}"
     except (AttributeError, TypeError, ValueError) as error:
         raise ProbesError(
-            "the manifest's config or members are no groups of keys",
+            "the manifest's config or members are not groups of settings",
             str(folder / "manifest.json"), REWRITE,
         ) from error  # fmt: skip
     items: dict[tuple[str, str], Mapping[str, Any]] = {}
     n_options: dict[tuple[str, str], int] = {}
-    # Donors are shown too: what they lend has to be the same in all runs as well.
+    # Donors are shown too: what is borrowed from them must be the same in all runs as well.
     for file in (folder / "items.parquet", folder / "donors.parquet"):
         for row in rows(file, _ITEM_COLUMNS):
             name = (str(row.get("task", "")), str(row.get("id", "")))
@@ -79,7 +79,7 @@ def read_run(folder: Path) -> LoadedRun:
 
 
 def rows(file: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Read some columns of one of a run's tables; nothing where it, or a column, is not there.
+    """Read some columns of one of a run's tables; a missing table or column is left out.
 
     Raises:
         ProbesError: a file that is there but cannot be read.
@@ -98,12 +98,12 @@ def _hashes(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         value = json.loads(value) if value else {}
     if isinstance(value, list):
-        value = dict(value) if all(isinstance(one, tuple) for one in value) else {"": value}
-    return {str(key): hashes for key, hashes in (value or {}).items() if hashes is not None}
+        value = dict(value) if all(isinstance(pair, tuple) for pair in value) else {"": value}
+    return {str(count): hashes for count, hashes in (value or {}).items() if hashes is not None}
 
 
 def pair_and_task(table: pa.Table) -> tuple[str, ...]:
-    """Return what runs must share for their settings to be worth telling apart."""
+    """Return the pair, task and scoring of a run; only runs that share them need setting labels."""
     return tuple(
         "+".join(sorted(str(value) for value in table.column(name).unique().to_pylist()))
         for name in ("pair", "task", "scoring")
@@ -111,7 +111,7 @@ def pair_and_task(table: pa.Table) -> tuple[str, ...]:
 
 
 def labels(runs: Sequence[LoadedRun], kinds: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return, for each run, what sets its configuration apart from others of its kind.
+    """Return, for each run, how its configuration differs from others of its kind.
 
     Args:
         runs: the runs.
@@ -120,47 +120,45 @@ def labels(runs: Sequence[LoadedRun], kinds: Sequence[tuple[str, ...]]) -> list[
     Returns:
         e.g. `frame_as=image`; empty where nothing that can change an answer differs.
     """
-    flats = [_relevant(run.config) for run in runs]
+    configs = [_relevant(run.config) for run in runs]
     out = []
-    for mine, kind in zip(flats, kinds, strict=True):
-        others = [one for one, other in zip(flats, kinds, strict=True) if other == kind and one]
-        names = sorted({name for one in others for name in one})
-        differing = [name for name in names if len({repr(one.get(name)) for one in others}) > 1]
-        told: dict[str, str] = {}
-        for name in differing:
-            if mine:
-                told.setdefault(f"{_short(name, differing)}={_value(mine.get(name))}", "")
-        out.append(", ".join(told))
+    for own, kind in zip(configs, kinds, strict=True):
+        alike = [config for config, of in zip(configs, kinds, strict=True) if of == kind and config]
+        names = sorted({name for config in alike for name in config})
+        differing = [
+            name for name in names if len({repr(config.get(name)) for config in alike}) > 1
+        ]
+        shown = [f"{_short(name, differing)}={_value(own.get(name))}" for name in differing if own]
+        out.append(", ".join(dict.fromkeys(shown)))
     return out
 
 
 def _relevant(config: Mapping[str, Any]) -> dict[str, Any]:
-    listed = _keyed(config)
     return {
         name: value
-        for name, value in flat(listed).items()
+        for name, value in flat(_without_lists(config)).items()
         if name not in _IGNORED
         and name.split(".")[0] not in _IGNORED
         and name.rsplit(".", 1)[-1] not in _IGNORED_LAST
     }
 
 
-def _keyed(value: Any) -> Any:
+def _without_lists(value: Any) -> Any:
     """Turn lists of mappings into mappings by position, so that they flatten."""
     if isinstance(value, Mapping):
-        return {str(key): _keyed(one) for key, one in value.items()}
-    if isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
-        return {str(place): _keyed(one) for place, one in enumerate(value)}
+        return {str(name): _without_lists(inner) for name, inner in value.items()}
+    if isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
+        return {str(at): _without_lists(inner) for at, inner in enumerate(value)}
     return value
 
 
 def _short(name: str, differing: Sequence[str]) -> str:
-    """Return the last word of a dotted name, or all of it where that would be ambiguous."""
+    """Return the last part of a dotted name, or all of it where that would be ambiguous."""
     last = name.rsplit(".", 1)[-1]
-    alike = [one for one in differing if one.rsplit(".", 1)[-1] == last]
-    # Both members of a pair changing alike is one change, told once.
-    same = {one.split(".")[0] for one in alike} == {"pair"}
-    return last if len(alike) == 1 or same else name
+    alike = [other for other in differing if other.rsplit(".", 1)[-1] == last]
+    # The same change of both members of a pair is shown once.
+    of_pair = {other.split(".")[0] for other in alike} == {"pair"}
+    return last if len(alike) == 1 or of_pair else name
 
 
 def _value(value: Any) -> str:
@@ -169,7 +167,7 @@ def _value(value: Any) -> str:
 
 
 def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
-    """Return what later steps need to know of the runs: reference arms, and who wrote infills.
+    """Return what later steps need of the runs: reference arms, and the sources of infills.
 
     Raises:
         ProbesError: an arm that is compared with different arms in different runs.
@@ -182,8 +180,9 @@ def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
                 raise ProbesError(
                     f"the arm {name} is compared with {references[name] or 'nothing'} in one run "
                     f"and with {reference or 'nothing'} in another",
-                    str(run.folder), "load these runs one by one",
-                )  # fmt: skip
+                    str(run.folder),
+                    "load these runs one by one",
+                )
         infill = run.config.get("infill")
         if isinstance(infill, Mapping) and infill.get("source"):
             sources.add(str(infill["source"]))
@@ -196,7 +195,7 @@ def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
 
 
 def _arms(suite: Any) -> dict[str, str]:
-    """Find every arm of a suite, however deep it lies, with its reference."""
+    """Find every arm of a suite, at any depth, with its reference."""
     if isinstance(suite, Mapping):
         if "name" in suite and "reference" in suite:
             return {str(suite["name"]): str(suite["reference"] or "")}
@@ -208,5 +207,5 @@ def _arms(suite: Any) -> dict[str, str]:
                 found |= _arms(value)
         return found
     if isinstance(suite, list | tuple):
-        return {name: reference for one in suite for name, reference in _arms(one).items()}
+        return {name: reference for part in suite for name, reference in _arms(part).items()}
     return {}

@@ -1,4 +1,4 @@
-"""The study's tables for a run: gains, did, and what the perturbations cost."""
+"""The study's tables for a run: gains, difference in differences (DiD) and drops."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ import pandas as pd
 
 from probes.analysis import transfer as iraven
 from probes.analysis.accuracies import accuracies
+from probes.analysis.cells import BLOCK, role_order, rows_of
 from probes.analysis.contrasts import contrasts
-from probes.analysis.pairing import references
+from probes.analysis.pairing import PERTURBATIONS, references
 
-_BLOCK = ("task", "setting", "pair", "scoring", "seed")
 _ARM_NAMES = {
     "baseline": "baseline", "vcot": "+vCoT", "blind": "blind",
     "visual_perturbation": "visual perturb.", "text_perturbation": "text perturb.",
 }  # fmt: skip
-_PERTURBATIONS = ("visual_perturbation", "text_perturbation")
-_ROLES = {"image": 0, "video": 1, "control": 2}
 _LETTERS = "ABCDEFGHIJ"
 
 TableRow = Mapping[str, Any]
@@ -34,7 +32,7 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     words: int = 2
-    """Leading columns that hold words (left-aligned); the rest hold numbers."""
+    """Leading columns of words (left-aligned); the rest are numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ class TableBlock:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What a run's end prints."""
+    """What is printed at the end of a run."""
 
     blocks: tuple[TableBlock, ...]
 
@@ -69,8 +67,8 @@ def study_tables(frame: pd.DataFrame) -> Tables:
     by_configuration = iraven.transfer(frame)
     refs = references(frame)
     blocks = []
-    for values, part in cells.groupby(list(_BLOCK), sort=False):
-        head = dict(zip(_BLOCK, values, strict=True))
+    for values, part in cells.groupby(list(BLOCK), sort=False):
+        head = dict(zip(BLOCK, values, strict=True))
         block = _block(head, part, _of(found, head), refs)
         more = _transfer_tables(_of(by_configuration, head))
         blocks.append(replace(block, tables=(*block.tables, *more)))
@@ -99,30 +97,36 @@ def _transfer_tables(found: pd.DataFrame) -> list[Table]:
 def _block(
     head: Mapping[str, Any], cells: pd.DataFrame, found: pd.DataFrame, refs: Mapping[str, str]
 ) -> TableBlock:
-    look = _Look(cells, found)
-    built = [_gain_table(look), _did_table(look), _perturbation_table(look), _further(look, refs)]
+    results = _Results(cells, found)
+    tables = [
+        _gain_table(results),
+        _did_table(results),
+        _perturbation_table(results),
+        _further(results, refs),
+    ]
     title = (
         f"pair {head['pair']}, task {head['task']}, scoring {head['scoring']}, seed {head['seed']}"
     )
     if head["setting"]:
         title += f", {head['setting']}"
-    return TableBlock(title, tuple(table for table in built if table), tuple(_notes(look, refs)))
+    present = tuple(table for table in tables if table)
+    return TableBlock(title, present, tuple(_notes(results, refs)))
 
 
-class _Look:
-    """Look-up of cells and contrasts of one block."""
+class _Results:
+    """The accuracies and contrasts of one block, by what they are of."""
 
     def __init__(self, cells: pd.DataFrame, found: pd.DataFrame) -> None:
         self.cells: dict[tuple[int, str, str], TableRow] = {
-            (int(row["frames"]), str(row["role"]), str(row["arm"])): row for row in _records(cells)
+            (int(row["frames"]), str(row["role"]), str(row["arm"])): row for row in rows_of(cells)
         }
         self.contrasts: dict[tuple[str, str, int, str, str], TableRow] = {
             (str(row["name"]), str(row["policy"]), int(row["frames"]), str(row["role"]),
              str(row["arm"])): row
-            for row in _records(found)
+            for row in rows_of(found)
         }  # fmt: skip
         members = {(frames, role): row["member"] for (frames, role, _), row in self.cells.items()}
-        order = sorted(members, key=lambda one: (one[0], _ROLES.get(one[1], 9), one[1]))
+        order = sorted(members, key=lambda one: (one[0], role_order(one[1])))
         self.rows = [(frames, role, str(members[frames, role])) for frames, role in order]
         self.arms = list(dict.fromkeys(arm for _, _, arm in self.cells))
 
@@ -137,69 +141,65 @@ class _Look:
         return interval(row) if row else "-"
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _gain_table(look: _Look) -> Table | None:
-    arms = [arm for arm in ("blind", "baseline", "vcot") if arm in look.arms]
+def _gain_table(results: _Results) -> Table | None:
+    arms = [arm for arm in ("blind", "baseline", "vcot") if arm in results.arms]
     if not arms:
         return None
     with_gain = "vcot" in arms and "baseline" in arms
     rows = [
-        (role, member, str(frames), *(look.percent(frames, role, arm) for arm in arms))
-        + ((look.change(frames, role, "vcot"),) if with_gain else ())
-        for frames, role, member in look.rows
+        (role, member, str(frames), *(results.percent(frames, role, arm) for arm in arms))
+        + ((results.change(frames, role, "vcot"),) if with_gain else ())
+        for frames, role, member in results.rows
     ]
     header = ("role", "member", "frames", *(_ARM_NAMES[arm] for arm in arms))
     title = "Accuracy and the gain from vCoT" if with_gain else "Accuracy"
     return Table(title, header + (("gain [95 % interval]",) if with_gain else ()), tuple(rows))
 
 
-def _did_table(look: _Look) -> Table | None:
+def _did_table(results: _Results) -> Table | None:
     rows = []
-    for (name, policy, frames, role, arm), row in look.contrasts.items():
+    for (name, policy, frames, role, arm), row in results.contrasts.items():
         if name != "did" or policy != "strict" or arm == "blind":
             continue
-        rows.append((
-            list(look.arms).index(arm), frames, _ROLES.get(role, 9),
-            (arm_name(arm), role, str(frames), points(row["mean_a"]), points(row["mean_b"]),
-             interval(row), p_value(row["p"]),
-             f"{percent(row['headroom_image'])}/{percent(row['headroom_other'])}"),
-        ))  # fmt: skip
+        headroom = f"{percent(row['headroom_image'])}/{percent(row['headroom_other'])}"
+        texts = (
+            arm_name(arm), role, str(frames), points(row["mean_a"]), points(row["mean_b"]),
+            interval(row), p_value(row["p"]), headroom,
+        )  # fmt: skip
+        rows.append((results.arms.index(arm), frames, role_order(role), texts))
     if not rows:
         return None
     header = ("arm", "other", "frames", "gain image", "gain other", "did [95 % interval]", "p",
               "room")  # fmt: skip
     title = "did = gain(image) - gain(other); room: what each had left to gain (image/other)"
-    return Table(title, header, tuple(row for *_, row in sorted(rows, key=lambda one: one[:3])))
+    return Table(title, header, tuple(texts for *_, texts in sorted(rows, key=lambda row: row[:3])))
 
 
-def _perturbation_table(look: _Look) -> Table | None:
-    arms = [arm for arm in _PERTURBATIONS if arm in look.arms]
-    if not arms or "vcot" not in look.arms:
+def _perturbation_table(results: _Results) -> Table | None:
+    arms = [arm for arm in PERTURBATIONS if arm in results.arms]
+    if not arms or "vcot" not in results.arms:
         return None
     header = ["role", "member", "frames", "vCoT"]
     for arm in arms:
         header += [arm.split("_")[0], "drop [95 % interval]"]
     rows = []
-    for frames, role, member in look.rows:
-        row = [role, member, str(frames), look.percent(frames, role, "vcot")]
+    for frames, role, member in results.rows:
+        row = [role, member, str(frames), results.percent(frames, role, "vcot")]
         for arm in arms:
-            row += [look.percent(frames, role, arm), look.change(frames, role, arm)]
+            row += [results.percent(frames, role, arm), results.change(frames, role, arm)]
         rows.append(tuple(row))
     return Table(
         "vCoT, and its drop under visual and text perturbation", tuple(header), tuple(rows)
     )
 
 
-def _further(look: _Look, refs: Mapping[str, str]) -> Table | None:
-    known = {"baseline", "vcot", "blind", *_PERTURBATIONS}
+def _further(results: _Results, refs: Mapping[str, str]) -> Table | None:
+    known = {"baseline", "vcot", "blind", *PERTURBATIONS}
     rows = [
-        (arm, role, str(frames), look.percent(frames, role, arm), refs.get(arm, "") or "-",
-         look.change(frames, role, arm))
-        for arm in look.arms if arm not in known
-        for frames, role, _ in look.rows if (frames, role, arm) in look.cells
+        (arm, role, str(frames), results.percent(frames, role, arm), refs.get(arm, "") or "-",
+         results.change(frames, role, arm))
+        for arm in results.arms if arm not in known
+        for frames, role, _ in results.rows if (frames, role, arm) in results.cells
     ]  # fmt: skip
     if not rows:
         return None
@@ -207,8 +207,8 @@ def _further(look: _Look, refs: Mapping[str, str]) -> Table | None:
     return Table("Further arms", header, tuple(rows))
 
 
-def _notes(look: _Look, refs: Mapping[str, str]) -> Iterator[str]:
-    cells = list(look.cells.values())
+def _notes(results: _Results, refs: Mapping[str, str]) -> Iterator[str]:
+    cells = list(results.cells.values())
     yield f"n = {_range(cells, 'n')} items in {_range(cells, 'clusters')} clusters per cell"
     first = max(cells, key=lambda cell: int(cell["n"]))
     if first["n"]:
@@ -216,26 +216,13 @@ def _notes(look: _Look, refs: Mapping[str, str]) -> Iterator[str]:
         letter = _LETTERS[option] if option < len(_LETTERS) else str(option)
         guess = f"chance {percent(first['chance'])}, " if isfinite(first["chance"]) else ""
         yield f"{guess}always answering {letter} {percent(first['majority'])}"
-    roles = sorted({role for _, role, _ in look.rows}, key=lambda one: (_ROLES.get(one, 9), one))
-    counts = {
-        role: [sum(int(cell[name]) for (_, who, _), cell in look.cells.items() if who == role)
-               for name in ("unparsed", "failed", "records")]
-        for role in roles
-    }  # fmt: skip
-    told = "; ".join(
-        f"{role} {unparsed} unparsed, {failed} failed of {records}"
-        for role, (unparsed, failed, records) in counts.items()
-    )
-    bad = any(unparsed or failed for unparsed, failed, _ in counts.values())
-    yield f"answers: {told}" + (" (counted as wrong)" if bad else "")
-    if bad:
-        yield from _complete(look)
+    yield from _answer_counts(results)
     if withheld := max(int(cell["withheld"]) for cell in cells):
-        yield f"withheld: {withheld} items have no public key and are left out"
-    for frames, role, arm in look.cells:
-        if refs.get(arm) and (frames, role, refs[arm]) not in look.cells:
+        yield f"withheld: {withheld} items have no public answer and are left out"
+    for frames, role, arm in results.cells:
+        if refs.get(arm) and (frames, role, refs[arm]) not in results.cells:
             yield f"not compared: {arm}, {role}, {frames} frames: {refs[arm]} was not run there"
-    for (name, policy, frames, role, arm), row in look.contrasts.items():
+    for (name, policy, frames, role, arm), row in results.contrasts.items():
         if policy != "strict":
             continue
         where = f"{name}, {role}, {arm}, {frames} frames"
@@ -246,17 +233,37 @@ def _notes(look: _Look, refs: Mapping[str, str]) -> Iterator[str]:
             yield f"{where}: {row['method']} ({row['reason']})"
 
 
-def _complete(look: _Look) -> Iterator[str]:
-    """Repeat gains and did over parsed answers only, where some were not."""
-    for frames, role, _ in look.rows:
-        row = look.contrasts.get(("gain", "complete", frames, role, "vcot"))
+def _answer_counts(results: _Results) -> Iterator[str]:
+    """Yield how many answers were not parsed or failed, and what the gains are without them."""
+    roles = sorted({role for _, role, _ in results.rows}, key=role_order)
+    counts = {
+        role: [
+            sum(int(cell[name]) for (_, of, _), cell in results.cells.items() if of == role)
+            for name in ("unparsed", "failed", "records")
+        ]
+        for role in roles
+    }
+    text = "; ".join(
+        f"{role} {unparsed} unparsed, {failed} failed of {records}"
+        for role, (unparsed, failed, records) in counts.items()
+    )
+    bad = any(unparsed or failed for unparsed, failed, _ in counts.values())
+    yield f"answers: {text}" + (" (counted as wrong)" if bad else "")
+    if bad:
+        yield from _complete(results)
+
+
+def _complete(results: _Results) -> Iterator[str]:
+    """Yield gains and DiD over parsed answers only."""
+    for frames, role, _ in results.rows:
+        row = results.contrasts.get(("gain", "complete", frames, role, "vcot"))
         if row is not None:
-            told = f"{frames} frames {interval(row)}, n = {row['n']}"
-            yield f"parsed answers only: gain {role}, {told}"
-    for (name, policy, frames, role, arm), row in look.contrasts.items():
+            value = f"{frames} frames {interval(row)}, n = {row['n']}"
+            yield f"parsed answers only: gain {role}, {value}"
+    for (name, policy, frames, role, arm), row in results.contrasts.items():
         if name == "did" and policy == "complete" and arm == "vcot":
-            told = f"{frames} frames {interval(row)}, n = {row['n']}"
-            yield f"parsed answers only: did image - {role}, {told}"
+            value = f"{frames} frames {interval(row)}, n = {row['n']}"
+            yield f"parsed answers only: did image - {role}, {value}"
 
 
 def _range(cells: Sequence[TableRow], name: str) -> str:
@@ -276,7 +283,7 @@ def percent(value: float) -> str:
 
 def points(value: float) -> str:
     """Format a difference of proportions in percentage points, signed."""
-    # Adding 0.0 turns -0.0 into 0.0: no "-0.0" in a table.
+    # Adding 0.0 turns -0.0 into 0.0, so that no table shows "-0.0".
     return f"{round(100 * value, 1) + 0.0:+.1f}" if isfinite(value) else "-"
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import pandas as pd
 
 from probes.analysis.accuracies import accuracies
+from probes.analysis.cells import BLOCK, role_order, rows_of
 from probes.analysis.contrasts import contrasts
+from probes.core.types import ROLES
 
 CONFIGURATIONS: Mapping[str, str] = {
     "center_single": "center",
@@ -20,77 +22,79 @@ CONFIGURATIONS: Mapping[str, str] = {
     "left_center_single_right_center_single": "L/R",
     "up_center_single_down_center_single": "U/D",
 }
-"""Names of the configurations as the study's table heads them, in its order."""
+"""Names of the configurations in the header of the study's table, in its order."""
 TRANSFER = "transfer"
 """Row of the video member's accuracy minus the image member's."""
 MEAN = "mean"
 """Column of the mean over the configurations, each counting the same."""
 
-KEYS = ("task", "setting", "pair", "scoring", "seed", "frames", "arm")
-_ROLES = {"image": 0, "video": 1, "control": 2}
+GROUP = (*BLOCK, "frames", "arm")
+"""Columns that identify one table."""
+_VALUES = ("n", "estimate", "low", "high")
 
 
 def transfer(frame: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """Return accuracy per member and configuration, and transfer = other member - image member.
 
     Args:
-        frame: as returned by `load`; items of other tasks are left aside.
+        frame: as returned by `load`; items of other tasks are left out.
         level: coverage of the intervals.
 
     Returns:
         One row per (settings, frames, arm, row, configuration), `row` being a member's role,
-        `transfer`, or `control - image`: columns `KEYS`, row, member, configuration (the study's
+        `transfer`, or `control - image`: columns `GROUP`, row, member, configuration (the study's
         short name, or `MEAN`), n, estimate, low, high. Accuracies in a configuration have Wilson
         intervals. The mean gives every configuration the same weight and has a cluster-robust t
         interval whose spread is measured within configurations, as has its transfer.
     """
     part = frame[frame["stratum"].isin(list(CONFIGURATIONS))]
     if part.empty:
-        return pd.DataFrame(columns=[*KEYS, "row", "member", "configuration", *_VALUES])
+        return pd.DataFrame(columns=[*GROUP, "row", "member", "configuration", *_VALUES])
     cells = accuracies(part, by_stratum=True, stratify=True, level=level)
     cells = cells.rename(columns={"accuracy": "estimate"}).assign(row=cells["role"])
     found = contrasts(
-        part, names=["transfer"], policies=["strict"], by_stratum=True, stratify="strata",
+        part,
+        names=["transfer"],
+        policies=["strict"],
+        by_stratum=True,
+        stratify="strata",
         level=level,
-    )  # fmt: skip
+    )
     found = found.assign(row=[_difference(str(role)) for role in found["role"]])
     both = pd.concat([cells, found], ignore_index=True)
     both["configuration"] = both["stratum"].map(CONFIGURATIONS).fillna(MEAN)
-    return both[[*KEYS, "row", "member", "configuration", *_VALUES]]
+    return both[[*GROUP, "row", "member", "configuration", *_VALUES]]
 
 
 def _difference(role: str) -> str:
     return TRANSFER if role == "video" else f"{role} - image"
 
 
-_VALUES = ("n", "estimate", "low", "high")
-
-
 def rows(found: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Arrange one arm's part of `transfer` as the study prints it.
+    """Arrange one arm's part of `transfer` as in the study.
 
     Returns:
-        Lines of text cells, the first column being what the line holds; the header comes first:
-        a line per member with accuracies, one with intervals; then the same for transfer; n last.
+        Lines of texts, the first column being the name of the line; the header comes first: a line
+        per member with accuracies, one with intervals; then the same for transfer; n last.
     """
-    at: dict[tuple[str, str], Mapping[str, Any]] = {
-        (str(one["row"]), str(one["configuration"])): {str(k): v for k, v in one.items()}
-        for one in found.to_dict("records")
-    }
-    columns = [*(name for name in CONFIGURATIONS.values() if _any(at, name)), MEAN]
-    names = sorted({row for row, _ in at}, key=lambda row: (_ROLES.get(row, 9), row != TRANSFER))
+    values = {(str(row["row"]), str(row["configuration"])): row for row in rows_of(found)}
+    present = {configuration for _, configuration in values}
+    columns = [*(name for name in CONFIGURATIONS.values() if name in present), MEAN]
+    names = sorted({name for name, _ in values}, key=_line_order)
     lines: list[tuple[str, ...]] = [("role", *columns)]
     for name in names:
-        of = [at.get((name, column)) for column in columns]
-        lines.append((name, *(_value(one, signed=name not in _ROLES) for one in of)))
-        lines.append(("95 %", *(_interval(one, signed=name not in _ROLES) for one in of)))
-    first = [at.get((names[0], column)) for column in columns]
-    lines.append(("n", *(str(one["n"]) if one else "-" for one in first)))
+        signed = name not in ROLES
+        of_line = [values.get((name, column)) for column in columns]
+        lines.append((name, *(_value(row, signed) for row in of_line)))
+        lines.append(("95 %", *(_interval(row, signed) for row in of_line)))
+    first = [values.get((names[0], column)) for column in columns]
+    lines.append(("n", *(str(row["n"]) if row else "-" for row in first)))
     return lines
 
 
-def _any(at: Mapping[tuple[str, str], Any], column: str) -> bool:
-    return any(known == column for _, known in at)
+def _line_order(name: str) -> tuple[int, bool, str]:
+    """Return what sorts members first, then transfer, then other differences."""
+    return role_order(name)[0], name != TRANSFER, name
 
 
 def _number(value: float, signed: bool) -> str:
@@ -98,13 +102,13 @@ def _number(value: float, signed: bool) -> str:
     return f"+{text}" if signed and not text.startswith("-") else text
 
 
-def _value(one: Mapping[str, Any] | None, *, signed: bool) -> str:
-    if one is None or not isfinite(one["estimate"]):
+def _value(row: Mapping[str, Any] | None, signed: bool) -> str:
+    if row is None or not isfinite(row["estimate"]):
         return "-"
-    return _number(one["estimate"], signed)
+    return _number(row["estimate"], signed)
 
 
-def _interval(one: Mapping[str, Any] | None, *, signed: bool) -> str:
-    if one is None or not isfinite(one["low"]):
+def _interval(row: Mapping[str, Any] | None, signed: bool) -> str:
+    if row is None or not isfinite(row["low"]):
         return "-"
-    return f"{_number(one['low'], signed)},{_number(one['high'], signed)}"
+    return f"{_number(row['low'], signed)},{_number(row['high'], signed)}"

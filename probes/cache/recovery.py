@@ -1,7 +1,7 @@
 """What can still be read of a damaged file of the store.
 
-SQLite gives up at the first bad page. Keys are hashes, spread evenly: asked for in many small
-ranges, all rows come out but those of the ranges that touch a bad page.
+SQLite gives up at the first bad page. Keys are hashes, spread evenly: read in many small ranges,
+all rows come out except those of ranges that touch a bad page.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _DIGITS = 5
-"""Most hexadecimal digits that ranges are told apart by: a million ranges take some ten seconds."""
+"""Most hexadecimal digits in a range's bounds: a million ranges take some ten seconds."""
 
 
 def rows(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield (table, key, output) of every row of a damaged file that can be read; none is checked.
+    """Yield (table, key, output) of every readable row of a damaged file, without checking it.
 
     Args:
         path: a file of the store that no process writes any more.
@@ -40,7 +40,7 @@ def rows(path: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _ranges(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
-    """Yield bounds that part all keys into ranges of about a quarter of a page."""
+    """Yield bounds that divide all keys into ranges of about a quarter of a page."""
     try:
         (pages,) = connection.execute("pragma page_count").fetchone()
     except sqlite3.DatabaseError:  # not even the header can be read

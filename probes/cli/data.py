@@ -44,10 +44,7 @@ def egoworld(arguments: Sequence[str]) -> int:
     _claim_folder(given.dir, settings)
     if not (given.dir / "questions.json").exists():  # written last: the folder is not complete
         with on_terminal().phase("clips", given.videos) as phase:
-            generate.make(
-                given.dir, given.videos, given.seed, given.height, given.fps, given.seconds,
-                phase.report, width=given.width,
-            )  # fmt: skip
+            generate.make(given.dir, generate.ClipSettings(**settings), phase.report)
     print(f"{given.videos} clips with questions: {given.dir}")
     return 0
 

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from importlib import import_module, metadata
 from typing import NamedTuple
 
-from probes.core.errors import ProbesError
-from probes.core.files import machine_error
+from probes.core.errors import ProbesError, machine_error
 from probes.core.redaction import redact
-from probes.core.signals import exit_code, said, terminable
+from probes.core.signals import exit_code, stop_reason, terminable
 
 DONE, USAGE, CLOSED = 0, 2, 141
 
@@ -115,7 +114,7 @@ def _guarded(command: Command, arguments: Sequence[str]) -> int:
         return stop.code if isinstance(stop.code, int) else USAGE if stop.code else DONE
     except KeyboardInterrupt as stop:
         line = redact(shlex.join(["probes", *command.words, *arguments]))
-        print(f"\n{said(stop)}; to go on:\n  {line}", file=sys.stderr)
+        print(f"\n{stop_reason(stop)}; to go on:\n  {line}", file=sys.stderr)
         return exit_code(stop)
 
 

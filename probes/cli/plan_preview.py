@@ -41,7 +41,7 @@ def preview(planned: DryRun) -> Iterator[str]:
 def _text(model: DryRunModel, asked: Prompt, answer_prefix: str) -> str:
     """Return a prompt as the member's template lays it out, with the options that are scored."""
     if isinstance(model.backend, HfBackend):
-        text = model.backend.reader().shown(asked, answer_prefix)
+        text = model.backend.preprocessor().shown(asked, answer_prefix)
     else:
         text = "".join(
             part if isinstance(part, str) else f"<frame {part.sha256[:8]}>" for part in asked.parts

@@ -31,9 +31,9 @@ class ModelCosts:
     batch_tokens: int
     batch_size: int
 
-    def perceived(self) -> float:
+    def encoding_flops(self) -> float:
         """Return the FLOPs of encoding all frames; 0 where they are not known."""
-        return costs.perceiving(self.weights, self.features or 0, self.patches)
+        return costs.encoding(self.weights, self.features or 0, self.patches)
 
     def memory(self, feature_cache: int) -> costs.Memory:
         """Return the memory that the model needs; `feature_cache` is in bytes."""
@@ -55,7 +55,7 @@ class ModelCosts:
             self.model.workloads,
             device,
             dtype=self.dtype,
-            perceived=self.perceived(),
+            encoding_flops=self.encoding_flops(),
             batch_tokens=self.batch_tokens,
             batch_size=self.batch_size,
         )
@@ -158,7 +158,7 @@ def _costs(known: dict[str, ModelCosts], memory: dict[str, costs.Memory]) -> Tab
         loads, weights, need = one.model.workloads.values(), one.weights, memory[name]
         read = sum(load.tokens + load.answers for load in loads)
         flops = (
-            "-" if one.features is None else _flops(one.perceived()),
+            "-" if one.features is None else _flops(one.encoding_flops()),
             _flops(sum(costs.reading(weights, load) for load in loads)),
             _flops(sum(costs.writing(weights, load) for load in loads)),
         )

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from probes.core.errors import ProbesError
+
+if TYPE_CHECKING:
+    from probes.analysis.power_settings import (
+        PlanQuestion,
+        PowerTarget,
+        PublishedQuestion,
+        RunQuestion,
+        Simulation,
+    )
 
 DONE = 0
 _DESCRIPTION = """\
@@ -52,12 +62,62 @@ def _answer(given: argparse.Namespace) -> list[str]:
     if given.run is None and given.published is None:
         from probes.analysis import power_plans
 
-        return power_plans.answer(given)
+        return power_plans.answer(_plan_question(given))
     from probes.analysis import power_finished  # needs pandas
 
     if given.run is not None:
-        return power_finished.of_run(given)
-    return power_finished.of_published(given)
+        return power_finished.of_run(_run_question(given))
+    return power_finished.of_published(_published_question(given))
+
+
+def _run_question(given: argparse.Namespace) -> RunQuestion:
+    from probes.analysis.power_settings import EFFECTS_OF_A_RUN, NAMES_OF_A_RUN, RunQuestion
+
+    return RunQuestion(
+        given.run,
+        names=tuple(given.of or NAMES_OF_A_RUN),
+        effects=given.effect or EFFECTS_OF_A_RUN,
+        by_stratum=given.by_stratum,
+        target=_target(given),
+        simulation=_simulation(given),
+    )
+
+
+def _published_question(given: argparse.Namespace) -> PublishedQuestion:
+    from probes.analysis.power_settings import PublishedQuestion
+
+    return PublishedQuestion(given.published, given.icc or 0.0, _target(given))
+
+
+def _plan_question(given: argparse.Namespace) -> PlanQuestion:
+    from probes.analysis.power_settings import PlanQuestion
+
+    return PlanQuestion(
+        names=tuple(given.of or ("gain",)),
+        effects=given.effect or (),
+        items=given.items or (),
+        discordances=given.discordance or (),
+        other_discordance=given.other_discordance,
+        other_gain=given.other_gain,
+        correlation=given.correlation,
+        cluster_sizes=given.cluster_sizes,
+        icc=given.icc,
+        strata=given.strata,
+        target=_target(given),
+        simulation=_simulation(given),
+    )
+
+
+def _target(given: argparse.Namespace) -> PowerTarget:
+    from probes.analysis.power_settings import PowerTarget
+
+    return PowerTarget(given.power, given.alpha, given.family)
+
+
+def _simulation(given: argparse.Namespace) -> Simulation | None:
+    from probes.analysis.power_settings import Simulation
+
+    return Simulation(given.draws, given.seed) if given.simulate else None
 
 
 def parser() -> argparse.ArgumentParser:

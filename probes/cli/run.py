@@ -22,10 +22,9 @@ from probes import report
 from probes.config import compose, schema
 from probes.config.paths import conf_dir
 from probes.config.settings import freeze
-from probes.core.errors import ProbesError
-from probes.core.files import machine_error
+from probes.core.errors import ProbesError, machine_error
 from probes.core.redaction import redact
-from probes.core.signals import exit_code, said
+from probes.core.signals import exit_code, stop_reason
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -83,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt as stop:
         command = redact(shlex.join(["probes", "run", *arguments]))
         print(
-            f"\n{said(stop)}; every answer so far is stored. To go on:\n  {command}",
+            f"\n{stop_reason(stop)}; every answer so far is stored. To go on:\n  {command}",
             file=sys.stderr,
         )
         return exit_code(stop)
@@ -149,7 +148,7 @@ def job(cfg: DictConfig) -> int:
         if config.task.reader == "lmms":
             from probes.tasks.lmms_eval import listing
 
-            print("\n".join(["", *listing.beside(out), ""]))
+            print("\n".join(["", *listing.at_end_of_run(out), ""]))
         if hydra.mode == RunMode.RUN:  # a sweep's end writes the report of all its runs
             print(f"with every item, to look at: probes report {shlex.quote(_from_here(out))}")
     except (ProbesError, OSError, KeyboardInterrupt) as error:

@@ -1,4 +1,4 @@
-"""Versions of packages and state of the checkout, for manifests."""
+"""Versions of packages and state of the source checkout, for manifests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-# What a result can depend on; everything else is noise in a manifest.
+# The packages that a result can depend on; others are noise in a manifest.
 PACKAGES = (
     "interframe-probes", "torch", "torchvision", "transformers", "tokenizers", "lmms-eval",
     "decord", "av", "numpy", "pandas", "scipy", "hydra-core", "opencv-python-headless",
@@ -35,6 +35,9 @@ def git_state(folder: Path) -> tuple[str, bool]:
 def _git(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
         ["git", "-C", str(folder), *arguments],
-        capture_output=True, text=True, timeout=10, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    )
     return done.stdout.strip()

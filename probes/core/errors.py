@@ -1,14 +1,16 @@
-"""What a user can put right, and what stops the whole run."""
+"""Problems that a user can fix, and failures of the machine that end the whole run."""
 
 from __future__ import annotations
 
+import errno
+
 
 class ProbesError(Exception):
-    """A problem that the user can mend.
+    """A problem that the user can fix.
 
     Args:
         what: what is wrong, in one sentence.
-        where: the file, key or item it was found in.
+        where: the file, setting or item it was found in.
         fix: what to do about it.
     """
 
@@ -24,3 +26,28 @@ class ProbesError(Exception):
 
 class MachineError(ProbesError):
     """A problem that no item is to blame for, such as a full disk: it ends a run."""
+
+
+UNSOUND = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What reading values out of damaged JSON can raise."""
+_MACHINE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM,
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE,
+}  # fmt: skip
+
+
+def machine_error(error: BaseException) -> MachineError | None:
+    """Return an error of disk or system as a MachineError; None where a program may be to blame.
+
+    For the entry points of the program, where errors of libraries arrive: Hydra and matplotlib
+    write files too.
+    """
+    if not isinstance(error, OSError) or error.errno not in _MACHINE:
+        return None
+    where = " ".join(str(name) for name in (error.filename, error.filename2) if name)
+    return MachineError(
+        f"the machine refuses: {error.strerror}",
+        where,
+        "make room or correct the access rights there; the same command continues from what is "
+        "stored",
+    )

@@ -30,7 +30,7 @@ def sha256_json(value: Any) -> str:
 
 
 def sha256_json_rows(rows: Iterable[Any]) -> str:
-    """Return `sha256_json` of the list of `rows`, which need not be in memory together."""
+    """Return `sha256_json` of the list of `rows`, without holding all of them in memory."""
     digest = hashlib.sha256(b"[")
     for number, row in enumerate(rows):
         digest.update(b"," * (number > 0) + _canonical(row))
@@ -44,10 +44,10 @@ def _canonical(value: Any) -> bytes:
 
 
 def sha256_file(path: Path) -> str:
-    """Return the hex sha256 of a file, which is read once while it stays as it is.
+    """Return the hex sha256 of a file, which is read again only when it has changed.
 
-    Within a process it is remembered by path, size, times of change and inode; that of a large file
-    also in `home()/hashes.jsonl`, so that a finished run does not read a data set to name it.
+    A process remembers it by path, size, times of change and inode. The hash of a large file is
+    also kept in `home()/hashes.jsonl`, so that a finished run need not read its data set again.
     """
     stat = path.stat()
     return _sha256_file(
@@ -55,9 +55,9 @@ def sha256_file(path: Path) -> str:
     )
 
 
-@functools.lru_cache(maxsize=1_024)  # of more, a small one is hashed again, a large one is noted
+@functools.lru_cache(maxsize=1_024)  # beyond, a small file is hashed again, a large one looked up
 def _sha256_file(path: str, *state: int) -> str:
-    """Hash a file of that state (size, mtime and ctime in nanoseconds, inode)."""
+    """Hash a file in a given state (size, mtime and ctime in nanoseconds, inode)."""
     large = state[0] >= _LARGE
     if large and (known := _remembered(home() / "hashes.jsonl").get((path, *state))):
         return known
@@ -78,7 +78,7 @@ _SETTLED_NS = 3 * 10**9
 
 @functools.lru_cache(maxsize=8)
 def _remembered(file: Path) -> dict[tuple[str | int, ...], str]:
-    """Read the hashes that earlier processes noted; a line that was cut off is left out."""
+    """Read the hashes that earlier processes stored; a line that was cut off is left out."""
     found: dict[tuple[str | int, ...], str] = {}
     try:
         lines = file.read_bytes().split(b"\n")
@@ -93,21 +93,21 @@ def _remembered(file: Path) -> dict[tuple[str | int, ...], str]:
 
 
 def _remember(file: Path, state: tuple[str | int, ...], digest: str) -> None:
-    """Note a hash: one line in one write, so that processes may note theirs at the same time."""
+    """Store a hash: one line in one write, so that several processes may do so at once."""
     _remembered(file)[state] = digest
     text = json.dumps([*state, digest]).encode()
-    with contextlib.suppress(OSError):  # without the note, the file is hashed again
+    with contextlib.suppress(OSError):  # without the line, the file is hashed again
         file.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            # The line feed comes first: whatever a killed process left cannot spoil this line.
+            # The line feed comes first, so that what a killed process left cannot spoil this line.
             os.write(handle, b"\n%s %08x" % (text, zlib.crc32(text)))
         finally:
             os.close(handle)
 
 
 def array_sha256(array: NDArray[np.uint8]) -> str:
-    """Return the hex sha256 of an array's shape and bytes; the name of a frame everywhere."""
+    """Return the hex sha256 of an array's shape and bytes, which identifies a frame everywhere."""
     digest = hashlib.sha256(repr(array.shape).encode())
     digest.update(np.ascontiguousarray(array).reshape(-1).data)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""What this machine computes on."""
+"""The device that a run computes on, and what decides which kernels run there."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 def device_name() -> str:
-    """Return what the run computed on; torch is not imported for it."""
+    """Return the device that the run computed on; torch is not imported for it."""
     device = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
@@ -22,18 +18,21 @@ def device_name() -> str:
 
 
 def platform_facts() -> dict[str, str]:
-    """Return what decides which kernels run: answers are equal to the last digit only on the same.
+    """Return what decides which kernels run; where it differs, so may the last digits of answers.
 
-    `cpu` is the vector extension that torch chooses its kernels by, read without torch.
+    `cpu` is the vector extension by which torch chooses its kernels, read without torch.
     """
     torch = sys.modules.get("torch")
     gpu = torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else ""
     return {
-        "system": platform.system(), "machine": platform.machine(), "cpu": _vectors(), "gpu": gpu,
-    }  # fmt: skip
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cpu": _vector_extension(),
+        "gpu": gpu,
+    }
 
 
-def _vectors() -> str:
+def _vector_extension() -> str:
     if chosen := os.environ.get("ATEN_CPU_CAPABILITY"):
         return chosen
     try:

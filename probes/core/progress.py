@@ -1,4 +1,4 @@
-"""What a run is doing: bars on a terminal, a plain line now and then elsewhere."""
+"""Progress of a run: bars on a terminal, elsewhere a plain line now and then."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Phase:
     """One named stretch of work.
 
     Args:
-        update: shows (steps done, steps in all; None where that is not known).
+        update: shows (steps done, steps in all or None where that is unknown).
         total: steps in all.
     """
 
@@ -29,15 +29,15 @@ class Phase:
         self._update = update
 
     def advance(self, steps: int = 1) -> None:
-        """Note that some steps are done."""
+        """Add to the number of steps that are done."""
         self.report(self.done + steps, self.total)
 
     def expect(self, total: int) -> None:
-        """Say how many steps there are in all."""
+        """Set how many steps there are in all."""
         self.report(self.done, total)
 
     def report(self, done: int, total: int | None) -> None:
-        """Say how many steps are done, of how many."""
+        """Set how many steps are done, and how many there are in all."""
         self.done, self.total = done, total
         self._update(done, total)
 
@@ -47,7 +47,7 @@ class Progress:
 
     Args:
         stream: where to show them; None for nowhere.
-        live: bars instead of lines; None: if the stream is a terminal.
+        live: bars instead of lines; None means bars if the stream is a terminal.
         clock: seconds; for tests.
     """
 
@@ -68,8 +68,8 @@ class Progress:
         """Show a phase while the `with` block runs.
 
         Args:
-            name: what is being done, in a few words.
-            total: number of steps; None where it is not known yet.
+            name: the work, in a few words.
+            total: number of steps; None while it is unknown.
         """
         began = self._clock()
         try:
@@ -79,7 +79,7 @@ class Progress:
                 with _bar(name, total, self._stream) as update:
                     yield Phase(update, total)
             else:
-                phase = Phase(_Lines(name, self.say, self._clock).update, total)
+                phase = Phase(_PlainLines(name, self.say, self._clock).update, total)
                 yield phase
                 steps = f"{phase.done}, " if phase.done else ""
                 self.say(f"{name}: done ({steps}{self._clock() - began:.1f} s)")
@@ -92,14 +92,14 @@ class Progress:
             print(text, file=self._stream, flush=True)
 
 
-class _Lines:
-    """A phase as a line of text every now and then."""
+class _PlainLines:
+    """Shows a phase as a line of text now and then."""
 
     def __init__(self, name: str, say: Callable[[str], None], clock: Callable[[], float]) -> None:
         self._name, self._say, self._clock = name, say, clock
         self._last = clock()
         self._first: tuple[float, int] | None = None
-        """When steps were first seen to be done, and how many: loading a model is no step."""
+        """Time and number of the first steps done: loading a model, before, is not a step."""
 
     def update(self, done: int, total: int | None) -> None:
         now = self._clock()
@@ -126,7 +126,7 @@ def _minutes(seconds: float) -> str:
 
 @contextlib.contextmanager
 def _bar(name: str, total: int | None, stream: TextIO) -> Iterator[Callable[..., None]]:
-    """Show a bar; yields what moves it."""
+    """Show a bar; yields the function that moves it."""
     from rich import progress
     from rich.console import Console
 
@@ -144,5 +144,5 @@ def _bar(name: str, total: int | None, stream: TextIO) -> Iterator[Callable[...,
 
 
 def on_terminal() -> Progress:
-    """Return the display of a command: on standard error, apart from its tables."""
+    """Return the display of a command: on standard error, as standard output has its tables."""
     return Progress(sys.stderr)

@@ -1,4 +1,4 @@
-"""The wording of everything a model is asked."""
+"""The wording of every prompt."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PromptSet:
-    """The wording of everything that a model is told; texts with `{placeholders}`."""
+    """The texts, with `{placeholders}`, from which every prompt is made."""
 
     name: str
     between: str
-    """What stands in a gap that has an infill, white space included: {infill}."""
+    """Text of a gap that has an infill, white space included: {infill}."""
     common: str
     """Step 1 of an infill: {frame_a} {frame_b}."""
     event: str
     """Step 2 of an infill: {frame_a} {frame_b} {common}."""
     condense: str
-    """What the condenser is told: {text}."""
+    """The condenser's prompt: {text}."""
     letter: str
     """The question under `letter`: {context} {question} {options}."""
     cloze: str

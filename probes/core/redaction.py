@@ -1,8 +1,8 @@
-"""Secrets stay out of everything that is written down or shown.
+"""Secrets stay out of everything that is stored or shown.
 
-Keys and tokens live in the environment. Nothing here writes the environment anywhere, but messages
-of libraries may quote a request's header or an address, and a configuration may interpolate a
-variable; so what goes into a manifest, a stored error or onto the screen passes through `redact`.
+API tokens are in the environment, which is never written anywhere. But a library's message may
+quote a request's header or an address, and a configuration may interpolate a variable, so
+manifests, stored errors and messages on the screen pass through `redact`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _SETTING = re.compile(
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
 _LOGIN = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)")
-_SHORTEST = 8  # what is shorter would be found everywhere
+_SHORTEST = 8  # a shorter value would be found everywhere
 
 
 def redact(text: str) -> str:
-    """Return the text without secrets: values of variables named like one, and logins in addresses.
+    """Return the text without secrets: logins in addresses, and values of variables named like one.
 
-    A value is replaced by the name of its variable, e.g. `[$HF_TOKEN]`.
+    Such a value is replaced by the name of its variable, e.g. `[$HF_TOKEN]`.
     """
     for name, value in sorted(os.environ.items(), key=lambda one: -len(one[1])):
         if len(value) >= _SHORTEST and value in text and _SECRET.search(name):
@@ -33,15 +33,15 @@ def redact(text: str) -> str:
 
 
 def redacted(value: Any) -> Any:
-    """Return a JSON-like value without secrets, in texts and under keys such as `api_key`."""
+    """Return a JSON-like value without secrets, in texts and under names such as `api_key`."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):
         return {
-            redact(key) if isinstance(key, str) else key: "***"
-            if isinstance(key, str) and isinstance(inner, str) and inner and _SETTING.search(key)
+            redact(name) if isinstance(name, str) else name: "***"
+            if isinstance(name, str) and isinstance(inner, str) and inner and _SETTING.search(name)
             else redacted(inner)
-            for key, inner in value.items()
+            for name, inner in value.items()
         }
     if isinstance(value, list | tuple):
         return [redacted(inner) for inner in value]

@@ -1,8 +1,8 @@
 """What a run needs again later and does not keep in memory: one temporary SQLite table.
 
 As Python objects, the clips and infills of thousands of items would be most of a run's memory
-(docs/decisions/0020-spilled-to-disk.md). The file has no name in its folder, so that the system
-frees it with the process, however that ends; all of its content can be made again.
+(docs/decisions/0014-spilled-to-disk.md). The file has no name in its folder, so that the system
+frees it with the process, however that ends; all of its content can be made once more.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sqlite3
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -24,6 +24,7 @@ from probes.core.files import home
 
 K = TypeVar("K")
 V = TypeVar("V")
+Name = int | bytes
 
 _CACHE_KB = 2_048  # of SQLite's pages in memory
 _CHUNK = 1_000  # rows that a scan reads at a time
@@ -31,7 +32,9 @@ _RECENT = 64  # values that a dictionary keeps as objects: a clip's arms follow 
 
 
 class Scratch:
-    """A temporary table of texts by (space, number); safe to share between threads.
+    """A temporary table of texts by (space, name); safe to share between threads.
+
+    Names of a space are numbers from 0, or bytes.
 
     Args:
         folder: whose disk it is on; by default `home()`, where the output cache needs room too.
@@ -56,50 +59,47 @@ class Scratch:
         except (OSError, sqlite3.Error) as error:
             raise self._refused(error) from error
 
-    def put(self, space: str, entries: Mapping[int, str] | Iterable[tuple[int, str]]) -> None:
-        """Store texts by number; what was stored under a number is replaced.
+    def put(self, space: str, entries: Iterable[tuple[Name, str]]) -> None:
+        """Store (name, text); what was stored under a name is replaced.
 
         Raises:
             MachineError: the disk is full.
         """
-        rows = entries.items() if isinstance(entries, Mapping) else entries
         with self._lock:
             number = self._spaces.setdefault(space, len(self._spaces))
             try:
                 self._db.executemany(
                     "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)",
-                    ((number, at, text) for at, text in rows),
+                    ((number, name, text) for name, text in entries),
                 )
             except sqlite3.Error as error:
                 raise self._refused(error) from error
 
-    def get(self, space: str, number: int) -> str | None:
-        """Return the text under a number; None where there is none.
+    def get(self, space: str, name: Name) -> str | None:
+        """Return the text under a name; None where there is none.
 
         Raises:
             MachineError: the disk does not give it back.
         """
-        found = self._select(
-            "SELECT text FROM entries WHERE space = ? AND number = ?", space, number
-        )
+        found = self._select("SELECT text FROM entries WHERE space = ? AND name = ?", space, name)
         return str(found[0][0]) if found else None
 
-    def scan(self, space: str) -> Iterator[str]:
-        """Yield the texts of a space in the order of their numbers.
+    def scan(self, space: str) -> Iterator[tuple[Any, str]]:
+        """Yield (name, text) of a space in the order of the names.
 
         Raises:
             MachineError: the disk does not give them back.
         """
-        last = -1
+        last: Name = -1  # SQLite puts all numbers before all bytes
         while rows := self._select(
-            "SELECT number, text FROM entries WHERE space = ? AND number > ? "
-            f"ORDER BY number LIMIT {_CHUNK}", space, last,
+            "SELECT name, text FROM entries WHERE space = ? AND name > ? "
+            f"ORDER BY name LIMIT {_CHUNK}", space, last,
         ):  # fmt: skip
-            yield from (str(text) for _, text in rows)
+            yield from rows
             last = rows[-1][0]
 
     def count(self, space: str) -> int:
-        """Count the numbers of a space."""
+        """Count the names of a space."""
         found = self._select("SELECT COUNT(*) FROM entries WHERE space = ?", space)
         return int(found[0][0])
 
@@ -108,7 +108,7 @@ class Scratch:
         with self._lock:
             self._db.close()
 
-    def _select(self, statement: str, space: str, *values: int) -> list[tuple[Any, ...]]:
+    def _select(self, statement: str, space: str, *values: Name) -> list[tuple[Any, ...]]:
         with self._lock:
             try:
                 number = self._spaces.get(space, -1)
@@ -138,8 +138,8 @@ def _unnamed(folder: Path) -> sqlite3.Connection:
         ):  # fmt: skip
             db.execute(f"PRAGMA {setting}")
         db.execute(
-            "CREATE TABLE entries (space INTEGER, number INTEGER, text TEXT, "
-            "PRIMARY KEY (space, number)) WITHOUT ROWID"
+            "CREATE TABLE entries (space INTEGER, name, text TEXT, PRIMARY KEY (space, name)) "
+            "WITHOUT ROWID"
         )
     finally:
         Path(name).unlink()
@@ -165,7 +165,7 @@ class SpilledDict(MutableMapping[K, tuple[V, ...]], Generic[K, V]):
         rows: list[Any] = [astuple(value) for value in values]  # type: ignore[call-overload]
         text = json.dumps(rows, separators=(",", ":"))
         number = self._numbers.setdefault(key, len(self._numbers))
-        self._scratch.put(self._space, {number: text})
+        self._scratch.put(self._space, [(number, text)])
         self._recent.pop(key, None)
 
     def __getitem__(self, key: K) -> tuple[V, ...]:
@@ -189,6 +189,29 @@ class SpilledDict(MutableMapping[K, tuple[V, ...]], Generic[K, V]):
 
     def __len__(self) -> int:
         return len(self._numbers)
+
+
+class HashSet:
+    """Distinct sha256 hashes (hex), in a scratch table.
+
+    Args:
+        scratch: the table.
+        space: a name of its own there.
+    """
+
+    def __init__(self, scratch: Scratch, space: str) -> None:
+        self._scratch, self._space = scratch, space
+
+    def update(self, hashes: Iterable[str]) -> None:
+        """Add hashes."""
+        self._scratch.put(self._space, ((bytes.fromhex(name), "") for name in set(hashes)))
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the hashes, in order."""
+        return (name.hex() for name, _ in self._scratch.scan(self._space))
+
+    def __len__(self) -> int:
+        return self._scratch.count(self._space)
 
 
 def _frozen(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Being stopped: by Ctrl-C, or by a scheduler's SIGTERM before it takes the machine away."""
+"""How a command is stopped: by Ctrl-C, or by the SIGTERM of a scheduler that needs the machine."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _WATCH_S = 1.0
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived: everything is put in order as after Ctrl-C."""
+    """SIGTERM arrived: the program cleans up as after Ctrl-C."""
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
     """Let SIGTERM end the `with` block by `Terminated`, once; a second one changes nothing.
 
-    Does nothing outside the main thread, and where somebody else handles SIGTERM already, as
-    submitit does.
+    Does nothing outside the main thread, and where SIGTERM has a handler already, as under
+    submitit.
     """
-    alone = threading.current_thread() is threading.main_thread()
-    if not alone or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
 
@@ -41,8 +41,8 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def said(stop: KeyboardInterrupt) -> str:
-    """Return what happened, in a word."""
+def stop_reason(stop: KeyboardInterrupt) -> str:
+    """Return how a command was stopped: `terminated` or `interrupted`."""
     return "terminated" if isinstance(stop, Terminated) else "interrupted"
 
 
@@ -52,10 +52,10 @@ def exit_code(stop: KeyboardInterrupt) -> int:
 
 
 def serve_parent() -> None:
-    """Make this process one that works for its parent: the initializer of a pool's processes.
+    """Make this process end with its parent: the initializer of a pool's processes.
 
-    Ctrl-C is the parent's to handle, SIGTERM ends it at once, and when the parent is gone, killed
-    even, it ends too: a pool's own processes would wait for work for ever.
+    The parent handles Ctrl-C; SIGTERM ends this process at once. It also ends when the parent is
+    gone, even killed: a pool's processes would otherwise wait for work for ever.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

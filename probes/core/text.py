@@ -8,9 +8,9 @@ from typing import Any
 
 
 def whole_text(text: str) -> str:
-    """Return a text with a question mark for every lone surrogate.
+    """Return a text with every lone surrogate replaced by a question mark.
 
-    JSON may hold half a character, which no file, table or tokenizer takes.
+    JSON may hold half a character, which no file, table or tokenizer accepts.
     """
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
@@ -25,7 +25,7 @@ def whole_texts(value: Any) -> Any:
 
 
 def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings to dotted keys, for diffs and manifests."""
+    """Flatten nested mappings to dotted names, for diffs and manifests."""
     out: dict[str, Any] = {}
     for name, value in mapping.items():
         if isinstance(value, Mapping):
@@ -36,6 +36,6 @@ def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def nearest(given: str, known: Collection[str]) -> str:
-    """Return the fix for a name that is not known: the nearest known one, else all of them."""
+    """Return the fix for an unknown name: the nearest known one, else all of them."""
     near = difflib.get_close_matches(given, known, 1, cutoff=0.5)
     return f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"

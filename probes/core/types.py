@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 Role = Literal["image", "video", "control"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""In the order in which members are shown."""
+ContrastName = Literal["gain", "drop", "transfer", "did"]
+CONTRASTS: tuple[ContrastName, ...] = get_args(ContrastName)
 Scoring = Literal["letter", "cloze", "generate"]
 Status = Literal["ok", "unparsed", "error"]
 FrameAs = Literal["video", "image"]
@@ -20,7 +24,7 @@ InfillSource = Literal["none", "own", "donor", "filler"]
 Presentation = Literal["interleaved", "frames_then_text", "grid"]
 Layout = Literal["sequence", "matrix"]
 InfillStatus = Literal["ok", "empty", "failed", "not_applicable"]
-"""`empty`: the writer had nothing to say, and the gap stays bare; `failed`: a step failed, and a
+"""`empty`: the reply was empty, and the gap stays bare; `failed`: a step failed, and a
 later run may write it; `not_applicable`: no text belongs there."""
 FrameArray = NDArray[np.uint8]
 """Pixels of one frame: uint8 RGB [height, width, 3]."""
@@ -38,7 +42,7 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Panels:
-    """Pictures that stand for a clip (i-RAVEN's context panels) and, if any, pictorial options."""
+    """Pictures in the place of a clip (i-RAVEN's context panels) and, if any, pictorial options."""
 
     path: Path
     """Absolute path of the file that holds the pictures; a task's reader knows its format."""
@@ -47,7 +51,7 @@ class Panels:
     options: int = 0
     """Number of pictorial options, which follow the context pictures in the file."""
     row: int = 0
-    """Context pictures in a row: no infill stands across the end of one; 0 = all in one row."""
+    """Context pictures in a row: there is no infill across the end of one; 0 = all in one row."""
 
 
 Media = Video | Panels
@@ -90,7 +94,7 @@ class Clip:
     options: tuple[str, ...] = ()
     """sha256 of the pictorial options, where the item has such."""
     breaks: tuple[int, ...] = ()
-    """Gaps in which no infill ever stands: the ends of rows of panels; gap t follows frame t."""
+    """Gaps that never have an infill: the ends of rows of panels; gap t follows frame t."""
 
 
 ClipKey = tuple[str, int]
@@ -102,7 +106,7 @@ class Infill:
     """The text placed between frame t and t+1: what may have happened between them."""
 
     text: str
-    """What stands between the frames."""
+    """What is between the frames."""
     common: str
     """Step 1: visual attributes common to both frames."""
     event: str
@@ -120,7 +124,7 @@ class Infill:
 
 
 NO_INFILL = Infill(text="", common="", event="", generator="", status="not_applicable")
-"""What stands in a break between two rows of panels."""
+"""What is in a break between two rows of panels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,7 @@ class Arm:
     frames: FrameSource = "own"
     """Whose frames are shown, and in which order."""
     infills: InfillSource = "none"
-    """Which text stands between them."""
+    """Which text is between them."""
     presentation: Presentation = "interleaved"
     """How frames and text are laid out."""
     reference: str = ""
@@ -225,33 +229,3 @@ class Output:
     status: Status = "ok"
     """`ok` or `error`; `unparsed` is decided by scoring, not by a backend."""
     error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Contrast:
-    """Any of gain, drop, transfer or did with its interval and test; accuracies in [0, 1]."""
-
-    name: str
-    """`gain`, `drop`, `transfer` or `did`."""
-    a: str
-    """The cell(s) that the difference is taken from."""
-    b: str
-    """The reference."""
-    n: int
-    """Items."""
-    clusters: int
-    estimate: float
-    """Difference, as a proportion (times 100 for percentage points)."""
-    low: float
-    high: float
-    p: float
-    p_adjusted: float = float("nan")
-    method: str = ""
-    discordant: int = 0
-    """Items on which the two sides differ."""
-    missing: tuple[str, ...] = ()
-    """Ids of items that one side lacks."""
-    reason: str = ""
-    """Why an interval or p-value is undefined (NaN)."""
-    meta: Mapping[str, Any] = field(default_factory=dict)
-    """Task, pair, frames, scoring and stratum the contrast belongs to."""

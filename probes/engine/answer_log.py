@@ -59,7 +59,7 @@ class AnswerLog:
 
     def __iter__(self) -> Iterator[TrialRequest | UnaskableTrial]:
         """Iterate over the entries in the order of the trials."""
-        return map(_entry, self._scratch.scan(self._space))
+        return (_entry(text) for _, text in self._scratch.scan(self._space))
 
     def __len__(self) -> int:
         return self._length

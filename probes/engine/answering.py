@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TypeVar
 
 from probes.config.settings import RunConfig
+from probes.core.scratch import HashSet
 from probes.core.types import ModelSpec, Output, Prompt, ScoringSpec
 from probes.engine.answer_log import AnswerLog, TrialRequest, UnaskableTrial
 from probes.engine.context import RunContext
@@ -32,7 +33,7 @@ def ask(
     spec: ModelSpec,
     planned: Plan,
     builder: StimulusBuilder,
-    shown: set[bytes],
+    shown: HashSet,
 ) -> AnswerLog:
     """Put every trial to one member; what the output cache holds is not asked.
 
@@ -53,18 +54,19 @@ def ask(
         for trials in planned.blocks():
             entries: list[TrialRequest | UnaskableTrial] = []
             prompts: dict[str, Prompt] = {}
+            frames: set[str] = set()
             for trial in trials:
                 if (problem := builder.problem(trial)) is not None:
                     entries.append(UnaskableTrial(problem))
                     continue
                 stimulus = builder.stimulus(trial)
-                frames = (part.sha256 for part in stimulus.parts if not isinstance(part, str))
-                shown.update(map(bytes.fromhex, frames))
+                frames |= {part.sha256 for part in stimulus.parts if not isinstance(part, str)}
                 prompt = prompt_of(stimulus)
                 key = model.key(prompt, scoring)
                 entries.append(TrialRequest(key, stimulus.sha))
                 prompts[key] = prompt
             log.extend(entries)
+            shown.update(frames)
             missing = model.missing(prompts)
             phase.expect((phase.total or 0) - len(trials) + len(missing))
             if missing:

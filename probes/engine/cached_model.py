@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from probes.cache import output_cache
 from probes.cache.output_cache import Store
 from probes.core.redaction import redact
-from probes.core.scratch import Scratch
+from probes.core.scratch import HashSet, Scratch
 from probes.core.text import whole_text
 from probes.core.types import FramesByHash, Output, Prompt, ScoringSpec
 from probes.models import Backend
@@ -42,7 +42,7 @@ class RequestStats:
     """
 
     def __init__(self, scratch: Scratch, space: str) -> None:
-        self._scratch, self._space = scratch, space
+        self._met = HashSet(scratch, space)
         self.computed = 0
         """Requests that the model answered in this run, failures included."""
         self.failed = 0
@@ -50,8 +50,7 @@ class RequestStats:
 
     def meet(self, keys: Collection[str]) -> None:
         """Note requests that have to be answered."""
-        # 60 bits of a sha256: two of a million requests are the same with a chance of 1 in 10^6.
-        self._scratch.put(self._space, ((int(key[:15], 16), "") for key in keys))
+        self._met.update(keys)
 
     def count(self, *, failed: bool) -> None:
         """Count an answer of the model, or its failure; a request is asked once in a run."""
@@ -61,7 +60,7 @@ class RequestStats:
     @property
     def unique(self) -> int:
         """Distinct requests."""
-        return self._scratch.count(self._space)
+        return len(self._met)
 
     @property
     def cached(self) -> int:

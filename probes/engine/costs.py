@@ -1,4 +1,4 @@
-"""What prompts cost: arithmetic, memory and time of one model, from its files' heads alone."""
+"""What prompts cost: arithmetic, memory and time of one model, from its files' headers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LAYER = re.compile(r"\blayers\.(\d+)\.")
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What a maker says of a device."""
+    """A device, by its data sheet."""
 
     half: float
     """Peak of dense bfloat16 arithmetic with float32 sums, in TFLOP/s."""
@@ -59,7 +59,7 @@ class ParameterCounts:
     """Language model without embeddings and head."""
     embeddings: int
     head: int
-    """Weights of the map to the vocabulary, be they the embeddings' or its own."""
+    """Weights of the map to the vocabulary, the embeddings' or its own."""
     tied: bool
     depth: int
     hidden: int
@@ -93,11 +93,11 @@ def weights_of(shapes: Mapping[str, tuple[int, ...]]) -> ParameterCounts | None:
     if not embed or not depth:
         return None
     counted = {name: math.prod(shape) for name, shape in shapes.items()}
-    apart = sum(math.prod(s) for s in (embed, head) if s)
+    outer = sum(math.prod(s) for s in (embed, head) if s)
     hidden = embed[1]
     return ParameterCounts(
         vision=sum(n for name, n in counted.items() if name not in language),
-        layers=sum(n for name, n in counted.items() if name in language) - apart,
+        layers=sum(n for name, n in counted.items() if name in language) - outer,
         embeddings=math.prod(embed),
         head=math.prod(head or embed),
         tied=not head,
@@ -110,8 +110,8 @@ def weights_of(shapes: Mapping[str, tuple[int, ...]]) -> ParameterCounts | None:
     )
 
 
-def perceiving(weights: ParameterCounts, features: int, patches_per_token: float) -> float:
-    """Return the FLOPs of perceiving frames of `features` tokens; attention is left out."""
+def encoding(weights: ParameterCounts, features: int, patches_per_token: float) -> float:
+    """Return the FLOPs of encoding frames of `features` tokens; attention is left out."""
     return 2.0 * weights.vision * features * patches_per_token
 
 
@@ -168,7 +168,7 @@ def memory(
         loads: what it has to do, by kind of scoring.
         dtype: of weights and arithmetic.
         quantize: `4bit`, `8bit` or empty; linear maps outside the head are kept that way.
-        features: tokens of all frames it perceives.
+        features: tokens of all frames that it encodes.
         feature_cache: bound of the cache, in bytes; as much again is held by the prompts at work.
         batch_tokens: most tokens of one pass; a longer prompt goes alone.
         batch_size: most prompts of one pass.
@@ -198,7 +198,7 @@ def seconds(
     device: Device,
     *,
     dtype: str,
-    perceived: float,
+    encoding_flops: float,
     batch_tokens: int,
     batch_size: int,
 ) -> float:
@@ -211,12 +211,12 @@ def seconds(
         loads: what it has to do.
         device: on which.
         dtype: of weights and arithmetic.
-        perceived: FLOPs of perceiving.
+        encoding_flops: FLOPs of encoding its frames.
         batch_tokens: most tokens of one pass.
         batch_size: most prompts of one pass.
     """
     peak = (device.full if dtype == "float32" else device.half) * 1e12
-    flops = perceived + sum(reading(weights, load) for load in loads.values())
+    flops = encoding_flops + sum(reading(weights, load) for load in loads.values())
     time = flops / (peak * UTILISATION)
     for load in loads.values():
         if load.written:

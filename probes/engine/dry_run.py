@@ -37,7 +37,7 @@ class CellWorkload:
     broken: int
     """Trials whose media cannot be shown."""
     tokens: int | None
-    """Of all their prompts together; None where the backend cannot tell."""
+    """Of all their prompts together; None where the backend does not know."""
     longest: int | None
 
 
@@ -122,7 +122,7 @@ def _cells(
 
 
 def _sizes(model: DryRunModel, keys: list[str]) -> dict[str, int]:
-    """Return the tokens of prompts: as measured, or as their stored answers say."""
+    """Return the tokens of prompts: as measured, or as stored with their answers."""
     sizes = dict(model.sizes)
     for start in range(0, len(keys), _LOOKED_UP):
         some = [key for key in keys[start : start + _LOOKED_UP] if key not in sizes]

@@ -1,7 +1,7 @@
 """The files of a run folder: four tables, submission files, and the frames that were shown.
 
 records.parquet, items.parquet (those asked), donors.parquet (items that only lend their frames or
-infills, so that every stimulus can be made again) and infills.parquet.
+infills, so that every stimulus can be rebuilt) and infills.parquet.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def media_sha256(item: Item) -> str | None:
     try:
         return sha256_file(item.media.path)
     except OSError:
-        return None  # the item's records say why
+        return None  # the item's records have the reason
 
 
 def _infill_rows(
@@ -171,8 +171,8 @@ def frames(folder: Path, shown: Iterable[str], store: FrameStore) -> list[str]:
                 lost.append(sha)
     if lost:
         warnings.warn(
-            f"{len(lost)} frames that were shown are gone, and so are their videos: {folder} lacks "
-            "them", stacklevel=2,
+            f"{len(lost)} frames that were shown are gone, and so are their videos: they are "
+            f"missing in {folder}", stacklevel=2,
         )  # fmt: skip
     return lost
 

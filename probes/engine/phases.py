@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from probes.core.scratch import HashSet
 from probes.core.types import ModelSpec, Role
 from probes.engine import answering, infilling, plan
 from probes.engine.answer_log import AnswerLog
@@ -37,8 +38,8 @@ class RunState:
     """By writer: `shared`, or the role of a member that wrote its own."""
     requests: Mapping[Role, AnswerLog]
     """How every trial was put to the member of a role."""
-    shown: set[bytes]
-    """sha256 (32 bytes) of every frame that was shown."""
+    shown: HashSet
+    """sha256 of every frame that was shown."""
 
     def builder(self, role: str) -> StimulusBuilder:
         """Return what makes the stimuli of the member of a role."""
@@ -62,7 +63,7 @@ def run_phases(context: RunContext, planned: Plan | None = None) -> RunState:
     if planned is None:
         planned = plan_items(context)
     clips = decode_clips(context, planned)
-    shown: set[bytes] = set()
+    shown = HashSet(context.scratch, "frames shown")
     form = _stimulus_form(context, shown)
     needing = planned.needing_infills()
     infills: dict[str, InfillsByClip] = {}
@@ -101,12 +102,12 @@ def decode_clips(context: RunContext, planned: Plan) -> ClipPrefetcher:
     return clips
 
 
-def _stimulus_form(context: RunContext, shown: set[bytes]) -> StimulusForm:
+def _stimulus_form(context: RunContext, shown: HashSet) -> StimulusForm:
     cfg, frames = context.cfg, context.frames
 
     def compose(composite: Composite) -> str:
         # The frames on it are shown too, and kept with the run.
-        shown.update(map(bytes.fromhex, composite.pictures()))
+        shown.update(composite.pictures())
         return frames.compose(composite)
 
     return StimulusForm(cfg.prompts, cfg.scoring, cfg.task.layout or "sequence", compose)

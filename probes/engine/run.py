@@ -39,7 +39,7 @@ class RunResult:
     failed_infills: int
     """Infills that failed: the records whose stimulus they belong to are errors too."""
     empty_infills: int
-    """Infills whose writer had nothing to say: their gaps were left bare."""
+    """Infills with an empty reply: their gaps were left bare."""
     counts: Mapping[str, Any]
     """Items, planned records by status, and requests by model: unique, cached, computed, failed."""
     out: Path
@@ -52,7 +52,7 @@ class RunResult:
 
 
 def execute(cfg: RunConfig, out: Path, progress: Progress | None = None) -> RunResult:
-    """Do everything that a configuration says and write the run's files.
+    """Do the run of a configuration and write its files.
 
     Every answer is stored as it comes: a run that was stopped goes on from there when it is
     started again, and one that is complete loads no model and decodes nothing.
@@ -94,8 +94,7 @@ def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
         infills=state.infills,
         records=counter.watch(records(context, state)),
     )
-    shown = (sha.hex() for sha in sorted(state.shown))
-    lost = export.frames(out / "frames", shown, context.frames)
+    lost = export.frames(out / "frames", state.shown, context.frames)
     infill_statuses = Counter(
         infill.status
         for by_clip in state.infills.values()

@@ -12,7 +12,7 @@ from probes.engine.cached_model import CachedModel
 from probes.engine.placeholder_text import has_placeholder, placeholder
 from probes.models.hf.backend import HfBackend
 from probes.models.hf.preprocessor import Preprocessor
-from probes.models.hf.token_layout import PromptSize, frames_of
+from probes.models.hf.token_layout import PromptSize, Unaskable, frames_of
 
 WORDS_PER_TOKEN = 0.75
 """Length of a text that is not written yet where a backend has no tokenizer to measure it by."""
@@ -75,12 +75,12 @@ class DryRunModel(CachedModel):
     def ask(
         self, prompts: Mapping[str, Prompt], scoring: ScoringSpec, advance: Callable[[], None]
     ) -> None:
-        """Measure prompts where the backend can tell their length without a model."""
+        """Measure prompts where the backend knows their length without a model."""
         keys, asked = list(prompts), list(prompts.values())
         workload = self.workloads.setdefault(scoring.kind, Workload())
-        measured: Iterator[tuple[int, PromptSize | str | None]]
+        measured: Iterator[tuple[int, PromptSize | Unaskable | None]]
         if isinstance(self.backend, HfBackend):
-            measured = self.backend.reader().sizes(asked, self.frames, scoring)
+            measured = self.backend.preprocessor().sizes(asked, self.frames, scoring)
         else:
             measured = ((at, None) for at in range(len(asked)))
         self._measured.update(keys)
@@ -93,11 +93,11 @@ class DryRunModel(CachedModel):
                 workload.prompts += 1
             else:
                 workload.too_long += 1
-                workload.problem = workload.problem or size
+                workload.problem = workload.problem or size.reason
             if scoring.kind == "generate":
                 words = self._allowed(scoring.max_new_tokens)
                 self._placeholders[keys[at]] = Output(text=placeholder(asked[at], words))
-            if not isinstance(size, str):
+            if not isinstance(size, Unaskable):
                 self._keep(asked[at], scoring, size)
             self.shown.update(frames_of(asked[at]))
             advance()
@@ -112,18 +112,18 @@ class DryRunModel(CachedModel):
         """Return how many tokens the frames take that have to be encoded; None if unknown."""
         if not isinstance(self.backend, HfBackend):
             return None
-        preprocessor = self.backend.reader()
+        preprocessor = self.backend.preprocessor()
         if not isinstance(preprocessor, Preprocessor):
             return None
-        found, _ = preprocessor.grids.of(self.shown, self.frames)
-        return sum(map(math.prod, found.values()))
+        grids = preprocessor.grids.of(self.shown, self.frames).found
+        return sum(map(math.prod, grids.values()))
 
     def _allowed(self, max_new_tokens: int) -> int:
         """Return how many words a placeholder has that is as long as a text may be."""
         if max_new_tokens not in self._words:
             words = max(1, round(WORDS_PER_TOKEN * max_new_tokens))
             if isinstance(self.backend, HfBackend):
-                tokens = self.backend.reader().tokens
+                tokens = self.backend.preprocessor().tokens
                 sample = Prompt((FrameRef("5e6f7a8b"), FrameRef("1a2b3c4d")))
                 lengths = (len(tokens.encode([placeholder(sample, n)])[0]) for n in count(1))
                 words = sum(1 for _ in takewhile(lambda size: size <= max_new_tokens, lengths))

@@ -1,4 +1,4 @@
-"""The functions that egoschema_local.yaml names; lmms-eval loads this file by its path."""
+"""The functions that tasks/egoschema/egoschema_local.yaml names, by way of its utils.py."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLIP = "clip"
 
 
 def docs(_: object) -> Dataset:
-    """Return the answered questions of $EGOSCHEMA_ROOT; the YAML's own rows are no docs."""
+    """Return the answered questions of $EGOSCHEMA_ROOT; the YAML's own rows are not docs."""
     return lmms_eval_tasks.dataset(_read)
 
 
@@ -40,12 +40,12 @@ def visual(doc: Doc) -> list[str]:
 
 
 def text(doc: Doc) -> str:
-    """Return question and options, for models that take pictures and text apart."""
+    """Return question and options, for models that take pictures and text separately."""
     return "".join(part for part in _shown(doc) if isinstance(part, str)).strip()
 
 
 def messages(doc: Doc) -> list[dict[str, Any]]:
-    """Return the clip and the question, in the words of this harness."""
+    """Return the clip and the question, with the prompt of this harness."""
     return lmms_eval_tasks.messages(_shown(doc), {CLIP: {"type": "video", "url": doc["media"]}})
 
 

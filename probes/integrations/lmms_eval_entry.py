@@ -1,4 +1,4 @@
-"""What lmms-eval's registry loads at every start, ours or not: next to nothing."""
+"""What lmms-eval's registry loads at every start, whatever model is chosen: next to nothing."""
 
 from __future__ import annotations
 

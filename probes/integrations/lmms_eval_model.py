@@ -3,14 +3,14 @@
     --model_args pretrained=REPO,arm=vcot,frames=5          a model by itself
     --model_args pair=tiny,role=image,arm=text_perturbation a member of a pair in conf/pair
 
-lmms-eval chooses task, docs and limit, and scores the replies. In between a run of this harness
-takes place: the docs become items (tasks/lmms), their frames, infills and donors make the arm's
+lmms-eval chooses task, docs and limit, and scores the replies. In between is a run of this harness:
+the docs become items (`probes.tasks.lmms_eval`), their frames, infills and donors make the arm's
 stimuli, options are scored as the configuration says, and the reply names the chosen option in the
 form that the task's scorer credits. Donors are found over all docs of the task. Answers are stored
-under `$PROBES_HOME` and shared with `probes run`. Any other key of a run's configuration can stand
-among the arguments, e.g. `scoring=cloze` or `pair.dtype=float32`.
+under `$PROBES_HOME` and shared with `probes run`. Every other setting of a run can be given among
+the arguments, e.g. `scoring=cloze` or `pair.dtype=float32`.
 
-lmms-eval finds this module by an entry point (`lmms_eval_entry`), and imports it once chosen.
+lmms-eval finds this module by an entry point (`lmms_eval_entry`), and imports it when it is chosen.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _EMBEDDED = "embedded:"
 
 @contextmanager
 def _plainly() -> Iterator[None]:
-    """Turn a problem that the user can mend into its message and exit code 1.
+    """Turn a problem that the user can fix into its message and exit code 1.
 
     lmms-eval would print a traceback and exit with code 0.
     """
@@ -59,19 +59,19 @@ def settings(
     role: str | None,
     overrides: Mapping[str, Any],
 ) -> tuple[RunConfig, ModelSpec | None]:
-    """Compose the run that stands behind the model: one member, one arm, one number of frames.
+    """Compose the run of the model: one member, one arm, one number of frames.
 
     Args:
         pretrained: the model's repository; None where `pair` and `role` name a member.
         arm: name of an arm of the suite.
         role: of the member.
-        overrides: further keys of the configuration.
+        overrides: further settings of the configuration.
 
     Returns:
         The configuration, and the other member of the pair that writes the infills, if one does.
 
     Raises:
-        ProbesError: what does not fit together.
+        ProbesError: the arguments do not fit together.
     """
     given = {key: str(value) for key, value in overrides.items()}
     if pretrained is None:
@@ -120,9 +120,9 @@ class ArmModel(lmms):  # type: ignore[misc]
         arm: name of an arm of the suite.
         role: which member, where `pair` is given.
         batch_size: items that run at once.
-        device: `cpu`, `cuda`, ...; chosen by itself if not given.
+        device: `cpu`, `cuda`, ...; chosen automatically if not given.
         max_batch_size: not used.
-        overrides: further keys of a run's configuration, as `probes run` takes them.
+        overrides: further settings of a run, as `probes run` takes them.
     """
 
     is_simple = False
@@ -163,7 +163,7 @@ class ArmModel(lmms):  # type: ignore[misc]
             task = getattr(requests[places[0]].args[1], "__self__", None)
             with _plainly():
                 if task is None:
-                    what = f"task {name} makes its messages in a way of its own"
+                    what = f"task {name} makes its messages in its own way"
                     raise ProbesError(what, "--tasks", "name another task")
                 wanted = [requests[at].args[3] for at in places]
                 said = self._answer(reader.accept(task, name), wanted)
@@ -172,7 +172,7 @@ class ArmModel(lmms):  # type: ignore[misc]
         return replies
 
     def _answer(self, accepted: reader.Accepted, places: Sequence[int]) -> list[str]:
-        """Return the replies to docs of a task; an empty one where a doc is no item or fails."""
+        """Return the replies to docs of a task; empty where a doc is not an item or fails."""
         items = reader.items(accepted, unanswered=True)
         records = self.records(accepted.name, items, places)
         generated = self.cfg.scoring == "generate"
@@ -203,11 +203,11 @@ class ArmModel(lmms):  # type: ignore[misc]
 
         Args:
             name: of the task.
-            items: all of the task's items, by place; donors are found among them.
-            places: which are asked; those that are no item are left out.
+            items: all of the task's items, by index of the doc; donors are found among them.
+            places: indices of the docs that are asked; docs that are not items are left out.
 
         Returns:
-            Their records, by place.
+            Their records, by index of the doc.
         """
         cfg = replace(self.cfg, task=replace(self.cfg.task, name=name, reader="lmms"))
         asked = {items[at].id for at in places if at in items}

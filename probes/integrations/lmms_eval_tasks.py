@@ -1,7 +1,7 @@
 """What our own lmms-eval tasks share: docs made from items, and scoring that never guesses.
 
-lmms-eval loads a task's `utils.py` by its path, once per function that the YAML names; what lives
-here is imported once. Docs hold paths and text only: pictures are read when a model asks for them.
+lmms-eval loads a task's `utils.py` by its path, once per function that the YAML names; this module
+is imported once. Docs hold paths and text only: pictures are read when they are needed.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 def dataset(read: Callable[[], Sequence[Item]]) -> Dataset:
     """Return the docs of a task.
 
-    lmms-eval tries five times to load a task, two seconds apart, and then exits with code 0. A
-    SystemExit goes through: its message is printed at once, and the exit code is 1.
+    lmms-eval tries five times to load a task, every two seconds, and then exits with code 0. A
+    SystemExit is not caught: its message is printed at once, and the exit code is 1.
 
     Args:
         read: returns the items, all of them with an answer.
 
     Raises:
-        SystemExit: what `read` finds wrong.
+        SystemExit: `read` finds something wrong.
     """
     from datasets import Dataset
 
@@ -61,7 +61,7 @@ def parts(doc: Doc, frames: Sequence[str], options: Sequence[str] = ()) -> tuple
     """Return what this harness shows of a doc in its baseline arm under `scoring=generate`.
 
     Args:
-        doc: whose question is asked.
+        doc: the doc of the question.
         frames: names of the frames, or of the clip as one.
         options: names of the options' pictures, where options are pictures.
     """

@@ -1,4 +1,4 @@
-"""The functions that the YAML files beside name; lmms-eval loads this file by its path."""
+"""The functions that the YAML files in tasks/iraven name, by way of its utils.py."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ CANDIDATES = (
     f"The panels {OPTIONS[0]} to {OPTIONS[-1]} are pictures {CONTEXT + 1} to "
     f"{CONTEXT + len(OPTIONS)}."
 )
-"""What a model is told that takes all pictures first, and then the text."""
+"""For a model that takes all pictures first, and then the text."""
 
 
 def docs(rows: Dataset) -> Dataset:
     """Return the problems of the configuration that the split is named after.
 
-    The rows themselves are no docs: lmms-eval has to load some data set first.
+    The rows themselves are not docs: lmms-eval has to load some data set first.
     """
     return lmms_eval_tasks.dataset(partial(_read, str(rows.split)))
 
@@ -67,7 +67,7 @@ def visual(doc: Doc) -> list[Image]:
 
 
 def text(doc: Doc) -> str:
-    """Return the question for models that take pictures and text apart."""
+    """Return the question for models that take pictures and text separately."""
     asked, *_, how = "".join(part for part in _shown(doc) if isinstance(part, str)).split("\nA. ")
     return "\n".join([PANELS, asked.strip(), CANDIDATES, how.rpartition("\n")[2]])
 

@@ -1,131 +1,130 @@
-"""Sheets: several pictures composed into one, for models and layouts that show a single picture.
+"""Composites: several pictures drawn as one, for models and layouts that show a single picture.
 
-A sheet is described by the hashes of its pictures, so that what it shows is known, and its own hash
-looked up, without drawing it again.
+A composite is described by the hashes of its pictures, so that what it shows is known, and its own
+hash can be looked up, without drawing it again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
+from probes.core.types import FrameArray, FramesByHash
 
 ASKED = "?"
-"""A cell that is drawn empty with a question mark: what belongs here is the question."""
+"""A slot that is drawn empty with a question mark: what belongs there is the question."""
 SIDE = 448
-"""Longest side of a cell in pixels; larger pictures are reduced, so that 10 frames stay one picture
-of some 1,800 x 1,400 pixels, which is more than any of the models' vision towers sees."""
+"""Longest side of a slot in pixels; larger pictures are reduced, so that 10 frames make a picture
+of some 1,800 x 1,400 pixels, more than any of the models' vision towers uses."""
 
-# Of how a sheet is drawn: part of its key.
-_VERSION = 1
-_GAP = 8  # pixels between cells, and around them
+_VERSION = 1  # of how a composite is drawn: part of its digest
+_GAP = 8  # pixels between slots, and around them
 _PAPER, _BLANK, _INK = 255, 200, 0
 
 
 @dataclass(frozen=True, slots=True)
 class CompositeGrid:
-    """Cells in rows, filled from left to right."""
+    """Slots in rows, filled from left to right."""
 
-    cells: tuple[str | None, ...]
-    """sha256 of a picture, `ASKED`, or None for a blank cell."""
+    slots: tuple[str | None, ...]
+    """sha256 of a picture, `ASKED`, or None for a blank slot."""
     columns: int
     labels: tuple[str, ...] = ()
-    """What stands above each cell; none, or one per cell."""
+    """Text above each slot; none, or one per slot."""
 
 
 @dataclass(frozen=True, slots=True)
 class Composite:
-    """Blocks from top to bottom."""
+    """Grids from top to bottom."""
 
-    blocks: tuple[CompositeGrid, ...]
+    grids: tuple[CompositeGrid, ...]
 
-    def key(self) -> str:
-        """Return what identifies the sheet's pixels: a hash of what stands where and how."""
-        blocks = [[block.cells, block.columns, block.labels] for block in self.blocks]
-        return sha256_json({"sheet": _VERSION, "side": SIDE, "blocks": blocks})
+    def digest(self) -> str:
+        """Return a hash of what is drawn where and how, which identifies the pixels."""
+        grids = [[grid.slots, grid.columns, grid.labels] for grid in self.grids]
+        # The names are part of what is hashed: drawn composites are found by it.
+        return sha256_json({"sheet": _VERSION, "side": SIDE, "blocks": grids})
 
     def pictures(self) -> list[str]:
         """Return the hashes of the pictures on it, in order."""
-        cells = (cell for block in self.blocks for cell in block.cells)
-        return [cell for cell in cells if cell is not None and cell != ASKED]
+        slots = (slot for grid in self.grids for slot in grid.slots)
+        return [slot for slot in slots if slot is not None and slot != ASKED]
 
 
-def draw(sheet: Composite, frames: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Draw a sheet.
+def draw(composite: Composite, frames: FramesByHash) -> FrameArray:
+    """Draw a composite.
 
-    Cells are as large as the largest picture (at most `SIDE`); a smaller or narrower one stands in
-    the middle of its cell.
+    Slots are as large as the largest picture (at most `SIDE`); a smaller picture is in the middle
+    of its slot.
 
     Args:
-        sheet: what stands where.
+        composite: what is drawn where.
         frames: pictures by sha256, RGB uint8 [height, width, 3].
 
     Returns:
         RGB, uint8 [height, width, 3].
 
     Raises:
-        ProbesError: the sheet shows no picture.
+        ProbesError: the composite shows no picture.
     """
-    shown = {sha: _reduced(frames[sha]) for sha in dict.fromkeys(sheet.pictures())}
+    shown = {sha: _reduced(frames[sha]) for sha in dict.fromkeys(composite.pictures())}
     if not shown:
-        raise ProbesError("a sheet without pictures", "sheet", "show at least one frame on it")
+        raise ProbesError(
+            "a composite without pictures", "composite", "show at least one frame on it"
+        )
     height = max(picture.shape[0] for picture in shown.values())
     width = max(picture.shape[1] for picture in shown.values())
-    blocks = [_block(block, shown, height, width) for block in sheet.blocks]
-    across = max(block.shape[1] for block in blocks)
-    return np.concatenate([_pad(block, block.shape[0], across, _PAPER) for block in blocks])
+    drawn = [_draw_grid(grid, shown, height, width) for grid in composite.grids]
+    across = max(picture.shape[1] for picture in drawn)
+    return np.concatenate([_pad(picture, picture.shape[0], across, _PAPER) for picture in drawn])
 
 
-def _block(
-    block: CompositeGrid, shown: Mapping[str, NDArray[np.uint8]], height: int, width: int
-) -> NDArray[np.uint8]:
-    strip = max(20, height // 8) if block.labels else 0
-    rows = -(-len(block.cells) // block.columns)
+def _draw_grid(grid: CompositeGrid, shown: FramesByHash, height: int, width: int) -> FrameArray:
+    """Draw a grid whose slots have this height and width, their labels left out."""
+    strip = max(20, height // 8) if grid.labels else 0
+    rows = -(-len(grid.slots) // grid.columns)
     down, right = strip + height + _GAP, width + _GAP
-    paper = np.full((rows * down + _GAP, block.columns * right + _GAP, 3), _PAPER, np.uint8)
-    for place, cell in enumerate(block.cells):
-        row, column = divmod(place, block.columns)
+    paper = np.full((rows * down + _GAP, grid.columns * right + _GAP, 3), _PAPER, np.uint8)
+    for number, slot in enumerate(grid.slots):
+        row, column = divmod(number, grid.columns)
         top, left = _GAP + row * down, _GAP + column * right
-        if block.labels:
-            _write(paper[top : top + strip, left : left + width], block.labels[place])
+        if grid.labels:
+            _write(paper[top : top + strip, left : left + width], grid.labels[number])
         inside = paper[top + strip : top + strip + height, left : left + width]
-        if cell == ASKED:
+        if slot == ASKED:
             _write(inside, ASKED)
         else:
-            blank = cell is None
-            inside[:] = _BLANK if blank else _pad(shown[cell or ""], height, width, _PAPER)
-        _frame(paper, top + strip, left, height, width)
+            inside[:] = _BLANK if slot is None else _pad(shown[slot], height, width, _PAPER)
+        _outline(paper, top + strip, left, height, width)
     return paper
 
 
-def _frame(paper: NDArray[np.uint8], top: int, left: int, height: int, width: int) -> None:
-    """Draw the line around a cell, outside of its picture."""
+def _outline(paper: FrameArray, top: int, left: int, height: int, width: int) -> None:
+    """Draw the line around a slot, outside of its picture."""
     bottom, right = top + height, left + width
     paper[top - 1, left - 1 : right + 1] = paper[bottom, left - 1 : right + 1] = _INK
     paper[top - 1 : bottom + 1, left - 1] = paper[top - 1 : bottom + 1, right] = _INK
 
 
-def _write(area: NDArray[np.uint8], text: str) -> None:
+def _write(area: FrameArray, text: str) -> None:
     """Write a short text into the middle of an area [height, width, 3]."""
     import cv2  # its Hershey letters are the same everywhere; a system's fonts are not
 
     height, width = area.shape[:2]
     scale = min(0.6 * height, 80) / 22
     thick = max(1, round(scale * 1.5))
-    (wide, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
+    (text_width, text_height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
     canvas = np.ascontiguousarray(area)
-    where = ((width - wide) // 2, (height + high) // 2)
-    cv2.putText(canvas, text, where, cv2.FONT_HERSHEY_SIMPLEX, scale, (_INK,) * 3, thick)
+    corner = ((width - text_width) // 2, (height + text_height) // 2)
+    cv2.putText(canvas, text, corner, cv2.FONT_HERSHEY_SIMPLEX, scale, (_INK,) * 3, thick)
     area[:] = canvas
 
 
-def _pad(picture: NDArray[np.uint8], height: int, width: int, value: int) -> NDArray[np.uint8]:
-    """Put a picture into the middle of a larger one of plain `value`."""
+def _pad(picture: FrameArray, height: int, width: int, value: int) -> FrameArray:
+    """Put a picture into the middle of a larger one of constant `value`."""
     down, right = height - picture.shape[0], width - picture.shape[1]
     if not down and not right:
         return picture
@@ -133,7 +132,8 @@ def _pad(picture: NDArray[np.uint8], height: int, width: int, value: int) -> NDA
     return np.pad(picture, edges, constant_values=value)
 
 
-def _reduced(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _reduced(picture: FrameArray) -> FrameArray:
+    """Reduce a picture to `SIDE`; one that is small enough stays as it is."""
     longest = max(picture.shape[:2])
     if longest <= SIDE:
         return picture

@@ -1,106 +1,69 @@
 """Clips: which frames an item's media is sampled at, and their pixels by hash.
 
-Every video is decoded once for all arms, members and frame counts. What comes out is kept under
-`home/frames`, for later processes too:
-
-- `index/<aa>/<sha256 of the media>.json`: how many frames it has, and time and hash of each frame
-  read so far. A plan whose clips are in it decodes nothing.
-- `<aa>/<sha256 of the frame>.png`: the pixels, lossless. The name is checked against the content
-  whenever a file is read; a damaged or missing one is decoded again.
+Every video is decoded once for all arms, members and frame counts. Frames and what is known of
+every video are stored under `home/frames` (see `frame_folder`), for later processes too: a plan
+whose clips are known decodes nothing. Whenever a frame is read, its hash is checked; a damaged or
+missing one is decoded again.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from probes.core import files, hashing
+from probes.core import hashing
 from probes.core.errors import MachineError, ProbesError
-from probes.core.types import Clip, Media, Panels
-from probes.media import composites, png
+from probes.core.types import Clip, FrameArray, Media, Panels
+from probes.media import composites
 from probes.media.composites import Composite
-from probes.media.decode_worker import DecoderPool
+from probes.media.decoder_pool import DecoderPool, processes_setting, timeout_setting
+from probes.media.frame_folder import FrameFolder
 from probes.media.frame_index import FrameIndex
+from probes.media.frame_memory import FrameMemory
+from probes.media.media_index import MediaIndex
 from probes.media.video_decoders import DECODERS, Decoded, indices
 
-__all__ = ["FrameStore", "indices"]
-
-TIMEOUT_S = 180.0
-"""Seconds that one attempt at one video may take; $PROBES_DECODE_TIMEOUT overrides it. A video is
-decoded on one thread, beside a model: 64 frames of a long one take their time."""
-SHEETS_MOST = 4_096
-"""Sheets that are remembered: those of the cells that are asked together."""
-PROCESSES_MOST = 8
-"""Videos that are decoded at the same time at most; $PROBES_DECODE_PROCESSES overrides it."""
-_SHA256 = re.compile("[0-9a-f]{64}")
-# Of the index's format and of how a frame becomes RGB: old entries are ignored, not trusted.
-_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class _MediaIndex:
-    """What is known of one media file."""
-
-    count: int = 0
-    """Frames it has in all; 0 where unknown."""
-    decoder: str = ""
-    """Which decoder read it last."""
-    frames: dict[int, tuple[float, str]] = field(default_factory=dict)
-    """Time in seconds and sha256 of the frames read so far, by number."""
-
-    def clip(self, k: int, where: str) -> Clip | None:
-        """Return the clip of `k` frames; None where one of them was not read yet."""
-        if not self.count:
-            return None
-        numbers = indices(self.count, k, where)
-        if any(i not in self.frames for i in numbers):
-            return None
-        found = [self.frames[i] for i in numbers]
-        return Clip(numbers, tuple(t for t, _ in found), tuple(sha for _, sha in found))
+COMPOSITES_MOST = 4_096
+"""Composites that are remembered: those of the trials that are asked together."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedImages:
-    """What `Decoded` is to a video, of a file of pictures: these may differ in size."""
+    """The pictures of one file, as `Decoded` has the frames of a video; their sizes may differ."""
 
     count: int
-    """Context pictures."""
+    """Number of context pictures."""
     numbers: tuple[int, ...]
-    """All pictures, the options' included."""
+    """Numbers of all pictures, those of the options included."""
     times_s: tuple[float, ...]
     """Zeros: pictures have no time."""
-    frames: Sequence[NDArray[np.uint8]]
+    frames: Sequence[FrameArray]
     """RGB, uint8 [height, width, 3] each."""
     decoder: str = "pictures"
 
 
-ReadPanels = Callable[[Panels], Sequence[NDArray[np.uint8]]]
+ReadPanels = Callable[[Panels], Sequence[FrameArray]]
 """Reads all pictures of a file: the context, then the options."""
 
 
-class FrameStore(Mapping[str, NDArray[np.uint8]]):
-    """Frames by sha256, behind the clips that were asked for; safe to share between threads.
+class FrameStore(Mapping[str, FrameArray]):
+    """Frames by sha256, and the clips that they belong to; safe to share between threads.
 
-    Iteration covers the frames of those clips; looking up also finds what other processes stored.
+    Iteration covers the frames of the clips that were asked for; looking up also finds frames that
+    other processes stored.
 
     Args:
         home: folder of caches; `home/frames` is used.
         decoder: `auto` (decord where it is exact, else PyAV), `decord` or `pyav`. All give the same
-            bytes, so a frame once read is served whatever read it.
-        timeout_s: seconds after which an attempt to decode a video is given up; None: what
-            $PROBES_DECODE_TIMEOUT says, else `TIMEOUT_S`.
+            bytes, so a stored frame is served whichever read it.
+        timeout_s: seconds after which an attempt to decode a video is given up; None: those of
+            `decoder_pool.timeout_setting`.
         memory_mb: how many megabytes of frames are kept in memory.
-        read_panels: reads a file of pictures; the formats are the tasks' own.
+        read_panels: reads a file of pictures; the tasks know the formats.
     """
 
     def __init__(
@@ -112,25 +75,27 @@ class FrameStore(Mapping[str, NDArray[np.uint8]]):
         read_panels: ReadPanels | None = None,
     ) -> None:
         if decoder not in DECODERS:
-            raise ProbesError(f"no decoder {decoder!r}", "decoder", f"one of {', '.join(DECODERS)}")
+            raise ProbesError(
+                f"there is no decoder {decoder!r}", "decoder", f"use one of {', '.join(DECODERS)}"
+            )
         self.decoded = 0
         """Decode passes so far."""
         self.decoders: Counter[str] = Counter()
-        """How many media were read by which decoder, those read by earlier processes included."""
-        self._root = home / "frames"
+        """Number of media files by decoder, those read by earlier processes included."""
+        self._folder = FrameFolder(home / "frames")
+        self._memory = FrameMemory(memory_mb * 2**20)
         self._decoder = decoder
         self._read_panels = read_panels
-        self._worker = DecoderPool(_timeout_s() if timeout_s is None else timeout_s, _processes())
+        seconds = timeout_setting() if timeout_s is None else timeout_s
+        self._decoder_pool = DecoderPool(seconds, processes_setting())
         self._lock = threading.Lock()  # guards everything below
-        self._room = memory_mb * 2**20
-        self._held = 0
-        self._memory: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
         self._origins = FrameIndex(self._frames_of)
-        self._sheets: OrderedDict[str, tuple[str, Composite]] = OrderedDict()  # by what is drawn
+        self._composites: OrderedDict[str, tuple[str, Composite]] = OrderedDict()
+        """sha256 of the drawn picture, and what it shows, by the composite's digest."""
         self._seen: set[str] = set()
         self._failed: dict[tuple[str, tuple[int, ...]], ProbesError] = {}
         # One thread per media file, so that two that want the same clip decode it once.
-        self._busy = [threading.Lock() for _ in range(64)]
+        self._media_locks = [threading.Lock() for _ in range(64)]
 
     def clips(self, media: Media, counts: Sequence[int]) -> dict[int, Clip]:
         """Return the clips of `counts` frames of a media file, by count, decoding once at most.
@@ -140,8 +105,8 @@ class FrameStore(Mapping[str, NDArray[np.uint8]]):
         """
         counts = tuple(sorted(set(counts)))
         sha, where = _media_sha(media), str(media.path)
-        with self._busy_with(sha):
-            index = self._load(sha)
+        with self._media_lock(sha):
+            index = self._folder.index(sha)
             clips = {k: index.clip(k, where) for k in counts}
             if None in clips.values():
                 index = self._read(media, sha, index, counts)
@@ -156,40 +121,38 @@ class FrameStore(Mapping[str, NDArray[np.uint8]]):
                 self.decoders[index.decoder] += 1
         return found
 
-    def compose(self, sheet: Composite) -> str:
-        """Return the sha256 of a sheet, which is drawn if it never was."""
-        key = sheet.key()
+    def compose(self, composite: Composite) -> str:
+        """Return the sha256 of a composite, which is drawn if it never was."""
+        digest = composite.digest()
         with self._lock:
-            if (known := self._sheets.get(key)) is not None:
-                self._sheets.move_to_end(key)
+            if (known := self._composites.get(digest)) is not None:
+                self._composites.move_to_end(digest)
                 return known[0]
-        _, name = self._load(key).frames.get(0, (0.0, ""))
-        if not name or not self._is_file(name):
-            name = hashing.array_sha256(self._draw(sheet))
-            content = {"version": _VERSION} | asdict(_MediaIndex(1, "sheet", {0: (0.0, name)}))
-            _write(self._index_path(key), json.dumps(content).encode())
+        _, sha256 = self._folder.index(digest).frames.get(0, (0.0, ""))
+        if not sha256 or sha256 not in self._folder:
+            sha256 = hashing.array_sha256(self._draw(composite))
+            # "sheet" is the word for a composite in the stored format.
+            self._folder.write_index(digest, MediaIndex(1, "sheet", {0: (0.0, sha256)}))
         with self._lock:
-            self._sheets[key] = (name, sheet)
-            if len(self._sheets) > SHEETS_MOST:
-                self._sheets.popitem(last=False)
-        return name
+            self._composites[digest] = (sha256, composite)
+            if len(self._composites) > COMPOSITES_MOST:
+                self._composites.popitem(last=False)
+        return sha256
 
     def path(self, sha256: str) -> Path:
-        """Return where a frame's PNG lies, for export."""
-        return self._root / sha256[:2] / f"{sha256}.png"
+        """Return the path of a frame's PNG, for export."""
+        return self._folder.path(sha256)
 
-    def __getitem__(self, sha256: str) -> NDArray[np.uint8]:
+    def __getitem__(self, sha256: str) -> FrameArray:
         """Return a frame, uint8 RGB [height, width, 3], read-only.
 
         Raises:
             KeyError: no such frame was ever stored or asked for.
             ProbesError: its file is damaged and cannot be made again.
         """
-        with self._lock:
-            if (held := self._memory.get(sha256)) is not None:
-                self._memory.move_to_end(sha256)
-                return held
-        frame = self._stored(sha256)
+        if (known := self._memory.get(sha256)) is not None:
+            return known
+        frame = self._folder.read(sha256)
         if frame is None:
             frame = self._again(sha256)
         if frame is None:
@@ -198,29 +161,20 @@ class FrameStore(Mapping[str, NDArray[np.uint8]]):
             raise ProbesError(
                 "a stored frame is damaged", str(self.path(sha256)), "delete it and run again"
             )
-        return self._keep(sha256, frame)
+        return self._memory.put(sha256, frame)
 
     def shape(self, sha256: str) -> tuple[int, ...]:
-        """Return (height, width, 3) of a frame: from its file's first bytes, where it has one.
+        """Return (height, width, 3) of a frame, without reading its pixels where it has a file.
 
         Raises:
             KeyError, ProbesError: as for the frame itself.
         """
-        from PIL import Image
-
-        with self._lock:
-            held = self._memory.get(sha256)
-        if held is not None:
-            return held.shape
-        try:
-            with Image.open(self.path(sha256)) as picture:
-                return (picture.height, picture.width, 3)
-        except Exception:  # PIL raises nearly anything on a damaged file
-            return self[sha256].shape
+        shape = self._memory.shape(sha256) or self._folder.shape(sha256)
+        return shape or self[sha256].shape
 
     def __contains__(self, sha256: object) -> bool:
-        """Whether the frame was asked for here or stored by anyone."""
-        return isinstance(sha256, str) and (self._is_file(sha256) or sha256 in self._origins)
+        """Return whether the frame was asked for here or is stored."""
+        return isinstance(sha256, str) and (sha256 in self._folder or sha256 in self._origins)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the frames of the clips that were asked for."""
@@ -234,19 +188,17 @@ class FrameStore(Mapping[str, NDArray[np.uint8]]):
     @property
     def processes(self) -> int:
         """How many videos are decoded at the same time at most."""
-        return self._worker.size
+        return self._decoder_pool.size
 
     def close(self) -> None:
-        """End the decoding processes, for good, and forget the frames in memory."""
-        self._worker.end()
-        with self._lock:
-            self._memory.clear()
-            self._held = 0
+        """End the decoding processes for good, and forget the frames in memory."""
+        self._decoder_pool.end()
+        self._memory.clear()
 
     def _decode(
         self, media: Media, counts: Collection[int], numbers: Collection[int]
     ) -> Decoded | DecodedImages:
-        """The one place where a kind of media meets what reads its pixels."""
+        """Read the pixels of a media file, by its kind."""
         with self._lock:
             self.decoded += 1
         if isinstance(media, Panels):  # a few pictures: all of them at once
@@ -254,14 +206,14 @@ class FrameStore(Mapping[str, NDArray[np.uint8]]):
                 raise TypeError("this frame store was given no reader of pictures")
             found = self._read_panels(media)
             return DecodedImages(media.count, tuple(range(len(found))), (0.0,) * len(found), found)
-        return self._worker.decode(media.path, self._decoder, counts=counts, numbers=numbers)
+        return self._decoder_pool.decode(media.path, self._decoder, counts=counts, numbers=numbers)
 
     def _read(
-        self, media: Media, sha: str, index: _MediaIndex, counts: tuple[int, ...]
-    ) -> _MediaIndex:
-        """Decode what `index` lacks for clips of `counts` frames, and store it."""
+        self, media: Media, sha: str, index: MediaIndex, counts: tuple[int, ...]
+    ) -> MediaIndex:
+        """Decode and store the frames that `index` is missing for clips of `counts` frames."""
         if (failed := self._failed.get((sha, counts))) is not None:
-            # A file that hangs is met again as other items' donor; it need not hang again.
+            # A file that hangs comes again as other items' donor; it need not hang again.
             raise ProbesError(failed.what, failed.where, failed.fix)
         numbers: set[int] = set()
         if index.count:
@@ -275,108 +227,62 @@ class FrameStore(Mapping[str, NDArray[np.uint8]]):
             raise
         if index.count not in (0, got.count):
             what = f"{got.decoder} counts {got.count} frames, {index.decoder} counted {index.count}"
-            raise ProbesError(what, str(media.path), "encode the video anew")
+            raise ProbesError(what, str(media.path), "encode the video again")
         new = {}
         for number, time_s, frame in zip(got.numbers, got.times_s, got.frames, strict=True):
-            name = hashing.array_sha256(frame)
-            self._store(name, frame)
-            new[number] = (time_s, name)
+            sha256 = hashing.array_sha256(frame)
+            self._store(sha256, frame)
+            new[number] = (time_s, sha256)
         # Read once more: another process may have added frames of its own meanwhile.
-        frames = dict(sorted((self._load(sha).frames | index.frames | new).items()))
-        index = _MediaIndex(got.count, got.decoder, frames)
-        content = json.dumps({"version": _VERSION} | asdict(index))
-        _write(self._index_path(sha), content.encode())
+        frames = dict(sorted((self._folder.index(sha).frames | index.frames | new).items()))
+        index = MediaIndex(got.count, got.decoder, frames)
+        self._folder.write_index(sha, index)
         return index
 
-    def _draw(self, sheet: Composite) -> NDArray[np.uint8]:
-        drawn = composites.draw(sheet, self)
+    def _draw(self, composite: Composite) -> FrameArray:
+        drawn = composites.draw(composite, self)
         self._store(hashing.array_sha256(drawn), drawn)
         return drawn
 
-    def _again(self, sha256: str) -> NDArray[np.uint8] | None:
-        """Make a frame whose file is damaged or gone, with all others of its media that are."""
+    def _again(self, sha256: str) -> FrameArray | None:
+        """Make a frame again whose file is damaged or gone, and all others of its media like it."""
         with self._lock:
-            drawn = (sheet for name, sheet in self._sheets.values() if name == sha256)
-            sheet, origin = next(drawn, None), self._origins.find(sha256)
-        if sheet is not None:
-            return self._draw(sheet)
+            drawn = (drawing for name, drawing in self._composites.values() if name == sha256)
+            composite, origin = next(drawn, None), self._origins.find(sha256)
+        if composite is not None:
+            return self._draw(composite)
         if origin is None:
             return None
         media, number = origin
         media_sha = _media_sha(media)
-        with self._busy_with(media_sha):
-            if (frame := self._stored(sha256)) is not None:
+        with self._media_lock(media_sha):
+            if (frame := self._folder.read(sha256)) is not None:
                 return frame  # another thread was faster
-            lost = {i for i, (_, s) in self._load(media_sha).frames.items() if not self._is_file(s)}
+            known = self._folder.index(media_sha).frames.items()
+            lost = {i for i, (_, stored) in known if stored not in self._folder}
             got = self._decode(media, (), lost | {number})
             for found in got.frames:
                 self._store(hashing.array_sha256(found), found)
-        again: NDArray[np.uint8] = got.frames[got.numbers.index(number)]
+        again: FrameArray = got.frames[got.numbers.index(number)]
         if hashing.array_sha256(again) != sha256:
-            raise ProbesError(
-                "a frame decodes to other pixels than before: the video was changed meanwhile",
-                str(media.path),
-                "run again",
-            )
+            what = "a frame decodes to other pixels than before: the video was changed meanwhile"
+            raise ProbesError(what, str(media.path), "run again")
         return again
 
-    def _is_file(self, sha256: str) -> bool:
-        return self.path(sha256).is_file()
-
-    def _stored(self, sha256: str) -> NDArray[np.uint8] | None:
-        """Read a frame's PNG; None where there is none or where it is not what its name says."""
-        from PIL import Image
-
-        try:
-            with Image.open(self.path(sha256)) as picture:
-                frame = np.asarray(picture, dtype=np.uint8)
-        except Exception:  # PIL raises nearly anything on a damaged file
-            return None
-        if hashing.array_sha256(frame) != sha256:
-            return None
-        return frame
-
-    def _store(self, sha256: str, frame: NDArray[np.uint8]) -> None:
-        _write(self.path(sha256), png.encode(frame))
-        self._keep(sha256, frame)
-
-    def _keep(self, sha256: str, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        frame = np.array(frame)  # a frame of a batch would keep the whole batch in memory
-        frame.flags.writeable = False
-        with self._lock:
-            if sha256 not in self._memory:
-                self._held += frame.nbytes
-            self._memory[sha256] = frame
-            self._memory.move_to_end(sha256)
-            while self._held > self._room:
-                self._held -= self._memory.popitem(last=False)[1].nbytes
-        return frame
+    def _store(self, sha256: str, frame: FrameArray) -> None:
+        self._folder.write(sha256, frame)
+        self._memory.put(sha256, frame)
 
     def _frames_of(self, media_sha: str) -> dict[int, str]:
-        return {number: name for number, (_, name) in self._load(media_sha).frames.items()}
+        index = self._folder.index(media_sha)
+        return {number: name for number, (_, name) in index.frames.items()}
 
-    def _load(self, media_sha: str) -> _MediaIndex:
-        try:
-            found = json.loads(self._index_path(media_sha).read_bytes())
-            if found["version"] != _VERSION:
-                return _MediaIndex()
-            frames = {int(i): (float(t), str(sha)) for i, (t, sha) in found["frames"].items()}
-            if not all(_SHA256.fullmatch(sha) for _, sha in frames.values()):
-                return _MediaIndex()  # a hash becomes a file name: nothing else may
-            return _MediaIndex(int(found["count"]), str(found["decoder"]), frames)
-        except (OSError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError,
-                ValueError):  # fmt: skip
-            return _MediaIndex()  # absent or damaged: decoding makes it anew
-
-    def _index_path(self, media_sha: str) -> Path:
-        return self._root / "index" / media_sha[:2] / f"{media_sha}.json"
-
-    def _busy_with(self, media_sha: str) -> threading.Lock:
-        return self._busy[int(media_sha[:8], 16) % len(self._busy)]
+    def _media_lock(self, media_sha: str) -> threading.Lock:
+        return self._media_locks[int(media_sha[:8], 16) % len(self._media_locks)]
 
 
-def _panels_clip(clip: Clip, media: Panels, index: _MediaIndex) -> Clip:
-    """Add what panels have beside frames: pictorial options, and the ends of rows."""
+def _panels_clip(clip: Clip, media: Panels, index: MediaIndex) -> Clip:
+    """Add what panels have besides frames: pictorial options, and the ends of rows."""
     options = tuple(index.frames[index.count + i][1] for i in range(media.options))
     row = media.row or media.count
     # A gap is a break where a row ends between its two frames.
@@ -390,41 +296,4 @@ def _media_sha(media: Media) -> str:
     except OSError as error:
         raise ProbesError(
             f"the file cannot be read: {error.strerror}", str(media.path), "restore the data set"
-        ) from error
-
-
-def _timeout_s() -> float:
-    name = "PROBES_DECODE_TIMEOUT"
-    given = os.environ.get(name, "")
-    try:
-        seconds = float(given or TIMEOUT_S)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 1e6:
-        raise ProbesError(f"{given!r} is no number of seconds", f"${name}", "give e.g. 300")
-    return seconds
-
-
-def _processes() -> int:
-    """Return how many videos to decode at once: half the processors, which the model needs too."""
-    name = "PROBES_DECODE_PROCESSES"
-    given = os.environ.get(name, "")
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        number = int(given) if given else max(1, min(PROCESSES_MOST, (usable or 1) // 2))
-    except ValueError:
-        number = 0
-    if not 0 < number < 1_000:
-        raise ProbesError(f"{given!r} is no number of processes", f"${name}", "give e.g. 4")
-    return number
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        files.atomic_write(path, data)
-    except MachineError as error:
-        raise MachineError(
-            f"the frame cache cannot be written: {error.what.rpartition(': ')[2]}",
-            str(path),
-            "make room there, or point $PROBES_HOME elsewhere",
         ) from error

@@ -3,16 +3,16 @@
 Frames are numbered in the order of presentation, from 0. Both decoders give the same bytes:
 
 - Colour. decord converts with swscale's bilinear path, the frame's own matrix and its own range.
-  PyAV's plain `to_ndarray("rgb24")` leaves the matrix out: up to 35 levels of 255 off on a clip
-  tagged BT.709. `_rgb` names both; without scaling the two FFmpeg builds (4.1 in decord 0.6, 7.1
-  in PyAV 15) then agree to the last bit. Display rotation, which only decord applies, is added.
+  PyAV's plain `to_ndarray("rgb24")` ignores the matrix: up to 35 levels of 255 off on a clip
+  tagged BT.709. `_rgb` sets both; without scaling the two FFmpeg builds (4.1 in decord 0.6, 7.1
+  in PyAV 15) then agree to the last bit. It also applies display rotation, as decord does.
 - Numbers. decord counts packets and seeks to packets flagged as keyframes. It silently serves
   wrong frames where an edit list hides packets, where groups of pictures are open, or where
-  keyframes are mere recovery points. So it is used where a scan of the packets shows none of that
-  and libav stays silent throughout; everything else is PyAV's, from the first frame to the last.
+  keyframes are only recovery points. So decord reads a file where a scan of the packets shows none
+  of that and libav reports nothing; PyAV reads all others, from the first frame to the last.
 - Damage. Both serve frames in which libav concealed damage. With several threads PyAV's flag
-  `is_corrupt` misses some, so what libav logs is read too: of 150 clips with a few bytes changed
-  it told all 135 that a decoder can tell; the other 15 were streams as valid as the original.
+  `is_corrupt` misses some, so libav's log is read too: of 150 clips with a few bytes changed it
+  reported all 135 that a decoder can notice; the other 15 were valid streams.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from probes.core.errors import ProbesError
 DECODERS = ("auto", "decord", "pyav")
 NOT_MP4 = "is not an MP4 file"
 
-# What tests show to be byte-identical in both decoders; other formats go to PyAV alone.
+# Formats that tests show to be byte-identical in both decoders; only PyAV reads others.
 _PROVEN = {("h264", "yuv420p"), ("h264", "yuvj420p")}
-_OTHER = "let PyAV read it: decoder auto or pyav"
+_USE_PYAV = "let PyAV read it: decoder auto or pyav"
 REPLACE = "play the file to check it, then copy or download it again"
 _BOXES = {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"mfra", b"sidx", b"free", b"skip", b"wide",
           b"udta", b"uuid", b"meta", b"pdin"}  # fmt: skip
@@ -44,9 +44,9 @@ class Decoded:
     """Frames of one decode pass."""
 
     count: int
-    """Frames that the video shows in all."""
+    """Number of frames that the video shows."""
     numbers: tuple[int, ...]
-    """Which of them these are, ascending."""
+    """Numbers of the decoded frames, ascending."""
     times_s: tuple[float, ...]
     """Their presentation times in seconds, the video's first frame being 0."""
     frames: NDArray[np.uint8]
@@ -58,14 +58,14 @@ class Decoded:
 def indices(n: int, k: int, where: str = "") -> tuple[int, ...]:
     """Return the numbers of `k` frames spread evenly over `n`, first and last included.
 
-    This is floor(linspace(0, n - 1, k)), in integers so that no rounding can shift a frame. `k` = 1
+    This is floor(linspace(0, n - 1, k)), in integers so that rounding cannot shift a frame. `k` = 1
     gives the first frame.
 
     Raises:
         ProbesError: `k` is below 1 or above `n`; `where` names the clip.
     """
     if k < 1:
-        raise ProbesError(f"a clip of {k} frames was asked for", where, "ask for 1 or more frames")
+        raise ProbesError(f"a clip cannot have {k} frames", where, "ask for 1 or more frames")
     if k > n:
         raise ProbesError(
             f"{k} frames were asked for, but the clip has {n}", where, "ask for fewer frames"
@@ -73,11 +73,12 @@ def indices(n: int, k: int, where: str = "") -> tuple[int, ...]:
     return tuple(i * (n - 1) // (k - 1) for i in range(k)) if k > 1 else (0,)
 
 
-def mp4_fault(path: Path) -> str:
-    """Say what is wrong with the outer structure of an MP4 file; "" where nothing is.
+def mp4_fault(path: Path) -> str | None:
+    """Return what is wrong with the outer structure of an MP4 file; None where nothing is.
 
-    Reads a few bytes per top-level box, so that a whole data set is checked in no time. A file cut
-    between two packets decodes without complaint to fewer frames; only its boxes tell.
+    Reads a few bytes per top-level box, so that checking a whole data set takes little time. A file
+    that was cut between two packets decodes to fewer frames without an error; only its boxes show
+    it.
     """
     size, at, seen = path.stat().st_size, 0, set()
     if not size:
@@ -88,7 +89,7 @@ def mp4_fault(path: Path) -> str:
             head = file.read(16)
             length, kind = int.from_bytes(head[:4], "big"), head[4:8]
             if kind not in _BOXES:
-                break  # no MP4 at all, or stray bytes behind it, which players skip too
+                break  # not an MP4, or stray bytes behind it, which players skip too
             seen.add(kind)
             if length == 1:
                 length = int.from_bytes(head[8:], "big")
@@ -99,15 +100,15 @@ def mp4_fault(path: Path) -> str:
             at += max(length, 8)
     if not seen & {b"ftyp", b"moov", b"mdat"}:
         return NOT_MP4
-    return "" if b"moov" in seen else "has no index (moov box): it was not written to its end"
+    return None if b"moov" in seen else "has no index (moov box): it was not written to its end"
 
 
 @dataclass(frozen=True, slots=True)
 class _Scan:
     count: int
     times_s: tuple[float, ...]
-    doubt: str
-    """Why decord might serve wrong frames; "" where it will not."""
+    doubt: str | None
+    """Why decord might serve wrong frames; None where it will not."""
 
 
 def _open(path: str) -> tuple[Any, Any]:
@@ -131,11 +132,12 @@ def _seconds(pts: Sequence[int], stream: Any) -> tuple[float, ...]:
 def _scan(path: str) -> _Scan:
     container, stream = _open(path)
     with container:
-        coder = stream.codec_context
-        doubt, pts, first = "", [], True
-        if (coder.name, coder.pix_fmt) not in _PROVEN:
-            doubt = f"{coder.name} in {coder.pix_fmt} is not proven identical"
-        extra = bytes(coder.extradata or b"")
+        codec = stream.codec_context
+        pts: list[int] = []
+        doubt, first = None, True
+        if (codec.name, codec.pix_fmt) not in _PROVEN:
+            doubt = f"{codec.name} in {codec.pix_fmt} is not proven identical"
+        extra = bytes(codec.extradata or b"")
         prefix = (extra[4] & 3) + 1 if len(extra) > 4 and extra[0] == 1 else 0
         for packet in container.demux(stream):
             if not packet.size:
@@ -146,7 +148,7 @@ def _scan(path: str) -> _Scan:
             if packet.is_corrupt or packet.pts is None:
                 doubt = doubt or "a packet is damaged or has no time"
             if (first or packet.is_keyframe) and not (prefix and _has_idr(bytes(packet), prefix)):
-                doubt = doubt or "a keyframe is no clean entry point"
+                doubt = doubt or "a keyframe is not a clean entry point"
             pts.append(packet.pts or 0)
             first = False
         if len(set(pts)) < len(pts):
@@ -155,7 +157,7 @@ def _scan(path: str) -> _Scan:
 
 
 def _has_idr(packet: bytes, prefix: int) -> bool:
-    """Whether an H.264 packet of length-prefixed units holds an IDR slice, a true entry point."""
+    """Return whether an H.264 packet of length-prefixed units has an IDR slice, an entry point."""
     at = 0
     while at + prefix < len(packet):
         if packet[at + prefix] & 31 == 5:
@@ -168,7 +170,7 @@ def _wanted(n: int, counts: Collection[int], numbers: Collection[int], path: str
     if n == 0:
         raise ProbesError("the video shows no frame", path, REPLACE)
     if numbers and max(numbers) >= n:
-        raise ProbesError(f"there is no frame {max(numbers)}: the video has {n}", path, REPLACE)
+        raise ProbesError(f"frame {max(numbers)} does not exist: the video has {n}", path, REPLACE)
     return sorted(set(numbers).union(*(indices(n, k, path) for k in counts)))
 
 
@@ -179,7 +181,7 @@ def _rgb(frame: Any) -> NDArray[np.uint8]:
         format="rgb24",
         interpolation="BILINEAR",
         src_colorspace=frame.colorspace,
-        # PyAV sets the source's matrix only where the target's differs; RGB itself has none.
+        # PyAV sets the source's matrix only where the target's differs; RGB has none of its own.
         dst_colorspace=6 if frame.colorspace == 5 else 5,
         src_color_range=2 if full else 1,
         dst_color_range=0,
@@ -188,7 +190,7 @@ def _rgb(frame: Any) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(picture, turns))
 
 
-def _start_log(log: int) -> None:
+def _clear_log(log: int) -> None:
     os.ftruncate(log, 0)
     os.lseek(log, 0, os.SEEK_SET)
 
@@ -205,7 +207,7 @@ def read_pyav(path: str, counts: Collection[int], numbers: Collection[int], log:
         path: the video.
         counts: sizes of evenly spread clips.
         numbers: further frames.
-        log: the open file behind descriptors 1 and 2, where libav complains.
+        log: the open file behind descriptors 1 and 2, to which libav writes its messages.
 
     Raises:
         ProbesError: it does not open, a frame is damaged anywhere, or it has too few frames.
@@ -219,7 +221,7 @@ def read_pyav(path: str, counts: Collection[int], numbers: Collection[int], log:
         pts: list[int] = []
         kept: dict[int, NDArray[np.uint8]] = {}
         damaged = False
-        _start_log(log)
+        _clear_log(log)
         container, stream = _open(path)
         with container:
             stream.thread_type = "AUTO"
@@ -236,42 +238,42 @@ def read_pyav(path: str, counts: Collection[int], numbers: Collection[int], log:
         if damaged or any("concealing" in line for line in _logged(log)):
             raise ProbesError("the video is damaged: frames do not decode", path, REPLACE)
         if len({frame.shape for frame in kept.values()}) > 1:
-            raise ProbesError("the size of the picture changes", path, "encode the video anew")
+            raise ProbesError("the size of the picture changes", path, "encode the video again")
         if len(pts) == count:
             frames = np.stack([kept[i] for i in wanted])
             return Decoded(count, tuple(wanted), tuple(times_s[i] for i in wanted), frames, "pyav")
-        count = len(pts)  # some packets show no frame of their own: only decoding counts right
+        count = len(pts)  # some packets show no frame of their own: only decoding gives the count
 
 
 def read_decord(path: str, counts: Collection[int], numbers: Collection[int], log: int) -> Decoded:
-    """Decode by seeking, as `read_pyav` but only what decord is sure to decode rightly.
+    """Decode by seeking, as `read_pyav`, but only files that decord is sure to decode correctly.
 
     Raises:
-        ProbesError: decord is missing, not to be trusted with this file, fails or complains.
+        ProbesError: decord is missing, cannot be trusted with this file, fails or reports a fault.
     """
     try:
         import decord
     except Exception as error:
-        raise ProbesError(f"decord cannot be loaded: {error}", path, _OTHER) from error
+        raise ProbesError(f"decord cannot be loaded: {error}", path, _USE_PYAV) from error
     scan = _scan(path)
     if scan.doubt:
-        raise ProbesError(f"decord cannot be trusted here: {scan.doubt}", path, _OTHER)
+        raise ProbesError(f"decord cannot be trusted here: {scan.doubt}", path, _USE_PYAV)
     wanted = _wanted(scan.count, counts, numbers, path)
-    _start_log(log)
-    decord.logging.set_level(decord.logging.INFO)  # concealed damage is told at this level only
+    _clear_log(log)
+    decord.logging.set_level(decord.logging.INFO)  # only this level reports concealed damage
     try:
-        # One thread: videos are decoded in several processes at once, and threads, which all decode
-        # on beyond the frame that is sought, made the same frames cost a quarter to a third more.
+        # One thread: videos are decoded in several processes at once, and as every thread decodes
+        # beyond the wanted frame, several cost a quarter to a third more for the same frames.
         reader = decord.VideoReader(path, num_threads=1)
         frames = reader.get_batch(wanted).asnumpy()
         count = len(reader)
-        del reader  # has been seen to hang too: let that happen within the time limit
+        del reader  # this too has been seen to hang: it happens within the time limit
     except Exception as error:
         what = f"decord failed: {str(error).partition(chr(10))[0]}"
-        raise ProbesError(what, path, _OTHER) from error
-    told = _logged(log)
-    if told or count != scan.count:
-        complaint = told[0] if told else f"{count} frames where {scan.count} are"
-        raise ProbesError(f"decord complained: {complaint}", path, _OTHER)
+        raise ProbesError(what, path, _USE_PYAV) from error
+    logged = _logged(log)
+    if logged or count != scan.count:
+        fault = logged[0] if logged else f"{count} frames instead of {scan.count}"
+        raise ProbesError(f"decord reported a fault: {fault}", path, _USE_PYAV)
     times_s = tuple(scan.times_s[i] for i in wanted)
     return Decoded(count, tuple(wanted), times_s, frames, "decord")

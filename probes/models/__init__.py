@@ -1,6 +1,6 @@
 """Where prompts become outputs: parts and options in, log-probabilities or text out.
 
-`open_backend` is the door. Nothing here knows items, arms or answers.
+`open_backend` opens a backend by name. Nothing here knows items, arms or right answers.
 """
 
 from probes.models.base import Backend, BackendSettings

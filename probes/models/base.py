@@ -1,14 +1,12 @@
-"""What every backend offers, and the door that opens one by name."""
+"""What every backend offers, and what several of them share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from probes.core.types import Output, Prompt, ScoringSpec
+from probes.core.errors import ProbesError
+from probes.core.types import FramesByHash, Output, Prompt, ScoringSpec
 
 
 class BackendSettings(Protocol):
@@ -44,25 +42,22 @@ class Backend(Protocol):
 
     @property
     def adapter(self) -> str:
-        """Version of the adapter's behaviour; part of store keys beside the fingerprint."""
+        """Version of the adapter's behaviour; part of store keys, as the fingerprint is."""
 
     def describe(self) -> dict[str, Any]:
-        """Return the facts of model and processor, read from files: no model is loaded for it."""
+        """Return the facts of model and processor, read from files without loading the model."""
 
     def counters(self) -> dict[str, int]:
-        """Return what was done so far, e.g. how many frames were perceived."""
+        """Return what was done so far, e.g. how many frames were encoded."""
 
     def score(
-        self,
-        prompts: Sequence[Prompt],
-        frames: Mapping[str, NDArray[np.uint8]],
-        scoring: ScoringSpec,
+        self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, Output]]:
         """Answer prompts, batch by batch.
 
         Args:
             prompts: in any order; results do not depend on it.
-            frames: sha256 -> uint8 [height, width, 3] RGB; every frame is asked for when needed.
+            frames: sha256 -> uint8 [height, width, 3] RGB; a frame is looked up when it is needed.
             scoring: `letter` and `cloze` score `prompt.options`; `generate` writes text.
 
         Yields:
@@ -75,3 +70,19 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free the model; a later `score` loads it again."""
+
+
+def check_options(backend: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Raise unless every given option is one that the backend has."""
+    for name in given:
+        if name not in known:
+            raise ProbesError(
+                f"backend {backend} has no option {name!r}",
+                "backend.options",
+                f"its options are {', '.join(known)}",
+            )
+
+
+def error_output(error: str, input_tokens: int = 0) -> Output:
+    """Return the output of a prompt that failed."""
+    return Output(status="error", error=error, input_tokens=input_tokens)

@@ -1,9 +1,9 @@
-"""Stimuli as chat messages for those who tokenise them elsewhere, and what becomes of their order.
+"""Stimuli as chat messages for a server or wrapper, and whether its template keeps their order.
 
 The official LLaVA templates put all pictures of a message before all of its text. A server or
 wrapper that uses such a template turns every interleaved stimulus into frames first and text after,
-and still answers. Where the checkpoint's files are at hand the template is looked at before
-anything is asked; elsewhere the order is `unknown`, and that is what the manifest says.
+and still answers. Where the checkpoint's files are at hand the template is checked before the first
+prompt; elsewhere the order is `unknown`, and the manifest says so.
 """
 
 from __future__ import annotations
@@ -13,22 +13,25 @@ import re
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from probes.core.types import FrameRef, ModelSpec, Prompt
 from probes.models.checkpoint import EMBEDDED, Checkpoint, find
 from probes.models.hf.prompt_encoder import BREAK
 
-# The tokenizer is not at hand, so its special tokens are known by their usual shapes.
+# The tokenizer is not at hand, so special tokens are recognised by their usual shapes.
 _SPECIAL = re.compile(
     r"</?s>|</?img>|<(?:image|video|audio|IMG_CONTEXT|pad|bos|eos|unk)>|<\|[^|<>\s]{1,40}\|>"
 )
 _FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 """Where a checkpoint keeps its template, in the order in which transformers looks."""
 _BEFORE, _AFTER = "MARKBEFORE", "MARKAFTER"
+PictureOrder = Literal["kept", "moved", "unknown"]
+"""What a template does with a picture between two texts; `unknown` where there is no template, or
+it does not render."""
 
 
-def content(prompt: Prompt, picture: Callable[[str], dict[str, Any]]) -> list[dict[str, Any]]:
+def message_parts(prompt: Prompt, picture: Callable[[str], dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the parts of one user message: the prompt's texts and frames, in their order.
 
     Args:
@@ -55,50 +58,50 @@ def escape_special_tokens(text: str) -> str:
 
 
 def local_checkpoint(spec: ModelSpec) -> Checkpoint | None:
-    """Return the checkpoint if `repo` is a folder here or comes along, else None."""
+    """Return the checkpoint if `repo` is a local folder or ships with the project, else None."""
     if spec.repo.startswith(EMBEDDED) or Path(spec.repo).expanduser().is_dir():
         return find(spec)
     return None
 
 
-def order_of_pictures(local: Checkpoint | None, spec: ModelSpec) -> str:
+def order_of_pictures(local: Checkpoint | None, spec: ModelSpec) -> PictureOrder:
     """Return what the template does with a picture between two texts.
 
     Args:
-        local: the checkpoint, if it is a folder here.
+        local: the checkpoint, if it is a local folder.
         spec: else its hub name, which is looked up in the local cache only.
-
-    Returns:
-        `kept`, `moved`, or `unknown` where there is no template to look at or it does not render.
     """
     template = _template(local, spec)
-    if not template:
+    if template is None:
         return "unknown"
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    def between(*content: dict[str, str]) -> str:
-        message = [{"role": "user", "content": list(content)}]
+    def between_marks(*parts: dict[str, str]) -> str:
+        message = [{"role": "user", "content": list(parts)}]
         texts, _ = render_jinja_template(
-            conversations=[message], chat_template=template, add_generation_prompt=True,
-            bos_token="<s>", eos_token="</s>",
-        )  # fmt: skip
+            conversations=[message],
+            chat_template=template,
+            add_generation_prompt=True,
+            bos_token="<s>",
+            eos_token="</s>",
+        )
         _, _, rest = str(texts[0]).partition(_BEFORE)
         middle, found, _ = rest.partition(_AFTER)
         if not found:
-            raise ValueError("the marks are gone")
+            raise ValueError("the marks are missing")
         return middle
 
     before, after = {"type": "text", "text": _BEFORE}, {"type": "text", "text": _AFTER}
     try:
-        bare = between(before, after)
-        shown = between(before, {"type": "image"}, after)
+        bare = between_marks(before, after)
+        shown = between_marks(before, {"type": "image"}, after)
     except Exception:
         # Templates are programs of others: whatever they raise, the order stays unknown.
         return "unknown"
     return "moved" if bare == shown else "kept"
 
 
-def _template(local: Checkpoint | None, spec: ModelSpec) -> str:
+def _template(local: Checkpoint | None, spec: ModelSpec) -> str | None:
     for name in _FILES:
         path = local.folder / name if local else _cached(spec, name)
         if path is None or not path.is_file():
@@ -112,7 +115,7 @@ def _template(local: Checkpoint | None, spec: ModelSpec) -> str:
             continue
         if isinstance(found, str):
             return found
-    return ""
+    return None
 
 
 def _cached(spec: ModelSpec, name: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""Where a member's checkpoint lies, whether it is usable, and what its fingerprint is."""
+"""Where a member's checkpoint is, whether it is usable, and what its fingerprint is."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_file, sha256_json
 from probes.core.types import ModelSpec
 
-_PACKAGE = Path(__file__).resolve().parent.parent
 EMBEDDED = "embedded:"
+_EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "tasks/egoworld/pair/checkpoints"
 TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
-)  # fmt: skip
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+)
 PROCESSOR_FILES = (
     "processor_config.json",
     "preprocessor_config.json",
@@ -25,7 +31,7 @@ PROCESSOR_FILES = (
 )
 CHAT_FILES = ("chat_template.jinja", "chat_template.json")
 CONFIG_FILES = ("config.json", "generation_config.json", "model.safetensors.index.json")
-# What a fetch leaves out: other formats of the same weights.
+# Not fetched: other formats of the same weights.
 _NOT_FETCHED = ["*.bin", "*.pt", "*.pth", "*.msgpack", "*.h5", "*.onnx", "*.gguf"]
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _CONVERT = (
@@ -40,7 +46,7 @@ class Checkpoint:
 
     folder: Path
     repo: str
-    """As the spec named it."""
+    """As the spec names it."""
     commit: str = ""
     """Resolved commit of a hub snapshot; empty for a local folder."""
 
@@ -51,13 +57,13 @@ class Checkpoint:
 
     @property
     def architectures(self) -> tuple[str, ...]:
-        """Names of classes that `config.json` gives; empty where it gives none."""
+        """Names of classes in `config.json`; empty where it has none."""
         named = self.config.get("architectures")
         given = named if isinstance(named, list) else []
         return tuple(one for one in given if isinstance(one, str))
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Return a JSON object of the folder; {} where the file is absent.
+        """Return a JSON object of the folder; {} where there is no such file.
 
         Raises:
             ProbesError: the file is not a JSON object.
@@ -79,7 +85,7 @@ class Checkpoint:
         """Return the settings of one part of the processor.
 
         Args:
-            part: `image_processor` or `video_processor`; they lie in one file, or one each.
+            part: `image_processor` or `video_processor`; both are in one file, or in one each.
         """
         whole = self.read_json("processor_config.json").get(part)
         if isinstance(whole, dict):
@@ -96,8 +102,8 @@ class Checkpoint:
         """Return the names of the safetensors files that are loaded, sorted.
 
         Raises:
-            ProbesError: weights of another format only, missing shards, or names that are not
-                those of safetensors files in the folder.
+            ProbesError: weights of another format only, missing shards, or an index that names
+                anything but safetensors files of the folder.
         """
         index = self.read_json("model.safetensors.index.json").get("weight_map", {})
         listed = list(index.values()) if isinstance(index, dict) else [index]
@@ -105,7 +111,7 @@ class Checkpoint:
             plain = isinstance(name, str) and name == Path(name).name
             if not plain or not name.endswith(".safetensors"):
                 raise ProbesError(
-                    f"the index of weights names {name!r}, which is no safetensors file beside it",
+                    f"the index of weights names {name!r}, not a safetensors file next to it",
                     str(self.folder / "model.safetensors.index.json"),
                     _CONVERT,
                 )
@@ -127,7 +133,7 @@ class Checkpoint:
         )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every tensor by name, from the heads of the safetensors files.
+        """Return the shape of every tensor by name, from the headers of the safetensors files.
 
         Raises:
             ProbesError: a file is cut off or of another format.
@@ -139,9 +145,9 @@ class Checkpoint:
                 with path.open("rb") as file:
                     size = int.from_bytes(file.read(8), "little")
                     if size > path.stat().st_size:
-                        raise ValueError("its head is longer than the file")
-                    head = json.loads(file.read(size))
-                found |= {n: tuple(t["shape"]) for n, t in head.items() if n != "__metadata__"}
+                        raise ValueError("its header is longer than the file")
+                    header = json.loads(file.read(size))
+                found |= {n: tuple(t["shape"]) for n, t in header.items() if n != "__metadata__"}
             except (ValueError, KeyError, AttributeError, TypeError) as error:
                 raise ProbesError(
                     f"not a safetensors file: {error}", str(path), "fetch the file again"
@@ -151,8 +157,8 @@ class Checkpoint:
     def fingerprint(self, spec: ModelSpec, family: str, quantize: str = "") -> str:
         """Return the sha256 of everything that the member's answers depend on.
 
-        A local folder counts by the content of its files, a hub snapshot by repository and
-        commit, which name that content: hashing 15 GB at every start would say no more.
+        A local folder counts by the content of its files. A hub snapshot counts by repository and
+        commit, which identify that content: hashing 15 GB at every start would add nothing.
         """
         names = CONFIG_FILES + TOKENIZER_FILES + PROCESSOR_FILES + CHAT_FILES
         content: dict[str, Any] = (
@@ -175,7 +181,7 @@ def find(spec: ModelSpec) -> Checkpoint:
     """Find the checkpoint that a spec names; a hub repository is fetched if it can be.
 
     Raises:
-        ProbesError: not there, incomplete, or not in safetensors.
+        ProbesError: it does not exist, is incomplete, or is not in safetensors.
     """
     if spec.repo.startswith(EMBEDDED):
         found = Checkpoint(_embedded(spec.repo.removeprefix(EMBEDDED)), spec.repo)
@@ -203,7 +209,7 @@ def find(spec: ModelSpec) -> Checkpoint:
     for part in ("text_config", "vision_config"):
         if not isinstance(found.config.get(part) or {}, dict):
             raise ProbesError(
-                f"{part} is no JSON object", str(found.folder / "config.json"), "fetch it again"
+                f"{part} is not a JSON object", str(found.folder / "config.json"), "fetch it again"
             )
     found.weights()
     return found
@@ -221,10 +227,10 @@ def _looks_like_path(repo: str) -> bool:
 
 
 def _embedded(name: str) -> Path:
-    folder = _PACKAGE / "tasks" / "egoworld" / "pair" / "checkpoints"
+    folder = _EMBEDDED_FOLDER
     if name and (folder / name).is_dir() and (folder / name).parent == folder:
         return folder / name
-    names = sorted(path.name for path in folder.glob("*/")) if folder.is_dir() else []
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     raise ProbesError(
         f"no checkpoint named {name!r} ships with the project",
         EMBEDDED + name,
@@ -233,7 +239,7 @@ def _embedded(name: str) -> Path:
 
 
 def _snapshot(spec: ModelSpec) -> Path:
-    """Return the folder of a hub snapshot: the cached one, else fetched now."""
+    """Return the folder of a hub snapshot, which is fetched now unless it is cached."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -255,12 +261,12 @@ def _snapshot(spec: ModelSpec) -> Path:
                 snapshot_download(spec.repo, revision=spec.revision, ignore_patterns=_NOT_FETCHED)
             )
         except Exception as error:
-            # Whatever goes wrong on the network, the user's way out is the same.
+            # Whatever goes wrong on the network, the fix is the same.
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     state = f"incomplete in the local cache ({cached.what})" if cached else "not in the local cache"
     raise ProbesError(
         f"{spec.repo} (revision {spec.revision or 'main'}) is {state} and cannot be fetched:"
         f" {reason}",
         f"member {spec.name}",
-        f"where the network is, run `hf download {spec.repo}{revision}`, or set `repo` to a folder",
+        f"run `hf download {spec.repo}{revision}` with a network, or set `repo` to a folder",
     )

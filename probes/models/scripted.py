@@ -8,30 +8,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
-from probes.core.types import FrameRef, ModelSpec, Output, Prompt, ScoringSpec
+from probes.core.types import FrameRef, FramesByHash, ModelSpec, Output, Prompt, ScoringSpec
+from probes.models.base import check_options, error_output
 
 ADAPTER = "scripted-1"
 OPTIONS = ("policy", "errors", "seconds")
 POLICIES = ("hash", "first")
-WORDS = (
-    "a",
-    "hand",
-    "moves",
-    "opens",
-    "closes",
-    "the",
-    "red",
-    "blue",
-    "box",
-    "cup",
-    "then",
-    "left",
-)
+WORDS = tuple("a hand moves opens closes the red blue box cup then left".split())
 
 Script = Callable[[Prompt], Output]
 
@@ -44,7 +29,7 @@ class ScriptedBackend:
         name: becomes the fingerprint; two members of different names answer differently.
         policy: `hash`, or `first`: always the first option.
         errors: share of prompts, in [0, 1], that fail; not part of the fingerprint, so that a
-            second run without errors can mend the first.
+            second run without errors can answer what failed in the first.
         seconds: pause before every answer, so that a run lasts; not part of the fingerprint.
     """
 
@@ -80,19 +65,14 @@ class ScriptedBackend:
     def from_options(cls, spec: ModelSpec, options: Mapping[str, Any]) -> ScriptedBackend:
         """Make one from `backend.options`, which are `OPTIONS`."""
         numbers = {"errors": 0.0, "seconds": 0.0}
-        for option, value in options.items():
-            if option not in OPTIONS:
+        check_options("scripted", options, OPTIONS)
+        for option in numbers.keys() & options.keys():
+            value = options[option]
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise ProbesError(
-                    f"backend scripted has no option {option!r}",
-                    "backend.options",
-                    f"its options are {', '.join(OPTIONS)}",
+                    f"{value!r} is not a number from 0 on", f"backend.options.{option}", "e.g. 0.1"
                 )
-            if option in numbers:
-                if not isinstance(value, int | float) or not 0 <= value < math.inf:
-                    raise ProbesError(
-                        f"{value!r} is no number from 0 on", f"backend.options.{option}", "e.g. 0.1"
-                    )
-                numbers[option] = float(value)
+            numbers[option] = float(value)
         return cls(
             name=f"{spec.name} {spec.repo}",
             policy=str(options.get("policy", "hash")),
@@ -118,12 +98,9 @@ class ScriptedBackend:
         self.closed = True
 
     def score(
-        self,
-        prompts: Sequence[Prompt],
-        frames: Mapping[str, NDArray[np.uint8]],
-        scoring: ScoringSpec,
+        self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, Output]]:
-        """Answer prompts in their order; frames are not looked at, their hashes are."""
+        """Answer prompts in their order, by the hashes of their frames and not by the pixels."""
         self.calls += bool(prompts)
         for at, prompt in enumerate(prompts):
             self.scored += 1
@@ -136,7 +113,7 @@ class ScriptedBackend:
             return self._script(prompt)
         draw = _draws(self.fingerprint, prompt)
         if next(draw) < self._errors:
-            return Output(status="error", error="scripted error")
+            return error_output("scripted error")
         tokens = sum(4 if isinstance(p, FrameRef) else len(p.split()) for p in prompt.parts)
         if scoring.kind == "generate":
             text = self._text(prompt, scoring, draw)
@@ -149,7 +126,7 @@ class ScriptedBackend:
             1 if scoring.kind == "letter" else max(1, len(option.split()))
             for option in prompt.options
         ]
-        # Sums, as a model gives them: the mean over a continuation's tokens is what was drawn.
+        # A sum over tokens, as a model gives it; the mean per token is what was drawn.
         sums = [(5 * w - total) * n for w, n in zip(weights, lengths, strict=True)]
         return Output(
             option_logprobs=tuple(sums), option_tokens=tuple(lengths), input_tokens=tokens

@@ -23,7 +23,7 @@ def _means(text: str, **more: Any) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What manifest.json says of a run; it is written last and says that the run is whole."""
+    """The content of manifest.json; it is written last: its presence means that a run is whole."""
 
     git: str = _means("commit of the code; empty where it is no checkout")
     dirty: bool = _means("whether that checkout had changes")
@@ -49,10 +49,10 @@ class Manifest:
         "failed"
     )
     failed_infills: int = _means("infills of which a step failed")
-    empty_infills: int = _means("infills whose writer had nothing to say")
+    empty_infills: int = _means("infills with an empty reply")
     donors: Mapping[str, Mapping[str, float]] = _means("by arm: how many there are, how often used")
     decode_passes: int = _means("media files that were decoded for this run")
-    backends: Mapping[str, Mapping[str, Any]] = _means("what every backend counted")
+    backends: Mapping[str, Mapping[str, Any]] = _means("counts of every backend")
     seconds: Mapping[str, float] = _means("wall time of every phase")
     frames_lost: tuple[str, ...] = _means(
         "frames that were shown and are gone, and so are their media; absent where none is",
@@ -70,7 +70,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return what a run's manifest says; empty where there is none.
+    """Return the content of a run's manifest; empty where there is none.
 
     Raises:
         ProbesError: it cannot be read, or is no JSON object.
@@ -91,4 +91,4 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def markdown() -> str:
     """Return the entries of a manifest as a table of docs/records.md."""
     rows = (f"| `{one.name}` | {one.metadata['meaning']} |" for one in fields(Manifest))
-    return "\n".join(["| entry | what it says |", "|---|---|", *rows])
+    return "\n".join(["| entry | meaning |", "|---|---|", *rows])

@@ -40,7 +40,7 @@ def read(path: Path, what: str, columns: Sequence[str] | None = None) -> pa.Tabl
         columns: which to read; None for all.
 
     Raises:
-        ProbesError: it is not there, damaged, or lacks one of the columns.
+        ProbesError: it is not there, damaged, or has not all of the columns.
     """
     import pyarrow.parquet as pq
 
@@ -55,7 +55,7 @@ def read(path: Path, what: str, columns: Sequence[str] | None = None) -> pa.Tabl
         raise ProbesError(f"the {what} cannot be read: {reason}", str(path), REWRITE) from error
     if lacking:
         raise ProbesError(
-            f"the {what} lack the columns {', '.join(lacking)}", str(path),
+            f"the {what} have no columns {', '.join(lacking)}", str(path),
             "was the file written by `probes run` of this version?",
         )  # fmt: skip
     return table

@@ -18,7 +18,7 @@ from probes.records.schema import InfillRow, ItemRow
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """What a run's folder tells of what was shown, as far as its files are there."""
+    """What was shown in a run, as far as its folder has the files."""
 
     folder: Path
     items: Mapping[str, Item] = field(default_factory=dict)
@@ -36,14 +36,14 @@ class RunFiles:
     config: Mapping[str, Any] = field(default_factory=dict)
     """The manifest's configuration."""
     problem: str = ""
-    """Why stimuli cannot be made again from this folder; empty where they can."""
+    """Why stimuli cannot be rebuilt from this folder; empty where they can."""
 
     def written(self, role: str) -> Mapping[ClipKey, tuple[Infill, ...]]:
         """Return the infills that the member of a role was shown."""
         return self.infills.get("shared") or self.infills.get(role, {})
 
     def frame(self, sha256: str) -> Path:
-        """Return where the PNG of a frame lies."""
+        """Return the PNG file of a frame."""
         return self.folder / "frames" / f"{sha256}.png"
 
 
@@ -51,10 +51,10 @@ def read(folder: Path) -> RunFiles:
     """Read a run's items, infills and manifest.
 
     Args:
-        folder: where `records.parquet` lies.
+        folder: the folder of `records.parquet`.
 
     Returns:
-        What is there; files that are missing, or that lack what stimuli are made of, are told in
+        What is there; what is missing to rebuild stimuli is named in
         `problem`, since records can be looked at without them.
 
     Raises:
@@ -97,7 +97,7 @@ def read(folder: Path) -> RunFiles:
         scoring=cast(Scoring, scoring) if scoring in get_args(Scoring) else None,
         layout="matrix" if layout == "matrix" else "sequence",
         config=config,
-        problem=f"the run's folder lacks {', '.join(lacking)}" if lacking else "",
+        problem=f"the run's folder has no {', '.join(lacking)}" if lacking else "",
     )
 
 

@@ -39,13 +39,13 @@ RowType = TypeVar("RowType")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What stands in a column."""
+    """What a column holds."""
 
     meaning: str
     """In the words of docs/records.md."""
     of_older: Callable[[pa.Table], list[Any]] | None = None
     """Makes the column of a table that was written before there was one; else the field's default
-    stands in every row."""
+    is used for every row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +131,13 @@ class ItemRow:
     ]
     option_hashes: Annotated[tuple[str, ...], Column("sha256 of options that are pictures")]
     breaks: Annotated[
-        tuple[int, ...], Column("gaps that no infill ever stands in (ends of rows of panels)")
+        tuple[int, ...], Column("gaps that never have an infill (ends of rows of panels)")
     ]
-    meta: Annotated[Mapping[str, str], Column("whatever else the task says of the item")]
+    meta: Annotated[Mapping[str, str], Column("further facts of the item")]
 
 
 def _older_status(table: pa.Table) -> list[Any]:
-    """Return the states of infills of a table that tells them by `ok` and the end of `error`."""
+    """Return the states of infills of a table that has only `ok` and `error`."""
     from_text = zip(
         *(table.column(name).to_pylist() for name in ("ok", "text", "error")), strict=True
     )
@@ -160,18 +160,18 @@ class InfillRow:
     ]
     frames: Annotated[int, Column("frames per clip")]
     item_id: Annotated[str, Column("the item whose clip it belongs to")]
-    gap: Annotated[int, Column("where it stands; gap 0 lies between the first two frames")]
+    gap: Annotated[int, Column("which gap; 0 is between the first two frames")]
     frame_a: Annotated[str, Column("sha256 of the frame before it")]
     frame_b: Annotated[str, Column("sha256 of the frame behind it")]
-    text: Annotated[str, Column("what stands in the gap")]
+    text: Annotated[str, Column("the text in the gap")]
     common: Annotated[str, Column("step 1: what both frames have in common")]
     event: Annotated[str, Column("step 2: what happened between them, before condensing")]
     generator: Annotated[str, Column("fingerprint of the writing model and its prompts")]
     ok: Annotated[bool, Column("whether there is a text")]
     error: Annotated[str, Column("why there is none")]
-    leaks: Annotated[tuple[int, ...], Column("options whose whole text stands in it")]
+    leaks: Annotated[tuple[int, ...], Column("options whose whole text is in it")]
     status: Annotated[InfillStatus, Column(
-        "`ok`, `empty` (the writer had nothing to say: the gap is bare) or `failed` (records that "
+        "`ok`, `empty` (an empty reply: the gap is bare) or `failed` (records that "
         "need it are errors)", of_older=_older_status,
     )] = "ok"  # fmt: skip
 
@@ -264,7 +264,7 @@ def read(path: Path, row: type, columns: Sequence[str] | None = None) -> pa.Tabl
         The columns in the order of the row type (or as named), of the row type's Arrow types.
 
     Raises:
-        ProbesError: it is not there, damaged, lacks a column, or holds values of another type.
+        ProbesError: it is not there or damaged, a column is missing, or one is of another type.
     """
     table = parquet.read(path, path.stem)
     return conform(table, row, str(path), columns)

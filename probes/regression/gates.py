@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from probes import stats
 from probes.analysis.cells import CellTable, tables
-from probes.analysis.pairing import NAMES as CONTRASTS
 from probes.analysis.pairing import matched, paired
 from probes.core.errors import ProbesError
+from probes.core.types import CONTRASTS
 from probes.regression.baseline import Metric
 from probes.regression.compare import both, tied
 from probes.regression.snapshot import UNKNOWN, BaselineAnswer, CellName, Snapshot

@@ -158,7 +158,7 @@ class Rebuilder:
         Raises:
             ProbesError: one of them is not there.
         """
-        key = sheet.key()
+        key = sheet.digest()
         if key not in self._sheets:
             drawn = composites.draw(sheet, {sha: self._picture(sha) for sha in sheet.pictures()})
             self._sheets[key] = array_sha256(drawn)

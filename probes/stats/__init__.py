@@ -2,16 +2,17 @@
 
 from probes.stats.bootstrap import bootstrap
 from probes.stats.clustered import clustered_mean
-from probes.stats.contrast import contrast
+from probes.stats.contrast import ContrastMethod, contrast
 from probes.stats.did import DID_WEIGHTS, DidCells, did, did_logit, headroom
 from probes.stats.equivalence import Equivalence, equivalence
 from probes.stats.estimate import Estimate
 from probes.stats.latent import latent_alike, latent_shared
 from probes.stats.multiplicity import benjamini_hochberg, holm
-from probes.stats.paired import difference, mcnemar, score_difference
+from probes.stats.paired import DIFFERENCE_WEIGHTS, difference, mcnemar
 from probes.stats.permutation import sign_flip
 from probes.stats.power import (
     ComparisonFacts,
+    PowerOptions,
     Spread,
     design_effect,
     discordance_range,
@@ -30,10 +31,13 @@ from probes.stats.simulate import TrueEffect, power_by_resampling, power_by_simu
 
 __all__ = [
     "DID_WEIGHTS",
+    "DIFFERENCE_WEIGHTS",
     "ComparisonFacts",
+    "ContrastMethod",
     "DidCells",
     "Equivalence",
     "Estimate",
+    "PowerOptions",
     "Spread",
     "TrueEffect",
     "accuracy",
@@ -60,11 +64,10 @@ __all__ = [
     "power",
     "power_by_resampling",
     "power_by_simulation",
-    "score_difference",
     "sd_did",
     "sd_gain",
     "sd_square",
     "sign_flip",
     "tango",
     "wilson",
-]  # fmt: skip
+]

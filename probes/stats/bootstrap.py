@@ -42,56 +42,56 @@ def bootstrap(
         statistic: vectorised over leading axes; default: the mean of the first column.
         kind: `percentile` or `bca` (bias-corrected and accelerated).
         draws: bootstrap samples.
-        seed: of the samples; equal seeds give equal intervals.
+        seed: seed of the samples; equal seeds give equal intervals.
         level: coverage.
 
     Returns:
         The estimate; p is NaN, since the bootstrap is used for intervals only.
     """
     check_level(level)
-    x = np.asarray(columns, dtype=np.float64)
-    x = x[:, None] if x.ndim == 1 else x
-    if x.ndim != 2 or not np.isfinite(x).all():
-        raise ValueError(f"columns: expected finite values [n] or [n, k], got shape {x.shape}")
+    x = _checked(columns)
     n = len(x)
     function = statistic if statistic is not None else _first_column
     codes, count = cluster_codes(clusters, n)
-    unit = "" if count == n else "cluster "
-    method = f"{unit}bootstrap ({kind}), {draws} draws, seed {seed}"
-    if n == 0:
-        return undefined(nan, n=0, clusters=0, method=method, reason="no items", level=level)
-    estimate = float(function(x.mean(axis=0)))
+    method = f"{'' if count == n else 'cluster '}bootstrap ({kind}), {draws} draws, seed {seed}"
     discordant = int(np.count_nonzero(x[:, 0])) if x.shape[1] == 1 else 0
-    if count == 1:
+    estimate = float(function(x.mean(axis=0))) if n else nan
+
+    def without_interval(reason: str) -> Estimate:
         return undefined(
-            estimate, n=n, clusters=1, method=method, reason="one cluster only",
-            discordant=discordant, level=level,
+            estimate, n=n, clusters=count, method=method, reason=reason, discordant=discordant,
+            level=level,
         )  # fmt: skip
+
+    if count < 2:
+        return without_interval("one cluster only" if n else "no items")
     sums = cluster_sums(x, codes, count)
     sizes = np.bincount(codes, minlength=count).astype(np.float64)
     replicates = _replicates(sums, sizes, function, draws, seed)
     usable = replicates[np.isfinite(replicates)]
     reason = "" if len(usable) == draws else f"undefined in {draws - len(usable)} draws"
     if len(usable) < draws / 2 or np.ptp(usable) <= 1e-12:
-        reason = reason or "all bootstrap samples give the same value"
-        return undefined(
-            estimate, n=n, clusters=count, method=method, reason=reason, discordant=discordant,
-            level=level,
-        )  # fmt: skip
+        return without_interval(reason or "all bootstrap samples give the same value")
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     if kind == "bca":
         left_out = function((sums.sum(axis=0) - sums) / (n - sizes)[:, None])
         tails = bca_tails(usable, estimate, left_out, tails)
         if not np.isfinite(tails).all():
-            return undefined(
-                estimate, n=n, clusters=count, method=method, discordant=discordant, level=level,
-                reason="the estimate lies outside all bootstrap samples",
-            )  # fmt: skip
-    low, high = (float(one) for one in np.quantile(usable, tails))
+            return without_interval("the estimate is outside all bootstrap samples")
+    low, high = (float(end) for end in np.quantile(usable, tails))
     return Estimate(
         estimate, low, high, nan, n, count, method, reason, discordant,
         float(usable.std(ddof=1)), level=level,
     )  # fmt: skip
+
+
+def _checked(columns: ArrayLike) -> Floats:
+    """Return finite values as columns [n, k]."""
+    x = np.asarray(columns, dtype=np.float64)
+    x = x[:, None] if x.ndim == 1 else x
+    if x.ndim != 2 or not np.isfinite(x).all():
+        raise ValueError(f"columns: expected finite values [n] or [n, k], got shape {x.shape}")
+    return x
 
 
 def _first_column(means: Floats) -> Floats:
@@ -123,10 +123,10 @@ def bca_tails(replicates: Floats, estimate: float, left_out: Floats, tails: Floa
         tails: nominal quantile levels [2].
     """
     below = (replicates < estimate).mean() + (replicates <= estimate).mean()
-    shift = special.ndtri(below / 2)
-    around = left_out.mean() - left_out
-    spread = float(around @ around)
-    pull = float((around**3).sum()) / (6 * spread * sqrt(spread)) if spread > 0 else 0.0
-    z = shift + special.ndtri(tails)
-    levels: Floats = special.ndtr(shift + z / (1 - pull * z))
+    bias = special.ndtri(below / 2)
+    deviations = left_out.mean() - left_out
+    square = float(deviations @ deviations)
+    skew = float((deviations**3).sum()) / (6 * square * sqrt(square)) if square > 0 else 0.0
+    z = bias + special.ndtri(tails)
+    levels: Floats = special.ndtr(bias + z / (1 - skew * z))
     return levels

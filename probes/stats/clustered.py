@@ -1,4 +1,4 @@
-"""The mean of per-item differences, with standard errors that know about clusters and strata.
+"""The mean of per-item differences, with standard errors that allow for clusters and strata.
 
 Items of one recording are not independent, so uncertainty is taken from sums over clusters. Without
 clusters and strata everything here is the ordinary paired t interval and test.
@@ -6,6 +6,7 @@ clusters and strata everything here is the ordinary paired t interval and test.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from math import inf, nan, sqrt
 from typing import Literal
 
@@ -25,12 +26,48 @@ from probes.stats.estimate import (
 
 Kind = Literal["cr1", "cr2", "cr3"]
 Weighting = Literal["items", "strata"]
+Bounds = tuple[float, float]
+"""The least and greatest value that an item can have."""
 
 _NAMES = {
     "cr1": "cluster-robust t (CR1)",
     "cr2": "cluster-robust t (CR2, Satterthwaite)",
     "cr3": "cluster-robust t (CR3)",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """Per-item values of n items in G clusters and H strata, n > 0."""
+
+    values: Floats
+    """[n]."""
+    clusters: Codes
+    """Cluster of each item, 0..G-1 [n]."""
+    n_clusters: int
+    strata: Codes
+    """Stratum of each item, 0..H-1 [n]."""
+    sizes: Floats
+    """Items per stratum [H]."""
+    means: Floats
+    """Mean of each stratum [H]."""
+    shares: Floats
+    """Weight of each stratum in the estimate [H]; they sum to 1."""
+    residuals: Floats
+    """Each item's distance to its stratum's mean [n]."""
+
+    @property
+    def estimate(self) -> float:
+        return float(self.shares @ self.means)
+
+    @property
+    def discordant(self) -> int:
+        return int(np.count_nonzero(self.values))
+
+    @property
+    def has_spread(self) -> bool:
+        largest = max(1.0, float(np.abs(self.values).max()))
+        return bool(np.abs(self.residuals).max() > 1e-12 * largest)
 
 
 def clustered_mean(
@@ -40,7 +77,7 @@ def clustered_mean(
     strata: ArrayLike | None = None,
     weights: Weighting = "items",
     level: float = 0.95,
-    bounds: tuple[float, float] | None = None,
+    bounds: Bounds | None = None,
     kind: Kind = "cr2",
 ) -> Estimate:
     """Estimate the mean of per-item values with a cluster-robust t interval and test of zero.
@@ -52,169 +89,159 @@ def clustered_mean(
         weights: `items` (every item counts the same) or `strata` (every stratum does).
         level: coverage.
         bounds: the least and greatest value an item can have, if there are such. The
-            interval ends there. Without them there is none where all values are equal.
-        kind: how small numbers of clusters are allowed for: `cr1` (factor
+            interval ends there. Without them it is undefined where all values are equal.
+        kind: the correction for small numbers of clusters: `cr1` (factor
             G/(G-1) * (n-1)/(n-H), df G-H, for G clusters and H strata), `cr2` (by each cluster's
             leverage, Satterthwaite's df) or `cr3` (jackknife, df G-H). With strata these are the
             variances of a regression on a dummy per stratum; with strata and independent items,
             `cr2` is the textbook sum of squared shares times s^2 / n.
 
     Returns:
-        The estimate. Where values do not vary at all, a score interval, never of zero width. A
-        stratum of one cluster tells nothing of its spread: the interval is undefined then.
+        The estimate. Where values do not vary at all, a score interval, never of zero width. The
+        spread of a stratum of one cluster is unknown: the interval is then undefined.
     """
     check_level(level)
     d = as_values(values)
     # Means over donors need not cancel to the last digit.
     d = np.where(np.abs(d) < 1e-12, 0.0, d)
     n = len(d)
-    codes, count = cluster_codes(clusters, n)
-    layers, height = (np.zeros(n, dtype=np.intp), 1) if strata is None else cluster_codes(strata, n)
-    method = _NAMES[kind] if count < n or height > 1 else "paired t"
-    if height > 1:
-        method += f", mean over {height} strata" if weights == "strata" else ", stratified"
-    discordant = int(np.count_nonzero(d))
+    codes, n_clusters = cluster_codes(clusters, n)
+    strata_codes, n_strata = (
+        (np.zeros(n, dtype=np.intp), 1) if strata is None else cluster_codes(strata, n)
+    )
+    method = _NAMES[kind] if n_clusters < n or n_strata > 1 else "paired t"
+    if n_strata > 1:
+        method += f", mean over {n_strata} strata" if weights == "strata" else ", stratified"
     if n == 0:
         return undefined(nan, n=0, clusters=0, method=method, reason="no items", level=level)
-    sizes = np.bincount(layers, minlength=height).astype(np.float64)
-    means = np.bincount(layers, weights=d, minlength=height) / sizes
-    share = sizes / n if weights == "items" else np.full(height, 1.0 / height)
-    estimate = float(share @ means)
-    if short := _too_few(codes, count, layers, height, strata) if discordant else "":
+    sizes = np.bincount(strata_codes, minlength=n_strata).astype(np.float64)
+    means = np.bincount(strata_codes, weights=d, minlength=n_strata) / sizes
+    shares = sizes / n if weights == "items" else np.full(n_strata, 1.0 / n_strata)
+    residuals = d - means[strata_codes]
+    sample = _Sample(d, codes, n_clusters, strata_codes, sizes, means, shares, residuals)
+    if sample.discordant and (reason := _too_few_clusters(sample, strata)):
         return undefined(
-            estimate, n=n, clusters=count, method=method, reason=short, discordant=discordant,
-            level=level,
+            sample.estimate, n=n, clusters=n_clusters, method=method, reason=reason,
+            discordant=sample.discordant, level=level,
         )  # fmt: skip
-    residuals = d - means[layers]
-    reason = ""
-    if np.abs(residuals).max() <= 1e-12 * max(1.0, float(np.abs(d).max())):
-        if weights == "items" and np.ptp(means) == 0:
-            # One stratum as good as all: the interval need not be pieced together.
-            means, share, layers = means[:1], np.ones(1), np.zeros(n, dtype=np.intp)
-        return _all_alike(means, share, layers, codes, count, n, bounds, level, discordant)
-    point = share / sizes
-    variance, df = _variance(residuals, point, sizes, layers, codes, count, kind)
+    if sample.has_spread:
+        return _t_interval(sample, kind, bounds, level, method)
+    return _score_interval(sample, weights, bounds, level)
+
+
+def _too_few_clusters(sample: _Sample, labels: ArrayLike | None) -> str | None:
+    """Return where there are too few clusters to measure a spread; None where there are enough."""
+    n_clusters, n_strata = sample.n_clusters, len(sample.sizes)
+    if n_clusters == 1:
+        return "one cluster only"
+    if n_clusters <= n_strata:
+        return f"{n_clusters} clusters in {n_strata} strata"
+    if labels is None or n_strata == 1:
+        return None
+    pairs = np.unique(sample.strata * n_clusters + sample.clusters)
+    of_one_cluster = np.bincount(pairs // n_clusters, minlength=n_strata) == 1
+    if not of_one_cluster.any():
+        return None
+    names = [str(label) for label in np.unique(np.asarray(labels))[of_one_cluster]]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"one cluster only in stratum {', '.join(names[:3])}{more}"
+
+
+def _t_interval(
+    sample: _Sample, kind: Kind, bounds: Bounds | None, level: float, method: str
+) -> Estimate:
+    """Return the t interval and test of a sample that has spread."""
+    estimate, n, reason = sample.estimate, len(sample.values), ""
+    variance, df = _variance(sample, kind)
     if variance <= 1e-24:
         # Items differ, yet every cluster sums to the same: clusters carry no information on spread.
         reason = "all cluster sums are equal: items taken as independent"
-        each = np.arange(n, dtype=np.intp)
-        variance, df = _variance(residuals, point, sizes, layers, each, n, kind)
+        alone = replace(sample, clusters=np.arange(n, dtype=np.intp), n_clusters=n)
+        variance, df = _variance(alone, kind)
     se = sqrt(variance)
     half = float(special.stdtrit(df, 0.5 + level / 2)) * se
     p = 2 * float(special.stdtr(df, -abs(estimate) / se))
     # With a handful of clusters an interval can pass the ends of what is possible.
     least, most = bounds or (-inf, inf)
     return Estimate(
-        estimate, max(estimate - half, least), min(estimate + half, most), p, n, count, method,
-        reason, discordant, se, df, level,
+        estimate, max(estimate - half, least), min(estimate + half, most), p, n, sample.n_clusters,
+        method, reason, sample.discordant, se, df, level,
     )  # fmt: skip
 
 
-def _too_few(codes: Codes, count: int, layers: Codes, height: int, strata: ArrayLike | None) -> str:
-    """Say where there are too few clusters to tell a spread; empty where there are enough."""
-    if count == 1:
-        return "one cluster only"
-    if count <= height:
-        return f"{count} clusters in {height} strata"
-    if strata is None or height == 1:
-        return ""
-    pairs = np.unique(layers * count + codes)
-    lonely = np.flatnonzero(np.bincount(pairs // count, minlength=height) == 1)
-    if not len(lonely):
-        return ""
-    names = [str(one) for one in np.unique(np.asarray(strata))[lonely]]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"one cluster only in stratum {', '.join(names[:3])}{more}"
-
-
-def _variance(
-    residuals: Floats,
-    point: Floats,
-    sizes: Floats,
-    layers: Codes,
-    codes: Codes,
-    count: int,
-    kind: Kind,
-) -> tuple[float, float]:
-    """Return the variance of the weighted mean and its degrees of freedom.
-
-    Args:
-        residuals: each item's distance to its stratum's mean [n].
-        point: weight of an item, by stratum [H].
-        sizes: items by stratum [H].
-        layers: stratum of each item [n].
-        codes: cluster of each item [n].
-        count: clusters.
-        kind: see `clustered_mean`.
-    """
-    n, height = len(residuals), len(sizes)
-    # What a cluster holds of a stratum moves as one: everything is a sum over these parts.
-    if height == 1:
-        part, cluster = codes, np.arange(count, dtype=np.intp)
-        layer = np.zeros(count, dtype=np.intp)
+def _variance(sample: _Sample, kind: Kind) -> tuple[float, float]:
+    """Return the variance of the weighted mean and its degrees of freedom."""
+    n, n_clusters, sizes = len(sample.values), sample.n_clusters, sample.sizes
+    n_strata = len(sizes)
+    # The items that a cluster has in one stratum move as one: everything is a sum over such parts.
+    if n_strata == 1:
+        part, cluster = sample.clusters, np.arange(n_clusters, dtype=np.intp)
+        stratum = np.zeros(n_clusters, dtype=np.intp)
     else:
-        known, part = np.unique(codes * height + layers, return_inverse=True)
-        cluster, layer = np.divmod(known, height)
-    held = np.bincount(part, minlength=len(cluster)).astype(np.float64)
-    sums = np.bincount(part, weights=residuals, minlength=len(cluster))
-    weight = point[layer]
-    room = 1.0 - held / sizes[layer]
+        known, part = np.unique(sample.clusters * n_strata + sample.strata, return_inverse=True)
+        cluster, stratum = np.divmod(known, n_strata)
+    items = np.bincount(part, minlength=len(cluster)).astype(np.float64)
+    sums = np.bincount(part, weights=sample.residuals, minlength=len(cluster))
+    weight = (sample.shares / sizes)[stratum]
+    # One minus the part's leverage.
+    slack = 1.0 - items / sizes[stratum]
     if kind == "cr2":
-        weight = weight / np.sqrt(room)
+        weight = weight / np.sqrt(slack)
     elif kind == "cr3":
-        weight = weight / room
-    scores = np.bincount(cluster, weights=weight * sums, minlength=count)
+        weight = weight / slack
+    scores = np.bincount(cluster, weights=weight * sums, minlength=n_clusters)
     variance = float(scores @ scores)
+    df = float(n_clusters - n_strata)
     if kind == "cr1":
-        return count / (count - 1) * (n - 1) / max(n - height, 1) * variance, float(count - height)
+        return n_clusters / (n_clusters - 1) * (n - 1) / max(n - n_strata, 1) * variance, df
     if kind == "cr3":
-        return (count - 1) / count * variance, float(count - height)
+        return (n_clusters - 1) / n_clusters * variance, df
     # Satterthwaite under independent items (Bell & McCaffrey 2002). The scores' covariance is then
     # diag(own) - U U', with U [G, H] below, and the degrees of freedom its trace^2 / norm^2.
-    own = np.bincount(cluster, weights=weight**2 * held, minlength=count)
-    shared = weight * held / np.sqrt(sizes[layer])
-    lost = np.bincount(cluster, weights=shared**2, minlength=count)
-    if height == 1:
+    own = np.bincount(cluster, weights=weight**2 * items, minlength=n_clusters)
+    shared = weight * items / np.sqrt(sizes[stratum])
+    lost = np.bincount(cluster, weights=shared**2, minlength=n_clusters)
+    if n_strata == 1:
         crossed = float(lost.sum()) ** 2
     else:
-        table = sparse.csr_matrix((shared, (cluster, layer)), shape=(count, height))
+        table = sparse.csr_matrix((shared, (cluster, stratum)), shape=(n_clusters, n_strata))
         crossed = float((table.T @ table).power(2).sum())
     square = float(own @ own) - 2 * float(own @ lost) + crossed
     return variance, float((own - lost).sum()) ** 2 / square
 
 
-def _all_alike(
-    means: Floats,
-    share: Floats,
-    layers: Codes,
-    codes: Codes,
-    count: int,
-    n: int,
-    bounds: tuple[float, float] | None,
-    level: float,
-    discordant: int,
+def _score_interval(
+    sample: _Sample, weights: Weighting, bounds: Bounds | None, level: float
 ) -> Estimate:
     """Return a score interval where no item differs from its stratum's mean.
 
-    A cluster counts as one item: nothing tells how alike the items of a cluster are.
+    A cluster counts as one item: how alike the items of a cluster are is unknown.
     """
-    estimate = float(share @ means)
-    nothing = bool(np.all(means == 0))
+    if weights == "items" and np.ptp(sample.means) == 0:
+        # All strata are alike: as one stratum, the interval need not be put together from several.
+        one = np.zeros(len(sample.values), dtype=np.intp)
+        sample = replace(sample, strata=one, means=sample.means[:1], shares=np.ones(1))
+    estimate, means, n = sample.estimate, sample.means, len(sample.values)
+    no_change = bool(np.all(means == 0))
     if bounds is None:
         return Estimate(
-            estimate, nan, nan, 1.0 if nothing else nan, n, count, "none",
-            "all values are equal and unbounded", discordant, level=level,
+            estimate, nan, nan, 1.0 if no_change else nan, n, sample.n_clusters, "none",
+            "all values are equal and unbounded", sample.discordant, level=level,
         )  # fmt: skip
     z = float(special.ndtri(0.5 + level / 2))
-    independent = np.array([len(np.unique(codes[layers == h])) for h in range(len(means))])
+    independent = np.array(
+        [len(np.unique(sample.clusters[sample.strata == h])) for h in range(len(means))]
+    )
     unseen = unseen_share(independent.astype(np.float64), z)
-    low = float(share @ (means - (means - bounds[0]) * unseen))
-    high = float(share @ (means + (bounds[1] - means) * unseen))
-    p = 1.0 if nothing else 2 * float(stats.norm.sf(sqrt(independent[means != 0].sum())))
-    method = "score (no spread)" if count == n else "score (no spread), one item per cluster"
+    low = float(sample.shares @ (means - (means - bounds[0]) * unseen))
+    high = float(sample.shares @ (means + (bounds[1] - means) * unseen))
+    p = 1.0 if no_change else 2 * float(stats.norm.sf(sqrt(independent[means != 0].sum())))
+    method = "score (no spread)"
+    if sample.n_clusters < n:
+        method += ", one item per cluster"
     return Estimate(
-        estimate, low, high, p, n, count, method, "no item differs from the mean", discordant,
-        level=level,
+        estimate, low, high, p, n, sample.n_clusters, method, "no item differs from the mean",
+        sample.discordant, level=level,
     )  # fmt: skip
 
 
@@ -226,8 +253,8 @@ def unseen_share(n: Floats, z: float) -> Floats:
     return z * z / (n + z * z)
 
 
-def one_sided_p(estimate: Estimate, null: float, bounds: tuple[float, float] | None) -> float:
-    """Return the p-value against "the true value lies at `null` or farther from zero".
+def one_sided_p(estimate: Estimate, null: float, bounds: Bounds | None) -> float:
+    """Return the p-value against "the true value is `null` or farther from zero".
 
     Args:
         estimate: what `clustered_mean` returned.
@@ -242,11 +269,11 @@ def one_sided_p(estimate: Estimate, null: float, bounds: tuple[float, float] | N
         return float(special.stdtr(estimate.df, -toward / estimate.se))
     if bounds is None or not np.isfinite(estimate.low):
         return nan
-    room = bounds[1] - estimate.estimate if null > 0 else estimate.estimate - bounds[0]
+    reach = bounds[1] - estimate.estimate if null > 0 else estimate.estimate - bounds[0]
     if toward <= 0:
         return 1.0
-    share = toward / room if room > 0 else inf
+    share = toward / reach if reach > 0 else inf
     if share >= 1:
         return 0.0
-    # The z at which the score interval of `_all_alike` would end exactly at `null`.
+    # The z at which the score interval of `_score_interval` would end exactly at `null`.
     return float(stats.norm.sf(sqrt(estimate.clusters * share / (1 - share))))

@@ -1,8 +1,8 @@
-"""One door to every combination of interval and test for per-item differences."""
+"""Every combination of interval and test for per-item differences, in one call."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import nan
 from typing import Literal, get_args
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from probes.stats.bootstrap import Bootstrap, bootstrap
-from probes.stats.clustered import Kind, Weighting, clustered_mean
-from probes.stats.estimate import Estimate, as_values, is_singletons
+from probes.stats.clustered import Bounds, Kind, Weighting, clustered_mean
+from probes.stats.estimate import Estimate, Floats, as_values, is_singletons
 from probes.stats.paired import mcnemar_p
 from probes.stats.permutation import sign_flip
 
@@ -19,18 +19,45 @@ Interval = Literal["cr2", "cr1", "cr3", "percentile", "bca"]
 Test = Literal["t", "permutation", "mcnemar"]
 
 
+@dataclass(frozen=True, slots=True)
+class ContrastMethod:
+    """How the interval and the test of a contrast are made."""
+
+    interval: Interval = "cr2"
+    """A kind of `clustered_mean`, or of `bootstrap`."""
+    test: Test = "t"
+    """`t`, `permutation` (whole clusters change sign) or `mcnemar` (whole differences of at most
+    one, and no clusters; elsewhere p is NaN, with a reason)."""
+    level: float = 0.95
+    """Coverage."""
+    weights: Weighting = "items"
+    """`items` or `strata`: what counts the same."""
+    draws: int = 9999
+    """Bootstrap samples or random flips."""
+    seed: int = 0
+    """Seed of either."""
+
+    def __post_init__(self) -> None:
+        if self.interval not in get_args(Interval):
+            raise ValueError(f"interval: {self.interval!r} is not one of {_listed(Interval)}")
+        if self.test not in get_args(Test):
+            raise ValueError(f"test: {self.test!r} is not one of {_listed(Test)}")
+
+
+def _listed(choices: object) -> str:
+    return ", ".join(get_args(choices))
+
+
+DEFAULT = ContrastMethod()
+
+
 def contrast(
     values: ArrayLike,
     clusters: ArrayLike | None = None,
     *,
     strata: ArrayLike | None = None,
-    weights: Weighting = "items",
-    level: float = 0.95,
-    bounds: tuple[float, float] | None = None,
-    interval: Interval = "cr2",
-    test: Test = "t",
-    draws: int = 9999,
-    seed: int = 0,
+    bounds: Bounds | None = None,
+    method: ContrastMethod = DEFAULT,
 ) -> Estimate:
     """Estimate the mean of per-item differences with the interval and the test asked for.
 
@@ -38,50 +65,48 @@ def contrast(
         values: one finite difference per item [n].
         clusters: one label per item [n], or None.
         strata: one label per item [n], or None (t intervals only).
-        weights: `items` or `strata`: what counts the same.
-        level: coverage.
         bounds: least and greatest difference of an item.
-        interval: a kind of `clustered_mean`, or of `bootstrap`.
-        test: `t`, `permutation` (whole clusters change sign) or `mcnemar` (whole differences of at
-            most one, and no clusters; elsewhere p is NaN, with a reason).
-        draws: bootstrap samples or random flips.
-        seed: of either.
+        method: the interval and the test.
 
     Raises:
         ValueError: a combination that is not offered.
     """
-    if interval not in get_args(Interval):
-        raise ValueError(f"interval: {interval!r} is none of {', '.join(get_args(Interval))}")
-    if test not in get_args(Test):
-        raise ValueError(f"test: {test!r} is none of {', '.join(get_args(Test))}")
-    if strata is not None and (interval in get_args(Bootstrap) or test != "t"):
+    interval = method.interval
+    if strata is not None and (interval in get_args(Bootstrap) or method.test != "t"):
         raise ValueError("strata: offered with t intervals and the t test only")
     d = as_values(values)
-    kind: Kind = "cr2"
-    if interval == "cr1" or interval == "cr3":
-        kind = interval
+    kind: Kind = "cr2" if interval == "percentile" or interval == "bca" else interval
     found = clustered_mean(
-        d, clusters, strata=strata, weights=weights, level=level, bounds=bounds, kind=kind
-    )
-    if interval in ("percentile", "bca") and np.isfinite(found.se):
+        d, clusters, strata=strata, weights=method.weights, level=method.level, bounds=bounds,
+        kind=kind,
+    )  # fmt: skip
+    if (interval == "percentile" or interval == "bca") and np.isfinite(found.se):
         resampled = bootstrap(
-            d, clusters, kind=interval, draws=draws, seed=seed, level=level
-        )  # fmt: skip
+            d, clusters, kind=interval, draws=method.draws, seed=method.seed, level=method.level
+        )
         found = replace(
             found, low=resampled.low, high=resampled.high, se=resampled.se, df=nan,
             method=f"{resampled.method}; {found.method} test", reason=resampled.reason,
         )  # fmt: skip
-    if test == "t" or found.n == 0:
+    return found if found.n == 0 else _with_test(found, d, clusters, method)
+
+
+def _with_test(
+    found: Estimate, d: Floats, clusters: ArrayLike | None, method: ContrastMethod
+) -> Estimate:
+    """Return an estimate of differences `d` [n] with the p-value of another test than its own."""
+    if method.test == "t":
         return found
-    if test == "permutation":
-        p, name = sign_flip(d, clusters, draws=draws, seed=seed)
-        return replace(found, p=p, method=f"{found.method.split('; ')[0]}; {name}")
-    if not is_singletons(clusters, found.n):
-        p, reason = nan, "McNemar's test assumes independent items, but items share clusters"
-    elif not np.isin(d, (-1.0, 0.0, 1.0)).all():
-        p, reason = nan, "McNemar's test needs single answers of one member"
+    reason = found.reason
+    if method.test == "permutation":
+        p, name = sign_flip(d, clusters, draws=method.draws, seed=method.seed)
     else:
-        p, reason = mcnemar_p(int((d > 0).sum()), int((d < 0).sum())), found.reason
-    return replace(
-        found, p=p, reason=reason, method=f"{found.method.split('; ')[0]}; exact McNemar"
-    )
+        name = "exact McNemar"
+        if not is_singletons(clusters, found.n):
+            p, reason = nan, "McNemar's test assumes independent items, but items share clusters"
+        elif not np.isin(d, (-1.0, 0.0, 1.0)).all():
+            p, reason = nan, "McNemar's test needs single answers of one member"
+        else:
+            p = mcnemar_p(int((d > 0).sum()), int((d < 0).sum()))
+    interval = found.method.split("; ")[0]
+    return replace(found, p=p, reason=reason, method=f"{interval}; {name}")

@@ -1,4 +1,4 @@
-"""Difference in differences: does the image member gain more from an arm than its twin does?"""
+"""Difference in differences (DiD): does the image member gain more from an arm than the other?"""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from probes.stats.estimate import (
 )
 
 BOUNDS = (-2.0, 2.0)
-"""The least and greatest did of one item."""
+"""The least and greatest DiD of one item."""
 DID_WEIGHTS = np.array([1.0, -1.0, -1.0, 1.0])
 DID_WEIGHTS.flags.writeable = False
-"""How the four cells enter: image arm, image reference, other arm, other reference."""
+"""Weights of the four columns of `DidCells`."""
 
 
 class DidCells(NamedTuple):
@@ -38,7 +38,7 @@ class DidCells(NamedTuple):
 
 
 def did(
-    four: DidCells,
+    cells: DidCells,
     clusters: ArrayLike | None = None,
     *,
     strata: ArrayLike | None = None,
@@ -49,7 +49,7 @@ def did(
     """Estimate gain(image) - gain(other member) per item, with a cluster-robust t interval.
 
     Args:
-        four: 1 (right) or 0 (wrong) per item, or means over donors.
+        cells: 1 (right) or 0 (wrong) per item, or means over donors.
         clusters: one label per item [n], or None.
         strata: one label per item [n], or None.
         weights: `items` or `strata`: what counts the same.
@@ -59,30 +59,32 @@ def did(
     Returns:
         estimate in [-2, 2].
     """
-    values = stack(four) @ DID_WEIGHTS
+    values = stack(cells) @ DID_WEIGHTS
     return clustered_mean(
         values, clusters, strata=strata, weights=weights, level=level, bounds=BOUNDS, kind=kind
     )
 
 
-def stack(four: DidCells) -> Floats:
+def stack(cells: DidCells) -> Floats:
     """Return the four cells as columns [n, 4]."""
-    columns = [as_values(column, name) for name, column in zip(DidCells._fields, four, strict=True)]
+    columns = [
+        as_values(column, name) for name, column in zip(DidCells._fields, cells, strict=True)
+    ]
     same_length(*columns)
     return np.stack(columns, axis=1)
 
 
 def did_logit(
-    four: DidCells,
+    cells: DidCells,
     clusters: ArrayLike | None = None,
     *,
     level: float = 0.95,
     jackknife: bool = False,
 ) -> Estimate:
-    """Estimate the did of log-odds: on this scale a ceiling does not force a small gain.
+    """Estimate the DiD of log-odds: on this scale a ceiling does not force a small gain.
 
     Args:
-        four: 1 (right) or 0 (wrong) per item, or means over donors.
+        cells: 1 (right) or 0 (wrong) per item, or means over donors.
         clusters: one label per item [n], or None.
         level: coverage.
         jackknife: standard error by leaving out one cluster at a time, instead of by linearisation
@@ -93,49 +95,63 @@ def did_logit(
         an answer is then added to either side in all four cells, and `reason` says so.
     """
     check_level(level)
-    cells = stack(four)
-    n = len(cells)
+    x = stack(cells)
+    n = len(x)
     codes, count = cluster_codes(clusters, n)
     method = f"logit did, {'cluster jackknife' if jackknife else 'delta method'}, t"
-    discordant = int(np.count_nonzero(cells @ DID_WEIGHTS))
+    discordant = int(np.count_nonzero(x @ DID_WEIGHTS))
     if n == 0:
         return undefined(nan, n=0, clusters=0, method=method, reason="no items", level=level)
-    sums = cells.sum(axis=0)
+    sums = x.sum(axis=0)
     extreme = bool(np.any((sums <= 0) | (sums >= n)))
-    reason = "a cell is all right or all wrong: half an answer added to each side" * extreme
     half = 0.5 * extreme
+    notes = ["a cell is all right or all wrong: half an answer added to each side"] * extreme
     estimate = float(_logit_did(sums, float(n), half))
     if count == 1:
-        reason = "one cluster only" + f"; {reason}" * extreme
+        reason = "; ".join(["one cluster only", *notes])
         return undefined(
             estimate, n=n, clusters=1, method=method, reason=reason, discordant=discordant,
             level=level,
         )  # fmt: skip
-    within = cluster_sums(cells, codes, count)
+    within = cluster_sums(x, codes, count)
     sizes = np.bincount(codes, minlength=count).astype(np.float64)
-    if jackknife:
-        left_out = _logit_did(
-            sums - within, n - sizes, _half_if_needed(sums - within, n - sizes, half)
-        )
-        around = left_out - left_out.mean()
-        variance = (count - 1) / count * float(around @ around)
-    else:
-        p = (sums + half) / (n + 2 * half)
-        scores = (within - np.outer(sizes, sums / n)) / (n * p * (1 - p)) @ DID_WEIGHTS
-        variance = count / (count - 1) * float(scores @ scores)
+    variance_of = _jackknife_variance if jackknife else _delta_variance
+    variance = variance_of(sums, within, sizes, half)
     if variance <= 1e-24:
-        p_value = 1.0 if estimate == 0 else nan
-        return Estimate(
-            estimate, nan, nan, p_value, n, count, method, "no spread between clusters" +
-            f"; {reason}" * extreme, discordant, level=level,
-        )  # fmt: skip
+        p = 1.0 if estimate == 0 else nan
+        reason = "; ".join(["no spread between clusters", *notes])
+        return Estimate(estimate, nan, nan, p, n, count, method, reason, discordant, level=level)
     se, df = sqrt(variance), float(count - 1)
     width = float(special.stdtrit(df, 0.5 + level / 2)) * se
-    p_value = 2 * float(special.stdtr(df, -abs(estimate) / se))
+    p = 2 * float(special.stdtr(df, -abs(estimate) / se))
     return Estimate(
-        estimate, estimate - width, estimate + width, p_value, n, count, method, reason, discordant,
-        se, df, level,
+        estimate, estimate - width, estimate + width, p, n, count, method, "; ".join(notes),
+        discordant, se, df, level,
     )  # fmt: skip
+
+
+def _jackknife_variance(sums: Floats, within: Floats, sizes: Floats, half: float) -> float:
+    """Return the variance of the log-odds' DiD by leaving out one cluster at a time.
+
+    Args:
+        sums: right answers per cell [4].
+        within: right answers per cluster and cell [G, 4].
+        sizes: items per cluster [G].
+        half: what is added to each side of every cell.
+    """
+    count, n = len(sizes), sizes.sum()
+    right, items = sums - within, n - sizes
+    left_out = _logit_did(right, items, _half_if_needed(right, items, half))
+    deviations = left_out - left_out.mean()
+    return (count - 1) / count * float(deviations @ deviations)
+
+
+def _delta_variance(sums: Floats, within: Floats, sizes: Floats, half: float) -> float:
+    """Return the variance of the log-odds' DiD by linearisation; see `_jackknife_variance`."""
+    count, n = len(sizes), sizes.sum()
+    p = (sums + half) / (n + 2 * half)
+    scores = (within - np.outer(sizes, sums / n)) / (n * p * (1 - p)) @ DID_WEIGHTS
+    return count / (count - 1) * float(scores @ scores)
 
 
 def _half_if_needed(sums: Floats, sizes: Floats, half: float) -> Floats:
@@ -145,7 +161,7 @@ def _half_if_needed(sums: Floats, sizes: Floats, half: float) -> Floats:
 
 
 def _logit_did(sums: Floats, n: Floats | float, half: Floats | float) -> Floats:
-    """Return the did of log-odds for counts of right answers [..., 4] of n items [...]."""
+    """Return the DiD of log-odds for counts of right answers [..., 4] of n items [...]."""
     wrong = np.asarray(n, dtype=np.float64)[..., None] - sums
     logits: Floats = (np.log(sums + half) - np.log(wrong + half)) @ DID_WEIGHTS
     return logits

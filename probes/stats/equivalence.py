@@ -22,13 +22,13 @@ class Equivalence:
     p: float
     """The greater of the two one-sided p-values; NaN where undefined."""
     p_below: float
-    """Against "the difference is margin or more": the test of "gains nothing worth having"."""
+    """Against "the difference is margin or more": the test of "gains less than the margin"."""
     p_above: float
     """Against "the difference is -margin or less"."""
     margin: float
     alpha: float
     equivalent: bool
-    """Whether p <= alpha; then the interval lies within the margin."""
+    """Whether p <= alpha; then the interval is within the margin."""
     n: int
     clusters: int
     method: str
@@ -44,7 +44,7 @@ def equivalence(
     bounds: tuple[float, float] | None = None,
     kind: Kind = "cr2",
 ) -> Equivalence:
-    """Test whether the mean of per-item differences lies within (-margin, margin) (TOST).
+    """Test whether the mean of per-item differences is within (-margin, margin) (TOST).
 
     Args:
         values: one finite difference per item [n].
@@ -58,7 +58,7 @@ def equivalence(
     if margin <= 0:
         raise ValueError(f"margin must be positive, got {margin}")
     if not 0 < alpha < 0.5:
-        raise ValueError(f"alpha must lie between 0 and 0.5, got {alpha}")
+        raise ValueError(f"alpha is between 0 and 0.5, got {alpha}")
     found = clustered_mean(values, clusters, level=1 - 2 * alpha, bounds=bounds, kind=kind)
     below = one_sided_p(found, margin, bounds)
     above = one_sided_p(found, -margin, bounds)

@@ -15,7 +15,7 @@ Codes = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number with its uncertainty; the estimate stands even where the rest is undefined."""
+    """A number with its uncertainty; it is given even where the interval and p are undefined."""
 
     estimate: float
     """In the unit of the values given (proportions: times 100 for percentage points)."""
@@ -54,17 +54,15 @@ def undefined(
     level: float = 0.95,
 ) -> Estimate:
     """Return an estimate without interval and p-value, and why."""
-    return Estimate(
-        estimate, nan, nan, nan, n, clusters, method, reason, discordant, level=level
-    )  # fmt: skip
+    return Estimate(estimate, nan, nan, nan, n, clusters, method, reason, discordant, level=level)
 
 
 def as_values(values: ArrayLike, name: str = "values") -> Floats:
     """Return `values` as float64 [n].
 
     Raises:
-        ValueError: if they are not one-dimensional or not all finite. Missing items are the
-            caller's to name; a NaN that slips through would silently become the result.
+        ValueError: if they are not one-dimensional or not all finite. The caller leaves missing
+            items out; a NaN would silently become the result.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
@@ -83,14 +81,14 @@ def same_length(*arrays: Floats) -> None:
 def check_level(level: float) -> None:
     """Raise ValueError unless 0 < level < 1."""
     if not 0.0 < level < 1.0:
-        raise ValueError(f"level must lie between 0 and 1, got {level}")
+        raise ValueError(f"a level is between 0 and 1, got {level}")
 
 
 def cluster_codes(clusters: ArrayLike | None, n: int) -> tuple[Codes, int]:
     """Number the clusters.
 
     Args:
-        clusters: one label per item [n] of any sortable type, or None: every item by itself.
+        clusters: one label per item [n] of any sortable type, or None: every item is a cluster.
         n: number of items.
 
     Returns:
@@ -118,5 +116,5 @@ def cluster_sums(values: Floats, codes: Codes, count: int) -> Floats:
 
 
 def is_singletons(clusters: ArrayLike | None, n: int) -> bool:
-    """Whether every item is a cluster by itself."""
+    """Return whether every item is a cluster by itself."""
     return cluster_codes(clusters, n)[1] == n

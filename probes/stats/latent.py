@@ -1,4 +1,4 @@
-"""Which latent normals give the correlations of differences that a plan speaks of."""
+"""The latent normals that give the correlations of differences that a plan assumes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def latent_alike(gains: tuple[TrueEffect, ...], icc: float, shared: float = 0.0)
     """Return the latent correlation within clusters at which differences correlate as asked.
 
     Args:
-        gains: one truth for a gain; two (image, other) for a did.
+        gains: one truth for a gain; two (image, other) for a difference in differences (DiD).
         icc: correlation, within a cluster, of items' differences, in [0, 1).
         shared: latent correlation between members; see `latent_shared`.
 
@@ -63,7 +63,7 @@ def _solve(reached: Callable[[float], float], wanted: float, name: str) -> float
     if wanted == 0:
         return 0.0
     if wanted < 0 or not reached(_MOST) >= wanted:
-        raise ValueError(f"the simulation cannot bring about a {name} of {wanted:g} here")
+        raise ValueError(f"the simulation cannot reach a {name} of {wanted:g} here")
     return float(optimize.brentq(lambda at: reached(at) - wanted, 0.0, _MOST, xtol=1e-9))
 
 

@@ -39,7 +39,7 @@ def _adjusted(p: ArrayLike, rule: Callable[[Floats, int], Floats]) -> Floats:
         raise ValueError(f"p: expected one dimension, got shape {values.shape}")
     known = np.flatnonzero(~np.isnan(values))
     if ((values[known] < 0) | (values[known] > 1)).any():
-        raise ValueError("p: p-values lie between 0 and 1")
+        raise ValueError("p: p-values are between 0 and 1")
     out = np.full(len(values), np.nan)
     if len(known):
         order = known[np.argsort(values[known], kind="stable")]

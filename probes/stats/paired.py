@@ -9,18 +9,13 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from probes.stats.clustered import Kind, Weighting, clustered_mean
-from probes.stats.estimate import (
-    Estimate,
-    as_values,
-    cluster_codes,
-    is_singletons,
-    same_length,
-    undefined,
-)
-from probes.stats.proportions import tango
+from probes.stats.estimate import Estimate, as_values, is_singletons, same_length
 
 BOUNDS = (-1.0, 1.0)
 """The least and greatest difference of two answers to one item."""
+DIFFERENCE_WEIGHTS = np.array([1.0, -1.0])
+DIFFERENCE_WEIGHTS.flags.writeable = False
+"""Weights of the two sides of a difference."""
 
 
 def difference(
@@ -36,7 +31,7 @@ def difference(
     """Estimate mean(a) - mean(b) over paired items, with a cluster-robust t interval and test.
 
     Args:
-        a: 1 (right) or 0 (wrong) per item [n]; a mean over donors may lie in between.
+        a: 1 (right) or 0 (wrong) per item [n]; or a mean over donors in between.
         b: the reference's answers to the same items [n].
         clusters: one label per item [n], or None.
         strata: one label per item [n], or None.
@@ -52,31 +47,6 @@ def difference(
     return clustered_mean(
         first - second, clusters, strata=strata, weights=weights, level=level, bounds=BOUNDS,
         kind=kind,
-    )  # fmt: skip
-
-
-def score_difference(
-    a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.95
-) -> Estimate:
-    """Estimate mean(a) - mean(b) with Tango's score interval and the exact McNemar test.
-
-    Both assume independent items; with clusters interval and p are NaN, with a reason.
-    """
-    gained, lost, n = discordant_pairs(a, b)
-    method = "Tango score interval, exact McNemar test"
-    count = cluster_codes(clusters, n)[1]
-    if n == 0:
-        return undefined(nan, n=0, clusters=0, method=method, reason="no items", level=level)
-    estimate = (gained - lost) / n
-    if count < n:
-        return undefined(
-            estimate, n=n, clusters=count, method=method, discordant=gained + lost, level=level,
-            reason="assumes independent items, but items share clusters",
-        )  # fmt: skip
-    low, high = tango(gained, lost, n, level)
-    p = mcnemar_p(gained, lost)
-    return Estimate(
-        estimate, low, high, p, n, count, method, "", gained + lost, level=level
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from probes.stats.estimate import Floats, as_values, cluster_codes, cluster_sums
 
 _MOST_STEPS = 2**27
-"""Work above which exact counting gives way to random flips."""
+"""Work above which random flips replace exact counting."""
 _ENUMERATED = 16
 """Clusters up to which all sign patterns of uneven sums are listed."""
 
@@ -24,15 +24,15 @@ def sign_flip(
 ) -> tuple[float, str]:
     """Return the two-sided p-value of "the mean is zero" when whole clusters change sign.
 
-    Whole-number differences are counted exactly, whatever the number of clusters; with one item per
-    cluster this is the exact McNemar test. Other values are enumerated for up to 16 clusters, and
-    flipped at random beyond (add-one correction, so that p is never 0).
+    For whole-number differences p is exact, whatever the number of clusters; with one item per
+    cluster this is the exact McNemar test. For other values all patterns of signs are enumerated
+    for up to 16 clusters, and drawn at random beyond (add-one correction, so that p is never 0).
 
     Args:
         values: per-item differences [n].
         clusters: one label per item [n], or None.
         draws: random flips, where needed.
-        seed: of the random flips.
+        seed: seed of the random flips.
 
     Returns:
         (p, name of the method); p is NaN without items.

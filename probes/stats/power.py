@@ -1,7 +1,8 @@
 """How many items a question needs, and what a given number of items can resolve.
 
 A gain of d points at discordance q (the share of items on which the two arms differ) varies over
-items with variance q - d^2, so a paired design lives off low discordance, not off accuracy.
+items with variance q - d^2, so the power of a paired design depends on discordance, not on
+accuracy. The effect can also be a difference in differences (DiD) of two members.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, inf, isfinite, nan, sqrt
+from typing import TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,13 +19,28 @@ from scipy import optimize, stats
 from probes.stats.clustered import clustered_mean
 from probes.stats.estimate import as_values
 
+ALPHA = 0.05
+"""Level of the two-sided test unless another is asked for."""
 Spread = float | Callable[[float], float]
 """Standard deviation of an item's difference: a number, or a function of the true effect."""
 
 
+class PowerOptions(TypedDict, total=False):
+    """Keyword arguments of `power`, which has their defaults."""
+
+    alpha: float
+    """Level of the test."""
+    design_effect: float
+    """By how much clusters inflate the variance; see `plan_from`."""
+    per_cluster: float
+    """Mean number of items per cluster; sets the degrees of freedom."""
+    strata: float
+    """Number of strata whose means are averaged; the spread is that within them."""
+
+
 @dataclass(frozen=True, slots=True)
 class ComparisonFacts:
-    """What a finished comparison tells for planning the next."""
+    """What planning the next comparison needs to know of a finished one."""
 
     n: int
     clusters: int
@@ -41,17 +58,17 @@ def plan_from(values: ArrayLike, clusters: ArrayLike | None = None) -> Compariso
     d = as_values(values)
     found = clustered_mean(d, clusters)
     sd = float(d.std(ddof=1)) if len(d) > 1 else nan
-    alone = sd / sqrt(len(d)) if sd > 0 else nan
+    independent = sd / sqrt(len(d)) if sd > 0 else nan
     share = found.discordant / len(d) if len(d) else nan
     return ComparisonFacts(
-        found.n, found.clusters, found.estimate, share, sd, (found.se / alone) ** 2
+        found.n, found.clusters, found.estimate, share, sd, (found.se / independent) ** 2
     )
 
 
 def sd_gain(discordance: float) -> Callable[[float], float]:
     """Return the spread of a gain as a function of the gain, at a given discordance in (0, 1]."""
     if not 0 < discordance <= 1:
-        raise ValueError(f"discordance must lie in (0, 1], got {discordance}")
+        raise ValueError(f"a discordance is in (0, 1], got {discordance}")
 
     def sd(gain: float) -> float:
         if abs(gain) > discordance:
@@ -62,11 +79,11 @@ def sd_gain(discordance: float) -> Callable[[float], float]:
 
 
 def sd_square(mean_square: float) -> Callable[[float], float]:
-    """Return the spread at any effect where the mean square of an item's difference stays.
+    """Return the spread as a function of the effect, for a constant mean square of differences.
 
-    What a finished comparison tells for other effects than its own. The mean square of a gain of
-    single answers is its discordance; of a did, or of means over donors, it is what takes its
-    place. An effect needs a mean square of at least its own size and brings it along.
+    This extends a finished comparison to other effects than its own. The mean square of a gain of
+    single answers is its discordance; for a DiD, or for means over donors, it takes that place. An
+    effect needs a mean square of at least its own size, and raises it to that where it is smaller.
 
     Args:
         mean_square: mean of the squared differences, >= 0.
@@ -91,7 +108,7 @@ def design_effect(sizes: ArrayLike, icc: float) -> float:
     if counts.ndim != 1 or not len(counts) or counts.min() < 1:
         raise ValueError("sizes: expected at least one cluster of at least one item")
     if not -1 <= icc <= 1:
-        raise ValueError(f"icc must lie in [-1, 1], got {icc}")
+        raise ValueError(f"an icc is in [-1, 1], got {icc}")
     effect = 1 + (float(counts @ counts) / float(counts.sum()) - 1) * icc
     if effect <= 0:
         raise ValueError(f"an icc of {icc} is impossible in clusters of these sizes")
@@ -104,16 +121,16 @@ def sd_did(
     gain_other: float = 0.0,
     correlation: float = 0.0,
 ) -> Callable[[float], float]:
-    """Return the spread of a did as a function of the did.
+    """Return the spread of a DiD as a function of the DiD.
 
     Args:
         discordance_image: between the image member's two arms.
         discordance_other: between the other member's two arms.
-        gain_other: the other member's true gain; the image member's is the did above it.
-        correlation: of the two members' gains over items; above 0 it helps.
+        gain_other: the other member's true gain; the image member's is greater by the DiD.
+        correlation: of the two members' gains over items; above 0 it lowers the spread.
     """
     if not -1 <= correlation <= 1:
-        raise ValueError(f"correlation must lie in [-1, 1], got {correlation}")
+        raise ValueError(f"a correlation is in [-1, 1], got {correlation}")
     image, other = sd_gain(discordance_image), sd_gain(discordance_other)
 
     def sd(did: float) -> float:
@@ -128,7 +145,7 @@ def power(
     sd: Spread,
     n: int,
     *,
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
     design_effect: float = 1.0,
     per_cluster: float = 1.0,
     strata: float = 1,
@@ -136,11 +153,11 @@ def power(
     """Return the chance that a two-sided t test finds a true effect.
 
     Args:
-        effect: true gain or did, as a proportion (0.06 is six points).
+        effect: true gain or DiD, as a proportion (0.06 is six points).
         sd: spread of an item's difference; see `sd_gain` and `sd_did`.
         n: items.
         alpha: level of the test.
-        design_effect: how clusters inflate the variance; see `plan_from`.
+        design_effect: by how much clusters inflate the variance; see `plan_from`.
         per_cluster: mean number of items per cluster; sets the degrees of freedom.
         strata: number of strata whose means are averaged; `sd` is the spread within them.
     """
@@ -162,24 +179,25 @@ def items_needed(
     sd: Spread,
     *,
     power_wanted: float = 0.8,
-    alpha: float = 0.05,
-    design_effect: float = 1.0,
-    per_cluster: float = 1.0,
-    strata: float = 1,
+    **options: Unpack[PowerOptions],
 ) -> float:
-    """Return the least number of items that reach the power wanted; inf where none does."""
+    """Return the least number of items that reach the power wanted; inf where none does.
+
+    Args:
+        effect: true gain or DiD.
+        sd: spread of an item's difference.
+        power_wanted: chance of finding it.
+        **options: see `power`.
+    """
     if effect == 0:
         return inf
-    _check_power(power_wanted, alpha)
+    _check_power(power_wanted, options)
 
     def reached(n: int) -> bool:
-        found = power(
-            effect, sd, n, alpha=alpha, design_effect=design_effect, per_cluster=per_cluster,
-            strata=strata,
-        )  # fmt: skip
+        found = power(effect, sd, n, **options)
         return isfinite(found) and found >= power_wanted
 
-    high = max(2, ceil((strata + 1) * per_cluster))
+    high = max(2, ceil((options.get("strata", 1) + 1) * options.get("per_cluster", 1.0)))
     while not reached(high):
         high *= 2
         if high > 2**40:
@@ -196,11 +214,8 @@ def minimum_effect(
     sd: Spread,
     *,
     power_wanted: float = 0.8,
-    alpha: float = 0.05,
-    design_effect: float = 1.0,
-    per_cluster: float = 1.0,
-    strata: float = 1,
     most: float = 1.0,
+    **options: Unpack[PowerOptions],
 ) -> float:
     """Return the least effect that n items find with chance `power_wanted` (MDE).
 
@@ -208,20 +223,14 @@ def minimum_effect(
         n: items.
         sd: spread of an item's difference.
         power_wanted: chance of finding it.
-        alpha: level of the test.
-        design_effect: see `power`.
-        per_cluster: see `power`.
-        strata: see `power`.
         most: largest effect that can be (for a gain, its discordance); NaN is returned where even
             that one would be missed.
+        **options: see `power`.
     """
-    _check_power(power_wanted, alpha)
+    _check_power(power_wanted, options)
 
     def short(effect: float) -> float:
-        return power_wanted - power(
-            effect, sd, n, alpha=alpha, design_effect=design_effect, per_cluster=per_cluster,
-            strata=strata,
-        )  # fmt: skip
+        return power_wanted - power(effect, sd, n, **options)
 
     least, most = 1e-9, most * (1 - 1e-9)
     if not short(most) <= 0:
@@ -235,27 +244,28 @@ def largest_discordance(
     spread: Callable[[float], Spread] = sd_gain,
     *,
     least: float | None = None,
-    **asked: float,
+    power_wanted: float = 0.8,
+    **options: Unpack[PowerOptions],
 ) -> float:
     """Return the greatest discordance at which n items find an effect with the chance wanted.
 
     Args:
-        effect: true gain or did, not 0.
+        effect: true gain or DiD, not 0.
         n: items.
-        spread: spread of an item's difference by discordance; for a did e.g.
+        spread: spread of an item's difference by discordance; for a DiD e.g.
             `lambda q: sd_did(q, q)`.
         least: the least discordance that the effect allows; default: |effect|.
-        **asked: `power_wanted` (0.8) and arguments of `power`.
+        power_wanted: chance of finding it.
+        **options: see `power`.
 
     Returns:
         In [least, 1]; NaN where the effect is missed even at the least discordance.
     """
-    wanted = asked.pop("power_wanted", 0.8)
-    _check_power(wanted, asked.get("alpha", 0.05))
+    _check_power(power_wanted, options)
     floor = abs(effect) if least is None else least
 
     def over(discordance: float) -> float:
-        return power(effect, spread(discordance), n, **asked) - wanted
+        return power(effect, spread(discordance), n, **options) - power_wanted
 
     if not over(floor) >= 0:
         return nan
@@ -264,7 +274,8 @@ def largest_discordance(
     return float(optimize.brentq(over, floor, 1.0, xtol=1e-10))
 
 
-def _check_power(power_wanted: float, alpha: float) -> None:
+def _check_power(power_wanted: float, options: PowerOptions) -> None:
+    alpha = options.get("alpha", ALPHA)
     if not 0 < alpha < power_wanted < 1:
         raise ValueError(f"need 0 < alpha < power < 1, got alpha {alpha} and power {power_wanted}")
 
@@ -272,11 +283,11 @@ def _check_power(power_wanted: float, alpha: float) -> None:
 def discordance_range(a: float, b: float) -> tuple[float, float, float]:
     """Return (least, independent, greatest) discordance that two accuracies allow.
 
-    Published accuracies do not tell the discordance; they bound it. Answers of one model to the
-    same items agree more than independent ones would: the truth lies between the first two.
+    Published accuracies bound the discordance, but do not determine it. Answers of one model to the
+    same items agree more than independent ones would: the truth is between the first two.
     """
     if not (0 <= a <= 1 and 0 <= b <= 1):
-        raise ValueError(f"accuracies must lie in [0, 1], got {a} and {b}")
+        raise ValueError(f"accuracies are in [0, 1], got {a} and {b}")
     return abs(a - b), a * (1 - b) + b * (1 - a), min(a + b, 2 - a - b)
 
 
@@ -289,7 +300,7 @@ def latent_discordance(a: float, b: float, correlation: float) -> float:
         correlation: of the two latent abilities, in (-1, 1).
     """
     if not (0 < a < 1 and 0 < b < 1 and -1 < correlation < 1):
-        raise ValueError("accuracies must lie in (0, 1) and the correlation in (-1, 1)")
+        raise ValueError("need accuracies in (0, 1) and a correlation in (-1, 1)")
     cut = np.array([stats.norm.ppf(a), stats.norm.ppf(b)])
     both = stats.multivariate_normal.cdf(cut, cov=np.array([[1, correlation], [correlation, 1]]))
     return float(a + b - 2 * both)

@@ -71,7 +71,7 @@ def accuracy(
         if count == 1:
             effective, reason = 1.0, "one cluster only: taken as one item"
         elif binomial == 0:
-            # All right or all wrong: nothing tells how alike a cluster's items are.
+            # All right or all wrong: how alike a cluster's items are is unknown.
             effective, reason = float(count), "all answers alike: one item per cluster"
         else:
             scores = cluster_sums(values - mean, codes, count)

@@ -1,4 +1,4 @@
-"""Made-up runs with a known truth: power by simulation, and the coverage of intervals."""
+"""Simulated runs with a known truth: power by simulation, and the coverage of intervals."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class EstimateBatch:
     df: float
 
     def covered(self, truth: float, level: float = 0.95) -> float:
-        """Return the share of runs whose t interval holds the truth."""
+        """Return the share of runs whose t interval contains the truth."""
         half = special.stdtrit(self.df, 0.5 + level / 2) * self.se
         return float(np.mean(np.abs(self.estimate - truth) <= half))
 
@@ -57,7 +57,7 @@ def draw(
     Args:
         rng: source of randomness.
         draws: simulated runs.
-        sizes: items per cluster [G]; items lie cluster by cluster.
+        sizes: items per cluster [G]; items are ordered cluster by cluster.
         gains: truth of each member.
         alike: correlation, within a cluster, of the latent normal that decides an item's change.
         shared: correlation of that latent between members.
@@ -67,7 +67,7 @@ def draw(
     """
     for truth in gains:
         if not abs(truth.gain) <= truth.discordance <= 1:
-            raise ValueError(f"a discordance lies between |gain| and 1, got {truth}")
+            raise ValueError(f"a discordance is between |gain| and 1, got {truth}")
     counts = np.asarray(sizes, dtype=np.intp)
     codes = np.repeat(np.arange(len(counts)), counts)
     n = len(codes)
@@ -95,10 +95,10 @@ def draw(
 def estimate_many(
     values: NDArray[np.int8] | Floats, sizes: ArrayLike, kind: Kind = "cr2"
 ) -> EstimateBatch:
-    """Do to every row of `values` [draws, n] what `clustered_mean` does to one.
+    """Estimate the mean of every row of `values` [draws, n], as `clustered_mean` does for one.
 
     Args:
-        values: items lie cluster by cluster.
+        values: items are ordered cluster by cluster.
         sizes: items per cluster [G], G >= 2.
         kind: as in `clustered_mean`.
     """
@@ -108,11 +108,12 @@ def estimate_many(
     sums = np.add.reduceat(values, starts, axis=1, dtype=np.float64)
     means = sums.sum(axis=1) / n
     scores = (sums - means[:, None] * counts) / n
-    room = 1.0 - counts / n
+    # One minus each cluster's leverage.
+    slack = 1.0 - counts / n
     weight = {
         "cr1": np.full(count, count / (count - 1)),
-        "cr2": 1 / room,
-        "cr3": (count - 1) / count / room**2,
+        "cr2": 1 / slack,
+        "cr3": (count - 1) / count / slack**2,
     }[kind]
     # The degrees of freedom depend on the sizes of the clusters alone, not on the values.
     codes = np.repeat(np.arange(count), counts.astype(np.intp))
@@ -129,29 +130,27 @@ def power_by_simulation(
     alpha: float = 0.05,
     alike: float = 0.0,
     shared: float = 0.0,
-    kind: Kind = "cr2",
 ) -> float:
-    """Return the share of simulated runs in which the t test finds a gain or did.
+    """Return the share of simulated runs in which the t test finds the effect.
 
     Args:
-        gains: one truth for a gain; two (image, other) for a did.
+        gains: one truth for a gain; two (image, other) for a difference in differences (DiD).
         sizes: items per cluster [G]; `np.ones(n)` for independent items.
         draws: simulated runs.
-        seed: of the simulation.
-        alpha: level of the test.
+        seed: seed of the simulation.
+        alpha: level of the two-sided CR2 t test.
         alike: see `draw`.
         shared: see `draw`.
-        kind: see `clustered_mean`.
     """
     if len(gains) not in (1, 2):
-        raise ValueError(f"expected one member (gain) or two (did), got {len(gains)}")
+        raise ValueError(f"expected one member (gain) or two (DiD), got {len(gains)}")
     rng = np.random.default_rng(seed)
     found, block = 0.0, max(1, 2**21 // int(np.sum(sizes)))
     for start in range(0, draws, block):
         size = min(block, draws - start)
         drawn = draw(rng, size, sizes, gains, alike=alike, shared=shared)
         values = drawn[0] if len(drawn) == 1 else drawn[0] - drawn[1]
-        found += size * estimate_many(values, sizes, kind).found(alpha)
+        found += size * estimate_many(values, sizes).found(alpha)
     return found / draws
 
 
@@ -165,18 +164,18 @@ def power_by_resampling(
     seed: int = 0,
     alpha: float = 0.05,
 ) -> float:
-    """Return how often runs made of a finished run's clusters find an effect.
+    """Return the share of resampled runs that find an effect.
 
-    Whole clusters are drawn with replacement and every difference is moved by the same amount, so
-    that the true mean is `effect`; nothing is assumed of how the differences spread.
+    Whole clusters of a finished run are drawn with replacement and every difference is moved by the
+    same amount, so that the true mean is `effect`; no distribution of differences is assumed.
 
     Args:
         values: per-item differences of the finished run [n].
         clusters: one label per item [n], or None.
         effect: true effect.
-        items: size of the runs that are made (about, as clusters stay whole); default: n.
-        draws: simulated runs.
-        seed: of the simulation.
+        items: size of the resampled runs (about, as clusters stay whole); default: n.
+        draws: resampled runs.
+        seed: seed of the resampling.
         alpha: level of the two-sided CR2 t test.
 
     Returns:
@@ -193,14 +192,14 @@ def power_by_resampling(
     found, block = 0, max(1, 2**21 // wanted)
     for start in range(0, draws, block):
         chosen = rng.integers(0, count, size=(min(block, draws - start), wanted))
-        held, of = sums[chosen], sizes[chosen]
-        n = of.sum(axis=1, keepdims=True)
-        mean = held.sum(axis=1, keepdims=True) / n
-        room = 1 - of / n
-        variance = ((held - mean * of) ** 2 / room).sum(axis=1) / n[:, 0] ** 2
+        drawn, counts = sums[chosen], sizes[chosen]
+        n = counts.sum(axis=1, keepdims=True)
+        mean = drawn.sum(axis=1, keepdims=True) / n
+        slack = 1 - counts / n
+        variance = ((drawn - mean * counts) ** 2 / slack).sum(axis=1) / n[:, 0] ** 2
         # As in `clustered_mean`: the trace of the projected weights is n.
-        cross = of**2 / (n * room)
-        square = (of**2).sum(axis=1) + cross.sum(axis=1) ** 2 - (cross**2).sum(axis=1)
+        cross = counts**2 / (n * slack)
+        square = (counts**2).sum(axis=1) + cross.sum(axis=1) ** 2 - (cross**2).sum(axis=1)
         half = special.stdtrit(n[:, 0] ** 2 / square, 1 - alpha / 2) * np.sqrt(variance)
         found += int(np.count_nonzero(np.abs(mean[:, 0]) > half))
     return found / draws

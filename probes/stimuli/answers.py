@@ -13,7 +13,7 @@ from probes.stimuli.words import WORD, words
 LETTERS = "ABCDEFGHIJ"
 """Names of the options, in order; an item whose options are named has at most this many."""
 
-# "The correct answer is", "Answer:", "Option": what may stand before a letter or an option's text.
+# "The correct answer is", "Answer:", "Option": what may come before a letter or an option's text.
 _PREFIX = re.compile(
     r"(?:the\s+)?(?:(?:correct|right|best|final)\s+)?(?:answer|option|choice)"
     r"(?:\s+is\b)?(?:\s*:\s*|\s+)(?:option\s+)?",
@@ -83,7 +83,7 @@ def judge(output: Output, item: Item, scoring: Scoring) -> tuple[Status, int | N
 def fault(output: Output, item: Item, scoring: Scoring) -> str:
     """Say why an output cannot be judged; empty where it can."""
     if output.status != "ok":
-        return output.error or f"the backend says {output.status}"
+        return output.error or f"the backend reports {output.status}"
     if scoring == "generate":
         return ""
     scores, count = output.option_logprobs, len(item.options)
@@ -119,7 +119,7 @@ def parse(reply: str, options: Sequence[str]) -> int | None:
     body = text[prefix.end() :] if prefix else text
     whole = [words(text), words(body)]
     found = {i for i, option in enumerate(options) if words(option) and words(option) in whole}
-    # Two options of the same text are told apart by a letter only.
+    # Two options of the same text are distinguished by a letter only.
     named = _named(body, options, lone=prefix is None)
     if named is not None:
         found = {named} if not found or named in found else found | {named}
@@ -140,7 +140,7 @@ def _named(body: str, options: Sequence[str], *, lone: bool) -> int | None:
     said, own = words(rest), words(options[index])
     beyond = _beyond(rest, own)
     for other in map(words, options):
-        # An option that is part of the named one's text counts only where it is said besides.
+        # An option that is part of the named one's text counts only where it is named again.
         heard = words(beyond) if _within(other, own) else said
         if other != own and _within(other, heard):
             return None
@@ -161,7 +161,7 @@ def _beyond(rest: str, own: list[str]) -> str:
 
 
 def _within(part: list[str], whole: list[str]) -> bool:
-    """Tell whether `part` (not empty) stands in `whole` as a run of words."""
+    """Return whether `part` (not empty) is in `whole` as a run of words."""
     size = len(part)
     return size > 0 and any(whole[i : i + size] == part for i in range(len(whole) - size + 1))
 

@@ -1,7 +1,7 @@
 """Arms: pure functions from an item, its clip and its infills to exactly what a model is shown.
 
 A clip has one slot per sampled frame and one gap between neighbouring slots. An arm says which
-picture stands in each slot (or none) and which text in each gap (or none); the presentation lays
+picture is in each slot (or none) and which text in each gap (or none); the presentation lays
 slots and gaps out, and the question follows. A gap without text stays bare: its frames are
 adjacent, as in the baseline. Everything random is keyed by (seed, item id, arm name) alone.
 """
@@ -84,8 +84,8 @@ def build(item: Item, arm: Arm, sources: StimulusSources, form: StimulusForm) ->
     """Build what a model is shown for (item, arm).
 
     Pictorial options (`clip.options`) always stay: under `sequence` they follow the question as
-    labelled pictures, under `matrix` they are part of the one composed picture. Infills then stand
-    behind that picture.
+    labelled pictures, under `matrix` they are part of the one composed picture. Infills then follow
+    that picture.
 
     Args:
         item: whose question is asked.
@@ -121,7 +121,7 @@ def build(item: Item, arm: Arm, sources: StimulusSources, form: StimulusForm) ->
 def _values(
     item: Item, arm: Arm, sources: StimulusSources, form: StimulusForm
 ) -> dict[str, Sequence[Part]]:
-    """Return what stands in the place of every placeholder of the question's template."""
+    """Return the parts for every placeholder of the question's template."""
     clip, scoring = sources.clip, form.scoring
     slots = _slots(item, arm, clip, sources.donor_clip)
     texts = _texts(item, arm, len(clip.hashes), sources.infills, sources.donor_infills)
@@ -166,7 +166,7 @@ def _texts(
     infills: Sequence[Infill] | None,
     donor_infills: Sequence[Infill] | None,
 ) -> list[str]:
-    """Return the text in each of the count - 1 gaps; an empty one where nothing stands."""
+    """Return the text in each of the count - 1 gaps; an empty one where the gap is bare."""
     gaps = max(count - 1, 0)
     if arm.infills == "none":
         return [""] * gaps

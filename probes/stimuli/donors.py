@@ -70,7 +70,7 @@ class Donors:
             rank = keyed.copy()
             rank.update(name)
             ranks.append(rank.digest())
-        # The first is seldom one of the item's own cluster; looking at it alone spares the rest.
+        # The first is seldom one of the item's own cluster; looking at it first saves the rest.
         first = among[ranks.index(max(ranks))] if ranks else item
         if _may_lend(first, item):
             return first
@@ -95,10 +95,10 @@ def _may_lend(other: Item, item: Item) -> bool:
 
 
 def draw_key(*parts: str | int) -> bytes:
-    """Return the key of a random choice: everything that it may depend on."""
+    """Return the bytes that decide a random choice, from everything that it may depend on."""
     return sha256_json(parts).encode()
 
 
 def rank(key: bytes, name: str) -> bytes:
-    """Return where a name stands among others under a key (rendezvous hashing)."""
+    """Return the rank of a name under a key of `draw_key` (rendezvous hashing)."""
     return hashlib.sha256(key + name.encode("utf-8", "surrogatepass")).digest()

@@ -53,8 +53,8 @@ def load_file(
 ) -> dict[ClipKey, tuple[Infill, ...]]:
     """Read infills that were written elsewhere and check them against the planned clips.
 
-    One JSON object a line: `item_id`, `frames` (number of frames), `gap` (0 lies between the
-    first two frames) and `text` (empty: nothing stands there); optional are `common`, `event`,
+    One JSON object a line: `item_id`, `frames` (number of frames), `gap` (0 is between the
+    first two frames) and `text` (empty: the gap is bare); optional are `common`, `event`,
     `generator`, `status` (`ok`, `empty` or `failed`), `error` (why a step failed: without `status`,
     an empty text with an error is a failure), and `frame_a`, `frame_b` (sha256), which must then be
     the clip's.
@@ -115,7 +115,7 @@ def _check_place(
         what = f"gap {gap} is not among the gaps of {frames} frames"
         fix = "count gaps from 0 to frames - 2"
         if clip and clip.breaks:
-            fix += f"; nothing stands between two rows (gaps {', '.join(map(str, clip.breaks))})"
+            fix += f"; there is no text between two rows (gaps {', '.join(map(str, clip.breaks))})"
         raise ProbesError(what, where, fix)
     if clip is None:
         return

@@ -2,7 +2,7 @@
 
 A generator sees two neighbouring frames and nothing else: question and options are not among the
 arguments of anything here, so they cannot leak into the text. Two identical frames are asked about
-like any others: "nothing changed" is the model's to say, and a fixed sentence of ours would be a
+like any others: "nothing changed" is for the model to say, and a fixed sentence of ours would be a
 text that no model wrote.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 from probes.stimuli.templates import fill
 
 EMPTY_REPLY = "the reply is empty"
-"""What the error of an infill says whose writer had nothing to say."""
+"""The error of an infill whose writer replied with nothing."""
 Generate = Callable[[Sequence[Prompt], int], list[Output]]
 """(prompts, max_new_tokens) -> one Output per prompt, greedy, in the order of the prompts."""
 FramePair = tuple[str, str]
@@ -30,7 +30,7 @@ FramePair = tuple[str, str]
 
 
 def tidy(text: str) -> str:
-    """Strip a reply and make every run of white space one space; nothing else is mended."""
+    """Strip a reply and make every run of white space one space; nothing else is changed."""
     return " ".join(text.split())
 
 
@@ -64,7 +64,7 @@ def by_pair(clip: Clip, gaps: Sequence[Infill]) -> dict[FramePair, Infill]:
 def generator_fingerprint(
     model: str, prompts: PromptSet, *, condenser: str = "", max_new_tokens: int
 ) -> str:
-    """Return the identity of whoever writes infills.
+    """Return the identity of what writes infills.
 
     Args:
         model: fingerprint of the model that sees the frames.
@@ -98,7 +98,7 @@ def write(
         pairs: neighbouring frames; repeats are written once.
         generate: the model that sees the frames.
         prompts: wording of the steps.
-        generator: what `generator_fingerprint` says; kept with every infill.
+        generator: of `generator_fingerprint`; kept with every infill.
         max_new_tokens: length limit of every step.
 
     Returns:

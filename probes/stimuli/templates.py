@@ -23,18 +23,18 @@ def fill(template: str, values: Mapping[str, Sequence[Part]]) -> tuple[Part, ...
 
     Args:
         template: text with `{name}` for every key of `values`; other braces are plain text.
-        values: the parts that stand where each placeholder is.
+        values: the parts for each placeholder.
 
     Returns:
         Parts in order; neighbouring texts are one, empty ones are gone.
 
     Raises:
-        ProbesError: if the template lacks a placeholder or holds one that has no value here.
+        ProbesError: if the template misses a placeholder or holds one that has no value here.
     """
     pieces = _PLACEHOLDER.split(template)  # text, name, text, name, ..., text
     names = pieces[1::2]
     if lacking := sorted(set(values) - set(names)):
-        what = f"a prompt lacks {{{lacking[0]}}}"
+        what = f"a prompt has no {{{lacking[0]}}}"
         raise ProbesError(what, repr(template), f"put {{{lacking[0]}}} where it belongs")
     if foreign := sorted(set(names) - set(values)):
         offered = ", ".join(f"{{{name}}}" for name in sorted(values))

@@ -25,7 +25,7 @@ _FILLER = (
 
 
 def leaks(infill_texts: Iterable[str], item: Item) -> list[int]:
-    """Return the options whose whole text stands in one of the infills.
+    """Return the options whose whole text is in one of the infills.
 
     Whole words are compared, without case, white space and punctuation; an option that has no
     words is never found, nor is one that is a picture.
@@ -49,7 +49,7 @@ def leaks(infill_texts: Iterable[str], item: Item) -> list[int]:
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text without case, for comparing what is said, not how it is set."""
+    """Return the words of a text without case, for comparing content, not typography."""
     return [word.casefold() for word in WORD.findall(text)]
 
 

@@ -1,4 +1,4 @@
-"""From a file of pictures to their pixels: the one list of formats that `Panels` come in."""
+"""From a file of pictures to their pixels: all formats of the files of `Panels`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def read(media: Panels) -> PictureArrays:
     pictures = form(media.path)
     if len(pictures) != media.count + media.options:
         raise ProbesError(
-            f"{len(pictures)} pictures, not {media.count + media.options}", str(media.path),
+            f"{len(pictures)} pictures, not {media.count + media.options}",
+            str(media.path),
             "restore the data set",
-        )  # fmt: skip
+        )
     return pictures

@@ -1,4 +1,4 @@
-"""From a task's settings to its items: the one list of readers."""
+"""From a task's settings to its items: all readers by name."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from probes.core.types import Item
 from probes.tasks.egoschema import reader as egoschema
 from probes.tasks.iraven import reader as iraven
 from probes.tasks.lmms_eval import reader as lmms
+from probes.tasks.validation import check_items
 
 if TYPE_CHECKING:
     from probes.config.settings import TaskConfig
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TaskReader:
-    """What is known of one layout of data sets."""
+    """How data sets of one layout are read."""
 
     load: Callable[[Path, TaskConfig], list[Item]]
     """Items of the data in a folder."""
     frames: int | None = None
-    """The one number of frames that its items have; None where they are sampled."""
+    """The number of frames that all its items have; None where frames are sampled."""
     submission: Callable[[Mapping[str, int | None]], bytes] | None = None
     """Choices by item id -> the benchmark's submission file, where it has one."""
 
@@ -57,21 +58,24 @@ READERS: dict[str, TaskReader] = {
 
 
 def load(task: TaskConfig, progress: ReportProgress | None = None) -> list[Item]:
-    """Return all items of a task, making its data first if that is ours to make and not made yet.
+    """Return all items of a task, checked; EgoWorld's and i-RAVEN's data is made on first use.
 
     Args:
         task: the task's settings.
         progress: called with (clips or problems made, how many to make) while data is made.
 
     Raises:
-        ProbesError: no such reader, no folder named, or what the reader finds wrong.
+        ProbesError: no such reader, no folder named, what the reader finds wrong, or items that
+            the reader may not return (`check_items`).
     """
     reader = _reader(task)
-    return reader.load(root(task, progress), task)
+    items = reader.load(root(task, progress), task)
+    check_items(items, task.name)
+    return items
 
 
 def root(task: TaskConfig, progress: ReportProgress | None = None) -> Path:
-    """Return the folder of a task's data as an absolute path; EgoWorld and i-RAVEN are made.
+    """Return the absolute folder of a task's data; EgoWorld's and i-RAVEN's is made on first use.
 
     Raises:
         ProbesError: the task names no folder and its data cannot be made.
@@ -86,7 +90,7 @@ def root(task: TaskConfig, progress: ReportProgress | None = None) -> Path:
 
 
 def frames(task: TaskConfig) -> int | None:
-    """Return the one number of frames that the task's items have; None where any number goes."""
+    """Return the number of frames that all the task's items have; None where any number will do."""
     return _reader(task).frames
 
 
@@ -107,7 +111,7 @@ def _reader(task: TaskConfig) -> TaskReader:
 
 
 Recipe = tuple[dict[str, Any], Callable[[Path], object]]
-"""All that decides what made data holds, and what makes it in a folder."""
+"""Everything that decides what made data holds, and the function that makes it in a folder."""
 
 
 def _egoworld(task: TaskConfig, progress: ReportProgress | None) -> Recipe:
@@ -120,12 +124,15 @@ def _egoworld(task: TaskConfig, progress: ReportProgress | None) -> Recipe:
         "height": task.height,
         "fps": float(task.fps),
         "seconds": float(task.seconds),
-        # A new release may draw another world; the folder made by the old one is not its data.
+        # Another release may draw another world: its data gets a folder of its own.
         "world": [*_code(generate), sha256_file(conf_dir() / "world" / "egoworld.yaml")],
     }
 
     def make(folder: Path) -> None:
-        generate.make(folder, task.videos, task.seed, task.height, task.fps, task.seconds, progress)
+        clips = generate.ClipSettings(
+            task.videos, task.seed, height=task.height, fps=task.fps, seconds=task.seconds
+        )
+        generate.make(folder, clips, progress)
 
     return settings, make
 
@@ -153,16 +160,16 @@ def _code(generator: ModuleType) -> list[str]:
 
 
 def _made(task: TaskConfig, settings: Mapping[str, Any], make: Callable[[Path], object]) -> Path:
-    """Return the folder of made data; it appears as a whole, whoever is killed meanwhile."""
+    """Return the folder of made data; it appears only once it is complete."""
     folder = home().resolve() / "data" / f"{task.name}-{sha256_json(settings)[:12]}"
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.with_name(f".{folder.name}.lock")) as alone:
+    with _lock(folder.with_name(f".{folder.name}.lock")) as held:
         if folder.is_dir():  # another process made it while this one waited
             return folder
-        if alone:
-            for left in folder.parent.glob(f"{folder.name}.half-*"):  # by a process that was killed
+        if held:  # what is there was left by a process that was killed
+            for left in folder.parent.glob(f"{folder.name}.half-*"):
                 shutil.rmtree(left, ignore_errors=True)
         half = folder.with_name(f"{folder.name}.half-{uuid.uuid4().hex[:8]}")
         try:
@@ -176,11 +183,11 @@ def _made(task: TaskConfig, settings: Mapping[str, Any], make: Callable[[Path], 
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[bool]:
-    """Hold a lock file that the system releases if the process dies; yields whether it is held.
+def _lock(path: Path) -> Iterator[bool]:
+    """Hold a lock file that the system releases if the process dies; yield whether it is held.
 
     Some network disks have no locks. Two processes then both make the data, each in a folder of its
-    own, and the first to rename it wins.
+    own, and the first one to rename its folder wins.
     """
     with path.open("w") as file:
         try:

@@ -1,4 +1,4 @@
-"""The functions that the YAML files here name; lmms-eval loads this file by its path."""
+"""The functions that the YAML file here names; lmms-eval loads this file by its path."""
 
 from probes.integrations.lmms_egoschema import docs, messages, process_results, text, visual
 

@@ -45,9 +45,9 @@ def test_shards_merge_to_the_whole(tmp_path):
     merged = analysis.load(tmp_path)
     assert len(merged) == len(records)
     assert set(merged["setting"]) == {""}
-    key = ["name", "role", "arm", "frames", "policy"]
-    whole = analysis.contrasts(analysis.from_records(records)).sort_values(key)
-    got = analysis.contrasts(merged).sort_values(key)
+    columns = ["name", "role", "arm", "frames", "policy"]
+    whole = analysis.contrasts(analysis.from_records(records)).sort_values(columns)
+    got = analysis.contrasts(merged).sort_values(columns)
     for name in ("estimate", "low", "high", "n", "clusters"):
         assert got[name].to_numpy() == pytest.approx(whole[name].to_numpy())
 
@@ -68,7 +68,7 @@ def test_conflicting_rows_are_named(tmp_path):
     assert str(tmp_path / "a") in error.value.where
 
 
-def test_a_failed_row_yields_to_its_repetition(tmp_path):
+def test_a_failed_row_is_replaced_by_its_repetition(tmp_path):
     write_run(tmp_path / "a", [record(0), bad(1, "error")])
     write_run(tmp_path / "b", [record(1)])
     frame = analysis.load(tmp_path)
@@ -82,7 +82,7 @@ def test_other_answers_under_another_key_conflict_even_where_one_failed(tmp_path
         analysis.load(tmp_path)
 
 
-def test_runs_that_differ_in_a_setting_stand_side_by_side(tmp_path):
+def test_runs_that_differ_in_a_setting_are_kept_separate(tmp_path):
     for folder, how in (("a", "video"), ("b", "image")):
         members = [{"role": role, "frame_as": how} for role in ("image", "video")]
         right = [1, 0, 1, 0] if how == "video" else [0, 1, 1, 0]
@@ -92,7 +92,7 @@ def test_runs_that_differ_in_a_setting_stand_side_by_side(tmp_path):
     assert len(analysis.accuracies(frame)) == 2
 
 
-def test_settings_that_cannot_change_an_answer_are_no_setting(tmp_path):
+def test_settings_that_cannot_change_an_answer_are_ignored(tmp_path):
     for i, folder in enumerate("ab"):
         config = {"out": folder, "backend": {"batch_size": i}, "frames": [5 + i], "limit": i}
         write_run(tmp_path / folder, cell([1, 0], frames=5 + i), config)
@@ -105,7 +105,7 @@ def test_settings_that_cannot_change_an_answer_are_no_setting(tmp_path):
         (item(1, media="other"), "media"),
         (item(1, hashes="xy"), "5 frames"),
         (item(1, question="why?"), "question"),
-        (item(1) | {"options": ["a", "b", "c", "d", "e"]}, "options"),
+        (dataclasses.replace(item(1), options=("a", "b", "c", "d", "e")), "options"),
     ],
 )
 def test_runs_over_other_items_by_the_same_name_are_refused(tmp_path, other, what):
@@ -115,7 +115,7 @@ def test_runs_over_other_items_by_the_same_name_are_refused(tmp_path, other, wha
         analysis.load(tmp_path)
 
 
-def test_the_items_file_tells_the_number_of_options(tmp_path):
+def test_the_items_file_gives_the_number_of_options(tmp_path):
     write_run(tmp_path, [bad(0, "error"), record(1)], items=[item(0, options=4), item(1)])
     assert list(analysis.load(tmp_path)["n_options"]) == [4, 5]
 
@@ -129,14 +129,14 @@ def test_nothing_to_load_is_an_error(tmp_path):
         analysis.load([])
 
 
-def test_a_broken_file_and_a_missing_column_are_told(tmp_path):
+def test_a_broken_file_and_a_missing_column_are_reported(tmp_path):
     (tmp_path / "records.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(ProbesError, match="cannot be read"):
         analysis.load(tmp_path)
     write_run(tmp_path, cell([1, 0]))
     table = pq.read_table(tmp_path / "records.parquet").drop_columns(["arm"])
     pq.write_table(table, tmp_path / "records.parquet")
-    with pytest.raises(ProbesError, match="lack the columns arm"):
+    with pytest.raises(ProbesError, match="have no columns arm"):
         analysis.load(tmp_path)
 
 
@@ -194,7 +194,7 @@ def test_perturbations_drop_from_vcot_and_the_run_may_say_otherwise(tmp_path):
     assert row["reference"] == "baseline"
 
 
-def test_items_that_one_side_lacks_are_listed():
+def test_items_missing_on_one_side_are_listed():
     frame = analysis.from_records(cell([1, 0, 1, 1]) + cell([1, 1, 1, 1, 0], arm="vcot")[1:])
     row = only(analysis.contrasts(frame), name="gain", policy="strict")
     assert row["missing"] == ("q0", "q4") and row["n_missing"] == 2
@@ -225,7 +225,7 @@ def test_several_donors_are_averaged_per_item():
     assert row["estimate"] == pytest.approx(0.5 - 1.0)
 
 
-def test_frames_put_together_unmerged_are_refused():
+def test_frames_joined_without_merging_are_refused():
     frame = analysis.from_records(cell([1, 0]) + cell([1, 1], arm="vcot"))
     with pytest.raises(ProbesError, match=r"4 rows answer what another .* item q0 \(baseline"):
         analysis.contrasts(pd.concat([frame, frame], ignore_index=True))
@@ -272,18 +272,18 @@ def test_other_infills_or_donors_are_refused(tmp_path):
     failed = {**first, "text": "", "ok": False}
     with pytest.raises(ProbesError, match="infill of item q7, 5 frames, gap 2, is not the same"):
         analysis.load(runs("infills", "infills.parquet", [first], [{**first, "text": "b"}]))
-    healed = runs("healed", "infills.parquet", [first], [failed])
-    assert len(analysis.load(healed)) == 4
-    lent = {"id": "q7", "task": "egoworld", "options": ["x"], "media_sha256": "m"}
+    repeated = runs("repeated", "infills.parquet", [first], [failed])
+    assert len(analysis.load(repeated)) == 4
+    donor = {"id": "q7", "task": "egoworld", "options": ["x"], "media_sha256": "m"}
     with pytest.raises(ProbesError, match=r"item q7 of task egoworld .*media differs"):
-        analysis.load(runs("donors", "donors.parquet", [lent], [{**lent, "media_sha256": "n"}]))
+        analysis.load(runs("donors", "donors.parquet", [donor], [{**donor, "media_sha256": "n"}]))
 
 
 def test_an_arm_without_its_reference_makes_no_contrast():
     assert analysis.contrasts(analysis.from_records(cell([1, 0], arm="vcot"))).empty
 
 
-def test_another_key_for_the_same_item_is_refused():
+def test_another_right_answer_for_the_same_item_is_refused():
     frame = analysis.from_records([record(0), record(0, "vcot", answer=3)])
     with pytest.raises(ProbesError, match="answer of an item differs between rows: q0"):
         analysis.contrasts(frame)
@@ -317,15 +317,15 @@ def test_p_values_are_adjusted_within_a_declared_family():
     assert one["p_adjusted"].to_numpy() == pytest.approx(stats.benjamini_hochberg(one["p"]))
 
 
-def test_strata_stand_beside_the_whole():
+def test_strata_have_rows_of_their_own():
     frame = analysis.from_records(study(items=30, frames=(5,)))
     found = analysis.contrasts(frame, names=["gain"], policies=["strict"], by_stratum=True)
-    mine = found[(found["role"] == "image") & (found["arm"] == "vcot")]
-    assert list(mine["stratum"]) == ["", "s0", "s1", "s2"]
-    assert list(mine["n"]) == [30, 10, 10, 10]
+    image = found[(found["role"] == "image") & (found["arm"] == "vcot")]
+    assert list(image["stratum"]) == ["", "s0", "s1", "s2"]
+    assert list(image["n"]) == [30, 10, 10, 10]
     even = analysis.contrasts(frame, names=["gain"], stratify="strata", policies=["strict"])
     row = only(even, role="image", arm="vcot")
-    assert row["estimate"] == pytest.approx(mine["estimate"].iloc[1:].mean())
+    assert row["estimate"] == pytest.approx(image["estimate"].iloc[1:].mean())
     assert "mean over 3 strata" in row["method"]
 
 
@@ -338,7 +338,7 @@ def test_a_stratum_lists_its_own_missing_items_only():
     assert list(found["n_missing"]) == [2, 1, 1]
 
 
-def test_other_intervals_and_tests_are_to_be_had():
+def test_other_intervals_and_tests_are_available():
     frame = analysis.from_records(study(items=30, frames=(5,)))
     found = analysis.contrasts(
         frame, names=["gain"], policies=["strict"], interval="bca", test="permutation", draws=199
@@ -347,7 +347,7 @@ def test_other_intervals_and_tests_are_to_be_had():
     assert found["method"].str.contains("sign-flip").all()
 
 
-def test_logit_and_margin_are_measures_of_did():
+def test_logit_and_margin_are_measures_of_a_did():
     frame = analysis.from_records(study(items=60, frames=(5,)))
     logit = only(analysis.contrasts(frame, measure="logit"), arm="vcot", policy="strict")
     assert logit["name"] == "did" and logit["estimate"] > 0
@@ -380,11 +380,11 @@ def test_arguments_without_meaning_are_refused():
         analysis.contrasts(frame[:0])
 
 
-def test_accuracies_stand_beside_guessing():
+def test_accuracies_come_with_those_of_guessing():
     frame = analysis.from_records(cell([1, 0, 1, 0, 1, 1]))
     row = only(analysis.accuracies(frame), arm="baseline")
     assert row["chance"] == pytest.approx(0.2)
-    # Keys are 0 1 2 3 4 0.
+    # Right answers are 0 1 2 3 4 0.
     assert row["majority"] == pytest.approx(2 / 6) and row["majority_option"] == 0
 
 
@@ -395,15 +395,15 @@ def test_differences_are_what_contrasts_average():
     for policy in ("strict", "complete"):
         values = analysis.differences(frame, policy=policy)
         found = analysis.contrasts(frame, policies=[policy])
-        key = ["name", "role", "arm"]
-        mean = values.groupby(key)["difference"].mean()
+        columns = ["name", "role", "arm"]
+        mean = values.groupby(columns)["difference"].mean()
         assert len(mean) == len(found) == 17
         for row in found.to_dict("records"):
-            assert mean[tuple(row[name] for name in key)] == pytest.approx(row["estimate"])
+            assert mean[tuple(row[name] for name in columns)] == pytest.approx(row["estimate"])
     gains = analysis.differences(frame, names=["gain"])
-    mine = gains[(gains["role"] == "image") & (gains["arm"] == "vcot")]
-    assert list(mine["item_id"]) == [f"q{i}" for i in range(30)]
-    assert mine["cluster"].nunique() == 15 and set(mine["stratum"]) == {"s0", "s1", "s2"}
+    image = gains[(gains["role"] == "image") & (gains["arm"] == "vcot")]
+    assert list(image["item_id"]) == [f"q{i}" for i in range(30)]
+    assert image["cluster"].nunique() == 15 and set(image["stratum"]) == {"s0", "s1", "s2"}
     margin = analysis.differences(frame, names=["did"], measure="margin")
     assert set(margin["difference"]) <= {-8.0, -4.0, 0.0, 4.0, 8.0}
     assert analysis.differences(frame, names=[]).empty

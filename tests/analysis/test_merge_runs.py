@@ -28,18 +28,22 @@ def test_what_two_runs_share_is_there_once(runs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("manifest", "says"),
+    ("manifest", "message"),
     [
         (None, "did not finish"),
         ("{}", "did not finish"),
         ('{"config": {"shard"', "the manifest cannot be read"),
         ("[1]", "it is no JSON object"),
-        ('{"config": [1]}', "no groups of keys"),
-        ('{"members": {"tiny-image": 1}}', "no groups of keys"),
+        ('{"config": [1]}', "not groups of settings"),
+        ('{"members": {"tiny-image": 1}}', "not groups of settings"),
     ],
 )
 def test_a_run_without_a_whole_manifest_is_refused(
-    manifest: str | None, says: str, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    manifest: str | None,
+    message: str,
+    runs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     file = runs / "b" / "manifest.json"
     file.unlink()
@@ -47,26 +51,26 @@ def test_a_run_without_a_whole_manifest_is_refused(
         file.write_text(manifest, "utf-8")
     assert main(["merge", str(runs), "--out", str(tmp_path / "merged")]) == 2
     err = capsys.readouterr().err
-    assert says in err
+    assert message in err
     assert str(runs / "b") in err
     assert "`probes run`" in err
     assert not (tmp_path / "merged").exists()
 
 
-def test_a_file_and_a_folder_below_a_file_are_no_place_for_a_run(
+def test_a_run_is_not_written_to_a_file_or_below_one(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "file"
-    file.write_text("mine")
+    file.write_text("other")
     assert main(["merge", str(runs), "--out", str(file)]) == 2
     assert "not empty" in capsys.readouterr().err
     assert main(["merge", str(runs), "--out", str(file / "merged")]) == 2
     assert "cannot be made" in capsys.readouterr().err
-    assert file.read_text() == "mine"
+    assert file.read_text() == "other"
 
 
 @pytest.mark.parametrize("command", ["report", "power", "check", "compare-published"])
-def test_a_damaged_run_is_refused_by_whoever_reads_it(
+def test_a_damaged_run_is_refused_by_every_command(
     command: str, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(runs / "b")

@@ -1,4 +1,4 @@
-"""A run beside the study's tables: which figures meet, and what their intervals are."""
+"""A run next to the study's tables: which figures are compared, and what their intervals are."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def raven(
     return as_study(out, "iraven", pair)
 
 
-def test_every_published_cell_meets_ours(compared: pd.DataFrame):
+def test_every_published_cell_is_compared_with_ours(compared: pd.DataFrame):
     assert set(compared["family"]) == {"LLaVA-NeXT"}
     cells = compared[compared["name"] == "accuracy"]
     assert len(cells) == 16  # two members, two numbers of frames, four arms; blind is not published
@@ -145,15 +145,15 @@ def test_combined_is_newcombe_s_interval_of_two_proportions():
 
 
 def test_combined_swaps_the_ends_of_what_is_subtracted():
-    lopsided = Figure(0.5, 0.4, 0.8)
-    found = combined([Figure(0.0, 0.0, 0.0), lopsided], [1, -1])
+    asymmetric = Figure(0.5, 0.4, 0.8)
+    found = combined([Figure(0.0, 0.0, 0.0), asymmetric], [1, -1])
     assert (found.low, found.high) == pytest.approx((-0.8, -0.4))
-    mean = combined([lopsided, lopsided], [0.5, 0.5])
+    mean = combined([asymmetric, asymmetric], [0.5, 0.5])
     assert (mean.low, mean.high) == pytest.approx((0.5 - 0.1 / np.sqrt(2), 0.5 + 0.3 / np.sqrt(2)))
 
 
 def test_the_interval_of_a_difference_covers():
-    """Ours on 100 items, theirs on 500, drawn from one truth: 0 lies inside 95 times of 100."""
+    """Ours on 100 items, theirs on 500, drawn from one truth: 0 is inside 95 times of 100."""
     rng = np.random.default_rng(0)
     inside = 0
     for _ in range(2000):
@@ -187,19 +187,19 @@ def test_iraven_is_compared_configuration_by_configuration():
 
 
 def test_internvl_was_asked_500_problems_of_each_configuration():
-    table = compare(analysis.from_records(raven(pair="mine")), "InternVL")
+    table = compare(analysis.from_records(raven(pair="own")), "InternVL")
     row = only(table, name="accuracy", role="image", configuration="center_single")
     assert (row["published"], row["published_n"]) == (pytest.approx(0.148), 500)
 
 
-def test_some_configurations_make_no_whole():
+def test_without_all_configurations_there_is_no_whole():
     some = [one for one in raven() if one.stratum != "center_single"]
     table = compare(analysis.from_records(some))
     assert "all" not in set(table["configuration"])
     assert len(table[table["name"] == "accuracy"]) == 12
 
 
-def test_ours_alone_is_left_out():
+def test_what_is_not_published_is_left_out():
     records = as_study(study(40, frames=(7,)))
     assert compare(analysis.from_records(records)).empty
     one = as_study(study(40, frames=(5,), roles=("image",), arms=("baseline",)))
@@ -253,7 +253,7 @@ def test_the_command_prints_the_tables(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
-    ("records", "more", "told"),
+    ("records", "more", "message"),
     [
         (lambda: study(20), [], "the study reports nothing of the pair tiny"),
         (lambda: as_study(study(20, frames=(7,))), [], "no cell in common"),
@@ -261,14 +261,14 @@ def test_the_command_prints_the_tables(tmp_path: Path, capsys: pytest.CaptureFix
     ],
 )
 def test_a_run_without_published_figures_says_so(
-    records: Any, more: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    records: Any, more: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     run = write_run(tmp_path / "run", records())
     assert main.main(["compare-published", str(run), *more]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_help_teaches(capsys: pytest.CaptureFixture[str]):
+def test_help_has_an_example(capsys: pytest.CaptureFixture[str]):
     assert main.main(["compare-published", "--help"]) == 0
     out = capsys.readouterr().out
     assert "llava_next_7b is LLaVA" in " ".join(out.split())

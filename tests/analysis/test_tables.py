@@ -19,7 +19,7 @@ def table(tables, start):
     return found
 
 
-def test_the_first_table_sets_gain_beside_both_arms(tables):
+def test_the_first_table_has_both_arms_and_the_gain(tables):
     found = table(tables, "Accuracy and the gain")
     assert found.header == (
         "role", "member", "frames", "blind", "baseline", "+vCoT", "gain [95 % interval]"
@@ -67,7 +67,7 @@ def test_other_arms_are_shown_too():
     assert found.rows[0][4] == "baseline"
 
 
-def test_notes_tell_what_the_numbers_rest_on(tables):
+def test_notes_describe_the_data_behind_the_numbers(tables):
     notes = "\n".join(tables.blocks[0].notes)
     assert "n = 60 items in 30 clusters per cell" in notes
     assert "chance 20.0, always answering A 20.0" in notes
@@ -75,14 +75,14 @@ def test_notes_tell_what_the_numbers_rest_on(tables):
     assert "parsed answers only" not in notes
 
 
-def test_notes_tell_what_could_not_be_compared():
+def test_notes_list_what_could_not_be_compared():
     records = cell([1, 0]) + cell([1, 1], arm="vcot") + cell([1, 1], arm="vcot", frames=10)
     (block,) = analysis.study_tables(analysis.from_records(records)).blocks
-    told = [note for note in block.notes if note.startswith("not compared")]
-    assert told == ["not compared: vcot, image, 10 frames: baseline was not run there"]
+    notes = [note for note in block.notes if note.startswith("not compared")]
+    assert notes == ["not compared: vcot, image, 10 frames: baseline was not run there"]
 
 
-def test_notes_tell_of_bad_missing_and_withheld_answers():
+def test_notes_count_bad_missing_and_withheld_answers():
     base = [*cell([1, 0, 1, 0]), record(4, answer=None)]
     vcot = [*cell([1, 1, 1], arm="vcot"), bad(3, "unparsed", arm="vcot")][1:]
     tables = analysis.study_tables(analysis.from_records(base + vcot))
@@ -93,14 +93,14 @@ def test_notes_tell_of_bad_missing_and_withheld_answers():
     assert "missing: 1 items have no answer on one side of gain, image, vcot, 5 frames: q0" in notes
 
 
-def test_an_undefined_interval_is_said_to_be_so():
+def test_an_undefined_interval_is_marked():
     records = cell([1, 0], cluster="r") + cell([1, 1], arm="vcot", cluster="r")
     tables = analysis.study_tables(analysis.from_records(records))
     assert table(tables, "Accuracy and").rows[0][-1] == "+50.0 [undefined]"
     assert "one cluster only" in "\n".join(tables.blocks[0].notes)
 
 
-def test_the_control_member_stands_beside_the_image_member():
+def test_the_control_member_is_compared_with_the_image_member():
     frame = analysis.from_records(study(items=20, frames=(5,), roles=("image", "control")))
     tables = analysis.study_tables(frame)
     assert {row[1] for row in table(tables, "did").rows} == {"control"}
@@ -133,7 +133,7 @@ def test_a_console_gets_the_same_tables(tables):
     assert "…" not in printed
 
 
-def test_brackets_in_names_are_no_markup():
+def test_brackets_in_names_are_not_markup():
     console = Console(file=io.StringIO(), width=100)
     frame = analysis.from_records(cell([1, 0], pair="[red]pair[/red]", member="[bold]m"))
     analysis.render(analysis.study_tables(frame), console)

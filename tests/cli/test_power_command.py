@@ -200,7 +200,7 @@ def test_every_line_fits_a_terminal(ask: Any, run: Path) -> None:
         ("--items 50 --discordance 20 --correlation 0.3", "add --of did"),
         ("--items 50 --discordance 20 --of did --of gain", "one at a time"),
         ("--items 50 --discordance 20 --of did --other-gain 101", "within 100 points"),
-        ("--items 500 --discordance 20 --of did --correlation -0.3 --simulate", "cannot bring"),
+        ("--items 500 --discordance 20 --of did --correlation -0.3 --simulate", "cannot reach"),
         ("--items 9000000 --discordance 20 --simulate", "too long to simulate"),
         ("--items 50 --discordance 20 --by-stratum", "name a RUN"),
         ("nowhere", "is not there"),

@@ -33,11 +33,11 @@ def test_plain_lines_come_rarely_and_at_the_end() -> None:
     assert progress.seconds == {"answers": 25.0}
 
 
-def test_hours_are_told_as_hours() -> None:
+def test_hours_are_shown_as_hours() -> None:
     out, clock = io.StringIO(), Clock()
     with Progress(out, clock=clock).phase("answers") as phase:
         phase.expect(1001)
-        clock.now += 9 * EVERY_S  # until a model is loaded: nothing to reckon with
+        clock.now += 9 * EVERY_S  # until a model is loaded: not counted
         phase.advance()
         clock.now += EVERY_S
         phase.advance()

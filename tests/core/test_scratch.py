@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.core.errors import MachineError
-from probes.core.scratch import Scratch, SpilledDict
+from probes.core.scratch import HashSet, Scratch, SpilledDict
 from probes.core.types import Clip, Infill
 
 # JSON makes one character of two halves that follow one another; models' texts have none.
@@ -73,22 +73,37 @@ def test_few_stay_in_memory_and_no_file_has_a_name(home: Path) -> None:
 
 def test_spaces_are_kept_separate_and_scanned_in_order() -> None:
     scratch = Scratch()
-    scratch.put("a", {5: "five", 1: "one"})
+    scratch.put("a", [(5, "five"), (1, "one")])
     scratch.put("b", ((n, str(n)) for n in range(2_500)))
-    scratch.put("a", {5: "FIVE", 2**60 - 1: "last"})
-    assert list(scratch.scan("a")) == ["one", "FIVE", "last"]
-    assert list(scratch.scan("b")) == [str(n) for n in range(2_500)]
+    scratch.put("a", [(5, "FIVE"), (2**60 - 1, "last")])
+    assert list(scratch.scan("a")) == [(1, "one"), (5, "FIVE"), (2**60 - 1, "last")]
+    assert list(scratch.scan("b")) == [(n, str(n)) for n in range(2_500)]
     assert (scratch.count("a"), scratch.count("b"), scratch.count("c")) == (3, 2_500, 0)
     assert (scratch.get("a", 1), scratch.get("a", 2), scratch.get("c", 1)) == ("one", None, None)
     assert list(scratch.scan("c")) == []
+
+
+def sha(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def test_hashes_are_kept_once_each_and_come_in_order() -> None:
+    names = ["ab" * 31 + "00", "00" * 32, *(sha(n) for n in range(3_000))]
+    hashes = HashSet(Scratch(), "hashes")
+    for start in range(0, len(names), 500):
+        hashes.update(names[start : start + 700])
+    assert list(hashes) == sorted(names)
+    assert len(hashes) == len(names)
+    hashes.update([names[0], "ff" * 32])
+    assert list(hashes) == sorted([*names, "ff" * 32])
 
 
 def test_a_scan_goes_on_while_others_write() -> None:
     scratch = Scratch()
     scratch.put("a", ((n, str(n)) for n in range(1_500)))
     found = []
-    for text in scratch.scan("a"):
-        scratch.put("b", {int(text): text})
+    for number, text in scratch.scan("a"):
+        scratch.put("b", [(number, text)])
         found.append(text)
     assert len(found) == scratch.count("b") == 1_500
 
@@ -98,14 +113,14 @@ def test_several_threads_may_write() -> None:
 
     def work(start: int) -> None:
         for n in range(start, start + 200):
-            scratch.put("a", {n: str(n)})
+            scratch.put("a", [(n, str(n))])
 
     threads = [threading.Thread(target=work, args=(200 * k,)) for k in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert list(scratch.scan("a")) == [str(n) for n in range(800)]
+    assert list(scratch.scan("a")) == [(n, str(n)) for n in range(800)]
 
 
 def test_a_full_disk_ends_the_run() -> None:
@@ -117,12 +132,12 @@ def test_a_full_disk_ends_the_run() -> None:
 
 def test_what_the_disk_does_not_give_back_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     scratch = Scratch()
-    scratch.put("a", {1: "x"})
+    scratch.put("a", [(1, "x")])
     scratch.close()
     with pytest.raises(MachineError, match="cannot be read"):
         scratch.get("a", 1)
     with pytest.raises(MachineError, match="cannot be written"):
-        scratch.put("a", {1: "y"})
+        scratch.put("a", [(1, "y")])
 
 
 def test_a_folder_that_cannot_be_used_ends_the_run(
@@ -154,6 +169,6 @@ def test_a_home_that_can_only_be_read_uses_the_folder_of_temporary_files(
     monkeypatch.setattr("sqlite3.connect", remember)
     monkeypatch.setattr("tempfile.mkstemp", refuse)
     scratch = Scratch()
-    scratch.put("a", {1: "x"})
+    scratch.put("a", [(1, "x")])
     assert scratch.get("a", 1) == "x"
     assert made == [tmp_path] and not list(tmp_path.iterdir())

@@ -25,13 +25,12 @@ from running import ITEMS, Spy, lasting, make_world, open_spy, settings
 
 from probes.cache import sqlite_file
 from probes.config.settings import RunConfig
-from probes.core import files
 from probes.core.errors import MachineError, ProbesError
 from probes.core.hashing import array_sha256
 from probes.core.types import FrameRef, Output
 from probes.engine import context, export
 from probes.engine.run import RunResult, execute
-from probes.media import decode_worker
+from probes.media import decoder_pool
 from probes.media.frame_store import FrameStore
 from probes.tasks import registry
 
@@ -324,7 +323,7 @@ def test_several_decoding_processes_give_the_same_run(
 def test_a_decoding_process_that_does_not_start_is_no_items_fault(
     settle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode_worker.sys, "executable", shutil.which("false"))
+    monkeypatch.setattr(decoder_pool.sys, "executable", shutil.which("false"))
     with pytest.raises(MachineError, match="does not start"):
         go(settle())
 
@@ -493,11 +492,3 @@ def test_half_a_character_in_a_reply_does_not_spoil_the_table(
     result = go(settle("frames=2", *TWO_ARMS))
     texts = pq.read_table(result.out / "infills.parquet")["text"].to_pylist()
     assert set(texts) == {"then ?"}
-
-
-def test_what_the_machine_refuses_is_told_and_a_bug_is_not_hidden() -> None:
-    refused = files.machine_error(OSError(errno.ENOSPC, "No space left on device", "/x/y"))
-    assert refused is not None
-    assert (refused.where, "No space left" in refused.what) == ("/x/y", True)
-    assert files.machine_error(FileNotFoundError(errno.ENOENT, "no such file")) is None
-    assert files.machine_error(ValueError("a bug")) is None

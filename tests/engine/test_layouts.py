@@ -110,13 +110,13 @@ def test_matrix_is_one_picture_with_the_candidates(
     assert shown(found) == f"[sheet1]{text}Q Which?\nA, B, C, D, E, F, G, H\nletter?"
     candidates = CompositeGrid(tuple(f"a-{letter}" for letter in LETTERS), 4, LETTERS)
     context = () if cells is None else (CompositeGrid((*cells, ASKED), 3),)
-    assert sheet.blocks == (*context, candidates)
+    assert sheet.grids == (*context, candidates)
 
 
 def test_grid_is_one_picture_of_all_frames() -> None:
     found, (sheet,) = build(replace(VCOT, presentation="grid"))
     assert shown(found).startswith("[sheet1]<a0><a1><a3><a4><a6>Q ")
-    assert sheet.blocks == (
+    assert sheet.grids == (
         CompositeGrid(tuple(f"a{t}" for t in range(8)), 3, tuple(map(str, range(1, 9)))),
     )
     found, sheets = build(replace(BLIND, presentation="grid"))
@@ -157,7 +157,7 @@ def test_panels_come_from_the_file_and_are_kept(
         assert pool.clips(one.media, (8,))[8] == found and pool.decoded == 0
         assert pool.compose(sheet) == name
         assert np.array_equal(pool[name], drawn)  # drawn again
-        monkeypatch.setattr("probes.media.frame_store.SHEETS_MOST", 1)
+        monkeypatch.setattr("probes.media.frame_store.COMPOSITES_MOST", 1)
         pool.compose(arms.grid(found.hashes))
         pool.path(name).unlink()
         assert pool.compose(sheet) == name and pool.path(name).exists()  # forgotten, drawn again

@@ -1,4 +1,4 @@
-"""Our arms in lmms-eval: the same answers as from `probes run`, and plain words where it cannot."""
+"""Our arms in lmms-eval: the same answers as from `probes run`, or a message that says why not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLIPS = 6
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    generate.make(folder / "data", CLIPS, seed=3)
+    generate.make(folder / "data", generate.ClipSettings(CLIPS, seed=3))
     return folder / "data"
 
 
@@ -62,7 +62,7 @@ def replies(results: Any) -> dict[int, str]:
 
 def evaluate(folder: Path, arguments: str, name: str = "egoschema_local", **more: Any) -> Any:
     """Run lmms-eval's evaluator in this process; returns its results."""
-    evaluating.load(folder, "egoschema_local")  # settles where caches are
+    evaluating.load(folder, "egoschema_local")  # sets where caches are
     from lmms_eval import evaluator, models
     from lmms_eval.tasks import TaskManager
 
@@ -119,7 +119,9 @@ def test_replies_of_a_model_are_the_choices_of_a_run(world: Path, tmp_path: Path
         ("pretrained=embedded:video,donor_draws=2", "asks several times"),
     ],
 )
-def test_what_cannot_be_is_said(arguments: str, message: str, tmp_path: Path) -> None:
+def test_arguments_that_do_not_fit_are_refused(
+    arguments: str, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(SystemExit, match=message):
         evaluate(tmp_path, arguments)
 
@@ -146,7 +148,7 @@ def test_the_entry_point_names_the_manifest() -> None:
 
 @pytest.mark.slow  # lmms-eval's command in a process of its own
 def test_the_command_line(tmp_path: Path, world: Path) -> None:
-    installed = tmp_path / "site" / "probes_plugin-0.dist-info"  # whatever is installed here
+    installed = tmp_path / "site" / "probes_plugin-0.dist-info"  # whatever is installed
     installed.mkdir(parents=True)
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: probes_plugin\nVersion: 0\n")
     (installed / "entry_points.txt").write_text(

@@ -21,7 +21,7 @@ SETTINGS = {
     "scoring": "generate", "max_new_tokens": TOKENS, "infill.max_new_tokens": TOKENS,
     "pair.frame_as": "image", "pair.dtype": "bfloat16", "backend.device": "cpu",
 }  # fmt: skip
-# As the task says it behind its pictures: what lmms-eval shows a model.
+# The task's own text after its pictures: what lmms-eval shows a model.
 PROMPT = "{context}Question: {question}\n{options}\nAnswer with the option's letter.\n"
 UTILS = """
     from PIL import Image
@@ -53,7 +53,7 @@ YAML = """
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A task of pictures whose sides no processor changes, and its own words as a prompt set."""
+    """A task of pictures of a size that no processor changes, and its own text as a prompt set."""
     folder = tmp_path_factory.mktemp("task")
     draw = np.random.default_rng(5)
     docs = []
@@ -71,11 +71,11 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "docs.json").write_text(json.dumps(docs))
     (folder / "utils.py").write_text(textwrap.dedent(UTILS))
     (folder / "pictured.yaml").write_text(textwrap.dedent(YAML))
-    words = folder / "words"
-    words.mkdir()
+    prompts = folder / "prompts"
+    prompts.mkdir()
     for path in (evaluating.ROOT / "conf" / "prompts" / "default").iterdir():
-        (words / path.name).write_bytes(path.read_bytes())
-    (words / "generate.txt").write_text(PROMPT)
+        (prompts / path.name).write_bytes(path.read_bytes())
+    (prompts / "generate.txt").write_text(PROMPT)
     return folder
 
 
@@ -86,7 +86,7 @@ def plain(
     out = folder / "out"
     done = evaluating.command(
         folder, "--model", model,
-        "--model_args", ",".join(f"{key}={value}" for key, value in arguments.items()),
+        "--model_args", ",".join(f"{name}={value}" for name, value in arguments.items()),
         "--include_path", str(task), "--tasks", "pictured",
         "--output_path", str(out), "--log_samples", **environment,
     )  # fmt: skip
@@ -103,9 +103,9 @@ def ours(task: Path, folder: Path, model: Path) -> list[dict[str, Any]]:
     arguments = [
         "run", "task=lmms", f"task.include_path={task}", "task.name=pictured", f"frames={FRAMES}",
         f"pair.image.repo={model}", f"pair.video.repo={model}",
-        "pair.image.name=one", "pair.video.name=other", f"prompt_set={task / 'words'}",
+        "pair.image.name=one", "pair.video.name=other", f"prompt_set={task / 'prompts'}",
         "backend.batch_size=1", f"hydra.run.dir={out}",
-        *(f"{key}={value}" for key, value in SETTINGS.items()),
+        *(f"{name}={value}" for name, value in SETTINGS.items()),
     ]  # fmt: skip
     assert main.main(arguments) == 0
     rows: list[dict[str, Any]] = pq.read_table(out / "records.parquet").to_pylist()
@@ -134,16 +134,16 @@ def test_lmms_evals_command_and_a_run_reply_the_same(
     }  # fmt: skip
     theirs = plain(task, tmp_path / "wrapper", "qwen2_5_vl", wrapper)
     assert theirs == texts(rows, "baseline")
-    assert len(set(theirs.values())) > DOCS // 2  # replies that tell items apart
+    assert len(set(theirs.values())) > DOCS // 2  # replies that differ between items
 
-    site = tmp_path / "site" / "probes_plugin-0.dist-info"  # whatever is installed here
+    site = tmp_path / "site" / "probes_plugin-0.dist-info"  # independent of the installation
     site.mkdir(parents=True)
     (site / "METADATA").write_text("Metadata-Version: 2.1\nName: probes_plugin\nVersion: 0\n")
     (site / "entry_points.txt").write_text(
         "[lmms_eval.models]\nprobes = probes.integrations.lmms_eval_entry:manifest\n"
     )
     arm = {"pretrained": model, "arm": "vcot", "frames": FRAMES} | SETTINGS
-    arm |= {"prompt_set": task / "words"}
+    arm |= {"prompt_set": task / "prompts"}
     own = {"PYTHONPATH": str(site.parent), "PROBES_HOME": str(tmp_path / "another_home")}
     assert plain(task, tmp_path / "arm", "probes", arm, **own) == texts(rows, "vcot")
     assert texts(rows, "vcot") != texts(rows, "baseline")

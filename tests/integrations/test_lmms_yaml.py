@@ -1,4 +1,4 @@
-"""Our tasks in plain lmms-eval: docs, pictures, words, and scoring that never guesses."""
+"""Our tasks in plain lmms-eval: docs, pictures, text, and scoring that never guesses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PER_CONFIGURATION, CLIPS = 2, 4
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     iraven.make(folder / "iraven", PER_CONFIGURATION, seed=3)
-    egoworld.make(folder / "world", CLIPS, seed=3, height=64)
+    egoworld.make(folder / "world", egoworld.ClipSettings(CLIPS, seed=3, height=64))
     return folder
 
 
@@ -67,7 +67,7 @@ def test_problems_are_those_of_this_harness_where_no_folder_is_named(
     assert task.per_config == OmegaConf.load(conf_dir() / "task" / "iraven.yaml").per_config
 
 
-def said(messages: list[dict[str, Any]]) -> list[str]:
+def shown(messages: list[dict[str, Any]]) -> list[str]:
     (message,) = messages
     assert message["role"] == "user"
     return [part["text"] if part["type"] == "text" else part["type"] for part in message["content"]]
@@ -87,7 +87,7 @@ def test_the_group_holds_the_seven_configurations(problems: dict[str, Any], root
 def test_a_problem_is_shown_in_reading_order(problems: dict[str, Any]) -> None:
     task = problems["iraven_in_distribute_four_out_center_single"]
     doc = task.eval_docs[1]
-    parts = said(task.doc_to_messages(doc))
+    parts = shown(task.doc_to_messages(doc))
     assert parts[:8] == ["image"] * 8
     assert parts[8].splitlines() == ["", f"Question: {reader.QUESTION}", "A. "]
     assert parts[9::2] == ["image"] * 8
@@ -95,15 +95,16 @@ def test_a_problem_is_shown_in_reading_order(problems: dict[str, Any]) -> None:
     assert "letter" in parts[-1]
     pixels = reader.images(Path(doc["media"]))
     content = task.doc_to_messages(doc)[0]["content"]
-    shown = [part["url"] for part in content if part["type"] == "image"]
-    assert [picture.mode for picture in shown] == ["RGB"] * 16
+    pictures = [part["url"] for part in content if part["type"] == "image"]
+    assert [picture.mode for picture in pictures] == ["RGB"] * 16
     assert all(
         np.array_equal(np.asarray(one)[..., c], raw)
-        for one, raw in zip(shown, pixels, strict=True) for c in range(3)
-    )  # fmt: skip
+        for one, raw in zip(pictures, pixels, strict=True)
+        for c in range(3)
+    )
 
 
-def test_models_that_take_pictures_and_text_apart(roots: Path) -> None:
+def test_models_that_take_pictures_and_text_separately(roots: Path) -> None:
     task = load(roots, "iraven_center_single", "simple")["iraven_center_single"]
     doc = task.eval_docs[0]
     pixels = reader.images(Path(doc["media"]))
@@ -130,7 +131,7 @@ def test_a_clip_and_its_question(clips: Any, roots: Path) -> None:
         lines = clips.doc_to_text(doc).splitlines()
         assert lines[0] == f"Question: {entry['question']}"
         assert lines[1:6] == [f"{a}. {entry[f'option {i}']}" for i, a in enumerate("ABCDE")]
-        assert said(clips.doc_to_messages(doc)) == ["video", "\n" + clips.doc_to_text(doc)]
+        assert shown(clips.doc_to_messages(doc)) == ["video", "\n" + clips.doc_to_text(doc)]
         assert clips.doc_to_messages(doc)[0]["content"][0]["url"] == str(path)
 
 
@@ -174,7 +175,7 @@ def test_a_folder_without_data_is_refused(
 
 
 def says_a(folder: Path) -> Path:
-    """Return a Qwen2.5-VL whose blocks do nothing, so that the last token decides the next one:
+    """Return a Qwen2.5-VL with blocks that do nothing, so that the last token decides the next one:
     the prompt's end is followed by A, and A by the end of the reply."""
     import torch
     from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
@@ -201,19 +202,28 @@ def says_a(folder: Path) -> Path:
 def test_the_plain_command_line(kind: str, roots: Path, tmp_path: Path) -> None:
     model = says_a(tmp_path / "model")
     arguments = {
-        "pretrained": model, "device": "cpu", "device_map": "cpu",
-        "min_pixels": 56 * 56, "max_pixels": 56 * 56, "max_num_frames": 4,
-    }  # fmt: skip
+        "pretrained": model,
+        "device": "cpu",
+        "device_map": "cpu",
+        "min_pixels": 56 * 56,
+        "max_pixels": 56 * 56,
+        "max_num_frames": 4,
+    }
     done = command(
         tmp_path,
-        "--model", "qwen2_5_vl",
-        "--model_args", ",".join(f"{key}={value}" for key, value in arguments.items()),
-        "--include_path", "tasks",
-        "--tasks", "iraven,egoschema_local",
-        "--output_path", str(tmp_path / "out"),
+        "--model",
+        "qwen2_5_vl",
+        "--model_args",
+        ",".join(f"{name}={value}" for name, value in arguments.items()),
+        "--include_path",
+        "tasks",
+        "--tasks",
+        "iraven,egoschema_local",
+        "--output_path",
+        str(tmp_path / "out"),
         "--log_samples",
         *(["--force_simple"] if kind == "simple" else []),
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     (written,) = (tmp_path / "out").rglob("*_results.json")
     results = json.loads(written.read_text())["results"]

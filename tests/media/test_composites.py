@@ -1,4 +1,4 @@
-"""Composed pictures: every panel stands whole in its cell, and the key tells what stands where."""
+"""Composites: every picture is whole in its slot, and the digest depends on what is drawn where."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ def noise(seed: int, height: int = 40, width: int = 60) -> NDArray[np.uint8]:
 
 
 def found(small: NDArray[np.uint8], big: NDArray[np.uint8]) -> list[tuple[int, int]]:
-    """Return where a picture stands pixel by pixel within another."""
+    """Return where a picture is found pixel by pixel within another."""
     windows = np.lib.stride_tricks.sliding_window_view(big, small.shape)[:, :, 0]
-    return [tuple(place) for place in np.argwhere((windows == small).all(axis=(2, 3, 4)))]
+    return [tuple(corner) for corner in np.argwhere((windows == small).all(axis=(2, 3, 4)))]
 
 
 FRAMES = {name: noise(seed) for seed, name in enumerate("abcd")}
 
 
-def test_every_picture_stands_once_in_reading_order() -> None:
+def test_every_picture_is_there_once_in_reading_order() -> None:
     picture = draw(Composite((CompositeGrid(tuple("abcd"), 2, tuple("1234")),)), FRAMES)
-    places = [found(FRAMES[name], picture) for name in "abcd"]
-    assert all(len(place) == 1 for place in places)
-    (a,), (b,), (c,), (d,) = places
+    corners = [found(FRAMES[name], picture) for name in "abcd"]
+    assert all(len(corner) == 1 for corner in corners)
+    (a,), (b,), (c,), (d,) = corners
     assert a[0] == b[0] < c[0] == d[0] and a[1] == c[1] < b[1] == d[1]
     labels = picture[: a[0], :]
     assert (labels < 128).any()  # numbers are written above
 
 
-def test_blank_and_asked_cells_differ() -> None:
+def test_blank_and_asked_slots_differ() -> None:
     blank = draw(Composite((CompositeGrid(("a", None), 2),)), FRAMES)
     asked = draw(Composite((CompositeGrid(("a", ASKED), 2),)), FRAMES)
     assert blank.shape == asked.shape and not np.array_equal(blank, asked)
 
 
-def test_blocks_stand_below_each_other_in_the_middle() -> None:
-    sheet = Composite((CompositeGrid(("a",), 1), CompositeGrid(("b", "c", "d"), 3)))
-    picture = draw(sheet, FRAMES)
+def test_grids_are_below_each_other_in_the_middle() -> None:
+    composite = Composite((CompositeGrid(("a",), 1), CompositeGrid(("b", "c", "d"), 3)))
+    picture = draw(composite, FRAMES)
     ((top, left),) = found(FRAMES["a"], picture)
     ((below, middle),) = found(FRAMES["c"], picture)
     assert top < below and left == middle
@@ -54,8 +54,8 @@ def test_large_pictures_are_reduced_and_small_ones_centred() -> None:
     assert len(found(frames["small"], picture)) == 1
 
 
-def test_the_key_tells_sheets_apart() -> None:
-    sheets = [
+def test_the_digest_distinguishes_composites() -> None:
+    composites = [
         Composite((CompositeGrid(("a", "b"), 2),)),
         Composite((CompositeGrid(("b", "a"), 2),)),
         Composite((CompositeGrid(("a", "b"), 1),)),
@@ -63,10 +63,10 @@ def test_the_key_tells_sheets_apart() -> None:
         Composite((CompositeGrid(("a", None), 2),)),
         Composite((CompositeGrid(("a",), 2), CompositeGrid(("b",), 2))),
     ]
-    assert len({sheet.key() for sheet in sheets}) == len(sheets)
-    assert Composite((CompositeGrid(("a", "b"), 2),)).key() == sheets[0].key()
+    assert len({composite.digest() for composite in composites}) == len(composites)
+    assert Composite((CompositeGrid(("a", "b"), 2),)).digest() == composites[0].digest()
 
 
-def test_a_sheet_needs_a_picture() -> None:
+def test_a_composite_needs_a_picture() -> None:
     with pytest.raises(ProbesError, match="without pictures"):
         draw(Composite((CompositeGrid((None, ASKED), 2),)), FRAMES)

@@ -18,10 +18,10 @@ from filming import N, film_all
 from probes.core.errors import MachineError, ProbesError
 from probes.core.hashing import array_sha256
 from probes.core.types import Video
-from probes.media.decode_worker import DecoderPool, DecoderProcess
+from probes.media.decoder_pool import DecoderPool, DecoderProcess
 from probes.media.frame_store import FrameStore
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +30,10 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def worker() -> Iterator[DecoderProcess]:
-    worker = DecoderProcess(timeout_s=30)
-    yield worker
-    worker.close()
+def process() -> Iterator[DecoderProcess]:
+    process = DecoderProcess(timeout_s=30)
+    yield process
+    process.close()
 
 
 def fake_decord(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
@@ -46,45 +46,45 @@ def fake_decord(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Non
 @pytest.mark.parametrize(
     "body",
     [
-        "raise ImportError('none here')",
+        "raise ImportError('not here')",
         "def VideoReader(path): raise RuntimeError('broken')",
         "def VideoReader(path):\n    while True: pass",
         "def VideoReader(path):\n    import os; os.abort()",
     ],
     ids=["missing", "fails", "hangs", "crashes"],
 )
-def test_pyav_stands_in_for_decord(
+def test_pyav_replaces_decord_where_it_fails(
     clips: dict[str, Path],
-    worker: DecoderProcess,
+    process: DecoderProcess,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     body: str,
 ) -> None:
-    expected = worker.decode(clips["constant"], "decord", counts=(5,))
+    expected = process.decode(clips["constant"], "decord", counts=(5,))
     fake_decord(tmp_path, monkeypatch, body)
-    pool = FrameStore(tmp_path, timeout_s=3)
-    clip = pool.clips(Video(clips["constant"]), (5,))[5]
-    pool.close()
+    frames = FrameStore(tmp_path, timeout_s=3)
+    clip = frames.clips(Video(clips["constant"]), (5,))[5]
+    frames.close()
     assert clip.hashes == tuple(array_sha256(frame) for frame in expected.frames)
-    assert pool.decoders == {"pyav": 1}
+    assert frames.decoders == {"pyav": 1}
 
 
 def test_a_hang_ends_and_the_next_video_decodes(clips: dict[str, Path]) -> None:
-    worker = DecoderProcess(timeout_s=3)
-    worker.decode(clips["constant"], "pyav", counts=(2,))
-    os.kill(worker._child.pid, signal.SIGSTOP)
+    process = DecoderProcess(timeout_s=3)
+    process.decode(clips["constant"], "pyav", counts=(2,))
+    os.kill(process._child.pid, signal.SIGSTOP)
     start = time.monotonic()
     with pytest.raises(ProbesError, match="within 3 s"):
-        worker.decode(clips["constant"], "pyav", counts=(2,))
+        process.decode(clips["constant"], "pyav", counts=(2,))
     assert 3 <= time.monotonic() - start < 10
-    assert worker.decode(clips["variable"], "pyav", counts=(2,)).count == N
-    os.kill(worker._child.pid, signal.SIGKILL)
-    worker._child.wait()
-    assert worker.decode(clips["variable"], "pyav", counts=(2,)).count == N
-    worker.close()
+    assert process.decode(clips["variable"], "pyav", counts=(2,)).count == N
+    os.kill(process._child.pid, signal.SIGKILL)
+    process._child.wait()
+    assert process.decode(clips["variable"], "pyav", counts=(2,)).count == N
+    process.close()
 
 
-def runs(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():  # an orphan may stay behind as a zombie: that has ended
         return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
@@ -105,11 +105,11 @@ def test_the_child_ends_with_its_parent(
         import os, signal, sys, threading, time
         sys.path[:] = {sys.path!r}
         from pathlib import Path
-        from probes.media.decode_worker import Worker
-        worker = Worker(timeout_s=1)
-        print(worker._start().pid, flush=True)
-        ask = dict(path=Path({str(clips["constant"])!r}), decoder="decord", counts=(2,))
-        threading.Thread(target=worker.decode, kwargs=ask, daemon=True).start()
+        from probes.media.decoder_pool import DecoderProcess
+        process = DecoderProcess(timeout_s=1)
+        print(process._start().pid, flush=True)
+        request = dict(path=Path({str(clips["constant"])!r}), decoder="decord", counts=(2,))
+        threading.Thread(target=process.decode, kwargs=request, daemon=True).start()
         time.sleep(0.7)
         os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -118,9 +118,9 @@ def test_the_child_ends_with_its_parent(
     )
     pid = int(done.stdout)
     deadline = time.monotonic() + 10
-    while runs(pid) and time.monotonic() < deadline:
+    while is_running(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not runs(pid)
+    assert not is_running(pid)
 
 
 def test_nothing_heavy_is_imported() -> None:
@@ -132,24 +132,26 @@ def test_nothing_heavy_is_imported() -> None:
     assert done.stdout.strip() == "set()", done.stderr
 
 
-def test_a_crew_decodes_side_by_side_and_ends_amid_a_video(
+def test_a_pool_decodes_in_parallel_and_ends_during_a_video(
     clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crew = DecoderPool(timeout_s=60, size=2)
-    with ThreadPoolExecutor(4) as pool:
-        jobs = [pool.submit(crew.decode, clips["constant"], "pyav", counts=(2,)) for _ in range(8)]
+    pool = DecoderPool(timeout_s=60, size=2)
+    with ThreadPoolExecutor(4) as threads:
+        jobs = [
+            threads.submit(pool.decode, clips["constant"], "pyav", counts=(2,)) for _ in range(8)
+        ]
         assert {job.result().count for job in jobs} == {N}
-    assert 1 <= sum(worker._child is not None for worker in crew._workers) <= 2
-    crew.end()
+    assert 1 <= sum(process._child is not None for process in pool._processes) <= 2
+    pool.end()
     with pytest.raises(MachineError, match="ended"):
-        crew.decode(clips["constant"], "pyav", counts=(2,))
+        pool.decode(clips["constant"], "pyav", counts=(2,))
     fake_decord(tmp_path, monkeypatch, "def VideoReader(path):\n    while True: pass")
     hanging = DecoderPool(timeout_s=60)
-    with ThreadPoolExecutor(1) as pool:
-        job = pool.submit(hanging.decode, clips["constant"], "auto", counts=(2,))
-        while hanging._workers[0]._child is None:
+    with ThreadPoolExecutor(1) as threads:
+        job = threads.submit(hanging.decode, clips["constant"], "auto", counts=(2,))
+        while hanging._processes[0]._child is None:
             time.sleep(0.01)
-        child = hanging._workers[0]._child
+        child = hanging._processes[0]._child
         start = time.monotonic()
         hanging.end()
         with pytest.raises(MachineError):  # and PyAV is not tried

@@ -1,4 +1,4 @@
-"""PNG files of our own hand: any reader gives the pixels back."""
+"""Our own PNG files: any reader gives the pixels back."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ def test_a_view_of_a_larger_array_is_written_as_it_looks():
 @pytest.mark.parametrize(
     "frame", [np.zeros((4, 4), np.uint8)[..., None], np.zeros((4, 4, 3), np.float32)]
 )
-def test_what_is_no_rgb_picture_is_refused(frame):
+def test_what_is_not_an_rgb_picture_is_refused(frame):
     with pytest.raises(TypeError, match="not uint8"):
         png.encode(frame)

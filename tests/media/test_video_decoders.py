@@ -20,7 +20,7 @@ from filming import (
 )
 
 from probes.core.errors import ProbesError
-from probes.media.decode_worker import DecoderProcess
+from probes.media.decoder_pool import DecoderProcess
 from probes.media.video_decoders import NOT_MP4, indices, mp4_fault
 
 
@@ -30,10 +30,10 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def worker() -> Iterator[DecoderProcess]:
-    worker = DecoderProcess(timeout_s=30)
-    yield worker
-    worker.close()
+def process() -> Iterator[DecoderProcess]:
+    process = DecoderProcess(timeout_s=30)
+    yield process
+    process.close()
 
 
 def test_indices_are_exact() -> None:
@@ -54,10 +54,10 @@ def test_indices_refuse(n: int, k: int) -> None:
 
 @pytest.mark.parametrize("name", ["constant", "variable", "bt709", "full_range", "rotated"])
 def test_decoders_give_identical_frames(
-    worker: DecoderProcess, clips: dict[str, Path], name: str
+    process: DecoderProcess, clips: dict[str, Path], name: str
 ) -> None:
-    one = worker.decode(clips[name], "decord", counts=(5, 10))
-    two = worker.decode(clips[name], "pyav", counts=(5, 10))
+    one = process.decode(clips[name], "decord", counts=(5, 10))
+    two = process.decode(clips[name], "pyav", counts=(5, 10))
     assert (one.decoder, two.decoder) == ("decord", "pyav")
     assert one.count == two.count == N
     assert one.numbers == two.numbers == tuple(sorted({*indices(N, 5), *indices(N, 10)}))
@@ -68,33 +68,35 @@ def test_decoders_give_identical_frames(
     assert [number_in(frame) for frame in frames] == list(one.numbers)
 
 
-def test_every_single_frame_is_identical(worker: DecoderProcess, clips: dict[str, Path]) -> None:
+def test_every_single_frame_is_identical(process: DecoderProcess, clips: dict[str, Path]) -> None:
     for name in ("constant", "variable"):
-        one = worker.decode(clips[name], "decord", counts=(N,))
-        two = worker.decode(clips[name], "pyav", counts=(N,))
+        one = process.decode(clips[name], "decord", counts=(N,))
+        two = process.decode(clips[name], "pyav", counts=(N,))
         assert np.array_equal(one.frames, two.frames)
 
 
-def test_times_are_presentation_times(worker: DecoderProcess, clips: dict[str, Path]) -> None:
-    got = worker.decode(clips["variable"], "auto", counts=(N,))
+def test_times_are_presentation_times(process: DecoderProcess, clips: dict[str, Path]) -> None:
+    got = process.decode(clips["variable"], "auto", counts=(N,))
     expected = [(t - UNEVEN[0]) / 90_000 for t in UNEVEN]
     assert got.times_s == pytest.approx(expected, abs=1e-3)
 
 
-def test_the_colour_trap_is_real(worker: DecoderProcess, clips: dict[str, Path]) -> None:
+def test_plain_conversion_gives_other_colours(
+    process: DecoderProcess, clips: dict[str, Path]
+) -> None:
     with av.open(str(clips["bt709"])) as container:
         naive = next(container.decode(video=0)).to_ndarray(format="rgb24")
-    ours = worker.decode(clips["bt709"], "pyav", numbers=(0,)).frames[0]
+    ours = process.decode(clips["bt709"], "pyav", numbers=(0,)).frames[0]
     assert np.abs(naive.astype(int) - ours).max() > 5
 
 
 @pytest.mark.parametrize(("name", "first"), [("open_gop", 0), ("edited", 20)])
-def test_decord_is_not_trusted_where_it_errs(
-    worker: DecoderProcess, clips: dict[str, Path], name: str, first: int
+def test_decord_is_not_trusted_where_it_is_wrong(
+    process: DecoderProcess, clips: dict[str, Path], name: str, first: int
 ) -> None:
     with pytest.raises(ProbesError, match="trusted"):
-        worker.decode(clips[name], "decord", counts=(10,))
-    got = worker.decode(clips[name], "auto", counts=(10,))
+        process.decode(clips[name], "decord", counts=(10,))
+    got = process.decode(clips[name], "auto", counts=(10,))
     assert (got.decoder, got.count) == ("pyav", N - first)
     assert [number_in(frame) - first for frame in got.frames] == list(got.numbers)
 
@@ -112,7 +114,7 @@ def broken(kind: str, clip: Path, path: Path) -> Path:
     elif kind != "missing":
         path.write_bytes({
             "empty": b"",
-            "garbage": b"no video at all " * 300,
+            "garbage": b"not a video at all " * 300,
             "cut between packets": content[:cut],
             "cut within a packet": content[: cut + size // 2],
             "without index": content[:32] + struct.pack(">I4s", len(content), b"mdat"),
@@ -128,17 +130,17 @@ def broken(kind: str, clip: Path, path: Path) -> Path:
      "bytes changed", "sound only"],
 )  # fmt: skip
 def test_broken_videos_are_errors(
-    worker: DecoderProcess, clips: dict[str, Path], tmp_path: Path, kind: str, decoder: str
+    process: DecoderProcess, clips: dict[str, Path], tmp_path: Path, kind: str, decoder: str
 ) -> None:
     path = broken(kind, clips["constant"], tmp_path / "broken.mp4")
     with pytest.raises(ProbesError) as caught:
-        worker.decode(path, decoder, counts=(10,))
+        process.decode(path, decoder, counts=(10,))
     assert caught.value.where == str(path)
     assert caught.value.what and caught.value.fix
 
 
 def test_slight_damage_is_never_served_as_a_picture(
-    worker: DecoderProcess, clips: dict[str, Path], tmp_path: Path
+    process: DecoderProcess, clips: dict[str, Path], tmp_path: Path
 ) -> None:
     # Five bytes in the middle of a packet: decord returns a patched-up picture and no error.
     content = bytearray(clips["constant"].read_bytes())
@@ -148,16 +150,16 @@ def test_slight_damage_is_never_served_as_a_picture(
     path.write_bytes(content)
     for decoder in ("decord", "pyav"):
         with pytest.raises(ProbesError):
-            worker.decode(path, decoder, counts=(N,))
+            process.decode(path, decoder, counts=(N,))
 
 
 def test_mp4_structure(clips: dict[str, Path], tmp_path: Path) -> None:
-    assert mp4_fault(clips["constant"]) == mp4_fault(clips["variable"]) == ""
+    assert mp4_fault(clips["constant"]) is mp4_fault(clips["variable"]) is None
     stray = tmp_path / "stray.mp4"
     stray.write_bytes(clips["constant"].read_bytes() + b"\xffstray bytes behind the last box")
-    assert mp4_fault(stray) == ""
+    assert mp4_fault(stray) is None
     content = clips["constant"].read_bytes()
     stray.write_bytes(content[:-7])
     assert "7 bytes are missing" in mp4_fault(stray)
-    stray.write_bytes(b"no video at all")
+    stray.write_bytes(b"not a video at all")
     assert mp4_fault(stray) == NOT_MP4

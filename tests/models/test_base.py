@@ -1,4 +1,4 @@
-"""The door: backends by name, and nothing heavy before the first score."""
+"""Backends by name, and nothing heavy imported before the first score."""
 
 import json
 import subprocess

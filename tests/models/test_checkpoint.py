@@ -2,13 +2,13 @@
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 
 import pytest
 
 from probes.core.errors import ProbesError
 from probes.core.types import ModelSpec
+from probes.models import checkpoint
 from probes.models.checkpoint import find
 
 
@@ -76,13 +76,9 @@ def test_a_folder_that_is_not_there(tmp_path):
         find(ModelSpec("tiny", "video", str(tmp_path / "nowhere")))
 
 
-def test_embedded_names_lie_in_the_package(folder, tmp_path, monkeypatch):
-    package = tmp_path / "package" / "tasks"
-    checkpoints = package / "egoworld" / "pair" / "checkpoints"
-    checkpoints.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    monkeypatch.syspath_prepend(tmp_path / "package")
-    monkeypatch.delitem(sys.modules, "tasks", raising=False)
+def test_embedded_names_are_those_of_the_package(folder, tmp_path, monkeypatch):
+    checkpoints = tmp_path / "checkpoints"
+    monkeypatch.setattr(checkpoint, "_EMBEDDED_FOLDER", checkpoints)
     with pytest.raises(ProbesError, match="train tiny"):
         find(ModelSpec("tiny", "video", "embedded:small"))
     shutil.copytree(folder, checkpoints / "small")
@@ -90,6 +86,12 @@ def test_embedded_names_lie_in_the_package(folder, tmp_path, monkeypatch):
     for wrong in ("embedded:", "embedded:large", "embedded:../checkpoints"):
         with pytest.raises(ProbesError, match="use one of small"):
             find(ModelSpec("tiny", "video", wrong))
+
+
+@pytest.mark.parametrize("member", ["image", "video", "control"])
+def test_the_embedded_members_are_found(member):
+    spec = ModelSpec("tiny", "video", f"embedded:{member}")
+    assert find(spec).folder.name == member
 
 
 @pytest.fixture
@@ -117,7 +119,7 @@ def test_a_hub_snapshot_counts_by_repository_and_commit(hub):
     assert find(pinned).fingerprint(pinned, "f") == found.fingerprint(spec, "f")
 
 
-def test_what_is_not_in_the_cache_is_said_with_the_way_to_get_it(hub):
+def test_what_is_not_in_the_cache_is_an_error_with_the_way_to_get_it(hub):
     with pytest.raises(ProbesError, match="not in the local cache") as caught:
         find(ModelSpec("tiny", "video", "someone/else", revision="v2"))
     assert "someone/else (revision v2)" in caught.value.what

@@ -22,7 +22,7 @@ TEXT = ScoringSpec("generate", max_new_tokens=8)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What passes for a checkpoint until somebody loads it."""
+    """A folder that is accepted as a checkpoint until it is loaded."""
     made: Path = tmp_path_factory.mktemp("checkpoint")
     (made / "config.json").write_text('{"model_type": "any"}')
     (made / "model.safetensors").write_text("")
@@ -96,7 +96,7 @@ def stand_in() -> Callable[[Callable[..., Any]], str]:
         ("thyme", "runs code"),
     ],
 )
-def test_wrappers_known_to_be_unfit_are_refused_without_importing_anything(
+def test_wrappers_known_to_be_unsuitable_are_refused_without_importing_anything(
     model: str | None, why: str, opened: Any
 ) -> None:
     with pytest.raises(ProbesError, match=why) as caught:
@@ -128,7 +128,7 @@ def test_wrappers_that_cannot_interleave_are_refused(
     assert fix in caught.value.fix
 
 
-def test_a_wrapper_that_does_not_import_says_why(opened: Any) -> None:
+def test_a_wrapper_that_does_not_import_is_an_error_with_the_reason(opened: Any) -> None:
     from lmms_eval.models import MODEL_REGISTRY_V2
     from lmms_eval.models.registry_v2 import ModelManifest
 
@@ -143,18 +143,18 @@ def test_a_chat_wrapper_has_to_ask_for_messages(opened: Any, stand_in: Any) -> N
     from lmms_eval.models import MODEL_REGISTRY_V2
     from lmms_eval.models.registry_v2 import ModelManifest
 
-    class Deaf(lmms):  # type: ignore[misc]
-        """Says that it is no simple wrapper, and takes texts and pictures apart all the same."""
+    class NoMessages(lmms):  # type: ignore[misc]
+        """Has the flag of a chat wrapper, and takes texts and pictures separately all the same."""
 
         is_simple = False
 
     name = stand_in(lambda shown, settings: "x")
     assert wrappers._asks_for_messages(wrappers.wrapper_class(name)) is True
-    globals()["Deaf"] = Deaf
-    path = f"{__name__}.Deaf"
-    MODEL_REGISTRY_V2.register_manifest(ModelManifest("deaf", chat_class_path=path))
+    globals()["NoMessages"] = NoMessages
+    path = f"{__name__}.NoMessages"
+    MODEL_REGISTRY_V2.register_manifest(ModelManifest("no_messages", chat_class_path=path))
     with pytest.raises(ProbesError, match="never asks for messages"):
-        ask(opened("deaf"), [Prompt(("q",))], {})
+        ask(opened("no_messages"), [Prompt(("q",))], {})
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_frames_as_videos_and_strange_options_are_refused(opened: Any) -> None:
     assert "pair.frame_as=image" in caught.value.fix
     with pytest.raises(ProbesError, match="no option 'pretrained'"):
         opened("qwen2_5_vl", pretrained="x")
-    with pytest.raises(ProbesError, match="no group of arguments"):
+    with pytest.raises(ProbesError, match="not a group of arguments"):
         opened("qwen2_5_vl", args="x=1")
 
 
@@ -195,7 +195,7 @@ def test_a_template_that_moves_pictures_is_refused(
 # How wrappers are driven
 
 
-def test_every_request_is_alone_and_has_settings_of_its_own(
+def test_every_request_is_separate_and_has_settings_of_its_own(
     opened: Any, stand_in: Any, frames: dict[str, np.ndarray]
 ) -> None:
     seen: list[dict[str, Any]] = []
@@ -215,7 +215,7 @@ def test_every_request_is_alone_and_has_settings_of_its_own(
         "(80, 48) then <\u200bimage> (60, 90) what?",
         "only text",
     ]
-    assert len(seen) == 3  # the greeting is the first
+    assert len(seen) == 3  # the preflight prompt is the first
     wanted = {"max_new_tokens": 8, "temperature": 0, "do_sample": False, "num_beams": 1}
     assert all(one == wanted for one in seen)
 
@@ -261,7 +261,7 @@ def test_exceptions_and_empty_replies_are_records(opened: Any, stand_in: Any) ->
     backend.close()  # never through the wrapper's own clean(), which raises here
 
 
-def test_a_wrapper_that_fails_at_all_is_told_once(opened: Any, stand_in: Any) -> None:
+def test_a_wrapper_that_always_fails_ends_the_run_at_once(opened: Any, stand_in: Any) -> None:
     def reply(shown: Any, settings: Any) -> str:
         raise TypeError("audios is deprecated")
 
@@ -313,7 +313,7 @@ def test_real_wrappers_write_what_the_hf_backend_writes(
 ) -> None:
     folder = make(tmp_path / "member")
     draw = np.random.default_rng(0)
-    sizes = ((56, 56), (112, 112), (84, 140))  # multiples of 28: nobody resizes them twice
+    sizes = ((56, 56), (112, 112), (84, 140))  # multiples of 28: they are not resized twice
     shown = [draw.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
     frames = {array_sha256(frame): frame for frame in shown}
     a, b, c = map(FrameRef, frames)
@@ -330,7 +330,7 @@ def test_real_wrappers_write_what_the_hf_backend_writes(
     there = ask(lmms, prompts, frames)
     assert "Model Responding" not in capfd.readouterr().err
     here = ask(open_backend(settings(), spec), prompts, frames)
-    alone = 4 if wrapper == "llava_hf" else 5  # it cannot show a prompt without a picture
+    alone = 4 if wrapper == "llava_hf" else 5  # it fails on a prompt without a picture
     assert [one.text for one in there[:alone]] == [one.text for one in here[:alone]]
     assert len({one.text for one in here}) == len(prompts)
     assert [one.status for one in there[alone:]] == ["error"] * (len(prompts) - alone)

@@ -51,7 +51,7 @@ def test_a_function_answers():
     ]
 
 
-def test_it_opens_by_configuration_and_fails_as_told(settings):
+def test_it_opens_by_configuration_and_fails_as_configured(settings):
     spec = ModelSpec("member", "image", "none")
     backend = open_backend(
         settings(name="scripted", options={"policy": "first", "errors": 0.3}), spec
@@ -62,9 +62,9 @@ def test_it_opens_by_configuration_and_fails_as_told(settings):
     assert all(
         max(out.option_logprobs) == out.option_logprobs[0] for out in outputs if out.status == "ok"
     )
-    mended = ScriptedBackend.from_options(spec, {"policy": "first"})
-    assert mended.fingerprint == backend.fingerprint
-    assert all(out.status == "ok" for _, out in mended.score(PROMPTS, {}, LETTER))
+    repeated = ScriptedBackend.from_options(spec, {"policy": "first"})
+    assert repeated.fingerprint == backend.fingerprint
+    assert all(out.status == "ok" for _, out in repeated.score(PROMPTS, {}, LETTER))
 
 
 @pytest.mark.parametrize(

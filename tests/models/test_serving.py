@@ -15,7 +15,7 @@ from probes.core.types import FrameRef, ModelSpec, Prompt, ScoringSpec
 from probes.models import open_backend
 
 SPEC = ModelSpec("tiny-image", "image", "embedded:image", frame_as="image")
-KEY = "sk-served-1b2c3d"
+TOKEN = "sk-served-1b2c3d"
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def answers(backend: Any, prompts: Any, shown: Any, scoring: ScoringSpec) -> lis
 def lettered() -> Iterator[str]:
     from probes.models.checkpoint import find
 
-    with chat_server(f"tiny={find(SPEC).folder}", key=KEY) as url:
+    with chat_server(f"tiny={find(SPEC).folder}", token=TOKEN) as url:
         yield url
 
 
@@ -69,9 +69,9 @@ def over(url: str, settings: Any, **options: Any) -> Any:
 def test_letters_have_the_same_probabilities(
     lettered: str, prompts: Any, shown: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("A_KEY", KEY)
+    monkeypatch.setenv("A_TOKEN", TOKEN)
     scoring = ScoringSpec("letter")
-    named = {"model": {"image": "tiny"}, "api_key_env": "A_KEY", "top_logprobs": 466}
+    named = {"model": {"image": "tiny"}, "api_key_env": "A_TOKEN", "top_logprobs": 466}
     served = answers(over(lettered, settings, **named), prompts, shown, scoring)
     here = answers(open_backend(settings(), SPEC), prompts, shown, scoring)
     for one, other in zip(here, served, strict=True):
@@ -82,12 +82,12 @@ def test_letters_have_the_same_probabilities(
 
 
 @pytest.mark.slow
-def test_a_wrong_key_is_told_and_not_shown(
+def test_a_wrong_token_is_an_error_and_not_shown(
     lettered: str, prompts: Any, shown: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("A_KEY", "sk-wrong-9z8y")
-    backend = over(lettered, settings, model={"image": "tiny"}, api_key_env="A_KEY")
-    with pytest.raises(ProbesError, match=r"401: wrong key: Bearer [*]{3}") as caught:
+    monkeypatch.setenv("A_TOKEN", "sk-wrong-9z8y")
+    backend = over(lettered, settings, model={"image": "tiny"}, api_key_env="A_TOKEN")
+    with pytest.raises(ProbesError, match=r"401: wrong token: Bearer [*]{3}") as caught:
         answers(backend, prompts, shown, ScoringSpec("letter"))
     assert "9z8y" not in str(caught.value)
 
@@ -96,7 +96,7 @@ def test_a_wrong_key_is_told_and_not_shown(
 def test_texts_are_the_same_through_transformers_serve(
     prompts: Any, shown: Any, settings: Any
 ) -> None:
-    """It has no log-probabilities, lists no folder it serves, and fails where there is no cache."""
+    """It has no log-probabilities, lists no folders that it serves, and fails without a cache."""
     scoring = ScoringSpec("generate", max_new_tokens=24)
     with transformers_serve() as url:
         served = answers(over(url, settings), prompts, shown, scoring)

@@ -74,7 +74,7 @@ def test_the_model_is_loaded_for_the_first_text_only_and_freed(folder: Path, set
     assert backend.counters() == {"passes": 1}
 
 
-def test_what_is_no_text_model_is_told(folder: Path, settings: Any, tmp_path: Path) -> None:
+def test_what_is_not_a_text_model_is_an_error(folder: Path, settings: Any, tmp_path: Path) -> None:
     with pytest.raises(ProbesError, match="condenser"):
         TextBackend(settings(), str(tmp_path / "none.gguf"))
     with pytest.raises(ProbesError):

@@ -120,7 +120,7 @@ def test_every_column_has_a_meaning_and_those_added_later_a_default() -> None:
 
 
 def test_a_new_column_is_one_field(tmp_path: Path) -> None:
-    """What docs/decisions/0021-adding-a-column.md shows."""
+    """What docs/decisions/0015-adding-a-column.md shows."""
     from typing import Annotated
 
     new = dataclasses.make_dataclass(

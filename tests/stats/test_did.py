@@ -15,8 +15,8 @@ def cells():
 
 
 def test_did_of_a_hand_computed_table():
-    four = DidCells([1, 1, 1, 0], [0, 0, 1, 0], [1, 0, 1, 1], [1, 0, 0, 1])
-    found = did(four)
+    columns = DidCells([1, 1, 1, 0], [0, 0, 1, 0], [1, 0, 1, 1], [1, 0, 0, 1])
+    found = did(columns)
     # Per item: 1-0, 1-0, 0-1, 0-0.
     assert found.estimate == pytest.approx(0.25)
     assert found.discordant == 3
@@ -24,15 +24,15 @@ def test_did_of_a_hand_computed_table():
 
 
 def test_did_is_the_mean_of_per_item_differences(cells):
-    four, clusters = cells
-    a, b, c, d = four
-    assert did(four, clusters) == clustered_mean(a - b - c + d, clusters, bounds=(-2, 2))
+    columns, clusters = cells
+    a, b, c, d = columns
+    assert did(columns, clusters) == clustered_mean(a - b - c + d, clusters, bounds=(-2, 2))
 
 
 def test_means_over_three_donors_that_cancel_are_no_change():
-    four = ([1.0] * 6, [1 / 3] * 6, [2 / 3] * 6, [0.0] * 6)
+    columns = ([1.0] * 6, [1 / 3] * 6, [2 / 3] * 6, [0.0] * 6)
     assert 1 - 1 / 3 - 2 / 3 != 0
-    found = did(DidCells(*four))
+    found = did(DidCells(*columns))
     assert (found.estimate, found.discordant, found.p) == (0.0, 0, 1.0)
 
 
@@ -44,38 +44,38 @@ def test_did_without_any_change_is_a_score_interval():
 
 
 def test_logit_did_equals_a_saturated_logistic_regression(cells):
-    four, clusters = cells
-    y = np.concatenate(four)
+    columns, clusters = cells
+    y = np.concatenate(columns)
     image, arm = np.repeat([1, 1, 0, 0], 200), np.repeat([1, 0, 1, 0], 200)
     x = np.stack([np.ones(800), image, arm, image * arm], axis=1)
     fit = sm.Logit(y, x).fit(
         disp=0, cov_type="cluster", cov_kwds={"groups": np.tile(clusters, 4)}, method="newton",
         tol=1e-14,
     )  # fmt: skip
-    found = did_logit(four, clusters)
+    found = did_logit(columns, clusters)
     assert found.estimate == pytest.approx(fit.params[3], rel=1e-9)
     # statsmodels counts the four parameters of 800 rows; the rest is the same formula.
     assert found.se == pytest.approx(fit.bse[3] / np.sqrt(799 / 796), rel=1e-9)
 
 
 def test_logit_jackknife_agrees_with_the_delta_method(cells):
-    four, clusters = cells
-    delta, jackknife = did_logit(four, clusters), did_logit(four, clusters, jackknife=True)
+    columns, clusters = cells
+    delta, jackknife = did_logit(columns, clusters), did_logit(columns, clusters, jackknife=True)
     assert jackknife.estimate == delta.estimate
     assert jackknife.se == pytest.approx(delta.se, rel=0.08)
 
 
 def test_logit_jackknife_is_leaving_out_clusters(cells):
-    four, clusters = cells
+    columns, clusters = cells
     out = []
     for one in range(40):
-        p = [np.mean(column[clusters != one]) for column in four]
+        p = [np.mean(column[clusters != one]) for column in columns]
         out.append(np.log(np.array(p) / (1 - np.array(p))) @ [1, -1, -1, 1])
     expected = np.sqrt(39 / 40 * ((out - np.mean(out)) ** 2).sum())
-    assert did_logit(four, clusters, jackknife=True).se == pytest.approx(expected, rel=1e-9)
+    assert did_logit(columns, clusters, jackknife=True).se == pytest.approx(expected, rel=1e-9)
 
 
-def test_logit_did_at_a_ceiling_stands_and_says_what_was_added():
+def test_logit_did_at_a_ceiling_is_defined_and_says_what_was_added():
     rng = np.random.default_rng(0)
     columns = [rng.integers(0, 2, 50) * 1.0 for _ in range(3)]
     found = did_logit(DidCells(np.ones(50), *columns))
@@ -85,8 +85,8 @@ def test_logit_did_at_a_ceiling_stands_and_says_what_was_added():
 
 
 def test_logit_did_of_one_cluster_has_a_reason(cells):
-    four, _ = cells
-    found = did_logit(four, np.zeros(200))
+    columns, _ = cells
+    found = did_logit(columns, np.zeros(200))
     assert np.isfinite(found.estimate) and np.isnan(found.low)
     assert found.reason == "one cluster only"
 

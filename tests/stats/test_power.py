@@ -91,7 +91,7 @@ def test_impossible_plans_are_refused():
         draw(np.random.default_rng(0), 1, [1, 1], (TrueEffect(0.3, 0.2),))
 
 
-def test_plan_reads_off_a_run():
+def test_planning_facts_of_a_run():
     values = np.repeat([1.0, 0.0, -1.0, 0.0], [20, 50, 10, 20])
     plan = plan_from(values)
     assert (plan.n, plan.discordance, plan.estimate) == (100, 0.3, 0.1)
@@ -168,7 +168,7 @@ def test_the_spread_at_a_mean_square():
         sd_square(-1.0)
 
 
-def test_latents_bring_about_the_correlations_asked_for():
+def test_latents_give_the_correlations_asked_for():
     gains = (TrueEffect(0.08, 0.3), TrueEffect(0.02, 0.2))
     shared = latent_shared(*gains, 0.3)
     alike = latent_alike(gains, 0.2, shared)
@@ -178,8 +178,8 @@ def test_latents_bring_about_the_correlations_asked_for():
     assert np.corrcoef(image.ravel(), other.ravel())[0, 1] == pytest.approx(0.3, abs=0.01)
     pairs = (image - other).reshape(-1, 2).astype(float)
     assert np.corrcoef(pairs.T)[0, 1] == pytest.approx(0.2, abs=0.01)
-    alone = latent_alike(gains[:1], 0.4)
-    (values,) = draw(np.random.default_rng(1), 4000, np.full(40, 2), gains[:1], alike=alone)
+    of_one = latent_alike(gains[:1], 0.4)
+    (values,) = draw(np.random.default_rng(1), 4000, np.full(40, 2), gains[:1], alike=of_one)
     pairs = values.reshape(-1, 2).astype(float)
     assert np.corrcoef(pairs.T)[0, 1] == pytest.approx(0.4, abs=0.01)
 

@@ -72,7 +72,7 @@ def test_accuracy_counts_clusters_of_alike_answers_as_fewer_items():
     correct = np.repeat([1, 0, 0, 1, 0, 1, 0, 0, 0, 1], 10)
     clusters = np.repeat(np.arange(10), 10)
     found = accuracy(correct, clusters)
-    # Wholly alike: ten answers; G/(G-1) takes a tenth of them off.
+    # Identical in a cluster: ten answers, less a tenth by the factor G/(G-1).
     assert (found.low, found.high) == pytest.approx(wilson(0.4 * 9, 9))
     assert found.estimate == 0.4
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from probes.stats import bootstrap, contrast, mcnemar, sign_flip
+from probes.stats import ContrastMethod, bootstrap, contrast, mcnemar, sign_flip
 from probes.stats.bootstrap import bca_tails
 from probes.stats.estimate import cluster_sums
 
@@ -25,7 +25,7 @@ def test_sign_flip_flips_whole_clusters():
     signs = np.array(list(itertools.product([-1, 1], repeat=6)))
     expected = np.mean(np.abs(signs @ sums) >= abs(sums.sum()))
     assert sign_flip(values, clusters)[0] == pytest.approx(expected, abs=1e-12)
-    # Fractions (means over donors) go by listing instead of counting, to the same end.
+    # Fractions (means over donors) are enumerated instead of counted, with the same result.
     assert sign_flip(values / 3, clusters)[0] == pytest.approx(expected, abs=1e-12)
 
 
@@ -37,7 +37,7 @@ def test_sign_flip_equals_scipy():
     assert sign_flip(values)[0] == pytest.approx(oracle.pvalue, abs=1e-9)
 
 
-def test_random_flips_come_near_the_exact_test_and_are_seeded():
+def test_random_flips_approximate_the_exact_test_and_are_seeded():
     rng = np.random.default_rng(1)
     whole = rng.choice([-1, 0, 1], 80, p=[0.2, 0.4, 0.4])
     exact, _ = sign_flip(whole)
@@ -69,7 +69,7 @@ def test_bootstrap_is_seeded_and_clustered():
     by_cluster = bootstrap(values, clusters, kind="percentile", draws=999, seed=1)
     assert by_cluster == bootstrap(values, clusters, kind="percentile", draws=999, seed=1)
     assert by_cluster != bootstrap(values, clusters, kind="percentile", draws=999, seed=2)
-    # Wholly alike items: standard errors differ by the root of the cluster's size.
+    # Identical items: standard errors differ by the root of the cluster's size.
     assert by_cluster.se / by_item.se == pytest.approx(np.sqrt(8), rel=0.15)
 
 
@@ -88,24 +88,29 @@ def test_bootstrap_says_why_it_is_undefined():
 def test_contrast_combines_interval_and_test():
     values = np.random.default_rng(6).choice([-1.0, 0, 1], 100, p=[0.1, 0.5, 0.4])
     plain = contrast(values, bounds=(-1, 1))
-    mixed = contrast(values, bounds=(-1, 1), interval="bca", test="mcnemar", draws=999)
+    method = ContrastMethod(interval="bca", test="mcnemar", draws=999)
+    mixed = contrast(values, bounds=(-1, 1), method=method)
     assert mixed.estimate == plain.estimate
     assert mixed.p == pytest.approx(mcnemar((values > 0) * 1, (values < 0) * 1)[0])
     assert mixed.low == bootstrap(values, kind="bca", draws=999).low
     assert "bca" in mixed.method and "McNemar" in mixed.method
-    assert contrast(values, test="permutation").p == sign_flip(values)[0]
+    assert contrast(values, method=ContrastMethod(test="permutation")).p == sign_flip(values)[0]
 
 
 def test_contrast_refuses_what_has_no_meaning():
     values = np.array([1.0, 0, -1, 1])
-    assert "independent" in contrast(values, [0, 0, 1, 1], test="mcnemar").reason
-    assert "single answers" in contrast(values * 2, test="mcnemar").reason
+    mcnemar_test = ContrastMethod(test="mcnemar")
+    assert "independent" in contrast(values, [0, 0, 1, 1], method=mcnemar_test).reason
+    assert "single answers" in contrast(values * 2, method=mcnemar_test).reason
     with pytest.raises(ValueError, match="strata"):
-        contrast(values, strata=[0, 0, 1, 1], interval="bca")
+        contrast(values, strata=[0, 0, 1, 1], method=ContrastMethod(interval="bca"))
     with pytest.raises(ValueError, match="interval"):
-        contrast(values, interval="wald")
+        ContrastMethod(interval="wald")
+    with pytest.raises(ValueError, match="test"):
+        ContrastMethod(test="wald")
 
 
 def test_contrast_keeps_the_score_interval_where_nothing_differs():
-    found = contrast(np.zeros(50), bounds=(-1, 1), interval="percentile", test="permutation")
+    method = ContrastMethod(interval="percentile", test="permutation")
+    found = contrast(np.zeros(50), bounds=(-1, 1), method=method)
     assert found.low < 0 < found.high and found.p == 1.0

@@ -40,9 +40,11 @@ def root(tmp_path: Path) -> Path:
     write(
         tmp_path,
         "uid_to_ego4d",
-        {uid: {"video_uid": f"rec{n // 2}", "starting_sec": 180 * n, "ending_sec": 180 * n + 180}
-         for n, uid in enumerate(UIDS)},
-    )  # fmt: skip
+        {
+            uid: {"video_uid": f"rec{n // 2}", "starting_sec": 180 * n, "ending_sec": 180 * n + 180}
+            for n, uid in enumerate(UIDS)
+        },
+    )
     (tmp_path / "videos").mkdir()
     for uid in UIDS:
         (tmp_path / "videos" / f"{uid}.mp4").write_bytes(VIDEO)
@@ -71,11 +73,11 @@ def test_items(root: Path) -> None:
 
 
 def test_unanswered_items_are_added_on_demand(root: Path) -> None:
-    items = load(root, unanswered=True, task="mine")
+    items = load(root, unanswered=True, task="own")
     assert [(item.id, item.answer) for item in items] == list(
         zip(UIDS, [0, 1, 2, None], strict=True)
     )
-    assert {item.task for item in items} == {"mine"}
+    assert {item.task for item in items} == {"own"}
 
 
 def test_the_type_is_the_stratum(root: Path) -> None:
@@ -92,10 +94,16 @@ def test_only_items_that_are_run_need_a_video(root: Path) -> None:
 
 @pytest.mark.parametrize(
     "entry",
-    ["rec", {"video_uid": "rec"}, {"ego4d_uid": "rec"}, {"video_id": "rec", "start_sec": 3},
-     ["rec", 0, 180], [{"video_uid": "rec"}, 0]],
+    [
+        "rec",
+        {"video_uid": "rec"},
+        {"ego4d_uid": "rec"},
+        {"video_id": "rec", "start_sec": 3},
+        ["rec", 0, 180],
+        [{"video_uid": "rec"}, 0],
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_forms_of_a_recording(root: Path, entry: object) -> None:
     write(root, "uid_to_ego4d", dict.fromkeys(UIDS, entry))
     assert {item.cluster for item in load(root)} == {"rec"}
@@ -114,7 +122,7 @@ def test_no_recordings_is_a_warning(root: Path) -> None:
         load(root)
 
 
-def test_videos_may_lie_on_another_disk(
+def test_videos_may_be_on_another_disk(
     root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     elsewhere = tmp_path_factory.mktemp("disk") / "videos"
@@ -151,11 +159,11 @@ def refused(root: Path, what: str, where: str, *named: str, unanswered: bool = F
 @pytest.mark.parametrize(
     ("name", "text", "what"),
     [
-        ("questions", "[{", "no valid JSON"),
-        ("questions", "\xff\xfe", "no valid JSON"),
-        ("questions", "[" * 100_000, "no valid JSON"),
+        ("questions", "[{", "not valid JSON"),
+        ("questions", "\xff\xfe", "not valid JSON"),
+        ("questions", "[" * 100_000, "not valid JSON"),
         ("questions", "{}", "a JSON dict where a list is expected"),
-        ("questions", "", "no valid JSON"),
+        ("questions", "", "not valid JSON"),
         ("questions", "[]", "none of the questions"),
         ("subset_answers", "[]", "a JSON list where a dict is expected"),
         ("subset_answers", '{"a": 1, "a": 2}', "'a' occurs twice"),
@@ -179,9 +187,9 @@ def test_malformed_json(root: Path, name: str, text: str, what: str) -> None:
         (question(UIDS[0]), "occur more than once", UIDS[0]),
         (question("x", question=None), "have no text", "x"),
         (question("x", question="  "), "have no text", "x"),
-        ({k: v for k, v in question("x").items() if k != "option 4"}, "lack one of the 5", "x"),
-        (question("x", **{"option 2": 3}), "lack one of the 5", "x"),
-        (question("x", **{"option 2": ""}), "lack one of the 5", "x"),
+        ({k: v for k, v in question("x").items() if k != "option 4"}, "do not have all 5", "x"),
+        (question("x", **{"option 2": 3}), "do not have all 5", "x"),
+        (question("x", **{"option 2": ""}), "do not have all 5", "x"),
         (question("x", type=3), "types are not text", "x"),
     ],
 )
@@ -192,9 +200,22 @@ def test_wrong_questions(root: Path, entry: object, what: str, named: str) -> No
 
 @pytest.mark.parametrize(
     "uid",
-    ["../secret", "/etc/passwd", "a/b", "a\\b", "a\0b", "..", ".", "", ".hidden", "a\n", "C:x",
-     "é", "x" * 300],
-)  # fmt: skip
+    [
+        "../secret",
+        "/etc/passwd",
+        "a/b",
+        "a\\b",
+        "a\0b",
+        "..",
+        ".",
+        "",
+        ".hidden",
+        "a\n",
+        "C:x",
+        "é",
+        "x" * 300,
+    ],
+)
 def test_a_q_uid_cannot_leave_the_folder(root: Path, uid: str) -> None:
     secret = root.parent / "secret.mp4"
     secret.write_bytes(VIDEO)
@@ -247,19 +268,19 @@ def test_broken_videos(root: Path, content: bytes, what: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "circle"])
-def test_videos_that_are_no_files(root: Path, kind: str) -> None:
+def test_videos_that_are_not_files(root: Path, kind: str) -> None:
     video = root / "videos" / f"{UIDS[2]}.mp4"
     video.unlink()
     if kind == "folder":
         video.mkdir()
     elif kind == "pipe":
-        os.mkfifo(video)  # opening it would wait for ever
+        os.mkfifo(video)  # opening it would wait forever
     else:
         video.symlink_to(video)
     refused(root, "1 videos are broken", "videos", video.name)
 
 
-def test_problems_of_one_kind_are_told_together(root: Path) -> None:
+def test_problems_of_one_kind_are_reported_together(root: Path) -> None:
     for uid in ANSWERED:
         (root / "videos" / f"{uid}.mp4").unlink()
     refused(root, "3 videos are missing", "videos", *ANSWERED)

@@ -1,4 +1,4 @@
-"""The small world: its laws, its questions, and the folder that `probes data egoworld` makes."""
+"""The small world: its rules, its questions, and the folder that `probes data egoworld` makes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from probes.core.errors import ProbesError
 from probes.tasks.egoworld import generate
 from probes.tasks.egoworld.draw import Painter
 from probes.tasks.egoworld.film import sample_times, shoot
+from probes.tasks.egoworld.generate import ClipSettings
 from probes.tasks.egoworld.questions import OPTIONS, TYPES, ask
 from probes.tasks.egoworld.world import (
     AWAY,
@@ -58,7 +59,7 @@ def test_every_event_changes_what_is_seen() -> None:
         assert all(before != after for before, after in zip(seen, seen[1:], strict=False))
 
 
-def test_a_story_belongs_to_one_split_however_it_is_written_down() -> None:
+def test_a_story_belongs_to_one_split_in_any_order_of_its_things() -> None:
     for story in stories(200):
         order = np.random.default_rng(1).permutation(len(story.things))
         turned = replace(
@@ -74,10 +75,10 @@ def test_a_story_belongs_to_one_split_however_it_is_written_down() -> None:
 
 def test_no_story_is_in_two_splits() -> None:
     found = {split: stories(400, split, seed=3) for split in ("training", "tuning", "evaluation")}
-    keys = {split: {json.dumps(s.canonical()) for s in drawn} for split, drawn in found.items()}
-    assert not keys["training"] & keys["tuning"]
-    assert not keys["training"] & keys["evaluation"]
-    assert not keys["tuning"] & keys["evaluation"]
+    contents = {split: {json.dumps(s.canonical()) for s in drawn} for split, drawn in found.items()}
+    assert not contents["training"] & contents["tuning"]
+    assert not contents["training"] & contents["evaluation"]
+    assert not contents["tuning"] & contents["evaluation"]
     assert all(split_of(s) == split for split, drawn in found.items() for s in drawn)
 
 
@@ -94,7 +95,7 @@ def test_questions_have_one_right_option() -> None:
             options = question.options(3)
             assert options[3] == question.answer
             assert len(set(options)) == OPTIONS
-            # The oracle reads the question's words, not the code that made it.
+            # The expected answer follows from the question's words, not from the code that made it.
             if kind in ("first", "last"):
                 truth = texts[0] if "first" in question.text else texts[-1]
             else:
@@ -131,14 +132,15 @@ def test_ten_frames_never_catch_the_hand() -> None:
     for story in stories(30):
         footage = shoot(story, WORLD, rng)
         for time in sample_times(WORLD.gaps, 10):
-            assert footage._hand_at(time) is None
+            assert footage.hand_at(time) is None
         moment = footage.moments[0]
         bare = replace(footage, hand=0.0)
         assert (footage.frame(painter, moment) != bare.frame(painter, moment)).any()
 
 
-def make(folder: Path, **settings: object) -> Path:
-    generate.make(folder, **{"videos": 20, "seed": 11, "height": 64, "seconds": 9, **settings})  # type: ignore[arg-type]
+def make(folder: Path, workers: int = 2, **settings: object) -> Path:
+    chosen = {"videos": 20, "seed": 11, "height": 64, "seconds": 9, **settings}
+    generate.make(folder, ClipSettings(**chosen), workers=workers)  # type: ignore[arg-type]
     return folder
 
 
@@ -185,15 +187,15 @@ def test_layout_and_balance(folder: Path) -> None:
     assert max(recordings.values()) <= WORLD.clips[1]
 
 
-def test_planned_stories_are_for_evaluation_and_go_on_within_a_recording() -> None:
-    shots = list(generate._plan(WORLD, 60, seed=77))
-    assert all(split_of(shot.footage.story) == "evaluation" for shot in shots)
-    for before, after in zip(shots, shots[1:], strict=False):
+def test_planned_stories_are_for_evaluation_and_continue_within_a_recording() -> None:
+    clips = list(generate._plan(WORLD, 60, seed=77))
+    assert all(split_of(clip.footage.story) == "evaluation" for clip in clips)
+    for before, after in zip(clips, clips[1:], strict=False):
         if after.recording == before.recording:
             assert after.footage.story.start == states(before.footage.story)[-1]
             assert after.footage.tone == before.footage.tone
     # A longer data set begins with the shorter one's clips.
-    assert [s.uid for s in generate._plan(WORLD, 30, seed=77)] == [s.uid for s in shots[:30]]
+    assert [c.uid for c in generate._plan(WORLD, 30, seed=77)] == [c.uid for c in clips[:30]]
 
 
 def test_wide_clips_keep_the_table_in_the_middle() -> None:

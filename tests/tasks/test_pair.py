@@ -15,7 +15,7 @@ from probes.config.paths import conf_dir
 from probes.core.errors import ProbesError
 from probes.tasks.egoworld.pair import train as training
 from probes.tasks.egoworld.pair.curriculum import Curriculum, Sample
-from probes.tasks.egoworld.pair.heldout import QUIET
+from probes.tasks.egoworld.pair.heldout import NO_NOISE
 from probes.tasks.egoworld.pair.learn import logits_of, rate_at
 from probes.tasks.egoworld.pair.model import build_model
 from probes.tasks.egoworld.pair.packing import Packer
@@ -59,7 +59,7 @@ def curriculum(split: str = "training", **mix: object) -> Curriculum:
 
 @pytest.mark.parametrize("source", ["describe", "look", "read", "text", "watch"])
 def test_training_draws_training_stories_only(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from probes.tasks.egoworld.pair import learn as module
+    from probes.tasks.egoworld.pair import curriculum as module
 
     drawn, real = [], module.draw_story
     monkeypatch.setattr(
@@ -81,7 +81,7 @@ def test_image_stage_asks_nothing_of_many_frames_without_text() -> None:
 
 def test_prompts_in_training_are_the_harness_prompts() -> None:
     """A packed question, unpacked, is the text that the chat template makes of the prompt file."""
-    sample = curriculum().draw("text", QUIET, np.random.default_rng(1))
+    sample = curriculum().draw("text", NO_NOISE, np.random.default_rng(1))
     template = (conf_dir() / "prompts" / "tiny" / "cloze.txt").read_text().removesuffix("\n")
     question = next(a for a in sample.asks if a.kind == "cloze")
     words = question.prompt.removeprefix(" ").removesuffix(" assistant:")
@@ -101,7 +101,7 @@ def test_packed_questions_are_independent(native: bool) -> None:
     model = build_model(SMALL, TOKENIZER).eval()
     packer = Packer(TOKENIZER, (4, 36), 3.0)
     rng = np.random.default_rng(3)
-    sample = curriculum(letter_share=1.0, frame_counts={3: 1.0}).draw("read", QUIET, rng)
+    sample = curriculum(letter_share=1.0, frame_counts={3: 1.0}).draw("read", NO_NOISE, rng)
     alone = [Sample(sample.context, (ask,)) for ask in sample.asks]
     with torch.inference_mode():
         packed, _ = logits_of(model, packer.pack([sample], native=native), torch.device("cpu"))
@@ -119,12 +119,12 @@ def test_packed_forward_is_the_class_own_forward(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = build_model(SMALL, TOKENIZER).eval()
     packer = Packer(TOKENIZER, (4, 36), 1.0)
-    sample = curriculum(frame_counts={4: 1.0}).draw("watch", QUIET, np.random.default_rng(3))
+    sample = curriculum(frame_counts={4: 1.0}).draw("watch", NO_NOISE, np.random.default_rng(3))
     batch = packer.pack([Sample(sample.context, sample.asks[:1])], native=False)
     with torch.inference_mode():
-        packed, places = logits_of(model, batch, torch.device("cpu"))
+        packed, positions = logits_of(model, batch, torch.device("cpu"))
         pixels = normalise(batch.frames_NHWC).unsqueeze(1)
-        own = model(input_ids=batch.ids_BL, pixel_values_videos=pixels).logits[0, places]
+        own = model(input_ids=batch.ids_BL, pixel_values_videos=pixels).logits[0, positions]
     torch.testing.assert_close(packed, own, atol=2e-5, rtol=1e-4)
 
 
@@ -133,9 +133,14 @@ def small_config(**changes: object) -> dict[str, object]:
     stage["sizes"] = {"look": 2, "text": 2}
     stages = {name: {**stage, "train_vision": name == "image"} for name in MEMBERS}
     return {
-        **CONFIG, "model": SMALL, "stages": stages, "save_every": 2, "evaluate": 0,
-        "compile": False, **changes,
-    }  # fmt: skip
+        **CONFIG,
+        "model": SMALL,
+        "stages": stages,
+        "save_every": 2,
+        "evaluate": 0,
+        "compile": False,
+        **changes,
+    }
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -144,7 +149,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def test_training_resumes_to_the_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resumed_training_gives_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     training.train(whole, small_config())
     from probes.tasks.egoworld.pair import learn as module
@@ -173,14 +180,14 @@ def test_training_resumes_to_the_letter(tmp_path: Path, monkeypatch: pytest.Monk
     assert all(torch.equal(moved[0][n], moved[1][n]) for n in tower)
 
 
-def test_other_settings_do_not_go_on_in_the_same_folder(tmp_path: Path) -> None:
+def test_a_folder_is_not_continued_with_other_settings(tmp_path: Path) -> None:
     training._same_settings(tmp_path / "settings.json", {"seed": 1})
     training._same_settings(tmp_path / "settings.json", {"seed": 1})
     with pytest.raises(ProbesError, match="other settings"):
         training._same_settings(tmp_path / "settings.json", {"seed": 2})
 
 
-def test_unknown_training_key_is_refused() -> None:
+def test_an_unknown_training_setting_is_refused() -> None:
     with pytest.raises(ProbesError, match="stepz"):
         training.read_config(["stages.image.stepz=1"])
 

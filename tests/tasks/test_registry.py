@@ -1,4 +1,4 @@
-"""Tasks become items by name; EgoWorld's data are made once, whole, and by one process."""
+"""Tasks become items by name; EgoWorld's data is made once, completely, by one process."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 
 from probes.core.errors import ProbesError
 from probes.tasks import registry
+from probes.tasks.egoworld.generate import ClipSettings
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,21 @@ class Task:
 
 
 class Generator(ModuleType):
-    """Stands for probes.tasks.egoworld.generate, and counts its calls."""
+    """Replaces probes.tasks.egoworld.generate, and counts its calls."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__("probes.tasks.egoworld.generate")
         self.__file__ = str(folder / "generate.py")
         folder.mkdir()
         (folder / "generate.py").write_text("version = 1")
-        self.calls: list[Any] = []
+        self.ClipSettings = ClipSettings
+        self.calls: list[ClipSettings] = []
         self.wait_s = 0.0
         self.fail: BaseException | None = None
 
-    def make(self, root: Path, videos: int, *settings: Any) -> None:
-        self.calls.append((videos, *settings))
+    def make(self, root: Path, settings: ClipSettings, progress: Any = None) -> None:
+        self.calls.append(settings)
+        videos = settings.videos
         (root / "videos").mkdir(parents=True)
         uids = [f"v{n}" for n in range(videos)]
         for n, uid in enumerate(uids):
@@ -53,8 +56,8 @@ class Generator(ModuleType):
             time.sleep(self.wait_s)
             if self.fail is not None:
                 raise self.fail
-            if settings[-1] is not None:
-                settings[-1](n + 1, videos)
+            if progress is not None:
+                progress(n + 1, videos)
         options = {f"option {i}": str(i) for i in range(5)}
         questions = [{"q_uid": uid, "question": "?", **options} for uid in uids]
         (root / "questions.json").write_text(json.dumps(questions))
@@ -78,12 +81,12 @@ def made(tmp_path: Path) -> list[str]:
 
 
 def test_data_are_made_on_first_use_only(generator: Generator, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    items = registry.load(Task(), lambda done, total: told.append((done, total)))
+    reported: list[tuple[int, int]] = []
+    items = registry.load(Task(), lambda done, total: reported.append((done, total)))
     assert [item.id for item in items] == ["v0", "v1", "v2"]
     assert {item.task for item in items} == {"egoworld"}
-    assert told == [(1, 3), (2, 3), (3, 3)]
-    assert generator.calls[0][:5] == (3, 0, 64, 4.0, 2.0)
+    assert reported == [(1, 3), (2, 3), (3, 3)]
+    assert generator.calls[0] == ClipSettings(3, 0, height=64, fps=4.0, seconds=2.0)
     assert registry.load(Task()) == items
     assert len(generator.calls) == 1
     root = registry.root(Task())
@@ -94,8 +97,12 @@ def test_data_are_made_on_first_use_only(generator: Generator, tmp_path: Path) -
 def test_settings_and_code_name_the_folder(generator: Generator, tmp_path: Path) -> None:
     registry.load(Task())
     for changed in (
-        {"videos": 2}, {"seed": 1}, {"height": 96}, {"fps": 5.0}, {"seconds": 3.0},
-    ):  # fmt: skip
+        {"videos": 2},
+        {"seed": 1},
+        {"height": 96},
+        {"fps": 5.0},
+        {"seconds": 3.0},
+    ):
         registry.load(Task(**changed))
     assert len(made(tmp_path)) == len(generator.calls) == 6
     registry.load(Task(fps=4, unanswered=True))
@@ -117,7 +124,7 @@ def test_half_made_data_are_not_kept(
     assert len(registry.load(Task())) == 3
 
 
-def test_what_a_killed_process_left_is_cleared(generator: Generator, tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_removed(generator: Generator, tmp_path: Path) -> None:
     registry.load(Task())
     (folder,) = made(tmp_path)
     data = tmp_path / "home" / "data"
@@ -126,7 +133,7 @@ def test_what_a_killed_process_left_is_cleared(generator: Generator, tmp_path: P
     assert made(tmp_path) == [folder]
 
 
-def test_two_at_once_make_the_data_once(generator: Generator, tmp_path: Path) -> None:
+def test_concurrent_calls_make_the_data_once(generator: Generator, tmp_path: Path) -> None:
     generator.wait_s = 0.05
     found: list[int] = []
     threads = [
@@ -141,7 +148,7 @@ def test_two_at_once_make_the_data_once(generator: Generator, tmp_path: Path) ->
     assert len(made(tmp_path)) == 1
 
 
-def test_two_at_once_without_locks_do_not_clash(
+def test_concurrent_calls_without_locks_do_not_clash(
     generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_locks(*_: object) -> None:
@@ -162,12 +169,12 @@ def test_two_at_once_without_locks_do_not_clash(
 
 
 def test_a_given_folder_is_read(generator: Generator, tmp_path: Path) -> None:
-    generator.make(tmp_path / "mine", 2, None)
+    generator.make(tmp_path / "own", ClipSettings(2, 0))
     generator.calls.clear()
-    task = Task(name="egoschema", root=str(tmp_path / "mine"))
+    task = Task(name="egoschema", root=str(tmp_path / "own"))
     assert [item.task for item in registry.load(task)] == ["egoschema"] * 2
-    assert len(registry.load(Task(root=str(tmp_path / "mine")))) == 2
-    assert registry.root(task) == (tmp_path / "mine").resolve()
+    assert len(registry.load(Task(root=str(tmp_path / "own")))) == 2
+    assert registry.root(task) == (tmp_path / "own").resolve()
     assert generator.calls == []
 
 

@@ -1,6 +1,6 @@
 """The transformers backend: log-probabilities and greedy text of a multimodal checkpoint.
 
-Nothing of torch is imported until the first `score`; fingerprint and facts come from files.
+Torch is not imported before the first `score`; fingerprint and facts come from files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from probes.core.errors import MachineError, ProbesError
 from probes.core.hashing import sha256_json
 from probes.core.types import FramesByHash, ModelSpec, Output, Prompt, ScoringSpec
-from probes.models.base import BackendSettings
+from probes.models.base import BackendSettings, check_options, error_output
 from probes.models.checkpoint import CHAT_FILES, PROCESSOR_FILES, TOKENIZER_FILES, Checkpoint, find
 from probes.models.hf import prefix_packing
 from probes.models.hf.batching import Batcher, Failed, free_memory
@@ -28,7 +28,7 @@ from probes.models.hf.families.generic import GenericFamily, GenericModel
 from probes.models.hf.families.loading import check_quantize, context_of
 from probes.models.hf.prefix_packing import PackedPrompts
 from probes.models.hf.preprocessor import Preprocessor
-from probes.models.hf.token_layout import TokenizedPrompt, frames_of
+from probes.models.hf.token_layout import TokenizedPrompt, Unaskable, frames_of
 from probes.models.hf.vision_cache import FeatureCache, FramePrefetcher, read_frame
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ BATCH_TOKENS = {"cpu": 3_072, "cuda": 16_384}
 """By kind of device. On a CPU larger batches fall out of its caches: 3,072 tokens gave 95 prompts
 per second and 8,192 gave 71 (2 M parameters, one thread)."""
 WINDOW = 2_048
-"""Most prompts that are laid out and sorted by length at a time."""
+"""Most prompts that are tokenized and sorted by length at a time."""
 MASKED_ATTENTION = ("sdpa", "eager")
 """Attention kernels that take a mask of our own."""
 
@@ -62,13 +62,23 @@ class _Ready:
     """What exists only while a model is loaded."""
 
     model: Any
-    reader: Preprocessor
+    preprocessor: Preprocessor
     cache: FeatureCache
-    ahead: FramePrefetcher
+    prefetcher: FramePrefetcher
     batcher: Batcher
-    ends: frozenset[int]
+    end_tokens: frozenset[int]
     packed: bool
     """Whether the options of a prompt share one pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """Some prompts, by index, and the features of their frames, by sha256."""
+
+    prompts: dict[int, TokenizedPrompt]
+    features: Features
+    errors: dict[str, str]
+    """Why a frame has no features."""
 
 
 class HfBackend:
@@ -85,13 +95,7 @@ class HfBackend:
     adapter = ADAPTER
 
     def __init__(self, cfg: BackendSettings, spec: ModelSpec) -> None:
-        for name in cfg.options:
-            if name not in OPTIONS:
-                raise ProbesError(
-                    f"backend hf has no option {name!r}",
-                    "backend.options",
-                    f"its options are {', '.join(OPTIONS)}",
-                )
+        check_options("hf", cfg.options, OPTIONS)
         self._cfg = cfg
         self._spec = spec
         self._options = OPTIONS | dict(cfg.options)
@@ -109,11 +113,11 @@ class HfBackend:
         self._ready: _Ready | None = None
         self._model: Any = None
         """Of a `GenericModel`, while it is loaded."""
-        self._reader: Preprocessor | None = None
-        self._prepared: ProcessorBundle | None = None
-        self._whole: GenericModel | None = None
-        if isinstance(self._family, GenericFamily):  # what it refuses shows before the run begins
-            self._whole = self._family.prepare(self._checkpoint, spec)
+        self._preprocessor: Preprocessor | None = None
+        self._bundle: ProcessorBundle | None = None
+        self._generic: GenericModel | None = None
+        if isinstance(self._family, GenericFamily):  # it may refuse before the run begins
+            self._generic = self._family.prepare(self._checkpoint, spec)
         self._counts = {"perceived": 0, "recomputed": 0, "passes": 0}
 
     def describe(self) -> dict[str, Any]:
@@ -127,7 +131,7 @@ class HfBackend:
             "commit": checkpoint.commit,
             "family": self._family.name,
             "checkpoint_class": next(iter(checkpoint.architectures), ""),
-            "perceive_once": self._whole is None,
+            "perceive_once": self._generic is None,
             **self._family.facts(checkpoint, spec.frame_as),
             "frame_as": spec.frame_as,
             "dtype": spec.dtype,
@@ -139,16 +143,16 @@ class HfBackend:
             "tokenizer_sha256": sha256_json(checkpoint.hashes(TOKENIZER_FILES)),
             "processor_sha256": sha256_json(checkpoint.hashes(PROCESSOR_FILES)),
             "chat_template_sha256": sha256_json(checkpoint.hashes(CHAT_FILES)),
-            # What a report needs to say in which keys and files two members differ.
+            # For a report on the settings and files in which two members differ.
             "config": checkpoint.config,
             "files": checkpoint.hashes(TOKENIZER_FILES + PROCESSOR_FILES + CHAT_FILES),
         }
 
     def counters(self) -> dict[str, int]:
-        """Return frames perceived, those of them perceived again, and language model passes."""
+        """Return frames encoded, those of them encoded again, and language model passes."""
         counts = dict(self._counts)
         if self._ready is not None:
-            counts["perceived"] += self._ready.cache.perceived
+            counts["perceived"] += self._ready.cache.encoded
             counts["recomputed"] += self._ready.cache.recomputed
         return counts
 
@@ -156,12 +160,12 @@ class HfBackend:
         """Free the model and its features."""
         self._counts = self.counters()
         if self._ready is not None:
-            self._ready.ahead.close()
+            self._ready.prefetcher.close()
         model = weakref.ref(self._ready.model) if self._ready is not None else lambda: None
         self._ready = self._model = None
         gc.collect()  # transformers models hold reference cycles
         gc.unfreeze()
-        if model() is not None:  # it was frozen itself, when another was loaded beside it
+        if model() is not None:  # it was frozen itself, when another was loaded too
             gc.collect()
         free_memory()
 
@@ -173,44 +177,45 @@ class HfBackend:
             raise ProbesError("generate needs max_new_tokens of at least 1", "scoring")
         if not prompts:
             return
-        if self._whole is not None:
-            yield from self._score_whole(self._whole, prompts, frames, scoring)
+        if self._generic is not None:
+            yield from self._score_generic(self._generic, prompts, frames, scoring)
             return
         if self._ready is None:
             self._ready = self._load()
         ready = self._ready
         for start in range(0, len(prompts), WINDOW):
-            rows: dict[int, TokenizedPrompt] = {}
+            tokenized: dict[int, TokenizedPrompt] = {}
             window = prompts[start : start + WINDOW]
-            for at, row in ready.reader.rows(window, frames, scoring):
-                if isinstance(row, str):
-                    yield start + at, _error(row)
+            for at, prompt in ready.preprocessor.tokenize(window, frames, scoring):
+                if isinstance(prompt, Unaskable):
+                    yield start + at, error_output(prompt.reason)
                 else:
-                    rows[start + at] = row
-            for some, features, errors in self._perceived(ready, rows, frames):
-                fit: dict[int, TokenizedPrompt] = {}
-                for at, row in some.items():
-                    failed = [errors[name] for name in row.frames if name in errors]
+                    tokenized[start + at] = prompt
+            for group in self._encoded(ready, tokenized, frames):
+                complete: dict[int, TokenizedPrompt] = {}
+                for at, prompt in group.prompts.items():
+                    failed = [group.errors[name] for name in prompt.frames if name in group.errors]
                     if failed:
-                        yield at, _error(failed[0], len(row.ids))
+                        yield at, error_output(failed[0], len(prompt.ids))
                     else:
-                        fit[at] = row
-                yield from self._run(ready, fit, features, scoring)
+                        complete[at] = prompt
+                yield from self._answer_all(ready, complete, group.features, scoring)
 
-    def reader(self) -> Preprocessor | GenericModel:
+    def preprocessor(self) -> Preprocessor | GenericModel:
         """Return the checkpoint's processor, ready for prompts; no weights are loaded for it.
 
         Raises:
             ProbesError: it is missing, or not of the family.
         """
-        if self._whole is not None:
-            return self._whole
-        if self._reader is None:
+        if self._generic is not None:
+            return self._generic
+        if self._preprocessor is None:
             family = self._family
             assert not isinstance(family, GenericFamily)
-            self._prepared = family.prepare(self._checkpoint, self._spec)
-            self._reader = Preprocessor(self._prepared, context_of(self._checkpoint, self._spec))
-        return self._reader
+            self._bundle = family.prepare(self._checkpoint, self._spec)
+            context = context_of(self._checkpoint, self._spec)
+            self._preprocessor = Preprocessor(self._bundle, context)
+        return self._preprocessor
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -220,45 +225,45 @@ class HfBackend:
     def _load(self) -> _Ready:
         import torch
 
-        family, spec, reader = self._family, self._spec, self.reader()
-        prepared = self._prepared
-        assert (
-            not isinstance(family, GenericFamily) and isinstance(reader, Preprocessor) and prepared
-        )
+        family, spec, preprocessor = self._family, self._spec, self.preprocessor()
+        bundle = self._bundle
+        assert not isinstance(family, GenericFamily)
+        assert isinstance(preprocessor, Preprocessor)
+        assert bundle is not None
         if not gc.get_freeze_count():  # another model may be loaded: it must not be frozen
-            gc.freeze()  # what is there outlives the model: `close` need not search it (0.3 s)
+            gc.freeze()  # objects that outlive the model: `close` need not search them (0.3 s)
             atexit.unregister(gc.unfreeze)
             atexit.register(gc.unfreeze)  # should it never be closed
-        model = family.load(self._checkpoint, spec, prepared, self._placement)
+        model = family.load(self._checkpoint, spec, bundle, self._placement)
         text = model.config.get_text_config()
         ends = model.generation_config.eos_token_id
         if ends is None:
-            ends = prepared.tokenizer.eos_token_id
-        encode_frames = torch.inference_mode()(partial(family.encode_frames, model, prepared))
+            ends = bundle.tokenizer.eos_token_id
+        encode_frames = torch.inference_mode()(partial(family.encode_frames, model, bundle))
         return _Ready(
             model=model,
-            reader=reader,
+            preprocessor=preprocessor,
             cache=FeatureCache(
                 encode_frames, self._cfg.feature_cache_mb * 2**20, int(self._options["frame_batch"])
             ),
-            ahead=FramePrefetcher(),
+            prefetcher=FramePrefetcher(),
             batcher=Batcher(
                 self._cfg.batch_size,
                 int(self._options["batch_tokens"]) or BATCH_TOKENS.get(model.device.type, 16_384),
             ),
-            ends=frozenset(ends if isinstance(ends, list | tuple) else [ends]),
+            end_tokens=frozenset(ends if isinstance(ends, list | tuple) else [ends]),
             packed=spec.attention in MASKED_ATTENTION
             and getattr(text, "sliding_window", None) is None,
         )
 
-    def _score_whole(
+    def _score_generic(
         self,
-        whole: GenericModel,
+        generic: GenericModel,
         prompts: Sequence[Prompt],
         frames: FramesByHash,
         scoring: ScoringSpec,
     ) -> Iterator[tuple[int, Output]]:
-        """Put prompts one by one to a model that is run whole."""
+        """Put prompts one by one to a model without a family of its own."""
         import torch
 
         if self._model is None:
@@ -271,31 +276,28 @@ class HfBackend:
             except MachineError:
                 raise
             except Exception as error:
-                yield at, _error(f"frame: {type(error).__name__}: {error}")
+                yield at, error_output(f"frame: {type(error).__name__}: {error}")
                 continue
             self._counts["passes"] += 1
             try:
                 with torch.inference_mode():
-                    output = whole.answer(self._model, prompt, shown, scoring)
+                    output = generic.answer(self._model, prompt, shown, scoring)
             except ProbesError:
                 raise
             except Exception as error:
-                output = _error(f"{type(error).__name__}: {error}")
+                output = error_output(f"{type(error).__name__}: {error}")
             yield at, replace(output, seconds=time.perf_counter() - started)
 
-    def _perceived(
-        self, ready: _Ready, rows: Mapping[int, TokenizedPrompt], frames: FramesByHash
-    ) -> Iterator[tuple[dict[int, TokenizedPrompt], dict[str, torch.Tensor], dict[str, str]]]:
-        """Perceive the frames of as many rows as the cache has room for, then go on from there.
+    def _encoded(
+        self, ready: _Ready, prompts: Mapping[int, TokenizedPrompt], frames: FramesByHash
+    ) -> Iterator[_Encoded]:
+        """Encode the frames of as many prompts as the cache has room for, then those of the next.
 
-        Sorting all rows by length would scatter an item's arms and with them the uses of its
-        frames; within a group no frame is perceived twice, and callers keep items together.
-
-        Yields:
-            (rows, features and errors of their frames by sha256).
+        Sorting all prompts by length would scatter an item's arms and with them the uses of its
+        frames; within a group no frame is encoded twice, and callers keep items together.
         """
-        order = list(rows)
-        cache, ahead = ready.cache, ready.ahead
+        order = list(prompts)
+        cache = ready.cache
         end = 0
         while end < len(order):
             start, used = end, 0
@@ -303,124 +305,121 @@ class HfBackend:
             errors: dict[str, str] = {}
             while end < len(order) and (end == start or used < cache.capacity):
                 # One vision batch at a time, so that few frames' pixels are held.
-                needed, end = self._unseen(rows, order, end, features)
-                following, _ = self._unseen(rows, order, end, features.keys() | needed)
-                ahead.read([name for name in following if name not in cache], frames)
-                found, failed = cache.get(needed, frames)
-                used += sum(feature.nbytes for feature in found.values())
-                features |= found
-                errors |= failed
-            yield {at: rows[at] for at in order[start:end]}, features, errors
+                needed, end = self._unseen(prompts, order, end, features)
+                following, _ = self._unseen(prompts, order, end, features.keys() | needed)
+                ready.prefetcher.read([name for name in following if name not in cache], frames)
+                results = cache.get(needed, frames)
+                used += sum(feature.nbytes for feature in results.found.values())
+                features |= results.found
+                errors |= results.errors
+            yield _Encoded({at: prompts[at] for at in order[start:end]}, features, errors)
 
     def _unseen(
         self,
-        rows: Mapping[int, TokenizedPrompt],
+        prompts: Mapping[int, TokenizedPrompt],
         order: Sequence[int],
         start: int,
         seen: Collection[str],
     ) -> tuple[list[str], int]:
-        """Return the frames of a vision batch's worth of rows from `start` on, and where it ends.
+        """Return the frames of prompts from `start` on that fill a vision batch, and their end.
 
         Frames in `seen` do not count.
         """
         needed: dict[str, None] = {}
         end = start
         while end < len(order) and len(needed) < int(self._options["frame_batch"]):
-            needed |= dict.fromkeys(name for name in rows[order[end]].frames if name not in seen)
+            needed |= dict.fromkeys(name for name in prompts[order[end]].frames if name not in seen)
             end += 1
         return list(needed), end
 
-    def _run(
+    def _answer_all(
         self,
         ready: _Ready,
-        rows: Mapping[int, TokenizedPrompt],
+        prompts: Mapping[int, TokenizedPrompt],
         features: Features,
         scoring: ScoringSpec,
     ) -> Iterator[tuple[int, Output]]:
+        """Run prompts in batches, packed; where one of a sequence fails, run each of it alone."""
         import torch
 
-        order, laid = list(rows), list(rows.values())
+        order, tokenized = list(prompts), list(prompts.values())
 
         @torch.inference_mode()
         def answer(batch: list[int]) -> list[list[Output]]:
             started = time.perf_counter()
             self._counts["passes"] += 1
-            bundles = [pending[at] for at in batch]
-            outputs = _answer(ready, bundles, features, scoring)
+            outputs = _answer(ready, [pending[at] for at in batch], features, scoring)
             seconds = (time.perf_counter() - started) / sum(map(len, outputs))
-            return [[replace(one, seconds=seconds) for one in mine] for mine in outputs]
+            return [[replace(one, seconds=seconds) for one in some] for some in outputs]
 
-        pending = prefix_packing.unpacked(laid, range(len(laid)))
+        pending = prefix_packing.unpacked(tokenized, range(len(tokenized)))
         if ready.packed and scoring.kind != "generate" and ready.batcher.size > 1:
-            pending = prefix_packing.pack(laid, ready.batcher.tokens)
+            pending = prefix_packing.pack(tokenized, ready.batcher.tokens)
         while pending:
             again: list[int] = []
-            lengths = [_cost(ready, bundle, scoring) for bundle in pending]
+            lengths = [_cost(ready, packed, scoring) for packed in pending]
             for batch, outputs in ready.batcher.run(lengths, answer):
                 if isinstance(outputs, Failed):
-                    if outputs.memory and len(pending[batch[0]].rows) > 1:  # nor will others fit
+                    failed = pending[batch[0]]
+                    if outputs.memory and len(failed.prompts) > 1:  # nor will others fit
                         ready.batcher.tokens = max(1, lengths[batch[0]] // 2)
-                    outputs = [[_error(outputs.error)] * len(pending[batch[0]].rows)]
-                for at, mine in zip(batch, outputs, strict=True):
-                    places = pending[at].places
-                    if len(mine) > 1 and any(one.status == "error" for one in mine):
-                        again += places  # on their own: one of them may have spoiled the others
+                    outputs = [[error_output(outputs.error)] * len(failed.prompts)]
+                for at, some in zip(batch, outputs, strict=True):
+                    indices = pending[at].indices
+                    if len(some) > 1 and any(one.status == "error" for one in some):
+                        again += indices  # unpacked: one of them may have spoiled the others
                     else:
-                        yield from ((order[n], one) for n, one in zip(places, mine, strict=True))
-            pending = prefix_packing.unpacked(laid, again)
+                        yield from ((order[n], one) for n, one in zip(indices, some, strict=True))
+            pending = prefix_packing.unpacked(tokenized, again)
 
 
-def _cost(ready: _Ready, bundle: PackedPrompts, scoring: ScoringSpec) -> int:
-    """Return how many tokens a bundle brings to a batch."""
+def _cost(ready: _Ready, packed: PackedPrompts, scoring: ScoringSpec) -> int:
+    """Return how many tokens packed prompts add to a batch."""
     if scoring.kind == "generate":
-        return bundle.tokens + scoring.max_new_tokens
+        return packed.tokens + scoring.max_new_tokens
     if scoring.kind == "letter" or ready.packed:
-        return bundle.tokens
-    (row,) = bundle.rows
-    return len(row.answers) * (len(row.ids) + max(map(len, row.answers)))
+        return packed.tokens
+    (prompt,) = packed.prompts
+    return len(prompt.answers) * (len(prompt.ids) + max(map(len, prompt.answers)))
 
 
 def _answer(
-    ready: _Ready, bundles: Sequence[PackedPrompts], features: Features, scoring: ScoringSpec
+    ready: _Ready, packed: Sequence[PackedPrompts], features: Features, scoring: ScoringSpec
 ) -> list[list[Output]]:
-    """Run one batch and put its numbers or texts into outputs, bundle by bundle."""
+    """Run one batch; return the outputs of every sequence of packed prompts."""
     from probes.models.hf import forward
 
-    model, rows = ready.model, [row for bundle in bundles for row in bundle.rows]
+    model, prompts = ready.model, [prompt for one in packed for prompt in one.prompts]
     if scoring.kind == "generate":
-        written = forward.greedy(
-            model, rows, features, max_new_tokens=scoring.max_new_tokens, ends=ready.ends
+        texts = forward.greedy(
+            model, prompts, features, max_new_tokens=scoring.max_new_tokens, ends=ready.end_tokens
         )
-        return [
-            [
-                _error(NOT_NUMBERS, len(row.ids))
-                if ids is None
-                else Output(
-                    text=ready.reader.tokens.decode(ids),
-                    input_tokens=len(row.ids),
-                    output_tokens=len(ids),
-                )
-            ]
-            for row, ids in zip(rows, written, strict=True)
-        ]
-    if scoring.kind == "letter" and len(rows) == len(bundles):
-        sums = forward.next_token(model, rows, features)
+        return [[_written(ready, prompt, ids)] for prompt, ids in zip(prompts, texts, strict=True)]
+    if scoring.kind == "letter" and len(prompts) == len(packed):
+        sums = forward.next_token(model, prompts, features)
     elif ready.packed:
-        sums = forward.packed_answers(model, bundles, features)
+        sums = forward.packed_answers(model, packed, features)
     else:
-        sums = forward.plain_answers(model, rows, features)
-    outputs = (
-        _error(NOT_NUMBERS, len(row.ids))
-        if any(map(math.isnan, scores))
-        else Output(
-            option_logprobs=tuple(scores),
-            option_tokens=tuple(map(len, row.answers)),
-            input_tokens=len(row.ids),
-        )
-        for row, scores in zip(rows, sums, strict=True)
+        sums = forward.plain_answers(model, prompts, features)
+    outputs = (_scored(prompt, some) for prompt, some in zip(prompts, sums, strict=True))
+    return [list(islice(outputs, len(one.prompts))) for one in packed]
+
+
+def _written(ready: _Ready, prompt: TokenizedPrompt, ids: list[int] | None) -> Output:
+    if ids is None:
+        return error_output(NOT_NUMBERS, len(prompt.ids))
+    return Output(
+        text=ready.preprocessor.tokens.decode(ids),
+        input_tokens=len(prompt.ids),
+        output_tokens=len(ids),
     )
-    return [list(islice(outputs, len(bundle.rows))) for bundle in bundles]
 
 
-def _error(why: str, input_tokens: int = 0) -> Output:
-    return Output(status="error", error=why, input_tokens=input_tokens)
+def _scored(prompt: TokenizedPrompt, sums: Sequence[float]) -> Output:
+    if any(map(math.isnan, sums)):
+        return error_output(NOT_NUMBERS, len(prompt.ids))
+    return Output(
+        option_logprobs=tuple(sums),
+        option_tokens=tuple(map(len, prompt.answers)),
+        input_tokens=len(prompt.ids),
+    )

@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """What came of an input that failed on its own."""
+    """Why an input failed on its own."""
 
     error: str
     """Type and message; not the exception, whose traceback would keep tensors alive."""
@@ -65,22 +65,20 @@ class Batcher:
         """Run `function` over batches of indices.
 
         A batch that does not fit in memory is halved, and so are those to come; one that fails
-        otherwise is halved until the input to blame stands alone.
+        otherwise is halved until the input that causes it is alone.
 
         Yields:
             (indices, what `function` returned for them; `Failed` for one that fails alone).
 
         Raises:
-            MachineError: the device is lost: all other inputs would fail too.
+            MachineError: the device is lost, so that all other inputs would fail too.
         """
         pending = deque(batches(lengths, self.size, self.tokens))
         while pending:
             batch = pending.popleft()
             result = _attempt(function, batch)
-            if not isinstance(result, _Problem):
+            if not isinstance(result, Failed) or len(batch) == 1:
                 yield batch, result
-            elif len(batch) == 1:
-                yield batch, Failed(result.text, result.memory)
             elif result.memory:
                 self.tokens = max(1, max(lengths[at] for at in batch) * len(batch) // 2)
                 rest = batch + [at for group in pending for at in group]
@@ -91,31 +89,26 @@ class Batcher:
                 pending.extendleft([batch[middle:], batch[:middle]])
 
 
-@dataclass(frozen=True, slots=True)
-class _Problem:
-    text: str
-    memory: bool
-
-
-def _attempt(function: Callable[[list[int]], R], batch: list[int]) -> R | _Problem:
+def _attempt(function: Callable[[list[int]], R], batch: list[int]) -> R | Failed:
     try:
         return function(batch)
     except Exception as error:
         if is_device_lost(error):
             raise MachineError(
-                f"the accelerator failed: {str(error).partition(chr(10))[0]}", "",
+                f"the accelerator failed: {str(error).partition(chr(10))[0]}",
+                "",
                 "the same command goes on from what is stored, in a new process; where it ends at "
                 "the same prompt again, run with backend.device=cpu to see which one",
-            ) from error  # fmt: skip
-        problem = _Problem(f"{type(error).__name__}: {error}", is_out_of_memory(error))
+            ) from error
+        failed = Failed(f"{type(error).__name__}: {error}", is_out_of_memory(error))
     # Outside the handler: until here the traceback holds the failed batch's tensors.
-    if problem.memory:
+    if failed.memory:
         free_memory()
-    return problem
+    return failed
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that a smaller batch may succeed.
+    """Return whether an error means that a smaller batch may succeed.
 
     CUDA raises `torch.OutOfMemoryError`, its libraries and the CPU allocator a plain RuntimeError,
     NumPy a MemoryError.
@@ -123,18 +116,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     text = str(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    told = ("out of memory", "defaultcpuallocator", "alloc_failed")
-    return isinstance(error, RuntimeError) and any(one in text.lower() for one in told)
+    signs = ("out of memory", "defaultcpuallocator", "alloc_failed")
+    return isinstance(error, RuntimeError) and any(sign in text.lower() for sign in signs)
 
 
 def is_device_lost(error: BaseException) -> bool:
-    """Say whether an error means that the device answers nothing any more, whatever is asked."""
-    told = type(error).__name__ == "AcceleratorError" or str(error).startswith("CUDA error")
-    return isinstance(error, RuntimeError) and told and not is_out_of_memory(error)
+    """Return whether an error means that every further call to the device will fail too."""
+    named = type(error).__name__ == "AcceleratorError" or str(error).startswith("CUDA error")
+    return isinstance(error, RuntimeError) and named and not is_out_of_memory(error)
 
 
 def free_memory() -> None:
-    """Give back what CUDA's allocator keeps for later; torch is not imported for it."""
+    """Empty the cache of CUDA's allocator; torch is not imported for it."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

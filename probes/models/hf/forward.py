@@ -1,134 +1,108 @@
 """The arithmetic: embeddings with features in place, next tokens, continuations, greedy text.
 
-Shape suffixes: B batch, T padded tokens, D hidden width, V vocabulary, O options, N scored tokens,
-A axes of a position (1 or 3).
+Shape suffixes: B sequences of a batch, T padded tokens, D hidden width, V vocabulary, N scored
+tokens, A axes of a position (1 or 3).
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from probes.models.hf.prefix_packing import PackedPrompts
+from probes.models.hf.prefix_packing import PackedBatch, PackedPrompts, Target, packed_batch
 from probes.models.hf.prompt_encoder import FRAME
 from probes.models.hf.token_layout import TokenizedPrompt, positions
 
 Features = Mapping[str, torch.Tensor]
 
 KEEP_UNTIL = 0.75
-"""Share of a batch that is still being written below which finished rows are taken out of it."""
+"""Share of a batch that is still being written below which finished texts are taken out of it."""
 
 
 def next_token(
-    model: Any, rows: Sequence[TokenizedPrompt], features: Features
+    model: Any, prompts: Sequence[TokenizedPrompt], features: Features
 ) -> list[list[float]]:
     """Return the log-probability (nats) of every one-token answer, over the whole vocabulary.
 
-    Padding stands at the right, where causal attention never looks: no mask is needed, and a
-    prompt's numbers are those it has alone.
+    Padding is at the right, where causal attention never looks: no mask is needed, and a prompt's
+    numbers are those it has alone.
     """
-    ids_BT = _padded([row.ids for row in rows])
-    hidden_BTD = _hidden(model, ids_BT, _frames(rows), features, **_grid_positions(rows))
-    last_B = [len(row.ids) - 1 for row in rows]
-    logits_BV = model.lm_head(hidden_BTD[torch.arange(len(rows)), last_B])
+    ids_BT = _padded([prompt.ids for prompt in prompts])
+    hidden_BTD = _hidden(model, ids_BT, _frames(prompts), features, **_grid_positions(prompts))
+    last_B = [len(prompt.ids) - 1 for prompt in prompts]
+    logits_BV = model.lm_head(hidden_BTD[torch.arange(len(prompts)), last_B])
     logprobs_BV = logits_BV.float().log_softmax(-1).cpu()
     return [
-        [float(logprobs_V[answer[0]]) for answer in row.answers]
-        for row, logprobs_V in zip(rows, logprobs_BV, strict=True)
+        [float(logprobs_V[answer[0]]) for answer in prompt.answers]
+        for prompt, logprobs_V in zip(prompts, logprobs_BV, strict=True)
     ]
 
 
 def packed_answers(
-    model: Any, bundles: Sequence[PackedPrompts], features: Features
+    model: Any, packed: Sequence[PackedPrompts], features: Features
 ) -> list[list[float]]:
-    """Return the summed log-probability of every continuation, one pass over each bundle.
+    """Return the summed log-probability of every continuation, one pass over packed prompts.
 
-    Behind the trunk of a bundle stand its branches one after the other, and behind each branch its
-    continuations. A token sees the trunk, its own branch and its own continuation, and positions go
-    on from what it sees. Measured on one CPU thread (2 M parameters, prompts of 144 tokens, 5
-    options of 4 tokens, a prompt a bundle), in prompts per second: this 78; the prompt's key-value
+    A token sees the shared prefix, its own prompt's suffix and its own continuation, and positions
+    go on from what it sees. Measured on one CPU thread (2 M parameters, prompts of 144 tokens, 5
+    options of 4 tokens, no shared prefix), in prompts per second: this 78; the prompt's key-value
     cache with all options in a second pass 74, with a row per option 58; prompt and option in a row
     of their own 12. It also keeps no cache in memory.
 
     Returns:
-        For every row of every bundle, in their order, the sums of its continuations.
+        For every prompt, in the order of the packed prompts, the sums of its continuations.
     """
-    size = (len(bundles), max(bundle.tokens for bundle in bundles))
-    ids_BT = np.zeros(size, np.int64)
-    # Padding is a branch of its own, which keeps its (unused) attention well defined.
-    branch_BT, answer_BT = np.full(size, -1, np.int64), np.zeros(size, np.int64)
-    each = [[positions(row) for row in bundle.rows] for bundle in bundles]
-    axes = max(len(one) for ones in each for one in ones)
-    position_ABT = np.zeros((axes, *size), np.int64)
-    targets: list[list[list[tuple[int, int, int]]]] = []  # by row and continuation
-    for at, bundle in enumerate(bundles):
-        shared_prefix = end = bundle.shared_prefix
-        ids_BT[at, :shared_prefix] = bundle.rows[0].ids[:shared_prefix]
-        position_ABT[:, at, :shared_prefix] = each[at][0][:, :shared_prefix]
-        branch_BT[at, :shared_prefix] = 0
-        for number, (row, position) in enumerate(zip(bundle.rows, each[at], strict=True), 1):
-            start, end = end, end + len(row.ids) - shared_prefix
-            ids_BT[at, start:end] = row.ids[shared_prefix:]
-            position_ABT[:, at, start:end] = position[:, shared_prefix:]
-            branch_BT[at, start:end] = number
-            last = end - 1 if end > start else shared_prefix - 1
-            behind, mine = position.max() + 1, []
-            for which, answer in enumerate(row.answers, 1):
-                start, end = end, end + len(answer) - 1  # nothing is read off its last token
-                ids_BT[at, start:end] = answer[:-1]
-                position_ABT[:, at, start:end] = behind + np.arange(end - start)
-                branch_BT[at, start:end], answer_BT[at, start:end] = number, which
-                before = (last, *range(start, end))
-                mine.append(
-                    [(at, place, token) for place, token in zip(before, answer, strict=True)]
-                )
-            targets.append(mine)
-    suffix = torch.from_numpy(branch_BT).to(model.device)
-    answer_of = torch.from_numpy(answer_BT).to(model.device)
-    seen_BTT = (suffix[:, None, :] == 0) | (suffix[:, None, :] == suffix[:, :, None]) & (
-        (answer_of[:, None, :] == 0) | (answer_of[:, None, :] == answer_of[:, :, None])
-    )
-    # Added to the attention scores, which serves `eager` and `sdpa` alike.
-    mask_BTT = torch.zeros(size[:1] + size[1:] * 2, dtype=model.dtype, device=model.device)
-    mask_BTT.masked_fill_(~seen_BTT.tril(), torch.finfo(model.dtype).min)
+    batch = packed_batch(packed)
     hidden_BTD = _hidden(
         model,
-        ids_BT,
-        [name for bundle in bundles for name in bundle.frames],
+        batch.ids_BT,
+        [name for one in packed for name in one.frames],
         features,
-        attention_mask=mask_BTT[:, None],
-        position_ids=_as_ids(position_ABT, model),
+        attention_mask=_packed_mask(model, batch)[:, None],
+        position_ids=_as_ids(batch.position_ABT, model),
     )
-    flat = [target for mine in targets for answer in mine for target in answer]
+    flat = [target for some in batch.targets for answer in some for target in answer]
     scores = iter(_token_logprobs(model, hidden_BTD, flat))
-    return [[sum(next(scores) for _ in answer) for answer in mine] for mine in targets]
+    return [[sum(next(scores) for _ in answer) for answer in some] for some in batch.targets]
+
+
+def _packed_mask(model: Any, batch: PackedBatch) -> torch.Tensor:
+    """Return what is added to attention scores [B, T, T], which serves `eager` and `sdpa` alike."""
+    prompt_BT = torch.from_numpy(batch.prompt_BT).to(model.device)
+    answer_BT = torch.from_numpy(batch.answer_BT).to(model.device)
+    seen_BTT = (prompt_BT[:, None, :] == 0) | (prompt_BT[:, None, :] == prompt_BT[:, :, None]) & (
+        (answer_BT[:, None, :] == 0) | (answer_BT[:, None, :] == answer_BT[:, :, None])
+    )
+    mask_BTT = torch.zeros(seen_BTT.shape, dtype=model.dtype, device=model.device)
+    return mask_BTT.masked_fill_(~seen_BTT.tril(), torch.finfo(model.dtype).min)
 
 
 def plain_answers(
-    model: Any, rows: Sequence[TokenizedPrompt], features: Features
+    model: Any, prompts: Sequence[TokenizedPrompt], features: Features
 ) -> list[list[float]]:
-    """Return the same as `packed_answers` with one row per continuation.
+    """Return the same as `packed_answers` with one sequence per continuation.
 
     For attention kernels that take no mask of their own (flash attention, sliding windows).
     """
-    pairs = [(at, answer) for at, row in enumerate(rows) for answer in row.answers]
-    alone = [
-        TokenizedPrompt(rows[at].ids + answer, rows[at].frames, rows[at].grids)
+    pairs = [(at, answer) for at, prompt in enumerate(prompts) for answer in prompt.answers]
+    joined = [
+        TokenizedPrompt(prompts[at].ids + answer, prompts[at].frames, prompts[at].grids)
         for at, answer in pairs
     ]
-    ids_BT = _padded([row.ids for row in alone])
-    hidden_BTD = _hidden(model, ids_BT, _frames(alone), features, **_grid_positions(alone))
+    ids_BT = _padded([one.ids for one in joined])
+    hidden_BTD = _hidden(model, ids_BT, _frames(joined), features, **_grid_positions(joined))
     targets = [
-        (at, len(row.ids) - len(answer) - 1 + number, token)
-        for at, (row, (_, answer)) in enumerate(zip(alone, pairs, strict=True))
+        (at, len(one.ids) - len(answer) - 1 + number, token)
+        for at, (one, (_, answer)) in enumerate(zip(joined, pairs, strict=True))
         for number, token in enumerate(answer)
     ]
     scores = iter(_token_logprobs(model, hidden_BTD, targets))
-    sums: list[list[float]] = [[] for _ in rows]
+    sums: list[list[float]] = [[] for _ in prompts]
     for at, answer in pairs:
         sums[at].append(sum(next(scores) for _ in answer))
     return sums
@@ -136,7 +110,7 @@ def plain_answers(
 
 def greedy(
     model: Any,
-    rows: Sequence[TokenizedPrompt],
+    prompts: Sequence[TokenizedPrompt],
     features: Features,
     *,
     max_new_tokens: int,
@@ -148,75 +122,134 @@ def greedy(
     not apply.
 
     Returns:
-        For every row its new ids, the end token included; None where logits were not numbers.
+        For every prompt its new ids, the end token included; None where logits were not numbers.
     """
-    from transformers import DynamicCache
-
-    device = model.device
-    width = max(len(row.ids) for row in rows)
-    # Padding stands at the left here, so that all rows grow at the same end.
-    pads = [width - len(row.ids) for row in rows]
-    place_BT = torch.arange(width, device=device) - torch.tensor(pads, device=device)[:, None]
-    # Without padding no mask is passed, which is the fast way through attention.
-    mask_BT = (place_BT >= 0).long() if any(pads) else None
-    position_ABT = _pad([positions(row) for row in rows], width, left=True)
-    last_B1 = torch.from_numpy(position_ABT.max((0, 2)))[:, None].to(device)
-    axes = len(position_ABT)
-    cache = DynamicCache(config=model.config.get_text_config())
-    hidden_BTD = _hidden(
-        model,
-        _padded([(0,) * pad + row.ids for pad, row in zip(pads, rows, strict=True)]),
-        _frames(rows),
-        features,
-        past_key_values=cache,
-        attention_mask=mask_BT,
-        position_ids=_as_ids(position_ABT, model),
-    )
-    in_batch = list(range(len(rows)))
-    open_rows, broken = set(in_batch), set()
-    written: list[list[int]] = [[] for _ in rows]
+    writing, hidden_BTD = _read_prompts(model, prompts, features)
+    texts = _Texts(ids=[[] for _ in prompts], unfinished=set(range(len(prompts))))
     for step in range(max_new_tokens):
         logits_BV = model.lm_head(hidden_BTD[:, -1])
         tokens = logits_BV.argmax(-1).tolist()
-        unfit = logits_BV.isnan().any(-1).tolist()
-        for at, row in enumerate(in_batch):
-            if row not in open_rows:
-                continue
-            written[row].append(tokens[at])
-            if unfit[at]:
-                broken.add(row)
-            if unfit[at] or tokens[at] in ends:
-                open_rows.remove(row)
-        if not open_rows or step == max_new_tokens - 1:
+        texts.add(writing.in_batch, tokens, logits_BV.isnan().any(-1).tolist(), ends)
+        if not texts.unfinished or step == max_new_tokens - 1:
             break
-        going = [at for at, row in enumerate(in_batch) if row in open_rows]
-        # Finished rows leave the batch; not each at once, as that copies the cache.
-        if len(going) <= KEEP_UNTIL * len(in_batch):
-            keep = torch.tensor(going, device=device)
-            cache.batch_select_indices(keep)
-            last_B1 = last_B1[keep]
-            mask_BT = mask_BT[keep] if mask_BT is not None else None
-            tokens = [tokens[at] for at in going]
-            in_batch = [in_batch[at] for at in going]
-        last_B1 = last_B1 + 1
-        if mask_BT is not None:
-            mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], 1)
-        hidden_BTD = _hidden(
-            model,
-            np.array(tokens, np.int64)[:, None],
-            (),
-            features,
-            past_key_values=cache,
-            attention_mask=mask_BT,
-            position_ids=last_B1 if axes == 1 else last_B1.expand(axes, -1, -1),
-        )
-    return [None if at in broken else ids for at, ids in enumerate(written)]
+        tokens = _drop_finished(writing, texts.unfinished, tokens)
+        hidden_BTD = _decode_step(model, writing, tokens)
+    return [None if at in texts.broken else ids for at, ids in enumerate(texts.ids)]
+
+
+@dataclass(slots=True)
+class _Texts:
+    """What greedy decoding has written so far, by prompt."""
+
+    ids: list[list[int]]
+    unfinished: set[int]
+    broken: set[int] = field(default_factory=set)
+    """Prompts whose logits were not numbers."""
+
+    def add(
+        self,
+        in_batch: Sequence[int],
+        tokens: Sequence[int],
+        broken: Sequence[bool],
+        ends: Container[int],
+    ) -> None:
+        """Add one token to every unfinished text, and note which texts end with it."""
+        for prompt, token, is_broken in zip(in_batch, tokens, broken, strict=True):
+            if prompt not in self.unfinished:
+                continue
+            self.ids[prompt].append(token)
+            if is_broken:
+                self.broken.add(prompt)
+            if is_broken or token in ends:
+                self.unfinished.remove(prompt)
+
+
+@dataclass(slots=True)
+class _Writing:
+    """The batch that greedy decoding goes on with."""
+
+    in_batch: list[int]
+    """Which prompts are in it."""
+    cache: Any
+    """Keys and values of all that was read."""
+    mask_BT: torch.Tensor | None
+    """None without padding, which is the fast way through attention."""
+    last_B1: torch.Tensor
+    """Position of the last token that was read."""
+    axes: int
+
+
+def _read_prompts(
+    model: Any, prompts: Sequence[TokenizedPrompt], features: Features
+) -> tuple[_Writing, torch.Tensor]:
+    """Read whole prompts into a new key-value cache; also return their states [B, T, D]."""
+    from transformers import DynamicCache
+
+    device = model.device
+    width = max(len(prompt.ids) for prompt in prompts)
+    # Padding is at the left here, so that all texts grow at the same end.
+    pads = [width - len(prompt.ids) for prompt in prompts]
+    place_BT = torch.arange(width, device=device) - torch.tensor(pads, device=device)[:, None]
+    position_ABT = _pad([positions(prompt) for prompt in prompts], width, left=True)
+    writing = _Writing(
+        in_batch=list(range(len(prompts))),
+        cache=DynamicCache(config=model.config.get_text_config()),
+        mask_BT=(place_BT >= 0).long() if any(pads) else None,
+        last_B1=torch.from_numpy(position_ABT.max((0, 2)))[:, None].to(device),
+        axes=len(position_ABT),
+    )
+    hidden_BTD = _hidden(
+        model,
+        _padded([(0,) * pad + one.ids for pad, one in zip(pads, prompts, strict=True)]),
+        _frames(prompts),
+        features,
+        past_key_values=writing.cache,
+        attention_mask=writing.mask_BT,
+        position_ids=_as_ids(position_ABT, model),
+    )
+    return writing, hidden_BTD
+
+
+def _drop_finished(
+    writing: _Writing, unfinished: Container[int], tokens: Sequence[int]
+) -> list[int]:
+    """Take finished texts out of the batch where they are many; return the tokens of the others.
+
+    They do not leave one by one, as that would copy the cache each time.
+    """
+    going = [at for at, prompt in enumerate(writing.in_batch) if prompt in unfinished]
+    if len(going) > KEEP_UNTIL * len(writing.in_batch):
+        return list(tokens)
+    keep = torch.tensor(going, device=writing.last_B1.device)
+    writing.cache.batch_select_indices(keep)
+    writing.last_B1 = writing.last_B1[keep]
+    if writing.mask_BT is not None:
+        writing.mask_BT = writing.mask_BT[keep]
+    writing.in_batch = [writing.in_batch[at] for at in going]
+    return [tokens[at] for at in going]
+
+
+def _decode_step(model: Any, writing: _Writing, tokens: Sequence[int]) -> torch.Tensor:
+    """Read one more token of every text in the batch; return the states [B, 1, D]."""
+    writing.last_B1 = writing.last_B1 + 1
+    if (mask_BT := writing.mask_BT) is not None:
+        writing.mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], 1)
+    last_B1, axes = writing.last_B1, writing.axes
+    return _hidden(
+        model,
+        np.array(tokens, np.int64)[:, None],
+        (),
+        {},
+        past_key_values=writing.cache,
+        attention_mask=writing.mask_BT,
+        position_ids=last_B1 if axes == 1 else last_B1.expand(axes, -1, -1),
+    )
 
 
 def _pad(each: Sequence[NDArray[np.int64]], width: int, *, left: bool = False) -> NDArray[np.int64]:
     """Stack positions [A, tokens] to [A, B, T]; padding has position 0.
 
-    A row without grids has the same position on all axes.
+    A prompt without grids has the same position on all axes.
     """
     axes = max(map(len, each))
     out_ABT = np.zeros((axes, len(each), width), np.int64)
@@ -232,15 +265,16 @@ def _as_ids(position_ABT: NDArray[np.int64], model: Any) -> torch.Tensor:
     return position[0] if len(position) == 1 else position
 
 
-def _grid_positions(rows: Sequence[TokenizedPrompt]) -> dict[str, Any]:
-    """Return positions for rows padded at the right, where they are more than a count.
+def _grid_positions(prompts: Sequence[TokenizedPrompt]) -> dict[str, Any]:
+    """Return positions for prompts padded at the right, where they are more than a count.
 
     A model counts by itself, and where it does, it needs no mask.
     """
-    each = [positions(row) for row in rows]
+    each = [positions(prompt) for prompt in prompts]
     if max(map(len, each)) == 1:
         return {}
-    return {"position_ids": torch.from_numpy(_pad(each, max(len(row.ids) for row in rows)))}
+    width = max(len(prompt.ids) for prompt in prompts)
+    return {"position_ids": torch.from_numpy(_pad(each, width))}
 
 
 def _padded(sequences: Sequence[Sequence[int]]) -> NDArray[np.int64]:
@@ -251,8 +285,8 @@ def _padded(sequences: Sequence[Sequence[int]]) -> NDArray[np.int64]:
     return ids_BT
 
 
-def _frames(rows: Sequence[TokenizedPrompt]) -> list[str]:
-    return [name for row in rows for name in row.frames]
+def _frames(prompts: Sequence[TokenizedPrompt]) -> list[str]:
+    return [name for prompt in prompts for name in prompt.frames]
 
 
 def _hidden(
@@ -262,10 +296,10 @@ def _hidden(
 
     Args:
         model: of one of the families.
-        ids_BT: token ids; `FRAME` wherever a feature stands.
+        ids_BT: token ids; `FRAME` in every feature's place.
         frames: sha256 of the frames whose features those are, in their order.
         features: of all of them.
-        more: goes to the model.
+        more: further arguments of the model.
     """
     ids = torch.from_numpy(ids_BT).to(model.device)
     embeds_BTD: torch.Tensor = model.get_input_embeddings()(ids.clamp(min=0))
@@ -281,14 +315,12 @@ def _hidden(
     return hidden_BTD
 
 
-def _token_logprobs(
-    model: Any, hidden_BTD: torch.Tensor, targets: Sequence[tuple[int, int, int]]
-) -> list[float]:
-    """Return the log-probability of each (row, place, token), the token behind that place."""
+def _token_logprobs(model: Any, hidden_BTD: torch.Tensor, targets: Sequence[Target]) -> list[float]:
+    """Return the log-probability of every target."""
     # All continuations of a prompt begin behind the same place.
     numbers = {where: n for n, where in enumerate(dict.fromkeys((b, t) for b, t, _ in targets))}
-    rows, places = map(list, zip(*numbers, strict=True))
-    logprobs_NV = model.lm_head(hidden_BTD[rows, places]).float().log_softmax(-1)
+    sequences, places = map(list, zip(*numbers, strict=True))
+    logprobs_NV = model.lm_head(hidden_BTD[sequences, places]).float().log_softmax(-1)
     which = [numbers[b, t] for b, t, _ in targets]
     scores: list[float] = logprobs_NV[which, [token for *_, token in targets]].tolist()
     return scores

@@ -1,8 +1,10 @@
-"""Which prompts share one pass over what they have in common.
+"""Which prompts share one pass over the prefix that they have in common, and how they are packed.
 
-Prompts that begin alike, to the pixel, are laid out as one sequence: their common beginning, the
-trunk, and behind it what each has of its own, a branch. That is so for the rotations of one
-question, and for several questions about one clip under the same arm.
+Prompts that begin alike, to the pixel, are packed into one sequence: their shared prefix, and
+behind it the suffix of each prompt with its continuations. That applies to the rotations of one
+question, and to several questions about one clip under the same arm.
+
+Shape suffixes: B sequences of a batch, T padded tokens, A axes of a position (1 or 3).
 """
 
 from __future__ import annotations
@@ -16,99 +18,114 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.models.hf.prompt_encoder import FRAME
-from probes.models.hf.token_layout import TokenizedPrompt
+from probes.models.hf.token_layout import TokenizedPrompt, positions
 
 LEAST = 0.5
-"""Share of its longest prompt that a trunk has at least: attention goes over the whole sequence, so
-that a short trunk would cost more than it spares. The arms of an item have about 0.15."""
+"""Share of its longest prompt that a shared prefix has at least: attention goes over the whole
+sequence, so that a short prefix would cost more than it saves. The arms of an item have about
+0.15."""
 MOST = 4
-"""How many times its longest prompt a bundle may be long, for the same reason."""
+"""How many times its longest prompt a packed sequence may be long, for the same reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackedPrompts:
-    """Prompts that are laid out as one sequence."""
+    """Prompts that are packed into one sequence."""
 
-    places: tuple[int, ...]
-    """Which of the rows that were looked at."""
-    rows: tuple[TokenizedPrompt, ...]
-    """Those rows."""
+    indices: tuple[int, ...]
+    """Which of the given prompts."""
+    prompts: tuple[TokenizedPrompt, ...]
+    """Those prompts."""
     shared_prefix: int
-    """Tokens that all of them begin with; of a single row, all of its."""
+    """Tokens that all of them begin with; of a single prompt, all of its."""
 
     @property
     def tokens(self) -> int:
         """Length of the sequence, continuations included but for the last token of each."""
         return self.shared_prefix + sum(
-            len(row.ids) - self.shared_prefix + _behind(row) for row in self.rows
+            len(prompt.ids) - self.shared_prefix + _behind(prompt) for prompt in self.prompts
         )
 
     @property
     def frames(self) -> tuple[str, ...]:
         """The frames (sha256) of the sequence, in its order."""
-        first, *others = self.rows
-        own = (row.frames[_frames_within(row, self.shared_prefix) :] for row in others)
+        first, *others = self.prompts
+        own = (one.frames[_frames_within(one, self.shared_prefix) :] for one in others)
         return first.frames + tuple(chain.from_iterable(own))
 
 
-def unpacked(rows: Sequence[TokenizedPrompt], places: Iterable[int]) -> list[PackedPrompts]:
-    """Return a bundle of its own for each of the rows at those places."""
-    return [PackedPrompts((at,), (rows[at],), len(rows[at].ids)) for at in places]
+def unpacked(prompts: Sequence[TokenizedPrompt], indices: Iterable[int]) -> list[PackedPrompts]:
+    """Return a sequence of its own for each of the prompts at those indices."""
+    return [PackedPrompts((at,), (prompts[at],), len(prompts[at].ids)) for at in indices]
 
 
-def pack(rows: Sequence[TokenizedPrompt], most: int) -> list[PackedPrompts]:
-    """Bundle rows that share enough of their beginning.
+def pack(prompts: Sequence[TokenizedPrompt], most: int) -> list[PackedPrompts]:
+    """Pack prompts that share enough of their beginning.
 
     Args:
-        rows: to be asked; any order.
-        most: tokens that a bundle of several rows may have.
+        prompts: in any order.
+        most: tokens that a sequence of several prompts may have.
 
     Returns:
-        Bundles; every row in one of them.
+        Packed prompts; every prompt in one of them.
     """
-    contents = _contents(rows)
-    order = sorted(range(len(rows)), key=lambda at: contents[at].tobytes())
-    # What every row has in common with the one before it.
+    contents = _contents(prompts)
+    order = sorted(range(len(prompts)), key=lambda at: contents[at].tobytes())
+    # What every prompt has in common with the one before it.
     common = [0, *(_common(contents[a], contents[b]) for a, b in pairwise(order))]
-    sizes = [len(rows[at].ids) for at in order]
-    # Of all ways to cut this order into bundles, the one that spares most tokens.
-    spared, begins = [0], [0]
-    for last in range(len(order)):
-        best, begin = spared[last], last  # alone
-        shared_prefix = longest = sizes[last]
-        whole = sizes[last] + _behind(rows[order[last]])
-        for first in range(last - 1, -1, -1):
-            shared_prefix, longest = (
-                min(shared_prefix, common[first + 1]),
-                max(longest, sizes[first]),
-            )
-            whole += sizes[first] + _behind(rows[order[first]])
-            saved = (last - first) * shared_prefix
-            if shared_prefix < LEAST * longest or whole - saved > min(most, MOST * longest):
-                break  # longer ones share no more
-            if spared[first] + saved > best:
-                best, begin = spared[first] + saved, first
-        spared.append(best)
-        begins.append(begin)
+    begins = _cheapest_cuts([prompts[at] for at in order], common, most)
     out: list[PackedPrompts] = []
     end = len(order)
     while end > 0:
-        places = tuple(order[begins[end] : end])
-        shared_prefix = min([len(rows[places[0]].ids), *common[begins[end] + 1 : end]])
-        out.append(PackedPrompts(places, tuple(rows[at] for at in places), shared_prefix))
+        indices = tuple(order[begins[end] : end])
+        shared_prefix = min([len(prompts[indices[0]].ids), *common[begins[end] + 1 : end]])
+        out.append(PackedPrompts(indices, tuple(prompts[at] for at in indices), shared_prefix))
         end = begins[end]
     return out[::-1]
 
 
-def _behind(row: TokenizedPrompt) -> int:
-    """Return how many tokens are read behind a prompt: no continuation's last one."""
-    return sum(len(answer) - 1 for answer in row.answers)
+def _cheapest_cuts(
+    prompts: Sequence[TokenizedPrompt], common: Sequence[int], most: int
+) -> list[int]:
+    """Cut sorted prompts into packed sequences so that as many tokens as possible are saved.
+
+    Args:
+        prompts: sorted by content.
+        common: tokens that each has in common with the one before it.
+        most: tokens that a sequence of several prompts may have.
+
+    Returns:
+        For every number of prompts n, where the last sequence of the first n begins.
+    """
+    sizes = [len(prompt.ids) for prompt in prompts]
+    saved, begins = [0], [0]
+    for last, prompt in enumerate(prompts):
+        best, begin = saved[last], last  # unpacked
+        shared_prefix = longest = sizes[last]
+        whole = sizes[last] + _behind(prompt)
+        for first in range(last - 1, -1, -1):
+            shared_prefix = min(shared_prefix, common[first + 1])
+            longest = max(longest, sizes[first])
+            whole += sizes[first] + _behind(prompts[first])
+            saving = (last - first) * shared_prefix
+            if shared_prefix < LEAST * longest or whole - saving > min(most, MOST * longest):
+                break  # longer sequences share no more
+            if saved[first] + saving > best:
+                best, begin = saved[first] + saving, first
+        saved.append(best)
+        begins.append(begin)
+    return begins
 
 
-def _frames_within(row: TokenizedPrompt, tokens: int) -> int:
-    """Return how many frames the first tokens of a row hold; none is cut."""
-    left, count = row.ids[:tokens].count(FRAME), 0
-    for grid in row.grids:
+def _behind(prompt: TokenizedPrompt) -> int:
+    """Return how many tokens of continuations are read: all but the last of each."""
+    return sum(len(answer) - 1 for answer in prompt.answers)
+
+
+def _frames_within(prompt: TokenizedPrompt, tokens: int) -> int:
+    """Return how many frames the first tokens of a prompt hold; no frame is cut."""
+    left, count = prompt.ids[:tokens].count(FRAME), 0
+    for grid in prompt.grids:
         if left == 0:
             break
         left -= math.prod(grid)
@@ -116,14 +133,14 @@ def _frames_within(row: TokenizedPrompt, tokens: int) -> int:
     return count
 
 
-def _contents(rows: Sequence[TokenizedPrompt]) -> list[NDArray[np.int64]]:
-    """Return the ids of every row, with a number of its own for every frame."""
+def _contents(prompts: Sequence[TokenizedPrompt]) -> list[NDArray[np.int64]]:
+    """Return the ids of every prompt, with a number of its own for every frame."""
     numbers: dict[str, int] = {}
     out = []
-    for row in rows:
-        content = np.array(row.ids, np.int64)
-        names = [numbers.setdefault(name, len(numbers)) for name in row.frames]
-        sizes = [math.prod(grid) for grid in row.grids]
+    for prompt in prompts:
+        content = np.array(prompt.ids, np.int64)
+        names = [numbers.setdefault(name, len(numbers)) for name in prompt.frames]
+        sizes = [math.prod(grid) for grid in prompt.grids]
         content[content == FRAME] = FRAME - 1 - np.repeat(np.array(names, np.int64), sizes)
         out.append(content)
     return out
@@ -134,3 +151,73 @@ def _common(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:
     size = min(len(a), len(b))
     differ = np.flatnonzero(a[:size] != b[:size])
     return int(differ[0]) if len(differ) else size
+
+
+Target = tuple[int, int, int]
+"""A token whose log-probability is read: (sequence, place before it, token)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """Packed prompts as arrays, padded at the right."""
+
+    ids_BT: NDArray[np.int64]
+    """Token ids; `FRAME` for every token of every frame."""
+    position_ABT: NDArray[np.int64]
+    prompt_BT: NDArray[np.int64]
+    """Whose token it is: 0 the shared prefix, n the n-th prompt's suffix or continuation, -1
+    padding, which sees itself so that its (unused) attention is well defined."""
+    answer_BT: NDArray[np.int64]
+    """Of which of its prompt's continuations it is, from 1 on; 0 for none."""
+    targets: list[list[list[Target]]]
+    """By prompt, in the order of the packed prompts, and by continuation."""
+
+
+def packed_batch(packed: Sequence[PackedPrompts]) -> PackedBatch:
+    """Write packed prompts into arrays, one sequence each."""
+    size = (len(packed), max(one.tokens for one in packed))
+    each = [[positions(prompt) for prompt in one.prompts] for one in packed]
+    axes = max(len(position) for some in each for position in some)
+    batch = PackedBatch(
+        ids_BT=np.zeros(size, np.int64),
+        position_ABT=np.zeros((axes, *size), np.int64),
+        prompt_BT=np.full(size, -1, np.int64),
+        answer_BT=np.zeros(size, np.int64),
+        targets=[],
+    )
+    for at, one in enumerate(packed):
+        end = one.shared_prefix
+        batch.ids_BT[at, :end] = one.prompts[0].ids[:end]
+        batch.position_ABT[:, at, :end] = each[at][0][:, :end]
+        batch.prompt_BT[at, :end] = 0
+        for number in range(len(one.prompts)):
+            end = _write(batch, at, one, number, each[at][number], end)
+    return batch
+
+
+def _write(
+    batch: PackedBatch,
+    at: int,
+    packed: PackedPrompts,
+    number: int,
+    position_AT: NDArray[np.int64],
+    start: int,
+) -> int:
+    """Write a prompt's suffix and continuations from `start` on; return where they end."""
+    prompt, prefix = packed.prompts[number], packed.shared_prefix
+    end = start + len(prompt.ids) - prefix
+    batch.ids_BT[at, start:end] = prompt.ids[prefix:]
+    batch.position_ABT[:, at, start:end] = position_AT[:, prefix:]
+    last = end - 1 if end > start else prefix - 1
+    behind, targets = position_AT.max() + 1, []
+    first = start
+    for which, answer in enumerate(prompt.answers, 1):
+        start, end = end, end + len(answer) - 1  # nothing is read off its last token
+        batch.ids_BT[at, start:end] = answer[:-1]
+        batch.position_ABT[:, at, start:end] = behind + np.arange(end - start)
+        batch.answer_BT[at, start:end] = which
+        places = (last, *range(start, end))
+        targets.append([(at, place, token) for place, token in zip(places, answer, strict=True)])
+    batch.prompt_BT[at, first:end] = number + 1
+    batch.targets.append(targets)
+    return end

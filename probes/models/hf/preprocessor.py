@@ -1,4 +1,4 @@
-"""What is known of prompts before any weight is loaded: their ids, their size, how they look."""
+"""What is known of prompts before any weight is loaded: their ids, their size, their text."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from probes.models.hf.token_layout import (
     PromptSize,
     TokenGrid,
     TokenizedPrompt,
+    Unaskable,
     frames_of,
     marked,
     tokenize,
@@ -18,50 +19,51 @@ from probes.models.hf.vision_cache import TokenGrids
 
 
 class Preprocessor:
-    """A checkpoint's processor at work.
+    """Tokenizes prompts by a checkpoint's processor.
 
     Args:
-        prepared: from a family.
+        bundle: from a family.
         context: most positions that the model has.
     """
 
-    def __init__(self, prepared: ProcessorBundle, context: int) -> None:
-        self.tokens = prepared.tokens()
-        self.grids = TokenGrids(prepared.grid)
+    def __init__(self, bundle: ProcessorBundle, context: int) -> None:
+        self.tokens = bundle.tokens()
+        self.grids = TokenGrids(bundle.grid)
         self.context = context
-        self._placeholder = prepared.placeholder
+        self._placeholder = bundle.placeholder
 
-    def rows(
+    def tokenize(
         self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
-    ) -> Iterator[tuple[int, TokenizedPrompt | str]]:
-        """Yield (index, row, or why there is none); what is too long shows before it is perceived.
+    ) -> Iterator[tuple[int, TokenizedPrompt | Unaskable]]:
+        """Yield (index, tokenized prompt); one that is too long is found before any encoding.
 
         Raises:
             ProbesError: the tokenizer cannot write letters as single tokens.
         """
-        asked = []
+        readable = []
         grids: dict[str, TokenGrid] = {}
         for at, prompt in enumerate(prompts):
-            found, errors = self.grids.of(frames_of(prompt), frames)
-            grids |= found
-            if errors:
-                yield at, next(iter(errors.values()))
+            results = self.grids.of(frames_of(prompt), frames)
+            grids |= results.found
+            if results.errors:
+                yield at, Unaskable(next(iter(results.errors.values())))
             else:
-                asked.append(at)
-        rows = tokenize(self.tokens, [prompts[at] for at in asked], grids, scoring, self.context)
-        yield from zip(asked, rows, strict=True)
+                readable.append(at)
+        some = [prompts[at] for at in readable]
+        tokenized = tokenize(self.tokens, some, grids, scoring, self.context)
+        yield from zip(readable, tokenized, strict=True)
 
     def sizes(
         self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
-    ) -> Iterator[tuple[int, PromptSize | str]]:
-        """Yield (index, size, or why the prompt cannot be asked)."""
-        for at, row in self.rows(prompts, frames, scoring):
-            if isinstance(row, str):
-                yield at, row
+    ) -> Iterator[tuple[int, PromptSize | Unaskable]]:
+        """Yield (index, size) of every prompt."""
+        for at, prompt in self.tokenize(prompts, frames, scoring):
+            if isinstance(prompt, Unaskable):
+                yield at, prompt
             else:
-                yield at, PromptSize(len(row.ids), tuple(map(len, row.answers)))
+                yield at, PromptSize(len(prompt.ids), tuple(map(len, prompt.answers)))
 
     def shown(self, prompt: Prompt, answer_prefix: str = "") -> str:
-        """Return the text that is tokenised, with `<frame SHA8>` for a frame's own tokens."""
+        """Return the text that is tokenized, with `<frame SHA8>` for a frame's own tokens."""
         text = self.tokens.render(prompt, answer_prefix)
         return marked(text, self._placeholder, prompt)

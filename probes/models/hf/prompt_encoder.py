@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, groupby
 from typing import Any
 
@@ -16,16 +17,26 @@ from probes.core.errors import ProbesError
 from probes.core.types import FrameRef, Prompt
 
 FRAME = -1
-"""Marks a frame's place among token ids; the backend puts as many features there as it has."""
+"""Stands for a frame among token ids: once, or once for each of its tokens in `TokenizedPrompt`."""
 BREAK = "\u200b"
-"""Zero-width space, put behind the first character of a special token that stands in a text."""
-_REMEMBERED = 8_192  # pieces of text whose ids are kept, beside those that are asked for together
+"""Zero-width space, put behind the first character of a special token in a text."""
+_REMEMBERED = 8_192  # pieces of text whose ids are kept between calls
 _MARK = "MARK"
 _Piece = tuple[bool, str, bool]  # (behind a placeholder, text, before a placeholder)
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """Token ids of a rendered prompt and of its continuations."""
+
+    ids: list[int]
+    """Of the prompt, or of what the prompt and all of its continuations begin with."""
+    answers: list[list[int]] = field(default_factory=list)
+    """Of every continuation, from there on; empty where an answer adds no token."""
+
+
 def join(text: str, answer: str) -> str:
-    r"""Append an answer: a space goes between unless one of the two sides brings white space.
+    r"""Append an answer, behind a space unless one of the two sides has white space there.
 
     >>> join("ASSISTANT:", "B"), join("assistant\n", "B")
     ('ASSISTANT: B', 'assistant\nB')
@@ -35,7 +46,7 @@ def join(text: str, answer: str) -> str:
 
 
 def interleaved(prompt: Prompt, escape_special_tokens: Callable[[str], str]) -> list[str | None]:
-    """Return a prompt's texts, each made harmless by `defuse`, with None for every frame.
+    """Return a prompt's texts with special tokens escaped, and None for every frame.
 
     Neighbouring texts are one: "<vid" and "eo>" make a placeholder too.
     """
@@ -51,14 +62,14 @@ def interleaved(prompt: Prompt, escape_special_tokens: Callable[[str], str]) -> 
 
 
 class PromptTokens:
-    """Composes, renders and tokenises the prompts of one checkpoint.
+    """Composes, renders and tokenizes the prompts of one checkpoint.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
         placeholder: the special token that stands for one frame.
         processor: its chat template is used before the tokenizer's.
         before: what a family writes before a frame's placeholder.
-        after: and behind it.
+        after: what it writes behind it.
     """
 
     def __init__(
@@ -77,27 +88,27 @@ class PromptTokens:
         added = tokenizer.added_tokens_decoder.values()
         special = {str(token) for token in added if token.special}
         special |= set(tokenizer.all_special_tokens) | {placeholder, "<image>", "<video>"}
-        # A token of one character cannot be broken, and is text in its own right.
+        # A token of one character cannot be broken, and is ordinary text.
         broken = sorted((token for token in special if len(token) > 1), key=len, reverse=True)
         self._special = re.compile("|".join(re.escape(token) for token in broken))
         self._chat = _chat(processor, tokenizer)
         whole, bare = (
             list(tokenizer("a", add_special_tokens=add)["input_ids"]) for add in (True, False)
         )
-        # Only what goes before: an end token behind the prompt would end it unanswered.
+        # Only the start: an end token behind the prompt would end it unanswered.
         self._start: list[int] = whole[: _find(whole, bare)]
         self._pieces: dict[_Piece, array[int]] = {}
 
     def escape_special_tokens(self, text: str) -> str:
         """Return `text` with every special token in it broken by a zero-width space.
 
-        Text of a data set must not become a picture, an end of turn or padding. The reader of
-        the text sees the same characters; the model sees a few tokens of plain text.
+        Text of a data set must not become a picture, an end of turn or padding. A person sees the
+        same characters; the model sees a few tokens of plain text.
         """
         return self._special.sub(lambda found: found[0][0] + BREAK + found[0][1:], text)
 
     def render(self, prompt: Prompt, answer_prefix: str = "") -> str:
-        """Return the text that is tokenised, with one placeholder per frame.
+        """Return the text that is tokenized, with one placeholder per frame.
 
         The body is the one text of one user message, followed by the generation prompt and
         `answer_prefix`.
@@ -110,9 +121,9 @@ class PromptTokens:
         """Return the ids of rendered texts, `FRAME` for every placeholder, start token included.
 
         A tokenizer splits at special tokens before anything else, so the pieces between
-        placeholders are tokenised once each and remembered: arms, frame counts and options
-        share most of them. Each piece is seen between its neighbours, as white space may be
-        stripped beside a special token.
+        placeholders are tokenized once each and remembered: arms, frame counts and options
+        share most of them. Each piece is tokenized between its neighbours, as white space may be
+        stripped next to a special token.
         """
         split = [self._split(text) for text in texts]
         self._learn(chain.from_iterable(split))
@@ -120,10 +131,10 @@ class PromptTokens:
 
     def continuations(
         self, texts: Sequence[str], answers: Sequence[Sequence[str]]
-    ) -> list[tuple[list[int], list[list[int]]]]:
+    ) -> list[EncodedPrompt]:
         """Split (text + answer) into a prefix shared by all answers and each answer's own ids.
 
-        Text and answer are tokenised jointly. Where the boundary merges (the text ends in a
+        Text and answer are tokenized jointly. Where the boundary merges (the text ends in a
         space, say, and the tokenizer has " A"), the prefix is cut back to what the text and all
         of its joint forms have in common, and every answer is scored from there: the
         probabilities are of the same text, and comparable within a prompt.
@@ -131,10 +142,6 @@ class PromptTokens:
         Args:
             texts: rendered prompts.
             answers: for every text, its answers; joined by the rule of `join`.
-
-        Returns:
-            For every text: (ids of the prefix, ids of every answer behind it; empty where an
-            answer adds no token).
         """
         split = [self._split(text) for text in texts]
         joint = [
@@ -149,7 +156,7 @@ class PromptTokens:
             tails = [self._pieces[end] for end in ends]
             common = min((_common(last, tail) for tail in tails), default=len(last))
             prefix = whole[: len(whole) - len(last) + common]
-            out.append((prefix, [list(tail[common:]) for tail in tails]))
+            out.append(EncodedPrompt(prefix, [list(tail[common:]) for tail in tails]))
         return out
 
     @property
@@ -158,14 +165,14 @@ class PromptTokens:
         return f"{type(self._tokenizer).__name__} of {self._tokenizer.name_or_path}"
 
     def is_unknown(self, token: int) -> bool:
-        """Say whether a token stands for whatever the vocabulary lacks."""
+        """Return whether a token stands for text that the vocabulary does not have."""
         return bool(token == self._tokenizer.unk_token_id)
 
-    def problem(self, ids: Sequence[int], frames: int) -> str:
-        """Return why these ids cannot stand for a prompt of `frames` frames; "" if they can."""
+    def problem(self, ids: Sequence[int], frames: int) -> str | None:
+        """Return why these ids cannot stand for a prompt of `frames` frames; None if they can."""
         found = list(ids).count(FRAME) + list(ids).count(self._placeholder_id)
         if found == frames:
-            return ""
+            return None
         return f"{frames} frames became {found} placeholders {self._placeholder}"
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -207,7 +214,7 @@ def _chat(processor: Any, tokenizer: Any) -> Any:
     """Return body -> text of the chat template, or None where there is none.
 
     Multimodal templates take a message's content as a list of parts, text-only ones as a string;
-    which one this is shows in what becomes of a probe.
+    a trial message shows which of the two this one takes.
     """
     owner = next(
         (one for one in (processor, tokenizer) if getattr(one, "chat_template", None)), None
@@ -230,14 +237,14 @@ def _chat(processor: Any, tokenizer: Any) -> Any:
             # Templates are programs of others: any error means "not this form".
             problem = f"{type(error).__name__}: {error}"
             continue
-        # A template for strings prints a list of parts as it is, keys and all.
+        # A template for strings prints the list of parts itself, with its keys.
         if text.count(_MARK) == 1 and "'type'" not in text and '"type"' not in text:
             return render
         problem = f"a message renders as {text!r}"
     raise ProbesError(
         "the chat template takes neither a text nor a list of parts as a message",
         getattr(tokenizer, "name_or_path", ""),
-        f"mend or remove the checkpoint's chat template ({problem})",
+        f"correct or remove the checkpoint's chat template ({problem})",
     )
 
 
@@ -251,5 +258,5 @@ def _common(a: Sequence[int], b: Sequence[int]) -> int:
 
 def _find(whole: list[int], part: list[int]) -> int:
     """Return where `part` begins in `whole`; 0 if it does not occur."""
-    places = range(len(whole) - len(part) + 1)
-    return next((at for at in places if whole[at : at + len(part)] == part), 0)
+    starts = range(len(whole) - len(part) + 1)
+    return next((at for at in starts if whole[at : at + len(part)] == part), 0)

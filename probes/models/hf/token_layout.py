@@ -1,4 +1,4 @@
-"""From prompts to rows of token ids with a place for every token of every frame."""
+"""From prompts to token ids, with a place for every token of every frame."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from probes.core.errors import ProbesError
 from probes.core.types import FrameRef, Prompt, ScoringSpec
-from probes.models.hf.prompt_encoder import FRAME, PromptTokens
+from probes.models.hf.prompt_encoder import FRAME, EncodedPrompt, PromptTokens
 
 TokenGrid = tuple[int, ...]
 """How many tokens a frame takes: (tokens,), or (rows, columns) where positions depend on both."""
@@ -32,6 +32,13 @@ class TokenizedPrompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Unaskable:
+    """A prompt that cannot be put to this model."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class PromptSize:
     """How long a prompt is for one member."""
 
@@ -47,7 +54,7 @@ def frames_of(prompt: Prompt) -> tuple[str, ...]:
 
 
 def marked(text: str, placeholder: str, prompt: Prompt) -> str:
-    """Put `<frame SHA8>`, after a frame's hash, in the place of every placeholder."""
+    """Replace every placeholder by `<frame SHA8>`, the first digits of its frame's hash."""
     first, *rest = text.split(placeholder)
     marks = [f"<frame {name[:8]}>" for name in frames_of(prompt)]
     return first + "".join(mark + piece for mark, piece in zip(marks, rest, strict=True))
@@ -59,92 +66,96 @@ def tokenize(
     grids: Mapping[str, TokenGrid],
     scoring: ScoringSpec,
     context: int,
-) -> list[TokenizedPrompt | str]:
-    """Turn prompts into rows.
+) -> list[TokenizedPrompt | Unaskable]:
+    """Tokenize prompts.
 
     Args:
         tokens: of the checkpoint.
         prompts: all of their frames are in `grids`.
         grids: how many tokens a frame takes, by sha256.
-        scoring: `letter` wants one token per option.
+        scoring: `letter` needs one token per option.
         context: most positions that the model has.
 
     Returns:
-        For every prompt its row, or why it has none.
+        One for every prompt, in order.
 
     Raises:
         ProbesError: the tokenizer cannot write letters as single tokens.
     """
     texts = [tokens.render(prompt, scoring.answer_prefix) for prompt in prompts]
     if scoring.kind == "generate":
-        encoded: list[tuple[list[int], list[list[int]]]] = [
-            (ids, []) for ids in tokens.encode(texts)
-        ]
+        encoded = [EncodedPrompt(ids) for ids in tokens.encode(texts)]
     else:
         encoded = tokens.continuations(texts, [prompt.options for prompt in prompts])
-    out: list[TokenizedPrompt | str] = []
-    for prompt, (ids, answers) in zip(prompts, encoded, strict=True):
+    out: list[TokenizedPrompt | Unaskable] = []
+    for prompt, one in zip(prompts, encoded, strict=True):
         if scoring.kind == "letter":
-            check_letters(tokens, prompt.options, answers)
-        out.append(_row(tokens, prompt, ids, answers, grids, scoring, context))
+            check_letters(tokens, prompt.options, one.answers)
+        names = frames_of(prompt)
+        reason = tokens.problem(one.ids, len(names)) or _unscorable(one, scoring)
+        made = Unaskable(reason) if reason else _expanded(one, names, grids)
+        if isinstance(made, TokenizedPrompt):
+            made = too_long(len(made.ids), _behind(one, scoring), context) or made
+        out.append(made)
     return out
 
 
-def _row(
-    tokens: PromptTokens,
-    prompt: Prompt,
-    ids: Sequence[int],
-    answers: Sequence[Sequence[int]],
-    grids: Mapping[str, TokenGrid],
-    scoring: ScoringSpec,
-    context: int,
-) -> TokenizedPrompt | str:
-    names = frames_of(prompt)
-    if problem := tokens.problem(ids, len(names)):
-        return problem
-    if scoring.kind != "generate" and not answers:
+def _unscorable(encoded: EncodedPrompt, scoring: ScoringSpec) -> str | None:
+    """Return why a prompt's options cannot be scored, if they cannot."""
+    if scoring.kind != "generate" and not encoded.answers:
         return f"the prompt has no options to score by {scoring.kind}"
-    if not all(answers):
+    if not all(encoded.answers):
         return "an option adds no token to the prompt"
-    taken = [grids[name] for name in names]
-    shown = iter(taken)
-    expanded: list[int] = []
-    for token in ids:
-        expanded += [FRAME] * math.prod(next(shown)) if token == FRAME else [token]
-    more = {"letter": 0, "cloze": max(map(len, answers), default=0)}.get(
-        scoring.kind, scoring.max_new_tokens
-    )
-    if reason := too_long(len(expanded), more, context):
-        return reason
-    return TokenizedPrompt(tuple(expanded), names, tuple(taken), tuple(map(tuple, answers)))
+    return None
 
 
-def too_long(tokens: int, more: int, context: int) -> str:
-    """Say that a prompt and what follows it exceed the context; empty where they do not."""
+def _expanded(
+    encoded: EncodedPrompt, names: tuple[str, ...], grids: Mapping[str, TokenGrid]
+) -> TokenizedPrompt:
+    """Give every frame as many places as it has tokens."""
+    taken = tuple(grids[name] for name in names)
+    each = iter(taken)
+    ids: list[int] = []
+    for token in encoded.ids:
+        ids += [FRAME] * math.prod(next(each)) if token == FRAME else [token]
+    return TokenizedPrompt(tuple(ids), names, taken, tuple(map(tuple, encoded.answers)))
+
+
+def _behind(encoded: EncodedPrompt, scoring: ScoringSpec) -> int:
+    """Return how many positions are needed behind a prompt."""
+    if scoring.kind == "letter":
+        return 0
+    if scoring.kind == "cloze":
+        return max(map(len, encoded.answers), default=0)
+    return scoring.max_new_tokens
+
+
+def too_long(tokens: int, more: int, context: int) -> Unaskable | None:
+    """Return that a prompt and what follows it exceed the context; None where they fit."""
     if tokens + more <= context:
-        return ""
-    return (
+        return None
+    return Unaskable(
         f"prompt of {tokens} tokens and {more} more exceed the model's context of {context} tokens"
     )
 
 
-def positions(row: TokenizedPrompt) -> NDArray[np.int64]:
-    """Return the positions of a row's tokens.
+def positions(prompt: TokenizedPrompt) -> NDArray[np.int64]:
+    """Return the positions of a prompt's tokens.
 
-    Text counts on by one. A frame with rows and columns lies at one point of time: its tokens have
+    Text counts on by one. A frame with rows and columns is at one point of time: its tokens have
     the place where it begins as their first position, and count rows and columns from there; text
     goes on behind the longer side.
 
     Returns:
         [1, tokens], or [3, tokens] (time, height, width) where a frame has rows and columns.
     """
-    size = len(row.ids)
-    if all(len(grid) == 1 for grid in row.grids):
+    size = len(prompt.ids)
+    if all(len(grid) == 1 for grid in prompt.grids):
         return np.arange(size)[None]
     out = np.empty((3, size), np.int64)
-    places = np.flatnonzero(np.array(row.ids) == FRAME)
+    places = np.flatnonzero(np.array(prompt.ids) == FRAME)
     at = here = done = 0
-    for height, width in row.grids:
+    for height, width in prompt.grids:
         start = int(places[done])
         end = start + height * width
         out[:, at:start] = np.arange(here, here + start - at)

@@ -1,4 +1,4 @@
-"""Perceive once: sizes and vision features of frames, by the frames' sha256."""
+"""Encode frames once: sizes and vision features of frames, by the frames' sha256."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
@@ -19,28 +20,34 @@ from probes.models.hf.token_layout import TokenGrid
 if TYPE_CHECKING:
     import torch
 
-_REMEMBERED = 8_192  # frames whose size is known without a look at their file
+_REMEMBERED = 8_192  # frames whose size is known without reading their file again
 EncodeFrames = Callable[[Sequence[FrameArray]], "list[torch.Tensor]"]
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResults(Generic[R]):
+    """What was found for some frames, and why nothing was found for the others, by sha256."""
+
+    found: dict[str, R] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
 
 
 class TokenGrids:
-    """How many tokens frames take: known from their size, before any of them is perceived.
+    """How many tokens frames take: known from their size, before any of them is encoded.
 
     Args:
-        extent: (height, width) in pixels -> tokens.
+        grid: (height, width) in pixels -> tokens.
     """
 
     def __init__(self, grid: Callable[[int, int], TokenGrid]) -> None:
-        self._extent = grid
+        self._grid = grid
         self._by_size: dict[tuple[int, int], TokenGrid] = {}
         self._by_name: dict[str, TokenGrid] = {}
 
-    def of(
-        self, names: Iterable[str], frames: FramesByHash
-    ) -> tuple[dict[str, TokenGrid], dict[str, str]]:
-        """Return extents by sha256, and errors by sha256 of the frames that have none."""
-        found: dict[str, TokenGrid] = {}
-        errors: dict[str, str] = {}
+    def of(self, names: Iterable[str], frames: FramesByHash) -> FrameResults[TokenGrid]:
+        """Return the token grids of frames."""
+        results: FrameResults[TokenGrid] = FrameResults()
         for name in names:
             try:
                 if name not in self._by_name:
@@ -48,19 +55,19 @@ class TokenGrids:
                         self._by_name.clear()
                     height, width, _ = _shape(frames, name)
                     if (height, width) not in self._by_size:
-                        self._by_size[height, width] = self._extent(height, width)
+                        self._by_size[height, width] = self._grid(height, width)
                     self._by_name[name] = self._by_size[height, width]
-                found[name] = self._by_name[name]
+                results.found[name] = self._by_name[name]
             except MachineError:
                 raise
             except Exception as error:
                 # A frame that cannot be read costs its own prompts, not the run.
-                errors[name] = f"frame {name[:12]}: {type(error).__name__}: {error}"
-        return found, errors
+                results.errors[name] = f"frame {name[:12]}: {type(error).__name__}: {error}"
+        return results
 
 
 def _shape(frames: FramesByHash, name: str) -> tuple[int, ...]:
-    """Return a frame's shape, by its mapping's own `shape` where that spares reading pixels."""
+    """Return a frame's shape; a mapping with a method `shape` reads no pixels for it."""
     known: Callable[[str], tuple[int, ...]] | None = getattr(frames, "shape", None)
     return known(name) if known else read_frame(frames, name).shape
 
@@ -68,8 +75,8 @@ def _shape(frames: FramesByHash, name: str) -> tuple[int, ...]:
 class FramePrefetcher:
     """Reads the frames that are needed next while the model is busy with those before.
 
-    A mapping that keeps what was read last, as the frame store does, then has them. What
-    fails here fails again, and is told, when the frame is needed.
+    A mapping that keeps what was read last, as the frame store does, then has them. An error here
+    is dropped: it occurs again, and is recorded, when the frame is needed.
     """
 
     def __init__(self) -> None:
@@ -77,7 +84,7 @@ class FramePrefetcher:
         self._reading: Future[None] | None = None
 
     def read(self, names: Sequence[str], frames: FramesByHash) -> None:
-        """Begin to read frames; gives up what was not read of those named before."""
+        """Begin to read frames; frames of an earlier call that were not begun are dropped."""
         if self._reading is not None:
             self._reading.cancel()
         self._reading = self._thread.submit(_touch, tuple(names), frames)
@@ -94,7 +101,11 @@ def _touch(names: Iterable[str], frames: FramesByHash) -> None:
 
 
 def read_frame(frames: FramesByHash, name: str) -> FrameArray:
-    """Return a frame; whatever error its mapping has, or ValueError where it is no picture."""
+    """Return a frame.
+
+    Raises:
+        ValueError: it is not a picture; the mapping's own errors are passed on.
+    """
     frame = frames[name]
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
         raise ValueError(f"not uint8 [h, w, 3] but {frame.dtype} {frame.shape}")
@@ -105,55 +116,49 @@ class FeatureCache:
     """Features [tokens, hidden] of one member by frame; the least recently used go first.
 
     Args:
-        perceive: features of frames of one size.
+        encode_frames: features of frames of one size.
         capacity: bound of what is kept, in bytes.
         batch_size: frames per pass of the vision tower.
     """
 
     def __init__(self, encode_frames: EncodeFrames, capacity: int, batch_size: int) -> None:
         self.capacity = capacity
-        self.perceived = 0
+        self.encoded = 0
         """Frames that went through the vision tower."""
-        self._perceive = encode_frames
+        self._encode_frames = encode_frames
         self._batcher = Batcher(batch_size, batch_size)
         self._kept: OrderedDict[str, torch.Tensor] = OrderedDict()
         self._bytes = 0
-        self._seen = array("q")  # hash of every name that was perceived
+        self._seen = array("q")  # hash of every name that was encoded
 
     @property
     def recomputed(self) -> int:
-        """Frames among them that had been perceived before and had left the cache."""
-        return self.perceived - len(np.unique(self._seen))
+        """Frames among them that had been encoded before and had left the cache."""
+        return self.encoded - len(np.unique(self._seen))
 
-    def get(
-        self, names: Iterable[str], frames: FramesByHash
-    ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-        """Return features by sha256, and errors by sha256 of the frames that have none.
-
-        What is returned is whole even where the cache is smaller than it.
-        """
-        found: dict[str, torch.Tensor] = {}
-        errors: dict[str, str] = {}
+    def get(self, names: Iterable[str], frames: FramesByHash) -> FrameResults[torch.Tensor]:
+        """Return features of frames: all of them, even where the cache holds fewer."""
+        results: FrameResults[torch.Tensor] = FrameResults()
         by_size: dict[tuple[int, ...], list[tuple[str, FrameArray]]] = {}
         for name in dict.fromkeys(names):
             if name in self._kept:
                 self._kept.move_to_end(name)
-                found[name] = self._kept[name]
+                results.found[name] = self._kept[name]
                 continue
             try:
                 frame = read_frame(frames, name)
             except MachineError:
                 raise
             except Exception as error:
-                errors[name] = f"frame {name[:12]}: {type(error).__name__}: {error}"
+                results.errors[name] = f"frame {name[:12]}: {type(error).__name__}: {error}"
                 continue
             by_size.setdefault(frame.shape, []).append((name, frame))
         for group in by_size.values():
-            self._fill(group, found, errors)
-        return found, errors
+            self._encode(group, results)
+        return results
 
     def __contains__(self, name: object) -> bool:
-        """Whether a frame's features are kept now."""
+        """Return whether a frame's features are kept now."""
         return name in self._kept
 
     def clear(self) -> None:
@@ -161,24 +166,22 @@ class FeatureCache:
         self._kept.clear()
         self._bytes = 0
 
-    def _fill(
-        self,
-        group: Sequence[tuple[str, FrameArray]],
-        found: dict[str, torch.Tensor],
-        errors: dict[str, str],
+    def _encode(
+        self, group: Sequence[tuple[str, FrameArray]], results: FrameResults[torch.Tensor]
     ) -> None:
+        """Encode frames of one size; their features and errors go into `results`."""
         done = self._batcher.run(
-            [1] * len(group), lambda batch: self._perceive([group[at][1] for at in batch])
+            [1] * len(group), lambda batch: self._encode_frames([group[at][1] for at in batch])
         )
         for batch, features in done:
             names = [group[at][0] for at in batch]
             if isinstance(features, Failed):
-                errors[names[0]] = f"frame {names[0][:12]}: {features.error}"
+                results.errors[names[0]] = f"frame {names[0][:12]}: {features.error}"
                 continue
-            self.perceived += len(names)
+            self.encoded += len(names)
             self._seen.extend(map(hash, names))
             for name, feature in zip(names, features, strict=True):
-                found[name] = feature
+                results.found[name] = feature
                 self._keep(name, feature)
 
     def _keep(self, name: str, feature: torch.Tensor) -> None:

@@ -3,7 +3,7 @@
 Some wrappers build a whole batch from the first request's messages, write into the generation
 settings that they are given, or turn an exception into an empty reply. So every call has one
 request with settings of its own, and a reply without a single token is an error, not an answer.
-The evaluator's `clean()`, which takes a model apart, is never called.
+The evaluator's `clean()`, which dismantles a model, is never called.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from importlib import metadata
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256, sha256_json
-from probes.core.types import FrameRef, ModelSpec, Output, Prompt, ScoringSpec
-from probes.models.base import BackendSettings
-from probes.models.chat_template import content, order_of_pictures
+from probes.core.types import FrameRef, FramesByHash, ModelSpec, Output, Prompt, ScoringSpec
+from probes.models.base import BackendSettings, check_options, error_output
+from probes.models.chat_template import message_parts, order_of_pictures
 from probes.models.checkpoint import find
 from probes.models.hf.batching import free_memory
+from probes.models.hf.families.loading import best_device
 from probes.models.lmms_eval import wrappers
 
 ADAPTER = "lmms-1"
@@ -31,7 +31,7 @@ ADAPTER = "lmms-1"
 OPTIONS = ("model", "args", "order_is_checked")
 _TASK, _SPLIT = "probes", "test"
 _FAILED = "[LMMS_EVAL_REQUEST_FAILED"
-"""How replies begin that some wrappers write after an exception."""
+"""How the replies begin that some wrappers write after an exception."""
 
 
 class LmmsBackend:
@@ -43,19 +43,13 @@ class LmmsBackend:
 
     Raises:
         ProbesError: a wrapper that cannot show interleaved pictures, frames as videos, or a
-            checkpoint that is not there.
+            checkpoint that does not exist.
     """
 
     adapter = ADAPTER
 
     def __init__(self, cfg: BackendSettings, spec: ModelSpec) -> None:
-        for name in cfg.options:
-            if name not in OPTIONS:
-                raise ProbesError(
-                    f"backend lmms has no option {name!r}",
-                    "backend.options",
-                    f"its options are {', '.join(OPTIONS)}",
-                )
+        check_options("lmms", cfg.options, OPTIONS)
         self._name = str(cfg.options.get("model") or "")
         if refused := wrappers.refusal(self._name):
             raise refused
@@ -67,7 +61,7 @@ class LmmsBackend:
             )
         args = cfg.options.get("args") or {}
         if not isinstance(args, Mapping):
-            raise ProbesError(f"{args!r} is no group of arguments", "backend.options.args")
+            raise ProbesError(f"{args!r} is not a group of arguments", "backend.options.args")
         self._args = dict(args)
         self._checked = bool(cfg.options.get("order_is_checked"))
         self._spec = spec
@@ -84,8 +78,8 @@ class LmmsBackend:
         )
         self._order = "not looked up"
         self._wrapper: Any = None
-        self._heard: list[str] = []
-        self._asked = 0
+        self._logged: list[str] = []
+        self._requests = 0
 
     def describe(self) -> dict[str, Any]:
         """Return the facts of wrapper and checkpoint."""
@@ -108,7 +102,7 @@ class LmmsBackend:
 
     def counters(self) -> dict[str, int]:
         """Return how many requests were put to the wrapper."""
-        return {"requests": self._asked}
+        return {"requests": self._requests}
 
     def close(self) -> None:
         """Drop the wrapper with its model."""
@@ -117,10 +111,7 @@ class LmmsBackend:
         free_memory()
 
     def score(
-        self,
-        prompts: Sequence[Prompt],
-        frames: Mapping[str, NDArray[np.uint8]],
-        scoring: ScoringSpec,
+        self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, Output]]:
         """Answer prompts in their order; see `Backend.score`."""
         if scoring.kind != "generate":
@@ -142,7 +133,7 @@ class LmmsBackend:
             pictures = any(isinstance(part, FrameRef) for one in prompts for part in one.parts)
             self._preflight(pictures, scoring)
         for at, prompt in enumerate(prompts):
-            self._asked += 1
+            self._requests += 1
             yield at, self._answer(prompt, frames, scoring)
 
     def _load(self) -> Any:
@@ -163,23 +154,19 @@ class LmmsBackend:
 
         # lmms-eval prints to stdout, where the run's tables go; errors are kept for the records.
         logger.remove()
-        heard = self._heard
-        logger.add(lambda message: heard.append(str(message)), level="ERROR", format="{message}")
-        device = self._device
-        if device == "auto":
-            import torch
-
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        logged = self._logged
+        logger.add(lambda message: logged.append(str(message)), level="ERROR", format="{message}")
+        device = self._device if self._device != "auto" else best_device()
         return wrappers.open_wrapper(
             found, str(self._checkpoint.folder), self._spec, device, self._args
         )
 
     def _preflight(self, pictures: bool, scoring: ScoringSpec) -> None:
-        """Ask one small question first: a wrapper that fails at all is told once."""
+        """Ask one small question first: a wrapper that always fails ends the run at once."""
         grey = np.full((224, 224, 3), 128, np.uint8)
         sha = array_sha256(grey)
-        preflight_prompt = Prompt((*([FrameRef(sha)] if pictures else ()), "What is shown?"))
-        output = self._answer(preflight_prompt, {sha: grey}, scoring)
+        prompt = Prompt((*([FrameRef(sha)] if pictures else ()), "What is shown?"))
+        output = self._answer(prompt, {sha: grey}, scoring)
         if output.status != "ok":
             self.close()
             raise ProbesError(
@@ -189,13 +176,11 @@ class LmmsBackend:
                 " try another, or backend=hf",
             )
 
-    def _answer(
-        self, prompt: Prompt, frames: Mapping[str, NDArray[np.uint8]], scoring: ScoringSpec
-    ) -> Output:
+    def _answer(self, prompt: Prompt, frames: FramesByHash, scoring: ScoringSpec) -> Output:
         from lmms_eval.api.instance import Instance, unwrap_generation_output
 
         started = time.perf_counter()
-        self._heard.clear()
+        self._logged.clear()
         wrapper = self._wrapper
         settings = {
             "max_new_tokens": scoring.max_new_tokens,
@@ -216,12 +201,12 @@ class LmmsBackend:
             reply, counts = unwrap_generation_output(replies[0])
         except (Exception, SystemExit) as error:  # some wrappers end the program
             free_memory()
-            return Output(status="error", error=f"{type(error).__name__}: {error}")
+            return error_output(f"{type(error).__name__}: {error}")
         text = reply if isinstance(reply, str) else ""
         written = int(getattr(counts, "output_tokens", None) or 0)
         if text.startswith(_FAILED) or not (text.strip() or written):
-            heard = text or " ".join("".join(self._heard).split())[:300] or "no reason was given"
-            return Output(status="error", error=f"the wrapper returned nothing: {heard}")
+            reason = text or " ".join("".join(self._logged).split())[:300] or "no reason was given"
+            return error_output(f"the wrapper returned nothing: {reason}")
         return Output(
             text=text.strip(),
             input_tokens=int(getattr(counts, "input_tokens", None) or 0),
@@ -230,11 +215,11 @@ class LmmsBackend:
         )
 
 
-def messages(prompt: Prompt, frames: Mapping[str, NDArray[np.uint8]]) -> list[dict[str, Any]]:
+def messages(prompt: Prompt, frames: FramesByHash) -> list[dict[str, Any]]:
     """Return one user message in lmms-eval's form: texts and pictures in the prompt's order."""
     from PIL import Image
 
     def picture(sha256: str) -> dict[str, Any]:
         return {"type": "image", "url": Image.fromarray(frames[sha256])}
 
-    return [{"role": "user", "content": content(prompt, picture)}]
+    return [{"role": "user", "content": message_parts(prompt, picture)}]

@@ -1,7 +1,7 @@
 """Which of lmms-eval's model wrappers can show interleaved content, and how one is opened.
 
-What is said of single wrappers was read in lmms-eval 0.7's source; `RAN` were also run. A wrapper
-that is in no table (a plugin's, say) is looked at: it has to be a chat wrapper that asks for
+The tables of single wrappers come from lmms-eval 0.7's source; `RAN` were also run. A wrapper
+that is in no table (a plugin's, say) is inspected: it has to be a chat wrapper that asks for
 messages.
 """
 
@@ -20,11 +20,10 @@ from probes.core.types import ModelSpec
 
 RAN = ("internvl_hf", "llava_hf", "qwen2_5_vl")
 """Wrappers that were run, and gave the hf backend's texts for pictures with text between them."""
-READ = (
-    "async_hf_model", "huggingface", "llava_onevision1_5", "llava_onevision2", "nanovlm", "neo_ov",
-    "phi4_multimodal", "qwen2_5_omni", "qwen3_5", "qwen3_omni", "qwen3_vl", "sglang", "vllm",
-    "vllm_generate",
-)  # fmt: skip
+READ = tuple(
+    """async_hf_model huggingface llava_onevision1_5 llava_onevision2 nanovlm neo_ov phi4_multimodal
+    qwen2_5_omni qwen3_5 qwen3_omni qwen3_vl sglang vllm vllm_generate""".split()
+)
 """Wrappers whose source keeps the order of a message's parts."""
 _ASKS_A_SERVER = "it asks a server: use backend=server, which also reads log-probabilities"
 _ONE_PICTURE = "it hands only the first picture of a message to the model"
@@ -43,12 +42,12 @@ REFUSED = {
     "openai": _ASKS_A_SERVER,
     "thyme": "it runs code that the model writes",
 }
-"""Chat wrappers that cannot show a stimulus as it is, with the reason."""
+"""Chat wrappers that cannot show an interleaved stimulus, with the reason."""
 _WHERE = "backend.options.model"
 
 
 def refusal(name: str) -> ProbesError | None:
-    """Return why a wrapper of that name is refused, as far as the name tells."""
+    """Return why a wrapper of that name is refused; None where its name is no reason."""
     if not name:
         return ProbesError("no model wrapper is named", _WHERE, f"name one, e.g. {', '.join(RAN)}")
     if name in REFUSED:
@@ -70,7 +69,9 @@ def wrapper_class(name: str) -> type:
     except Exception as error:
         # Its import runs much of other packages' code.
         raise ProbesError(
-            f"lmms-eval does not import: {type(error).__name__}: {error}", _WHERE, "install it anew"
+            f"lmms-eval does not import: {type(error).__name__}: {error}",
+            _WHERE,
+            "install it again",
         ) from error
     try:
         registry = MODEL_REGISTRY_V2
@@ -83,8 +84,8 @@ def wrapper_class(name: str) -> type:
         raise known
     if manifest.chat_class_path is None:
         raise ProbesError(
-            f"lmms-eval's {name} is a simple wrapper: it gets a text and, apart from it, pictures,"
-            " and cannot show text between frames",
+            f"lmms-eval's {name} is a simple wrapper: it gets text and pictures separately, and"
+            " cannot show text between frames",
             _WHERE,
             _others(),
         )
@@ -114,17 +115,17 @@ def open_wrapper(
     Args:
         found: from `wrapper_class`.
         folder: the checkpoint.
-        spec: its settings are passed under the names that the wrapper has for them.
+        spec: its settings are passed under the wrapper's names for them.
         device: a torch device.
         args: further or other arguments of the wrapper.
 
     Raises:
         ProbesError: it does not load, loads another dtype than the pair has, or might run code
-            that nobody allowed.
+            that the user has not allowed.
     """
     _check_code(folder, spec, args)
     names = _arguments(found)
-    ours: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "device": device,
         "device_map": device,
         "batch_size": 1,
@@ -132,11 +133,11 @@ def open_wrapper(
         "attn_implementation": spec.attention,
         "trust_remote_code": spec.trust_remote_code,
     }
-    ours = {name: value for name, value in ours.items() if name in names}
-    home = next((name for name in ("pretrained", "model") if name in names), "pretrained")
+    settings = {name: value for name, value in settings.items() if name in names}
+    folder_name = next((name for name in ("pretrained", "model") if name in names), "pretrained")
     where = f"member {spec.name}, lmms-eval's {found.__name__}"
     try:
-        wrapper = found(**(ours | {home: folder} | dict(args)))
+        wrapper = found(**(settings | {folder_name: folder} | dict(args)))
     except (Exception, SystemExit) as error:
         raise ProbesError(
             f"the wrapper does not load: {type(error).__name__}: {error}",
@@ -155,7 +156,7 @@ def open_wrapper(
 
 
 def _check_code(folder: str, spec: ModelSpec, args: Mapping[str, Any]) -> None:
-    """Refuse what might run a checkpoint's own code: some wrappers allow that whatever one says."""
+    """Refuse what might run a checkpoint's own code, which some wrappers allow by themselves."""
     allow = f"pair.{spec.role}.trust_remote_code=true runs the code of {spec.repo} and of no other"
     if "trust_remote_code" in args:
         raise ProbesError(
@@ -166,7 +167,7 @@ def _check_code(folder: str, spec: ModelSpec, args: Mapping[str, Any]) -> None:
     code = sorted(path.name for path in Path(folder).glob("*.py"))
     if code and not spec.trust_remote_code:
         raise ProbesError(
-            f"the checkpoint brings code of its own ({', '.join(code[:3])}), which is not trusted",
+            f"the checkpoint has code of its own ({', '.join(code[:3])}), which is not trusted",
             folder,
             f"read it; {allow}",
         )
@@ -199,7 +200,7 @@ def _asks_for_messages(found: type) -> bool:
         try:
             source = inspect.getsource(one)
         except (OSError, TypeError):
-            return True  # no source to look at: the flag has to do
+            return True  # without source the flag `is_simple` has to do
         if "doc_to_messages" in source:
             return True
     return False

@@ -2,12 +2,12 @@
 
 What a server can and cannot do for a comparison:
 
-- It receives pictures, so only `frame_as=image` is true of it.
-- It cannot prove its weights. Keys go by what the user declares: the deployment (by default the
-  base URL), the model's name, the revision, and the files of a checkpoint folder that lies here
-  too. Whoever restarts a server with other weights or settings under the same name has to change
-  `revision` or `deployment`, else old answers are taken for new ones.
-- Its chat template decides whether pictures stay between texts; see `chat`.
+- It receives pictures, so only `frame_as=image` is possible.
+- It cannot prove its weights. Store keys depend on what the user declares: the deployment (by
+  default the base URL), the model's name, the revision, and the files of a checkpoint folder if
+  there is a local one. After a restart with other weights or settings under the same name,
+  `revision` or `deployment` has to be changed, else old answers are taken for new ones.
+- Its chat template decides whether pictures stay between texts; see `chat_template`.
 - `letter` needs `logprobs`; without them the letter is read strictly from text: `generate`.
   `cloze` needs the log-probabilities of given text, which chat endpoints do not offer.
 """
@@ -15,20 +15,17 @@ What a server can and cannot do for a comparison:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256, sha256_json
-from probes.core.types import FrameRef, ModelSpec, Output, Prompt, ScoringSpec
+from probes.core.types import FrameRef, FramesByHash, ModelSpec, Output, Prompt, ScoringSpec
 from probes.models import checkpoint as on_disk
-from probes.models.base import BackendSettings
+from probes.models.base import BackendSettings, error_output
 from probes.models.chat_template import local_checkpoint, order_of_pictures
 from probes.models.server import messages as protocol
 from probes.models.server.http import Endpoint, Failure
@@ -39,9 +36,9 @@ ADAPTER = "server-1"
 SCORINGS = ("letter", "generate")
 _PATH = "/chat/completions"
 _FINAL = (401, 404)
-"""Refusals that every further request would meet too."""
+"""Refusals that every further request would get too."""
 _FACTS = ("id", "owned_by", "root", "parent", "max_model_len")
-"""What is kept of a model's entry in GET /models; not `created`, which some set to now."""
+"""Fields that are kept of a model's entry in GET /models; `created` may be the current time."""
 
 
 class ServerBackend:
@@ -78,7 +75,7 @@ class ServerBackend:
         self._unreached = 0  # prompts in a row, over all calls, that found no server
 
     def describe(self) -> dict[str, Any]:
-        """Return what is declared, and what the server said of itself if it was asked."""
+        """Return what is declared, and what the server said about itself if it was asked."""
         options, spec = self._options, self._spec
         return {
             "backend": "server",
@@ -114,10 +111,7 @@ class ServerBackend:
             self._preflighted.clear()
 
     def score(
-        self,
-        prompts: Sequence[Prompt],
-        frames: Mapping[str, NDArray[np.uint8]],
-        scoring: ScoringSpec,
+        self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, Output]]:
         """Answer prompts, `concurrency` at a time; see `Backend.score`."""
         self._check(scoring)
@@ -136,11 +130,11 @@ class ServerBackend:
         endpoint = self._endpoint
         pictures = any(isinstance(part, FrameRef) for one in prompts for part in one.parts)
         self._preflight(endpoint, scoring, pictures)
-        shown = protocol.EncodedFrames(frames, self._capacity)
+        encoded = protocol.EncodedFrames(frames, self._capacity)
         try:
-            yield from self._ask_all(endpoint, prompts, shown, scoring)
+            yield from self._ask_all(endpoint, prompts, encoded, scoring)
         finally:
-            self._counts["encoded"] += shown.encoded
+            self._counts["encoded"] += encoded.encoded
 
     def _check(self, scoring: ScoringSpec) -> None:
         if scoring.kind not in SCORINGS:
@@ -171,7 +165,7 @@ class ServerBackend:
         return sha256_json(declared)
 
     def _preflight(self, endpoint: Endpoint, scoring: ScoringSpec, pictures: bool) -> None:
-        """Ask one small question first: whatever is wrong for all prompts is told once.
+        """Ask one small question first: what is wrong for all prompts ends the run at once.
 
         Raises:
             ProbesError: no server, no such model, no right to use it, no pictures, no logprobs.
@@ -181,13 +175,39 @@ class ServerBackend:
         where = f"member {self._spec.name}, {self._options.base_url}"
         if not self._preflighted:
             listed = endpoint.get("/models")
-            # Not every server lists what it serves: other failures are left to the greeting.
+            # Not every server lists what it serves: other failures show in the question.
             if isinstance(listed, Failure) and (
                 listed.status in (401, 403) or not listed.connected
             ):
                 raise endpoint.refusal(listed, where)
             self._served = _served(listed, self._model)
-        if pictures and not self._options.order_is_checked:
+        self._check_order(pictures, where)
+        grey = array_sha256(protocol.GREY)
+        frames = protocol.EncodedFrames({grey: protocol.GREY}, 0)
+        prompt = Prompt((*([FrameRef(grey)] if pictures else ()), "What is shown?"), ("A",))
+        body = self._body(prompt, frames, scoring) | {"max_tokens": 1}
+        reply = endpoint.post(_PATH, body, whole=protocol.is_completion, patient=False)
+        if isinstance(reply, Failure):
+            raise endpoint.refusal(reply, where)
+        try:
+            _output(reply, prompt, scoring)
+        except protocol.NoLogprobsError:
+            raise ProbesError(
+                "the endpoint gives no log-probabilities, which scoring=letter needs",
+                where,
+                "set scoring=generate: the letter is then read strictly from the reply",
+            ) from None
+        self._preflighted.add((scoring.kind, pictures))
+
+    def _check_order(self, pictures: bool, where: str) -> None:
+        """Note whether the chat template keeps the order of pictures and texts.
+
+        Raises:
+            ProbesError: it does not, as far as its files show.
+        """
+        if self._options.order_is_checked:
+            self._order = "kept, says the user"
+        elif pictures:
             self._order = order_of_pictures(self._local, self._spec)
             if self._order == "moved":
                 raise ProbesError(
@@ -197,29 +217,6 @@ class ServerBackend:
                     "serve the model with a template that keeps the order (docs/server.md has one)"
                     " and then set backend.options.order_is_checked=true, or use backend=hf",
                 )
-        elif self._options.order_is_checked:
-            self._order = "kept, says the user"
-        grey = array_sha256(protocol.GREY)
-        preflight_prompt = Prompt(
-            (*([FrameRef(grey)] if pictures else ()), "What is shown?"), ("A",)
-        )
-        body = self._body(
-            preflight_prompt, protocol.EncodedFrames({grey: protocol.GREY}, 0), scoring
-        )
-        reply = endpoint.post(
-            _PATH, body | {"max_tokens": 1}, whole=protocol.is_completion, patient=False
-        )
-        if isinstance(reply, Failure):
-            raise endpoint.refusal(reply, where)
-        try:
-            _output(reply, preflight_prompt, scoring)
-        except protocol.NoLogprobsError:
-            raise ProbesError(
-                "the endpoint gives no log-probabilities, which scoring=letter needs",
-                where,
-                "set scoring=generate: the letter is then read strictly from the reply",
-            ) from None
-        self._preflighted.add((scoring.kind, pictures))
 
     def _body(
         self, prompt: Prompt, picture: Callable[[str], str], scoring: ScoringSpec
@@ -252,14 +249,14 @@ class ServerBackend:
                 body = self._body(prompts[at], picture, scoring)
             except Exception as error:
                 # A frame that cannot be read costs its own prompts, not the run.
-                return Output(status="error", error=f"a frame: {type(error).__name__}: {error}")
+                return error_output(f"a frame: {type(error).__name__}: {error}")
             reply = endpoint.post(_PATH, body, whole=protocol.is_completion)
             if isinstance(reply, Failure):
                 return reply
             try:
                 output = _output(reply, prompts[at], scoring)
             except protocol.NoLogprobsError:
-                return Output(status="error", error="the reply has no log-probabilities")
+                return error_output("the reply has no log-probabilities")
             return replace(output, seconds=time.perf_counter() - started)
 
         todo = iter(range(len(prompts)))
@@ -267,7 +264,7 @@ class ServerBackend:
         running: dict[Future[Output | Failure], int] = {}
         try:
             while True:
-                # Twice as many as run, so that no thread waits for this one.
+                # Twice as many as run, so that no thread waits for this generator.
                 for at in islice(todo, 2 * self._options.concurrency - len(running)):
                     running[pool.submit(ask, at)] = at
                 if not running:
@@ -283,7 +280,7 @@ class ServerBackend:
                     lost = self._unreached > 2 * self._options.concurrency
                     if answer.status in _FINAL or lost:
                         raise endpoint.refusal(answer, f"member {self._spec.name}")
-                    yield at, Output(status="error", error=answer.error)
+                    yield at, error_output(answer.error)
         except BaseException:
             endpoint.stop()
             pool.shutdown(cancel_futures=True)
@@ -296,13 +293,13 @@ class ServerBackend:
 def _output(reply: Any, prompt: Prompt, scoring: ScoringSpec) -> Output:
     if scoring.kind == "letter":
         if not prompt.options:
-            return Output(status="error", error="the prompt has no options to score by letter")
+            return error_output("the prompt has no options to score by letter")
         return protocol.letter_output(reply, prompt.options)
     return protocol.text_output(reply)
 
 
 def _served(listed: Any, model: str) -> dict[str, Any]:
-    """Return what GET /models says of the model."""
+    """Return what GET /models says about the model."""
     entries = listed.get("data") if isinstance(listed, dict) else None
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, dict) and entry.get("id") == model:

@@ -1,7 +1,7 @@
-"""One HTTP endpoint: its key, its retries, and what its refusals mean.
+"""One HTTP endpoint: its API token, its retries, and what its refusals mean.
 
-The key is read from the environment when a client is opened, goes into the Authorization header
-and nowhere else: it is cut out of every message that a server sends back.
+The token is read from the environment when a client is opened and goes into the Authorization
+header only: it is cut out of every message that a server sends back.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 FIRST_WAIT_S = 0.5
 """Wait before the first retry; every further one waits twice as long."""
 LONGEST_WAIT_S = 60.0
-"""Bound of a wait of our own; a server's Retry-After may ask for more, up to the next."""
+"""Bound of a wait of our own; a server's Retry-After may ask for more, up to the next bound."""
 LONGEST_RETRY_AFTER_S = 600.0
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-"""Statuses that may be otherwise the next time."""
+"""Statuses that another attempt may not get."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHOWN = 300
 """Characters of a server's message that are kept."""
@@ -41,40 +41,53 @@ class Failure:
 
     error: str
     status: int = 0
-    """HTTP status of the last attempt; 0 where no answer came."""
+    """HTTP status of the last attempt; 0 where there was no answer."""
     connected: bool = True
     """False where the server could not be reached at all."""
 
 
-def read_key(api_key_env: str | None) -> str:
-    """Return the key that an environment variable holds; empty where it is not set.
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What one attempt gave."""
+
+    reply: Any | Failure
+    again: bool = False
+    """Whether another attempt may help."""
+    after_s: float = 0.0
+    """Seconds to wait before it, at least."""
+
+
+def read_token(api_key_env: str | None) -> str | None:
+    """Return the API token that an environment variable holds; None where it is not set.
 
     Raises:
-        ProbesError: what is given is no variable's name; it is not shown, as it may be a key.
+        ProbesError: the argument is not a variable's name; it is not shown, as it may be a token.
     """
     if not api_key_env:
-        return ""
+        return None
     if not isinstance(api_key_env, str) or not _NAME.fullmatch(api_key_env):
         raise ProbesError(
             "api_key_env is not the name of an environment variable",
             "backend.options.api_key_env",
-            "put the key into the environment and give the variable's name, e.g. OPENAI_API_KEY;"
-            " if it was the key itself, it now stands in your shell's history",
+            "put the API token into the environment and give the variable's name, e.g."
+            " OPENAI_API_KEY; if it was the token itself, it is now in your shell's history",
         )
-    key = os.environ.get(api_key_env, "").strip()
-    if not key.isascii() or not key.isprintable() or " " in key:
+    token = os.environ.get(api_key_env, "").strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
         raise ProbesError(
-            "the key has characters that no HTTP header can hold", f"${api_key_env}", "set it again"
+            "the API token has characters that an HTTP header cannot hold",
+            f"${api_key_env}",
+            "set it again",
         )
-    return key
+    return token or None
 
 
 class Endpoint:
-    """A server's HTTP door; safe to use by many threads.
+    """A client of one server; many threads may use it.
 
     Args:
         base_url: up to and with `/v1`, without a trailing slash.
-        api_key_env: name of the variable that holds the key, or None.
+        api_key_env: name of the variable that holds the API token, or None.
         timeout_s: of one attempt, in seconds: to connect, and between two bytes of the answer.
         retries: attempts after the first.
         connections: most at the same time.
@@ -94,13 +107,13 @@ class Endpoint:
         self.base_url = base_url
         self.retried = 0
         """Attempts beyond the first."""
-        self._key = read_key(api_key_env)
-        self._key_env = api_key_env
+        self._token = read_token(api_key_env)
+        self._token_env = api_key_env
         self._retries = retries
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        # Redirects are not followed: a key must not travel to another host.
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        # Redirects are not followed: a token must not travel to another host.
         self._client = httpx.Client(
             headers=headers,
             timeout=httpx.Timeout(timeout_s, pool=None),
@@ -118,7 +131,7 @@ class Endpoint:
 
     def get(self, path: str) -> Any | Failure:
         """Return the JSON at a path, asked for once."""
-        return self._attempt(lambda: self._client.get(f"{self.base_url}{path}"), _anything)[0]
+        return self._attempt(lambda: self._client.get(f"{self.base_url}{path}"), _anything).reply
 
     def post(
         self,
@@ -131,13 +144,13 @@ class Endpoint:
         """Return the JSON reply to a JSON body.
 
         Statuses in `RETRIED`, timeouts, broken connections and replies that are not whole are tried
-        again after a wait that doubles, with jitter, and is never shorter than the server's
-        Retry-After. Other refusals are final.
+        again after a wait that doubles, with jitter, and is at least the server's Retry-After.
+        Other refusals are final.
 
         Args:
             path: below the base URL.
             body: anything that JSON can hold.
-            whole: says whether a reply is of the kind that was asked for; None takes any.
+            whole: returns whether a reply is of the kind that was asked for; None takes any.
             patient: False to give up at once where no server listens.
         """
         # A lone surrogate (half of a character) has no UTF-8; JSON's escapes carry it all the same.
@@ -151,15 +164,17 @@ class Endpoint:
             )
 
         wait_s = FIRST_WAIT_S
-        for attempt in range(self._retries + 1):
-            reply, again, after_s = self._attempt(send, whole or _anything)
+        for number in range(self._retries + 1):
+            attempt = self._attempt(send, whole or _anything)
+            reply = attempt.reply
             absent = isinstance(reply, Failure) and not reply.connected and not patient
-            if not again or absent or attempt == self._retries:
+            if not attempt.again or absent or number == self._retries:
                 return reply
             with self._lock:
                 self.retried += 1
-            # Between half and all of the wait: clients that failed together come back apart.
-            if self._closed.wait(max(after_s, wait_s * random.uniform(0.5, 1.0))):
+            # Between half and all of the wait: clients that failed together try again at
+            # different times.
+            if self._closed.wait(max(attempt.after_s, wait_s * random.uniform(0.5, 1.0))):
                 return reply
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
         raise AssertionError("unreachable: the last attempt returns")
@@ -169,10 +184,10 @@ class Endpoint:
         fixes = {
             0: "start the server, or correct backend.options.base_url (it ends in /v1)",
             200: "name an OpenAI-compatible API as backend.options.base_url (it ends in /v1)",
-            401: f"set ${self._key_env} to a valid key"
-            if self._key_env
-            else "name the variable that holds the key: backend.options.api_key_env",
-            403: f"use a key (${self._key_env}) that may use this model",
+            401: f"set ${self._token_env} to a valid API token"
+            if self._token_env
+            else "name the variable that holds the API token: backend.options.api_key_env",
+            403: f"use an API token (${self._token_env}) that may use this model",
             404: "correct backend.options.base_url (it ends in /v1) or backend.options.model: the"
             " server's name of the model; GET base_url/models lists them",
         }
@@ -181,40 +196,40 @@ class Endpoint:
 
     def _attempt(
         self, send: Callable[[], httpx.Response], whole: Callable[[Any], bool]
-    ) -> tuple[Any | Failure, bool, float]:
-        """Return (reply or failure, whether another attempt may help, seconds to wait at least)."""
+    ) -> _Attempt:
         import httpx
 
         try:
             response = send()
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             what = f"no server answers at {self.base_url}: {self._clean(str(error))}"
-            return Failure(what, connected=False), True, 0.0
+            return _Attempt(Failure(what, connected=False), again=True)
         except httpx.TimeoutException:
-            return Failure("the server did not answer in time"), True, 0.0
+            return _Attempt(Failure("the server did not answer in time"), again=True)
         except httpx.InvalidURL as error:
-            what = f"{self.base_url} is no address: {self._clean(str(error))}"
-            return Failure(what, connected=False), False, 0.0
+            what = f"{self.base_url} is not an address: {self._clean(str(error))}"
+            return _Attempt(Failure(what, connected=False))
         except httpx.RequestError as error:
             what = f"the connection broke: {type(error).__name__}: {self._clean(str(error))}"
-            return Failure(what), True, 0.0
+            return _Attempt(Failure(what), again=True)
         status = response.status_code
         if status == 200:
             try:
                 reply = response.json()
             except ValueError:  # a proxy's page, or an answer that was cut off
-                return Failure("the reply is not JSON", status), True, 0.0
+                return _Attempt(Failure("the reply is not JSON", status), again=True)
             if whole(reply):
-                return reply, False, 0.0
-            # Some servers tell that they are overloaded by an error in a reply that says 200.
+                return _Attempt(reply)
+            # Some servers report that they are overloaded with status 200.
             what = f"the reply is not what was asked for: {self._message(response)}"
-            return Failure(what, status), True, 0.0
+            return _Attempt(Failure(what, status), again=True)
         message = self._message(response)
         failure = Failure(f"the server says {status}: {message}", status)
-        return failure, status in RETRIED, _retry_after(response.headers.get("Retry-After", ""))
+        after_s = _retry_after(response.headers.get("Retry-After", ""))
+        return _Attempt(failure, status in RETRIED, after_s)
 
     def _message(self, response: httpx.Response) -> str:
-        """Return what a refusal says, in one line and without the key."""
+        """Return the message of a refusal, in one line and without the token."""
         text = response.text
         try:
             found = response.json()
@@ -228,8 +243,8 @@ class Endpoint:
         return self._clean(text) or response.reason_phrase
 
     def _clean(self, text: str) -> str:
-        if self._key:
-            text = text.replace(self._key, "***")
+        if self._token:
+            text = text.replace(self._token, "***")
         return " ".join(text.split())[:_SHOWN]
 
 

@@ -7,19 +7,20 @@ import io
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from probes.core.types import Output, Prompt
-from probes.models.chat_template import content
+from probes.core.types import FrameArray, FramesByHash, Output, Prompt
+from probes.models.base import error_output
+from probes.models.chat_template import message_parts
+from probes.models.hf.vision_cache import read_frame
 
 # How tokenizers show the space before a word.
 _SPACES = " \t\n\r\u2581\u0120"
 GREY = np.full((224, 224, 3), 128, np.uint8)
-"""Stands for a frame in a greeting."""
+"""A frame for the preflight prompt: uint8 RGB [height, width, 3]."""
 
 
 class NoLogprobsError(Exception):
@@ -37,19 +38,13 @@ def messages(prompt: Prompt, picture: Callable[[str], str]) -> list[dict[str, An
     def part(sha256: str) -> dict[str, Any]:
         return {"type": "image_url", "image_url": {"url": picture(sha256)}}
 
-    return [{"role": "user", "content": content(prompt, part)}]
+    return [{"role": "user", "content": message_parts(prompt, part)}]
 
 
-def data_url(frame: NDArray[np.uint8]) -> str:
-    """Return a frame, uint8 RGB [height, width, 3], as a PNG (lossless) data URL.
-
-    Raises:
-        ValueError: another type or shape.
-    """
+def data_url(frame: FrameArray) -> str:
+    """Return a frame as a PNG (lossless) data URL."""
     from PIL import Image
 
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        raise ValueError(f"not uint8 [h, w, 3] but {frame.dtype} {frame.shape}")
     file = io.BytesIO()
     # Level 1 instead of 6: 0.6 ms and not 1.0 ms for a frame of the small world, 14 % larger.
     Image.fromarray(frame).save(file, "PNG", compress_level=1)
@@ -64,7 +59,7 @@ class EncodedFrames:
         capacity: bound of what is kept, in bytes.
     """
 
-    def __init__(self, frames: Mapping[str, NDArray[np.uint8]], capacity: int) -> None:
+    def __init__(self, frames: FramesByHash, capacity: int) -> None:
         self.encoded = 0
         """Frames that were encoded."""
         self._frames = frames
@@ -74,12 +69,16 @@ class EncodedFrames:
         self._lock = threading.Lock()
 
     def __call__(self, sha256: str) -> str:
-        """Return the data URL of a frame."""
+        """Return the data URL of a frame.
+
+        Raises:
+            ValueError: it is not a picture.
+        """
         with self._lock:
             if sha256 in self._kept:
                 self._kept.move_to_end(sha256)
                 return self._kept[sha256]
-        url = data_url(self._frames[sha256])
+        url = data_url(read_frame(self._frames, sha256))
         with self._lock:
             self.encoded += 1
             if sha256 not in self._kept:
@@ -92,20 +91,20 @@ class EncodedFrames:
 
 
 def is_completion(reply: Any) -> bool:
-    """Say whether a reply is a chat completion, whatever it says."""
+    """Return whether a reply is a chat completion, with any text."""
     return text_output(reply).status == "ok"
 
 
 def text_output(reply: Any) -> Output:
-    """Return what a chat completion says; without outer white space, as other backends give it."""
+    """Return the text of a chat completion, without outer white space as in other backends."""
     choice = _choice(reply)
     if choice is None:
-        return Output(status="error", error="the reply is not a chat completion")
-    said = choice["message"].get("content")
-    if said is not None and not isinstance(said, str):
-        return Output(status="error", error="the reply's content is not a text")
+        return error_output("the reply is not a chat completion")
+    text = choice["message"].get("content")
+    if text is not None and not isinstance(text, str):
+        return error_output("the reply's content is not a text")
     inputs, outputs = _usage(reply)
-    return Output(text=(said or "").strip(), input_tokens=inputs, output_tokens=outputs)
+    return Output(text=(text or "").strip(), input_tokens=inputs, output_tokens=outputs)
 
 
 def letter_output(reply: Any, letters: Sequence[str]) -> Output:
@@ -113,16 +112,16 @@ def letter_output(reply: Any, letters: Sequence[str]) -> Output:
 
     Of the listed tokens that show a letter, with or without a space before it (" A" and "A"), the
     likeliest counts: it is the one that a tokenizer writes behind the prompt, and that the hf
-    backend scores. A letter that is not listed is only known to be less likely than every token
-    that is: it gets the next float below the least listed log-probability, and 0 in
-    `option_tokens` says that this is a bound and not an observation.
+    backend scores. A letter that is not listed is only known to be less likely than every listed
+    token: it gets the next float below the least listed log-probability, and 0 in `option_tokens`
+    marks this as a bound and not an observation.
 
     Args:
         reply: a chat completion with `logprobs`.
         letters: the options.
 
     Returns:
-        The output; an error where no letter is listed, as then nothing tells them apart.
+        The output; an error where no letter is listed, as then nothing distinguishes them.
 
     Raises:
         NoLogprobsError: the reply has none.
@@ -183,7 +182,7 @@ def _first_token(choice: Any) -> list[tuple[str, float]]:
         pair for entry in (entries if isinstance(entries, list) else []) if (pair := _pair(entry))
     ]
     own = _pair(first)
-    if found and own and own not in found:  # a server may list the chosen token apart
+    if found and own and own not in found:  # a server may leave the chosen token out of its list
         found.append(own)
     return sorted(found, key=lambda pair: -pair[1])
 

@@ -9,25 +9,26 @@ from urllib.parse import urlsplit
 
 from probes.core.errors import ProbesError
 from probes.core.types import ModelSpec
-from probes.models.server.http import read_key
+from probes.models.base import check_options
+from probes.models.server.http import read_token
 
-KEY_ENV = "OPENAI_API_KEY"
+TOKEN_ENV = "OPENAI_API_KEY"
 """The variable that is read where none is named."""
 _WHERE = "backend.options"
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """What one member needs to know of its server."""
+    """What one member needs to know about its server."""
 
     base_url: str
     """Up to and with `/v1`, without a trailing slash."""
     model: str = ""
     """The server's name of the model; empty: the member's `repo`."""
     deployment: str = ""
-    """What store keys go by for the server; by default the base URL."""
-    api_key_env: str | None = KEY_ENV
-    """Name of the environment variable that holds the key."""
+    """What stands for the server in store keys; by default the base URL."""
+    api_key_env: str | None = TOKEN_ENV
+    """Name of the environment variable that holds the API token."""
     concurrency: int = 8
     """Requests at the same time."""
     timeout_s: float = 120.0
@@ -51,20 +52,13 @@ class ServerOptions:
         Raises:
             ProbesError: an unknown option, or a value that makes no sense.
         """
-        names = [one.name for one in fields(cls)]
-        for name in options:
-            if name not in names:
-                raise ProbesError(
-                    f"backend server has no option {name!r}",
-                    _WHERE,
-                    f"its options are {', '.join(names)}",
-                )
+        check_options("server", options, [one.name for one in fields(cls)])
         given = {name: value for name, value in options.items() if value is not None}
         if "api_key_env" in options and options["api_key_env"] is None:
             given["api_key_env"] = None
         if isinstance(given.get("model"), str):
             raise ProbesError(
-                "one model name for all members would make them one model",
+                "one model name for all members would make them the same model",
                 f"{_WHERE}.model",
                 "name it for every member, e.g. model: {image: NAME, video: NAME}; without it the"
                 " members' repos are the names",
@@ -83,7 +77,7 @@ class ServerOptions:
             value = given.get(name, least)
             if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
                 raise ProbesError(
-                    f"{value!r} is no {name}", f"{_WHERE}.{name}", f"give a number from {least}"
+                    f"{value!r} is not a {name}", f"{_WHERE}.{name}", f"give a number from {least}"
                 )
         if not isinstance(given.get("order_is_checked", False), bool):
             raise ProbesError(
@@ -92,9 +86,11 @@ class ServerOptions:
             )
         if not isinstance(given.get("extra", {}), Mapping):
             raise ProbesError(
-                f"{given['extra']!r} is no group of fields", f"{_WHERE}.extra", "give key: value"
+                f"{given['extra']!r} is not a group of fields",
+                f"{_WHERE}.extra",
+                "give name: value",
             )
-        read_key(given.get("api_key_env", KEY_ENV))
+        read_token(given.get("api_key_env", TOKEN_ENV))
         return cls(**given)
 
 
@@ -112,7 +108,7 @@ def _own(name: str, by_member: Mapping[str, Any], spec: ModelSpec) -> str:
 
 
 def _url(value: Any) -> str:
-    """Return a base URL without its trailing slash; what could hide a key in it is refused."""
+    """Return a base URL without its trailing slash; parts that may hold a secret are refused."""
     fix = "give the address up to and with /v1, e.g. http://localhost:8000/v1"
     try:
         parts = urlsplit(value if isinstance(value, str) else "")
@@ -120,10 +116,11 @@ def _url(value: Any) -> str:
     except ValueError:
         whole = False
     if not whole:
-        raise ProbesError(f"{value!r} is no address", f"{_WHERE}.base_url", fix)
+        raise ProbesError(f"{value!r} is not an address", f"{_WHERE}.base_url", fix)
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ProbesError(
-            "a base_url holds no user, password, query or fragment", f"{_WHERE}.base_url",
-            "put the key into the environment and name the variable in api_key_env",
-        )  # fmt: skip
+            "a base_url has no user, password, query or fragment",
+            f"{_WHERE}.base_url",
+            "put the API token into the environment and name the variable in api_key_env",
+        )
     return str(value).rstrip("/")

@@ -1,4 +1,4 @@
-"""EgoSchema's official layout, read into items: for the real data set and for EgoWorld alike.
+"""EgoSchema's official layout, read into items: for the real data set and for EgoWorld.
 
     questions.json        list of {q_uid, google_drive_id, question, "option 0" ... "option 4"}
     subset_answers.json   q_uid -> 0..4, the public answers
@@ -6,7 +6,7 @@
     videos/<q_uid>.mp4
 
 Everything that can be checked without decoding is checked here, before any model is loaded, and all
-problems of one kind are told together.
+problems of one kind are reported together.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from probes.core.errors import ProbesError
 from probes.core.text import whole_text
 from probes.core.types import Item, Video
 from probes.media.video_decoders import mp4_fault
+from probes.tasks.validation import refuse
 
 OPTIONS = 5
-_NAMED = 5  # how many culprits a message names
 # One plain file name on every system: no separator, no leading dot, no control character.
 _UID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _LAYOUT = "see tasks/egoschema/README.md for the layout"
-_RECORDING_KEYS = ("video_uid", "ego4d_uid", "video_id")
+_RECORDING_FIELDS = ("video_uid", "ego4d_uid", "video_id")
 
 
 def load(root: Path, *, unanswered: bool = False, task: str = "egoschema") -> list[Item]:
@@ -37,7 +37,7 @@ def load(root: Path, *, unanswered: bool = False, task: str = "egoschema") -> li
 
     Args:
         root: the folder.
-        unanswered: also the questions whose answer is withheld.
+        unanswered: also the questions with a withheld answer.
         task: name that the items carry.
 
     Returns:
@@ -45,7 +45,7 @@ def load(root: Path, *, unanswered: bool = False, task: str = "egoschema") -> li
         question's optional `type`.
 
     Raises:
-        ProbesError: a file is missing or malformed, or what it says does not fit together.
+        ProbesError: a file is missing or malformed, or the files contradict each other.
     """
     root = root.expanduser().resolve()
     if not root.is_dir():
@@ -80,14 +80,14 @@ def load(root: Path, *, unanswered: bool = False, task: str = "egoschema") -> li
 def submission(choices: Mapping[str, int | None]) -> bytes:
     """Return EgoSchema's submission file: JSON, q_uid -> index of the chosen option.
 
-    An item without a choice (unparsed or failed) is -1, which no key holds: it counts as wrong, as
-    everywhere in this project, and is never guessed.
+    An item without a choice (unparsed or failed) is -1, which is no item's answer: it counts as
+    wrong, as everywhere in this project, and is never guessed.
 
     Raises:
         ProbesError: a choice is neither None nor 0..4.
     """
     bad = [uid for uid, choice in choices.items() if choice is not None and not _is_index(choice)]
-    _refuse(bad, "choices are not 0..4", "the records", "make the run again")
+    refuse(bad, "choices are not 0..4", "the records", "make the run again")
     filled = {uid: -1 if choice is None else int(choice) for uid, choice in choices.items()}
     return (json.dumps(filled, indent=1) + "\n").encode()
 
@@ -101,26 +101,26 @@ def _questions(path: Path) -> dict[str, dict[str, Any]]:
         else e["q_uid"]
         for n, e in enumerate(entries)
     ]
-    numbered = list(zip(where, entries, strict=True))
+    named = list(zip(where, entries, strict=True))
 
-    def refuse(wrong: Callable[[dict[str, Any]], bool], what: str) -> None:
-        _refuse([name for name, entry in numbered if wrong(entry)], what, str(path), fix)
+    def refuse_where(is_wrong: Callable[[dict[str, Any]], bool], what: str) -> None:
+        refuse([name for name, entry in named if is_wrong(entry)], what, str(path), fix)
 
-    refuse(lambda e: not isinstance(e, dict), "entries are not objects")
-    refuse(lambda e: not isinstance(e.get("q_uid"), str), "questions have no q_uid")
-    refuse(
+    refuse_where(lambda e: not isinstance(e, dict), "entries are not objects")
+    refuse_where(lambda e: not isinstance(e.get("q_uid"), str), "questions have no q_uid")
+    refuse_where(
         lambda e: not _UID.fullmatch(e["q_uid"]),
-        "a q_uid names a file in videos/ and these could not or would leave the folder (letters, "
-        "digits, '_', '-' and '.' only)",
+        "q_uids are not file names in videos/ or would leave the folder (letters, digits, '_', "
+        "'-' and '.' only)",
     )
     twice = [uid for uid, n in Counter(e["q_uid"] for e in entries).items() if n > 1]
-    _refuse(twice, "q_uids occur more than once", str(path), "keep one entry of each")
-    refuse(lambda e: not _is_text(e.get("question")), "questions have no text")
-    refuse(
+    refuse(twice, "q_uids occur more than once", str(path), "keep one entry of each")
+    refuse_where(lambda e: not _is_text(e.get("question")), "questions have no text")
+    refuse_where(
         lambda e: any(not _is_text(e.get(f"option {i}")) for i in range(OPTIONS)),
-        f"questions lack one of the {OPTIONS} options ('option 0' to 'option {OPTIONS - 1}')",
+        f"questions do not have all {OPTIONS} options ('option 0' to 'option {OPTIONS - 1}')",
     )
-    refuse(
+    refuse_where(
         lambda e: not isinstance(e.get("type", ""), str) or not _is_whole(e.get("type", "")),
         "question types are not text",
     )
@@ -130,33 +130,33 @@ def _questions(path: Path) -> dict[str, dict[str, Any]]:
 def _answers(path: Path, questions: Mapping[str, object]) -> dict[str, int]:
     answers: dict[str, int] = _json(path, dict)
     bad = [f"{uid}: {a!r}" for uid, a in answers.items() if not _is_index(a)]
-    _refuse(bad, f"answers are not integers 0..{OPTIONS - 1}", str(path), "correct them")
+    refuse(bad, f"answers are not integers 0..{OPTIONS - 1}", str(path), "correct them")
     unknown = [uid for uid in answers if uid not in questions]
     fix = "take both files from the same release of the data set"
-    _refuse(unknown, "answers belong to no entry of questions.json", str(path), fix)
+    refuse(unknown, "answers belong to no entry of questions.json", str(path), fix)
     return answers
 
 
 def _recordings(
     path: Path, questions: Iterable[str]
 ) -> dict[str, tuple[str, tuple[tuple[str, str], ...]]]:
-    """Return the recording of every question, and from where to where in it if the file says so."""
+    """Return the recording of every question, with start and end in it where the file has them."""
     given = {}
     if path.exists():
         given = _json(path, dict)
-    found, lost, bad = {}, [], []
+    found, missing, bad = {}, [], []
     for uid in questions:
         name, meta = _recording(given.get(uid, uid))
         if uid not in given:
-            lost.append(uid)
+            missing.append(uid)
         elif not name or not all(map(_is_whole, (name, *(value for _, value in meta)))):
             bad.append(uid)
         found[uid] = (name, meta)
     fix = f"give the recording's uid; {_LAYOUT}"
-    _refuse(bad, "entries name no source recording", str(path), fix)
-    if lost:
+    refuse(bad, "entries name no source recording", str(path), fix)
+    if missing:
         warnings.warn(
-            f"{path}: {len(lost)} clips have no source recording; each counts as a recording of "
+            f"{path}: {len(missing)} clips have no source recording; each counts as a recording of "
             "its own, which makes intervals too narrow where clips share one",
             stacklevel=3,
         )
@@ -170,21 +170,20 @@ def _recording(entry: object) -> tuple[str, tuple[tuple[str, str], ...]]:
         return entry, ()
     if not isinstance(entry, dict):
         return "", ()
-    name = next((entry[key] for key in _RECORDING_KEYS if key in entry), "")
+    name = next((entry[field] for field in _RECORDING_FIELDS if field in entry), "")
+    # The official file has starting_sec and ending_sec.
+    spellings = {end: (end, end.replace("_", "ing_")) for end in ("end_sec", "start_sec")}
     meta = tuple(
-        (end, str(entry[key]))
-        for end in ("end_sec", "start_sec")
-        for key in (
-            end,
-            end.replace("_", "ing_"),
-        )  # the official file says starting_sec, ending_sec
-        if key in entry
+        (end, str(entry[field]))
+        for end, fields in spellings.items()
+        for field in fields
+        if field in entry
     )
     return name if isinstance(name, str) else "", meta
 
 
 def _videos(folder: Path, uids: Iterable[str]) -> dict[str, Path]:
-    # `videos` itself may be a link to another disk; no file in it may lead out of it.
+    # `videos` itself may be a link to another disk; a file in it may not lead out of it.
     inside = folder.resolve()
     if not inside.is_dir():
         raise ProbesError("there is no folder of videos", str(folder), _LAYOUT)
@@ -204,21 +203,21 @@ def _videos(folder: Path, uids: Iterable[str]) -> dict[str, Path]:
         except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
             bad.append(f"{path.name} cannot be read ({error})")
     where = str(folder)
-    _refuse(gone, "videos are missing", where, "download them, or take them out of the JSON files")
-    _refuse(out, "videos are links that leave the folder", where, "put the files there themselves")
-    _refuse(bad, "videos are broken", where, "download them again")
+    refuse(gone, "videos are missing", where, "download them, or take them out of the JSON files")
+    refuse(out, "videos are links that leave the folder", where, "put the files there themselves")
+    refuse(bad, "videos are broken", where, "download them again")
     return paths
 
 
 def _json(path: Path, kind: type) -> Any:
-    """Read a JSON file whose top level is `kind`."""
+    """Read a JSON file with a top level of type `kind`."""
     if not path.exists():
         raise ProbesError("a file of the data set is missing", str(path), _LAYOUT)
     try:
         value = json.loads(path.read_bytes(), object_pairs_hook=_unique)
     except (OSError, ValueError, RecursionError) as error:
         raise ProbesError(
-            f"this is no valid JSON: {error}", str(path), "download it again"
+            f"this is not valid JSON: {error}", str(path), "download it again"
         ) from None
     if not isinstance(value, kind):
         what = f"this holds a JSON {type(value).__name__} where a {kind.__name__} is expected"
@@ -232,14 +231,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} occurs twice")
     return found
-
-
-def _refuse(culprits: list[str], what: str, where: str, fix: str) -> None:
-    """Raise if there are culprits, naming the first few and their number."""
-    if culprits:
-        more = f" and {len(culprits) - _NAMED} more" if len(culprits) > _NAMED else ""
-        named = ", ".join(repr(name) for name in culprits[:_NAMED])
-        raise ProbesError(f"{len(culprits)} {what}: {named}{more}", where, fix)
 
 
 def _is_text(value: object) -> bool:

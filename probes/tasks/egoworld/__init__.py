@@ -1,1 +1,1 @@
-"""EgoWorld: a small world, its clips in EgoSchema's layout, the pair trained in it."""
+"""EgoWorld: a small world, its clips in EgoSchema's layout, and the pair trained on it."""

@@ -1,4 +1,4 @@
-"""Painting the table from above, as the one who sits at it sees it."""
+"""Painting the table as the camera wearer sees it: from above."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from PIL import Image, ImageDraw
 from probes.tasks.egoworld.world import AWAY, THINGS, State
 
 COLOURS = {
-    "red": (200, 40, 40), "blue": (45, 80, 205), "green": (30, 140, 60), "yellow": (225, 185, 30),
-}  # fmt: skip
+    "red": (200, 40, 40),
+    "blue": (45, 80, 205),
+    "green": (30, 140, 60),
+    "yellow": (225, 185, 30),
+}
 TONES = ((196, 164, 124), (176, 150, 122), (205, 186, 158), (160, 140, 116))
 """Colours of tables (RGB); one per recording."""
 SKIN = (226, 178, 148)
@@ -52,7 +55,7 @@ class Painter:
             state: where they are and which are open.
             tone: RGB of the table.
             shift: (x, y) pixels by which the head has moved.
-            hand: (place, phase) that the hand reaches for, phase in 0..PHASES-1; None if unseen.
+            hand: (place, phase) of the reaching hand, phase in 0..PHASES-1; None: no hand.
 
         Returns:
             uint8 [height, width, 3].
@@ -67,9 +70,12 @@ class Painter:
         return np.rint(picture).astype(np.uint8)
 
     def _paste(
-        self, picture: NDArray[np.float32], sprite: NDArray[np.float32], place: int,
+        self,
+        picture: NDArray[np.float32],
+        sprite: NDArray[np.float32],
+        place: int,
         shift: tuple[int, int],
-    ) -> None:  # fmt: skip
+    ) -> None:
         x, y = _CENTRES[place]
         side = sprite.shape[0]
         left = self._left + round(x * self.height - side / 2) + shift[0]
@@ -79,7 +85,7 @@ class Painter:
 def _blend(
     picture: NDArray[np.float32], sprite: NDArray[np.float32], corner: tuple[int, int]
 ) -> None:
-    """Lay a premultiplied RGBA sprite over the picture at (x, y), cut off at the edges."""
+    """Blend a premultiplied RGBA sprite into the picture at (x, y), clipped at the edges."""
     x, y = corner
     top, left = max(0, y), max(0, x)
     bottom = min(picture.shape[0], y + sprite.shape[0])
@@ -128,13 +134,15 @@ def _hand(place: int, phase: int, height: int) -> NDArray[np.float32]:
     radius = 0.075 * size
     draw.ellipse(
         [x1 - radius, y1 - radius, x1 + radius, y1 + radius],
-        fill=(*SKIN, 255), outline=(150, 105, 80, 255), width=max(1, round(0.008 * size)),
-    )  # fmt: skip
+        fill=(*SKIN, 255),
+        outline=(150, 105, 80, 255),
+        width=max(1, round(0.008 * size)),
+    )
     return _finish(image, height, height)
 
 
 class _Pen:
-    """Draws in a unit square with one colour at hand."""
+    """Draws in a unit square with one colour and a darker shade of it."""
 
     def __init__(self, draw: ImageDraw.ImageDraw, size: int, colour: tuple[int, int, int]) -> None:
         self.draw, self.size, self.colour = draw, size, colour
@@ -145,24 +153,31 @@ class _Pen:
         self, x0: float, y0: float, x1: float, y1: float, fill: Sequence[int], r: float = 0
     ) -> None:
         self.draw.rounded_rectangle(
-            [v * self.size for v in (x0, y0, x1, y1)], r * self.size,
-            fill=(*fill, 255), outline=(*DARK, 255), width=self.line,
-        )  # fmt: skip
+            [v * self.size for v in (x0, y0, x1, y1)],
+            r * self.size,
+            fill=(*fill, 255),
+            outline=(*DARK, 255),
+            width=self.line,
+        )
 
     def oval(self, x0: float, y0: float, x1: float, y1: float, fill: Sequence[int]) -> None:
         self.draw.ellipse(
             [v * self.size for v in (x0, y0, x1, y1)],
-            fill=(*fill, 255), outline=(*DARK, 255), width=self.line,
-        )  # fmt: skip
+            fill=(*fill, 255),
+            outline=(*DARK, 255),
+            width=self.line,
+        )
 
     def shape(self, points: Sequence[tuple[float, float]], fill: Sequence[int]) -> None:
         self.draw.polygon(
             [(x * self.size, y * self.size) for x, y in points],
-            fill=(*fill, 255), outline=(*DARK, 255), width=self.line,
-        )  # fmt: skip
+            fill=(*fill, 255),
+            outline=(*DARK, 255),
+            width=self.line,
+        )
 
 
-# Whatever is open shows a bright inside, whatever is closed shows none: one look tells.
+# An open thing shows a bright inside and a closed one does not: one frame is enough to see which.
 
 
 def _box(pen: _Pen, opened: bool) -> None:

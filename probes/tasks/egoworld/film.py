@@ -1,6 +1,6 @@
 """From a story to pictures: when things happen, where the head points, what is in the frame.
 
-Time runs in *gaps*: a clip lasts from 0 to `world.gaps`, whatever its length in seconds.
+Time is measured in *gaps*: a clip lasts from 0 to `world.gaps`, whatever its length in seconds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from probes.tasks.egoworld.world import AWAY, Event, State, Story, World, states
 
 @dataclass(frozen=True, slots=True)
 class Footage:
-    """One story as it was filmed."""
+    """One story with all that decides its frames."""
 
     story: Story
     moments: tuple[float, ...]
@@ -28,7 +28,9 @@ class Footage:
     sway: tuple[float, float, float, float]
     """Head motion: angular speeds (per gap) and phases in x and y."""
     hand: float
+    """Half the time that the hand is in the picture around an event, in gaps."""
     drift: float
+    """Amplitude of the head's motion, as a share of the picture's height."""
 
     def state_at(self, time: float) -> State:
         """Return the state of the table at a time."""
@@ -42,19 +44,20 @@ class Footage:
             round(amplitude * math.sin(self.sway[1] * time + self.sway[3])),
         )
         return painter.frame(
-            self.story.things, self.state_at(time), self.tone, shift, self._hand_at(time)
+            self.story.things, self.state_at(time), self.tone, shift, self.hand_at(time)
         )
 
-    def _hand_at(self, time: float) -> tuple[int, int] | None:
+    def hand_at(self, time: float) -> tuple[int, int] | None:
+        """Return (place, phase) of the reaching hand at a time; None where it is not seen."""
         for at, moment in enumerate(self.moments):
-            away = abs(time - moment)
-            if away < self.hand:
+            distance = abs(time - moment)
+            if distance < self.hand:
                 place = self._place(at, time)
-                return place, min(PHASES - 1, int(PHASES * (1 - away / self.hand)))
+                return place, min(PHASES - 1, int(PHASES * (1 - distance / self.hand)))
         return None
 
     def _place(self, at: int, time: float) -> int:
-        """Return where the hand reaches: where the thing is, or was if it has just been taken."""
+        """Return where the hand reaches: the thing's place, or its last one if it is away."""
         event, all_states = self.story.events[at], states(self.story)
         index = self.story.things.index(event.thing)
         before, after = all_states[at].places[index], all_states[at + 1].places[index]
@@ -62,7 +65,7 @@ class Footage:
         return other if now == AWAY else now
 
     def events_between(self, first: float, second: float) -> list[Event]:
-        """Return the events whose moment lies in (first, second]."""
+        """Return the events that happen in (first, second]."""
         pairs = zip(self.story.events, self.moments, strict=True)
         return [event for event, moment in pairs if first < moment <= second]
 
@@ -70,7 +73,7 @@ class Footage:
 def shoot(
     story: Story, world: World, rng: np.random.Generator, tone: Sequence[int] | None = None
 ) -> Footage:
-    """Decide the free details of a story: moments, light, the head's motion."""
+    """Draw what a story leaves open: moments, the table's tone (unless given), head motion."""
     red, green, blue = TONES[rng.integers(len(TONES))] if tone is None else tone
     return Footage(
         story=story,

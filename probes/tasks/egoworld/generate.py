@@ -1,7 +1,7 @@
 """`probes data egoworld`: clips of the small world in EgoSchema's official layout.
 
-`questions.json`, `subset_answers.json`, `uid_to_ego4d.json` and `videos/<q_uid>.mp4` (H.264). The
-stories belong to the evaluation split whatever the seed. Several clips are cut from one recording:
+`questions.json`, `subset_answers.json`, `uid_to_ego4d.json` and `videos/<q_uid>.mp4` (H.264). All
+stories belong to the evaluation split, whatever the seed. Several clips are cut from one recording:
 they share their things and the table, and each begins as the one before it ended.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -36,7 +36,30 @@ from probes.tasks.egoworld.world import (
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class ClipSettings:
+    """Which clips to make; equal settings make equal frames and JSON."""
+
+    videos: int
+    """Number of clips, one question each."""
+    seed: int
+    """Any seed gives evaluation stories."""
+    height: int = 128
+    """Pixels, even, at least 32."""
+    fps: float = 4.0
+    """Frames per second."""
+    seconds: float = 18.0
+    """Length of a clip."""
+    width: int | None = None
+    """Pixels, even, at least `height`; None: as `height`."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.height, self.height if self.width is None else self.width
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedClip:
     """One clip to be filmed, and its question."""
 
     uid: str
@@ -49,80 +72,78 @@ class Shot:
     answer: int
 
 
+FilmJob = tuple[PlannedClip, Path, ClipSettings]
+"""A clip, the path of its file, and the settings of all clips."""
+
+
 def make(
     root: Path,
-    videos: int,
-    seed: int,
-    height: int = 128,
-    fps: float = 4.0,
-    seconds: float = 18.0,
+    settings: ClipSettings,
     progress: ReportProgress | None = None,
     *,
-    width: int | None = None,
     workers: int = 2,
 ) -> None:
-    """Make a data set in EgoSchema's layout; the same arguments make the same frames and JSON.
+    """Make a data set in EgoSchema's layout.
 
     Args:
-        root: folder; made if need be.
-        videos: number of clips, one question each.
-        seed: any seed gives evaluation stories.
-        height: pixels, even, at least 32.
-        fps: frames per second.
-        seconds: length of a clip.
+        root: folder; made where it does not exist.
+        settings: which clips.
         progress: called with (clips done, clips).
-        width: pixels, even, at least `height` (default: as `height`).
         workers: processes that film; they change nothing but the time it takes.
+
+    Raises:
+        ProbesError: such clips cannot be made.
     """
-    width = height if width is None else width
-    _check(videos, height, width, fps, seconds)
-    shots = list(_plan(load_world(), videos, seed))
+    _check(settings)
+    clips = list(_plan(load_world(), settings.videos, settings.seed))
     (root / "videos").mkdir(parents=True, exist_ok=True)
-    jobs = [
-        (shot, root / "videos" / f"{shot.uid}.mp4", height, width, fps, seconds) for shot in shots
-    ]
-    if workers > 1 and videos > 8:
+    jobs = [(clip, root / "videos" / f"{clip.uid}.mp4", settings) for clip in clips]
+    for done, _ in enumerate(_filmed(jobs, workers), 1):
+        if progress:
+            progress(done, settings.videos)
+    _write(root / "uid_to_ego4d.json", {clip.uid: _source(clip, settings) for clip in clips})
+    _write(root / "subset_answers.json", {clip.uid: clip.answer for clip in clips})
+    # Last: a folder with questions.json is complete.
+    _write(root / "questions.json", [_question(clip) for clip in clips])
+
+
+def _filmed(jobs: Sequence[FilmJob], workers: int) -> Iterator[None]:
+    """Film clips, yielding after each of them; few clips are not worth starting processes."""
+    if workers > 1 and len(jobs) > 8:
         with ProcessPoolExecutor(workers, initializer=serve_parent) as pool:
-            for done, _ in enumerate(pool.map(_film, jobs, chunksize=4), 1):
-                if progress:
-                    progress(done, videos)
+            yield from pool.map(_film, jobs, chunksize=4)
     else:
-        for done, job in enumerate(jobs, 1):
-            _film(job)
-            if progress:
-                progress(done, videos)
-    questions = [
-        {
-            "q_uid": shot.uid,
-            "google_drive_id": shot.uid,
-            "question": shot.question.text,
-            **{f"option {i}": text for i, text in enumerate(shot.options)},
-            "type": shot.question.kind,
-        }
-        for shot in shots
-    ]
-    sources = {
-        shot.uid: {
-            "video_uid": shot.recording,
-            "start_sec": round(shot.number * seconds, 3),
-            "end_sec": round((shot.number + 1) * seconds, 3),
-        }
-        for shot in shots
+        yield from map(_film, jobs)
+
+
+def _question(clip: PlannedClip) -> dict[str, str]:
+    """Return a clip's entry of questions.json."""
+    return {
+        "q_uid": clip.uid,
+        "google_drive_id": clip.uid,
+        "question": clip.question.text,
+        **{f"option {i}": text for i, text in enumerate(clip.options)},
+        "type": clip.question.kind,
     }
-    _write(root / "uid_to_ego4d.json", sources)
-    _write(root / "subset_answers.json", {shot.uid: shot.answer for shot in shots})
-    # Last: a folder with questions.json is a whole one.
-    _write(root / "questions.json", questions)
 
 
-def _plan(world: World, videos: int, seed: int) -> Iterator[Shot]:
+def _source(clip: PlannedClip, settings: ClipSettings) -> dict[str, str | float]:
+    """Return a clip's entry of uid_to_ego4d.json."""
+    return {
+        "video_uid": clip.recording,
+        "start_sec": round(clip.number * settings.seconds, 3),
+        "end_sec": round((clip.number + 1) * settings.seconds, 3),
+    }
+
+
+def _plan(world: World, videos: int, seed: int) -> Iterator[PlannedClip]:
     """Draw recordings one after another until there are enough clips.
 
-    A recording's content depends on (seed, its number) only; the keys' letters and the types of
-    question are dealt out evenly, by the number of the clip.
+    A recording's content depends on (seed, its number) only. The letters of the right answers and
+    the types of question are spread evenly, by the number of the clip.
     """
     recording, index = 0, 0
-    deal = np.random.default_rng([seed, 1])
+    letter_rng = np.random.default_rng([seed, 1])
     letters: list[int] = []
     while index < videos:
         rng = np.random.default_rng([seed, 0, recording])
@@ -136,10 +157,10 @@ def _plan(world: World, videos: int, seed: int) -> Iterator[Shot]:
             while question is None:  # few stories have no unambiguous question of a type
                 story = draw_story(world, rng, "evaluation", things, start)
                 question = ask(story, kind, rng)
-            letters = letters or [int(p) for p in deal.permutation(OPTIONS)]
+            letters = letters or [int(p) for p in letter_rng.permutation(OPTIONS)]
             answer = letters.pop()
             name = sha256_json([seed, recording, number, story.canonical()])
-            yield Shot(
+            yield PlannedClip(
                 uid=str(uuid.UUID(name[:32])),
                 recording=f"egoworld-{seed}-{recording:05d}",
                 number=number,
@@ -153,27 +174,33 @@ def _plan(world: World, videos: int, seed: int) -> Iterator[Shot]:
         recording += 1
 
 
-def _film(job: tuple[Shot, Path, int, int, float, float]) -> None:
+def _film(job: FilmJob) -> None:
     """Paint and encode one clip."""
     import av
 
-    shot, path, height, width, fps, seconds = job
-    count = round(seconds * fps) + 1
+    clip, path, settings = job
+    height, width = settings.size
+    count = round(settings.seconds * settings.fps) + 1
     gaps = load_world().gaps
     painter = Painter(height, width)
     temporary = path.with_suffix(".part.mp4")
     with av.open(str(temporary), "w", options={"movflags": "faststart"}) as container:
-        # One thread, no wall clock in the file, and x264's plain path: by default it rounds as the
-        # CPU's vector units do, and another machine would film other pixels (measured: AVX2
-        # against none). With this the same clip is the same bytes everywhere.
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        # One thread, no wall clock in the file, and no code that depends on the CPU: by default
+        # x264 rounds as the CPU's vector units do, and another machine would make other pixels
+        # (measured: AVX2 against none). With this the same clip is the same bytes everywhere.
+        stream = container.add_stream(
+            "libx264", rate=Fraction(settings.fps).limit_denominator(1001)
+        )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.thread_count = 1
         stream.options = {
-            "crf": "18", "preset": "fast", "g": "250", "x264-params": "cpu-independent=1",
-        }  # fmt: skip
+            "crf": "18",
+            "preset": "fast",
+            "g": "250",
+            "x264-params": "cpu-independent=1",
+        }
         for number in range(count):
-            picture = shot.footage.frame(painter, gaps * number / (count - 1))
+            picture = clip.footage.frame(painter, gaps * number / (count - 1))
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts = number
             container.mux(stream.encode(frame))
@@ -181,10 +208,11 @@ def _film(job: tuple[Shot, Path, int, int, float, float]) -> None:
     temporary.replace(path)
 
 
-def _check(videos: int, height: int, width: int, fps: float, seconds: float) -> None:
+def _check(settings: ClipSettings) -> None:
+    (height, width), fps, seconds = settings.size, settings.fps, settings.seconds
     problems = []
-    if videos < 1:
-        problems.append(f"videos is {videos}: at least 1")
+    if settings.videos < 1:
+        problems.append(f"videos is {settings.videos}: at least 1")
     if height < 32 or height % 2:
         problems.append(f"height is {height}: an even number from 32 on (H.264 halves the colours)")
     if width < height or width % 2:

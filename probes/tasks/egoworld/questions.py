@@ -30,11 +30,11 @@ class Question:
 
 
 def ask(story: Story, kind: str, rng: np.random.Generator) -> Question | None:
-    """Ask one question of the given type; None where the story has no unambiguous one.
+    """Return one question of the given type; None where the story has no unambiguous one.
 
-    Of the wrong options two are other events of the clip and two are events that did not happen,
-    with the clip's own things: neither knowing what was on the table nor knowing what happened at
-    some time gives the answer.
+    Two wrong options are other events of the clip, and two are events that did not happen, with
+    the clip's own things. So the answer follows neither from what was on the table nor from what
+    happened at some time.
     """
     texts = [event.text() for event in story.events]
     anchor = ""
@@ -63,15 +63,15 @@ def ask(story: Story, kind: str, rng: np.random.Generator) -> Question | None:
     return Question(kind, text, answer, tuple(wrong[i] for i in rng.permutation(len(wrong))))
 
 
-def _choose(pool: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
-    return [pool[i] for i in rng.permutation(len(pool))[:count]]
+def _choose(texts: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
+    return [texts[i] for i in rng.permutation(len(texts))[:count]]
 
 
 def narrate(events: Sequence[Event]) -> str:
-    """Return what happened, in order, as one text; a quiet stretch is said to be quiet."""
+    """Return what happened, in order, as one text; "nothing happens." where nothing did."""
     return " ".join(event.text() for event in events) or "nothing happens."
 
 
 def name(thing: int) -> str:
-    """Return how a thing is called in a sentence."""
+    """Return the name of a thing as a sentence uses it."""
     return f"the {THINGS[thing]}"

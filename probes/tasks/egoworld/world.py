@@ -1,8 +1,9 @@
 """The small world: things on a table, what can happen to them, and the story of one clip.
 
-A *story* is what one clip shows: three things, where they stand and whether they are open at the
-start, and a handful of events, at most one in each of the clip's gaps. Ten evenly sampled frames
-see every gap by itself; five see two or three events at once, and some of those cancel out.
+A *story* is what one clip shows: three things, where they are and whether they are open at the
+start, and five to seven events, at most one in each of the clip's gaps. Ten evenly sampled frames
+show every gap by itself; between two of five frames there may be two or three events, and some of
+those cancel out.
 """
 
 from __future__ import annotations
@@ -20,17 +21,23 @@ from probes.core.hashing import sha256_json
 Split = Literal["training", "tuning", "evaluation"]
 
 THINGS = (
-    "red box", "blue box", "green jar", "yellow jar", "red book", "green book",
-    "blue pot", "yellow pot", "red bag", "yellow bag", "blue laptop", "green laptop",
+    "red box", "blue box",
+    "green jar", "yellow jar",
+    "red book", "green book",
+    "blue pot", "yellow pot",
+    "red bag", "yellow bag",
+    "blue laptop", "green laptop",
 )  # fmt: skip
+"""Two colours of every kind; `draw_things` relies on this order."""
 PLACES = ("back left", "back right", "front left", "front right")
 VERBS = ("opens", "closes", "moves", "takes", "returns")
 AWAY = -1
+"""The place of a thing that is not on the table."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Sizes of the world; see conf/world/egoworld.yaml for each field's meaning."""
+    """Sizes of the world; conf/world/egoworld.yaml says what each means."""
 
     things: int
     gaps: int
@@ -81,7 +88,7 @@ class Story:
     """The gap in which each event happens, increasing."""
 
     def canonical(self) -> list[object]:
-        """Return the content that tells two stories apart, in an order that tells nothing."""
+        """Return what distinguishes two stories; the order of the things does not matter."""
         order = np.argsort(self.things)
         return [
             [[self.things[i], self.start.places[i], self.start.opened[i]] for i in order],
@@ -92,8 +99,8 @@ class Story:
 def split_of(story: Story) -> Split:
     """Return the one split that a story belongs to, by the hash of its content.
 
-    The question is not hashed: a clip asked one way in training is never asked another way in an
-    evaluation either.
+    The question is not hashed: a clip of the training split is not in the evaluation with another
+    question either.
     """
     bucket = int(sha256_json(story.canonical())[:8], 16) % 10
     return "evaluation" if bucket == 0 else "tuning" if bucket == 1 else "training"
@@ -119,7 +126,7 @@ def states(story: Story) -> list[State]:
 
 
 def possible(state: State, things: Sequence[int]) -> list[Event]:
-    """Return every event that can happen in a state (`to` of a move still open)."""
+    """Return every event that can happen in a state; `to` of moves and returns is left open."""
     out = []
     on_table = sum(place != AWAY for place in state.places)
     for place, opened, thing in zip(state.places, state.opened, things, strict=True):
@@ -137,7 +144,7 @@ def draw_events(
 ) -> tuple[Event, ...]:
     """Draw a legal sequence of events: first the verb, then the thing, so that verbs are balanced.
 
-    An event never undoes the one just before it: nobody could tell that from a glitch.
+    An event never undoes the one just before it: it could not be distinguished from a glitch.
     """
     state = start
     out: list[Event] = []
@@ -155,20 +162,21 @@ def draw_events(
     return tuple(out)
 
 
+_UNDOING = ({"opens", "closes"}, {"takes", "returns"}, {"moves"})
+
+
 def _undoes(event: Event, before: Event) -> bool:
-    return event.thing == before.thing and {event.verb, before.verb} in (
-        {"opens", "closes"}, {"takes", "returns"}, {"moves"},
-    )  # fmt: skip
+    return event.thing == before.thing and {event.verb, before.verb} in _UNDOING
 
 
 def draw_things(world: World, rng: np.random.Generator) -> tuple[int, ...]:
-    """Draw the things of one recording, no two of one kind: a colour alone tells nothing apart."""
+    """Draw the things of one recording, no two of one kind: colour alone distinguishes nothing."""
     kinds = rng.choice(len(THINGS) // 2, size=world.things, replace=False)
     return tuple(int(2 * kind + rng.integers(2)) for kind in kinds)
 
 
 def draw_start(things: Sequence[int], rng: np.random.Generator) -> State:
-    """Draw where the things of a recording stand when it begins."""
+    """Draw where the things of a recording are when it begins."""
     places = rng.choice(len(PLACES), size=len(things), replace=False)
     return State(
         tuple(int(p) for p in places), tuple(bool(b) for b in rng.integers(2, size=len(things)))
@@ -182,7 +190,7 @@ def draw_story(
     things: Sequence[int] | None = None,
     start: State | None = None,
 ) -> Story:
-    """Draw a story of one split; things and start may be those that a recording has reached."""
+    """Draw a story of one split, with the given things and start where a recording continues."""
     while True:
         chosen = tuple(things) if things is not None else draw_things(world, rng)
         begin = start if start is not None else draw_start(chosen, rng)

@@ -1,9 +1,9 @@
 """The eight candidates: the attribute bisection tree.
 
 Three attributes of the answer are chosen; each gets a new value, and the candidates are the answer
-with every subset of the three changed. No candidate can then be found by counting which values are
-most frequent among the eight, because every value of a changed attribute stands on four of them.
-Grids with fewer than three modifiable attributes need other constructions; see `_grow`.
+with every subset of the three changed. Counting which values are most frequent among the eight then
+finds no candidate, because every value of a changed attribute is on four of them. Grids with fewer
+than three modifiable attributes need other constructions; see `_grow`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import comb
 
-from probes.tasks.iraven.dice import Dice
 from probes.tasks.iraven.problem import Entities, Levels, Modification, Panel, Rules
+from probes.tasks.iraven.random_stream import RandomStream
 from probes.tasks.iraven.space import VALUES, Component
 
 AttributeChange = Callable[[Entities], Entities]
@@ -27,7 +27,7 @@ class Candidate:
 
     panel: Panel
     modified: tuple[Modification, ...] = ()
-    """What was changed, in order of application; nothing: the answer."""
+    """What was changed, in order of application; empty for the answer."""
 
     def changed(self, modification: Modification, change: AttributeChange) -> Candidate:
         """Return a copy with one more change."""
@@ -38,13 +38,13 @@ class Candidate:
 
 
 def candidates(
-    components: Sequence[Component], rules: Sequence[Rules], answer: Panel, dice: Dice
+    components: Sequence[Component], rules: Sequence[Rules], answer: Panel, rng: RandomStream
 ) -> list[Candidate]:
     """Return the eight candidates in shuffled order."""
     grown = _grow(
-        components, chosen(modifiable(components, rules, answer), dice), answer, rules, dice
+        components, chosen(modifiable(components, rules, answer), rng), answer, rules, rng
     )
-    return [grown[i] for i in dice.sample(8, 8)]
+    return [grown[i] for i in rng.sample(8, 8)]
 
 
 def modifiable(
@@ -55,7 +55,7 @@ def modifiable(
     - Number: if the component has more than one level of it (grids), whatever the rule.
     - Position: unless the rule is about Number, and if the answer's slot set has an alternative.
     - Type, Size, Color: if the original range has another level, and, under a Constant rule, only
-      where the value is no noise: the component is uniform or its entities are carried.
+      where the value is not noise: the component is uniform or its entities are carried.
     """
     found: list[Modification] = []
     for index, (component, rule, entities) in enumerate(
@@ -75,11 +75,11 @@ def modifiable(
     return found
 
 
-def chosen(modifications: Sequence[Modification], dice: Dice) -> list[Modification]:
+def chosen(modifications: Sequence[Modification], rng: RandomStream) -> list[Modification]:
     """Choose three, in random order, or take all where there are fewer; Number comes last."""
     picks = list(modifications)
     if len(picks) >= 3:
-        picks = [modifications[i] for i in dice.sample(len(modifications), 3)]
+        picks = [modifications[i] for i in rng.sample(len(modifications), 3)]
     for place, (_, attribute) in enumerate(picks):
         if attribute == "Number":
             picks[place], picks[-1] = picks[-1], picks[place]
@@ -92,7 +92,7 @@ def _grow(
     picks: Sequence[Modification],
     answer: Panel,
     rules: Sequence[Rules],
-    dice: Dice,
+    rng: RandomStream,
 ) -> list[Candidate]:
     """Return eight candidates, the answer first.
 
@@ -107,13 +107,13 @@ def _grow(
     if len(picks) == 3:
         grown = [root]
         for pick in picks:
-            grown += _three_pick_copies(components, pick, grown, answer, rules, dice)
+            grown += _three_pick_copies(components, pick, grown, answer, rules, rng)
         return grown
     number = picks[-1]
-    values = number_changes(components[number[0]], answer[number[0]], dice)
+    values = number_changes(components[number[0]], answer[number[0]], rng)
     grown = [root]
     if len(picks) == 2:
-        grown.append(root.changed(picks[0], _new_value(components, picks[0], answer, rules, dice)))
+        grown.append(root.changed(picks[0], _new_value(components, picks[0], answer, rules, rng)))
     bases = [root] if len(picks) == 2 and picks[0][1] == "Position" else list(grown)
     while len(grown) < 8:
         change = next(values)
@@ -127,25 +127,24 @@ def _three_pick_copies(
     grown: Sequence[Candidate],
     answer: Panel,
     rules: Sequence[Rules],
-    dice: Dice,
+    rng: RandomStream,
 ) -> list[Candidate]:
     """Return a modified copy of every candidate so far.
 
     Where both Position and Number of a grid are changed, Number hides the change of Position, so
-    Number gets two slot sets: one for candidates whose Position was not changed, one for those
-    whose Position was.
+    Number gets two slot sets: one for candidates with the answer's Position, one for the others.
     """
     index, attribute = pick
     moved = (index, "Position")
     if attribute != "Number":
-        change = _new_value(components, pick, answer, rules, dice)
+        change = _new_value(components, pick, answer, rules, rng)
         return [candidate.changed(pick, change) for candidate in grown]
     if not any(moved in candidate.modified for candidate in grown):
-        change = next(number_changes(components[index], answer[index], dice))
+        change = next(number_changes(components[index], answer[index], rng))
         return [candidate.changed(pick, change) for candidate in grown]
-    still, away = _number_change_twice(components[index], answer[index], dice)
+    unmoved, displaced = _number_change_twice(components[index], answer[index], rng)
     return [
-        candidate.changed(pick, away if moved in candidate.modified else still)
+        candidate.changed(pick, displaced if moved in candidate.modified else unmoved)
         for candidate in grown
     ]
 
@@ -158,42 +157,44 @@ def _new_value(
     pick: Modification,
     answer: Panel,
     rules: Sequence[Rules],
-    dice: Dice,
+    rng: RandomStream,
 ) -> AttributeChange:
     """Return the change of Position, Type, Size or Color."""
     index, name = pick
     component, entities = components[index], answer[index]
     if name == "Position":
-        slots = _other_slots(component, entities.slots, dice)
+        slots = _other_slots(component, entities.slots, rng)
         return lambda given: given.at(slots)
     attribute = VALUES.index(name)
     shared = entities.uniform or rules[index][1 + attribute].name != "Constant"
     present = entities.values[attribute]
     if shared:
-        levels = (_other_level(component, attribute, present[0], dice),) * len(present)
+        levels = (_other_level(component, attribute, present[0], rng),) * len(present)
     else:
-        levels = tuple([_other_level(component, attribute, level, dice) for level in present])
+        levels = tuple([_other_level(component, attribute, level, rng) for level in present])
     return lambda given: given.with_levels(attribute, levels)
 
 
-def _other_level(component: Component, attribute: int, present: int, dice: Dice) -> int:
-    """Return a uniform level of the original range other than the present one."""
-    return dice.choice([level for level in component.levels(attribute) if level != present])
+def _other_level(component: Component, attribute: int, present: int, rng: RandomStream) -> int:
+    """Return a uniformly drawn level of the original range other than the present one."""
+    return rng.choice([level for level in component.levels(attribute) if level != present])
 
 
-def _other_slots(component: Component, present: Levels, dice: Dice) -> Levels:
-    """Return uniform slots of the same number that differ as a set."""
+def _other_slots(component: Component, present: Levels, rng: RandomStream) -> Levels:
+    """Return as many uniformly drawn slots that differ as a set."""
     while True:
-        slots = dice.sample(len(component.slots), len(present))
+        slots = rng.sample(len(component.slots), len(present))
         if set(slots) != set(present):
             return slots
 
 
-def number_changes(component: Component, answer: Entities, dice: Dice) -> Iterator[AttributeChange]:
+def number_changes(
+    component: Component, answer: Entities, rng: RandomStream
+) -> Iterator[AttributeChange]:
     """Yield changes of Number, each a level other than the answer's with its slots and entities.
 
-    Each level is used once before any is used again; a level whose slot sets are all used up is
-    passed over. Slots are a uniform set not yet used with this level.
+    Each level is used once before any is used again; a level is skipped once all its slot sets are
+    used. Slots are a uniformly drawn set not yet used with this level.
     """
     count = len(component.slots)
     used: dict[int, set[frozenset[int]]] = {
@@ -201,26 +202,26 @@ def number_changes(component: Component, answer: Entities, dice: Dice) -> Iterat
     }
     while True:
         left = [level for level, sets in used.items() if len(sets) < comb(count, level + 1)]
-        for place in dice.sample(len(left), len(left)):
+        for place in rng.sample(len(left), len(left)):
             level = left[place]
-            slots = dice.sample(count, level + 1)
+            slots = rng.sample(count, level + 1)
             while frozenset(slots) in used[level]:
-                slots = dice.sample(count, level + 1)
+                slots = rng.sample(count, level + 1)
             used[level].add(frozenset(slots))
-            yield _number_change(slots, _picks(len(answer.slots), level + 1, dice))
+            yield _number_change(slots, _picks(len(answer.slots), level + 1, rng))
 
 
 def _number_change_twice(
-    component: Component, answer: Entities, dice: Dice
+    component: Component, answer: Entities, rng: RandomStream
 ) -> tuple[AttributeChange, AttributeChange]:
     """Return one change of Number with two different slot sets, holding the same entities."""
     count = len(component.slots)
-    level = dice.choice(
+    level = rng.choice(
         [level for level in component.numbers if level != answer.number and level + 1 < count]
     )
-    slots = dice.sample(count, level + 1)
-    others = _other_slots(component, slots, dice)
-    picks = _picks(len(answer.slots), level + 1, dice)
+    slots = rng.sample(count, level + 1)
+    others = _other_slots(component, slots, rng)
+    picks = _picks(len(answer.slots), level + 1, rng)
     return _number_change(slots, picks), _number_change(others, picks)
 
 
@@ -228,15 +229,15 @@ def _number_change(slots: Levels, picks: Levels) -> AttributeChange:
     return lambda given: given.picked(slots, picks)
 
 
-def _picks(present: int, wanted: int, dice: Dice) -> Levels:
+def _picks(present: int, wanted: int, rng: RandomStream) -> Levels:
     """Return list places of the answer's entities for a new count.
 
-    Fewer: a random choice. More: the whole list while more than its length is wanting, then a
+    Fewer: a random choice. More: the whole list while more than its length is missing, then a
     random choice without replacement for the rest.
     """
     whole = range(present)
     copies = (wanted - 1) // present
     return (
         *itertools.chain.from_iterable([whole] * copies),
-        *dice.sample(present, wanted - copies * present),
+        *rng.sample(present, wanted - copies * present),
     )

@@ -1,4 +1,4 @@
-"""Where a problem lies, and its npz: `DIR/<configuration>/RAVEN_<k>_<split>.npz` and `.xml`."""
+"""A problem's files, `DIR/<configuration>/RAVEN_<k>_<split>.npz` and `.xml`, and its npz."""
 
 from __future__ import annotations
 
@@ -20,14 +20,31 @@ SHAPE = (16, SIDE, SIDE)
 _SPLITS = ("train",) * 6 + ("val",) * 2 + ("test",) * 2
 RULES = ("Constant", "Progression", "Arithmetic", "Distribute_Three")
 ATTRIBUTES = ("Number", "Position", "Type", "Size", "Color")
-"""What the columns of `meta_matrix` stand for: first four rule names, then five attributes."""
+"""The columns of `meta_matrix`: first the four rule names, then these five attributes."""
 _NODES = (
-    "Singleton", "Left_Right", "Up_Down", "Out_In", "Left", "Right", "Up", "Down", "Out", "In",
-    "Grid", "Center_Single", "Distribute_Four", "Distribute_Nine", "Left_Center_Single",
-    "Right_Center_Single", "Up_Center_Single", "Down_Center_Single", "Out_Center_Single",
-    "In_Center_Single", "In_Distribute_Four",
-)  # fmt: skip
-"""What the bits of `meta_structure` stand for."""
+    "Singleton",
+    "Left_Right",
+    "Up_Down",
+    "Out_In",
+    "Left",
+    "Right",
+    "Up",
+    "Down",
+    "Out",
+    "In",
+    "Grid",
+    "Center_Single",
+    "Distribute_Four",
+    "Distribute_Nine",
+    "Left_Center_Single",
+    "Right_Center_Single",
+    "Up_Center_Single",
+    "Down_Center_Single",
+    "Out_Center_Single",
+    "In_Center_Single",
+    "In_Distribute_Four",
+)
+"""The nodes that the bits of `meta_structure` stand for."""
 
 
 def stem(k: int) -> str:

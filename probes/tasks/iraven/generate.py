@@ -20,17 +20,17 @@ from probes.core.progress import ReportProgress
 from probes.core.signals import serve_parent
 from probes.tasks.iraven import files, render
 from probes.tasks.iraven.candidates import candidates
-from probes.tasks.iraven.dice import Dice
 from probes.tasks.iraven.problem import Problem
+from probes.tasks.iraven.random_stream import RandomStream
 from probes.tasks.iraven.rows import fill
 from probes.tasks.iraven.rules import draw
 from probes.tasks.iraven.solver import solve
 from probes.tasks.iraven.space import CONFIGURATIONS, Configuration
 
 VERSION = 1
-"""Rises whenever the same seed would make another problem."""
+"""Raised whenever the same seed would make another problem."""
 SETTINGS = "iraven.json"
-"""Says, in a made folder, which problems its files hold."""
+"""File in a made folder that says which problems the folder holds."""
 
 _BATCH = 32
 _ORDER = tuple(CONFIGURATIONS)
@@ -43,13 +43,13 @@ def problem(seed: int, configuration: str, k: int, *, twins: bool = True) -> Pro
         seed: non-negative integer.
         configuration: one of the seven names.
         k: number of the problem within its configuration, from 0.
-        twins: False draws those problems again that have a distractor drawn exactly like the
-            answer (about 0.8 % of `in_distribute_four_out_center_single`); others stay as they are.
+        twins: False draws problems again that have a distractor that looks exactly like the answer
+            (about 0.8 % of `in_distribute_four_out_center_single`); no other problem changes.
     """
     tree = _tree(configuration)
     attempt = 0
     while True:
-        made = _problem(tree, Dice(seed, _ORDER.index(configuration), k, attempt))
+        made = _problem(tree, RandomStream(seed, _ORDER.index(configuration), k, attempt))
         if twins or not has_twin(made):
             return made
         attempt += 1
@@ -59,7 +59,7 @@ def _tree(configuration: str) -> Configuration:
     """Return a configuration by name.
 
     Raises:
-        ProbesError: where there is none of that name.
+        ProbesError: there is none of that name.
     """
     if configuration not in CONFIGURATIONS:
         near = difflib.get_close_matches(configuration, _ORDER, n=1, cutoff=0)[0]
@@ -71,13 +71,13 @@ def _tree(configuration: str) -> Configuration:
     return CONFIGURATIONS[configuration]
 
 
-def _problem(tree: Configuration, dice: Dice) -> Problem:
-    rules = tuple([draw(component, dice) for component in tree.components])
+def _problem(tree: Configuration, rng: RandomStream) -> Problem:
+    rules = tuple([draw(component, rng) for component in tree.components])
     filled = [
-        fill(component, rule, dice) for component, rule in zip(tree.components, rules, strict=True)
+        fill(component, rule, rng) for component, rule in zip(tree.components, rules, strict=True)
     ]
     panels = list(zip(*filled, strict=True))
-    choices = candidates(tree.components, rules, panels[8], dice)
+    choices = candidates(tree.components, rules, panels[8], rng)
     modified = tuple([choice.modified for choice in choices])
     return Problem(
         configuration=tree.name,
@@ -89,7 +89,7 @@ def _problem(tree: Configuration, dice: Dice) -> Problem:
 
 
 def has_twin(made: Problem) -> bool:
-    """Return whether a distractor is drawn exactly like the answer."""
+    """Return whether a distractor looks exactly like the answer."""
     tree = CONFIGURATIONS[made.configuration]
     answer = made.candidates[made.known_target]
     others = [candidate for candidate in made.candidates if candidate is not answer]
@@ -120,15 +120,15 @@ def make(
 ) -> int:
     """Write problems 0..per_config-1 of each configuration below `root`.
 
-    Files that are there already are kept, so a broken-off call is finished by the same call, and
-    a folder grows by one with a larger `per_config`.
+    Files that exist are kept: the same call finishes an interrupted one, and a call with a larger
+    `per_config` adds to a folder.
 
     Args:
-        root: folder; made if need be.
+        root: folder; made where it does not exist.
         per_config: problems per configuration, at least 1.
         seed: non-negative integer.
         configurations: names; None: all seven.
-        workers: processes; their number does not change any file.
+        workers: processes; their number changes no file.
         twins: see `problem`.
         progress: called after every batch.
 
@@ -136,7 +136,7 @@ def make(
         How many problems were written.
 
     Raises:
-        ProbesError: for an argument out of range, or a folder that holds other problems.
+        ProbesError: an argument is out of range, or the folder holds other problems.
     """
     names = list(dict.fromkeys(_ORDER if configurations is None else configurations))
     for name in names:
@@ -158,7 +158,7 @@ def make(
 
 
 def _claim(root: Path, seed: int, twins: bool) -> None:
-    """Note in a folder which problems it holds, or check that they are the wanted ones."""
+    """Write into a folder which problems it holds, or check that they are the wanted ones."""
     settings = {"seed": seed, "twins": twins, "version": VERSION}
     note = root / SETTINGS
     fix = "give another folder, or remove this one"
@@ -196,7 +196,7 @@ def _written(
     if workers == 1:
         yield from map(write, batches)
         return
-    # Forked children inherit locks of threads that do not exist in them; spawned ones start clean.
+    # A forked child inherits locks of threads that it does not have; a spawned one starts clean.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=serve_parent) as pool:
         yield from pool.map(write, batches)

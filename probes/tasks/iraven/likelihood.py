@@ -1,7 +1,7 @@
 """How likely a row of one component is under a rule, given the rows before it.
 
-Functions take rows in order and speak of the last one, but for `kept_likelihood`, which speaks of
-all of them.
+Functions take rows in order and return the likelihood of the last one, except `kept_likelihood`,
+which returns that of all of them.
 """
 
 from __future__ import annotations
@@ -196,9 +196,9 @@ def _pairings(
 ) -> float:
     """Return the likelihood of carried levels under Distribute_Three Position.
 
-    Which slot of one set an entity goes to from another set is random, and is not seen, but it is
-    the same in all rows. So each slot of a set shows one entity per row, and the three sets must
-    show the same collection of entities.
+    Which slot of one set an entity of another set moves to is random and is not seen, but it is the
+    same in all rows. So each slot of a set shows one entity per row, and the three sets must show
+    the same collection of entities.
     """
     tracks = [
         Counter(

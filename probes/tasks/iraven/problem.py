@@ -21,12 +21,12 @@ class Rule:
     value: int = 0
     """Step of a Progression (-2, -1, 1, 2) or sign of an Arithmetic rule (1, -1); else 0.
 
-    Files do not store it: 0 in a rule that was read.
+    Files do not store it: it is 0 in a rule that was read.
     """
 
     @property
     def carrying(self) -> bool:
-        """Whether this Number/Position rule takes the entities of panel 1 along to 2 and 3.
+        """Whether this Number/Position rule keeps the entities of panel 1 in panels 2 and 3.
 
         The other Number/Position rules regenerate the entities in every panel.
         """
@@ -86,7 +86,7 @@ Modification = tuple[int, str]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem, as its attributes say it; drawing adds nothing to it."""
+    """One problem by its attributes; drawing adds nothing to it."""
 
     configuration: str
     """Name of the configuration."""
@@ -97,7 +97,7 @@ class Problem:
     target: int | None
     """Index of the right candidate, 0..7; None where a file does not say."""
     modified: tuple[tuple[Modification, ...], ...] = ()
-    """Per candidate the changes in order of application; none for the answer. Empty if unknown."""
+    """Changes per candidate, in order of application; none for the answer. Empty: unknown."""
 
     @property
     def context(self) -> tuple[Panel, ...]:
@@ -114,7 +114,7 @@ class Problem:
         """The target.
 
         Raises:
-            ValueError: where the file it was read from does not say.
+            ValueError: the file that it was read from does not say.
         """
         if self.target is None:
             raise ValueError("it is not known which candidate is right")

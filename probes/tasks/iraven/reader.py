@@ -1,7 +1,7 @@
 """Reading a folder of problems, made here or by the original generator.
 
-`DIR/<configuration>/RAVEN_<k>_<split>.npz` is enough; the XML beside it may be missing. Arrays are
-read from the npz one by one, and nothing is ever unpickled.
+`DIR/<configuration>/RAVEN_<k>_<split>.npz` is enough; the XML next to it may be missing. Arrays are
+read from the npz one by one, and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ ROW = 3
 _NAME = re.compile(r"RAVEN_(\d+)_(train|val|test)\.npz")
 _LARGEST = 2**20
 """Most bytes of an array; the pictures have 409,600."""
-_FIX = "fetch or make the file anew, or remove it from the folder"
+_FIX = "fetch or make the file again, or remove it from the folder"
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ProblemMetadata:
     """What an npz says about its problem, without the pictures."""
 
     target: int
@@ -49,9 +49,9 @@ class Key:
     predict: int | None
     """What the solver of the file's maker chose; None where the file does not say."""
     rules: str
-    """Rules in words, components parted by " | "; empty where the file does not say."""
+    """Rules as text, components separated by " | "; empty where the file does not say."""
     structure: tuple[str, ...]
-    """The tree's tokens; empty where the file does not say."""
+    """The tokens of the configuration's tree; empty where the file does not say."""
 
 
 def load(
@@ -68,13 +68,13 @@ def load(
 
     Args:
         root: folder that holds a folder per configuration.
-        configurations: which to read; None: those that are there.
+        configurations: which to read; None: all that the folder has.
         splits: `train`, `val`, `test`; None: all.
         task: the items' task.
-        across_rows: whether infills also stand between two rows of the matrix.
+        across_rows: whether there are infills also between two rows of the matrix.
 
     Raises:
-        ProbesError: where nothing is found, or a file is not what it should be.
+        ProbesError: nothing is found, or a file is not what it should be.
     """
     if not root.is_dir():
         raise ProbesError("there is no such folder", str(root), "set task.root to the problems")
@@ -109,23 +109,23 @@ def _nothing(folder: Path) -> ProbesError:
 
 
 def _item(configuration: str, split: str, path: Path, task: str, row: int) -> Item:
-    key = read_key(path)
-    if key.structure not in ((), structure(CONFIGURATIONS[configuration])):
+    about = read_metadata(path)
+    if about.structure not in ((), structure(CONFIGURATIONS[configuration])):
         raise ProbesError(
-            f"the file's structure is not that of {configuration}: {' '.join(key.structure)}",
+            f"the file's structure is not that of {configuration}: {' '.join(about.structure)}",
             str(path),
             "move the file to its configuration's folder, or remove it",
         )
     name = f"{configuration}/{path.stem}"
-    meta = {"rules": key.rules, "split": split}
-    if key.predict is not None:
-        meta["predict"] = str(key.predict)
+    meta = {"rules": about.rules, "split": split}
+    if about.predict is not None:
+        meta["predict"] = str(about.predict)
     return Item(
         id=name,
         task=task,
         question=QUESTION,
         options=OPTIONS,
-        answer=key.target,
+        answer=about.target,
         media=Panels(path.absolute(), CONTEXT, options=len(OPTIONS), row=row),
         stratum=configuration,
         cluster=name,
@@ -137,7 +137,7 @@ def images(path: Path) -> NDArray[np.uint8]:
     """Read a problem's pictures: uint8 [16, 160, 160], eight context panels, then the candidates.
 
     Raises:
-        ProbesError: where the file is damaged or not a problem.
+        ProbesError: the file is damaged or not a problem.
     """
     with _archive(path) as archive:
         _check_images(archive, path)
@@ -145,11 +145,11 @@ def images(path: Path) -> NDArray[np.uint8]:
         return array
 
 
-def read_key(path: Path) -> Key:
-    """Read all of an npz but its pictures, whose header alone is checked.
+def read_metadata(path: Path) -> ProblemMetadata:
+    """Read all of an npz except its pictures; only the header of these is checked.
 
     Raises:
-        ProbesError: where the file is damaged or not a problem.
+        ProbesError: the file is damaged or not a problem.
     """
     with _archive(path) as archive:
         _check_images(archive, path)
@@ -158,17 +158,17 @@ def read_key(path: Path) -> Key:
         predict = _choice(archive, "predict", path) if "predict.npy" in names else None
         rules = _rules(_array(archive, "meta_matrix"), path) if "meta_matrix.npy" in names else ""
         tokens = _array(archive, "structure") if "structure.npy" in names else np.array([], "U1")
-        return Key(target, predict, rules, _tokens(tokens, path))
+        return ProblemMetadata(target, predict, rules, _tokens(tokens, path))
 
 
 def read_problem(path: Path) -> Problem | None:
-    """Read the XML beside an npz; None where there is none.
+    """Read the XML next to an npz; None where there is none.
 
     Raises:
-        ProbesError: where it is damaged or not a problem.
+        ProbesError: it is damaged or not a problem.
     """
-    beside = path.with_suffix(".xml")
-    return xmlio.parse(beside.read_bytes(), str(beside)) if beside.exists() else None
+    xml = path.with_suffix(".xml")
+    return xmlio.parse(xml.read_bytes(), str(xml)) if xml.exists() else None
 
 
 # --- parts of an npz ------------------------------------------------------------------------------
@@ -176,26 +176,27 @@ def read_problem(path: Path) -> Problem | None:
 
 @contextmanager
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open an npz; whatever goes wrong while it is read becomes a ProbesError."""
+    """Open an npz; everything that goes wrong while it is read becomes a ProbesError."""
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except FileNotFoundError as error:
         raise ProbesError("the file is missing", str(path), _FIX) from error
     except KeyError as error:
-        raise ProbesError(f"the npz lacks an array: {error.args[0]}", str(path), _FIX) from error
-    except ValueError as error:  # numpy's word for a header it cannot read, and for pickled objects
+        what = f"an array is missing from the npz ({error.args[0]})"
+        raise ProbesError(what, str(path), _FIX) from error
+    except ValueError as error:  # numpy's error for an unreadable header and for pickled objects
         raise ProbesError(f"the npz holds no plain array ({error})", str(path), _FIX) from error
     except ProbesError:
         raise
-    except Exception as error:  # on damaged bytes zipfile, its codecs and numpy raise nearly any
+    except Exception as error:  # on damaged bytes zipfile and numpy raise nearly any type
         raise ProbesError(f"the npz is truncated or damaged ({error})", str(path), _FIX) from error
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     shape, dtype = _header(archive, name)
     if math.prod(shape) * dtype.itemsize > _LARGEST:
-        raise ValueError(f"{name} claims to be {dtype} {shape}")  # before room is made for it
+        raise ValueError(f"{name} claims to be {dtype} {shape}")  # before memory is allocated
     with archive.open(f"{name}.npy") as file:
         array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
         if file.read(1):
@@ -229,16 +230,16 @@ def _choice(archive: zipfile.ZipFile, name: str, path: Path) -> int:
 
 
 def _rules(matrix: NDArray[Any], path: Path) -> str:
-    """Return the rules of `meta_matrix` in words."""
+    """Return the rules of `meta_matrix` as text."""
     if matrix.shape != (8, 9) or matrix.dtype != np.uint8:
         raise _unlike("meta_matrix", f"{matrix.dtype} {matrix.shape}", "uint8 (8, 9)", path)
-    words = []
+    texts = []
     for row in matrix:
         names = [name for name, bit in zip(RULES, row[:4], strict=True) if bit]
         attributes = [name for name, bit in zip(ATTRIBUTES, row[4:], strict=True) if bit]
         if names:
-            words.append(f"{'/'.join(names)} {'/'.join(attributes)}")
-    return " | ".join(", ".join(words[start : start + 4]) for start in range(0, len(words), 4))
+            texts.append(f"{'/'.join(names)} {'/'.join(attributes)}")
+    return " | ".join(", ".join(texts[start : start + 4]) for start in range(0, len(texts), 4))
 
 
 def _tokens(array: NDArray[Any], path: Path) -> tuple[str, ...]:

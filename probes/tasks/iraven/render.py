@@ -1,8 +1,8 @@
 """Drawing panels, bit for bit as the original does under OpenCV 3.4 to 4.x.
 
 An entity is drawn alone as darkness (0 nothing, 255 black) on an empty panel, rotated about its
-centre, and laid over what is there wherever it is not 0. Entities are drawn once and kept as
-sprites: a panel is then a few copies of small arrays.
+centre, and copied onto the panel wherever it is not 0. Entities are drawn once and kept as sprites:
+drawing a panel then means copying a few small arrays.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BLACK = len(GREYS) - 1
 _PEN = 2
 """OpenCV's thickness; it comes out 3 pixels wide."""
 _CACHED = 65_536
-"""More than the 53,000 sprites there are; all of them together take about 100 MB."""
+"""More than there are sprites (53,000); all of them together take about 100 MB."""
 
 
 @functools.cache
@@ -38,7 +38,7 @@ def opencv() -> ModuleType:
     """Return cv2.
 
     Raises:
-        ProbesError: where it is missing, or a version that draws other pixels.
+        ProbesError: it is missing, or a version that draws other pixels.
     """
     try:
         import cv2
@@ -77,7 +77,7 @@ def draw(configuration: Configuration, panels: Sequence[Panel]) -> Pixels:
 
 
 def twins(configuration: Configuration, one: Panel, other: Panel) -> bool:
-    """Return whether two panels are drawn alike, pixel for pixel."""
+    """Return whether two panels look alike, pixel for pixel."""
     first, second = draw(configuration, (one, other))
     return bool(np.array_equal(first, second))
 
@@ -86,7 +86,7 @@ def twins(configuration: Configuration, one: Panel, other: Panel) -> bool:
 def sprite(
     slot: Slot, type_: int, size: int, color: int, angle: int
 ) -> tuple[slice, slice, Pixels]:
-    """Return rows, columns and pixels (255: leave what is there) of an entity in a slot."""
+    """Return rows, columns and pixels (255: transparent) of an entity in a slot."""
     rows, columns, whole, parts = _extent(slot, type_, size, angle)
     darkness = _turned(_upright(slot, type_, size, color), whole, parts)
     return rows, columns, np.invert(darkness)  # 255 - darkness
@@ -96,7 +96,7 @@ def sprite(
 def _extent(
     slot: Slot, type_: int, size: int, angle: int
 ) -> tuple[slice, slice, PixelMap, PixelFractions]:
-    """Return the rows and columns that a rotated shape touches, and what `_turn` says of them."""
+    """Return the rows and columns that a rotated shape covers, and their part of `_turn`."""
     whole, parts = _turn(slot, angle)
     touched = _turned(_upright(slot, type_, size, BLACK), whole, parts) > 0
     down, across = (np.flatnonzero(touched.any(axis)) for axis in (1, 0))
@@ -143,7 +143,7 @@ def _turn(slot: Slot, angle: int) -> tuple[PixelMap, PixelFractions]:
     """Return where each pixel of a slot's window comes from when the panel is rotated.
 
     Circles are rotated too, which softens their rim. This is warpAffine's own fixed-point table
-    (places in 1/32 of a pixel), made once per slot and angle and for the window only: warping a
+    (positions in 1/32 of a pixel), made once per slot and angle and only for the window: warping a
     whole panel per entity takes ten times as long.
     """
     (a, b, tx), (c, d, ty) = opencv().invertAffineTransform(rotation(slot, angle))
@@ -210,7 +210,7 @@ def rotation(slot: Slot, angle: int) -> NDArray[np.float64]:
     return turned
 
 
-# --- what files say about an entity's place -------------------------------------------------------
+# --- an entity's place, as files state it ---------------------------------------------------------
 
 
 def real_box(slot: Slot, type_: int, size: int, angle: int) -> list[float]:

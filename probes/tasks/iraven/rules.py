@@ -4,7 +4,7 @@ The original draws one rule for each of four slots (Number/Position, Type, Size,
 from the slot's menu, then one of its parameters, and starts again until every rule is feasible.
 Slots do not interact, so the accepted sets are distributed as: independent slots, P(rule)
 proportional to the share of its parameters that are feasible, the parameter uniform over those.
-That is what `distribution` lists and `draw` draws.
+`distribution` lists these probabilities, and `draw` draws from them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from bisect import bisect
 from fractions import Fraction
 from itertools import accumulate
 
-from probes.tasks.iraven.dice import Dice
 from probes.tasks.iraven.problem import Rule, RuleAttribute, RuleName, Rules
+from probes.tasks.iraven.random_stream import RandomStream
 from probes.tasks.iraven.space import COLOR, SIZE, TYPE, Component
 
 PARAMETERS: dict[RuleName, tuple[int, ...]] = {
@@ -50,7 +50,7 @@ MENUS: tuple[Menu, Menu, Menu, Menu] = (
         ("Constant", "Color"),
     ),
 )
-"""The menus of the four rule slots. Number and Position can never both have a rule."""
+"""The menus of the four rule slots. Number and Position never both have a rule."""
 
 _NONE = range(0)
 
@@ -125,10 +125,10 @@ def _ladders(component: Component) -> tuple[tuple[list[Rule], list[float]], ...]
     return tuple(ladders)
 
 
-def draw(component: Component, dice: Dice) -> Rules:
+def draw(component: Component, rng: RandomStream) -> Rules:
     """Draw a component's four rules."""
     number_position, of_type, of_size, of_color = (
-        rules[bisect(sums, dice.uniform())] if sums else rules[0]
+        rules[bisect(sums, rng.uniform())] if sums else rules[0]
         for rules, sums in _ladders(component)
     )
     return number_position, of_type, of_size, of_color

@@ -33,12 +33,12 @@ _P_UNIFORM = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """What the solver makes of a problem."""
+    """The solver's answer to a problem."""
 
     choice: int
     """Index of the most probable candidate, 0..7; the first of equals."""
     posterior: tuple[float, ...]
-    """Probability of each candidate; zeros where nothing is explained."""
+    """Probability of each candidate; all 0 where no candidate completes the context."""
 
     @property
     def explained(self) -> bool:
@@ -72,7 +72,7 @@ def solve(
 
 
 class Belief:
-    """What the first two rows leave possible for one component.
+    """The rules of one component that the first two rows leave possible.
 
     Given the slot rule and whether the component is uniform, the three attributes are independent
     up to one thing: which of them are Constant, because those are carried together. So the

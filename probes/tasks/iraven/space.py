@@ -1,6 +1,6 @@
 """Levels, slots and the seven configurations: everything about i-RAVEN that is fixed.
 
-All rules work on *levels* (small integers). What a level looks like is said here once:
+All rules work on *levels* (small integers):
 
 | attribute | levels | meaning |
 |---|---|---|
@@ -26,17 +26,17 @@ UNIFORM = 3
 """The one of the four Uniformity levels at which all entities of a component are alike."""
 
 TYPE, SIZE, COLOR, ANGLE = range(4)
-"""Places of the four value attributes wherever they stand together."""
+"""Indices of the four value attributes wherever they come together."""
 VALUES = ("Type", "Size", "Color", "Angle")
 
 Slot = tuple[float, float, float, float]
 """(row centre, column centre, height, width) as fractions of a panel's side; row first."""
 
 
-# Identity stands for equality: there is one object per component, and it keys small caches.
+# Compared by identity: there is one object per component, and caches look it up by that.
 @dataclass(frozen=True, slots=True, eq=False)
 class Component:
-    """One component of a configuration: where entities may stand and which levels they may take."""
+    """One component of a configuration: where entities may be, and which levels they may have."""
 
     name: str
     """Component name in files, e.g. `Left`."""

@@ -7,8 +7,8 @@ One line without declaration or white space:
       Rules: Rule_Group / Rule
       Modified_attributes: 8 Candidate / Attribute (missing in files of the older RAVEN)
 
-Values are levels. Parameters of rules are not stored, nor is the target: it is the candidate that
-has no Attribute.
+Values are levels. Parameters of rules are not stored. The target is the candidate without an
+Attribute.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _slots(component: Component) -> str:
     return json.dumps(component.slots)
 
 
-@functools.lru_cache(maxsize=8_192)  # more than the 5,500 there are
+@functools.lru_cache(maxsize=8_192)  # there are 5,500
 def _place(slot: Slot, type_: int, size: int, angle: int) -> str:
     """Return the attributes that say where an entity is; the mask is the costly one."""
     runs = mask_runs(slot, type_, size, angle).ravel().tolist()
@@ -108,7 +108,7 @@ def parse(text: str | bytes, where: str = "") -> Problem:
         where: the file's name, for messages.
 
     Raises:
-        ProbesError: where the text is no XML or not a problem of the seven configurations.
+        ProbesError: the text is not XML, or not a problem of the seven configurations.
     """
     try:
         data = ElementTree.fromstring(text)
@@ -122,7 +122,7 @@ def parse(text: str | bytes, where: str = "") -> Problem:
 
 def _wrong(what: str, where: str) -> ProbesError:
     return ProbesError(
-        what, where, "fetch or make the file anew, or remove it: the npz alone is enough to run"
+        what, where, "fetch or make the file again, or remove it: the npz alone is enough to run"
     )
 
 

@@ -1,1 +1,1 @@
-"""lmms-eval's tasks in this harness, and what this harness's own tasks share there."""
+"""lmms-eval's tasks, read into the items of this harness."""

@@ -1,8 +1,8 @@
-"""The rule that turns a doc of any lmms-eval task into a question with options and a key.
+"""The rule that turns a doc of any lmms-eval task into a question with options and an answer.
 
-A task says nothing of being multiple choice, so it is asked: options come from its `doc_to_choice`,
-else from the lines "(A) ...", "A. ..." or "A) ..." of its text; the key from `doc_to_target`. Then
-`probes.tasks.lmms_eval.judging` lets the task's own scorer confirm what was read.
+A task does not say whether it is multiple choice, so its functions are tried: options come from
+`doc_to_choice`, else from the lines "(A) ...", "A. ..." or "A) ..." of its text; the right answer
+from `doc_to_target`. `probes.tasks.lmms_eval.judging` then lets the task's own scorer confirm it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 Doc = Mapping[str, Any]
@@ -18,7 +19,7 @@ Doc = Mapping[str, Any]
 LETTERS = "ABCDEFGHIJ"
 _LINE = re.compile(r"\s*(?:[-*•]\s*)?(?:\(([A-J])\)|([A-J])\s*[.):])\s*(\S.*?)\s*")
 _LABEL = re.compile(r"\(?([A-Ja-j])\s*[.):]+\s*(.*)", re.DOTALL)
-# A line that only says how to reply: in this harness the prompt set says that.
+# A line that only says how to reply; in this harness the prompt set does that.
 _HOW = re.compile(
     r"\W*(?:(?:please|only|directly|then|now|and)\s+)*"
     r"(?:answer|respond|reply|select|choose|pick|output|give|provide|return|write)\b"
@@ -31,16 +32,31 @@ _HEAD = re.compile(r"\A(?:question|q)\s*:\s*", re.IGNORECASE)
 _CHOOSING = re.compile(r"\b(?:options?|choices?|letters?|alternatives)\b", re.IGNORECASE)
 
 
+class Stage(IntEnum):
+    """What a task was refused for, in the order of the checks."""
+
+    UNKNOWN = 0
+    """Something that only real docs can show."""
+    TEXT = 1
+    """Its text, options or media."""
+    ANSWER = 2
+    """Its target names no option."""
+    SCORER_FAILS = 3
+    SCORER_DIFFERS = 4
+    """Its scorer does not credit exactly the right answer."""
+    JUDGE = 5
+    """Its scorer asks a judge over the network."""
+
+
 class RefusedError(Exception):
-    """Why a task is not one of multiple choice that can be scored here.
+    """Why a task is not multiple choice that can be scored here.
 
     Args:
-        reason: in words that follow the task's name.
-        stage: how far it came: 1 text and options, 2 key, 3 its scorer fails, 4 its scorer says
-            something else; 0: nothing that invented docs could settle.
+        reason: a text that follows the task's name.
+        stage: what it was refused for.
     """
 
-    def __init__(self, reason: str, stage: int = 1) -> None:
+    def __init__(self, reason: str, stage: Stage = Stage.TEXT) -> None:
         self.stage = stage
         super().__init__(reason)
 
@@ -68,26 +84,28 @@ def question(task: Any, doc: Doc) -> DocQuestion:
     """
     text = task.doc_to_text(doc)
     if not isinstance(text, str):
-        raise RefusedError(f"its text is no text but a {type(text).__name__}")
+        raise RefusedError(f"its text is not text but a {type(text).__name__}")
     before, listed, after = split(text)
     given = task.doc_to_choice(doc) if task.config.doc_to_choice is not None else None
     options = listed if given is None else [str(one) for one in given]
     if listed and len(listed) == len(options) and set(options) <= set(LETTERS):
         options = listed  # doc_to_choice gave the letters
     if options and [*options] == [*LETTERS[: len(options)]]:
-        raise RefusedError("its options are letters without texts (pictures, perhaps)", 0)
+        raise RefusedError(
+            "its options are letters without texts (pictures, perhaps)", Stage.UNKNOWN
+        )
     if len(options) < 2:
         raise RefusedError("it is open-ended: no options in doc_to_choice or in its text")
     if len(options) > len(LETTERS):
         raise RefusedError(f"{len(options)} options, but only {len(LETTERS)} letters")
-    said = [*before, *after] if listed else text.splitlines()
-    asked = "\n".join(line for line in said if not _HOW.fullmatch(line)).strip()
+    lines = [*before, *after] if listed else text.splitlines()
+    asked = "\n".join(line for line in lines if not _HOW.fullmatch(line)).strip()
     asked = _HEAD.sub("", asked)
-    return DocQuestion(asked, tuple(_bare(options)), single(task.doc_to_target(doc)))
+    return DocQuestion(asked, tuple(_without_labels(options)), single(task.doc_to_target(doc)))
 
 
 def speaks_of_options(text: str) -> bool:
-    """Tell whether a text asks to choose, whoever lists what to choose from."""
+    """Return whether a text asks to choose, wherever the options are listed."""
     return _CHOOSING.search(text) is not None
 
 
@@ -111,8 +129,8 @@ def split(text: str) -> tuple[list[str], list[str], list[str]]:
     return lines, [], []
 
 
-def _bare(options: Sequence[str]) -> list[str]:
-    """Return options without labels, if all have the label that their place gives them."""
+def _without_labels(options: Sequence[str]) -> list[str]:
+    """Return options without their labels, where all have the label of their position."""
     labels = [_LABEL.fullmatch(option.strip()) for option in options]
     if all(m and m[1].upper() == a and m[2] for m, a in zip(labels, LETTERS, strict=False)):
         return [match[2].strip() for match in labels if match]
@@ -120,13 +138,13 @@ def _bare(options: Sequence[str]) -> list[str]:
 
 
 def single(target: Any) -> Any:
-    """Return what a list of one thing holds; anything else as it is."""
+    """Return the only element of a list of one; anything else unchanged."""
     if isinstance(target, list | tuple) and len(target) == 1:
         return target[0]
     return target
 
 
-# --- the key --------------------------------------------------------------------------------------
+# --- the right answer -----------------------------------------------------------------------------
 
 
 def _by_letter(target: Any, options: Sequence[str]) -> int | None:
@@ -156,17 +174,17 @@ def _by_index(target: Any, options: Sequence[str], first: int = 0) -> int | None
 
 
 def plain(value: object) -> str:
-    """Return a text without case, the width of its spaces and its full stop, for comparison."""
+    """Return a text without case, repeated spaces and full stop, for comparison."""
     return " ".join(str(value).casefold().split()).rstrip(".")
 
 
-KEYS: dict[str, Callable[[Any, Sequence[str]], int | None]] = {
+READINGS: dict[str, Callable[[Any, Sequence[str]], int | None]] = {
     "letter": _by_letter,
     "text": _by_text,
     "index": _by_index,
     "number": lambda target, options: _by_index(target, options, first=1),
 }
-"""Readings of a target: (what doc_to_target returned, options) -> index of the key, or None."""
+"""Readings of a target: (what doc_to_target returned, options) -> index of the answer, or None."""
 
 FORMS: dict[str, Callable[[int, Sequence[str]], str]] = {
     "letter": lambda index, options: LETTERS[index],

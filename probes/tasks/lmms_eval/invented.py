@@ -1,7 +1,7 @@
-"""Docs that answer whatever a task's functions ask of them, for looking at a task without its data.
+"""Docs that have every field a task's functions ask for, to look at a task without its data.
 
-A shape says how a data set might write options and key; a field's value follows from its name. No
-field means anything beyond that, and no shape is taken from a data set.
+A shape says how a data set might write options and answers; a field's value follows from its name.
+Fields have no further meaning, and no shape is taken from a data set.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LETTERS = "ABCDE"
 _NUMBERED = re.compile(r"(?:answer_?choice|option|choice|candidate|opt|a|ans|answer)[ _]?([0-4])")
 _LETTERED = re.compile(r"(?:(?:option|choice|candidate|opt|answer)[ _]?)?([A-E])|choice_([a-e])")
 _OPTIONS = re.compile(r"(?:\w+_)?(?:options?|choices?|candidates?|alternatives)(?:_\w+)?|mc_\w+")
-_KEY = re.compile(
+_ANSWER = re.compile(
     r"(?:\w+_)?(?:answers?|gt|ground_?truth|solution|target|label|correct\w*|ans|truth|gold)"
     r"(?:_?(?:id|idx|index|number|letter|option|choice|text|key|label))?"
 )
@@ -37,68 +37,68 @@ _AMOUNT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a data set might write its options and keys."""
+    """How a data set might write its options and answers."""
 
     count: int
     """Number of options."""
     options: str
     """`list`, `labelled` ("A. ..."), `bracketed` ("(A) ..."), `lines`, `json` or `dict`."""
-    key: str
+    answer: str
     """`letter`, `index`, `number` (from 1), `digit` (an index as text), `text` or `written` (as
     the option is written in the list)."""
     inline: bool
     """Whether the question's text lists the options."""
     kind: str
-    """What a field that names the kind of question holds."""
+    """The value of a field that names the kind of question."""
 
 
 def shapes(kinds: Sequence[str]) -> Iterator[Shape]:
     """Yield shapes, the most usual first.
 
     Args:
-        kinds: what fields that name the kind of question may hold.
+        kinds: possible values of fields that name the kind of question.
     """
     ways = ("list", "labelled", "bracketed", "dict", "lines", "json")
-    keys = ("letter", "index", "text", "written", "digit", "number")
-    for inline, count, kind, key, options in itertools.product(
-        (False, True), (4, 5, 3, 2), kinds, keys, ways
+    answers = ("letter", "index", "text", "written", "digit", "number")
+    for inline, count, kind, answer, options in itertools.product(
+        (False, True), (4, 5, 3, 2), kinds, answers, ways
     ):
-        yield Shape(count, options, key, inline, kind)
+        yield Shape(count, options, answer, inline, kind)
 
 
 class Invented(dict[str, Any]):
-    """A doc that makes a field up when it is first asked for.
+    """A doc that invents a field when it is first asked for.
 
     Args:
-        shape: how it writes options and key.
-        key: index of its right option, taken modulo the number of options.
+        shape: how it writes options and answer.
+        answer: index of its right option, taken modulo the number of options.
     """
 
-    def __init__(self, shape: Shape, key: int) -> None:
+    def __init__(self, shape: Shape, answer: int) -> None:
         super().__init__()
-        self.shape, self.key = shape, key % shape.count
+        self.shape, self.answer = shape, answer % shape.count
 
     def __missing__(self, name: str) -> Any:
-        """Make a field up from its name."""
-        self[name] = _value(str(name), self.shape, self.key)
+        """Invent a field from its name."""
+        self[name] = _value(str(name), self.shape, self.answer)
         return self[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return a field; the default for names that say nothing, if there is one."""
-        if name in self or _speaks(name):
+        """Return a field; where there is a default, that for names without a meaning."""
+        if name in self or _has_meaning(name):
             return self[name]
         return default if default is not None else self[name]
 
     def __contains__(self, name: object) -> bool:
-        """Whether the field was asked for, or its name tells what it holds."""
-        return super().__contains__(name) or (isinstance(name, str) and _speaks(name))
+        """Return whether the field was asked for, or its name says what it holds."""
+        return super().__contains__(name) or (isinstance(name, str) and _has_meaning(name))
 
 
-def _speaks(name: str) -> bool:
-    return any(pattern.fullmatch(name.lower()) for pattern in (_KIND, _OPTIONS, _KEY, _QUESTION))
+def _has_meaning(name: str) -> bool:
+    return any(pattern.fullmatch(name.lower()) for pattern in (_KIND, _OPTIONS, _ANSWER, _QUESTION))
 
 
-def _value(name: str, shape: Shape, key: int) -> Any:
+def _value(name: str, shape: Shape, answer: int) -> Any:
     lower = name.lower()
     numbered = _NUMBERED.fullmatch(lower)
     lettered = _LETTERED.fullmatch(name)
@@ -108,12 +108,12 @@ def _value(name: str, shape: Shape, key: int) -> Any:
         return WORDS[int(found) if numbered else LETTERS.index(found.upper())]
     for pattern, make in _MAKERS:
         if pattern.fullmatch(lower):
-            return make(lower, shape, key)
+            return make(lower, shape, answer)
     if lower == "id":  # as some data sets write it: split, subject, number
-        return f"validation_Art_{key}"
+        return f"validation_Art_{answer}"
     if lower.endswith("path"):
-        return f"data/videos/{key}.mp4"
-    return str(key) if lower.endswith(("id", "idx", "index")) else f"{name} {key}"
+        return f"data/videos/{answer}.mp4"
+    return str(answer) if lower.endswith(("id", "idx", "index")) else f"{name} {answer}"
 
 
 def _options(_: str, shape: Shape, __: int) -> Any:
@@ -130,17 +130,18 @@ def _options(_: str, shape: Shape, __: int) -> Any:
     return made[shape.options]
 
 
-def _key(name: str, shape: Shape, key: int) -> Any:
-    written = _options("", shape, key)
+def _answer(name: str, shape: Shape, answer: int) -> Any:
+    letter, text = LETTERS[answer], WORDS[answer]
+    written = _options("", shape, answer)
     made: dict[str, Any] = {
-        "letter": LETTERS[key],
-        "index": key,
-        "number": key + 1,
-        "digit": str(key),
-        "text": WORDS[key],
-        "written": written[key] if isinstance(written, list) else f"{LETTERS[key]}. {WORDS[key]}",
+        "letter": letter,
+        "index": answer,
+        "number": answer + 1,
+        "digit": str(answer),
+        "text": text,
+        "written": written[answer] if isinstance(written, list) else f"{letter}. {text}",
     }
-    return key if _INDEX.fullmatch(name) and shape.key == "text" else made[shape.key]
+    return answer if _INDEX.fullmatch(name) and shape.answer == "text" else made[shape.answer]
 
 
 def _question(_: str, shape: Shape, __: int) -> str:
@@ -155,11 +156,11 @@ def _picture() -> Any:
 
 
 _MAKERS: tuple[tuple[re.Pattern[str], Callable[[str, Shape, int], Any]], ...] = (
-    (_KIND, lambda name, shape, key: shape.kind),
-    (_KEY, _key),
+    (_KIND, lambda name, shape, answer: shape.kind),
+    (_ANSWER, _answer),
     (_OPTIONS, _options),
     (_QUESTION, _question),
-    (_PICTURES, lambda name, shape, key: [_picture(), _picture()]),
-    (_PICTURE, lambda name, shape, key: _picture()),
-    (_AMOUNT, lambda name, shape, key: 1.0),
+    (_PICTURES, lambda name, shape, answer: [_picture(), _picture()]),
+    (_PICTURE, lambda name, shape, answer: _picture()),
+    (_AMOUNT, lambda name, shape, answer: 1.0),
 )

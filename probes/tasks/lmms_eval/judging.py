@@ -1,7 +1,7 @@
 """A task's own scorer as the judge of how its docs were read.
 
-On sample docs it must credit a reply that names the key and none that names another option.
-Whether it credits nonsense is told: such a scorer guesses where it cannot read a reply.
+On sample docs it must credit a reply that names the right answer and none that names another
+option. Whether it credits nonsense is noted: such a scorer guesses where it cannot read a reply.
 """
 
 from __future__ import annotations
@@ -18,26 +18,25 @@ from typing import Any
 
 from probes.tasks.lmms_eval.adapter import (
     FORMS,
-    KEYS,
+    READINGS,
     Doc,
     DocQuestion,
     RefusedError,
+    Stage,
     plain,
     question,
     single,
 )
 
 TRIES = 8
-"""How often each nonsense reply is put to a scorer: one that guesses among five options credits
-none of eight in one case of six, and no doc is alone."""
+"""How often a scorer gets each nonsense reply: one that guesses among five options credits none of
+eight in one case of six, and several docs are tried."""
 NONSENSE = ("zzz", "", "Hard to tell from what is shown.")
 
-JUDGE = 5
-"""Stage of a refusal because of a judge."""
 _CREDITS = ("score", "correct", "is_correct", "accuracy", "acc", "rating", "hit", "match")
-# What was read from the reply, and where there is no such field, the reply itself.
+# Fields for what was read from the reply; where there is none, for the reply itself.
 _READ = re.compile(r"parsed_pred\w*|(?:pred|predicted|prediction)_(?:ans|answer|option)")
-_SAID = re.compile(r"(?:parsed_|model_)?(?:pred|prediction|predicted)(?:_ans|_answer|_option)?")
+_REPLY = re.compile(r"(?:parsed_|model_)?(?:pred|prediction|predicted)(?:_ans|_answer|_option)?")
 _GOLD = re.compile(
     r"(?:gt|gold|ground_?truth|target|correct|answer|label)(?:_ans|_answer|_option)?"
 )
@@ -47,14 +46,14 @@ _GOLD = re.compile(
 class ReadingRule:
     """How a task's docs are read; found by `find`."""
 
-    key: str
-    """Name of the reading of the target, one of `KEYS`."""
+    reading: str
+    """Name of the reading of the target, one of `READINGS`."""
     form: str
     """Name of the form of reply that its scorer credits, one of `FORMS`."""
     metric: str
-    """Name of the metric that credits the key and nothing else."""
+    """Name of the metric that credits the right answer and nothing else."""
     guesses: bool = False
-    """Its scorer credited a nonsense reply."""
+    """Whether its scorer credited a nonsense reply."""
 
 
 def credits(task: Any, doc: Doc, reply: str) -> dict[str, bool]:
@@ -72,7 +71,7 @@ def credits(task: Any, doc: Doc, reply: str) -> dict[str, bool]:
 
 
 def _credit(value: Any) -> bool | None:
-    """Read one metric of one question; None where it says nothing by itself."""
+    """Read one metric of one question; None where it has no value by itself."""
     if hasattr(value, "item") and getattr(value, "size", 0) == 1:
         value = value.item()
     if isinstance(value, bool | int | float):
@@ -84,22 +83,22 @@ def _credit(value: Any) -> bool | None:
     for name in _CREDITS:
         if isinstance(value.get(name), bool | int | float):
             return bool(value[name] > 0)
-    said = [one for name, one in value.items() if _READ.fullmatch(str(name))]
-    said = said or [one for name, one in value.items() if _SAID.fullmatch(str(name))]
+    predicted = [one for name, one in value.items() if _READ.fullmatch(str(name))]
+    predicted = predicted or [one for name, one in value.items() if _REPLY.fullmatch(str(name))]
     gold = [one for name, one in value.items() if _GOLD.fullmatch(str(name))]
-    if len(said) == 1 and len(gold) == 1:
-        return plain(single(said[0])) == plain(single(gold[0]))
+    if len(predicted) == 1 and len(gold) == 1:
+        return plain(single(predicted[0])) == plain(single(gold[0]))
     return None
 
 
 def find(task: Any, docs: Sequence[Doc]) -> ReadingRule:
     """Find out how a task's docs are read, and let its own scorer confirm it on all of them.
 
-    Nothing outside this machine is reached meanwhile, and no random state changes.
+    No other machine is reached during this, and no random state changes.
 
     Args:
         task: a task of lmms-eval.
-        docs: a sample, each with a key.
+        docs: a sample of docs with a right answer.
 
     Raises:
         RefusedError: why the task cannot be used.
@@ -109,24 +108,38 @@ def find(task: Any, docs: Sequence[Doc]) -> ReadingRule:
     if not docs:
         raise RefusedError("it has no docs")
     asked = [question(task, doc) for doc in docs]
-    keys = [{name: read(q.target, q.options) for name, read in KEYS.items()} for q in asked]
-    for one, found in zip(asked, keys, strict=True):
-        if all(key is None for key in found.values()):
-            raise RefusedError(f"its target {one.target!r} is none of the options", 2)
-    with unchanged_dice(), cut_off() as calls:
-        said: list[_Reply] = []
+    samples = [_sample(doc, one) for doc, one in zip(docs, asked, strict=True)]
+    with unchanged_random_state(), cut_off() as calls:
+        scores: list[_Score] = []
         for form in FORMS:
-            for key, metric in _exact(task, docs, asked, keys, form, said):
-                rule = ReadingRule(key, form, metric)
+            for reading, metric in _exact(task, samples, form, scores):
+                rule = ReadingRule(reading, form, metric)
                 return replace(rule, guesses=_guesses(task, docs, metric))
             if calls:
-                raise RefusedError(f"its scorer asks a judge ({calls[0]})", JUDGE)
-        raise _refusal(said)
+                raise RefusedError(f"its scorer asks a judge ({calls[0]})", Stage.JUDGE)
+        raise _refusal(scores)
 
 
 @dataclass(frozen=True, slots=True)
-class _Reply:
-    """What a reply was credited with."""
+class _Sample:
+    """A doc on which the scorer is tried."""
+
+    doc: Doc
+    asked: DocQuestion
+    answers: Mapping[str, int | None]
+    """Index of the right answer by name of the reading."""
+
+
+def _sample(doc: Doc, asked: DocQuestion) -> _Sample:
+    answers = {name: read(asked.target, asked.options) for name, read in READINGS.items()}
+    if all(answer is None for answer in answers.values()):
+        raise RefusedError(f"its target {asked.target!r} is none of the options", Stage.ANSWER)
+    return _Sample(doc, asked, answers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Score:
+    """How the scorer scored a reply."""
 
     credited: Mapping[str, bool]
     """By metric."""
@@ -135,53 +148,48 @@ class _Reply:
 
 
 def _exact(
-    task: Any,
-    docs: Sequence[Doc],
-    asked: Sequence[DocQuestion],
-    keys: Sequence[Mapping[str, int | None]],
-    form: str,
-    said: list[_Reply],
+    task: Any, samples: Sequence[_Sample], form: str, scores: list[_Score]
 ) -> list[tuple[str, str]]:
-    """Return readings and metrics under which the key of every doc is credited, and nothing else.
+    """Return readings and metrics under which exactly the right answer of every doc is credited.
 
-    What was found is added to `said`.
+    The scores of all replies are added to `scores`.
     """
     left: list[tuple[str, str]] | None = None
-    for doc, one, found in zip(docs, asked, keys, strict=True):
-        replies = [_put(task, doc, FORMS[form](i, one.options)) for i in range(len(one.options))]
-        said += replies
+    for sample in samples:
+        options = sample.asked.options
+        found = [_score(task, sample.doc, FORMS[form](i, options)) for i in range(len(options))]
+        scores += found
         if left is None:
-            metrics = dict.fromkeys(name for reply in replies for name in reply.credited)
-            left = [(key, metric) for key in KEYS for metric in metrics]
+            metrics = dict.fromkeys(name for score in found for name in score.credited)
+            left = [(reading, metric) for reading in READINGS for metric in metrics]
         left = [
-            (key, metric)
-            for key, metric in left
-            if found[key] is not None
-            and all(
-                reply.credited.get(metric) == (index == found[key])
-                for index, reply in enumerate(replies)
-            )
+            (reading, metric)
+            for reading, metric in left
+            if (answer := sample.answers[reading]) is not None
+            and all(score.credited.get(metric) == (i == answer) for i, score in enumerate(found))
         ]
         if not left:
             return []
     return left or []
 
 
-def _put(task: Any, doc: Doc, reply: str) -> _Reply:
+def _score(task: Any, doc: Doc, reply: str) -> _Score:
     try:
-        return _Reply(credits(task, doc, reply))
+        return _Score(credits(task, doc, reply))
     except (Exception, SystemExit) as error:
-        return _Reply({}, f"{type(error).__name__}: {error}")
+        return _Score({}, f"{type(error).__name__}: {error}")
 
 
-def _refusal(said: Sequence[_Reply]) -> RefusedError:
-    if all(reply.failure for reply in said):
-        return RefusedError(f"its scorer fails ({said[0].failure})", 3)
-    if not any(reply.credited for reply in said):
-        return RefusedError("its scorer tells nothing of a single reply", 4)
-    if not any(value for reply in said for value in reply.credited.values()):
-        return RefusedError("its scorer credits no reply that names an option", 4)
-    return RefusedError("its scorer credits other replies than those that name the key", 4)
+def _refusal(scores: Sequence[_Score]) -> RefusedError:
+    if all(score.failure for score in scores):
+        return RefusedError(f"its scorer fails ({scores[0].failure})", Stage.SCORER_FAILS)
+    if not any(score.credited for score in scores):
+        reason = "its scorer says nothing about a single reply"
+    elif not any(value for score in scores for value in score.credited.values()):
+        reason = "its scorer credits no reply that names an option"
+    else:
+        reason = "its scorer credits other replies than those that name the right answer"
+    return RefusedError(reason, Stage.SCORER_DIFFERS)
 
 
 def _guesses(task: Any, docs: Sequence[Doc], metric: str) -> bool:
@@ -196,30 +204,30 @@ def _guesses(task: Any, docs: Sequence[Doc], metric: str) -> bool:
 
 @contextmanager
 def cut_off() -> Iterator[list[str]]:
-    """Let this thread reach no other machine and wait for nothing; yields what it tried to reach.
+    """Let this thread reach no other machine and never sleep; yield what it tried to reach.
 
-    A scorer that asks a judge would be billed, and one without a key retries for minutes.
+    A scorer that asks a judge would cost money, and one without an API token retries for minutes.
     """
     calls: list[str] = []
-    me = threading.get_ident()
+    this_thread = threading.get_ident()
     connect, look_up, sleep = socket.socket.connect, socket.getaddrinfo, time.sleep
 
-    def refuse(place: object) -> None:
-        calls.append(str(place))
-        raise ConnectionRefusedError(f"cut off from {place}")
+    def refuse(host: object) -> None:
+        calls.append(str(host))
+        raise ConnectionRefusedError(f"cut off from {host}")
 
     def guarded_connect(one: socket.socket, address: Any) -> None:
-        if threading.get_ident() == me and one.family != getattr(socket, "AF_UNIX", None):
+        if threading.get_ident() == this_thread and one.family != getattr(socket, "AF_UNIX", None):
             refuse(address[0])
         connect(one, address)
 
     def guarded_look_up(host: Any, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() == me:
+        if threading.get_ident() == this_thread:
             refuse(host)
         return look_up(host, *args, **kwargs)
 
     def guarded_sleep(seconds: Any) -> None:
-        if threading.get_ident() != me:
+        if threading.get_ident() != this_thread:
             sleep(seconds)
 
     socket.socket.connect = guarded_connect  # type: ignore[method-assign, assignment]
@@ -232,8 +240,8 @@ def cut_off() -> Iterator[list[str]]:
 
 
 @contextmanager
-def unchanged_dice() -> Iterator[None]:
-    """Give back the state of Python's and numpy's global generators, which scorers draw from."""
+def unchanged_random_state() -> Iterator[None]:
+    """Restore the state of Python's and numpy's global generators, which scorers draw from."""
     import numpy as np
 
     python, numpy = random.getstate(), np.random.get_state()

@@ -1,4 +1,4 @@
-"""Which of lmms-eval's tasks this harness takes, in one table, and a run by a task's own scorer."""
+"""A table of which of lmms-eval's tasks are taken, and a run scored by the task's own scorer."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ mvp_mini_intuitive_physics vrbench_mcq cgbench videonet_mcq_val perceptioncomp e
 muirbench blink_counting mmstar ai2d scienceqa_img realworldqa cv_bench_2d mmbench_en_dev mmmu_val
 seedbench hrbench4k vstar_bench visulogic
 """.split()
-"""What is listed unless tasks are named: the multiple-choice families, and some that are not."""
+"""What is listed unless tasks are named: the multiple-choice families, and some others."""
 
-COLUMNS = ("task", "shows", "options", "key", "verdict", "why")
+COLUMNS = ("task", "shows", "options", "answer", "verdict", "why")
 _PAGE = """\
 # lmms-eval's tasks in this harness
 
@@ -40,49 +40,49 @@ Written by `probes tasks lmms --markdown` with lmms-eval {version}:
 {counts}.
 
 No data was read: each task's own functions were run on invented docs, and the adapter's rule
-(tasks/lmms/README.md) was tried on them. With data at hand, `task=lmms task.name=NAME` holds the
-rule against real docs before a run starts, and that decides.
+(tasks/lmms/README.md) was tried on them. Where the data is present, `task=lmms task.name=NAME`
+checks the rule on real docs before a run starts, and that decides.
 
-- **accepted**: its own scorer credits the key and nothing else. Options: `its text` lists them,
-  `doc_to_choice` gives them, or `its data`: the task asks to choose, and the questions in its data
-  have to list the options.
+- **accepted**: its own scorer credits the right answer and nothing else. Options: `its text` lists
+  them, `doc_to_choice` gives them, or `its data`: the task asks to choose, and the questions in its
+  data have to list the options. The column `answer` says how its target names the right answer.
 - **guessing**: accepted too, but its own scorer also credits replies that name nothing. Here such a
   reply is unparsed and wrong.
-- **refused**: and why.
+- **refused**, with the reason.
 - **unsettled**: real docs decide, because its code needs more than invented ones, a package or a
-  file, or because nothing tells whether its questions list options.
+  file, or because it is not known whether its questions list options.
 
 ## The task's own score
 
-A run of `task=lmms` ends with its accuracies beside what the task's own scorer makes of the same
-answers (`probes tasks lmms --run RUN` says it again later): of the reply under `scoring=generate`,
-else of the chosen option in the form of reply that it credits. The two differ where the scorer
-guesses at a reply that names nothing, or reads one that the strict parser leaves unparsed.
+A run of `task=lmms` ends with its accuracies and, next to them, the task's own score of the same
+answers (`probes tasks lmms --run RUN` prints them again): of the reply under `scoring=generate`,
+else of the chosen option in the form of reply that its scorer credits. The two differ where the
+scorer guesses at a reply that names nothing, or reads one that the strict parser leaves unparsed.
 
 ## The same replies as lmms-eval's own command
 
 `python -m lmms_eval --model qwen2_5_vl` and `probes run task=lmms scoring=generate` of one random
 Qwen2.5-VL on one task of pictures: 24 of 24 replies are equal, character by character, and so are
 those of `--model probes --model_args arm=vcot,...` and the run's arm
-(`tests/integrations/test_lmms_parity.py`). That takes equal inputs:
+(`tests/integrations/test_lmms_parity.py`). This needs equal inputs:
 
-- **Words.** A run asks with its prompt set, lmms-eval with the task's own text. The test's prompt
-  set (`prompt_set=DIR`) repeats the task's words; with the default set no reply of 24 is equal.
-- **Frames.** Pictures arrive as they are. A video does not: the wrapper samples frames by a rule of
-  its own and shows them as one video, two frames to a token; a run shows every frame by itself,
-  with room for text behind it. On videos the two commands therefore ask different things.
+- **Prompt.** A run asks with its prompt set, lmms-eval with the task's own text. The test's prompt
+  set (`prompt_set=DIR`) repeats the task's text; with the default set no reply of 24 is equal.
+- **Frames.** Both get the same pictures, but not the same frames of a video: the wrapper samples
+  them by its own rule and shows them as one video, two frames to a token; a run shows every frame
+  by itself, with room for text after it. On videos the two commands therefore ask different things.
 - **Size.** The wrapper resizes by its own `min_pixels` and `max_pixels`, a run by the checkpoint's.
 - **Precision and batches.** The wrapper loads bfloat16. With `pair.dtype=float32` 14 of the 24 are
-  equal: greedy text of random weights turns at every near tie. bfloat16 also rounds otherwise in
-  larger batches, so `backend.batch_size=1`.
-- **Length.** `max_new_tokens` is the task's in lmms-eval, and the run's key here.
+  equal: greedy text of random weights changes at every near tie. bfloat16 also rounds differently
+  in larger batches, so `backend.batch_size=1`.
+- **Length.** `max_new_tokens` is the task's in lmms-eval, and the run's setting here.
 
 ## The tasks
 """
 
 
 class ScoreComparison(NamedTuple):
-    """Ours and the task's own accuracy over the records of a cell, in [0, 1]."""
+    """The accuracy here and by the task's own scorer over the records of a cell, in [0, 1]."""
 
     role: str
     arm: str
@@ -108,28 +108,33 @@ def classified(names: Sequence[str], include_path: str | None) -> list[Finding]:
     for name in names:
         if name not in manager.all_subtasks:
             raise ProbesError(
-                f"there is no task {name!r}", f"lmms-eval {_version()}",
+                f"there is no task {name!r}",
+                f"lmms-eval {_version()}",
                 "`python -m lmms_eval --tasks list_subtasks` names all",
-            )  # fmt: skip
+            )
     return [structure.classify(name, manager) for name in names]
 
 
 def rows(findings: Iterable[Finding]) -> list[tuple[str, ...]]:
-    """Return the table of what was found, as texts."""
+    """Return the findings as rows of a table."""
     return [
         (
-            one.name, one.shown or "-", one.options or "-", one.rule.key if one.rule else "-",
-            one.verdict, one.reason or "-",
+            one.name,
+            one.shown or "-",
+            one.options or "-",
+            one.rule.reading if one.rule else "-",
+            one.verdict,
+            one.reason or "-",
         )
         for one in findings
-    ]  # fmt: skip
+    ]
 
 
 def page(findings: Sequence[Finding]) -> str:
     """Return the table as a page of documentation."""
-    tally = Counter(one.verdict for one in findings)
+    number = Counter(one.verdict for one in findings)
     verdicts = ("accepted", "guessing", "refused", "unsettled")
-    counts = ", ".join(f"{tally[verdict]} {verdict}" for verdict in verdicts)
+    counts = ", ".join(f"{number[verdict]} {verdict}" for verdict in verdicts)
     table = [COLUMNS, ("---",) * len(COLUMNS), *rows(findings)]
     rendered = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
     head = _PAGE.format(version=_version(), counts=f"{len(findings)} tasks, {counts}")
@@ -137,23 +142,25 @@ def page(findings: Sequence[Finding]) -> str:
 
 
 def lines(header: Sequence[str], table: Sequence[Sequence[str]]) -> list[str]:
-    """Return a table as lines; the last column is cut."""
-    sizes = [max(len(row[at]) for row in [header, *table]) for at in range(len(header) - 1)]
-    return [
-        "  ".join([*(cell.ljust(size) for cell, size in zip(row, sizes, strict=False)),
-                   textwrap.shorten(row[-1], 72, placeholder=" ...")]).rstrip()
-        for row in [header, *table]
-    ]  # fmt: skip
+    """Return a table as lines of text; the last column is shortened."""
+    rows = [header, *table]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(header) - 1)]
+    texts = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        last = textwrap.shorten(row[-1], 72, placeholder=" ...")
+        texts.append("  ".join([*cells, last]).rstrip())
+    return texts
 
 
 def compare(run: Path) -> list[ScoreComparison]:
-    """Set a run's accuracies beside what the task's own scorer makes of the same answers.
+    """Return a run's accuracies with the task's own score of the same answers.
 
     Args:
         run: folder of a run of a task of lmms-eval.
 
     Raises:
-        ProbesError: it is no such run, or its task cannot be loaded.
+        ProbesError: it is not such a run, or its task cannot be loaded.
     """
     import pyarrow.parquet as pq
 
@@ -161,7 +168,7 @@ def compare(run: Path) -> list[ScoreComparison]:
         task = json.loads((run / "manifest.json").read_bytes())["config"]["task"]
         records: list[dict[str, Any]] = pq.read_table(run / "records.parquet").to_pylist()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        what = f"this is no finished run: {error}"
+        what = f"this is not a finished run: {error}"
         raise ProbesError(what, str(run), "name its folder") from error
     if task.get("reader") != "lmms":
         raise ProbesError("this run's task is not one of lmms-eval", str(run), "name another run")
@@ -184,8 +191,8 @@ def _answer(row: Mapping[str, Any]) -> reader.GivenAnswer:
     return reader.GivenAnswer(row["item_id"], row["choice"], row["text"] if generated else None)
 
 
-def beside(run: Path) -> list[str]:
-    """Return what the end of a run says of the task's own score: a table, or why there is none."""
+def at_end_of_run(run: Path) -> list[str]:
+    """Return the lines that a run ends with: the task's own score, or why there is none."""
     try:
         return ["Accuracy here, and by the task's own scorer of the same answers", *scores(run)]
     except ProbesError as error:
@@ -193,7 +200,7 @@ def beside(run: Path) -> list[str]:
 
 
 def scores(run: Path) -> list[str]:
-    """Return a run's accuracies and those by the task's own scorer, as lines of a table."""
+    """Return a run's accuracies and the task's own score of the same answers, as lines."""
     table = [
         (row.role, row.arm, str(row.frames), str(row.records), f"{row.ours:.1%}", f"{row.own:.1%}")
         for row in compare(run)

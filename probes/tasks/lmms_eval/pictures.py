@@ -1,4 +1,4 @@
-"""Pictures of a doc as a file: lossless, named by what it holds."""
+"""Pictures of a doc as a file: lossless, named by the hash of its content."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from probes.core.types import Panels
 
 SUFFIX = ".pictures"
 """Ending of the files; inside they are npz."""
-_FIX = "delete the file and run again: it is made anew"
+_FIX = "delete the file and run again: it is made again"
 
 
 def write(pictures: Sequence[NDArray[np.uint8]]) -> Panels:
-    """Keep pictures under `home()/data/lmms`, once however often they occur.
+    """Keep pictures under `home()/data/lmms`; equal pictures are kept once.
 
     Args:
         pictures: uint8 RGB [height, width, 3], of any sizes.

@@ -1,7 +1,7 @@
 """Tasks of lmms-eval, or YAML files in its form, read into items.
 
-lmms-eval is imported when a task is loaded, and its own downloads and caches are used. What comes
-out is plain: every arm, scoring and backend of this harness works on it.
+lmms-eval is imported when a task is loaded, and its own downloads and caches are used. Every arm,
+scoring and backend of this harness works on the items.
 """
 
 from __future__ import annotations
@@ -21,12 +21,18 @@ from typing import Any
 from probes.core.errors import ProbesError
 from probes.core.types import Item, Panels
 from probes.tasks.lmms_eval import visuals
-from probes.tasks.lmms_eval.adapter import FORMS, KEYS, DocQuestion, RefusedError, question
-from probes.tasks.lmms_eval.judging import ReadingRule, credits, cut_off, find, unchanged_dice
+from probes.tasks.lmms_eval.adapter import FORMS, READINGS, DocQuestion, RefusedError, question
+from probes.tasks.lmms_eval.judging import (
+    ReadingRule,
+    credits,
+    cut_off,
+    find,
+    unchanged_random_state,
+)
+from probes.tasks.validation import first_few
 
 SAMPLE = 16
 """Docs on which a task's own scorer has to confirm how they are read."""
-_NAMED = 5  # how many culprits a message names
 _ID = ("id", "question_id", "qid", "q_uid", "uid", "doc_id", "index", "idx")
 _CLUSTER = ("cluster", "recording")
 _STRATUM = ("stratum", "question_type", "task_type", "type", "category")
@@ -41,7 +47,7 @@ class Accepted:
     """lmms-eval's task."""
     rule: ReadingRule
     asked: Mapping[int, DocQuestion]
-    """What the docs of multiple choice ask, by place."""
+    """What the multiple-choice docs ask, by index of the doc."""
 
 
 def folder(include_path: str | None) -> Path:
@@ -68,7 +74,7 @@ def load(root: Path, name: str, *, unanswered: bool = False) -> list[Item]:
     Args:
         root: folder of YAML files (`folder`).
         name: the task's name.
-        unanswered: also docs whose key is withheld.
+        unanswered: also docs with a withheld answer.
 
     Returns:
         Items in the order of the docs. Docs that list no options are left out, with a warning.
@@ -82,7 +88,7 @@ def load(root: Path, name: str, *, unanswered: bool = False) -> list[Item]:
 
 
 def items(accepted: Accepted, *, unanswered: bool = False) -> dict[int, Item]:
-    """Return the items of a task by the place of their doc; see `load`.
+    """Return the items of a task by the index of their doc; see `load`.
 
     Raises:
         ProbesError: docs are not what they should be.
@@ -92,11 +98,11 @@ def items(accepted: Accepted, *, unanswered: bool = False) -> dict[int, Item]:
     found: dict[int, Item] = {}
     problems = []
     for at, asked in accepted.asked.items():
-        key = KEYS[rule.key](asked.target, asked.options)
+        answer = READINGS[rule.reading](asked.target, asked.options)
         withheld = _withheld(asked.target)
-        if key is None and (not withheld or not unanswered):
-            if not withheld:
-                problems.append(f"{names[at]}: its key {asked.target!r} is none of the options")
+        if answer is None and not withheld:
+            problems.append(f"{names[at]}: its answer {asked.target!r} is none of the options")
+        if answer is None and not (withheld and unanswered):
             continue
         try:
             media = visuals.media(visuals.of(task, task.eval_docs[at]))
@@ -109,19 +115,19 @@ def items(accepted: Accepted, *, unanswered: bool = False) -> dict[int, Item]:
             task=name,
             question=asked.text,
             options=asked.options,
-            answer=key,
+            answer=answer,
             media=media,
             stratum=strata[at],
             cluster=clusters[at] or shown,
         )
     if problems:
-        more = f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
         raise ProbesError(
-            f"{len(problems)} docs cannot be used: {'; '.join(problems[:_NAMED])}{more}",
-            f"task {name}", "complete the data (its media lie under $HF_HOME), or correct it",
-        )  # fmt: skip
+            f"{len(problems)} docs cannot be used: {first_few(problems, '; ')}",
+            f"task {name}",
+            "complete the data (its media are under $HF_HOME), or correct it",
+        )
     if not found:
-        raise ProbesError("no doc has a key", f"task {name}", "set task.unanswered=true")
+        raise ProbesError("no doc has an answer", f"task {name}", "set task.unanswered=true")
     return found
 
 
@@ -133,7 +139,7 @@ def reply(accepted: Accepted, at: int, choice: int | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class GivenAnswer:
-    """What a task's own scorer is told of a record."""
+    """What a task's own scorer gets of a record."""
 
     item_id: str
     choice: int | None
@@ -145,8 +151,8 @@ class GivenAnswer:
 def own_scores(root: Path, name: str, answers: Sequence[GivenAnswer]) -> list[bool]:
     """Return whether the task's own scorer credits each answer.
 
-    It is given the reply where one was generated, else the chosen option in the form of reply that
-    it credits. An unparsed reply is where it may differ from this harness: by guessing.
+    It gets the reply where one was generated, else the chosen option in the form of reply that it
+    credits. It may differ from this harness on an unparsed reply: by guessing.
 
     Args:
         root: folder of YAML files.
@@ -154,23 +160,23 @@ def own_scores(root: Path, name: str, answers: Sequence[GivenAnswer]) -> list[bo
         answers: to its items.
 
     Raises:
-        ProbesError: the task cannot be loaded, or an answer is to no item of it.
+        ProbesError: the task cannot be loaded, or an answer does not belong to one of its items.
     """
     task = _task(root, name)
     accepted = accept(task, name)
-    places = {one: at for at, one in enumerate(_ids(task))}
+    indices = {one: at for at, one in enumerate(_ids(task))}
     scores = []
-    with unchanged_dice(), cut_off():
-        random.seed(0)  # of scorers that guess: the same records always get the same scores
+    with unchanged_random_state(), cut_off():
+        random.seed(0)  # scorers that guess give the same records the same scores
         for answer in answers:
-            at = places.get(answer.item_id)
+            at = indices.get(answer.item_id)
             if at is None or at not in accepted.asked:
                 what = f"task {name} has no item {answer.item_id!r}"
                 raise ProbesError(what, str(root), "its data changed since the run; run again")
-            said = reply(accepted, at, answer.choice) if answer.reply is None else answer.reply
+            text = reply(accepted, at, answer.choice) if answer.reply is None else answer.reply
             try:
-                metrics = credits(task, task.eval_docs_no_media[at], said)
-            except (Exception, SystemExit):  # a judge that is not asked, a reply it cannot read
+                metrics = credits(task, task.eval_docs_no_media[at], text)
+            except (Exception, SystemExit):  # a judge cannot be asked, or a reply cannot be read
                 metrics = {}
             scores.append(metrics.get(accepted.rule.metric, False))
     return scores
@@ -178,12 +184,12 @@ def own_scores(root: Path, name: str, answers: Sequence[GivenAnswer]) -> list[bo
 
 def manager(root: Path) -> Any:
     """Return lmms-eval's TaskManager over a folder of YAML files, without its log lines."""
-    # Some of its tasks read it as they are imported, and do without a default.
+    # Some of its tasks read the variable on import, without a default.
     os.environ.setdefault("HF_HOME", str(Path("~/.cache/huggingface").expanduser()))
     from loguru import logger
 
     logger.disable("lmms_eval")
-    logger.disable("utils")  # as its tasks' own files are named
+    logger.disable("utils")  # the name of its tasks' own files
     import datasets
     from lmms_eval.tasks import TaskManager
 
@@ -212,12 +218,12 @@ def accept(task: Any, name: str) -> Accepted:
     try:
         if not asked:
             raise RefusedError(others.most_common(1)[0][0] if others else "it has no docs")
-        keyed = [at for at, one in asked.items() if not _withheld(one.target)]
-        step = max(1, len(keyed) // SAMPLE)
-        rule = find(task, [task.eval_docs_no_media[at] for at in keyed[::step][:SAMPLE]])
+        answered = [at for at, one in asked.items() if not _withheld(one.target)]
+        step = max(1, len(answered) // SAMPLE)
+        rule = find(task, [task.eval_docs_no_media[at] for at in answered[::step][:SAMPLE]])
         visuals.kind(visuals.of(task, task.eval_docs[next(iter(asked))]))
     except RefusedError as refusal:
-        fix = "name another one; docs/lmms_tasks.md lists what is accepted"
+        fix = "name another task; docs/lmms_tasks.md lists those that are accepted"
         raise ProbesError(f"task {name} cannot be used: {refusal}", "task.name", fix) from refusal
     except SystemExit as stop:
         raise _failed(name, str(stop)) from stop
@@ -237,7 +243,7 @@ def _task(root: Path, name: str) -> Any:
     known = tasks.task_index
     if name not in known:
         near = difflib.get_close_matches(name, known, 3)
-        fix = f"did you mean {' or '.join(near)}?" if near else f"{len(known)} tasks are there"
+        fix = f"did you mean {' or '.join(near)}?" if near else f"the folder has {len(known)} tasks"
         raise ProbesError(f"there is no task {name!r}", str(root), f"task.name=...; {fix}")
     if known[name]["type"] in ("group", "tag"):
         members = known[name]["task"]
@@ -256,7 +262,7 @@ def _task(root: Path, name: str) -> Any:
 
 @contextmanager
 def _at_once() -> Iterator[None]:
-    """Let a failing download fail at once: lmms-eval would repeat it five times, for 8 seconds."""
+    """Let a download fail at once: lmms-eval would try it five times, within 8 seconds."""
     from lmms_eval.api.task import ConfigurableTask
 
     download: Callable[..., None] = ConfigurableTask.download
@@ -268,9 +274,9 @@ def _at_once() -> Iterator[None]:
 
 
 def _failed(name: str, why: str) -> ProbesError:
-    said = " ".join(why.split())
-    fix = "see that plain lmms-eval can run it: python -m lmms_eval --tasks NAME --limit 1"
-    return ProbesError(f"lmms-eval cannot load task {name}: {said[:400]}", "task.name", fix)
+    reason = " ".join(why.split())[:400]
+    fix = "check that plain lmms-eval can run it: python -m lmms_eval --tasks NAME --limit 1"
+    return ProbesError(f"lmms-eval cannot load task {name}: {reason}", "task.name", fix)
 
 
 def _withheld(target: Any) -> bool:
@@ -278,7 +284,7 @@ def _withheld(target: Any) -> bool:
 
 
 def _ids(task: Any) -> list[str]:
-    """Return an id per doc: a field that tells all docs apart, else the doc's place."""
+    """Return an id per doc: a field with another value in every doc, else the doc's index."""
     docs: Any = task.eval_docs_no_media
     for field in _ID:
         if field in docs.features:
@@ -289,7 +295,7 @@ def _ids(task: Any) -> list[str]:
 
 
 def _column(task: Any, fields: Sequence[str]) -> list[str]:
-    """Return the first of the fields that docs have as texts; empty texts where they have none."""
+    """Return the first of the fields that the docs have as text; empty texts where none is."""
     docs: Any = task.eval_docs_no_media
     for field in fields:
         if field in docs.features:

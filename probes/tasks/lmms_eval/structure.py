@@ -1,8 +1,8 @@
 """Which of lmms-eval's tasks the adapter takes, found without their data.
 
-A task's own functions are run on invented docs (module `invented`) of many shapes. It is
-accepted if the adapter's rule holds for some shape: what is in the data is not known, but the code
-then works with this harness as it stands. No data is fetched and nothing is asked over the network.
+A task's own functions are run on invented docs (module `invented`) of many shapes. It is accepted
+if the adapter's rule holds for some shape: the data is not known, but the code then works with this
+harness. No data is fetched and nothing is asked over the network.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from probes.tasks.lmms_eval import invented, visuals
-from probes.tasks.lmms_eval.adapter import RefusedError, speaks_of_options
-from probes.tasks.lmms_eval.judging import JUDGE, ReadingRule, cut_off, find, unchanged_dice
+from probes.tasks.lmms_eval.adapter import RefusedError, Stage, speaks_of_options
+from probes.tasks.lmms_eval.judging import ReadingRule, cut_off, find, unchanged_random_state
 
 DOCS = 3
-"""Invented docs of each shape; their keys differ."""
+"""Invented docs of each shape; their answers differ."""
 UNLESS = "it is open-ended, unless the questions in its data list options"
 KINDS = ("multiple-choice", "multi_choice", "mcq")
 MOST_KINDS = 12
@@ -39,18 +39,18 @@ class Finding:
     rule: ReadingRule | None
     """None where it is not accepted."""
     shown: str = ""
-    """What its docs show: `video`, `image`, ...; empty where that is not known without data."""
+    """What its docs show: `video`, `image`, ...; empty where only the data shows it."""
     reason: str = ""
     """Why it is not accepted."""
     options: str = ""
     """Where options come from: `doc_to_choice`, `its text`, or `its data`: it asks to choose, and
-    the questions that the data holds have to list the options."""
+    the questions in the data have to list the options."""
     settled: bool = True
     """Whether its functions could be run on invented docs."""
 
     @property
     def verdict(self) -> str:
-        """`accepted`, `guessing` (so, but its scorer credits nonsense), `refused`, `unsettled`."""
+        """`accepted`, `guessing` (its scorer also credits nonsense), `refused`, `unsettled`."""
         if self.rule is not None:
             return "guessing" if self.rule.guesses else "accepted"
         return "refused" if self.settled else "unsettled"
@@ -63,7 +63,7 @@ def classify(name: str, manager: Any) -> Finding:
         name: of the task.
         manager: lmms-eval's TaskManager.
     """
-    with _quiet(), unchanged_dice(), cut_off() as calls:
+    with _quiet(), unchanged_random_state(), cut_off() as calls:
         try:
             task = bare(name, manager)
         except RefusedError as refusal:
@@ -77,9 +77,9 @@ def classify(name: str, manager: Any) -> Finding:
 
 
 def _classify(name: str, task: Any) -> Finding:
-    shown, reasons = "", Counter[tuple[int, str]]()
+    shown, reasons = "", Counter[tuple[Stage, str]]()
     for shape in invented.shapes(_kinds(task)):
-        docs = [invented.Invented(shape, key) for key in range(DOCS)]
+        docs = [invented.Invented(shape, answer) for answer in range(DOCS)]
         rule = None
         try:
             shown = shown or _shown(task, docs[0])
@@ -88,24 +88,25 @@ def _classify(name: str, task: Any) -> Finding:
         except RefusedError as refusal:
             stage, reason = refusal.stage, str(refusal)
         except (Exception, SystemExit) as error:
-            stage, reason = 0, _brief(error)
+            stage, reason = Stage.UNKNOWN, _brief(error)
         if rule is not None:
             if asks:
                 return Finding(name, rule, shown, options=_options(task, shape))
             return Finding(name, None, shown, UNLESS, settled=False)
-        if shape.inline and stage == 3:
-            stage, reason = 1, UNLESS
+        if shape.inline and stage == Stage.SCORER_FAILS:
+            stage, reason = Stage.TEXT, UNLESS
         reasons[stage, reason] += sys.maxsize if reason == UNLESS else 1
-        if stage == JUDGE and reasons[stage, reason] > 1:  # each takes seconds, and so will others
+        if stage == Stage.JUDGE and reasons[stage, reason] > 1:  # other shapes would take seconds
             break
     stage, reason = max(reasons, key=lambda one: (one[0], reasons[one]))
-    # What its functions make of real docs is not known where they fail on invented ones.
-    return Finding(name, None, shown, reason, settled=stage not in (0, 3) and reason != UNLESS)
+    # Where its functions fail on invented docs, they may still work on real ones.
+    settled = stage not in (Stage.UNKNOWN, Stage.SCORER_FAILS) and reason != UNLESS
+    return Finding(name, None, shown, reason, settled=settled)
 
 
 def _brief(error: BaseException) -> str:
-    said = str(error).replace(os.environ.get("HF_HOME", "$HF_HOME"), "$HF_HOME").strip()
-    first = said.splitlines()[0][:100] if said else ""
+    message = str(error).replace(os.environ.get("HF_HOME", "$HF_HOME"), "$HF_HOME").strip()
+    first = message.splitlines()[0][:100] if message else ""
     return f"its code fails on invented docs ({type(error).__name__}: {first})"
 
 
@@ -113,7 +114,7 @@ def bare(name: str, manager: Any) -> Any:
     """Return a task without data.
 
     Raises:
-        RefusedError: it is a Python class of its own, which loads data as it is made.
+        RefusedError: it is a Python class of its own, which loads data when it is created.
     """
     from lmms_eval.api.task import ConfigurableMessagesTask, TaskConfig
     from lmms_eval.utils import load_yaml_config
@@ -132,14 +133,14 @@ def bare(name: str, manager: Any) -> Any:
 
 
 class _AnyField:
-    """The columns of a data set that nobody has: every name is one."""
+    """The columns of a data set that is not there: every name is one."""
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.isidentifier()
 
 
 def _kinds(task: Any) -> list[str]:
-    """Return what a field that names the kind of question may hold: what the code looks for."""
+    """Return possible values of a field for the kind of question: those the code looks for."""
     kinds = list(KINDS)
     for function in (task.config.doc_to_text, task.config.process_results):
         path = getattr(function, "__globals__", {}).get("__file__")
@@ -149,9 +150,10 @@ def _kinds(task: Any) -> list[str]:
             for node in ast.walk(tree)
             if isinstance(node, ast.Compare | ast.List | ast.Tuple)
             for one in ast.walk(node)
-            if isinstance(one, ast.Constant) and isinstance(one.value, str)
+            if isinstance(one, ast.Constant)
+            and isinstance(one.value, str)
             and _KIND_WORD.fullmatch(one.value)
-        ]  # fmt: skip
+        ]
     return list(dict.fromkeys(kinds))[:MOST_KINDS]
 
 
@@ -160,7 +162,7 @@ def _shown(task: Any, doc: invented.Invented) -> str:
         try:
             return visuals.kind(visuals.of(task, doc))
         except RefusedError as refusal:
-            if refusal.stage:
+            if refusal.stage is not Stage.UNKNOWN:
                 raise
         except (Exception, SystemExit):
             return "a fetched file" if calls else ""
@@ -168,7 +170,7 @@ def _shown(task: Any, doc: invented.Invented) -> str:
 
 
 def _asks_to_choose(task: Any, shape: invented.Shape) -> bool:
-    """Tell whether what the task adds to its questions asks to choose."""
+    """Return whether the text that the task adds to its questions asks to choose."""
     return speaks_of_options(task.doc_to_text(invented.Invented(replace(shape, inline=False), 0)))
 
 
@@ -180,7 +182,7 @@ def _options(task: Any, shape: invented.Shape) -> str:
 
 @contextmanager
 def _everything_exists() -> Iterator[None]:
-    """Let a task find its media files, whose paths it makes up from an invented doc."""
+    """Let a task find its media files: it makes their paths from an invented doc."""
     exists = os.path.exists
     os.path.exists = lambda path: True
     try:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from probes.core.types import Media, Video
 from probes.tasks.lmms_eval import pictures
-from probes.tasks.lmms_eval.adapter import Doc, RefusedError
+from probes.tasks.lmms_eval.adapter import Doc, RefusedError, Stage
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tiff", ".webp")
 SOUNDS = (".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".opus")
@@ -28,12 +28,12 @@ def of(task: Any, doc: Doc) -> list[Any]:
         content = [part for message in task.doc_to_messages(doc) for part in message["content"]]
         shown = [part["url"] for part in content if part["type"] in ("image", "video")]
     if shown is None or (isinstance(shown, Sequence) and not len(shown)):
-        raise RefusedError("it shows nothing: no picture and no video", 0)
+        raise RefusedError("it shows nothing: no picture and no video", Stage.UNKNOWN)
     return list(shown) if isinstance(shown, list | tuple) else [shown]
 
 
 def kind(shown: Sequence[Any]) -> str:
-    """Return `video`, `image` (or `images`, more than one) or `frames` of what a doc shows.
+    """Return what a doc shows: `video`, `image`, `images` (more than one) or `frames`.
 
     Raises:
         RefusedError: it shows something else, or several videos, or a part of one.
@@ -78,7 +78,7 @@ def media(shown: Sequence[Any]) -> Media:
 
     Raises:
         RefusedError: as `kind` does.
-        OSError: a file is missing or no picture.
+        OSError: a file is missing or not a picture.
     """
     if kind(shown) == "video":
         (one,) = shown

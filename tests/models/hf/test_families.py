@@ -47,12 +47,12 @@ def family(folder, **spec):
         ("", ["LlavaNextForConditionalGeneration"]),
     ],
 )
-def test_the_config_says_the_family(edited, model_type, architectures):
+def test_the_config_decides_the_family(edited, model_type, architectures):
     folder = edited(model_type=model_type, architectures=architectures)
     assert family(folder) == "llava_next_video"
 
 
-def test_a_name_says_nothing(edited):
+def test_a_name_decides_nothing(edited):
     folder = edited(model_type="internvl_chat", architectures=["InternVLChatModel"])
     with pytest.raises(ProbesError, match="no family for model_type 'internvl_chat'") as caught:
         family(folder)
@@ -130,7 +130,7 @@ def test_the_token_ids_of_an_image_checkpoint_are_set(open_hf, image_checkpoint,
     assert (config.image_token_index, config.video_token_index) == (4, 4)
 
 
-def test_weights_that_lack_parameters_are_refused(open_hf, edited, letter_prompts):
+def test_weights_without_some_parameters_are_refused(open_hf, edited, letter_prompts):
     from safetensors.torch import load_file, save_file
 
     folder = edited()
@@ -138,7 +138,7 @@ def test_weights_that_lack_parameters_are_refused(open_hf, edited, letter_prompt
     gone = next(name for name in weights if "layers.1.mlp.down_proj" in name)
     weights.pop(gone)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ProbesError, match="lack 1 parameters"):
+    with pytest.raises(ProbesError, match=r"1 parameters of .* are missing from the weights"):
         list(open_hf(folder).score(letter_prompts, {}, LETTER))
 
 
@@ -176,10 +176,10 @@ def made(tmp_path_factory):
         ("gemma3", "image", {"family": "fallback", "perceive_once": False}),
     ],
 )
-def test_every_family_says_how_a_frame_becomes_tokens(made, open_hf, name, frame_as, expected):
+def test_every_family_describes_how_a_frame_becomes_tokens(made, open_hf, name, frame_as, expected):
     facts = open_hf(made(name), spec={"frame_as": frame_as}).describe()
-    whole = {"family": name, "perceive_once": True, "context": 1024, "frame_as": frame_as}
-    assert facts | whole | expected == facts
+    usual = {"family": name, "perceive_once": True, "context": 1024, "frame_as": frame_as}
+    assert facts | usual | expected == facts
     assert facts["checkpoint_class"] == facts["class"]
     assert facts["config"]["architectures"] == [facts["class"]]
     assert set(map(len, facts["files"].values())) == {64}
@@ -192,8 +192,8 @@ def test_every_family_of_the_table_is_chosen_by_a_config():
     assert len({family.name for family in FAMILIES}) == len(FAMILIES)
 
 
-def test_the_size_of_a_frame_tells_its_tokens_before_it_is_perceived(made, open_hf, frames):
-    """What cannot fit is an error that names the numbers, and costs no look at a frame."""
+def test_the_size_of_a_frame_gives_its_tokens_before_it_is_encoded(made, open_hf, frames):
+    """A prompt that cannot fit is an error with the numbers, and no frame is encoded for it."""
     for name in ("internvl", "qwen2_5_vl", "llava_onevision", "llava"):
         backend = open_hf(made(name), spec={"frame_as": "image"})
         shown = [FrameRef(sha) for sha in frames] * 40
@@ -205,11 +205,11 @@ def test_the_size_of_a_frame_tells_its_tokens_before_it_is_perceived(made, open_
         assert backend.counters()["perceived"] == 0
 
 
-def test_a_lone_frame_of_llava_onevision_is_shown_as_one_of_several(made, open_hf, frames):
+def test_a_single_frame_of_llava_onevision_is_shown_as_one_of_several(made, open_hf, frames):
     backend = open_hf(made("llava_onevision"), spec={"frame_as": "image"})
     names = [sha for sha, frame in frames.items() if frame.shape == (64, 64, 3)]
     list(backend.score([Prompt((FrameRef(names[0]), "x"), ("A",))], frames, LETTER))
-    encode_frames = backend._ready.cache._perceive
+    encode_frames = backend._ready.cache._encode_frames
     together = encode_frames([frames[name] for name in names[:3]])
     (alone,) = encode_frames([frames[names[0]]])
     assert alone.shape == (17, 32)
@@ -217,11 +217,11 @@ def test_a_lone_frame_of_llava_onevision_is_shown_as_one_of_several(made, open_h
 
 
 @pytest.mark.parametrize("size", [(480, 854), (854, 480), (48, 64), (64, 64), (3, 5), (300, 3)])
-def test_pixels_are_those_that_a_video_processor_makes_of_each_frame(size):
+def test_pixels_equal_a_video_processors_for_each_frame(size):
     processor, frames = video_processor(), several(size)
     alone = [
         processor(
-            # Planes of colour first, and said to be: three rows would be taken for such.
+            # Planes of colour first, and declared as such: three rows would be taken for planes.
             videos=[torch.from_numpy(frame).permute(2, 0, 1)[None].contiguous()],
             input_data_format="channels_first", do_sample_frames=False, return_tensors="pt",
         )["pixel_values_videos"]
@@ -260,16 +260,18 @@ def test_llava_next_runs_in_its_own_class_on_request(open_hf, image_checkpoint, 
         assert "pair.frame_as=image" in caught.value.fix
 
 
-def test_both_classes_of_llava_next_say_the_same(open_hf, image_checkpoint, letter_prompts, frames):
-    said = [
+def test_both_classes_of_llava_next_answer_the_same(
+    open_hf, image_checkpoint, letter_prompts, frames
+):
+    answers = [
         dict(open_hf(image_checkpoint, spec=spec).score(letter_prompts, frames, LETTER))
         for spec in (
             {"frame_as": "image"},
             {"frame_as": "image", "family": "llava_next"},
         )
     ]
-    for at, out in said[0].items():
-        assert out.option_logprobs == pytest.approx(said[1][at].option_logprobs, abs=1e-4)
+    for at, out in answers[0].items():
+        assert out.option_logprobs == pytest.approx(answers[1][at].option_logprobs, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -319,25 +321,25 @@ def test_a_closed_fallback_loads_again(made, open_hf, frames):
 
 @pytest.mark.parametrize("where", ["chat_template.json", "tokenizer_config.json", None])
 @pytest.mark.parametrize("name", ["llava_onevision", "qwen2_5_vl"])
-def test_a_template_lies_in_any_of_its_files_or_is_missed(
+def test_a_template_is_found_in_any_of_its_files_or_there_is_a_warning(
     made, open_hf, name, where, tmp_path, recwarn
 ):
-    """Older checkpoints keep it apart; one without any is asked in bare text, which is told."""
+    """Older checkpoints have it elsewhere; one without any is asked in bare text and warned of."""
     folder = shutil.copytree(made(name), tmp_path / "member")
     template = (folder / "chat_template.jinja").read_text()
     (folder / "chat_template.jinja").unlink()
     if where:
         content = json.loads((folder / where).read_text()) if (folder / where).exists() else {}
         (folder / where).write_text(json.dumps(content | {"chat_template": template}))
-    shown = open_hf(folder).reader().shown(Prompt(("what?",), ("A", "B")))
-    told = [str(one.message) for one in recwarn if "no chat template" in str(one.message)]
+    shown = open_hf(folder).preprocessor().shown(Prompt(("what?",), ("A", "B")))
+    warned = [str(one.message) for one in recwarn if "no chat template" in str(one.message)]
     if where:
-        assert shown == open_hf(made(name)).reader().shown(Prompt(("what?",), ("A", "B")))
+        assert shown == open_hf(made(name)).preprocessor().shown(Prompt(("what?",), ("A", "B")))
         assert "assistant" in shown
-        assert not told
+        assert not warned
     else:
         assert shown == "what?"
-        assert str(folder) in told[0]
+        assert str(folder) in warned[0]
 
 
 @pytest.mark.parametrize("bits", ["4bit", "8bit"])
@@ -345,7 +347,7 @@ def test_a_template_lies_in_any_of_its_files_or_is_missed(
 def test_settings_of_quantisation_reach_the_loader(
     made, open_hf, name, bits, monkeypatch, tmp_path
 ):
-    """The package is not needed for it: only its name and version are looked up."""
+    """The package is not needed: only its name and version are looked up."""
     import transformers
 
     installed = tmp_path / "bitsandbytes-0.48.0.dist-info"

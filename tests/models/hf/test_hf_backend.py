@@ -66,18 +66,19 @@ def test_letters_equal_the_ordinary_path(both, letter_prompts, frames):
 def test_ids_equal_the_processors_own_expansion(both, letter_prompts, frames):
     backend, model, _, inputs = both
     list(backend.score(letter_prompts[:1], frames, LETTER))
-    tokens, cache = backend.reader().tokens, backend._ready.cache
+    tokens, cache = backend.preprocessor().tokens, backend._ready.cache
     marks = [model.config.image_token_index, model.config.video_token_index]
     first = FrameRef(next(iter(frames)))
     odd = [Prompt((FrameRef(name), " then ", first), ("A",)) for name in frames]
     prompts = letter_prompts + odd
-    grids, errors = backend.reader().grids.of(frames, frames)
-    assert not errors
-    features, _ = cache.get(frames, frames)
-    assert {name: (len(feature),) for name, feature in features.items()} == grids
-    for prompt, row in zip(prompts, tokenize(tokens, prompts, grids, LETTER, 1024), strict=True):
+    grids = backend.preprocessor().grids.of(frames, frames)
+    assert not grids.errors
+    features = cache.get(frames, frames).found
+    assert {name: (len(feature),) for name, feature in features.items()} == grids.found
+    tokenized = tokenize(tokens, prompts, grids.found, LETTER, 1024)
+    for prompt, one in zip(prompts, tokenized, strict=True):
         (expected,) = inputs(prompt, frames)["input_ids"].tolist()
-        assert list(row.ids) == [FRAME if token in marks else token for token in expected]
+        assert list(one.ids) == [FRAME if token in marks else token for token in expected]
 
 
 def test_continuations_equal_one_ordinary_pass_each(both, cloze_prompts, frames):
@@ -124,16 +125,16 @@ def test_generation_stops_at_the_end_token(backend, cloze_prompts, frames):
 
     list(backend.score(cloze_prompts[:1], frames, GENERATE))
     ready = backend._ready
-    features, _ = ready.cache.get(frames, frames)
-    grids, _ = ready.reader.grids.of(frames, frames)
-    rows = tokenize(ready.reader.tokens, cloze_prompts, grids, GENERATE, 1024)
+    features = ready.cache.get(frames, frames).found
+    grids = ready.preprocessor.grids.of(frames, frames).found
+    tokenized = tokenize(ready.preprocessor.tokens, cloze_prompts, grids, GENERATE, 1024)
 
     @torch.inference_mode()
     def write(*ends):
-        return forward.greedy(ready.model, rows, features, max_new_tokens=6, ends=ends)
+        return forward.greedy(ready.model, tokenized, features, max_new_tokens=6, ends=ends)
 
     free = write()
-    # The commonest token becomes an end token: rows end at different steps, and leave the batch.
+    # The commonest token becomes an end token: texts end at different steps, and leave the batch.
     end = max((token for ids in free for token in ids), key=[t for i in free for t in i].count)
     lengths = set()
     for ids, short in zip(free, write(end), strict=True):
@@ -150,7 +151,7 @@ def test_end_tokens_come_from_the_generation_config(open_hf, video_checkpoint, t
         (folder / "generation_config.json").write_text(content)
         backend = open_hf(folder)
         list(backend.score([Prompt(("x",))], {}, GENERATE))
-        assert backend._ready.ends == expected
+        assert backend._ready.end_tokens == expected
 
 
 @pytest.mark.parametrize("kind", [LETTER, CLOZE, GENERATE], ids=lambda kind: kind.kind)
@@ -173,7 +174,7 @@ def test_results_do_not_depend_on_batch_size_or_order(
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_packed_options_equal_one_row_each(
+def test_packed_options_equal_one_sequence_each(
     attention, open_hf, video_checkpoint, cloze_prompts, frames
 ):
     backend = open_hf(video_checkpoint, spec={"attention": attention})
@@ -187,7 +188,7 @@ def test_packed_options_equal_one_row_each(
     assert backend.counters()["passes"] > passes
 
 
-def test_every_frame_is_perceived_once(open_hf, video_checkpoint, letter_prompts, frames):
+def test_every_frame_is_encoded_once(open_hf, video_checkpoint, letter_prompts, frames):
     backend = open_hf(video_checkpoint)
     for kind in (LETTER, CLOZE, GENERATE):
         list(backend.score(letter_prompts, frames, kind))
@@ -215,7 +216,7 @@ def test_features_do_not_depend_on_the_batch(open_hf, video_checkpoint, frames, 
 
     backend = open_hf(video_checkpoint, spec={"frame_as": frame_as})
     list(backend.score([Prompt(("x",), ("A",))], frames, CLOZE))
-    encode_frames = backend._ready.cache._perceive
+    encode_frames = backend._ready.cache._encode_frames
     same_size = [frame for frame in frames.values() if frame.shape == (64, 64, 3)]
     together = encode_frames(same_size)
     for frame, feature in zip(same_size, together, strict=True):
@@ -229,10 +230,10 @@ def test_a_batch_that_does_not_fit_is_halved(
     expected = dict(open_hf(video_checkpoint).score(letter_prompts, frames, LETTER))
     genuine = forward.next_token
 
-    def crowded(model, rows, features):
-        if len(rows) > 2:
+    def crowded(model, prompts, features):
+        if len(prompts) > 2:
             raise RuntimeError(message)
-        return genuine(model, rows, features)
+        return genuine(model, prompts, features)
 
     monkeypatch.setattr(forward, "next_token", crowded)
     backend = open_hf(video_checkpoint, batch_size=16)
@@ -247,10 +248,10 @@ def test_one_failing_prompt_does_not_fail_the_others(
 ):
     genuine = forward.next_token
 
-    def fragile(model, rows, features):
-        if any(len(row.ids) > 100 for row in rows):
+    def fragile(model, prompts, features):
+        if any(len(prompt.ids) > 100 for prompt in prompts):
             raise RuntimeError("kernel error")
-        return genuine(model, rows, features)
+        return genuine(model, prompts, features)
 
     monkeypatch.setattr(forward, "next_token", fragile)
     outputs = dict(open_hf(video_checkpoint).score(letter_prompts, frames, LETTER))
@@ -301,10 +302,10 @@ def test_prompts_that_cannot_be_scored_are_errors(backend, frames):
 def test_letters_must_be_single_tokens(backend, options):
     with pytest.raises(ProbesError, match="as one own token") as caught:
         list(backend.score([Prompt(("what?",), options)], {}, LETTER))
-    assert "member" in caught.value.where  # the folder that the tokenizer came from
+    assert "member" in caught.value.where  # the tokenizer's folder
 
 
-def test_an_answer_prefix_stands_before_the_answer(backend, frames):
+def test_an_answer_prefix_comes_before_the_answer(backend, frames):
     prompt = Prompt(("what?",), ("A", "B"))
     ((_, bare),) = backend.score([prompt], frames, LETTER)
     ((_, out),) = backend.score(

@@ -15,11 +15,11 @@ from probes.core.types import FrameRef, Prompt, ScoringSpec
 LETTER, CLOZE = ScoringSpec("letter"), ScoringSpec("cloze")
 GENERATE = ScoringSpec("generate", max_new_tokens=6)
 OPTIONS = ("the red box opens", "a hand moves the cup", "blue", "no")
-WHOLE = {"llava": tiny_models.llava, "gemma3": tiny_models.gemma3}
-MAKERS = tiny_models.FAMILIES | WHOLE
+GENERIC = {"llava": tiny_models.llava, "gemma3": tiny_models.gemma3}
+MAKERS = tiny_models.FAMILIES | GENERIC
 FAMILIES = tuple(tiny_models.FAMILIES)
 CASES = [(name, way) for name in FAMILIES for way in ("video", "image")]
-CASES += [("llava_next", "image"), *((name, "image") for name in WHOLE)]
+CASES += [("llava_next", "image"), *((name, "image") for name in GENERIC)]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ class Ordinary:
     processor: Any
 
     def inputs(self, prompt: Prompt, frames: dict[str, np.ndarray], answer: str = "") -> Any:
-        """Return what the processor makes of one prompt, its pictures in their places."""
+        """Return the processor's inputs for one prompt, its pictures in their places."""
         parts = [p if isinstance(p, str) else {"type": self.frame_as} for p in prompt.parts]
         if self.name.startswith("llava_next"):  # the official template moves pictures to the front
             text = "".join(p if isinstance(p, str) else f"<{p['type']}>" for p in parts)
@@ -88,7 +88,7 @@ def both(request, checkpoints, open_hf) -> tuple[Any, Ordinary]:
 def prompts(frames: dict[str, np.ndarray]) -> list[Prompt]:
     """No frames, several, repeated ones, of mixed sizes and lengths.
 
-    A lone frame is left out: LLaVA-OneVision shows it in tiles, which `test_families` looks at.
+    A single frame is left out: LLaVA-OneVision shows it in tiles, which `test_families` checks.
     """
     names = list(frames)
     wide = names[-2:]
@@ -133,7 +133,7 @@ def test_continuations(both, prompts, frames):
     backend, ordinary = both
     for prompt, out in zip(prompts, scored(backend, prompts, frames, CLOZE), strict=True):
         start = ordinary.inputs(prompt, frames)["input_ids"].shape[1]
-        # A text that ends in white space: what is common to all joint forms is a token shorter.
+        # For a text that ends in white space the common prefix is a token shorter.
         assert out.input_tokens in (start, start - 1)
         expected = []
         for option in prompt.options:
@@ -158,7 +158,7 @@ def test_generation(both, prompts, frames):
 
 
 @pytest.mark.parametrize(
-    "both", CASES[: -len(WHOLE)], indirect=True, ids=lambda case: "-".join(case)
+    "both", CASES[: -len(GENERIC)], indirect=True, ids=lambda case: "-".join(case)
 )
 def test_batches_change_nothing(both, prompts, frames, open_hf):
     backend, _ = both
@@ -172,8 +172,8 @@ def test_batches_change_nothing(both, prompts, frames, open_hf):
             assert one.text == other.text
 
 
-@pytest.mark.parametrize("name", FAMILIES[1:])  # the first is in `test_hf`, under both kernels
-def test_packed_options_equal_one_row_each(name, checkpoints, open_hf, prompts, frames):
+@pytest.mark.parametrize("name", FAMILIES[1:])  # `test_hf_backend` has the first
+def test_packed_options_equal_one_sequence_each(name, checkpoints, open_hf, prompts, frames):
     backend = open_hf(checkpoints[name], spec={"attention": "eager", "frame_as": "image"})
     packed = scored(backend, prompts, frames, CLOZE)
     assert backend._ready.packed
@@ -185,7 +185,7 @@ def test_packed_options_equal_one_row_each(name, checkpoints, open_hf, prompts, 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("name", MAKERS)
 def test_half_precision_runs_on_a_cpu(name, dtype, checkpoints, open_hf, prompts, frames):
-    ways = ("image",) if name in WHOLE else ("video", "image")
+    ways = ("image",) if name in GENERIC else ("video", "image")
     for way in ways:
         half = open_hf(checkpoints[name], spec={"frame_as": way, "dtype": dtype})
         full = open_hf(checkpoints[name], spec={"frame_as": way})

@@ -22,8 +22,8 @@ from probes.models.hf.token_layout import TokenizedPrompt
 LETTER, CLOZE = ScoringSpec("letter"), ScoringSpec("cloze")
 
 
-def row(*parts: int | str, answers: tuple[tuple[int, ...], ...] = ()) -> TokenizedPrompt:
-    """A row of token ids and of frames of two tokens each."""
+def tokenized(*parts: int | str, answers: tuple[tuple[int, ...], ...] = ()) -> TokenizedPrompt:
+    """A prompt of token ids and of frames of two tokens each."""
     ids = tuple(i for part in parts for i in ((FRAME,) * 2 if isinstance(part, str) else (part,)))
     frames = tuple(part for part in parts if isinstance(part, str))
     return TokenizedPrompt(ids, frames, ((2,),) * len(frames), answers)
@@ -33,52 +33,52 @@ PARTS = st.lists(st.sampled_from([1, 2, 3, "x", "y"]), min_size=1, max_size=9)
 
 
 def contents(one: TokenizedPrompt) -> list[int | str]:
-    """Ids of a row, with its frame's name in each of a frame's places."""
+    """Ids of a prompt, with a frame's name in each of its places."""
     names = iter([name for name in one.frames for _ in range(2)])
     return [next(names) if token == FRAME else token for token in one.ids]
 
 
 @given(st.lists(PARTS, min_size=1, max_size=12), st.integers(1, 60))
-def test_every_row_is_in_one_bundle_and_what_it_shares_is_its_own_beginning(
+def test_every_prompt_is_packed_once_and_the_shared_prefix_is_its_own_beginning(
     given: list[list[int | str]], most: int
 ) -> None:
-    rows = [row(*parts, answers=((5, 6), (7,))) for parts in given]
-    found = pack(rows, most)
-    assert sorted(at for bundle in found for at in bundle.places) == list(range(len(rows)))
-    for bundle in found:
-        assert bundle.rows == tuple(rows[at] for at in bundle.places)
-        each = [contents(one) for one in bundle.rows]
-        shared_prefix = each[0][: bundle.shared_prefix]
-        assert all(one[: bundle.shared_prefix] == shared_prefix for one in each)
-        suffixes = [one[bundle.shared_prefix :] for one in each]
-        laid = [*shared_prefix, *(token for suffix in suffixes for token in suffix)]
-        # Of the two continuations, one token is read from beyond its first.
-        assert bundle.tokens == len(laid) + len(each)
-        names = [token for token in laid if isinstance(token, str)]
-        assert [name for name in bundle.frames for _ in range(2)] == names
+    prompts = [tokenized(*parts, answers=((5, 6), (7,))) for parts in given]
+    found = pack(prompts, most)
+    assert sorted(at for packed in found for at in packed.indices) == list(range(len(prompts)))
+    for packed in found:
+        assert packed.prompts == tuple(prompts[at] for at in packed.indices)
+        each = [contents(one) for one in packed.prompts]
+        shared_prefix = each[0][: packed.shared_prefix]
+        assert all(one[: packed.shared_prefix] == shared_prefix for one in each)
+        suffixes = [one[packed.shared_prefix :] for one in each]
+        sequence = [*shared_prefix, *(token for suffix in suffixes for token in suffix)]
+        # Of the two continuations, the first token of the longer one is read too.
+        assert packed.tokens == len(sequence) + len(each)
+        names = [token for token in sequence if isinstance(token, str)]
+        assert [name for name in packed.frames for _ in range(2)] == names
         if len(each) > 1:
             longest = max(map(len, each))
-            assert bundle.shared_prefix >= longest / 2
-            assert bundle.tokens <= min(most, 4 * longest)
+            assert packed.shared_prefix >= longest / 2
+            assert packed.tokens <= min(most, 4 * longest)
 
 
-def test_what_is_bundled() -> None:
+def test_what_is_packed() -> None:
     clip = ("x", "y", 1, 2, 3)
-    rows = [row(*clip, n, 9) for n in (4, 5, 6)]
-    assert [one.shared_prefix for one in pack(rows, 99)] == [7]
-    assert pack(rows, 99)[0].tokens == 7 + 3 * 2
-    assert len(pack(rows, 12)) == 2  # three would have 13 tokens
-    other = [row("y", "x", 1, 2, 3, n, 9) for n in (4, 5)]
-    assert sorted(one.places for one in pack(rows + other, 99)) == [(0, 1, 2), (3, 4)]
-    # A rotated question and another one about its clip: one bundle of all would be longer than two.
-    rotated = [row(*[7] * 60, *[8] * 30, n, *[9] * 9) for n in (1, 2, 3, 4)]
-    both = [row(*[7] * 60, n, *[6] * 29) for n in (4, 5)] + rotated
+    prompts = [tokenized(*clip, n, 9) for n in (4, 5, 6)]
+    assert [one.shared_prefix for one in pack(prompts, 99)] == [7]
+    assert pack(prompts, 99)[0].tokens == 7 + 3 * 2
+    assert len(pack(prompts, 12)) == 2  # three would have 13 tokens
+    other = [tokenized("y", "x", 1, 2, 3, n, 9) for n in (4, 5)]
+    assert sorted(one.indices for one in pack(prompts + other, 99)) == [(0, 1, 2), (3, 4)]
+    # A rotated question and another one about its clip: packed together they would be longer.
+    rotated = [tokenized(*[7] * 60, *[8] * 30, n, *[9] * 9) for n in (1, 2, 3, 4)]
+    both = [tokenized(*[7] * 60, n, *[6] * 29) for n in (4, 5)] + rotated
     found = pack(both, 999)
-    assert sorted(one.places for one in found) == [(0, 1), (2, 3, 4, 5)]
+    assert sorted(one.indices for one in found) == [(0, 1), (2, 3, 4, 5)]
     assert sum(one.tokens for one in found) == (60 + 2 * 30) + (90 + 4 * 10)
-    arms = [row("x", *(n for _ in range(6))) for n in (1, 2)]  # one frame of eight tokens
-    assert [one.places for one in pack(arms, 99)] == [(0,), (1,)]
-    same = [row(1, 2, answers=((n,),)) for n in (3, 4)]  # other options behind one prompt
+    arms = [tokenized("x", *(n for _ in range(6))) for n in (1, 2)]  # one frame of eight tokens
+    assert [one.indices for one in pack(arms, 99)] == [(0,), (1,)]
+    same = [tokenized(1, 2, answers=((n,),)) for n in (3, 4)]  # other options behind one prompt
     assert pack(same, 99) == [PackedPrompts((0, 1), tuple(same), 2)]
 
 
@@ -106,7 +106,7 @@ def prompts(frames: dict[str, np.ndarray]) -> list[Prompt]:
     return [*out, out[0], Prompt(out[0].parts, options[::-1])]
 
 
-def spied(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def tokens_per_pass(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return how many tokens go through the language model, pass by pass."""
     seen: list[int] = []
     genuine = forward._hidden
@@ -132,26 +132,26 @@ def test_shared_passes_give_the_numbers_of_separate_ones(
         prompts = [Prompt(prompt.parts, tuple("ABC")) for prompt in prompts]
     folder, frame_as = checkpoint
     backend = open_hf(folder, spec={"frame_as": frame_as}, batch_size=3)
-    tokens = spied(monkeypatch)
+    tokens = tokens_per_pass(monkeypatch)
     shared = dict(backend.score(prompts, frames, kind))
     together = sum(tokens)
     tokens.clear()
     monkeypatch.setattr(prefix_packing, "LEAST", math.inf)
-    apart = dict(backend.score(prompts, frames, kind))
+    separate = dict(backend.score(prompts, frames, kind))
     backend.close()
-    assert sorted(shared) == sorted(apart) == list(range(len(prompts)))
+    assert sorted(shared) == sorted(separate) == list(range(len(prompts)))
     for at, out in shared.items():
         assert out.error == ""
-        assert out.option_logprobs == pytest.approx(apart[at].option_logprobs, abs=1e-4)
+        assert out.option_logprobs == pytest.approx(separate[at].option_logprobs, abs=1e-4)
         assert (out.input_tokens, out.option_tokens) == (
-            apart[at].input_tokens, apart[at].option_tokens,
+            separate[at].input_tokens, separate[at].option_tokens,
         )  # fmt: skip
     assert together < 0.9 * sum(tokens)
 
 
-@pytest.mark.parametrize("trouble", ["error", "no memory", "NaN"])
+@pytest.mark.parametrize("failure", ["error", "no memory", "NaN"])
 def test_one_bad_prompt_spoils_no_other(
-    trouble: str,
+    failure: str,
     video_checkpoint: Path,
     prompts: list[Prompt],
     frames: dict[str, np.ndarray],
@@ -164,19 +164,19 @@ def test_one_bad_prompt_spoils_no_other(
     longest = expected[2].input_tokens  # of the prompts that share the first clip
 
     def fragile(model: Any, some: list[PackedPrompts], features: Any) -> Any:
-        sizes = [len(one.ids) for bundle in some for one in bundle.rows]
+        sizes = [len(one.ids) for packed in some for one in packed.prompts]
         if longest not in sizes:
             return genuine(model, some, features)
-        if trouble == "NaN":  # it spreads through a bundle, as no mask keeps it back
+        if failure == "NaN":  # it spreads through a sequence, as no mask stops it
             sums = iter(genuine(model, some, features))
-            rows = [(bundle, next(sums)) for bundle in some for _ in bundle.rows]
-            hit = [bundle for bundle in some if longest in map(len, (r.ids for r in bundle.rows))]
-            return [[math.nan] * 3 if bundle in hit else scores for bundle, scores in rows]
-        raise RuntimeError("out of memory" if trouble == "no memory" else "kernel error")
+            each = [(packed, next(sums)) for packed in some for _ in packed.prompts]
+            hit = [packed for packed in some if longest in (len(p.ids) for p in packed.prompts)]
+            return [[math.nan] * 3 if packed in hit else scores for packed, scores in each]
+        raise RuntimeError("out of memory" if failure == "no memory" else "kernel error")
 
     monkeypatch.setattr(forward, "packed_answers", fragile)
     outputs = dict(backend.score(prompts, frames, CLOZE))
-    if trouble == "no memory":  # what did not fit is not tried again
+    if failure == "no memory":  # what did not fit is not tried again
         assert (
             backend._ready.batcher.tokens < max(one.input_tokens for one in expected.values()) * 2
         )

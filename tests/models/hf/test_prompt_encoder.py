@@ -1,4 +1,4 @@
-"""Placeholders, chat templates, defused text and continuations."""
+"""Placeholders, chat templates, escaped special tokens and continuations."""
 
 import pytest
 
@@ -68,7 +68,7 @@ def test_pieces_give_the_ids_of_the_whole_text(new_tokenizer, scheme, template):
 
 
 @pytest.mark.parametrize("strip", [{"lstrip": True}, {"rstrip": True}])
-def test_white_space_that_a_placeholder_swallows(new_tokenizer, strip):
+def test_white_space_that_a_placeholder_strips(new_tokenizer, strip):
     from tokenizers import AddedToken
 
     tokenizer = new_tokenizer(special=("<unk>", "<s>", "</s>", "<pad>", "<image>"))
@@ -85,9 +85,9 @@ def test_special_tokens_in_texts_are_only_text(tokenizer, tokens, token):
     assert text.count(token[0] + BREAK + token[1:]) == 3
     (ids,) = tokens.encode([text])
     assert not set(ids[1:]) & set(tokenizer.all_special_ids)
-    assert tokens.problem(ids, 1) == ""
-    ((_, (answer,)),) = tokens.continuations([text], [[f"a {token}"]])
-    assert not set(answer) & set(tokenizer.all_special_ids)
+    assert tokens.problem(ids, 1) is None
+    (found,) = tokens.continuations([text], [[f"a {token}"]])
+    assert not set(found.answers[0]) & set(tokenizer.all_special_ids)
 
 
 def test_text_that_turns_into_a_placeholder_is_noticed(tokenizer, tokens):
@@ -98,30 +98,30 @@ def test_text_that_turns_into_a_placeholder_is_noticed(tokenizer, tokens):
 
 def test_answers_continue_the_prompt(tokenizer, tokens):
     text = tokens.render(Prompt(("what?",)))
-    ((prefix, answers),) = tokens.continuations([text], [["A", "the red box"]])
-    assert prefix == ordinary(tokenizer, text)
-    for option, answer in zip(["A", "the red box"], answers, strict=True):
-        assert prefix + answer == ordinary(tokenizer, f"{text} {option}")
-    assert [len(answer) for answer in answers] == [1, 3]
+    (found,) = tokens.continuations([text], [["A", "the red box"]])
+    assert found.ids == ordinary(tokenizer, text)
+    for option, answer in zip(["A", "the red box"], found.answers, strict=True):
+        assert found.ids + answer == ordinary(tokenizer, f"{text} {option}")
+    assert [len(answer) for answer in found.answers] == [1, 3]
 
 
 def test_a_merged_boundary_is_scored_from_what_is_common(tokenizer, tokens):
-    # "▁" ends the prompt, "▁red" and "▁zzz" the joint forms: only "red" swallows the space.
+    # "▁" ends the prompt, "▁red" and "▁zzz" the joint forms: only "red" takes the space in.
     text = "the box "
     assert tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"])[-1] == "▁"
-    ((prefix, answers),) = tokens.continuations([text], [["red", "zzz"]])
-    assert tokenizer.decode(prefix) == "<s> the box"
-    assert prefix + answers[0] == ordinary(tokenizer, "the box red")
-    assert prefix + answers[1] == ordinary(tokenizer, "the box zzz")
-    ((alone, _),) = tokens.continuations([text], [["zzz"]])
-    assert len(alone) == len(prefix) + 1
+    (found,) = tokens.continuations([text], [["red", "zzz"]])
+    assert tokenizer.decode(found.ids) == "<s> the box"
+    assert found.ids + found.answers[0] == ordinary(tokenizer, "the box red")
+    assert found.ids + found.answers[1] == ordinary(tokenizer, "the box zzz")
+    (alone,) = tokens.continuations([text], [["zzz"]])
+    assert len(alone.ids) == len(found.ids) + 1
 
 
 def test_an_empty_answer_adds_nothing(tokens):
-    ((_, answers),) = tokens.continuations(["the box "], [["", "red"]])
-    assert answers[0] != answers[1]
-    ((_, answers),) = tokens.continuations(["the box\n"], [[""]])
-    assert answers == [[]]
+    (found,) = tokens.continuations(["the box "], [["", "red"]])
+    assert found.answers[0] != found.answers[1]
+    (found,) = tokens.continuations(["the box\n"], [[""]])
+    assert found.answers == [[]]
 
 
 def test_decoded_text_has_no_special_tokens(tokenizer, tokens):

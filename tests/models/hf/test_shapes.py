@@ -1,6 +1,6 @@
 """Checkpoints of other shapes than the tiny ones: other sizes, towers, language models, files.
 
-Every one is held against its own class, as in `test_ordinary`.
+Every one is compared with its own class, as in `test_plain_transformers`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_models
-from test_ordinary import CLOZE, GENERATE, LETTER, OPTIONS, Ordinary, lettered, scored
+from test_plain_transformers import CLOZE, GENERATE, LETTER, OPTIONS, Ordinary, lettered, scored
 
 from probes.core.hashing import array_sha256
 from probes.core.types import FrameRef, Prompt
@@ -209,7 +209,7 @@ def test_other_shapes_answer_as_their_own_class(
                 assert out.input_tokens == inputs["input_ids"].shape[1]
                 expected = ordinary.logprobs(inputs)[-1, ids].float().tolist()
                 assert out.option_logprobs == pytest.approx(expected, abs=near)
-            # What stands beside one another is perceived once; options share a pass or do not.
+            # Neighbouring frames are encoded once, whether options share a pass or not.
             scored(backend, asked, shown, CLOZE)
             assert backend.counters()["perceived"] == len(shown)
             if dtype == "float32":

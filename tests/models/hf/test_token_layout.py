@@ -1,4 +1,4 @@
-"""Rows: a place for every token of every frame, or a reason why there is no row."""
+"""Tokenized prompts: a place for every token of every frame, or why a prompt cannot be asked."""
 
 import re
 
@@ -7,10 +7,17 @@ import pytest
 from probes.core.errors import ProbesError
 from probes.core.types import FrameRef, Prompt, ScoringSpec
 from probes.models.hf.prompt_encoder import FRAME, PromptTokens
-from probes.models.hf.token_layout import TokenizedPrompt, frames_of, marked, positions, tokenize
+from probes.models.hf.token_layout import (
+    TokenizedPrompt,
+    Unaskable,
+    frames_of,
+    marked,
+    positions,
+    tokenize,
+)
 
 LETTER, CLOZE = ScoringSpec("letter"), ScoringSpec("cloze")
-EXTENTS = {"x": (2,), "y": (3,)}
+GRIDS = {"x": (2,), "y": (3,)}
 
 
 @pytest.fixture(scope="module")
@@ -18,14 +25,14 @@ def tokens(new_tokenizer):
     return PromptTokens(new_tokenizer(chat_template=None), "<video>")
 
 
-def row(tokens, prompt, scoring, context=100):
-    (made,) = tokenize(tokens, [prompt], EXTENTS, scoring, context)
+def tokenized(tokens, prompt, scoring, context=100):
+    (made,) = tokenize(tokens, [prompt], GRIDS, scoring, context)
     return made
 
 
 def test_a_frame_takes_as_many_places_as_it_has_features(tokens):
     prompt = Prompt((FrameRef("y"), " the", FrameRef("x"), FrameRef("y"), " box"), ("A", "B"))
-    made = row(tokens, prompt, LETTER)
+    made = tokenized(tokens, prompt, LETTER)
     the, box, a, b = tokens._tokenizer.convert_tokens_to_ids(["▁the", "▁box", "▁A", "▁B"])
     start = tokens._tokenizer.bos_token_id
     expected = (start, *[FRAME] * 3, the, *[FRAME] * 5, box)
@@ -41,34 +48,36 @@ def test_a_frame_takes_as_many_places_as_it_has_features(tokens):
         (Prompt((" the" * 98,), ("red", "red box")), "99 tokens and 2 more exceed .* 100 tokens"),
     ],
 )
-def test_reasons_for_no_row(tokens, prompt, reason):
-    assert re.search(reason, row(tokens, prompt, CLOZE))
+def test_reasons_why_a_prompt_cannot_be_asked(tokens, prompt, reason):
+    found = tokenized(tokens, prompt, CLOZE)
+    assert isinstance(found, Unaskable)
+    assert re.search(reason, found.reason)
 
 
 def test_the_context_holds_what_is_written(tokens):
     prompt = Prompt((" the" * 94,))
-    assert isinstance(
-        row(tokens, prompt, ScoringSpec("generate", max_new_tokens=5)), TokenizedPrompt
+    short, long = (
+        tokenized(tokens, prompt, ScoringSpec("generate", max_new_tokens=count)) for count in (5, 6)
     )
-    long = row(tokens, prompt, ScoringSpec("generate", max_new_tokens=6))
-    assert long.startswith("prompt of 95 tokens and 6 more")
+    assert isinstance(short, TokenizedPrompt)
+    assert long.reason.startswith("prompt of 95 tokens and 6 more")
 
 
 def test_letters_are_checked_per_prompt(tokens):
     with pytest.raises(ProbesError, match=r"one own token: 'A' .*'the box'"):
-        row(tokens, Prompt((" the",), ("A", "the box")), LETTER)
+        tokenized(tokens, Prompt((" the",), ("A", "the box")), LETTER)
 
 
 def test_positions_of_text_and_of_frames_without_rows_count_on():
-    row = TokenizedPrompt((1, FRAME, FRAME, 5, 6), ("x",), ((2,),))
-    assert positions(row).tolist() == [[0, 1, 2, 3, 4]]
+    prompt = TokenizedPrompt((1, FRAME, FRAME, 5, 6), ("x",), ((2,),))
+    assert positions(prompt).tolist() == [[0, 1, 2, 3, 4]]
     assert positions(TokenizedPrompt((1, 2), ())).tolist() == [[0, 1]]
 
 
-def test_a_frame_with_rows_lies_at_one_time_and_text_goes_on_behind_its_longer_side():
+def test_a_frame_with_rows_is_at_one_time_and_text_goes_on_behind_its_longer_side():
     ids = (7, *[FRAME] * 6, 8, *[FRAME] * 2, *[FRAME] * 2, 9)
-    row = TokenizedPrompt(ids, ("y", "x", "z"), ((2, 3), (2, 1), (1, 2)))
-    time, height, width = positions(row).tolist()
+    prompt = TokenizedPrompt(ids, ("y", "x", "z"), ((2, 3), (2, 1), (1, 2)))
+    time, height, width = positions(prompt).tolist()
     assert time == [0, *[1] * 6, 4, 5, 5, 7, 7, 9]
     assert height == [0, 1, 1, 1, 2, 2, 2, 4, 5, 6, 7, 7, 9]
     assert width == [0, 1, 2, 3, 1, 2, 3, 4, 5, 5, 7, 8, 9]

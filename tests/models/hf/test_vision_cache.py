@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from probes.core.errors import MachineError
-from probes.models.hf.vision_cache import FeatureCache, FramePrefetcher, TokenGrids
+from probes.models.hf.vision_cache import FeatureCache, FramePrefetcher, FrameResults, TokenGrids
 
 
-class Eye:
-    """Perceives a frame as 10 float32 (40 bytes) of its first value."""
+class Encoder:
+    """Encodes a frame as 10 float32 (40 bytes) of its first value."""
 
     def __init__(self):
         self.batches = []
@@ -27,59 +27,58 @@ def frames():
     return {f"f{i}": np.full((*size, 3), i, np.uint8) for i, size in enumerate(sizes)}
 
 
-def test_each_frame_is_perceived_once(frames):
-    eye = Eye()
-    cache = FeatureCache(eye, 10_000, 4)
+def test_each_frame_is_encoded_once(frames):
+    encoder = Encoder()
+    cache = FeatureCache(encoder, 10_000, 4)
     for names in (["f0", "f1", "f0"], ["f1", "f2"], list(frames)):
-        found, errors = cache.get(names, frames)
-        assert not errors
-        assert {name: feature.flat[0] for name, feature in found.items()} == {
+        results = cache.get(names, frames)
+        assert not results.errors
+        assert {name: feature.flat[0] for name, feature in results.found.items()} == {
             name: int(name[1]) for name in names
         }
-    assert (cache.perceived, cache.recomputed) == (8, 0)
-    assert eye.batches == [2, 1, 3, 2]  # at most 4, and one size at a time
+    assert (cache.encoded, cache.recomputed) == (8, 0)
+    assert encoder.batches == [2, 1, 3, 2]  # at most 4, and one size at a time
 
 
-def test_the_least_recently_used_leave_and_are_counted_when_they_come_back(frames):
-    cache = FeatureCache(Eye(), 80, 4)
+def test_the_least_recently_used_leave_and_are_counted_when_they_return(frames):
+    cache = FeatureCache(Encoder(), 80, 4)
     cache.get(["f0", "f1"], frames)
     cache.get(["f0"], frames)
     cache.get(["f2"], frames)  # f1 leaves
     cache.get(["f0"], frames)
-    assert (cache.perceived, cache.recomputed) == (3, 0)
+    assert (cache.encoded, cache.recomputed) == (3, 0)
     cache.get(["f1"], frames)
-    assert (cache.perceived, cache.recomputed) == (4, 1)
+    assert (cache.encoded, cache.recomputed) == (4, 1)
 
 
 def test_a_request_larger_than_the_cache_is_whole(frames):
-    cache = FeatureCache(Eye(), 0, 2)
-    found, _ = cache.get(frames, frames)
-    assert set(found) == set(frames)
-    assert cache.get(["f0"], frames)[0]["f0"].flat[0] == 0
+    cache = FeatureCache(Encoder(), 0, 2)
+    assert set(cache.get(frames, frames).found) == set(frames)
+    assert cache.get(["f0"], frames).found["f0"].flat[0] == 0
     assert cache.recomputed == 1
 
 
 def test_frames_that_cannot_be_read_are_named(frames):
     frames["bad"] = np.zeros((4, 4), np.uint8)
-    found, errors = FeatureCache(Eye(), 1000, 4).get(["f0", "bad", "gone"], frames)
-    assert set(found) == {"f0"}
-    assert set(errors) == {"bad", "gone"}
-    assert "(4, 4)" in errors["bad"]
+    results = FeatureCache(Encoder(), 1000, 4).get(["f0", "bad", "gone"], frames)
+    assert set(results.found) == {"f0"}
+    assert set(results.errors) == {"bad", "gone"}
+    assert "(4, 4)" in results.errors["bad"]
 
 
 def test_a_frame_that_breaks_the_tower_costs_only_itself(frames):
-    def eye(batch):
+    def encode_frames(batch):
         if any(frame.flat[0] == 3 for frame in batch):
             raise ValueError("corrupt")
         return [np.zeros((2, 5), np.float32) for _ in batch]
 
-    found, errors = FeatureCache(eye, 1000, 4).get(frames, frames)
-    assert set(errors) == {"f3"}
-    assert "corrupt" in errors["f3"]
-    assert set(found) == set(frames) - {"f3"}
+    results = FeatureCache(encode_frames, 1000, 4).get(frames, frames)
+    assert set(results.errors) == {"f3"}
+    assert "corrupt" in results.errors["f3"]
+    assert set(results.found) == set(frames) - {"f3"}
 
 
-class Damaged(dict):
+class FullDisk(dict):
     """Frames on a disk that is full."""
 
     def __getitem__(self, name):
@@ -97,21 +96,21 @@ def test_the_size_of_a_frame_is_asked_for_once(frames):
 
     grids = TokenGrids(grid)
     for _ in range(2):
-        found, errors = grids.of([*frames, "gone"], frames)
-        assert found == dict.fromkeys(["f0", "f1", "f2", "f3", "f4", "f5"], (4, 4))
-        assert set(errors) == {"f6", "f7", "gone"}
-        assert "too flat" in errors["f6"]
-        assert "KeyError" in errors["gone"]
+        results = grids.of([*frames, "gone"], frames)
+        assert results.found == dict.fromkeys(["f0", "f1", "f2", "f3", "f4", "f5"], (4, 4))
+        assert set(results.errors) == {"f6", "f7", "gone"}
+        assert "too flat" in results.errors["f6"]
+        assert "KeyError" in results.errors["gone"]
     assert asked.count((4, 4)) == 1
 
 
-def test_a_machine_that_refuses_is_no_frames_fault():
-    for reader in (TokenGrids(lambda h, w: (1,)).of, FeatureCache(Eye(), 1, 1).get):
+def test_a_machine_error_is_not_an_error_of_a_frame():
+    for look_up in (TokenGrids(lambda h, w: (1,)).of, FeatureCache(Encoder(), 1, 1).get):
         with pytest.raises(MachineError):
-            reader(["x"], Damaged())
+            look_up(["x"], FullDisk())
 
 
-def test_frames_are_read_ahead_by_another_thread_which_keeps_errors_to_itself(frames):
+def test_frames_are_prefetched_by_another_thread_which_drops_errors(frames):
     reading: list[tuple[str, str]] = []
 
     class Slow(dict):
@@ -119,19 +118,19 @@ def test_frames_are_read_ahead_by_another_thread_which_keeps_errors_to_itself(fr
             reading.append((name, threading.current_thread().name.partition("_")[0]))
             return super().__getitem__(name)
 
-    ahead = FramePrefetcher()
-    ahead.read(["f1", "gone", "f2"], Slow(frames))
-    ahead.read(["f3"], Slow(frames))
-    ahead._reading.result(timeout=60)
-    ahead.close()
+    prefetcher = FramePrefetcher()
+    prefetcher.read(["f1", "gone", "f2"], Slow(frames))
+    prefetcher.read(["f3"], Slow(frames))
+    prefetcher._reading.result(timeout=60)
+    prefetcher.close()
     assert ("f3", "frames") in reading
     assert set(reading) <= {(name, "frames") for name in ("f1", "gone", "f3")}  # not beyond gone
 
 
-def test_a_size_is_asked_of_a_mapping_that_knows_it_without_pixels(frames):
+def test_a_mapping_that_knows_shapes_is_asked_for_no_pixels(frames):
     class Known(dict):
         def shape(self, name):
             return frames[name].shape
 
-    found, errors = TokenGrids(lambda height, width: (height * width,)).of(["f0", "f7"], Known())
-    assert (found, errors) == ({"f0": (16,), "f7": (8,)}, {})
+    results = TokenGrids(lambda height, width: (height * width,)).of(["f0", "f7"], Known())
+    assert results == FrameResults({"f0": (16,), "f7": (8,)}, {})

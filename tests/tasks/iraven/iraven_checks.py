@@ -1,7 +1,7 @@
-"""Statistics that a true generator passes and a wrong one does not; shared by the tests.
+"""Statistics that a correct generator passes and a wrong one does not; shared by the tests.
 
-Seeds are fixed, so a check passes always or never. A p-value below `LEVEL` fails: among the some
-three hundred checks of the suite a true generator would see one in thirty runs with fresh seeds.
+Seeds are fixed, so a check passes always or never. A p-value below `LEVEL` fails: with fresh seeds,
+one of the suite's about three hundred checks would fail for a correct generator in 1 run of 30.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def mode(problem: Problem) -> str:
 
 
 def features(panel: Panel) -> list[Hashable]:
-    """Return what an onlooker may count among candidates: per component five attributes."""
+    """Return what can be counted among candidates: five attributes per component."""
     found: list[Hashable] = []
     for index, entities in enumerate(panel):
         order = np.argsort(entities.slots)

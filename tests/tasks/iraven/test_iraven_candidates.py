@@ -16,8 +16,8 @@ from iraven_checks import (
 
 from probes.tasks.iraven import candidates, generate
 from probes.tasks.iraven.candidates import Candidate, modifiable, number_changes
-from probes.tasks.iraven.dice import Dice
 from probes.tasks.iraven.problem import Entities, Rule
+from probes.tasks.iraven.random_stream import RandomStream
 from probes.tasks.iraven.space import CONFIGURATIONS, VALUES
 
 PUBLISHED = {  # shares, in the order of DISTANCES, among 3,000 problems of the original generator
@@ -97,16 +97,16 @@ def test_which_attributes_can_be_modified(rule, count, uniformity, names):
 
 def test_number_comes_last_and_few_keep_their_order():
     three = [(0, "Number"), (0, "Type"), (0, "Size")]
-    orders = Counter(tuple(candidates.chosen(three, Dice(seed))) for seed in range(400))
+    orders = Counter(tuple(candidates.chosen(three, RandomStream(seed))) for seed in range(400))
     assert {order[-1] for order in orders} == {(0, "Number")}
     assert p_value(orders.elements(), even(orders)) > LEVEL and len(orders) == 2
-    assert candidates.chosen(three[:2], Dice(0)) == [(0, "Type"), (0, "Number")]
-    assert candidates.chosen(three[:1], Dice(0)) == [(0, "Number")]
+    assert candidates.chosen(three[:2], RandomStream(0)) == [(0, "Type"), (0, "Number")]
+    assert candidates.chosen(three[:1], RandomStream(0)) == [(0, "Number")]
 
 
 def test_three_of_many_are_even():
     many = [(index, name) for index in (0, 1) for name in ("Type", "Size", "Color")]
-    draws = [tuple(candidates.chosen(many, Dice(seed))) for seed in range(3000)]
+    draws = [tuple(candidates.chosen(many, RandomStream(seed))) for seed in range(3000)]
     law = even((a, b, c) for a in many for b in many for c in many if len({a, b, c}) == 3)
     assert p_value(draws, law) > LEVEL
 
@@ -118,7 +118,7 @@ def test_three_of_many_are_even():
 def test_shares_of_the_constructions(name, made):
     counts = Counter(map(mode, made[name]))
     if name in GRIDS:
-        assert same_shares([counts[key] for key in DISTANCES], PUBLISHED[name], 3000) > LEVEL
+        assert same_shares([counts[name] for name in DISTANCES], PUBLISHED[name], 3000) > LEVEL
     else:
         assert set(counts) == {"3 no Number"}
 
@@ -176,7 +176,7 @@ def test_number_takes_entities_of_the_answer(name, made):
 
 
 def test_number_and_position_of_a_grid_use_two_slot_sets(made):
-    """One set for those whose Position was not changed, another for the others; same entities."""
+    """One set for candidates with the answer's Position, another for the others; same entities."""
     for problem in made["distribute_nine"]:
         if mode(problem) != "3 Number+Position":
             continue
@@ -197,7 +197,7 @@ def test_number_levels_are_used_once_before_any_again(component, number):
     levels = [level for level in component.numbers if level != number]
     firsts = []
     for seed in range(300):
-        changes = number_changes(component, right, Dice(seed))
+        changes = number_changes(component, right, RandomStream(seed))
         found = [next(changes)(right) for _ in range(7)]
         first = [entities.number for entities in found]
         assert sorted(first[: len(levels)]) == levels[:7] or component is NINE
@@ -265,17 +265,15 @@ def test_blind_majority_choice_is_chance(made):
     assert abs(majority_z(everything)) < 3
 
 
-def one_change_each(components, rules, right, dice):
+def one_change_each(components, rules, right, rng):
     """Make candidates as the older RAVEN does: seven distractors, each with one change."""
     root = Candidate(right)
     options = [pick for pick in modifiable(components, rules, right) if pick[1] in VALUES]
     grown = [root]
     while options and len(grown) < 8:
-        pick = dice.choice(options)
-        grown.append(
-            root.changed(pick, candidates._new_value(components, pick, right, rules, dice))
-        )
-    return [grown[i] for i in dice.sample(len(grown), len(grown))]
+        pick = rng.choice(options)
+        grown.append(root.changed(pick, candidates._new_value(components, pick, right, rules, rng)))
+    return [grown[i] for i in rng.sample(len(grown), len(grown))]
 
 
 def test_candidates_with_one_change_each_are_found_out(monkeypatch):
@@ -284,18 +282,18 @@ def test_candidates_with_one_change_each_are_found_out(monkeypatch):
 
 
 def test_unshuffled_candidates_are_found_out(monkeypatch):
-    def unshuffled(components, rules, right, dice):
-        picks = candidates.chosen(modifiable(components, rules, right), dice)
-        return candidates._grow(components, picks, right, rules, dice)
+    def unshuffled(components, rules, right, rng):
+        picks = candidates.chosen(modifiable(components, rules, right), rng)
+        return candidates._grow(components, picks, right, rules, rng)
 
     monkeypatch.setattr(generate, "candidates", unshuffled)
     assert targets_check(problems("center_single", 100)) < LEVEL
 
 
 def test_new_levels_near_the_old_are_found_out(monkeypatch):
-    def near(component, attribute, present, dice):
+    def near(component, attribute, present, rng):
         levels = component.levels(attribute)
-        return dice.choice([x for x in levels if abs(x - present) in (1, 2)])
+        return rng.choice([x for x in levels if abs(x - present) in (1, 2)])
 
     monkeypatch.setattr(candidates, "_other_level", near)
     assert values_check(problems("center_single", 300)) < LEVEL
@@ -315,13 +313,14 @@ def test_modified_noise_is_found_out(monkeypatch):
     monkeypatch.setattr(candidates, "modifiable", noise_too)
     counts = Counter(map(mode, problems("distribute_four", 400)))
     assert (
-        same_shares([counts[key] for key in DISTANCES], PUBLISHED["distribute_four"], 3000) < LEVEL
+        same_shares([counts[name] for name in DISTANCES], PUBLISHED["distribute_four"], 3000)
+        < LEVEL
     )
 
 
 def test_a_single_slot_set_for_number_and_position_is_found_out(monkeypatch):
-    def once(component, right, dice):
-        change = next(number_changes(component, right, dice))
+    def once(component, right, rng):
+        change = next(number_changes(component, right, rng))
         return change, change
 
     monkeypatch.setattr(candidates, "_number_change_twice", once)
@@ -332,6 +331,6 @@ def test_a_single_slot_set_for_number_and_position_is_found_out(monkeypatch):
     assert any(doubled)
 
 
-def test_features_tell_panels_apart(made):
+def test_features_distinguish_panels(made):
     for problem in made["distribute_four"][:100]:
         assert len({tuple(features(panel)) for panel in problem.candidates}) == 8

@@ -102,5 +102,5 @@ def test_saving_writes_both_files(tmp_path):
         "RAVEN_4_train.xml",
     ]
     np.testing.assert_array_equal(reader.images(npz), images)
-    assert reader.read_key(npz).predict == 1
+    assert reader.read_metadata(npz).predict == 1
     assert not npz.with_suffix(".xml").read_bytes().endswith(b"\n")

@@ -56,7 +56,7 @@ def test_files_do_not_depend_on_how_many_in_which_order_or_by_how_many_workers(t
     }
 
 
-def test_a_broken_off_folder_is_finished(tmp_path):
+def test_an_interrupted_folder_is_finished(tmp_path):
     calls = []
     make(tmp_path, 5, 1, ["center_single"])
     whole = bytes_below(tmp_path)
@@ -77,10 +77,10 @@ def test_predict_is_the_solvers_choice_and_target_is_right(tmp_path):
     }
     for name in CONFIGURATIONS:
         for k in range(3):
-            key = reader.read_key(files.path(tmp_path, name, k))
+            about = reader.read_metadata(files.path(tmp_path, name, k))
             expected = problem(0, name, k)
-            assert key.target == expected.target
-            assert key.predict == generate.predict(expected)
+            assert about.target == expected.target
+            assert about.predict == generate.predict(expected)
 
 
 def test_a_folder_of_other_problems_is_refused(tmp_path, originals):

@@ -91,7 +91,7 @@ def test_byte_strings_of_python_2(npz):
     words = np.load(npz)["structure"]
     rewrite(npz, structure=words.astype("S"))
     assert np.load(npz)["structure"].dtype.kind == "S"
-    assert reader.read_key(npz).structure == tuple(words.tolist())
+    assert reader.read_metadata(npz).structure == tuple(words.tolist())
     (item,) = reader.load(npz.parents[1])
     assert item.stratum == NAME
 
@@ -140,7 +140,7 @@ def test_missing_arrays_are_named(npz, name):
 @pytest.mark.parametrize("kept", [0, 10, 30_000, 409_700, -1])
 def test_truncated_files_are_named(npz, kept):
     npz.write_bytes(npz.read_bytes()[:kept])
-    for read in (reader.images, reader.read_key):
+    for read in (reader.images, reader.read_metadata):
         with pytest.raises(ProbesError, match="truncated or damaged") as error:
             read(npz)
         assert error.value.where == str(npz)
@@ -167,7 +167,7 @@ def short_image(path):
             archive.writestr(f"{name}.npy", member.getvalue())
 
 
-def test_a_short_array_in_a_sound_archive_is_found(npz):
+def test_a_short_array_in_an_intact_archive_is_found(npz):
     short_image(npz)
     with pytest.raises(ProbesError, match=r"no plain array|truncated"):
         reader.images(npz)
@@ -194,7 +194,7 @@ def test_pickled_objects_are_refused_and_never_run(npz, name):
     with pytest.raises(ProbesError):
         reader.load(npz.parents[1])
     with pytest.raises(ProbesError):
-        reader.read_key(npz)
+        reader.read_metadata(npz)
     assert not Trap.sprung
 
 

@@ -40,7 +40,7 @@ def test_every_panel_made_here_is_redrawn_exactly_from_its_xml(name, tmp_path):
 
 
 def test_sprites_are_what_opencv_draws_on_a_whole_panel():
-    """Outline and filling, rotated by warpAffine: the sprites' short cut changes no pixel."""
+    """Outline and filling, rotated by warpAffine: the sprites' shortcut changes no pixel."""
     rng = np.random.default_rng(0)
     for slot, component in SLOTS.items():
         for type_ in component.levels(TYPE):
@@ -114,7 +114,7 @@ def test_inner_layers_replace_outer_ones_but_unfilled_ones_do_not_hide():
     assert (outer_alone[inner] == 0).any()
 
 
-def test_halves_are_parted_by_a_line_on_top():
+def test_halves_are_separated_by_a_line_on_top():
     right = CONFIGURATIONS["left_center_single_right_center_single"]
     down = CONFIGURATIONS["up_center_single_down_center_single"]
     panel = (one(size=0), one(size=0))

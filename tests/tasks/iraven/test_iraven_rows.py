@@ -7,8 +7,8 @@ import pytest
 from iraven_checks import GRIDS, LEVEL, even, p_value, problems
 
 from probes.tasks.iraven import rows
-from probes.tasks.iraven.dice import Dice
 from probes.tasks.iraven.problem import Rule
+from probes.tasks.iraven.random_stream import RandomStream
 from probes.tasks.iraven.rows import level_rows, slot_rows
 from probes.tasks.iraven.space import ANGLE, COLOR, CONFIGURATIONS, SIZE, TYPE
 
@@ -23,8 +23,8 @@ IN_FOUR = CONFIGURATIONS["in_distribute_four_out_center_single"].components[1]
 
 
 def drawn_rows(component, rule, n=1500):
-    dice = Dice(3)
-    return [row for _ in range(n) for row in slot_rows(component, rule, dice)]
+    rng = RandomStream(3)
+    return [row for _ in range(n) for row in slot_rows(component, rule, rng)]
 
 
 def numbers(row):
@@ -96,12 +96,12 @@ def test_position_arithmetic_on_four_slots(sign):
 
 
 def test_one_redraw_instead_of_many_is_found_out(monkeypatch):
-    def once(component, rule, dice):
-        first = rows._place(component, dice.below(3), dice)
+    def once(component, rule, rng):
+        first = rows._place(component, rng.below(3), rng)
         while True:  # only the set is redrawn, not the number
-            number = dice.below(3)
+            number = rng.below(3)
             for _ in range(40):
-                second = rows._place(component, number, dice)
+                second = rows._place(component, number, rng)
                 if not set(second) <= set(first):
                     return first, second, tuple({*first, *second})
 
@@ -116,8 +116,8 @@ def turned_both_ways(triple):
 
 
 def test_distribute_three_numbers():
-    rule, dice = Rule("Distribute_Three", "Number"), Dice(8)
-    draws = [tuple(map(numbers, slot_rows(NINE, rule, dice))) for _ in range(6000)]
+    rule, rng = Rule("Distribute_Three", "Number"), RandomStream(8)
+    draws = [tuple(map(numbers, slot_rows(NINE, rule, rng))) for _ in range(6000)]
     law = {
         (first, *order): 1.0
         for first in itertools.permutations(range(9), 3)
@@ -127,10 +127,10 @@ def test_distribute_three_numbers():
 
 
 def test_distribute_three_positions_recur_in_list_order():
-    rule, dice = Rule("Distribute_Three", "Position"), Dice(8)
+    rule, rng = Rule("Distribute_Three", "Position"), RandomStream(8)
     firsts, turns = [], []
     for _ in range(6000):
-        first, second, third = slot_rows(FOUR, rule, dice)
+        first, second, third = slot_rows(FOUR, rule, rng)
         assert sorted(first) == sorted(second) == sorted(third)
         assert {second, third} == set(turned_both_ways(first))
         firsts.append(tuple(map(frozenset, first)))
@@ -148,8 +148,8 @@ def test_distribute_three_positions_recur_in_list_order():
 
 
 def drawn_levels(component, attribute, rule, n=3000):
-    dice = Dice(4)
-    return [tuple(level_rows(component, attribute, rule, dice)) for _ in range(n)]
+    rng = RandomStream(4)
+    return [tuple(level_rows(component, attribute, rule, rng)) for _ in range(n)]
 
 
 LEVEL_LAWS = {
@@ -242,11 +242,11 @@ def test_color_arithmetic_and_its_guard(sign):
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_missing_guard_is_found_out(sign, monkeypatch):
-    def unguarded(colors, firsts, sign, dice):
+    def unguarded(colors, firsts, sign, rng):
         found = []
         for _ in range(3):
-            a = dice.choice(firsts)
-            b = dice.below(10 - a if sign > 0 else a + 1)
+            a = rng.choice(firsts)
+            b = rng.below(10 - a if sign > 0 else a + 1)
             found.append((a, b, a + sign * b))
         return found
 
@@ -255,9 +255,9 @@ def test_a_missing_guard_is_found_out(sign, monkeypatch):
 
 
 def test_a_guard_on_row_three_too_is_found_out(monkeypatch):
-    def thrice(colors, firsts, sign, dice):
+    def thrice(colors, firsts, sign, rng):
         while True:
-            found = [true(colors, firsts, sign, dice)[0] for _ in range(3)]
+            found = [true(colors, firsts, sign, rng)[0] for _ in range(3)]
             if not any(one[1] == other[1] == 0 for one, other in itertools.pairwise(found)):
                 return found
 
@@ -292,21 +292,21 @@ def constant_check(made):
                 for row in (nine[:3], nine[3:6], nine[6:]):
                     first, second, third = (panel.values[attribute] for panel in row)
                     levels = {*first, *second, *third}
-                    key = attribute, len(component.slots), component.levels(attribute)
+                    group = attribute, len(component.slots), component.levels(attribute)
                     if not constant:
                         if not all(len(set(panel.values[attribute])) == 1 for panel in row):
                             return 0.0
                     elif nine[0].uniform:
                         if len(levels) != 1:
                             return 0.0
-                        fresh[key].append(first[0])
+                        fresh[group].append(first[0])
                     elif rules[0].carrying:
                         if not first == second == third:
                             return 0.0
-                        fresh[key].extend(first)
+                        fresh[group].extend(first)
                     else:
-                        fresh[key].extend(first)
-                        noise[key].extend(zip(first, second, third, strict=False))
+                        fresh[group].extend(first)
+                        noise[group].extend(zip(first, second, third, strict=False))
     ps = [p_value(uniformity, even(range(4)))]
     ps += [p_value(draws, even(levels)) for (_, _, levels), draws in fresh.items()]
     ps += [
@@ -321,17 +321,17 @@ def test_constant_rules_carry_or_are_noise(name, made):
     assert constant_check(made[name]) > LEVEL
 
 
-def carry_always(component, uniformity, slots, carrying, dice):
+def carry_always(component, uniformity, slots, carrying, rng):
     """Keep the first panel's entities under Number rules, too, as far as they go."""
-    first = rows._fresh(component, uniformity, slots[0], dice)
+    first = rows._fresh(component, uniformity, slots[0], rng)
     n = len(slots[0])
     return [first, *(first.picked(s, tuple(i % n for i in range(len(s)))) for s in slots[1:])]
 
 
-def half_uniform(component, rules, dice, fill=rows.fill):
+def half_uniform(component, rules, rng, fill=rows.fill):
     return [
         type(panel)(3 if panel.uniformity in (2, 3) else panel.uniformity, *parts)
-        for panel in fill(component, rules, dice)
+        for panel in fill(component, rules, rng)
         for parts in [(panel.slots, panel.values)]
     ]
 

@@ -5,8 +5,8 @@ import pytest
 from iraven_checks import LEVEL, p_value
 
 from probes.tasks.iraven import rules
-from probes.tasks.iraven.dice import Dice
 from probes.tasks.iraven.problem import Rule
+from probes.tasks.iraven.random_stream import RandomStream
 from probes.tasks.iraven.rules import MENUS, distribution, draw, first_levels
 from probes.tasks.iraven.space import CONFIGURATIONS, Component
 
@@ -29,8 +29,8 @@ ON_FOUR = {
 }
 STEPS = (-2, -1, 1, 2)
 ON_NINE = {
-    key: (Fraction(1, 7), STEPS if key[0] == "Progression" else values)
-    for key, (_, values) in ON_FOUR.items()
+    rule: (Fraction(1, 7), STEPS if rule[0] == "Progression" else values)
+    for rule, (_, values) in ON_FOUR.items()
 }
 TYPE = {
     ("Progression", "Type"): (Fraction(1, 3), STEPS),
@@ -72,16 +72,16 @@ TABLE = {
 
 def law(shares: dict) -> dict[Rule, Fraction]:
     return {
-        Rule(*key, value): Fraction(share) / len(values)
-        for key, (share, values) in shares.items()
+        Rule(*rule, value): Fraction(share) / len(values)
+        for rule, (share, values) in shares.items()
         for value in values
     }
 
 
 def frequencies(component: Component, tables: Sequence[dict], n: int = 3000) -> float:
     """Return the smallest p-value of drawn rules under the published law, over the four slots."""
-    dice = Dice(5)
-    sets = [draw(component, dice) for _ in range(n)]
+    rng = RandomStream(5)
+    sets = [draw(component, rng) for _ in range(n)]
     return min(
         p_value((four[slot] for four in sets), law(table)) for slot, table in enumerate(tables)
     )
@@ -113,8 +113,8 @@ def test_a_draw_that_ignores_feasible_shares_is_found_out(monkeypatch):
             if values:
                 names[name, attribute] = values
         return tuple(
-            (Rule(*key, value), Fraction(1, len(names) * len(values)))
-            for key, values in names.items()
+            (Rule(*name, value), Fraction(1, len(names) * len(values)))
+            for name, values in names.items()
             for value in values
         )
 

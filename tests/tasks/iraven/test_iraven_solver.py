@@ -31,7 +31,7 @@ def test_right_on_the_originals(originals):
     for path in originals.glob("*/*.npz"):
         problem = reader.read_problem(path)
         solution = solved(problem)
-        assert solution.choice == problem.target == reader.read_key(path).target
+        assert solution.choice == problem.target == reader.read_metadata(path).target
         assert solution.posterior[problem.target] > 0.9
 
 
@@ -82,8 +82,8 @@ def test_a_row_that_breaks_its_rule_is_not_explained(made):
 
 
 def test_sizes_added_from_zero_are_not_explained(monkeypatch):
-    def from_zero(sizes, firsts, sign, dice):
-        a = dice.below(4)
+    def from_zero(sizes, firsts, sign, rng):
+        a = rng.below(4)
         return a, 1, a + 1 if sign > 0 else a
 
     monkeypatch.setattr(rows, "_size_sum", from_zero)

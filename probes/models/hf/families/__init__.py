@@ -1,4 +1,4 @@
-"""Which transformers class a checkpoint is, and how that class perceives a frame.
+"""Which transformers class a checkpoint is, and how that class encodes a frame.
 
 A family is chosen by the checkpoint's `config.json` (`model_type`, then `architectures`), never by
 its name. To add one: a class with the members of `Family`, and a row in `FAMILIES`.
@@ -38,10 +38,10 @@ _FOREIGN = {
 
 
 def family_of(checkpoint: Checkpoint, spec: ModelSpec) -> Family | GenericFamily:
-    """Return the family that a spec names or, for `auto`, that the checkpoint's config says.
+    """Return the family that a spec names or, for `auto`, that of the checkpoint's config.
 
     Raises:
-        ProbesError: no family for it, or the family cannot receive a frame as the spec wants.
+        ProbesError: it has no family, or the family cannot receive a frame as the spec says.
     """
     family = _family(checkpoint, spec)
     if spec.frame_as not in family.paths:
@@ -72,9 +72,9 @@ def _family(checkpoint: Checkpoint, spec: ModelSpec) -> Family | GenericFamily:
     for family in FAMILIES:
         if set(architectures) & set(family.architectures):
             return family
-    fallback = FAMILIES[-1]
-    if isinstance(fallback, GenericFamily) and fallback.knows(model_type, architectures):
-        return fallback
+    generic = FAMILIES[-1]
+    if isinstance(generic, GenericFamily) and generic.knows(model_type, architectures):
+        return generic
     fix = f"supported families: {names}"
     if model_type in _FOREIGN:
         fix = f"{_FOREIGN[model_type]}, or convert the weights with transformers' own script"

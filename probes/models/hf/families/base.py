@@ -1,4 +1,4 @@
-"""What the backend needs to know of a class that perceives frames apart from the text."""
+"""What the backend needs to know of a class that encodes frames separately from the text."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class ProcessorBundle:
     before: str = ""
     """What the class writes before a frame's placeholder."""
     after: str = ""
-    """And behind it."""
+    """What it writes behind it."""
 
     def tokens(self) -> PromptTokens:
-        """Return what composes and tokenises prompts with this processor; warn of no template."""
+        """Return what tokenizes prompts with this processor; warn where there is no template."""
         if not any(getattr(one, "chat_template", None) for one in (self.processor, self.tokenizer)):
             warnings.warn(
                 f"{self.tokenizer.name_or_path} has no chat template: its prompts are bare text,"
@@ -51,14 +51,14 @@ class ProcessorBundle:
 
 @dataclass(frozen=True, slots=True)
 class DevicePlacement:
-    """Where a model is put, and how its weights are kept there."""
+    """On which device a model is, and how its weights are kept there."""
 
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, ..."""
     device_map: str | dict[str, Any] | None = None
-    """How accelerate spreads the model over devices; None puts it on `device` as a whole."""
+    """How accelerate spreads the model over devices; None puts all of it on `device`."""
     quantize: str = ""
-    """`4bit`, `8bit`, or empty: weights as they are."""
+    """`4bit`, `8bit`, or empty: not quantised."""
 
 
 class Family(Protocol):
@@ -86,23 +86,23 @@ class Family(Protocol):
         self,
         checkpoint: Checkpoint,
         spec: ModelSpec,
-        prepared: ProcessorBundle,
+        bundle: ProcessorBundle,
         placement: DevicePlacement,
     ) -> Any:
         """Load the model, in eval mode.
 
         Raises:
-            ProbesError: the weights do not load, or lack parameters of the class.
+            ProbesError: the weights do not load, or parameters of the class are missing.
         """
 
     def encode_frames(
-        self, model: Any, prepared: ProcessorBundle, frames: Sequence[FrameArray]
+        self, model: Any, bundle: ProcessorBundle, frames: Sequence[FrameArray]
     ) -> list[torch.Tensor]:
-        """Return one tensor [tokens, hidden] per frame, ready to stand among text embeddings.
+        """Return one tensor [tokens, hidden] per frame, to be put among text embeddings.
 
         Args:
             model: from `load`.
-            prepared: from `prepare`.
+            bundle: from `prepare`.
             frames: uint8 [height, width, 3] RGB, all of one size.
         """
 
@@ -110,9 +110,10 @@ class Family(Protocol):
 def video_pixels(processor: Any, frames: Sequence[FrameArray]) -> torch.Tensor:
     """Have a video processor prepare frames, each as a video of its own.
 
-    Bit for bit what it makes of each, in a quarter of the time: 20 ms instead of 75 for 32 frames
-    of 854 x 480 on one core. Left to itself it parts a frame into planes of colour, puts those of
-    all frames into one block, and shrinks that; the same kernel shrinks pixels as they lie faster.
+    The result is bit for bit that of one call per frame, in a quarter of the time: 20 ms instead of
+    75 for 32 frames of 854 x 480 on one core. By itself the processor splits a frame into planes of
+    colour, copies those of all frames into one block, and shrinks that; the same kernel shrinks
+    pixels in their original layout faster.
 
     Args:
         processor: a video processor of transformers.
@@ -138,7 +139,7 @@ def video_pixels(processor: Any, frames: Sequence[FrameArray]) -> torch.Tensor:
 
 
 def is_token(tokenizer: Any, text: str) -> bool:
-    """Say whether a text is one token of the vocabulary."""
+    """Return whether a text is one token of the vocabulary."""
     return text in tokenizer.get_vocab()
 
 
@@ -151,7 +152,7 @@ def frame_token(processor: Any, name: str, folder: str) -> tuple[str, int]:
         folder: for the message.
 
     Raises:
-        ProbesError: the processor names none, or the tokenizer lacks it.
+        ProbesError: the processor names none, or the tokenizer does not have it.
     """
     token = getattr(processor, f"{name}_token", None)
     if not token or not is_token(processor.tokenizer, token):
@@ -168,8 +169,8 @@ def counted(
 ) -> Callable[[int, int], TokenGrid]:
     """Return a function that counts a frame's tokens by having the processor prepare a blank one.
 
-    What tiles and paddings come to is known to nobody but the processor; one frame of a size is
-    enough, as no step looks at the pixels.
+    Only the processor knows what tiles and paddings add up to; one frame of a size is enough, as no
+    step depends on the pixels.
 
     Args:
         token: id that is counted.

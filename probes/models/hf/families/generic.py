@@ -1,8 +1,10 @@
-"""Any other image-text-to-text model of transformers, run whole: nothing is known of its inside.
+"""Any other image-text-to-text model of transformers, run as one piece on text and pictures.
 
-There is no perceiving once: pictures go through the model with every prompt, one prompt at a time,
-so that nothing depends on how a class pads. Interleaving is the chat template's: one that moves
-pictures to the front is refused.
+Frames are not encoded once: pictures go through the model with every prompt, one prompt at a time,
+so that nothing depends on how a class pads. The chat template decides where pictures are put; one
+that moves them to the front is refused.
+
+Shape suffixes: T tokens, V vocabulary, N scored tokens.
 """
 
 from __future__ import annotations
@@ -23,11 +25,19 @@ from probes.core.types import (
     Prompt,
     ScoringSpec,
 )
+from probes.models.base import error_output
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf.families.base import DevicePlacement
 from probes.models.hf.families.loading import context_of, load_processor, load_weights, loading
 from probes.models.hf.prompt_encoder import PromptTokens, interleaved, join
-from probes.models.hf.token_layout import PromptSize, check_letters, frames_of, marked, too_long
+from probes.models.hf.token_layout import (
+    PromptSize,
+    Unaskable,
+    check_letters,
+    frames_of,
+    marked,
+    too_long,
+)
 from probes.models.hf.vision_cache import read_frame
 
 if TYPE_CHECKING:
@@ -38,7 +48,7 @@ _PROBE = ("MARKA", None, "MARKB", None, None, "MARKC")
 
 
 class GenericFamily:
-    """What `AutoModelForImageTextToText` loads and no family of its own is written for."""
+    """Whatever `AutoModelForImageTextToText` loads and has no family of its own."""
 
     name = "fallback"
     model_types: tuple[str, ...] = ()
@@ -46,12 +56,12 @@ class GenericFamily:
     paths: tuple[FrameAs, ...] = ("image",)
 
     def knows(self, model_type: str, architectures: Sequence[str]) -> bool:
-        """Say whether transformers has an image-text-to-text class for a config."""
+        """Return whether transformers has an image-text-to-text class for a config."""
         from transformers.models.auto.modeling_auto import (
             MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as CLASSES,
         )
 
-        # A layout of other authors may bear the same model_type.
+        # A layout of other authors may have the same model_type.
         return model_type in CLASSES and (not architectures or CLASSES[model_type] in architectures)
 
     def facts(self, checkpoint: Checkpoint, frame_as: FrameAs) -> dict[str, Any]:
@@ -69,15 +79,15 @@ class GenericFamily:
         """Load the processor.
 
         Raises:
-            ProbesError: its chat template does not leave pictures where they stand.
+            ProbesError: its chat template does not leave pictures in their places.
         """
         processor = load_processor(checkpoint, spec)
         with loading(checkpoint):
             tokens = PromptTokens(processor.tokenizer, _image_token(processor), processor)
         context = context_of(checkpoint, spec)
-        whole = GenericModel(processor, tokens, context, str(checkpoint.folder))
-        whole.check()
-        return whole
+        model = GenericModel(processor, tokens, context, str(checkpoint.folder))
+        model.check()
+        return model
 
     def load(self, checkpoint: Checkpoint, spec: ModelSpec, placement: DevicePlacement) -> Any:
         """Load the model."""
@@ -88,7 +98,7 @@ class GenericFamily:
 
 @dataclass(frozen=True, slots=True)
 class GenericModel:
-    """A processor that keeps the order of texts and pictures, and what is asked of its model."""
+    """A processor that keeps the order of texts and pictures, and the ways to ask its model."""
 
     processor: Any
     tokens: PromptTokens
@@ -97,7 +107,7 @@ class GenericModel:
     """Folder of the checkpoint, for messages."""
 
     def check(self) -> None:
-        """Raise unless the chat template shows pictures where they stand."""
+        """Raise unless the chat template leaves pictures in their places."""
         try:
             text = self._chat([{"type": "image"} if p is None else _text(p) for p in _PROBE])
         except Exception as error:  # templates are programs of others
@@ -111,7 +121,7 @@ class GenericModel:
             self._refuse(f"it moves pictures or drops them: {text!r}")
 
     def render(self, prompt: Prompt, answer_prefix: str = "") -> str:
-        """Return the text of a prompt with the template's own mark for every frame."""
+        """Return the text of a prompt with the template's own placeholder for every frame."""
         parts = interleaved(prompt, self.tokens.escape_special_tokens)
         text = self._chat([{"type": "image"} if p is None else _text(p) for p in parts])
         return (
@@ -120,23 +130,24 @@ class GenericModel:
 
     def sizes(
         self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
-    ) -> Iterator[tuple[int, PromptSize | str]]:
-        """Yield (index, size, or why the prompt cannot be asked)."""
+    ) -> Iterator[tuple[int, PromptSize | Unaskable]]:
+        """Yield (index, size) of every prompt."""
         for at, prompt in enumerate(prompts):
             try:
                 shown = {name: read_frame(frames, name) for name in frames_of(prompt)}
             except MachineError:
                 raise
             except Exception as error:
-                yield at, f"frame: {type(error).__name__}: {error}"
+                yield at, Unaskable(f"frame: {type(error).__name__}: {error}")
                 continue
             text = self.render(prompt, scoring.answer_prefix)
             tokens = self.inputs(text, prompt, shown)["input_ids"].shape[1]
             answers: list[list[int]] = []
             if scoring.kind != "generate":
                 whole = len(self.tokens.encode([text])[0])
-                ((prefix, answers),) = self.tokens.continuations([text], [prompt.options])
-                tokens -= whole - len(prefix)
+                (encoded,) = self.tokens.continuations([text], [prompt.options])
+                answers = encoded.answers
+                tokens -= whole - len(encoded.ids)
             more = scoring.max_new_tokens or max(map(len, answers), default=0)
             long = too_long(tokens, 0 if scoring.kind == "letter" else more, self.context)
             yield at, long or PromptSize(tokens, tuple(map(len, answers)))
@@ -174,17 +185,18 @@ class GenericModel:
         text = self.render(prompt, scoring.answer_prefix)
         if scoring.kind == "generate":
             return self._generate(model, self.inputs(text, prompt, frames), scoring.max_new_tokens)
-        ((_, answers),) = self.tokens.continuations([text], [prompt.options])
+        (encoded,) = self.tokens.continuations([text], [prompt.options])
+        answers = encoded.answers
         if scoring.kind == "letter":
             check_letters(self.tokens, prompt.options, answers)
         if not answers or not all(answers):
-            return _error("the prompt has no options to score, or one adds no token to it")
-        if scoring.kind == "letter":  # whatever letter stands at the end, the one before tells all
+            return error_output("the prompt has no options to score, or one adds no token to it")
+        if scoring.kind == "letter":  # one pass: the place before any letter gives all of them
             joined = join(text, self.tokens.escape_special_tokens(prompt.options[0]))
             inputs = self.inputs(joined, prompt, frames)
             length = inputs["input_ids"].shape[1] - 1
-            if reason := too_long(length, 0, self.context):
-                return _error(reason, length)
+            if long := too_long(length, 0, self.context):
+                return error_output(long.reason, length)
             logprobs_V = self._logprobs(model, inputs, 1)[0]
             sums = [float(logprobs_V[answer[0]]) for answer in answers]
         else:
@@ -193,12 +205,12 @@ class GenericModel:
                 joined = join(text, self.tokens.escape_special_tokens(option))
                 inputs = self.inputs(joined, prompt, frames)
                 length = inputs["input_ids"].shape[1] - len(answer)
-                if reason := too_long(length, len(answer), self.context):
-                    return _error(reason, length)
+                if long := too_long(length, len(answer), self.context):
+                    return error_output(long.reason, length)
                 logprobs_NV = self._logprobs(model, inputs, len(answer))
                 sums.append(sum(float(p[t]) for p, t in zip(logprobs_NV, answer, strict=True)))
         if any(value != value for value in sums):
-            return _error("the model's logits are not numbers (NaN)", length)
+            return error_output("the model's logits are not numbers (NaN)", length)
         return Output(
             option_logprobs=tuple(sums),
             option_tokens=tuple(map(len, answers)),
@@ -221,13 +233,19 @@ class GenericModel:
 
     def _generate(self, model: Any, inputs: Any, max_new_tokens: int) -> Output:
         length = inputs["input_ids"].shape[1]
-        if reason := too_long(length, max_new_tokens, self.context):
-            return _error(reason, length)
+        if long := too_long(length, max_new_tokens, self.context):
+            return error_output(long.reason, length)
         ids = model.generate(
-            **inputs.to(model.device, model.dtype), max_new_tokens=max_new_tokens, num_beams=1,
-            do_sample=False, temperature=None, top_p=None, top_k=None, repetition_penalty=1.0,
+            **inputs.to(model.device, model.dtype),
+            max_new_tokens=max_new_tokens,
+            num_beams=1,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            repetition_penalty=1.0,
             no_repeat_ngram_size=0,
-        )[0, length:].tolist()  # fmt: skip
+        )[0, length:].tolist()
         return Output(text=self.tokens.decode(ids), input_tokens=length, output_tokens=len(ids))
 
     def _refuse(self, reason: str) -> NoReturn:
@@ -235,7 +253,7 @@ class GenericModel:
             f"the chat template does not accept interleaved pictures: {reason}",
             self.where,
             "use a checkpoint of a family that is listed in docs/own_pair.md, or give this one a"
-            " template that writes pictures where they stand",
+            " template that leaves pictures in their places",
         )
 
 
@@ -247,7 +265,3 @@ def _image_token(processor: Any) -> str:
     token = getattr(processor, "image_token", None)
     # Some processors hold the token as an object with its text inside.
     return str(getattr(token, "content", token) or "<image>")
-
-
-def _error(why: str, input_tokens: int = 0) -> Output:
-    return Output(status="error", error=why, input_tokens=input_tokens)

@@ -19,7 +19,7 @@ class InternVL:
 
     As a video a frame is one tile behind the words "Frame1: ", which the processor writes for the
     first frame of every video, here the only one. As an image it is cut into tiles, and a small
-    copy of the whole is added, as the processor's `max_patches` says.
+    copy of the whole is added; the processor's `max_patches` bounds their number.
     """
 
     name = "internvl"
@@ -69,7 +69,7 @@ class InternVL:
         self,
         checkpoint: Checkpoint,
         spec: ModelSpec,
-        prepared: ProcessorBundle,
+        bundle: ProcessorBundle,
         placement: DevicePlacement,
     ) -> Any:
         """Load the model."""
@@ -78,10 +78,10 @@ class InternVL:
         return load_weights(InternVLForConditionalGeneration, None, checkpoint, spec, placement)
 
     def encode_frames(
-        self, model: Any, prepared: ProcessorBundle, frames: Sequence[FrameArray]
+        self, model: Any, bundle: ProcessorBundle, frames: Sequence[FrameArray]
     ) -> list[torch.Tensor]:
         """Run the checkpoint's own preprocessing, vision tower and projector."""
-        pixels = _inputs(prepared.processor, prepared.frame_as, frames, return_tensors="pt")[
+        pixels = _inputs(bundle.processor, bundle.frame_as, frames, return_tensors="pt")[
             "pixel_values"
         ]
         place = {"device": model.device, "dtype": model.dtype}
@@ -91,7 +91,7 @@ class InternVL:
 
 
 def _inputs(processor: Any, frame_as: FrameAs, frames: Sequence[FrameArray], **more: Any) -> Any:
-    """Call the processor: how it cuts tiles is among its own settings for a call."""
+    """Call the whole processor: only such a call applies its settings for tiles."""
     if frame_as == "image":
         text = processor.image_token * len(frames)
         return processor(text=[text], images=list(frames), **more)

@@ -21,16 +21,19 @@ from probes.models.hf.token_layout import TokenGrid
 if TYPE_CHECKING:
     import torch
 
-_VIDEO_KEYS = (
-    "video_token_index", "video_seq_length", "spatial_pool_mode", "spatial_pool_stride",
+_VIDEO_SETTINGS = (
+    "video_token_index",
+    "video_seq_length",
+    "spatial_pool_mode",
+    "spatial_pool_stride",
     "spatial_pool_out_channels",
-)  # fmt: skip
+)
 
 
 class LlavaNextVideo:
     """LLaVA-NeXT-Video, and LLaVA-NeXT loaded into it: the same parameters by name and shape.
 
-    Both members of a pair thus run through one class and differ in nothing but their weights.
+    Both members of a pair thus run through one class and differ in their weights only.
     """
 
     name = "llava_next_video"
@@ -70,7 +73,7 @@ class LlavaNextVideo:
         }
 
     def prepare(self, checkpoint: Checkpoint, spec: ModelSpec) -> ProcessorBundle:
-        """Load the processor and find the token that marks a frame's place."""
+        """Load the processor and find the placeholder of a frame."""
         processor = load_processor(checkpoint, spec)
         tokenizer = processor.tokenizer
         if spec.frame_as == "video" and is_token(
@@ -78,8 +81,8 @@ class LlavaNextVideo:
         ):
             token = str(video)
         else:
-            # A LLaVA-NeXT tokenizer has no <video>. The placeholder is only a place in the text
-            # (features are put there, its own embedding is never read), so <image> serves.
+            # A LLaVA-NeXT tokenizer has no <video>. The placeholder only marks where features are
+            # put (its own embedding is never read), so <image> serves.
             token, _ = frame_token(processor, "image", str(checkpoint.folder))
         if spec.frame_as == "image":
             grid = counted(
@@ -94,23 +97,23 @@ class LlavaNextVideo:
         self,
         checkpoint: Checkpoint,
         spec: ModelSpec,
-        prepared: ProcessorBundle,
+        bundle: ProcessorBundle,
         placement: DevicePlacement,
     ) -> Any:
         """Load a checkpoint of either model type into this class."""
         import transformers
 
         with loading(checkpoint):
-            config = self._config(checkpoint, prepared.tokenizer)
+            config = self._config(checkpoint, bundle.tokenizer)
         return load_weights(getattr(transformers, self._class), config, checkpoint, spec, placement)
 
     def encode_frames(
-        self, model: Any, prepared: ProcessorBundle, frames: Sequence[FrameArray]
+        self, model: Any, bundle: ProcessorBundle, frames: Sequence[FrameArray]
     ) -> list[torch.Tensor]:
         """Run the checkpoint's own preprocessing, vision tower, pooling and projector."""
-        processor = prepared.processor
+        processor = bundle.processor
         place = {"device": model.device, "dtype": model.dtype}
-        if prepared.frame_as == "video":
+        if bundle.frame_as == "video":
             pixels = video_pixels(_video_processor(processor), frames)
             features = model.get_video_features(pixels.to(**place)).pooler_output
         else:
@@ -139,7 +142,7 @@ class LlavaNextVideo:
 class LlavaNext(LlavaNextVideo):
     """LLaVA-NeXT in its own class, where a pair asks for it by `pair.family=llava_next`.
 
-    It has no video path. Of a LLaVA-NeXT-Video checkpoint it takes what both classes share.
+    It has no video path. From a LLaVA-NeXT-Video checkpoint it reads what both classes share.
     """
 
     name = "llava_next"
@@ -154,11 +157,11 @@ class LlavaNext(LlavaNextVideo):
         config = transformers.AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
         if config.model_type == "llava_next":
             return config
-        return transformers.LlavaNextConfig(**_without(config.to_dict(), *_VIDEO_KEYS))
+        return transformers.LlavaNextConfig(**_without(config.to_dict(), *_VIDEO_SETTINGS))
 
 
 def _without(content: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Return a config's content without what names its class."""
+    """Return a config's content without the settings that depend on its class."""
     gone = {"model_type", "architectures", "transformers_version", "video_token_index", *names}
     return {name: value for name, value in content.items() if name not in gone}
 
@@ -176,18 +179,25 @@ def _fixed(tokens: int) -> Callable[[int, int], TokenGrid]:
 
 
 def _video_processor(processor: Any) -> Any:
-    """Return the processor's video processor; for an image checkpoint, one with its settings."""
-    own = getattr(processor, "video_processor", None)
-    if own is not None:
+    """Return its video processor; of an image checkpoint, one with the same settings."""
+    if (own := getattr(processor, "video_processor", None)) is not None:
         return own
     import transformers
 
     image = processor.image_processor
     names = (
-        "size", "crop_size", "resample", "image_mean", "image_std", "rescale_factor", "do_resize",
-        "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb",
-    )  # fmt: skip
+        "size",
+        "crop_size",
+        "resample",
+        "image_mean",
+        "image_std",
+        "rescale_factor",
+        "do_resize",
+        "do_center_crop",
+        "do_rescale",
+        "do_normalize",
+        "do_convert_rgb",
+    )
     settings = {name: getattr(image, name) for name in names if hasattr(image, name)}
-    made = transformers.LlavaNextVideoVideoProcessor(**settings)
-    processor.video_processor = made
-    return made
+    processor.video_processor = transformers.LlavaNextVideoVideoProcessor(**settings)
+    return processor.video_processor

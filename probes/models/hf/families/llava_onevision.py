@@ -26,8 +26,8 @@ class LlavaOnevision:
 
     As a video a frame is pooled 2x2 and ends with the newline token, as one-frame videos do. As an
     image it is shown as the class shows one of several: the whole picture, padded to a square, and
-    no tiles, which it gives to a lone picture only. A lone frame is shown the same way, so that a
-    frame's tokens do not depend on the company it keeps.
+    no tiles, which only a single picture gets. A single frame is shown the same way, so that a
+    frame's tokens do not depend on the other frames of the prompt.
     """
 
     name = "llava_onevision"
@@ -75,7 +75,7 @@ class LlavaOnevision:
         self,
         checkpoint: Checkpoint,
         spec: ModelSpec,
-        prepared: ProcessorBundle,
+        bundle: ProcessorBundle,
         placement: DevicePlacement,
     ) -> Any:
         """Load the model."""
@@ -86,16 +86,16 @@ class LlavaOnevision:
         )
 
     def encode_frames(
-        self, model: Any, prepared: ProcessorBundle, frames: Sequence[FrameArray]
+        self, model: Any, bundle: ProcessorBundle, frames: Sequence[FrameArray]
     ) -> list[torch.Tensor]:
         """Run the checkpoint's own preprocessing, vision tower and projector."""
         place = {"device": model.device, "dtype": model.dtype}
-        processor = prepared.processor
-        if prepared.frame_as == "video":
+        processor = bundle.processor
+        if bundle.frame_as == "video":
             pixels = video_pixels(processor.video_processor, frames)
             features = model.get_video_features(pixels.to(**place)).pooler_output
         else:
-            # A list within the list: images of one prompt. A lone one is shown twice.
+            # A list within the list: images of one prompt. A single frame is given twice.
             shown = list(frames) if len(frames) > 1 else [*frames, *frames]
             inputs = processor.image_processor(images=[shown], return_tensors="pt")
             features = model.get_image_features(

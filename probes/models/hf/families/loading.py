@@ -1,4 +1,4 @@
-"""Loading: strict about weights, quiet about progress, plain about what went wrong."""
+"""Loading: strict about weights, without progress bars, with errors that say what went wrong."""
 
 from __future__ import annotations
 
@@ -35,26 +35,34 @@ def check_quantize(quantize: str) -> None:
 
 
 @contextmanager
-def loading(checkpoint: Checkpoint) -> Iterator[None]:
-    """Turn what goes wrong while loading into a ProbesError, and hide loading bars."""
+def no_progress_bars() -> Iterator[None]:
+    """Hide the progress bars of transformers: a run has a display of its own."""
     from transformers.utils import logging
 
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # the run has a display of its own
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         yield
-    except ProbesError:
-        raise
-    except Exception as error:
-        raise ProbesError(
-            f"the checkpoint does not load: {type(error).__name__}: {error}",
-            str(checkpoint.folder),
-            "see the message; complete the folder, or change the member's dtype, attention or"
-            " device",
-        ) from error
     finally:
-        if bars:
+        if shown:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def loading(checkpoint: Checkpoint) -> Iterator[None]:
+    """Turn what goes wrong while loading into a ProbesError, and hide progress bars."""
+    with no_progress_bars():
+        try:
+            yield
+        except ProbesError:
+            raise
+        except Exception as error:
+            raise ProbesError(
+                f"the checkpoint does not load: {type(error).__name__}: {error}",
+                str(checkpoint.folder),
+                "see the message; complete the folder, or change the member's dtype, attention or"
+                " device",
+            ) from error
 
 
 def load_processor(checkpoint: Checkpoint, spec: ModelSpec) -> Any:
@@ -71,7 +79,7 @@ def load_processor(checkpoint: Checkpoint, spec: ModelSpec) -> Any:
         )
         if getattr(processor, "tokenizer", None) is None:
             raise ProbesError(
-                f"the checkpoint's processor is a {type(processor).__name__}, which takes no"
+                f"the checkpoint's processor is a {type(processor).__name__}, which does not take"
                 " pictures and text together",
                 str(checkpoint.folder),
                 "complete the folder with the files that `processor.save_pretrained` writes",
@@ -80,10 +88,10 @@ def load_processor(checkpoint: Checkpoint, spec: ModelSpec) -> Any:
 
 
 def context_of(checkpoint: Checkpoint, spec: ModelSpec) -> int:
-    """Return how many positions the language model has; what the file leaves out is the class's.
+    """Return how many positions the language model has, by its file or by its class's default.
 
     Raises:
-        ProbesError: the configuration does not load, or names no bound.
+        ProbesError: the configuration does not load, or has no such bound.
     """
     import transformers
 
@@ -101,14 +109,14 @@ def load_weights(
     spec: ModelSpec,
     placement: DevicePlacement,
 ) -> Any:
-    """Load weights strictly: a parameter left at random would look like a poor model.
+    """Load weights strictly: a parameter that stays random would look like a poor model.
 
     Args:
         model_class: a transformers class, or one of its Auto classes.
         config: None for the checkpoint's own.
         checkpoint: with safetensors.
         spec: dtype and attention kernel.
-        placement: where to, and whether quantised.
+        placement: on which device, and whether quantised.
 
     Raises:
         ProbesError: something is missing or does not load.
@@ -122,7 +130,7 @@ def load_weights(
             f"use one of {', '.join(DTYPES)}",
         )
     check_quantize(placement.quantize)
-    place = torch.device(placement.device if placement.device != "auto" else _best_device())
+    place = torch.device(placement.device if placement.device != "auto" else best_device())
     more: dict[str, Any] = {} if config is None else {"config": config}
     if placement.device_map is not None:
         more["device_map"] = placement.device_map
@@ -144,8 +152,8 @@ def load_weights(
         missing = sorted(report["missing_keys"]) + [str(m) for m in report["mismatched_keys"]]
         if missing:
             raise ProbesError(
-                f"the weights lack {len(missing)} parameters of {type(model).__name__}, e.g."
-                f" {missing[0]}",
+                f"{len(missing)} parameters of {type(model).__name__} are missing from the weights,"
+                f" e.g. {missing[0]}",
                 str(checkpoint.folder),
                 "name a checkpoint of this class",
             )
@@ -168,7 +176,8 @@ def _quantization(quantize: str, compute: Any) -> Any:
     return BitsAndBytesConfig(**{QUANTIZED[quantize]: True}, **more)
 
 
-def _best_device() -> str:
+def best_device() -> str:
+    """Return `cuda` where there is a GPU, else `cpu`."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class Qwen2VL:
     """Qwen2-VL.
 
-    The tower sees two frames at a time; a lone frame, be it an image or a one-frame video, is shown
-    twice, and so every frame has tokens of its own. The two ways differ in the token that stands
-    for it and in the bounds of its size.
+    The tower sees two frames at a time; a single frame, whether an image or a one-frame video, is
+    shown twice, so that every frame has tokens of its own. The two ways differ in the placeholder
+    and in the bounds of a frame's size.
     """
 
     name = "qwen2_vl"
@@ -75,7 +75,7 @@ class Qwen2VL:
         self,
         checkpoint: Checkpoint,
         spec: ModelSpec,
-        prepared: ProcessorBundle,
+        bundle: ProcessorBundle,
         placement: DevicePlacement,
     ) -> Any:
         """Load the model."""
@@ -84,12 +84,12 @@ class Qwen2VL:
         return load_weights(getattr(transformers, self._class), None, checkpoint, spec, placement)
 
     def encode_frames(
-        self, model: Any, prepared: ProcessorBundle, frames: Sequence[FrameArray]
+        self, model: Any, bundle: ProcessorBundle, frames: Sequence[FrameArray]
     ) -> list[torch.Tensor]:
         """Run the checkpoint's own preprocessing, vision tower and merger."""
-        inputs = _inputs(prepared.processor, prepared.frame_as, frames)
+        inputs = _inputs(bundle.processor, bundle.frame_as, frames)
         place = {"device": model.device, "dtype": model.dtype}
-        if prepared.frame_as == "video":
+        if bundle.frame_as == "video":
             features = model.get_video_features(
                 inputs["pixel_values_videos"].to(**place),
                 inputs["video_grid_thw"].to(model.device),

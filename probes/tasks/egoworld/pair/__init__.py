@@ -1,1 +1,1 @@
-"""The embedded pair: a tiny image member, its video twin and a control, trained by the project."""
+"""The embedded pair, trained by the project: tiny image and video members, and a control."""

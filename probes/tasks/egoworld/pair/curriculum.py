@@ -1,8 +1,8 @@
 """What the members of the tiny pair are taught: samples drawn from stories.
 
-The split between the stages is what makes the pair. The image member sees one frame, or two, or
-reads text about what happened; it is never asked about many frames that no text explains. The
-video member is. Text between frames is sometimes wrong or missing, so that frames keep a say.
+The stages make the pair. The image member sees one frame, or two, or reads text about what
+happened; it is never asked about many frames that no text explains. The video member is. Text
+between frames is sometimes wrong or missing, so that frames matter where text is given.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Piece = str | NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One question behind a shared context, and what is to be answered."""
+    """One question about a shared context, and its answer."""
 
     prompt: str
     answer: str
@@ -51,7 +51,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A shared context (frames and text in order) and the questions packed behind it."""
+    """A shared context (frames and text in order) and the questions that follow it."""
 
     context: tuple[Piece, ...]
     asks: tuple[Ask, ...]
@@ -64,14 +64,14 @@ class Curriculum:
         world: sizes of the world.
         mix: `mix` of conf/train/tiny.yaml.
         side: height and width of a frame in pixels.
-        split: whose stories are drawn.
+        split: of the stories that are drawn.
     """
 
     def __init__(self, world: World, mix: Mapping[str, Any], side: int, split: Split) -> None:
         self.world, self.mix, self.split = world, mix, split
         self._painter = Painter(side, side)
         prompts = prompt_set("tiny")
-        # The very prompts of the harness: what is trained is what is asked.
+        # The prompts of the harness: what is trained is what is asked.
         self._common = prompts.common.replace("{frame_a}{frame_b}", "")
         self._event = prompts.event.replace("{frame_a}{frame_b}", "")
         self._cloze = prompts.cloze.replace("{context}", "")
@@ -81,9 +81,13 @@ class Curriculum:
     def draw(self, source: str, noise: Mapping[str, float], rng: Rng) -> Sample:
         """Draw one sample of a source: describe, look, read, text, drill or watch."""
         table: Mapping[str, Callable[[Mapping[str, float], Rng], Sample]] = {
-            "describe": self._draw_describe, "look": self._draw_look, "read": self._draw_read,
-            "text": self._draw_text, "drill": self._draw_drill, "watch": self._draw_watch,
-        }  # fmt: skip
+            "describe": self._draw_describe,
+            "look": self._draw_look,
+            "read": self._draw_read,
+            "text": self._draw_text,
+            "drill": self._draw_drill,
+            "watch": self._draw_watch,
+        }
         return table[source](noise, rng)
 
     def footage(self, rng: Rng) -> Footage:
@@ -103,16 +107,15 @@ class Curriculum:
         at = int(rng.integers(len(times) - 1))
         first, second = times[at], times[at + 1]
         common = common_of(footage, first, second)
-        told = common
+        given = common
         if rng.random() < self.mix["wrong_common"]:
-            things = draw_things(self.world, rng)
-            told = _listed(things)
+            given = _listed(draw_things(self.world, rng))
         event = narrate(footage.events_between(first, second))
         return Sample(
             (START, footage.frame(self._painter, first), footage.frame(self._painter, second)),
             (
                 Ask(self._common + END, f" {common}", "common"),
-                Ask(self._event.replace("{common}", told) + END, f" {event}", "event"),
+                Ask(self._event.replace("{common}", given) + END, f" {event}", "event"),
             ),
         )
 
@@ -128,9 +131,10 @@ class Curriculum:
     def _clip(self, rng: Rng, *, frames: bool, texts: bool, noise: Mapping[str, float]) -> Sample:
         footage = self.footage(rng)
         times = self._times(rng)
-        told = [narrate(footage.events_between(a, b)) for a, b in itertools.pairwise(times)]
-        story = " ".join(told)
-        infills = self._spoil(footage, times, told, noise, rng) if texts else [""] * len(told)
+        true_texts = _narrated(footage, times)
+        infills = [""] * len(true_texts)
+        if texts:
+            infills = self._with_noise(footage, times, noise, rng)
         context: list[Piece] = [START]
         for at, time in enumerate(times):
             if frames:
@@ -138,10 +142,10 @@ class Curriculum:
             if at < len(infills) and infills[at]:
                 context.append(self._between.replace("{infill}", infills[at]))
         asks = []
-        if frames != texts and (not texts or infills == told):
-            # Read off frames, this is what video finetuning teaches; read off text it is copying,
-            # the first step to looking up what comes after something.
-            asks.append(Ask(NARRATE + END, f" {story}", "narrate"))
+        if frames != texts and (not texts or infills == true_texts):
+            # From frames, this is what video finetuning teaches; from text it is copying, the first
+            # step towards looking up what comes after something.
+            asks.append(Ask(NARRATE + END, f" {' '.join(true_texts)}", "narrate"))
         for kind in TYPES:
             question = ask(footage.story, kind, rng)
             if question is not None:
@@ -151,7 +155,7 @@ class Curriculum:
         return Sample(tuple(context), tuple(asks))
 
     def _draw_drill(self, noise: Mapping[str, float], rng: Rng) -> Sample:
-        """Content first, then the options: nothing but finding a sentence's letter."""
+        """Draw a sentence and listed options: only the sentence's letter has to be found."""
         things = draw_things(self.world, rng)
         texts = [Event(verb, thing).text() for verb in VERBS for thing in things]
         chosen = [texts[i] for i in rng.permutation(len(texts))[: len(LETTERS) + 1]]
@@ -179,50 +183,48 @@ class Curriculum:
     def _times(self, rng: Rng) -> list[float]:
         """Return the times of a clip's frames; mostly at the frame counts of the study."""
         counts = self.mix["frame_counts"]
-        keys = [int(k) for k in counts]
-        shares = np.array([counts[k] for k in counts], float)
-        count = keys[rng.choice(len(keys), p=shares / shares.sum())]
+        shares = np.array(list(counts.values()), float)
+        count = int(list(counts)[rng.choice(len(counts), p=shares / shares.sum())])
         return sample_times(self.world.gaps, count)
 
-    def _spoil(
-        self,
-        footage: Footage,
-        times: Sequence[float],
-        told: Sequence[str],
-        noise: Mapping[str, float],
-        rng: Rng,
+    def _with_noise(
+        self, footage: Footage, times: Sequence[float], noise: Mapping[str, float], rng: Rng
     ) -> list[str]:
-        """Return the text of every gap as told, or wrong or missing as `noise` says."""
-        texts = list(told)
-        fate = rng.random()
-        if fate < noise["other"]:
-            other = self.footage(rng)
-            return [narrate(other.events_between(a, b)) for a, b in itertools.pairwise(times)]
-        if fate < noise["other"] + noise["gaps"]:
+        """Return the text of every gap: true, or wrong or missing as often as `noise` says."""
+        kind = rng.random()
+        if kind < noise["other"]:
+            return _narrated(self.footage(rng), times)
+        texts = _narrated(footage, times)
+        if kind < noise["other"] + noise["gaps"]:
             for at in range(len(texts)):
-                luck = rng.random()
-                if luck < noise["missing"]:
+                drawn = rng.random()
+                if drawn < noise["missing"]:
                     texts[at] = ""
-                elif luck < noise["missing"] + noise["wrong"]:
+                elif drawn < noise["missing"] + noise["wrong"]:
                     texts[at] = self._mistake(footage, rng)
         return texts
 
     def _mistake(self, footage: Footage, rng: Rng) -> str:
-        """Return what a bad describer might say: an event with one of the clip's own things."""
+        """Return what a bad caption might say: an event with one of the clip's own things."""
         things = footage.story.things
         if rng.random() < 0.3:
             return narrate([])
         return Event(VERBS[rng.integers(len(VERBS))], things[rng.integers(len(things))]).text()
 
 
+def _narrated(footage: Footage, times: Sequence[float]) -> list[str]:
+    """Return what happened between each two neighbouring times."""
+    return [narrate(footage.events_between(a, b)) for a, b in itertools.pairwise(times)]
+
+
 def caption_of(things: Sequence[int], state: State) -> str:
     """Return the dense caption of one frame, place by place."""
     out = []
-    for place, words in enumerate(PLACES):
+    for place, place_name in enumerate(PLACES):
         if place in state.places:
             at = state.places.index(place)
             how = "open" if state.opened[at] else "closed"
-            out.append(f"{name(things[at])} is {how} at the {words}.")
+            out.append(f"{name(things[at])} is {how} at the {place_name}.")
     return " ".join(out) or "nothing."
 
 

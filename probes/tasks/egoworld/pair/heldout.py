@@ -1,7 +1,7 @@
-"""The table at a training's end: what each member can do on stories of the tuning split.
+"""The table at the end of training: what each member can do on stories of the tuning split.
 
-Everything is read off teacher-forced forward passes: an answer is exact when every one of its
-tokens is the model's first choice, which is when greedy decoding would write it.
+Everything is read from teacher-forced forward passes: an answer is exact when every one of its
+tokens is the model's first choice, that is when greedy decoding would write it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,14 @@ from probes.tasks.egoworld.pair.packing import IGNORED, Packer
 from probes.tasks.egoworld.pair.vocabulary import build_tokenizer
 from probes.tasks.egoworld.world import load_world
 
-QUIET = {"other": 0.0, "gaps": 0.0, "missing": 0.0, "wrong": 0.0}
+NO_NOISE = {"other": 0.0, "gaps": 0.0, "missing": 0.0, "wrong": 0.0}
 SEED = 20_000
 BATCH = 25
+SOURCES = (
+    ("describe", 0), ("look", 10), ("look", 5), ("text", 10),
+    ("read", 10), ("read", 5), ("watch", 10), ("watch", 5),
+)  # fmt: skip
+"""(source of samples, frames of a clip; 0: a single frame)."""
 
 
 def evaluate(out: Path, stories: int) -> dict[str, dict[str, float]]:
@@ -45,10 +50,7 @@ def measure(
     per_frame = tokens_per_frame(vision.image_size, vision.patch_size)
     packer = Packer(build_tokenizer(), per_frame, 1.0)
     out = {}
-    for source, count in (
-        ("describe", 0), ("look", 10), ("look", 5), ("text", 10),
-        ("read", 10), ("read", 5), ("watch", 10), ("watch", 5),
-    ):  # fmt: skip
+    for source, count in SOURCES:
         mix = {
             "wrong_common": 0.0,
             "letter_share": 1.0,
@@ -56,7 +58,7 @@ def measure(
         }
         curriculum = Curriculum(load_world(), mix, config.vision_config.image_size, "tuning")
         rng = np.random.default_rng([seed, count])
-        samples = [curriculum.draw(source, QUIET, rng) for _ in range(stories)]
+        samples = [curriculum.draw(source, NO_NOISE, rng) for _ in range(stories)]
         suffix = f", {count} frames" if count else ""
         for kind, share in _measure(model, packer, samples).items():
             out[f"{source}: {kind}{suffix}"] = round(share, 4)
@@ -71,9 +73,9 @@ def _measure(
         batch = samples[start : start + BATCH]
         exact, _ = _answers(model, packer, batch)
         for sample, answers in zip(batch, exact, strict=True):
-            for ask, hit in zip(sample.asks, answers, strict=True):
+            for ask, is_exact in zip(sample.asks, answers, strict=True):
                 if ask.kind != "cloze":
-                    right[ask.kind].append(hit)
+                    right[ask.kind].append(is_exact)
         choices = [_as_choices(sample) for sample in batch]
         flat = [
             Sample(s.context, asks)
@@ -87,7 +89,7 @@ def _measure(
 
 
 def _as_choices(sample: Sample) -> list[tuple[Ask, ...]]:
-    """Return each listed question's options as answers to the unlisted one, right one first."""
+    """Return each listed question's options as answers to the unlisted one, the right one first."""
     out = []
     for ask in sample.asks:
         if ask.kind != "letter" or sample.context == ("<s> user:",):
@@ -105,13 +107,13 @@ def _answers(
 ) -> tuple[list[list[bool]], list[list[float]]]:
     """Return for every sample and ask: exact, and mean log-probability without the end token."""
     batch = packer.pack(samples, native=False)
-    logits, places = logits_of(model, batch, model.device)
-    labels = batch.labels_BL.flatten()[places]
+    logits, positions = logits_of(model, batch, model.device)
+    labels = batch.labels_BL.flatten()[positions]
     logprobs = logits.float().log_softmax(-1)
     hit = (logprobs.argmax(-1) == labels).tolist()
     score = logprobs.gather(1, labels[:, None]).squeeze(1).tolist()
-    rows = (places // batch.ids_BL.shape[1]).tolist()
-    blocks = batch.blocks_BL.flatten()[places].tolist()
+    rows = (positions // batch.ids_BL.shape[1]).tolist()
+    blocks = batch.blocks_BL.flatten()[positions].tolist()
     assert IGNORED not in labels
     exact = [[True] * len(s.asks) for s in samples]
     sums = [[[] for _ in s.asks] for s in samples]  # type: ignore[var-annotated]

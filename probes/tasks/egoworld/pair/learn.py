@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def features_of(
     if batch.native:
         side = pixels.shape[-1]
         sizes = torch.tensor([[side, side]] * len(pixels))
-        # A square frame of the tower's own size: the base picture and the one tile are the same.
+        # A square frame of the tower's own size: base picture and tile are the same.
         tiles = pixels.unsqueeze(1).expand(-1, 2, -1, -1, -1)
         output = model.get_image_features(tiles, sizes)
     else:
@@ -44,7 +45,7 @@ def features_of(
 def logits_of(
     model: LlavaNextVideoForConditionalGeneration, batch: TrainingBatch, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (logits [M, vocabulary], places [M] of the M learnt tokens in the flat batch)."""
+    """Return (logits [M, vocabulary], positions [M] of the M learnt tokens in the flat batch)."""
     ids = batch.ids_BL.to(device)
     embeds = model.get_input_embeddings()(ids)
     if len(batch.frames_NHWC):
@@ -56,25 +57,25 @@ def logits_of(
     blocks = batch.blocks_BL.to(device)
     length = ids.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-    keys, queries = blocks[:, None, :], blocks[:, :, None]
-    mask_BLL = causal & ((keys == 0) | (keys == queries))
+    seen, seeing = blocks[:, None, :], blocks[:, :, None]
+    mask_BLL = causal & ((seen == 0) | (seen == seeing))
     hidden = model.model.language_model(
         inputs_embeds=embeds,
         attention_mask=mask_BLL.unsqueeze(1),
         position_ids=batch.positions_BL.to(device),
         use_cache=False,
     ).last_hidden_state
-    places = (batch.labels_BL.to(device) != IGNORED).flatten().nonzero().squeeze(1)
-    return model.lm_head(hidden.flatten(0, 1)[places]), places
+    positions = (batch.labels_BL.to(device) != IGNORED).flatten().nonzero().squeeze(1)
+    return model.lm_head(hidden.flatten(0, 1)[positions]), positions
 
 
 def loss_of(
     model: LlavaNextVideoForConditionalGeneration, batch: TrainingBatch, device: torch.device
 ) -> torch.Tensor:
     """Return the weighted mean cross-entropy (nats) of a batch's answers."""
-    logits, places = logits_of(model, batch, device)
-    labels = batch.labels_BL.to(device).flatten()[places]
-    weights = batch.weights_BL.to(device).flatten()[places]
+    logits, positions = logits_of(model, batch, device)
+    labels = batch.labels_BL.to(device).flatten()[positions]
+    weights = batch.weights_BL.to(device).flatten()[positions]
     losses = functional.cross_entropy(logits.float(), labels, reduction="none")
     return (losses * weights).sum() / weights.sum()
 
@@ -89,40 +90,44 @@ def rate_at(step: int, stage: Mapping[str, Any], optimiser: Mapping[str, Any]) -
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
+@dataclass(frozen=True, slots=True)
+class StageSettings:
+    """How one stage is trained; the mappings are parts of conf/train/tiny.yaml."""
+
+    stage: Mapping[str, Any]
+    """One of `stages`."""
+    optimiser: Mapping[str, Any]
+    save_every: int
+    """Steps between checkpoints."""
+    device: torch.device
+    compiled: bool
+    """Layers are fused by torch.compile."""
+
+
 def learn(
     model: LlavaNextVideoForConditionalGeneration,
     steps_from: Callable[[int], Steps],
-    stage: Mapping[str, Any],
-    optimiser: Mapping[str, Any],
+    settings: StageSettings,
     folder: Path,
-    save_every: int,
     report: Report,
-    device: torch.device,
-    *,
-    compiled: bool,
 ) -> None:
-    """Train a model through one stage, resuming from `folder` if it holds a checkpoint."""
+    """Train a model through one stage, resuming from `folder` where it holds a checkpoint.
+
+    Args:
+        model: on the settings' device; trained in place.
+        steps_from: returns the batches from a step on.
+        settings: how to train.
+        folder: for checkpoints.
+        report: called after every step.
+    """
     for parameter in model.model.vision_tower.parameters():
-        parameter.requires_grad_(bool(stage["train_vision"]))
+        parameter.requires_grad_(bool(settings.stage["train_vision"]))
     named = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    groups = [
-        {
-            "params": [p for p in named.values() if p.ndim >= 2],
-            "weight_decay": optimiser["weight_decay"],
-        },
-        {"params": [p for p in named.values() if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    adam = torch.optim.AdamW(groups, lr=0.0, betas=tuple(optimiser["betas"]))
+    adam = _adam(named, settings.optimiser)
     first = _resume(model, adam, named, folder)
-    steps = int(stage["steps"])
-    if compiled:
-        # Norms, rotations and activations of so small a model cost more than its matrices; fused,
-        # a step takes less than half the time on a CPU.
-        for layer in (
-            *model.model.language_model.layers,
-            *model.model.vision_tower.encoder.layers,
-        ):
-            layer.compile(dynamic=True)
+    steps = int(settings.stage["steps"])
+    if settings.compiled:
+        _compile(model)
     # One worker draws stories and paints frames while this process computes.
     loader = DataLoader(steps_from(first), batch_size=None, num_workers=1, prefetch_factor=4)
     model.train()
@@ -130,23 +135,50 @@ def learn(
     means: dict[str, float] = {}
     for step, batches in enumerate(loader, first):
         for group in adam.param_groups:
-            group["lr"] = rate_at(step, stage, optimiser)
-        for source, batch in zip(stage["sizes"], batches, strict=True):
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=_fast_bf16(device)):
-                loss = loss_of(model, batch, device)
-            torch.autograd.backward(loss)
-            now = loss.item()
-            means[source] = 0.98 * means.get(source, now) + 0.02 * now
-        torch.nn.utils.clip_grad_norm_(named.values(), optimiser["clip"])
+            group["lr"] = rate_at(step, settings.stage, settings.optimiser)
+        for source, batch in zip(settings.stage["sizes"], batches, strict=True):
+            loss = _add_gradients(model, batch, settings.device)
+            means[source] = 0.98 * means.get(source, loss) + 0.02 * loss
+        torch.nn.utils.clip_grad_norm_(named.values(), settings.optimiser["clip"])
         adam.step()
         adam.zero_grad(set_to_none=True)
         report(step + 1, steps, means, (time.monotonic() - began) / (step + 1 - first))
-        if (step + 1) % save_every == 0 or step + 1 == steps:
+        if (step + 1) % settings.save_every == 0 or step + 1 == steps:
             _save(model, adam, named, folder, step + 1)
 
 
+def _adam(
+    named: Mapping[str, torch.nn.Parameter], optimiser: Mapping[str, Any]
+) -> torch.optim.AdamW:
+    """Return the optimiser of these parameters: weight decay on matrices only."""
+    decayed = [p for p in named.values() if p.ndim >= 2]
+    others = [p for p in named.values() if p.ndim < 2]
+    groups = [
+        {"params": decayed, "weight_decay": optimiser["weight_decay"]},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=tuple(optimiser["betas"]))
+
+
+def _compile(model: LlavaNextVideoForConditionalGeneration) -> None:
+    # Norms, rotations and activations of so small a model cost more than its matrices; fused,
+    # a step takes less than half the time on a CPU.
+    for layer in (*model.model.language_model.layers, *model.model.vision_tower.encoder.layers):
+        layer.compile(dynamic=True)
+
+
+def _add_gradients(
+    model: LlavaNextVideoForConditionalGeneration, batch: TrainingBatch, device: torch.device
+) -> float:
+    """Add the gradients of a batch's loss to the parameters, and return the loss (nats)."""
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=_fast_bf16(device)):
+        loss = loss_of(model, batch, device)
+    torch.autograd.backward(loss)
+    return loss.item()
+
+
 def _fast_bf16(device: torch.device) -> bool:
-    """Tell whether bf16 has instructions here; emulated, it is ten times slower than fp32."""
+    """Return whether the device has bf16 instructions; emulated, bf16 is ten times slower."""
     if device.type != "cpu":
         return True
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -162,8 +194,8 @@ def _save(
     tensors = {f"model.{n}": p.detach().contiguous() for n, p in model.named_parameters()}
     for name, parameter in named.items():
         # A weight that no step has used yet (the newline of the native path) has no moments.
-        for key, value in adam.state.get(parameter, {}).items():
-            tensors[f"adam.{key}.{name}"] = value
+        for moment, value in adam.state.get(parameter, {}).items():
+            tensors[f"adam.{moment}.{name}"] = value
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / ".state.safetensors"
     save_file(tensors, temporary, metadata={"step": str(step)})
@@ -184,9 +216,9 @@ def _resume(
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"model.{name}"])
     for name, parameter in named.items():
-        for key in ("exp_avg", "exp_avg_sq", "step"):
-            if (value := tensors.get(f"adam.{key}.{name}")) is not None:
-                device = "cpu" if key == "step" else parameter.device
-                adam.state[parameter][key] = value.to(device)
+        for moment in ("exp_avg", "exp_avg_sq", "step"):
+            if (value := tensors.get(f"adam.{moment}.{name}")) is not None:
+                device = "cpu" if moment == "step" else parameter.device
+                adam.state[parameter][moment] = value.to(device)
     with safe_open(path, framework="pt") as file:
         return int(file.metadata()["step"])

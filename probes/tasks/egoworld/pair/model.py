@@ -1,4 +1,4 @@
-"""The tiny pair's architecture: the genuine LLaVA-NeXT-Video class, made very small."""
+"""The tiny pair's architecture: the genuine LLaVA-NeXT-Video class with tiny sizes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def build_model(
 def build_processor(
     sizes: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast
 ) -> LlavaNextVideoProcessor:
-    """Build the processor that is saved with every member."""
+    """Build the processor, the same one for every member."""
     side = sizes["image_size"]
     crop = {"height": side, "width": side}
     return LlavaNextVideoProcessor(

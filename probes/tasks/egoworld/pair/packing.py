@@ -1,7 +1,7 @@
-"""From samples to tensors: several questions packed behind one shared context.
+"""From samples to tensors: several questions packed behind one shared context, for training.
 
-Every question sees the context and itself, not its neighbours, and its positions go on from the
-context's end: to the model each looks like a prompt of its own. Training only.
+Every question sees the context and itself, not the other questions, and its positions continue
+from the context's end: to the model each looks like a prompt of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TrainingBatch:
     blocks_BL: torch.Tensor
     """0 the context, 1.. the questions, -1 padding."""
     labels_BL: torch.Tensor
-    """The next token where it is to be learnt, IGNORED elsewhere."""
+    """The next token where it is learnt, IGNORED elsewhere."""
     weights_BL: torch.Tensor
     frames_NHWC: torch.Tensor
     """uint8, in the order of their placeholders."""
@@ -56,8 +56,9 @@ class Packer:
     ) -> None:
         self._tokens_per_frame, self._letter_weight = tokens_per_frame, letter_weight
         self._placeholders = (
-            tokenizer.convert_tokens_to_ids("<video>"), tokenizer.convert_tokens_to_ids("<image>"),
-        )  # fmt: skip
+            tokenizer.convert_tokens_to_ids("<video>"),
+            tokenizer.convert_tokens_to_ids("<image>"),
+        )
         self._eos, self._pad = tokenizer.eos_token_id, tokenizer.pad_token_id
 
         @functools.lru_cache(maxsize=100_000)
@@ -72,9 +73,12 @@ class Packer:
         length = max(len(row[0]) for row in rows)
         shape = (len(rows), length)
         arrays: list[NDArray[Any]] = [
-            np.full(shape, self._pad), np.zeros(shape, np.int64), np.full(shape, -1),
-            np.full(shape, IGNORED), np.zeros(shape, np.float32),
-        ]  # fmt: skip
+            np.full(shape, self._pad),
+            np.zeros(shape, np.int64),
+            np.full(shape, -1),
+            np.full(shape, IGNORED),
+            np.zeros(shape, np.float32),
+        ]
         for at, row in enumerate(rows):
             for target, values in zip(arrays, row, strict=True):
                 target[at, : len(values)] = values
@@ -115,7 +119,7 @@ class Packer:
 class Steps(Dataset[list[TrainingBatch]]):
     """The batches of every step of a stage; step k's content depends on (seed, stage, k) only.
 
-    That is what makes training resumable to the letter.
+    So training that is resumed gives exactly the same weights.
     """
 
     def __init__(
@@ -140,7 +144,7 @@ class Steps(Dataset[list[TrainingBatch]]):
 
     def _batch(self, source: str, size: int, rng: np.random.Generator) -> TrainingBatch:
         native = source not in ("text", "drill") and bool(rng.random() < self._native_share)
-        # The native path costs nine times the tokens: fewer sequences, so that a step stays a step.
+        # The native path has nine times the tokens: fewer sequences keep the time of a step.
         size = max(1, size // (4 if native else 1))
         noise: Mapping[str, float] = self._stage["noise"]  # type: ignore[assignment]
         return self._packer.pack(

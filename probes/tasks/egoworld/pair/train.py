@@ -1,7 +1,7 @@
 """`probes train tiny OUT`: train the embedded pair and its control from scratch.
 
 OUT/work/<stage> holds resumable state, OUT/<member> the finished checkpoints, OUT/training.json
-what it cost and OUT/heldout.json how the members answer held-out stories.
+the cost and OUT/heldout.json how the members answer held-out stories.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SOURCE = {"video": "image", "control": "image"}
 
 
 def read_config(overrides: Sequence[str]) -> dict[str, Any]:
-    """Read conf/train/tiny.yaml with `key=value` overrides; an unknown key is an error."""
+    """Read conf/train/tiny.yaml with `name=value` overrides; an unknown name is an error."""
     config = OmegaConf.load(conf_dir() / "train" / "tiny.yaml")
     OmegaConf.set_struct(config, True)
     try:
@@ -39,7 +39,7 @@ def read_config(overrides: Sequence[str]) -> dict[str, Any]:
         raise ProbesError(
             f"cannot set {', '.join(overrides)}: {str(error).splitlines()[0]}",
             where="probes train tiny",
-            fix="see conf/train/tiny.yaml for the keys, e.g. stages.image.steps=100",
+            fix="see conf/train/tiny.yaml for the settings, e.g. stages.image.steps=100",
         ) from error
     settings: Any = OmegaConf.to_container(config, resolve=True)
     return dict(settings)
@@ -52,7 +52,7 @@ def train(out: Path, config: Mapping[str, Any]) -> None:
     from probes.tasks.egoworld.pair.heldout import evaluate, render
 
     torch.set_num_threads(int(config["threads"]) or os.cpu_count() or 1)
-    settings = {key: config[key] for key in ("seed", "model", "optimiser", "mix", "stages")}
+    settings = {name: config[name] for name in ("seed", "model", "optimiser", "mix", "stages")}
     _same_settings(out / "work" / "settings.json", settings)
     costs = _read(out / "training.json")
     for stage in STAGES:
@@ -73,7 +73,7 @@ def _train_stage(stage: str, out: Path, config: Mapping[str, Any]) -> None:
     from transformers import LlavaNextVideoForConditionalGeneration
 
     from probes.tasks.egoworld.pair.curriculum import Curriculum
-    from probes.tasks.egoworld.pair.learn import learn
+    from probes.tasks.egoworld.pair.learn import StageSettings, learn
     from probes.tasks.egoworld.pair.model import (
         build_model,
         build_processor,
@@ -99,25 +99,26 @@ def _train_stage(stage: str, out: Path, config: Mapping[str, Any]) -> None:
     curriculum = Curriculum(load_world(), mix, int(sizes["image_size"]), "training")
     per_frame = tokens_per_frame(int(sizes["image_size"]), int(sizes["patch_size"]))
     packer = Packer(tokenizer, per_frame, float(mix["letter_weight"]))
-    plan = config["stages"][stage]
-    learn(
-        model,
-        lambda first: Steps(
-            curriculum, packer, plan, float(mix["native_share"]), (seed, STAGES.index(stage)), first
-        ),
-        plan,
+    settings = StageSettings(
+        config["stages"][stage],
         config["optimiser"],
-        out / "work" / stage,
         int(config["save_every"]),
-        _reporter(stage),
         device,
         compiled=bool(config["compile"]) and shutil.which("c++") is not None,
+    )
+    native_share, stage_seed = float(mix["native_share"]), (seed, STAGES.index(stage))
+    learn(
+        model,
+        lambda first: Steps(curriculum, packer, settings.stage, native_share, stage_seed, first),
+        settings,
+        out / "work" / stage,
+        _reporter(stage),
     )
     save_member(model, build_processor(sizes, tokenizer), out / stage)
 
 
 def _reporter(stage: str) -> Any:
-    """Return a display of progress: a live line on a terminal, one every half minute elsewhere."""
+    """Return what shows progress: one changing line on a terminal, else a line every 30 s."""
     live, last = sys.stdout.isatty(), [0.0]
 
     def report(step: int, steps: int, losses: Mapping[str, float], seconds: float) -> None:
@@ -136,7 +137,7 @@ def _reporter(stage: str) -> Any:
 
 
 def _same_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse to go on with other settings than the ones that OUT was begun with."""
+    """Refuse to continue with settings other than those that the folder was begun with."""
     settings = json.loads(json.dumps(settings))
     if path.exists():
         begun = json.loads(path.read_text())

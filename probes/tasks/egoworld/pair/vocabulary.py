@@ -1,8 +1,8 @@
 """The tiny pair's tokenizer: one token per phrase of its world, and bytes for all other text.
 
-A Unigram model whose pieces may span words ("the red box" is one token): short sequences are what
-makes training on two CPU cores possible. Every printable ASCII character is a piece of its own and
-every other byte has a fallback token, so any text can be put to the pair.
+A Unigram model with pieces that may span words ("the red box" is one token): short sequences make
+training on two CPU cores possible. Every printable ASCII character is a piece of its own and every
+other byte has a fallback token, so the pair takes any text.
 """
 
 from __future__ import annotations
@@ -29,10 +29,20 @@ _WORDS = """
     frame picture video text question option none yes no
 """.split()
 _PHRASES = (
-    "what does c do", "what does c do right", "nothing happens", "what is in both?", "in both:",
-    "what happens between?", "what happens?", "what is there?", "answer with the letter.",
-    "is open at the", "is closed at the", "user:", "assistant:",
-)  # fmt: skip
+    "what does c do",
+    "what does c do right",
+    "nothing happens",
+    "what is in both?",
+    "in both:",
+    "what happens between?",
+    "what happens?",
+    "what is there?",
+    "answer with the letter.",
+    "is open at the",
+    "is closed at the",
+    "user:",
+    "assistant:",
+)
 
 
 def phrases() -> list[str]:
@@ -55,8 +65,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     pieces += [(character, -10.0) for character in "▁\n" + string.printable[:95].replace(" ", "")]
     pieces += [("▁" + phrase.replace(" ", "▁"), -1.0) for phrase in phrases()]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=True))
-    # A letter that opens a line gets the same token as a letter that answers: a space is put after
-    # every line break on the way in and taken away on the way out.
+    # A letter at the start of a line gets the same token as a letter that answers: encoding adds a
+    # space after every line break, and decoding removes it.
     tokenizer.normalizer = normalizers.Replace("\n", "\n ")
     # "never": a segment gets no space of its own; split=False lets a piece span words.
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never", split=False)

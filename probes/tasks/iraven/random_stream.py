@@ -1,4 +1,4 @@
-"""Random choices of one problem, keyed by what the problem is and by nothing else."""
+"""Random choices of one problem, which depend on nothing but which problem it is."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Choice = TypeVar("Choice")
 _BLOCK = 256
 
 
-class Dice:
-    """A stream of choices that depends on `seed` and `key` only.
+class RandomStream:
+    """A stream of choices that depends on `seed` and `numbers` only.
 
     Every choice comes from uniform doubles drawn in blocks: numpy's scalar calls would cost ten
     times as much, and its integer and permutation methods may change their streams between
@@ -21,13 +21,13 @@ class Dice:
 
     Args:
         seed: non-negative integer.
-        key: further non-negative integers, e.g. (configuration, k, attempt).
+        numbers: further non-negative integers, e.g. (configuration, k, attempt).
     """
 
     __slots__ = ("_block", "_generator")
 
-    def __init__(self, seed: int, *key: int) -> None:
-        sequence = np.random.SeedSequence(entropy=seed, spawn_key=key)
+    def __init__(self, seed: int, *numbers: int) -> None:
+        sequence = np.random.SeedSequence(entropy=seed, spawn_key=numbers)
         self._generator = np.random.Generator(np.random.PCG64(sequence))
         self._block: list[float] = []
 
@@ -49,8 +49,8 @@ class Dice:
 
     def sample(self, n: int, k: int) -> tuple[int, ...]:
         """Return a uniform ordered sample of k of the integers 0..n-1, without replacement."""
-        pool = list(range(n))
+        numbers = list(range(n))
         for i in range(k):
             j = i + self.below(n - i)
-            pool[i], pool[j] = pool[j], pool[i]
-        return tuple(pool[:k])
+            numbers[i], numbers[j] = numbers[j], numbers[i]
+        return tuple(numbers[:k])

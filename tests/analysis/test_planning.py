@@ -1,4 +1,4 @@
-"""What records can resolve: plans from a run, their check, equivalence, the published figures."""
+"""What records can resolve: plans from a run, equivalence, the published figures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_planning_is_the_formula_at_the_runs_discordance(planned):
     assert row["items_needed"] == stats.items_needed(row["estimate"], spread, **common)
 
 
-def test_planning_keeps_strata_apart(planned):
+def test_planning_is_done_per_stratum(planned):
     least = planned[planned["name"] == "did"].set_index("stratum")["minimum_effect"]
     assert list(least.index) == ["", "s0", "s1", "s2"]
     assert (least[["s0", "s1", "s2"]] > least[""]).all()
@@ -127,7 +127,7 @@ def answers(estimate, discordance, n):
     return np.repeat([1.0, -1.0, 0.0], [gained, lost, n - gained - lost])
 
 
-def test_a_published_gain_is_significant_below_its_edge_and_not_above():
+def test_a_published_gain_is_significant_below_its_limit_and_not_above():
     row = of_egoschema()["InternVL", "gain", "video, 10 frames"]
     for share, significant in ((0.008, False), (-0.008, True)):
         values = answers(row.estimate, row.significant_below + share, 500)
@@ -145,8 +145,8 @@ def test_a_did_has_the_noise_of_both_members():
 
 
 def test_recordings_make_published_gains_harder_to_resolve():
-    alone, alike = of_egoschema(), of_egoschema(icc=0.3)
-    for name, one in alone.items():
+    independent, alike = of_egoschema(), of_egoschema(icc=0.3)
+    for name, one in independent.items():
         assert not alike[name].significant_below > one.significant_below
     assert sum(size * count for size, count in published.RECORDINGS) == 500
     assert sum(count for _, count in published.RECORDINGS) == 347

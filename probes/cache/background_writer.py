@@ -1,0 +1,58 @@
+"""Store outputs from a thread of its own, so that a model never waits for a disk."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from probes.core.types import Output
+
+
+class BackgroundWriter:
+    """A thread that stores outputs: all that arrive during one transaction in the next.
+
+    Args:
+        put: stores a batch of (key, output).
+    """
+
+    def __init__(self, put: Callable[[Sequence[tuple[str, Output]]], None]) -> None:
+        self._put = put
+        self._pending: list[tuple[str, Output]] = []
+        self._changed = threading.Condition()
+        self._open = True
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="store", daemon=True)
+        self._thread.start()
+
+    def add(self, key: str, output: Output) -> None:
+        """Store an output soon, or raise what an earlier one met."""
+        self.check()
+        with self._changed:
+            self._pending.append((key, output))
+            self._changed.notify()
+
+    def finish(self) -> None:
+        """Wait until all outputs are stored, or one could not be."""
+        with self._changed:
+            self._open = False
+            self._changed.notify()
+        self._thread.join()
+
+    def check(self) -> None:
+        """Raise what ended the thread, if something did."""
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._pending or not self._open)
+                batch = self._pending[:]
+                self._pending.clear()
+            if not batch:
+                return
+            try:
+                self._put(batch)
+            except BaseException as error:  # raised again in the caller, which stops
+                self._error = error
+                return

@@ -1,0 +1,130 @@
+"""What a reader returned, checked before any model is asked.
+
+A value of the wrong type would otherwise show when the records are written, after all answers.
+Two options of the same text are allowed: public data sets hold such items, and letters distinguish
+them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from probes.core.errors import ProbesError
+from probes.core.text import whole_text
+from probes.core.types import Item, Panels, Video
+
+NAMED = 5
+"""How many offenders a message names."""
+_FIX = "correct the data, or what its reader returns (docs/own_task.md, 'A reader of your own')"
+
+
+def check_items(items: Sequence[Item], task_name: str) -> None:
+    """Check the items that a reader returned.
+
+    Args:
+        items: what the reader returned.
+        task_name: the name in the task's settings.
+
+    Raises:
+        ProbesError: a rule is broken; the first offenders are named.
+    """
+    where = f"task {task_name}"
+    if not isinstance(items, Sequence) or isinstance(items, str | bytes):
+        what = f"the reader returned a {type(items).__name__}, not a list of items"
+        raise ProbesError(what, where, _FIX)
+    if not items:
+        raise ProbesError("the reader returned no items", where, _FIX)
+    others = [
+        f"entry {at} ({type(entry).__name__})"
+        for at, entry in enumerate(items)
+        if not isinstance(entry, Item)
+    ]
+    refuse(others, "entries are not of type Item", where, _FIX)
+    unnamed = [f"entry {at}" for at, item in enumerate(items) if not _is_name(item.id)]
+    refuse(unnamed, "items have no id (a text that is not empty)", where, _FIX)
+    repeated = [name for name, count in Counter(item.id for item in items).items() if count > 1]
+    refuse(repeated, "ids occur more than once", where, _FIX)
+    others = [item.id for item in items if item.task != task_name]
+    fix = "set the field `task` of every item to the name in the task's settings (`task.name`)"
+    refuse(others, f"items do not carry the task's name {task_name!r}", where, fix)
+    for what, is_broken in _RULES:
+        refuse([item.id for item in items if is_broken(item)], f"items {what}", where, _FIX)
+
+
+def refuse(offenders: Sequence[str], what: str, where: str, fix: str) -> None:
+    """Raise if there are offenders, naming the first few and their number.
+
+    Raises:
+        ProbesError: there are offenders.
+    """
+    if offenders:
+        named = first_few([repr(name) for name in offenders])
+        raise ProbesError(f"{len(offenders)} {what}: {named}", where, fix)
+
+
+def first_few(texts: Sequence[str], separator: str = ", ") -> str:
+    """Return the first few texts, and how many more there are."""
+    more = f" and {len(texts) - NAMED} more" if len(texts) > NAMED else ""
+    return separator.join(texts[:NAMED]) + more
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_count(value: object, least: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(text, str) for text in value)
+
+
+def _are_pairs(value: object) -> bool:
+    return isinstance(value, tuple) and all(_are_texts(pair) and len(pair) == 2 for pair in value)
+
+
+def _is_answer(item: Item) -> bool:
+    return item.answer is None or (_is_count(item.answer) and item.answer < len(item.options))
+
+
+def _is_sized(panels: Panels) -> bool:
+    return _is_count(panels.count, 1) and _is_count(panels.options) and _is_count(panels.row)
+
+
+def _texts(item: Item) -> Iterator[str]:
+    yield from (item.id, item.question, *item.options, item.stratum, item.cluster)
+    yield from (text for pair in item.meta for text in pair)
+
+
+# In order: a rule may rely on the ones before it.
+_RULES: tuple[tuple[str, Callable[[Item], bool]], ...] = (
+    ("have a question that is not text", lambda item: not isinstance(item.question, str)),
+    ("have options that are not a tuple of texts", lambda item: not _are_texts(item.options)),
+    ("have a stratum that is not text", lambda item: not isinstance(item.stratum, str)),
+    ("have a cluster that is not text", lambda item: not isinstance(item.cluster, str)),
+    ("have a meta that is not a tuple of pairs of texts", lambda item: not _are_pairs(item.meta)),
+    (
+        "have text with half a character (a lone surrogate)",
+        lambda item: any(whole_text(text) != text for text in _texts(item)),
+    ),
+    ("have fewer than two options", lambda item: len(item.options) < 2),
+    (
+        "have an answer that is neither None nor the index of an option",
+        lambda item: not _is_answer(item),
+    ),
+    (
+        "have media that are neither Video nor Panels",
+        lambda item: not isinstance(item.media, Video | Panels),
+    ),
+    (
+        "have media whose path is not an absolute pathlib.Path",
+        lambda item: not isinstance(item.media.path, Path) or not item.media.path.is_absolute(),
+    ),
+    (
+        "have panels with a count below 1, or with negative options or row",
+        lambda item: isinstance(item.media, Panels) and not _is_sized(item.media),
+    ),
+)

@@ -25,7 +25,7 @@ from probes.config.settings import BackendConfig, freeze
 from probes.core.errors import ProbesError
 from probes.core.redaction import redact, redacted
 from probes.core.types import ModelSpec, Output
-from probes.engine import run
+from probes.engine import context
 from probes.engine.run import execute
 from probes.media.frame_folder import FrameFolder
 from probes.models.checkpoint import find
@@ -130,7 +130,7 @@ def test_trust_in_one_member_is_no_trust_in_another_model(
         opened[spec.name] = spec
         return open_spy(cfg, spec)
 
-    monkeypatch.setattr(run, "open_backend", open_backend)
+    monkeypatch.setattr(context, "open_backend", open_backend)
     Spy.begin()
     cfg = settings(
         world, tmp_path / "out", "pair.image.trust_remote_code=true",
@@ -299,7 +299,7 @@ def test_no_secret_in_a_librarys_message_reaches_a_record(
     monkeypatch.setenv("PROBES_HOME", str(tmp_path / "home"))
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(run, "open_backend", open_spy)
+    monkeypatch.setattr(context, "open_backend", open_spy)
     Spy.begin()
     secrets = " ".join(SECRETS.values())
 

@@ -17,9 +17,10 @@ from probes.config.paths import conf_dir
 from probes.config.settings import freeze
 from probes.core.hashing import array_sha256, sha256_json
 from probes.core.types import Clip, FrameRef, Item, Media, Output, Panels, Prompt, Video
-from probes.engine import run
+from probes.engine import context, run
 from probes.media.composites import Composite, draw
 from probes.models.scripted import ScriptedBackend
+from probes.tasks import registry
 
 HOSTILE = (
     "</script><img src=x onerror=\"document.title='hacked'\"><!-- {{ 7 * 7 }} &amp; “c” \u2028"
@@ -146,11 +147,11 @@ def make_run(
         answer: role -> prompt -> output; random where there is none.
     """
     monkeypatch.setenv("PROBES_HOME", str(folder.parent / "home"))
-    monkeypatch.setattr(run.registry, "load", lambda task, progress=None: list(items))
-    monkeypatch.setattr(run, "FrameStore", PaintedFrames)
+    monkeypatch.setattr(registry, "load", lambda task, progress=None: list(items))
+    monkeypatch.setattr(context, "FrameStore", PaintedFrames)
     scripted = answer or (lambda role: script(role, infill))
     monkeypatch.setattr(
-        run,
+        context,
         "open_backend",
         lambda cfg, spec: ScriptedBackend(scripted(spec.role), name=spec.name),
     )

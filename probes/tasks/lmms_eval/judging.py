@@ -121,7 +121,7 @@ def find(task: Any, docs: Sequence[Doc]) -> ReadingRule:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
+class _AskedDoc:
     """A doc on which the scorer is tried."""
 
     doc: Doc
@@ -130,11 +130,11 @@ class _Sample:
     """Index of the right answer by name of the reading."""
 
 
-def _sample(doc: Doc, asked: DocQuestion) -> _Sample:
+def _sample(doc: Doc, asked: DocQuestion) -> _AskedDoc:
     answers = {name: read(asked.target, asked.options) for name, read in READINGS.items()}
     if all(answer is None for answer in answers.values()):
         raise RefusedError(f"its target {asked.target!r} is none of the options", Stage.ANSWER)
-    return _Sample(doc, asked, answers)
+    return _AskedDoc(doc, asked, answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class _Score:
 
 
 def _exact(
-    task: Any, samples: Sequence[_Sample], form: str, scores: list[_Score]
+    task: Any, samples: Sequence[_AskedDoc], form: str, scores: list[_Score]
 ) -> list[tuple[str, str]]:
     """Return readings and metrics under which exactly the right answer of every doc is credited.
 

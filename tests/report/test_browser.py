@@ -256,7 +256,7 @@ def test_a_run_without_items_or_manifest_still_shows_its_answers(
     assert len(data["items"]) == 6
     assert {next(iter(one)) for one in data["stimuli"]} == {"x"}
     assert made["webp"] == []
-    assert "lacks manifest.json with a configuration, items.parquet" in fragment
+    assert "has no manifest.json with a configuration, items.parquet" in fragment
 
 
 def test_a_frame_without_records_is_reported() -> None:

@@ -125,7 +125,7 @@ def greedy(
         For every prompt its new ids, the end token included; None where logits were not numbers.
     """
     writing, hidden_BTD = _read_prompts(model, prompts, features)
-    texts = _Texts(ids=[[] for _ in prompts], unfinished=set(range(len(prompts))))
+    texts = _GreedyTexts(ids=[[] for _ in prompts], unfinished=set(range(len(prompts))))
     for step in range(max_new_tokens):
         logits_BV = model.lm_head(hidden_BTD[:, -1])
         tokens = logits_BV.argmax(-1).tolist()
@@ -138,7 +138,7 @@ def greedy(
 
 
 @dataclass(slots=True)
-class _Texts:
+class _GreedyTexts:
     """What greedy decoding has written so far, by prompt."""
 
     ids: list[list[int]]

@@ -70,7 +70,7 @@ class Item:
     options: tuple[str, ...]
     """Texts of the options, in the order of the letters A, B, ..."""
     answer: int | None
-    """Index of the right option; None where the key is withheld."""
+    """Index of the right option; None where it is withheld."""
     media: Media
     """What the question is about."""
     stratum: str = ""
@@ -150,7 +150,7 @@ class FrameRef:
     """A picture within a prompt."""
 
     sha256: str
-    """Key into the run's frame pool."""
+    """sha256 of the frame, by which its pixels are looked up."""
 
 
 Part = FrameRef | str

@@ -38,7 +38,7 @@ from probes.stimuli.templates import fill
 
 Gap = tuple[Part, ...]
 DrawComposite = Callable[[Composite], str]
-"""Draws a sheet and returns its sha256."""
+"""Draws a composite and returns its sha256."""
 
 
 def needs_infills(arm: Arm) -> bool:
@@ -212,7 +212,7 @@ def _texts_only(gaps: Sequence[Gap]) -> list[Part]:
 
 
 def grid(frames: Sequence[str]) -> Composite:
-    """Return the sheet of presentation `grid`: frames in reading order, numbered from 1.
+    """Return the composite of presentation `grid`: frames in reading order, numbered from 1.
 
     As near to a square as their number allows, and never higher than wide.
     """
@@ -222,7 +222,7 @@ def grid(frames: Sequence[str]) -> Composite:
 
 
 def matrix(slots: Sequence[str | None], options: Sequence[str]) -> Composite:
-    """Return the sheet of layout `matrix`: the 3x3 matrix, and the labelled options below it.
+    """Return the composite of layout `matrix`: the 3x3 matrix, and the labelled options below it.
 
     Args:
         slots: sha256 of the eight context panels; None leaves a cell blank. Where all are None
@@ -245,10 +245,10 @@ def _labelled(options: Sequence[str]) -> list[Part]:
     return parts
 
 
-def _composed(sheet: Composite, compose: DrawComposite | None) -> FrameRef:
+def _composed(composite: Composite, compose: DrawComposite | None) -> FrameRef:
     if compose is None:
         raise TypeError("grid and matrix need a `compose`")
-    return FrameRef(compose(sheet))
+    return FrameRef(compose(composite))
 
 
 def _order(arm: Arm, item: Item, count: int) -> list[int]:

@@ -8,7 +8,7 @@ from probes.core.text import flat, nearest, whole_text, whole_texts
 def test_half_characters_become_question_marks() -> None:
     assert whole_text("plain") == "plain"
     assert whole_text("é \ud800.") == "é ?."
-    assert whole_texts(["\udfff", ("b\ud800",), 3, None]) == ["?", ["b?"], 3, None]
+    assert whole_texts(["\udfff", ("b\ud800",), 3, None]) == ["?", ("b?",), 3, None]
 
 
 def test_nested_mappings_get_dotted_names() -> None:

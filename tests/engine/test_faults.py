@@ -328,29 +328,29 @@ def test_a_decoding_process_that_does_not_start_is_no_items_fault(
         go(settle())
 
 
-class Pool(FrameStore):
-    """A pool whose videos are gone."""
+class LostVideos(FrameStore):
+    """A frame store whose videos are gone."""
 
     def __getitem__(self, sha256: str) -> Any:
         raise ProbesError("the file cannot be read: No such file or directory")
 
 
 def test_frames_that_are_gone_with_their_video_do_not_cost_the_answers(tmp_path: Path) -> None:
-    pool = Pool(tmp_path / "home")
+    frames = LostVideos(tmp_path / "home")
     kept, gone = "a" * 64, "b" * 64
-    pool.path(kept).parent.mkdir(parents=True)
-    pool.path(kept).write_bytes(b"a picture")
+    frames.path(kept).parent.mkdir(parents=True)
+    frames.path(kept).write_bytes(b"a picture")
     with pytest.warns(UserWarning, match="1 frames that were shown are gone"):
-        assert export.frames(tmp_path / "frames", {gone, kept}, pool) == [gone]
+        assert export.frames(tmp_path / "frames", {gone, kept}, frames) == [gone]
     assert [path.stem for path in (tmp_path / "frames").iterdir()] == [kept]
 
 
 def test_a_frame_whose_file_is_gone_is_written_from_memory(tmp_path: Path) -> None:
-    pool, frame = FrameStore(tmp_path / "home"), np.full((4, 6, 3), 7, np.uint8)
+    frames, frame = FrameStore(tmp_path / "home"), np.full((4, 6, 3), 7, np.uint8)
     name = array_sha256(frame)
-    pool._store(name, frame)
-    pool.path(name).unlink()
-    assert export.frames(tmp_path / "frames", [name], pool) == []
+    frames._store(name, frame)
+    frames.path(name).unlink()
+    assert export.frames(tmp_path / "frames", [name], frames) == []
     with Image.open(tmp_path / "frames" / f"{name}.png") as written:
         assert np.array_equal(np.asarray(written), frame)
 

@@ -21,6 +21,7 @@ from probes.media.composites import ASKED, Composite, CompositeGrid
 from probes.media.frame_store import FrameStore
 from probes.stimuli import arms, infills, words
 from probes.stimuli.arms import StimulusForm, StimulusSources
+from probes.tasks import pictures as task_pictures
 from probes.tasks.iraven import generate, reader
 
 LETTERS = tuple("ABCDEFGH")
@@ -55,11 +56,11 @@ def _pairs(name: str) -> list[tuple[str, str]]:
 
 
 def build(arm: Arm, layout: str = "sequence") -> tuple[Stimulus, list[Composite]]:
-    sheets: list[Composite] = []
+    composites: list[Composite] = []
 
-    def compose(sheet: Composite) -> str:
-        sheets.append(sheet)
-        return f"sheet{len(sheets)}"
+    def compose(composite: Composite) -> str:
+        composites.append(composite)
+        return f"composite{len(sheets)}"
 
     found = arms.build(
         item(),
@@ -67,7 +68,7 @@ def build(arm: Arm, layout: str = "sequence") -> tuple[Stimulus, list[Composite]
         StimulusSources(clip("a"), texts("a"), item("d"), clip("d"), texts("d")),
         StimulusForm(PROMPTS, "letter", layout, compose),
     )
-    return found, sheets
+    return found, composites
 
 
 def shown(found: Stimulus) -> str:
@@ -88,9 +89,9 @@ CANDIDATES = "\n".join(f"{letter}. [a-{letter}]" for letter in LETTERS)
     ],
 )
 def test_sequence_keeps_the_candidates_and_the_rows(arm: Arm, context: str) -> None:
-    found, sheets = build(arm)
+    found, composites = build(arm)
     assert shown(found) == f"{context}Q Which?\n{CANDIDATES}\nletter?"
-    assert found.options == LETTERS and not sheets
+    assert found.options == LETTERS and not composites
 
 
 @pytest.mark.parametrize(
@@ -106,29 +107,29 @@ def test_sequence_keeps_the_candidates_and_the_rows(arm: Arm, context: str) -> N
 def test_matrix_is_one_picture_with_the_candidates(
     arm: Arm, cells: list[str] | None, text: str
 ) -> None:
-    found, (sheet,) = build(arm, "matrix")
+    found, (composite,) = build(arm, "matrix")
     assert shown(found) == f"[sheet1]{text}Q Which?\nA, B, C, D, E, F, G, H\nletter?"
     candidates = CompositeGrid(tuple(f"a-{letter}" for letter in LETTERS), 4, LETTERS)
     context = () if cells is None else (CompositeGrid((*cells, ASKED), 3),)
-    assert sheet.grids == (*context, candidates)
+    assert composite.grids == (*context, candidates)
 
 
 def test_grid_is_one_picture_of_all_frames() -> None:
-    found, (sheet,) = build(replace(VCOT, presentation="grid"))
+    found, (composite,) = build(replace(VCOT, presentation="grid"))
     assert shown(found).startswith("[sheet1]<a0><a1><a3><a4><a6>Q ")
-    assert sheet.grids == (
+    assert composite.grids == (
         CompositeGrid(tuple(f"a{t}" for t in range(8)), 3, tuple(map(str, range(1, 9)))),
     )
-    found, sheets = build(replace(BLIND, presentation="grid"))
-    assert shown(found).startswith("Q ") and not sheets
+    found, composites = build(replace(BLIND, presentation="grid"))
+    assert shown(found).startswith("Q ") and not composites
 
 
 @pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
 @pytest.mark.parametrize("layout", ["sequence", "matrix"])
 def test_every_arm_shows_all_candidates(arm: Arm, layout: str) -> None:
-    found, sheets = build(arm, layout)
+    found, composites = build(arm, layout)
     pictures = [part.sha256 for part in found.parts if isinstance(part, FrameRef)]
-    pictures += [picture for sheet in sheets for picture in sheet.pictures()]
+    pictures += [picture for composite in composites for picture in composite.pictures()]
     assert [p for p in pictures if p.startswith("a-")] == [f"a-{letter}" for letter in LETTERS]
 
 
@@ -143,30 +144,37 @@ def test_panels_come_from_the_file_and_are_kept(
     problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = reader.load(problems)[0]
-    with _pool(tmp_path) as pool:
-        found = pool.clips(one.media, (8,))[8]
+    with OpenFrames(tmp_path) as frames:
+        found = frames.clips(one.media, (8,))[8]
         pictures = reader.images(one.media.path)
-        stored = [pool[sha] for sha in (*found.hashes, *found.options)]
+        stored = [frames[sha] for sha in (*found.hashes, *found.options)]
         assert all(np.array_equal(a[:, :, 0], b) for a, b in zip(stored, pictures, strict=True))
-        assert found.breaks == (2, 5) and pool.decoded == 1
-        sheet = arms.matrix(found.hashes, found.options)
-        name = pool.compose(sheet)
-        drawn = pool[name]
-        pool.path(name).unlink()
-    with _pool(tmp_path) as pool:
-        assert pool.clips(one.media, (8,))[8] == found and pool.decoded == 0
-        assert pool.compose(sheet) == name
-        assert np.array_equal(pool[name], drawn)  # drawn again
+        assert found.breaks == (2, 5) and frames.decoded == 1
+        composite = arms.matrix(found.hashes, found.options)
+        name = frames.compose(composite)
+        drawn = frames[name]
+        frames.path(name).unlink()
+    with OpenFrames(tmp_path) as frames:
+        assert frames.clips(one.media, (8,))[8] == found and frames.decoded == 0
+        assert frames.compose(composite) == name
+        assert np.array_equal(frames[name], drawn)  # drawn again
         monkeypatch.setattr("probes.media.frame_store.COMPOSITES_MOST", 1)
-        pool.compose(arms.grid(found.hashes))
-        pool.path(name).unlink()
-        assert pool.compose(sheet) == name and pool.path(name).exists()  # forgotten, drawn again
+        frames.compose(arms.grid(found.hashes))
+        frames.path(name).unlink()
+        assert (
+            frames.compose(composite) == name and frames.path(name).exists()
+        )  # forgotten, drawn again
     wide = reader.load(problems, across_rows=True)[0]
-    with _pool(tmp_path) as pool:
-        assert pool.clips(wide.media, (8,))[8].breaks == ()
+    with OpenFrames(tmp_path) as frames:
+        assert frames.clips(wide.media, (8,))[8].breaks == ()
 
 
-class _pool(FrameStore):  # noqa: N801
+class OpenFrames(FrameStore):
+    """A frame store of a home, closed at the end of a `with` block."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home, read_panels=task_pictures.read)
+
     def __enter__(self) -> FrameStore:
         return self
 

@@ -72,9 +72,11 @@ def right(role: str, arm: str) -> np.ndarray:
 @pytest.fixture(scope="module")
 def script(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
     owner: dict[str, str] = {}
-    with closing(FrameStore(tmp_path_factory.mktemp("frames"), read_panels=pictures.read)) as pool:
+    with closing(
+        FrameStore(tmp_path_factory.mktemp("frames"), read_panels=pictures.read)
+    ) as frames:
         for item in reader.load(world):
-            clip = pool.clips(item.media, (FRAMES,))[FRAMES]
+            clip = frames.clips(item.media, (FRAMES,))[FRAMES]
             owner |= dict.fromkeys(clip.hashes, item.id)
     assert len(owner) == ITEMS * FRAMES
 

@@ -78,7 +78,7 @@ def test_judge(found, scoring, expected):
 
 def test_fault_says_what_the_backend_said():
     assert answers.fault(Output(status="error", error="oom"), TWO, "letter") == "oom"
-    assert answers.fault(Output(status="error"), TWO, "generate") == "the backend says error"
+    assert answers.fault(Output(status="error"), TWO, "generate") == "the backend reports error"
     assert "3 log-probabilities for 2" in answers.fault(output(0.0, 0.0, 0.0), TWO, "letter")
 
 

@@ -211,7 +211,7 @@ clusters = st.lists(
 )
 
 
-def pool(drawn: list[tuple[str, str]]) -> list[Item]:
+def candidates(drawn: list[tuple[str, str]]) -> list[Item]:
     return [item(f"i{n}", cluster, stratum) for n, (cluster, stratum) in enumerate(drawn)]
 
 
@@ -220,7 +220,7 @@ def pool(drawn: list[tuple[str, str]]) -> list[Item]:
 def test_a_donor_is_of_another_cluster_of_the_stratum_asked_and_of_no_order(
     drawn, same_stratum, seed, draw, random
 ):
-    items = pool(drawn)
+    items = candidates(drawn)
     arm = replace(VISUAL, seed=seed)
     mixed = random.sample(items, len(items))
     for one in items:
@@ -239,7 +239,7 @@ def test_a_donor_is_of_another_cluster_of_the_stratum_asked_and_of_no_order(
 @quick
 @given(clusters, st.sampled_from("pqrs"))
 def test_a_new_item_takes_donors_over_only_for_itself_and_leaving_changes_only_its_own(drawn, c):
-    items = pool(drawn)
+    items = candidates(drawn)
     assume(len({one.cluster for one in items}) > 1)
     new = item("new", c, "x")
     for one in items:

@@ -143,7 +143,7 @@ def test_generator_fingerprint_covers_what_the_text_depends_on_and_no_more():
 @pytest.mark.parametrize(
     ("template", "values", "said"),
     [
-        ("{frame_a}", {"frame_a": ["x"], "frame_b": ["y"]}, "lacks {frame_b}"),
+        ("{frame_a}", {"frame_a": ["x"], "frame_b": ["y"]}, "has no {frame_b}"),
         ("{infill}{question}", {"infill": ["x"]}, "holds {question}"),
     ],
 )

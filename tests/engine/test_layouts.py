@@ -60,7 +60,7 @@ def build(arm: Arm, layout: str = "sequence") -> tuple[Stimulus, list[Composite]
 
     def compose(composite: Composite) -> str:
         composites.append(composite)
-        return f"composite{len(sheets)}"
+        return f"composite{len(composites)}"
 
     found = arms.build(
         item(),
@@ -108,7 +108,7 @@ def test_matrix_is_one_picture_with_the_candidates(
     arm: Arm, cells: list[str] | None, text: str
 ) -> None:
     found, (composite,) = build(arm, "matrix")
-    assert shown(found) == f"[sheet1]{text}Q Which?\nA, B, C, D, E, F, G, H\nletter?"
+    assert shown(found) == f"[composite1]{text}Q Which?\nA, B, C, D, E, F, G, H\nletter?"
     candidates = CompositeGrid(tuple(f"a-{letter}" for letter in LETTERS), 4, LETTERS)
     context = () if cells is None else (CompositeGrid((*cells, ASKED), 3),)
     assert composite.grids == (*context, candidates)
@@ -116,7 +116,7 @@ def test_matrix_is_one_picture_with_the_candidates(
 
 def test_grid_is_one_picture_of_all_frames() -> None:
     found, (composite,) = build(replace(VCOT, presentation="grid"))
-    assert shown(found).startswith("[sheet1]<a0><a1><a3><a4><a6>Q ")
+    assert shown(found).startswith("[composite1]<a0><a1><a3><a4><a6>Q ")
     assert composite.grids == (
         CompositeGrid(tuple(f"a{t}" for t in range(8)), 3, tuple(map(str, range(1, 9)))),
     )

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probes.analysis.tables import TableRow
-from probes.core.types import Arm, FrameRef, Item
+from probes.core.types import ROLES, Arm, FrameRef, Item
 from probes.records.run_folder import RunFiles
 from probes.report.frame_images import FrameFile
 from probes.report.stimuli import Rebuilder, ShownStimulus, ShownTrial
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _VIEW = ("pair", "task", "scoring", "setting", "seed")
-_ROLES = ("image", "video", "control")
 _STATUSES = ("ok", "unparsed", "error")
 _COLUMNS = (
     *_VIEW, "run", "item_id", "cluster", "stratum", "role", "member", "arm", "frames", "donor_id",
@@ -311,7 +310,7 @@ def _head(view: View, rows: Sequence[TableRow], runs: Runs, seeds_differ: bool) 
         "label": " · ".join(filter(None, [*names, f"seed {seed}" if seeds_differ else ""])),
         "scoring": rows[0]["scoring"],
         "prefix": str(pair.get("answer_prefix") or "") if isinstance(pair, dict) else "",
-        "members": [[role, members[role]] for role in sorted(members, key=_ROLES.index)],
+        "members": [[role, members[role]] for role in sorted(members, key=ROLES.index)],
         "arms": [_arm(name, known.get(name)) for name in _in_order(asked, known)],
         "frames": sorted({row["frames"] for row in rows}),
     }

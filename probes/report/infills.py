@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 
 from probes import analysis
+from probes.analysis.cells import BLOCK
 from probes.report import formats
 from probes.report.failures import SHOWN, short
 from probes.report.leaks import CLIP, clips_with_leaked_answer
 from probes.report.parts import DataTable, Paragraph, ReportPart, Section, counted
-from probes.report.study import BLOCK, Study, rows
+from probes.report.study import Study, rows
 
 
 def section(study: Study) -> Section:

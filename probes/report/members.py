@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from probes.analysis.cells import BLOCK
 from probes.core.text import flat
 from probes.report import formats
 from probes.report.figures import style
 from probes.report.parts import BulletList, DataTable, Paragraph, ReportPart, Section, listed
-from probes.report.study import BLOCK, Study, pair_of, rows
+from probes.report.study import Study, pair_of, rows
 
 # What names a checkpoint, and where it happened to run: these differ by nature.
 _IDENTITY = ("fingerprint", "repo", "commit", "device")

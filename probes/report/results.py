@@ -9,6 +9,7 @@ import pandas as pd
 
 from probes import analysis
 from probes.analysis import published_comparison
+from probes.analysis.cells import BLOCK
 from probes.report import figures, formats
 from probes.report.parts import (
     BulletList,
@@ -20,7 +21,7 @@ from probes.report.parts import (
     from_table,
     listed,
 )
-from probes.report.study import BLOCK, Study, heading, rows, within
+from probes.report.study import Study, heading, rows, within
 
 
 def study_tables(study: Study) -> Section:

@@ -11,12 +11,10 @@ from typing import Any
 import pandas as pd
 
 from probes import analysis
+from probes.analysis.cells import BLOCK
 from probes.analysis.tables import TableRow
 from probes.records.manifest import read_manifest
 from probes.report import leaks
-
-BLOCK = ("task", "setting", "pair", "scoring", "seed")
-"""Columns that distinguish one block of tables from another."""
 
 
 @dataclass(frozen=True)

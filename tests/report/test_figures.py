@@ -17,6 +17,7 @@ from PIL import Image
 
 from probes import analysis
 from probes.core.errors import ProbesError
+from probes.core.types import ROLES
 from probes.report import figures as plots
 from probes.report.figures import style
 
@@ -166,7 +167,7 @@ def test_configurations_have_one_panel_per_arm() -> None:
 
 
 def test_members_differ_in_more_than_hue() -> None:
-    looks = [style.role_style(role) for role in (*style.ORDER, "other")]
+    looks = [style.role_style(role) for role in (*ROLES, "other")]
     assert len({look["marker"] for look in looks}) == len(looks)
     arms = [style.arm_style(place) for place in range(24)]
     assert len({(one["marker"], one["linestyle"]) for one in arms}) == len(arms)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from probes.analysis.cells import role_order
 from probes.core.errors import ProbesError
 from probes.core.files import atomic_write
 
@@ -30,8 +31,6 @@ _OTHER_ROLE = {"color": "#000000", "marker": "D", "markerfacecolor": "white"}
 _HUES = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _LINES = ("-", "--", ":")
-ORDER = ("image", "video", "control")
-"""The order of members everywhere."""
 
 WIDTH = 8.4
 """Width of a figure in inches: what a report's page shows without shrinking letters below 8 pt."""
@@ -59,8 +58,7 @@ def arm_style(index: int) -> dict[str, Any]:
 
 def in_order(roles: Sequence[str]) -> list[str]:
     """Return roles once each: image, video, control, then others by name."""
-    present = set(roles)
-    return [one for one in ORDER if one in present] + sorted(present - set(ORDER))
+    return sorted(set(roles), key=role_order)
 
 
 def spread(index: int, count: int, step: float) -> float:

@@ -36,21 +36,21 @@ _BATCH = 32
 _ORDER = tuple(CONFIGURATIONS)
 
 
-def problem(seed: int, configuration: str, k: int, *, twins: bool = True) -> Problem:
+def problem(seed: int, configuration: str, k: int, *, lookalikes: bool = True) -> Problem:
     """Make a problem's attributes; they depend on these arguments only.
 
     Args:
         seed: non-negative integer.
         configuration: one of the seven names.
         k: number of the problem within its configuration, from 0.
-        twins: False draws problems again that have a distractor that looks exactly like the answer
-            (about 0.8 % of `in_distribute_four_out_center_single`); no other problem changes.
+        lookalikes: False draws problems again that have a distractor which looks exactly like the
+            answer (about 0.8 % of `in_distribute_four_out_center_single`); no other problem changes.
     """
     tree = _tree(configuration)
     attempt = 0
     while True:
         made = _problem(tree, RandomStream(seed, _ORDER.index(configuration), k, attempt))
-        if twins or not has_twin(made):
+        if lookalikes or not has_lookalike(made):
             return made
         attempt += 1
 
@@ -88,12 +88,12 @@ def _problem(tree: Configuration, rng: RandomStream) -> Problem:
     )
 
 
-def has_twin(made: Problem) -> bool:
+def has_lookalike(made: Problem) -> bool:
     """Return whether a distractor looks exactly like the answer."""
     tree = CONFIGURATIONS[made.configuration]
     answer = made.candidates[made.known_target]
     others = [candidate for candidate in made.candidates if candidate is not answer]
-    return any(render.twins(tree, candidate, answer) for candidate in others)
+    return any(render.look_alike(tree, candidate, answer) for candidate in others)
 
 
 def images(made: Problem) -> NDArray[np.uint8]:
@@ -115,7 +115,7 @@ def make(
     seed: int,
     configurations: Sequence[str] | None = None,
     workers: int = 1,
-    twins: bool = True,
+    lookalikes: bool = True,
     progress: ReportProgress | None = None,
 ) -> int:
     """Write problems 0..per_config-1 of each configuration below `root`.
@@ -129,7 +129,7 @@ def make(
         seed: non-negative integer.
         configurations: names; None: all seven.
         workers: processes; their number changes no file.
-        twins: see `problem`.
+        lookalikes: see `problem`.
         progress: called after every batch.
 
     Returns:
@@ -146,20 +146,20 @@ def make(
         if value < least:
             raise ProbesError(f"{what} is {value}", "making i-RAVEN", f"give at least {least}")
     render.opencv()
-    _claim(root, seed, twins)
+    _claim(root, seed, lookalikes)
     wanted = [(name, k) for name in names for k in range(per_config)]
     missing = [(name, k) for name, k in wanted if not files.path(root, name, k).exists()]
     done = len(wanted) - len(missing)
-    for count in _written(partial(_write, root, seed, twins), _batches(missing), workers):
+    for count in _written(partial(_write, root, seed, lookalikes), _batches(missing), workers):
         done += count
         if progress:
             progress(done, len(wanted))
     return len(missing)
 
 
-def _claim(root: Path, seed: int, twins: bool) -> None:
+def _claim(root: Path, seed: int, lookalikes: bool) -> None:
     """Write into a folder which problems it holds, or check that they are the wanted ones."""
-    settings = {"seed": seed, "twins": twins, "version": VERSION}
+    settings = {"seed": seed, "twins": lookalikes, "version": VERSION}  # the word in the file
     note = root / SETTINGS
     fix = "give another folder, or remove this one"
     try:
@@ -202,8 +202,8 @@ def _written(
         yield from pool.map(write, batches)
 
 
-def _write(root: Path, seed: int, twins: bool, batch: ProblemBatch) -> int:
+def _write(root: Path, seed: int, lookalikes: bool, batch: ProblemBatch) -> int:
     for configuration, k in batch:
-        made = problem(seed, configuration, k, twins=twins)
+        made = problem(seed, configuration, k, lookalikes=lookalikes)
         files.save(files.path(root, configuration, k), made, images(made), predict(made))
     return len(batch)

@@ -76,7 +76,7 @@ def draw(configuration: Configuration, panels: Sequence[Panel]) -> Pixels:
     return images
 
 
-def twins(configuration: Configuration, one: Panel, other: Panel) -> bool:
+def look_alike(configuration: Configuration, one: Panel, other: Panel) -> bool:
     """Return whether two panels look alike, pixel for pixel."""
     first, second = draw(configuration, (one, other))
     return bool(np.array_equal(first, second))

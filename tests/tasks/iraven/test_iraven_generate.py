@@ -85,7 +85,7 @@ def test_predict_is_the_solvers_choice_and_target_is_right(tmp_path):
 
 def test_a_folder_of_other_problems_is_refused(tmp_path, originals):
     make(tmp_path / "one", 1, 1, ["center_single"])
-    for arguments in ({"seed": 2}, {"seed": 1, "twins": False}):
+    for arguments in ({"seed": 2}, {"seed": 1, "lookalikes": False}):
         with pytest.raises(ProbesError, match="other problems"):
             make(tmp_path / "one", 1, configurations=["center_single"], **arguments)
     (tmp_path / "one" / generate.SETTINGS).write_text("{")
@@ -115,14 +115,14 @@ def test_wrong_arguments_are_named(tmp_path, arguments, what):
 
 def test_twins_are_kept_by_default_and_drawn_again_on_request():
     made = [problem(0, INNER, k) for k in range(700)]
-    with_twin = [k for k, one in enumerate(made) if generate.has_twin(one)]
+    with_twin = [k for k, one in enumerate(made) if generate.has_lookalike(one)]
     assert 1 <= len(with_twin) <= 14  # 0.8 % in the original, 5.6 expected here
     for k in with_twin:
-        again = problem(0, INNER, k, twins=False)
+        again = problem(0, INNER, k, lookalikes=False)
         assert again != made[k]
-        assert not generate.has_twin(again)
+        assert not generate.has_lookalike(again)
         pictures = generate.images(made[k])[8:]
         same = [np.array_equal(pictures[made[k].target], picture) for picture in pictures]
         assert sum(same) >= 2
     others = [k for k in range(20) if k not in with_twin]
-    assert all(problem(0, INNER, k, twins=False) == made[k] for k in others)
+    assert all(problem(0, INNER, k, lookalikes=False) == made[k] for k in others)

@@ -143,7 +143,10 @@ def test_the_twins_of_inner_grids():
         outer = (one(),) if len(tree.components) == 2 else ()
         panels = [(*outer, one(slot=1, size=size)) for size in range(2, 6)]
         alike = [
-            (a, b) for a in range(4) for b in range(a) if render.twins(tree, panels[a], panels[b])
+            (a, b)
+            for a in range(4)
+            for b in range(a)
+            if render.look_alike(tree, panels[a], panels[b])
         ]
         assert alike == ([(1, 0)] if outer else [])
 

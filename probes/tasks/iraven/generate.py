@@ -44,7 +44,7 @@ def problem(seed: int, configuration: str, k: int, *, lookalikes: bool = True) -
         configuration: one of the seven names.
         k: number of the problem within its configuration, from 0.
         lookalikes: False draws problems again that have a distractor which looks exactly like the
-            answer (about 0.8 % of `in_distribute_four_out_center_single`); no other problem changes.
+            answer (about 0.8 % of `in_distribute_four_out_center_single`); others do not change.
     """
     tree = _tree(configuration)
     attempt = 0

@@ -34,6 +34,8 @@ _SCORINGS: dict[str, tuple[Scoring, ...]] = {
 # It becomes part of file names.
 _ARM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
+_DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:[0-9]+)?")
+
 
 @dataclass(frozen=True, slots=True)
 class PairConfig:
@@ -152,9 +154,7 @@ def freeze(settings: Mapping[str, Any], out: Path) -> RunConfig:
         ProbesError: the first value that makes no sense, with the name of its setting.
     """
     pair, task = settings["pair"], settings["task"]
-    backend = BackendConfig(**settings["backend"])
-    _at_least("backend.batch_size", backend.batch_size, 1)
-    _at_least("backend.feature_cache_mb", backend.feature_cache_mb, 0)
+    backend = _backend(settings["backend"])
     for name in ("max_new_tokens", "donor_draws", "shards"):
         _at_least(name, settings[name], 1)
     if settings["limit"] is not None:
@@ -213,6 +213,19 @@ def _paths(settings: Mapping[str, Any]) -> dict[str, str | None]:
         "infill.condenser": infill["condenser"],
         **{f"pair.{role}.repo": pair[role]["repo"] for role in get_args(Role)},
     }
+
+
+def _backend(backend: Mapping[str, Any]) -> BackendConfig:
+    frozen = BackendConfig(**backend)
+    _at_least("backend.batch_size", frozen.batch_size, 1)
+    _at_least("backend.feature_cache_mb", frozen.feature_cache_mb, 0)
+    if not _DEVICE.fullmatch(frozen.device):
+        raise ProbesError(
+            f"{frozen.device!r} is not a device",
+            "backend.device",
+            "use auto, cpu, cuda or cuda:N",
+        )
+    return frozen
 
 
 def _can_score(backend: str, scoring: Scoring) -> None:
@@ -328,9 +341,8 @@ def _infill(infill: Mapping[str, Any], pair: PairConfig) -> InfillConfig:
             f"name {' or '.join(roles)}, or a model's folder or hub name",
         )
     if frozen.source == "file" and not (frozen.file and Path(frozen.file).expanduser().is_file()):
-        raise ProbesError(
-            f"there is no infill file {frozen.file}", "infill.file", "infill.file=infills.jsonl"
-        )
+        what = f"there is no file {frozen.file}" if frozen.file else "infill=file needs a file"
+        raise ProbesError(what, "infill.file", "set infill.file=FILE")
     return frozen
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from probes.core.errors import ProbesError
 from probes.core.progress import Phase
 from probes.core.scratch import SpilledDict
 from probes.core.types import ClipKey, Infill, Item, ModelSpec
@@ -15,6 +16,7 @@ from probes.engine.cached_model import CachedModel
 from probes.engine.context import RunContext
 from probes.engine.plan import InfillsByClip, Plan
 from probes.media.prefetch import ClipPrefetcher
+from probes.models.checkpoint import EMBEDDED
 from probes.stimuli import infill_file, infills
 
 BLOCK = 128
@@ -28,7 +30,7 @@ class InfillWriters:
     shared: str | None = None
     """Who writes for all members; None where each writes its own, or none is needed."""
     condenser: str | None = None
-    """Who shortens them, if anyone does."""
+    """Name of the model that shortens them, or None."""
 
 
 def open_writers(context: RunContext) -> InfillWriters:
@@ -52,12 +54,26 @@ def _shared_writer(context: RunContext) -> ModelSpec:
     members, wanted = context.cfg.pair.members, context.cfg.infill.generator
     spec = next((spec for spec in members if spec.role == wanted), None)
     if spec is None:  # a model outside the pair, run as the members are
+        _check_names_a_model(context, wanted)
         spec = replace(
             members[0], name=wanted, repo=wanted, revision=None, family="auto",
             trust_remote_code=False,  # was granted to a member's repository, to no other
         )  # fmt: skip
     context.member(spec)
     return spec
+
+
+def _check_names_a_model(context: RunContext, name: str) -> None:
+    """Refuse a mistyped role. A served model may have any name, and so may one that is open."""
+    known = context.cfg.backend.name == "server" or name in context.models
+    if known or "/" in name or name.startswith(EMBEDDED) or Path(name).expanduser().is_dir():
+        return
+    roles = ", ".join(member.role for member in context.cfg.pair.members)
+    raise ProbesError(
+        f"{name!r} is neither a role of the pair nor a model",
+        "infill.generator",
+        f"use {roles}, or a model's folder or hub name",
+    )
 
 
 def write(
@@ -67,7 +83,7 @@ def write(
     clips: ClipPrefetcher,
     items: Sequence[Item],
 ) -> InfillsByClip:
-    """Have the infills of items' clips written, as far as they are not stored.
+    """Write the infills of items' clips that are not stored yet.
 
     Args:
         context: what the phases share.

@@ -230,7 +230,7 @@ def _embedded(name: str) -> Path:
     folder = _EMBEDDED_FOLDER
     if name and (folder / name).is_dir() and (folder / name).parent == folder:
         return folder / name
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    names = sorted(path.parent.name for path in folder.glob("*/config.json"))
     raise ProbesError(
         f"no checkpoint named {name!r} ships with the project",
         EMBEDDED + name,

@@ -2,7 +2,7 @@
 
 A column is a field of `Record`, `ItemRow` or `InfillRow`. To add one, add the field here, behind
 the others and with a default (so that older run folders are still read), and fill it where the rows
-are made (`probes/engine/join.py`, `probes/engine/export.py`); everything else follows.
+are made (`probes/engine/answering.py`, `probes/engine/export.py`); everything else follows.
 """
 
 from __future__ import annotations

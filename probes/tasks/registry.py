@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from probes.core.errors import ProbesError
+from probes.core.errors import ProbesError, machine_error
 from probes.core.files import home
 from probes.core.hashing import sha256_file, sha256_json
 from probes.core.progress import ReportProgress
@@ -65,11 +66,21 @@ def load(task: TaskConfig, progress: ReportProgress | None = None) -> list[Item]
         progress: called with (clips or problems made, how many to make) while data is made.
 
     Raises:
-        ProbesError: no such reader, no folder named, what the reader finds wrong, or items that
-            the reader may not return (`check_items`).
+        ProbesError: no such reader, no folder named, what the reader finds wrong, a file that is
+            missing or not JSON, or items that the reader may not return (`check_items`).
     """
     reader = _reader(task)
-    items = reader.load(root(task, progress), task)
+    folder = root(task, progress)
+    try:
+        items = reader.load(folder, task)
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        if machine_error(error) is not None:
+            raise
+        raise ProbesError(
+            f"reader {task.reader} cannot read the data: {error}",
+            str(getattr(error, "filename", None) or folder),
+            "correct task.root or the data",
+        ) from error
     check_items(items, task.name)
     return items
 

@@ -193,7 +193,10 @@ def test_arms_can_be_added_and_taken_out_and_have_seeds_of_their_own() -> None:
         (["infill.generator=control"], "infill.generator", "image or video"),
         (["infill=file"], "infill.file", "infill.file="),
         (["infill.max_new_tokens=0"], "infill.max_new_tokens", "1"),
+        (["infill=file", "infill.file=nowhere.jsonl"], "infill.file", "infill.file="),
         (["backend.batch_size=0"], "backend.batch_size", "1"),
+        (["backend.device=gpu"], "backend.device", "use auto, cpu, cuda or cuda:N"),
+        (["backend.device=cuda:"], "backend.device", "use auto, cpu, cuda or cuda:N"),
         (["task.fps=0"], "task.fps", "positive"),
         (["prompt_set=tny"], "prompts/tny", "tiny"),
         (["pair.video.name=tiny-image"], "pair.video.name", "of its own"),
@@ -215,6 +218,11 @@ def test_a_mistake_names_its_setting_and_the_way_out(
     error = refused(*overrides)
     assert error.where.endswith(where)
     assert hint in error.fix
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps", "xpu", "xpu:0"])
+def test_devices_that_are_taken(device: str) -> None:
+    assert frozen(f"backend.device='{device}'").backend.device == device
 
 
 def prompts(folder: Path, **changed: str) -> Path:

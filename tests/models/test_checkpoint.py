@@ -82,9 +82,11 @@ def test_embedded_names_are_those_of_the_package(folder, tmp_path, monkeypatch):
     with pytest.raises(ProbesError, match="train tiny"):
         find(ModelSpec("tiny", "video", "embedded:small"))
     shutil.copytree(folder, checkpoints / "small")
+    (checkpoints / "__pycache__").mkdir()
+    (checkpoints / "README.md").write_text("not a checkpoint")
     assert find(ModelSpec("tiny", "video", "embedded:small")).folder == checkpoints / "small"
     for wrong in ("embedded:", "embedded:large", "embedded:../checkpoints"):
-        with pytest.raises(ProbesError, match="use one of small"):
+        with pytest.raises(ProbesError, match=r"use one of small$"):
             find(ModelSpec("tiny", "video", wrong))
 
 

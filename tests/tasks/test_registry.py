@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from probes.core.errors import ProbesError
+from probes.core.types import Item
 from probes.tasks import registry
 from probes.tasks.egoworld.generate import ClipSettings
 
@@ -183,6 +185,40 @@ def test_wrong_tasks() -> None:
         registry.load(Task(name="egoschema"))
     with pytest.raises(ProbesError, match="no reader 'egoshema'"):
         registry.load(Task(reader="egoshema"))
+
+
+def _read_json(root: Path, task: Any) -> list[Item]:
+    return list(json.loads((root / "items.json").read_text("utf-8")))
+
+
+@pytest.mark.parametrize(
+    ("content", "what", "where"),
+    [
+        (None, "No such file", "items.json"),
+        (b"[", "Expecting value", ""),
+        (b"\xff", "can't decode", ""),
+    ],
+)
+def test_what_a_reader_cannot_read_is_an_error_with_its_name(
+    content: bytes | None, what: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.READERS, "mine", registry.TaskReader(_read_json))
+    if content is not None:
+        (tmp_path / "items.json").write_bytes(content)
+    with pytest.raises(ProbesError, match=f"reader mine cannot read the data: .*{what}") as caught:
+        registry.load(Task(name="mine", reader="mine", root=str(tmp_path)))
+    assert Path(caught.value.where) == (tmp_path / where).resolve()
+
+
+def test_a_disk_that_fails_is_not_the_readers_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(root: Path, task: Any) -> list[Item]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setitem(registry.READERS, "mine", registry.TaskReader(fail))
+    with pytest.raises(OSError, match="Input/output"):
+        registry.load(Task(name="mine", reader="mine", root=str(tmp_path)))
 
 
 def test_submissions_are_for_unanswered_runs() -> None:

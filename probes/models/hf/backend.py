@@ -111,6 +111,8 @@ class HfBackend:
             spec, self._family.name, self._placement.quantize
         )
         self._ready: _Ready | None = None
+        self._device = self._placement.device
+        """As configured, until the model is loaded: then the one that it is on."""
         self._model: Any = None
         """Of a `GenericModel`, while it is loaded."""
         self._preprocessor: Preprocessor | None = None
@@ -136,7 +138,7 @@ class HfBackend:
             "frame_as": spec.frame_as,
             "dtype": spec.dtype,
             "attention": spec.attention,
-            "device": str(self._ready.model.device) if self._ready else self._placement.device,
+            "device": self._device,
             "device_map": self._placement.device_map,
             "quantize": self._placement.quantize or None,
             "config_sha256": sha256_json(checkpoint.config),
@@ -235,6 +237,7 @@ class HfBackend:
             atexit.unregister(gc.unfreeze)
             atexit.register(gc.unfreeze)  # should it never be closed
         model = family.load(self._checkpoint, spec, bundle, self._placement)
+        self._device = str(model.device)
         text = model.config.get_text_config()
         ends = model.generation_config.eos_token_id
         if ends is None:
@@ -269,6 +272,7 @@ class HfBackend:
         if self._model is None:
             assert isinstance(self._family, GenericFamily)
             self._model = self._family.load(self._checkpoint, self._spec, self._placement)
+            self._device = str(self._model.device)
         for at, prompt in enumerate(prompts):
             started = time.perf_counter()
             try:

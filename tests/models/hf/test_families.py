@@ -310,10 +310,12 @@ def test_text_cannot_become_a_picture_of_the_fallback(made, open_hf, frames):
 
 
 def test_a_closed_fallback_loads_again(made, open_hf, frames):
-    backend = open_hf(made("llava"), spec={"frame_as": "image"})
+    backend = open_hf(made("llava"), spec={"frame_as": "image"}, device="auto")
     first = list(backend.score([Prompt(("x",), ("A", "B"))], frames, LETTER))
+    device = str(backend._model.device)
     backend.close()
     assert backend._model is None
+    assert backend.describe()["device"] == device
     again = list(backend.score([Prompt(("x",), ("A", "B"))], frames, LETTER))
     assert first[0][1].option_logprobs == again[0][1].option_logprobs
     assert backend.counters()["passes"] == 2

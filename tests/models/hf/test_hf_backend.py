@@ -348,6 +348,16 @@ def test_closing_frees_the_model_even_where_another_is_loaded(open_hf, video_che
     assert gc.get_freeze_count() == 0
 
 
+def test_the_device_of_a_model_that_was_freed_stays_known(open_hf, video_checkpoint):
+    backend = open_hf(video_checkpoint, device="auto")
+    before = backend.describe()
+    assert before["device"] == "auto"
+    list(backend.score([Prompt(("x",), ("A",))], {}, LETTER))
+    device = str(backend._ready.model.device)
+    backend.close()
+    assert backend.describe() == before | {"device": device}
+
+
 def test_a_closed_backend_loads_again(open_hf, video_checkpoint, letter_prompts, frames):
     backend = open_hf(video_checkpoint)
     assert list(backend.score([], frames, LETTER)) == []

@@ -255,7 +255,7 @@ def test_a_run_leaves_the_token_nowhere(loopback: LoopbackServer, tmp_path: Path
     ]  # fmt: skip
     env = os.environ | {"MY_TOKEN": TOKEN, "PROBES_HOME": f"{tmp_path}/home", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)
-    assert done.returncode == 1, done.stdout + done.stderr  # finished, and items failed
+    assert done.returncode == 1, done.stdout + done.stderr  # finished, and records failed
     assert loopback.authorizations == {f"Bearer {TOKEN}"}
     assert (tmp_path / "out" / "records.parquet").is_file()
     files = [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -1,19 +1,19 @@
-"""How near is the suite to its limit: decoding and the models' own arithmetic?
+"""How near is the harness to its limit: decoding and the models' own arithmetic?
 
     python benchmarks/limit.py [--videos 24] [--repeat 3] [--root DIR] [--work DIR] [--out FILE]
 
 The embedded pair answers the study's suite at 5 and 10 frames on one-minute clips of 854 x 480
 pixels, 10 frames a second (made by `probes data egoworld`; or any folder in EgoSchema's layout).
 
-- suite: `execute` from the configuration to the last file, from an empty cache, loading both
+- harness: `execute` from the configuration to the last file, from an empty cache, loading both
   members and starting the decoder included.
 - limit: every clip decoded once (decord on one thread, which costs the least; only the frames that
-  are shown), and every call that the suite makes of the vision tower and of the language model,
+  are shown), and every call that the harness makes of the vision tower and of the language model,
   repeated on the same models: the same batches, with pictures prepared and prompts tokenised
   before, and without plan, store or files.
 
 Both run in one process with one thread of torch, one after the other in every round; imports are
-left out. CPU seconds include the decoding process. `loading` is the suite's time for reading and
+left out. CPU seconds include the decoding process. `loading` is the harness's time for reading and
 freeing checkpoints, which does not grow with the number of items.
 """
 
@@ -36,7 +36,7 @@ from _machine import RESULTS, described, timed, write
 
 ROOT = Path(__file__).resolve().parent.parent
 WANTED = 0.7
-"""Share of the suite's CPU time that `--check` demands."""
+"""Share of the harness's CPU time that `--check` demands."""
 CALLS = ("next_token", "packed_answers", "plain_answers", "greedy")
 Call = Callable[[], Any]
 
@@ -64,7 +64,7 @@ def settings(root: Path, out: Path) -> Any:
         return freeze(schema.plain(compose("config", overrides)), out)
 
 
-def suite(cfg: Any, work: Path) -> Any:
+def harness(cfg: Any, work: Path) -> Any:
     """Make the run from an empty cache."""
     from probes.core import hashing
     from probes.core.progress import Progress
@@ -174,7 +174,7 @@ def main() -> int:
     cfg = settings(root, options.work / "out")
     clips, calls, about = shown(cfg), list[Call](), described()
     with recorded(calls):
-        result = suite(cfg, options.work)  # also the warm-up of both
+        result = harness(cfg, options.work)  # also the warm-up of both
     if result.errors:
         raise SystemExit(f"{result.errors} records are errors: see {result.out}")
     records = result.counts["planned"]
@@ -183,7 +183,7 @@ def main() -> int:
     for _ in range(options.repeat):
         loaded: dict[str, float] = {}
         with loading(loaded):
-            _, whole = timed(lambda: suite(cfg, options.work))
+            _, whole = timed(lambda: harness(cfg, options.work))
         _, decoding = timed(lambda: decode(clips))
         _, passes = timed(lambda: forwards(calls))
         share = {kind: (decoding[kind] + passes[kind]) / whole[kind] for kind in whole}
@@ -191,7 +191,7 @@ def main() -> int:
             kind: (decoding[kind] + passes[kind]) / (whole[kind] - loaded[kind]) for kind in whole
         }
         rounds.append({
-            "suite": whole, "decoding": decoding, "forward": passes, "loading": loaded,
+            "harness": whole, "decoding": decoding, "forward": passes, "loading": loaded,
             "share": share, "share_without_loading": grown,
         })  # fmt: skip
     print(f"{len(clips)} clips, {records} records, {len(calls)} calls of the models")
@@ -203,7 +203,7 @@ def main() -> int:
         columns = (f"{one[name]['cpu']:.2f} ({one[name]['wall']:.2f})" for one in rounds)
         print(f"{name.replace('_', ' '):24}" + "".join(f"{column:>16}" for column in columns))
     middle = sorted(one["share"]["cpu"] for one in rounds)[len(rounds) // 2]
-    print(f"the limit is {middle:.2f} of the suite's CPU time (median)")
+    print(f"the limit is {middle:.2f} of the harness's CPU time (median)")
     write(options.out, about | {
         "clips": len(clips), "records": records, "calls": len(calls), "rounds": rounds,
         "median_share_cpu": middle,

@@ -1,4 +1,4 @@
-"""The study's whole suite against the same questions through lmms-eval's own command line.
+"""The harness with the study's suite against lmms-eval's own command line, on the same questions.
 
 Both sides show the same 20 stimuli of every question (5 arms, 5 and 10 frames, 2 members) to the
 same two checkpoints and write their replies to files. Replies are compared one by one. Clips last

@@ -19,16 +19,17 @@ from probes.regression.snapshot import Snapshot
 PASSED, FAILED = 0, 1
 
 _DESCRIPTION = f"""\
-Compare a run with a baseline: have the probe metrics moved?
+Compare a run with a baseline: have its accuracies, gains, drops, transfers and differences in
+differences (DiD) moved?
 
 --gate statistical (the default) passes a metric if no item of it changed, or if the cluster-robust
 95 % interval of its paired change lies within the declared band, -BAND .. +BAND points. Changes for
 the better leave a band too. A choice between two options that are within --tie-tolerance nats of
 each other in both runs may go either way.
 
---gate exact passes if every record is the same: cache key, status, choice, log-probabilities within
-1e-4. It decides only on the baseline's platform (processor class, versions of torch and
-transformers, dtype, ...); elsewhere the statistical gate does, and the output says so.
+--gate exact passes if every record is the same: cache key, status, choice, tokens,
+log-probabilities within 1e-4. It decides only on the baseline's platform (processor class, versions
+of torch and transformers, dtype, ...); elsewhere the statistical gate does, and the output says so.
 
 --update writes the baseline from the run instead. Bands and tie tolerance of the file that it
 replaces are kept; in a new file every metric may move {BAND:g} points. Bands are the first lines of

@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
 
     parser = argparse.ArgumentParser(
         prog="probes compare-published",
-        description="Compare a run with the study's tables, cell by cell: accuracies, gains, "
+        description="Compare a run with the study's tables, figure by figure: accuracies, gains, "
         "drops, transfer and difference in differences (DiD), ours with clustered intervals, the "
         "published ones with intervals from their numbers of items, and the unpaired difference.",
         epilog=f"example: probes compare-published results/runs/DAY/RUN --family {families()[0]}",

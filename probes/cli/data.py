@@ -20,7 +20,7 @@ def egoworld(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="probes data egoworld",
         description="Make first-person clips of the small world, with questions, in EgoSchema's "
-        "layout. The same arguments make the same data; all scenarios are of the evaluation split.",
+        "layout. The same arguments make the same data; all stories are of the evaluation split.",
         epilog="example: probes data egoworld world --videos 500 --seed 7 && "
         "probes run task=egoschema task.root=world scoring=cloze",
     )

@@ -30,8 +30,9 @@ Examples:
   probes run -m frames=5,10 scoring=letter,cloze limit=100
   probes data egoworld /tmp/world --videos 500 --seed 7
 
-Exit codes: 0 done, 1 the run finished but items failed (or a check failed), 2 wrong usage or a
-machine that refuses, 130 interrupted and 143 terminated (the same command goes on from there).
+Exit codes: 0 done, 1 the run finished but records failed (or a check failed), 2 wrong usage, or the
+machine failed (disk, access), 130 interrupted and 143 terminated (the same command goes on from
+there).
 """
 
 
@@ -57,7 +58,11 @@ COMMANDS = (
     Command(("merge",), "join runs of the same settings, e.g. shards, in one folder", "merge:main"),
     Command(("report",), "one HTML page with tables, figures and all items of runs", "report:main"),
     Command(("plan",), "what a run would ask, cost and show, before it is started", "plan:main"),
-    Command(("power",), "items that a gain or DiD needs, or what a run could find", "power:main"),
+    Command(
+        ("power",),
+        "items that a gain or difference in differences needs, or what a run could find",
+        "power:main",
+    ),
     Command(("check",), "compare a run with a baseline, exactly or within bands", "check:main"),
     Command(("compare-published",), "a run next to the study's tables", "compare_published:main"),
     Command(("tasks", "lmms"), "which of lmms-eval's tasks can be run, and why not", "tasks:lmms"),

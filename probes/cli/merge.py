@@ -13,9 +13,11 @@ def main(arguments: Sequence[str]) -> int:
     """Run `probes merge` with these arguments and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="probes merge",
-        description="Join runs of the same settings, such as the shards of a sweep that ran on "
+        description="Join runs of the same settings, such as the shards of a sweep that ran on\n"
         "several machines, in one run folder. `probes report` also takes them unmerged.",
-        epilog="example: probes merge results/runs/2025-01-31/12-00-00-000000-sweep --out merged",
+        epilog="example:\n"
+        "  probes merge results/runs/2025-01-31/12-00-00-000000-sweep --out merged",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "path", type=Path, nargs="+", help="a run's folder, a sweep's, or any folder above runs"

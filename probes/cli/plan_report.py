@@ -11,7 +11,7 @@ from probes.analysis.render import lines_of
 from probes.analysis.tables import Table
 from probes.core.types import Prompt, ScoringSpec
 from probes.engine import costs
-from probes.engine.dry_run import CellWorkload, DryRun
+from probes.engine.dry_run import ArmWorkload, DryRun
 from probes.engine.workload import DryRunModel
 from probes.models.hf.backend import BATCH_TOKENS, HfBackend
 
@@ -116,9 +116,9 @@ def _prompts(planned: DryRun) -> Table:
 
 def _trials(planned: DryRun) -> Table:
     """Return the trials of every arm and the tokens of their prompts, a column per member."""
-    members = list(dict.fromkeys(load.member for load in planned.cells))
-    by_arm: dict[tuple[str, int], dict[str, CellWorkload]] = {}
-    for load in planned.cells:
+    members = list(dict.fromkeys(load.member for load in planned.workloads))
+    by_arm: dict[tuple[str, int], dict[str, ArmWorkload]] = {}
+    for load in planned.workloads:
         by_arm.setdefault((load.arm, load.frames), {})[load.member] = load
     rows = []
     for (arm, frames), loads in by_arm.items():
@@ -130,7 +130,7 @@ def _trials(planned: DryRun) -> Table:
     return Table("Trials, and the tokens of their prompts by member", header, tuple(rows), 1)
 
 
-def _tokens(load: CellWorkload) -> tuple[str, str]:
+def _tokens(load: ArmWorkload) -> tuple[str, str]:
     if load.tokens is None or load.longest is None:
         return "-", "-"
     return f"{load.tokens:,}", f"{load.longest:,}"

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 DONE = 0
 _DESCRIPTION = """\
 How many items does it take to find a gain or a difference in differences (DiD), what is the least
-effect that a number of items finds, and how likely do they find a given one? For a plan, for a
-finished run, or for the study's published figures.
+effect that a number of items finds, and how likely is it that they find a given effect? For a plan,
+for a finished run, or for the study's published figures.
 """
 _EPILOG = """\
 examples:

@@ -9,17 +9,25 @@ from pathlib import Path
 from probes import report
 from probes.core.errors import ProbesError
 
+_DESCRIPTION = """\
+Write a report of finished runs: one HTML file with tables, pictures and all items, which loads
+nothing and can be sent to others; its tables as Markdown and CSV, its pictures as PNG and SVG. A
+sweep writes its own report, into SWEEP/report.
+"""
+_EPILOG = """\
+examples (the second: difference in differences with frames received as videos and as images):
+  probes report results/runs/2025-01-31/12-00-00-000000-tiny-egoworld
+  probes report RUN_AS_VIDEO RUN_AS_IMAGE --out both
+"""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run `probes report` with these arguments and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="probes report",
-        description="Write a report of finished runs: one HTML file with tables, pictures and all "
-        "items, which loads nothing and can be sent to others; its tables as Markdown and CSV, "
-        "its pictures as PNG and SVG. A sweep writes its own report, into SWEEP/report.",
-        epilog="examples: probes report results/runs/2025-01-31/12-00-00-000000-tiny-egoworld | "
-        "probes report RUN_AS_VIDEO RUN_AS_IMAGE --out both (difference in differences with frames "
-        "received as videos and as images)",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "path", type=Path, nargs="+", help="a run's folder, a sweep's, or any folder above runs"

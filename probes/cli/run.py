@@ -150,7 +150,7 @@ def job(cfg: DictConfig) -> int:
 
             print("\n".join(["", *listing.at_end_of_run(out), ""]))
         if hydra.mode == RunMode.RUN:  # a sweep's end writes the report of all its runs
-            print(f"with every item, to look at: probes report {shlex.quote(_from_here(out))}")
+            print(f"to see every item: probes report {shlex.quote(_from_here(out))}")
     except (ProbesError, OSError, KeyboardInterrupt) as error:
         if hydra.mode == RunMode.RUN:  # in a sweep the empty folder shows that the job failed
             _discard(out)

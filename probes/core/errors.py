@@ -46,7 +46,7 @@ def machine_error(error: BaseException) -> MachineError | None:
         return None
     where = " ".join(str(name) for name in (error.filename, error.filename2) if name)
     return MachineError(
-        f"the machine refuses: {error.strerror}",
+        f"the machine failed: {error.strerror}",
         where,
         "make room or correct the access rights there; the same command continues from what is "
         "stored",

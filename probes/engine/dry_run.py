@@ -27,7 +27,7 @@ _LOOKED_UP = 2_048  # answers that are read from the output cache at a time
 
 
 @dataclass(frozen=True, slots=True)
-class CellWorkload:
+class ArmWorkload:
     """The trials of one member under one arm at one number of frames."""
 
     member: str
@@ -53,7 +53,7 @@ class DryRun:
     """Distinct frames that are shown in trials."""
     infills: int
     """Distinct pairs of neighbouring frames that text is written for."""
-    cells: tuple[CellWorkload, ...]
+    workloads: tuple[ArmWorkload, ...]
     models: Mapping[str, DryRunModel]
     """By name of member, and of other models that write infills."""
     state: RunState
@@ -91,16 +91,16 @@ def dry_run(cfg: RunConfig, progress: Progress | None = None, keep: int = 0) -> 
             clips=len(state.clips),
             frames=len(state.shown),
             infills=sum(len(pairs) for _, pairs in blocks),
-            cells=tuple(_cells(cfg, state, models)),
+            workloads=tuple(_workloads(cfg, state, models)),
             models=models,
             state=state,
             broken=state.clips.broken(),
         )
 
 
-def _cells(
+def _workloads(
     cfg: RunConfig, state: RunState, models: Mapping[str, DryRunModel]
-) -> Iterator[CellWorkload]:
+) -> Iterator[ArmWorkload]:
     for spec in cfg.pair.members:
         model, log = models[spec.name], state.requests[spec.role]
         sizes = _sizes(model, [one.key for one in log if isinstance(one, TrialRequest)])
@@ -110,7 +110,7 @@ def _cells(
         for (arm, frames), entries in groups.items():
             asked = [one for one in entries if isinstance(one, TrialRequest)]
             found = [sizes[one.key] for one in asked if one.key in sizes]
-            yield CellWorkload(
+            yield ArmWorkload(
                 member=spec.name,
                 arm=arm,
                 frames=frames,

@@ -80,7 +80,7 @@ def facts(cfg: RunConfig) -> dict[str, Any]:
                 name: {"unique": one.stats.unique, "cached": one.stats.cached}
                 for name, one in planned.models.items()
             },
-            "cells": {(c.member, c.arm, c.frames): (c.count, c.tokens) for c in planned.cells},
+            "cells": {(c.member, c.arm, c.frames): (c.count, c.tokens) for c in planned.workloads},
             "loads": {name: one.workloads for name, one in planned.models.items()},
             "report": "\n".join(plan.report(planned)),
         }

@@ -168,7 +168,7 @@ def type_names() -> dict[str, list[str]]:
 
 
 def main() -> None:
-    """Print the figures beside what is aimed at."""
+    """Print the figures next to what is aimed at."""
     sizes = lengths()
     largest = max(sizes, key=lambda name: sizes[name])
     drawn = arrows()

@@ -10,8 +10,8 @@ import house
 import pytest
 from house import ROOT
 
-# Rooms that stand on one floor and have no business with each other are kept apart by the floors;
-# these are the bans within reach.
+# Rooms on one floor must not import each other, which the floors check; these
+# are further bans.
 FORBIDDEN = {
     "probes.stats": ("probes.core",),
     "probes.stimuli": ("probes.models", "probes.cache"),

@@ -38,7 +38,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     copy = Path(shutil.copy(NOTEBOOK, folder))
     left_out = ("PROBES_NOTEBOOK_RUN", "PROBES_HOME", "PROBES_RUNS")
     kept = {name: value for name, value in os.environ.items() if name not in left_out}
-    # One thread: beside other tests, a pool of them waits more than it works.
+    # One thread: next to other tests, a pool of them waits more than it works.
     own = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TMPDIR": str(folder),
            "IPYTHONDIR": str(folder / "ipython")}  # fmt: skip
     done = subprocess.run(

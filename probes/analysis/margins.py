@@ -12,7 +12,7 @@ def margins(frame: pd.DataFrame) -> NDArray[np.float64]:
     """Return each row's margin of the right answer over the best other option.
 
     The log-probability is the one that the choice was made by: the sum for `letter`, the mean per
-    token for `cloze`. Apart from ties, the margin is positive exactly where the right answer is
+    token for `cloze`. Except at ties, the margin is positive exactly where the right answer is
     chosen.
 
     Args:

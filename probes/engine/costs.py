@@ -190,7 +190,7 @@ def memory(
     )
     return Memory(
         weights=int(linear * kept) + (weights.total - linear) * size,
-        # The prompts at work hold as much again as the cache.
+        # The prompts at work need the same amount once more.
         features=min(features * weights.hidden * size, 2 * execution.feature_cache),
         cache=2 * weights.depth * weights.keys * size * rows if writes else 0,
         # Around a block: its input, output, queries, keys, values, and the two inner states; then

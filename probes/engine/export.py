@@ -55,7 +55,7 @@ def tables(
         records: of all members; looked at once, some at a time.
     """
     out.mkdir(parents=True, exist_ok=True)
-    # A manifest vouches for the tables in its folder, so an earlier run's goes first.
+    # A manifest marks a complete run, so an earlier run's goes first.
     (out / FILE).unlink(missing_ok=True)
     root = registry.root(task)
     shown = plan.shown_items()

@@ -28,12 +28,12 @@ FIRST = 4
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What the phases of a run came to, before its files are written."""
+    """The results of a run's phases, before its files are written."""
 
     plan: Plan
     clips: ClipPrefetcher
     form: StimulusForm
-    """How stimuli are put."""
+    """How stimuli are presented."""
     infills: Mapping[str, InfillsByClip]
     """By writer: `shared`, or the role of a member that wrote its own."""
     requests: Mapping[Role, AnswerLog]

@@ -30,7 +30,7 @@ from probes.tasks import registry
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run came to."""
+    """The results of a run."""
 
     errors: int
     """Records with status `error`."""

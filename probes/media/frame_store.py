@@ -282,7 +282,7 @@ class FrameStore(Mapping[str, FrameArray]):
 
 
 def _panels_clip(clip: Clip, media: Panels, index: MediaIndex) -> Clip:
-    """Add what panels have besides frames: pictorial options, and the ends of rows."""
+    """Add what panels have in addition to frames: pictorial options, and the ends of rows."""
     options = tuple(index.frames[index.count + i][1] for i in range(media.options))
     row = media.row or media.count
     # A gap is a break where a row ends between its two frames.

@@ -38,7 +38,7 @@ def limits(study: Study, block: Mapping[str, Any], with_did: bool) -> Iterator[s
         if "image" not in others:
             yield (
                 "Frames were received as one-frame videos only, which is new to an image member "
-                "and may flatter the hypothesis; run the same with pair.frame_as=image."
+                "and may favour the hypothesis; run the same with pair.frame_as=image."
             )
     if with_did:
         yield "A DiD can show that text helps one member more on these items, never why."

@@ -1,4 +1,4 @@
-"""The section on how members received frames, and on how they differ besides their weights."""
+"""The section on how members received frames, and on how they differ in more than weights."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def _scales(study: Study) -> DataTable:
         )
     return DataTable(
         name="scales",
-        title="DiD on three scales: at a ceiling, a DiD of accuracies is half forced",
+        title="DiD on three scales: a DiD of accuracies is partly caused by the ceiling",
         header=(
             *study.differing,
             "arm",

@@ -33,7 +33,7 @@ from probes.stimuli import answers, words
 if TYPE_CHECKING:
     from probes.core.prompt_set import PromptSet
 
-from probes.stimuli.donors import draw_key, rank
+from probes.stimuli.donors import draw_seed, rank
 from probes.stimuli.templates import fill
 
 Gap = tuple[Part, ...]
@@ -69,7 +69,7 @@ class StimulusSources:
 
 @dataclass(frozen=True, slots=True)
 class StimulusForm:
-    """How stimuli are put: what holds for all items of a run."""
+    """How stimuli are presented: what holds for all items of a run."""
 
     prompts: PromptSet
     scoring: Scoring
@@ -225,7 +225,7 @@ def matrix(slots: Sequence[str | None], options: Sequence[str]) -> Composite:
     """Return the composite of layout `matrix`: the 3x3 matrix, and the labelled options below it.
 
     Args:
-        slots: sha256 of the eight context panels; None leaves a cell blank. Where all are None
+        slots: sha256 of the eight context panels; None leaves a place blank. Where all are None
             (no context is shown at all), the matrix is left out.
         options: sha256 of the options' pictures.
     """
@@ -256,8 +256,8 @@ def _order(arm: Arm, item: Item, count: int) -> list[int]:
     true = list(range(count))
     order, attempt = true, 0
     while order == true and count > 1:
-        key = draw_key(arm.seed, item.id, arm.name, attempt)
-        order = sorted(true, key=lambda t: rank(key, str(t)))
+        seed = draw_seed(arm.seed, item.id, arm.name, attempt)
+        order = sorted(true, key=lambda t: rank(seed, str(t)))
         attempt += 1
     return order
 

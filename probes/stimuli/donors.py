@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
 from probes.core.types import Arm, Item
-
-if TYPE_CHECKING:
-    pass
 
 
 def find_donor(
@@ -19,7 +15,7 @@ def find_donor(
 ) -> Item:
     """Choose the item that `arm` borrows from: the highest rendezvous hash wins.
 
-    Every candidate's rank depends on itself and the key (arm.seed, item.id, arm.name, draw) only.
+    Every candidate's rank depends on itself and the tuple (arm.seed, item.id, arm.name, draw) only.
     So the choice is the same in any order and batch, and a new candidate takes over just those
     items in which it ranks first.
 
@@ -62,12 +58,12 @@ class Donors:
         """Choose the item that `arm` borrows from; see `find_donor`."""
         stratum = item.stratum if self._same else ""
         among = self._among.get(stratum, [])
-        keyed = hashlib.sha256(draw_key(arm.seed, item.id, arm.name, draw))
+        seeded = hashlib.sha256(draw_seed(arm.seed, item.id, arm.name, draw))
         ranks = []
         # All candidates are hashed for all items, which is most of a large plan's time; a copy of
-        # what was fed the key once takes 0.37 us, hashing key and name 0.48.
+        # what was fed the seed once takes 0.37 us, hashing seed and name 0.48.
         for name in self._names.get(stratum, []):
-            rank = keyed.copy()
+            rank = seeded.copy()
             rank.update(name)
             ranks.append(rank.digest())
         # The first is seldom one of the item's own cluster; looking at it first saves the rest.
@@ -94,11 +90,11 @@ def _may_lend(other: Item, item: Item) -> bool:
     return other.id != item.id and (not item.cluster or other.cluster != item.cluster)
 
 
-def draw_key(*parts: str | int) -> bytes:
+def draw_seed(*parts: str | int) -> bytes:
     """Return the bytes that decide a random choice, from everything that it may depend on."""
     return sha256_json(parts).encode()
 
 
-def rank(key: bytes, name: str) -> bytes:
-    """Return the rank of a name under a key of `draw_key` (rendezvous hashing)."""
-    return hashlib.sha256(key + name.encode("utf-8", "surrogatepass")).digest()
+def rank(seed: bytes, name: str) -> bytes:
+    """Return the rank of a name under a seed of `draw_seed` (rendezvous hashing)."""
+    return hashlib.sha256(seed + name.encode("utf-8", "surrogatepass")).digest()

@@ -143,7 +143,7 @@ def test_a_store_without_room_ends_the_run_and_keeps_what_it_has(
     assert asked() == prompts(whole) - stored
 
 
-def test_a_store_that_cannot_be_written_is_told_before_a_model_is_loaded(
+def test_a_store_that_cannot_be_written_is_reported_before_a_model_is_loaded(
     settle: Any, spy: Any, home: Path
 ) -> None:
     home.mkdir()
@@ -440,12 +440,12 @@ def test_a_signal_leaves_a_run_that_the_named_command_goes_on_with(tmp_path: Pat
         (signal.SIGTERM, "infills", 143, "terminated"),
         (signal.SIGINT, "answers 2", 130, "interrupted"),
     ):
-        found, told = place.run_and_kill(0.1, phase, by)
-        assert found == code, told
-        assert f"{said}; every answer so far is stored. To go on:\n" in told
-        assert "Traceback" not in told
+        found, output = place.run_and_kill(0.1, phase, by)
+        assert found == code, output
+        assert f"{said}; every answer so far is stored. To go on:\n" in output
+        assert "Traceback" not in output
         assert stored < (stored := set(rows_in_store(place.store)))
-        words = shlex.split(told.splitlines()[-1])
+        words = shlex.split(output.splitlines()[-1])
         assert words == ["probes", "run", *place.overrides]
         assert not list((tmp_path / "runs").rglob("*.parquet"))
         place.overrides = words[2:]
@@ -457,8 +457,8 @@ def test_a_signal_leaves_a_run_that_the_named_command_goes_on_with(tmp_path: Pat
 def test_two_runs_at_the_same_time_end_alike(tmp_path: Path) -> None:
     place = Place(tmp_path, [*SCRIPTED, "backend.options.seconds=0.003"])
     both = [place.start() for _ in range(2)]
-    for process, told in both:
-        assert process.wait(120) == 0, told.read_text()
+    for process, output in both:
+        assert process.wait(120) == 0, output.read_text()
     one, two = sorted((tmp_path / "runs").rglob("manifest.json"))
     for name in ("records", "items", "infills"):
         assert table(one.parent, name).equals(table(two.parent, name))

@@ -202,10 +202,10 @@ def test_a_run_makes_its_data_and_prints_the_transfer_table(
     layout: str, run: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     out = run(f"task.layout={layout}", "task.per_config=2")
-    told = capsys.readouterr().out
-    assert "i-RAVEN by configuration, baseline (chance 12.5)" in told
-    assert "in-4/out" in told and "transfer" in told
-    assert "are empty" not in told  # the ends of rows are no failures
+    printed = capsys.readouterr().out
+    assert "i-RAVEN by configuration, baseline (chance 12.5)" in printed
+    assert "in-4/out" in printed and "transfer" in printed
+    assert "are empty" not in printed  # the ends of rows are no failures
     frame = load(out)
     assert set(frame["frames"]) == {8} and set(frame["scoring"]) == {"letter"}
     assert len(frame) == 14 * 2 * 5
@@ -242,7 +242,7 @@ def test_the_controls_run_in_every_presentation(
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "reason"),
     [
         ("frames=5", "exactly 8 panels"),
         ("frames=[8,10]", "exactly 8 panels"),
@@ -252,13 +252,13 @@ def test_the_controls_run_in_every_presentation(
     ],
 )
 def test_what_makes_no_sense_is_refused(
-    override: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    override: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setenv("PROBES_HOME", str(tmp_path / "home"))
     arguments = ["run", "task=iraven", "task.per_config=1", "backend=scripted", override]
     assert main([*arguments, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
-    assert told in capsys.readouterr().err
+    assert reason in capsys.readouterr().err
 
 
 def test_the_transfer_table_equals_hand_counts() -> None:

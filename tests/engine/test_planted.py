@@ -1,6 +1,6 @@
 """A planted effect comes out of the whole pipeline: clips, arms, store, records, contrasts, tables.
 
-The scripted backend is told what is right, and how often each member is right under each arm; it
+The scripted backend is given what is right, and how often each member is right under each arm; it
 knows an arm only by what it is shown, as a model does.
 """
 
@@ -83,14 +83,14 @@ def script(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
     def arm_of(prompt: Prompt, asked: str) -> str:
         shown = {owner[p.sha256] for p in prompt.parts if isinstance(p, FrameRef)}
         text = " ".join(p for p in prompt.parts if isinstance(p, str))
-        told = set(re.findall(r"after (clip\d\d)", text))
+        named = set(re.findall(r"after (clip\d\d)", text))
         if not shown:
             return "blind"
-        if not told:
+        if not named:
             return "baseline"
-        if shown == told == {asked}:
+        if shown == named == {asked}:
             return "vcot"
-        return "visual_perturbation" if told == {asked} else "text_perturbation"
+        return "visual_perturbation" if named == {asked} else "text_perturbation"
 
     def made(role: str) -> Callable[[Prompt], Output]:
         def say(prompt: Prompt) -> Output:
@@ -125,9 +125,9 @@ def planted(
         )  # fmt: skip
         words = ["run", "backend=scripted", "task=egoschema", f"task.root={world}",
                  f"frames={FRAMES}", "scoring=cloze"]  # fmt: skip
-        with redirect_stdout(StringIO()) as told:
+        with redirect_stdout(StringIO()) as printed:
             assert main.main(words) == 0
-    return analysis.load(folder / "runs"), told.getvalue(), folder / "runs"
+    return analysis.load(folder / "runs"), printed.getvalue(), folder / "runs"
 
 
 def test_accuracies_are_those_planted(planted: Any) -> None:
@@ -180,9 +180,9 @@ def test_what_was_planted_is_found_and_what_was_not_is_not(planted: Any) -> None
 
 
 def test_the_tables_and_the_plan_tell_the_same(planted: Any, capsys: Any) -> None:
-    _, told, folder = planted
-    assert re.search(r"image +tiny-image +4 +20\.0 +40\.0 +70\.0 +\+30\.0 \[", told)
-    assert re.search(r"\+vCoT +video +4 +\+30\.0 +\+0\.0 +\+30\.0 \[", told)
+    _, printed, folder = planted
+    assert re.search(r"image +tiny-image +4 +20\.0 +40\.0 +70\.0 +\+30\.0 \[", printed)
+    assert re.search(r"\+vCoT +video +4 +\+30\.0 +\+0\.0 +\+30\.0 \[", printed)
     assert main.main(["power", str(folder), "--of", "gain"]) == 0
     differ = 100 * np.mean(right("image", "vcot") != right("image", "baseline"))
     assert re.search(rf"gain +image +vcot +4 +40 +20 +{differ:.1f} ", capsys.readouterr().out)

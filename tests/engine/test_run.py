@@ -156,7 +156,7 @@ def test_failures_are_records_are_told_and_are_asked_again(settle: Any, spy: Any
     assert (healed.errors, healed.failed_infills) == (0, 0)
 
 
-def test_broken_media_fails_its_items_and_whoever_borrows_from_them(
+def test_broken_media_fails_its_items_and_those_that_borrow_from_them(
     settle: Any, spy: Any, world: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy"
@@ -223,6 +223,14 @@ def test_another_model_may_write_for_both(writer: str, settle: Any, spy: Any) ->
     opened = json.loads((result.out / "manifest.json").read_text())["members"]
     assert set(opened) == {"tiny-image", "tiny-video"} | ({writer} - {"video"})
     assert len(spy.loaded) == len(opened)
+
+
+def test_a_writer_is_a_role_or_a_model(settle: Any, spy: Any) -> None:
+    with pytest.raises(ProbesError, match="'imge' is neither a role of the pair") as caught:
+        go(settle("infill.generator=imge"))
+    assert caught.value.where == "infill.generator"
+    assert caught.value.fix.startswith("use image, video, or")
+    assert spy.loaded == []
 
 
 def test_infills_may_be_written_elsewhere(settle: Any, spy: Any, tmp_path: Path) -> None:

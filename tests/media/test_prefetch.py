@@ -97,7 +97,7 @@ def test_an_item_that_fails_costs_itself_alone() -> None:
 @pytest.mark.parametrize(
     "error", [MachineError("the disk is full"), ZeroDivisionError("a bug"), KeyError("another")]
 )
-def test_what_is_no_items_fault_reaches_whoever_waits(error: Exception) -> None:
+def test_what_is_no_items_fault_reaches_each_waiting_caller(error: Exception) -> None:
     with prefetching(Camera({"i4": error})) as clips:
         assert clips["i3", 2]
         for _ in range(2):
@@ -109,12 +109,12 @@ def test_what_is_no_items_fault_reaches_whoever_waits(error: Exception) -> None:
 
 
 def test_waiting_tells_how_far_it_is() -> None:
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     with prefetching(Camera(), ahead=0) as clips:
-        clips.wait(3, lambda *steps: told.append(steps))
-        assert told == [(1, 3), (2, 3), (3, 3)]
-        clips.wait(99, lambda *steps: told.append(steps))
-        assert told[-1] == (20, 20)
+        clips.wait(3, lambda *steps: reported.append(steps))
+        assert reported == [(1, 3), (2, 3), (3, 3)]
+        clips.wait(99, lambda *steps: reported.append(steps))
+        assert reported[-1] == (20, 20)
 
 
 def test_stopping_ends_the_threads_and_the_waiting() -> None:

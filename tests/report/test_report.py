@@ -142,7 +142,7 @@ def test_did_is_given_under_both_ways_of_receiving_frames(
     part = both.section("frame-as")
     assert f"| vcot | video | 5 | {intervals['video']} | {intervals['image']} |" in part
     assert "Only frame_as" not in part
-    assert "new to an image member and may flatter" not in both.section("summary")
+    assert "new to an image member and may favour" not in both.section("summary")
     written = both.csv("did-by-frame-as")
     assert set(written["frame_as"]) == {"video", "image"}
     assert len(written) == len(found)

@@ -41,7 +41,8 @@ Written by `probes tasks lmms --markdown` with lmms-eval {version}:
 
 No data was read: each task's own functions were run on invented docs, and the adapter's rule
 (tasks/lmms/README.md) was tried on them. Where the data is present, `task=lmms task.name=NAME`
-checks the rule on real docs before a run starts, and that decides.
+checks the rule on real docs before a run starts, and that decides. Rows with
+`a fetched file` need the hub to be reachable when the list is written: no `HF_HUB_OFFLINE=1`.
 
 - **accepted**: its own scorer credits the right answer and nothing else. Options: `its text` lists
   them, `doc_to_choice` gives them, or `its data`: the task asks to choose, and the questions in its

@@ -33,9 +33,10 @@ check: $(STAMP) ## run the embedded pair afresh and compare it with its baseline
 	HF_HUB_OFFLINE=1 PROBES_HOME=$(CURDIR)/build/check/home $(BIN)/probes run experiment=ci hydra.run.dir=build/check/run
 	$(BIN)/probes check build/check/run --against $(BASELINE) --gate $(GATE) --junit build/check/junit.xml
 
-lint: $(STAMP) ## ruff and mypy
+lint: $(STAMP) ## ruff, typos and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/typos
 	$(BIN)/mypy
 
 format: $(STAMP) ## format the code with ruff

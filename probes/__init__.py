@@ -11,12 +11,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from probes.analysis import contrasts, load
 
-__all__ = ["contrasts", "load"]
+    __version__: str
+
+__all__ = ["__version__", "contrasts", "load"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib import metadata
+
+        try:
+            return metadata.version("interframe-probes")
+        except metadata.PackageNotFoundError:  # a checkout that is not installed
+            return "0+unknown"
     if name in __all__:
         from probes import analysis
 
         return getattr(analysis, name)
     raise AttributeError(f"module 'probes' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

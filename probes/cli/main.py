@@ -7,9 +7,10 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import NamedTuple
 
+import probes
 from probes.core.errors import ProbesError, machine_error
 from probes.core.redaction import redact
 from probes.core.signals import exit_code, stop_reason, terminable
@@ -90,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(words: Sequence[str]) -> int:
     if words == ["--version"]:
-        print(f"probes {_version()}")
+        print(f"probes {probes.__version__}")
         return DONE
     for command in COMMANDS:
         size = len(command.words)
@@ -121,13 +122,6 @@ def _guarded(command: Command, arguments: Sequence[str]) -> int:
         line = redact(shlex.join(["probes", *command.words, *arguments]))
         print(f"\n{stop_reason(stop)}; to go on:\n  {line}", file=sys.stderr)
         return exit_code(stop)
-
-
-def _version() -> str:
-    try:
-        return metadata.version("interframe-probes")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 def _help() -> str:

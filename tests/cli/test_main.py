@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -340,3 +341,12 @@ def test_data_iraven_makes_problems_that_the_reader_takes(
     assert len(reader.load(folder)) == 4
     assert main.main([*words, "--configs", "no_such"]) == 2
     assert "no_such" in capsys.readouterr().err
+
+
+def test_the_python_api_shows_itself() -> None:
+    import probes
+
+    assert dir(probes) == ["__version__", "contrasts", "load"]
+    assert all(getattr(probes, name) for name in dir(probes))
+    assert probes.__version__ == metadata.version("interframe-probes")
+    assert (Path(probes.__file__).parent / "py.typed").is_file()

@@ -76,7 +76,7 @@ def test_one_shard_per_gpu_and_merge(
 ) -> None:
     alone = probes("alone")
     done = subprocess.run(
-        [str(ROOT / "docs/examples/one_shard_per_gpu.sh"), *_task(world)],
+        [str(ROOT / "examples/one_shard_per_gpu.sh"), *_task(world)],
         env=_environment(tmp_path / "home") | {
             "SHARDS": "2", "OUT": str(tmp_path / "gpus"), "TMPDIR": str(tmp_path)
         },

@@ -119,7 +119,7 @@ def test_a_real_run_through_the_whole_pipeline(
     assert "statistical gate: FAILED" in out
 
 
-@pytest.mark.parametrize("name", ["docs/ci.md", "docs/examples/probe-regression.yml", "Makefile"])
+@pytest.mark.parametrize("name", ["docs/ci.md", "examples/probe-regression.yml", "Makefile"])
 def test_the_commands_that_are_written_down_are_understood(name: str):
     text = (COMMITTED.parents[2] / name).read_text("utf-8").replace("$(GATE)", "exact")
     commands = re.findall(r"^(?:.*\s|.*/|.*`)?probes (check [^`\n]+)`?$", text, re.MULTILINE)
@@ -130,7 +130,7 @@ def test_the_commands_that_are_written_down_are_understood(name: str):
 
 
 def test_the_example_workflow_is_yaml_and_names_what_is_there():
-    text = (COMMITTED.parents[2] / "docs/examples/probe-regression.yml").read_text("utf-8")
+    text = (COMMITTED.parents[2] / "examples/probe-regression.yml").read_text("utf-8")
     steps = yaml.safe_load(text)["jobs"]["probes"]["steps"]
     runs = [step["run"] for step in steps if "run" in step]
     assert [run.split()[0] for run in runs] == ["make", *[".venv/bin/probes"] * 3]

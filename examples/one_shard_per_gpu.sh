@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One process per GPU of this node, each with its share of the items, into one folder of runs.
-#   SHARDS=4 OUT=results/runs/egoschema docs/examples/one_shard_per_gpu.sh pair=llava_next_7b task=egoschema ...
+#   SHARDS=4 OUT=results/runs/egoschema examples/one_shard_per_gpu.sh pair=llava_next_7b task=egoschema ...
 set -euo pipefail
 SHARDS=${SHARDS:-$(nvidia-smi --list-gpus | wc -l)}
 OUT=${OUT:?name a folder for the runs}

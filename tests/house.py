@@ -152,18 +152,18 @@ def functions() -> Iterator[tuple[str, int, int]]:
 
 
 def type_names() -> dict[str, list[str]]:
-    """Return where every type is defined: classes and aliases in capitalised words."""
+    """Return where every type is defined: classes and aliases, private ones too."""
     found: dict[str, list[str]] = defaultdict(list)
     for path in FILES:
         tree = ast.parse(path.read_text("utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
-                found[node.name].append(module(path))
+                found[node.name.lstrip("_")].append(module(path))
         for node in tree.body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 name = node.targets[0].id
-                if re.fullmatch(r"[A-Z]\w*[a-z]\w*", name):
-                    found[name].append(module(path))
+                if re.fullmatch(r"_?[A-Z]\w*[a-z]\w*", name):
+                    found[name.lstrip("_")].append(module(path))
     return found
 
 

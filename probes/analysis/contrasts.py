@@ -89,7 +89,7 @@ def contrasts(
             arguments that has no meaning.
     """
     check(names, measure, policies)
-    question = _Question(measure, policies, by_stratum, Method(**method))
+    question = _ContrastQuestion(measure, policies, by_stratum, Method(**method))
     if measure == "logit" and question.method.stratify:
         raise ProbesError(
             "the DiD of log-odds has no stratified version", "measure=logit", "leave stratify empty"
@@ -109,7 +109,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class _ContrastQuestion:
     """What is asked of every match."""
 
     measure: Measure
@@ -118,7 +118,7 @@ class _Question:
     method: Method
 
 
-def _rows(table: CellTable, match: Match, question: _Question) -> Iterator[dict[str, Any]]:
+def _rows(table: CellTable, match: Match, question: _ContrastQuestion) -> Iterator[dict[str, Any]]:
     ids = table.items.ids
     done: dict[str, dict[str, Any]] = {}
     before: Paired | None = None
@@ -149,7 +149,9 @@ def _parts(
             yield stratum, pairs.in_stratum(stratum, strata)
 
 
-def _estimate(pairs: Paired, known: Items, match: Match, question: _Question) -> dict[str, Any]:
+def _estimate(
+    pairs: Paired, known: Items, match: Match, question: _ContrastQuestion
+) -> dict[str, Any]:
     """Estimate one contrast from its pairs."""
     values, differences, items = pairs.values, pairs.differences, pairs.items
     measure, method = question.measure, question.method

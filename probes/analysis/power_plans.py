@@ -85,7 +85,7 @@ class _Design:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _PowerPlan:
     """A plan whose settings were checked."""
 
     name: str
@@ -120,7 +120,7 @@ def answer(question: PlanQuestion) -> list[str]:
     return list(power_text.lines([table], notes))
 
 
-def _checked(question: PlanQuestion) -> _Plan:
+def _checked(question: PlanQuestion) -> _PowerPlan:
     if not question.effects and not question.items:
         raise ProbesError(
             "nothing is asked",
@@ -138,7 +138,7 @@ def _checked(question: PlanQuestion) -> _Plan:
     effects = tuple(points / 100 for points in question.effects)
     items = tuple(int(n) for n in question.items)
     shown = "DiD" if name == "did" else name
-    return _Plan(
+    return _PowerPlan(
         shown, truths, design, strata, effects, items, question.target, question.simulation
     )
 
@@ -208,7 +208,7 @@ def _shape(text: str | None) -> tuple[int, ...]:
     return tuple(size for size, count in pairs for _ in range(count))
 
 
-def _title(plan: _Plan) -> str:
+def _title(plan: _PowerPlan) -> str:
     power, several = plan.target.power, plan.strata > 1
     if plan.effects and plan.items:
         title = f"Chance of finding a {plan.name}" + (", by items per stratum" if several else "")
@@ -221,7 +221,7 @@ def _title(plan: _Plan) -> str:
     return title + (" (power in simulated runs)" if plan.simulation else "")
 
 
-def _table(plan: _Plan) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...], int]:
+def _table(plan: _PowerPlan) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...], int]:
     """Return header, rows and the number of leading columns of words."""
     effects, items = plan.effects, plan.items
     both = bool(effects and items)
@@ -245,7 +245,7 @@ def _table(plan: _Plan) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...], i
     return tuple(head), tuple(rows), int(plan.strata > 1)
 
 
-def _items_needed(plan: _Plan, truth: _Truth, scope: int, effect: float) -> str:
+def _items_needed(plan: _PowerPlan, truth: _Truth, scope: int, effect: float) -> str:
     """Return the items needed per stratum, for the mean over `scope` strata."""
     power, options = plan.design.power, plan.design.options(scope)
     total = stats.items_needed(effect, truth.spread(), power_wanted=power, **options)
@@ -253,7 +253,7 @@ def _items_needed(plan: _Plan, truth: _Truth, scope: int, effect: float) -> str:
     return _with_simulated(power_text.number(each, 0), plan, truth, effect, each * scope)
 
 
-def _least_effect(plan: _Plan, truth: _Truth, scope: int, n: int) -> str:
+def _least_effect(plan: _PowerPlan, truth: _Truth, scope: int, n: int) -> str:
     """Return the least effect that n items in each of `scope` strata find."""
     power, options = plan.design.power, plan.design.options(scope)
     # Beyond this the image member's gain would exceed its discordance.
@@ -264,13 +264,13 @@ def _least_effect(plan: _Plan, truth: _Truth, scope: int, n: int) -> str:
     return _with_simulated(power_text.number(100 * effect), plan, truth, effect, n * scope)
 
 
-def _chance(plan: _Plan, truth: _Truth, scope: int, effect: float, n: int) -> str:
+def _chance(plan: _PowerPlan, truth: _Truth, scope: int, effect: float, n: int) -> str:
     """Return the chance that n items in each of `scope` strata find an effect."""
     found = stats.power(effect, truth.spread(), n * scope, **plan.design.options(scope))
     return _with_simulated(power_text.number(found, 2), plan, truth, effect, n * scope)
 
 
-def _with_simulated(text: str, plan: _Plan, truth: _Truth, effect: float, items: float) -> str:
+def _with_simulated(text: str, plan: _PowerPlan, truth: _Truth, effect: float, items: float) -> str:
     """Add the power found in simulated runs, where it is asked for and effect and items exist."""
     simulation, design = plan.simulation, plan.design
     if simulation is None or not (isfinite(items) and isfinite(effect)):
@@ -298,7 +298,7 @@ def _with_simulated(text: str, plan: _Plan, truth: _Truth, effect: float, items:
     return f"{text} ({power:.2f})"
 
 
-def _notes(plan: _Plan) -> Iterator[str]:
+def _notes(plan: _PowerPlan) -> Iterator[str]:
     truth, design, strata = plan.truths[0], plan.design, plan.strata
     if truth.did:
         yield (

@@ -52,7 +52,7 @@ class Resolved:
 
 
 @dataclass(frozen=True, slots=True)
-class _Difference:
+class _PublishedDifference:
     name: ContrastName
     what: str
     pairs: tuple[tuple[float, float], ...]
@@ -101,7 +101,7 @@ def resolved(
 def _resolve(
     task: str,
     family: str,
-    difference: _Difference,
+    difference: _PublishedDifference,
     power_wanted: float,
     test: stats.PowerOptions,
 ) -> Resolved:
@@ -142,7 +142,7 @@ def _rows(task: str) -> Rows:
         return list(csv.DictReader(file))
 
 
-def _egoschema(rows: Rows) -> Iterator[tuple[str, _Difference]]:
+def _egoschema(rows: Rows) -> Iterator[tuple[str, _PublishedDifference]]:
     cells = {
         (row["family"], row["role"], row["frames"], row["arm"]): float(row["accuracy"]) / 100
         for row in rows
@@ -154,18 +154,20 @@ def _egoschema(rows: Rows) -> Iterator[tuple[str, _Difference]]:
             pairs[role] = (vcot, cells[family, role, frames, "baseline"])
             yield (
                 family,
-                _Difference("gain", f"{role}, {frames} frames", (pairs[role],), EGOSCHEMA_ITEMS),
+                _PublishedDifference(
+                    "gain", f"{role}, {frames} frames", (pairs[role],), EGOSCHEMA_ITEMS
+                ),
             )
             for arm in PERTURBATIONS:
                 if (family, role, frames, arm) in cells:
                     pair = (cells[family, role, frames, arm], vcot)
                     what = f"{role}, {frames} frames, {arm.split('_')[0]}"
-                    yield family, _Difference("drop", what, (pair,), EGOSCHEMA_ITEMS)
+                    yield family, _PublishedDifference("drop", what, (pair,), EGOSCHEMA_ITEMS)
         both = (pairs["image"], pairs["video"])
-        yield family, _Difference("did", f"{frames} frames", both, EGOSCHEMA_ITEMS)
+        yield family, _PublishedDifference("did", f"{frames} frames", both, EGOSCHEMA_ITEMS)
 
 
-def _iraven(rows: Rows) -> Iterator[tuple[str, _Difference]]:
+def _iraven(rows: Rows) -> Iterator[tuple[str, _PublishedDifference]]:
     cells = {
         (row["family"], row["role"], row["configuration"]): float(row["accuracy"]) / 100
         for row in rows
@@ -174,8 +176,10 @@ def _iraven(rows: Rows) -> Iterator[tuple[str, _Difference]]:
         names = [name for of, role, name in cells if (of, role) == (family, "image")]
         pairs = [(cells[family, "video", name], cells[family, "image", name]) for name in names]
         for name, pair in zip(names, pairs, strict=True):
-            yield family, _Difference("transfer", name, (pair,), n)
+            yield family, _PublishedDifference("transfer", name, (pair,), n)
         yield (
             family,
-            _Difference("transfer", f"all {len(names)}, stratified", tuple(pairs), n * len(names)),
+            _PublishedDifference(
+                "transfer", f"all {len(names)}, stratified", tuple(pairs), n * len(names)
+            ),
         )

@@ -25,7 +25,9 @@ from probes.core.errors import ProbesError
 from probes.core.types import Output
 
 VERSION = 2
-"""Version of tables and rows, kept in every file as its `user_version`."""
+"""Version of tables and rows, kept in every file as its `user_version`. Files of version 1, whose
+rows have no checksum, are read, and get this version with the first row that is added."""
+_READABLE = (1, VERSION)
 CREATE = f"""
     begin;
     create table if not exists outputs (key text primary key, output text) without rowid;
@@ -74,7 +76,7 @@ def has_tables(connection: sqlite3.Connection, path: Path) -> bool:
     (found,) = connection.execute("pragma user_version").fetchone()
     (tables,) = connection.execute("select count(*) from sqlite_master").fetchone()
     connection.rollback()
-    if found == VERSION:
+    if found in _READABLE:
         return True
     if found == 0 and tables == 0:
         return False
@@ -170,9 +172,11 @@ def output_of(row: str) -> Output:
     Raises:
         Exception: one of `UNSOUND`: the row is not an output.
     """
-    text, _, checksum = row.rpartition(" ")
-    if int(checksum, 16) != zlib.crc32(text.encode()):
-        raise ValueError("a row is not what was written")
+    text = row
+    if not row.endswith("}"):  # as the rows of version 1 do
+        text, _, checksum = row.rpartition(" ")
+        if int(checksum, 16) != zlib.crc32(text.encode()):
+            raise ValueError("a row is not what was written")
     values: dict[str, Any] = {k: v for k, v in json.loads(text).items() if k in _FIELDS}
     for name in ("option_logprobs", "option_tokens"):
         values[name] = tuple(values[name])

@@ -153,10 +153,10 @@ def _costs(known: dict[str, ModelCosts], memory: dict[str, costs.Memory]) -> Tab
             *flops, *(f"{size / 1e9:,.2f}" for size in parts),
         ))  # fmt: skip
     header = (
-        "model", "weights", "read", "write", "perceive", "read", "write",
+        "model", "weights", "read", "write", "encode", "read", "write",
         "weights", "features", "KV", "pass", "all",
     )  # fmt: skip
-    title = "To do: tokens (read, write), forward FLOP (perceive, read, write), memory in GB"
+    title = "To do: tokens (read, write), forward FLOP (encode, read, write), memory in GB"
     return Table(title, header, tuple(rows), 1)
 
 
@@ -189,7 +189,7 @@ def _notes(planned: DryRun, known: dict[str, ModelCosts]) -> Iterator[str]:
         )
     if one_piece := [name for name, one in known.items() if one.features is None]:
         yield (
-            f"What {', '.join(one_piece)} perceive is not counted: they are run as one piece,"
+            f"The frames of {', '.join(one_piece)} are not counted: they are run as one piece,"
             " every picture with every prompt."
         )
     if unknown := sorted(set(planned.models) - set(known)):

@@ -34,7 +34,8 @@ _SCORINGS: dict[str, tuple[Scoring, ...]] = {
 # It becomes part of file names.
 _ARM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
-_DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:[0-9]+)?")
+_DEVICE = re.compile(r"auto|(cpu|cuda|mps|xpu|npu|hpu|mlu|musa|mtia|xla)(:[0-9]+)?")
+_ON_DEVICE = ("hf", "lmms")  # the backends that run a model in this process
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +220,7 @@ def _backend(backend: Mapping[str, Any]) -> BackendConfig:
     frozen = BackendConfig(**backend)
     _at_least("backend.batch_size", frozen.batch_size, 1)
     _at_least("backend.feature_cache_mb", frozen.feature_cache_mb, 0)
-    if not _DEVICE.fullmatch(frozen.device):
+    if frozen.name in _ON_DEVICE and not _DEVICE.fullmatch(frozen.device):
         raise ProbesError(
             f"{frozen.device!r} is not a device",
             "backend.device",

@@ -7,12 +7,14 @@ frees it with the process, however that ends; all of its content can be made onc
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import sqlite3
 import tempfile
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import astuple
@@ -26,6 +28,8 @@ K = TypeVar("K")
 V = TypeVar("V")
 Name = int | bytes
 
+_PREFIX = ".scratch-"
+_LEFT_S = 60.0  # a file has a name for a millisecond; one that has it for longer was left
 _CACHE_KB = 2_048  # of SQLite's pages in memory
 _CHUNK = 1_000  # rows that a scan reads at a time
 _RECENT = 64  # values that a dictionary keeps as objects: a clip's arms follow one another
@@ -49,6 +53,7 @@ class Scratch:
         self._folder = folder or home()
         self._lock = threading.Lock()
         self._spaces: dict[str, int] = {}
+        self._broken: MachineError | None = None
         try:
             try:
                 self._db = _unnamed(self._folder)
@@ -117,17 +122,21 @@ class Scratch:
                 raise self._refused(error, "read") from error
 
     def _refused(self, error: Exception, what: str = "written") -> MachineError:
-        reason = getattr(error, "strerror", None) or error
-        return MachineError(
-            f"a temporary file cannot be {what}: {reason}", str(self._folder),
-            "make room there, or point $PROBES_HOME elsewhere",
-        )  # fmt: skip
+        # The first reason counts: without a journal, a full disk leaves a table that looks damaged.
+        if self._broken is None:
+            reason = getattr(error, "strerror", None) or error
+            self._broken = MachineError(
+                f"a temporary file cannot be {what}: {reason}", str(self._folder),
+                "make room there, or point $PROBES_HOME elsewhere",
+            )  # fmt: skip
+        return self._broken
 
 
 def _unnamed(folder: Path) -> sqlite3.Connection:
     """Return a table in a file of that folder that has no name there."""
     folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".scratch-", dir=folder)
+    _remove_left(folder)
+    handle, name = tempfile.mkstemp(prefix=_PREFIX, dir=folder)
     os.close(handle)
     try:
         db = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
@@ -144,6 +153,14 @@ def _unnamed(folder: Path) -> sqlite3.Connection:
     finally:
         Path(name).unlink()
     return db
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove what a process left that was killed before it could take its file's name away."""
+    for path in folder.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # another process was faster, or may not
+            if path.stat().st_mtime < time.time() - _LEFT_S:
+                path.unlink()
 
 
 class SpilledDict(MutableMapping[K, tuple[V, ...]], Generic[K, V]):

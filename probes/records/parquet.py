@@ -31,6 +31,21 @@ def write_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> N
             writer.write_table(group)
 
 
+def columns(path: Path, what: str) -> list[str]:
+    """Return the names of a table's columns.
+
+    Raises:
+        ProbesError: the table is not there or damaged.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        names: list[str] = pq.read_schema(path).names
+    except Exception as error:  # on damaged bytes Arrow raises nearly any
+        raise _unreadable(path, what, error) from error
+    return names
+
+
 def read(path: Path, what: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a table.
 
@@ -51,11 +66,15 @@ def read(path: Path, what: str, columns: Sequence[str] | None = None) -> pa.Tabl
         table = file.read(columns=None if columns is None else list(columns))
         table.validate(full=True)  # a text that is none would come up only later
     except Exception as error:  # on damaged bytes Arrow raises nearly any
-        reason = getattr(error, "strerror", None) or error
-        raise ProbesError(f"the {what} cannot be read: {reason}", str(path), REWRITE) from error
+        raise _unreadable(path, what, error) from error
     if lacking:
         raise ProbesError(
             f"the {what} have no columns {', '.join(lacking)}", str(path),
             "was the file written by `probes run` of this version?",
         )  # fmt: skip
     return table
+
+
+def _unreadable(path: Path, what: str, error: Exception) -> ProbesError:
+    reason = getattr(error, "strerror", None) or error
+    return ProbesError(f"the {what} cannot be read: {reason}", str(path), REWRITE)

@@ -27,7 +27,7 @@ from typing import (
 )
 
 from probes.core.errors import ProbesError
-from probes.core.types import InfillStatus, Role, Scoring, Status
+from probes.core.types import EMPTY_REPLIES, InfillStatus, Role, Scoring, Status
 from probes.records import parquet
 from probes.records.manifest import REWRITE
 
@@ -141,11 +141,10 @@ def _older_status(table: pa.Table) -> list[Any]:
     from_text = zip(
         *(table.column(name).to_pylist() for name in ("ok", "text", "error")), strict=True
     )
-    silent = tuple(f"{step}: the reply is empty" for step in ("common", "event", "condense"))
     return [
         "ok" if text and ok
         else "not_applicable" if ok
-        else "empty" if not error or error in silent
+        else "empty" if not error or error in EMPTY_REPLIES
         else "failed"
         for ok, text, error in from_text
     ]  # fmt: skip
@@ -266,8 +265,12 @@ def read(path: Path, row: type, columns: Sequence[str] | None = None) -> pa.Tabl
     Raises:
         ProbesError: it is not there or damaged, a column is missing, or one is of another type.
     """
-    table = parquet.read(path, path.stem)
-    return conform(table, row, str(path), columns)
+    wanted = [field for field in fields(row) if columns is None or field.name in columns]
+    present = parquet.columns(path, path.stem)
+    # What older tables lack may follow from any of their columns.
+    derived = any(field.column.of_older for field in wanted)
+    names_read = present if derived else [f.name for f in wanted if f.name in present]
+    return conform(parquet.read(path, path.stem, names_read), row, str(path), columns)
 
 
 def conform(
@@ -295,12 +298,19 @@ def conform(
         )  # fmt: skip
     found = {}
     for field in wanted:
-        if field.name in table.column_names:
-            found[field.name] = _cast(table.column(field.name), field, where)
-        else:
-            make = field.column.of_older
-            values = make(table) if make else [field.default] * len(table)
+        make = field.column.of_older
+        column = table.column(field.name) if field.name in table.column_names else None
+        if column is not None:
+            found[field.name] = _cast(column, field, where)
+        if make is not None and (column is None or column.null_count):
+            # Tables of two versions that others have joined have nulls in the newer column.
+            given = [None] * len(table) if column is None else column.to_pylist()
+            values = [
+                old if new is None else new for old, new in zip(make(table), given, strict=True)
+            ]
             found[field.name] = pa.array(values, field.kind)
+        elif column is None:
+            found[field.name] = pa.array([field.default] * len(table), field.kind)
     schema = pa.schema([(field.name, field.kind) for field in wanted])
     whole = pa.table(found, schema=schema)
     return whole if columns is None else whole.select(list(columns))

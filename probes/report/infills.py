@@ -149,7 +149,8 @@ def _failed(infills: pd.DataFrame) -> Iterator[ReportPart]:
         f"{counted(empty, 'infill')} empty, the gap left bare; {len(failed) - empty:,} failed, and "
         "every record that needs one of these is an error."
     )
-    columns = ["item_id", "role", "status", "error", "frames", "gap"]
+    failed = failed.rename(columns={"status": "state"})  # the name in the CSV file
+    columns = ["item_id", "role", "state", "error", "frames", "gap"]
     title = "Empty and failed infills"
     if len(failed) > SHOWN:
         title += f" (the first {SHOWN} of {len(failed):,})"

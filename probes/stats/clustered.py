@@ -37,7 +37,7 @@ _NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
+class _ClusteredSample:
     """Per-item values of n items in G clusters and H strata, n > 0."""
 
     values: Floats
@@ -118,7 +118,7 @@ def clustered_mean(
     means = np.bincount(strata_codes, weights=d, minlength=n_strata) / sizes
     shares = sizes / n if weights == "items" else np.full(n_strata, 1.0 / n_strata)
     residuals = d - means[strata_codes]
-    sample = _Sample(d, codes, n_clusters, strata_codes, sizes, means, shares, residuals)
+    sample = _ClusteredSample(d, codes, n_clusters, strata_codes, sizes, means, shares, residuals)
     if sample.discordant and (reason := _too_few_clusters(sample, strata)):
         return undefined(
             sample.estimate, n=n, clusters=n_clusters, method=method, reason=reason,
@@ -129,7 +129,7 @@ def clustered_mean(
     return _score_interval(sample, weights, bounds, level)
 
 
-def _too_few_clusters(sample: _Sample, labels: ArrayLike | None) -> str | None:
+def _too_few_clusters(sample: _ClusteredSample, labels: ArrayLike | None) -> str | None:
     """Return where there are too few clusters to measure a spread; None where there are enough."""
     n_clusters, n_strata = sample.n_clusters, len(sample.sizes)
     if n_clusters == 1:
@@ -148,7 +148,7 @@ def _too_few_clusters(sample: _Sample, labels: ArrayLike | None) -> str | None:
 
 
 def _t_interval(
-    sample: _Sample, kind: Kind, bounds: Bounds | None, level: float, method: str
+    sample: _ClusteredSample, kind: Kind, bounds: Bounds | None, level: float, method: str
 ) -> Estimate:
     """Return the t interval and test of a sample that has spread."""
     estimate, n, reason = sample.estimate, len(sample.values), ""
@@ -169,7 +169,7 @@ def _t_interval(
     )  # fmt: skip
 
 
-def _variance(sample: _Sample, kind: Kind) -> tuple[float, float]:
+def _variance(sample: _ClusteredSample, kind: Kind) -> tuple[float, float]:
     """Return the variance of the weighted mean and its degrees of freedom."""
     n, n_clusters, sizes = len(sample.values), sample.n_clusters, sample.sizes
     n_strata = len(sizes)
@@ -211,7 +211,7 @@ def _variance(sample: _Sample, kind: Kind) -> tuple[float, float]:
 
 
 def _score_interval(
-    sample: _Sample, weights: Weighting, bounds: Bounds | None, level: float
+    sample: _ClusteredSample, weights: Weighting, bounds: Bounds | None, level: float
 ) -> Estimate:
     """Return a score interval where no item differs from its stratum's mean.
 

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from probes.core.errors import ProbesError
 from probes.core.files import atomic_write
 from probes.core.text import whole_text
-from probes.core.types import NO_INFILL, Clip, ClipKey, Infill, InfillStatus
+from probes.core.types import EMPTY_REPLIES, NO_INFILL, Clip, ClipKey, Infill, InfillStatus
 from probes.stimuli.infills import tidy
 
 _FIELDS = {
@@ -128,7 +128,9 @@ def _check_place(
 
 def _infill(row: Mapping[str, Any], where: str) -> Infill:
     text, error = tidy(row["text"]), row.get("error", "")
-    default: InfillStatus = "ok" if text else "failed" if error else "empty"
+    # Files written before there was a status have the error alone.
+    empty = not error or error in EMPTY_REPLIES
+    default: InfillStatus = "ok" if text else "empty" if empty else "failed"
     status = row.get("status", default)
     if status not in _STATUSES or (status == "ok") != bool(text):
         what = f"status {status!r} does not go with {'a' if text else 'an empty'} text"

@@ -107,6 +107,10 @@ _RULES: tuple[tuple[str, Callable[[Item], bool]], ...] = (
     ("have a cluster that is not text", lambda item: not isinstance(item.cluster, str)),
     ("have a meta that is not a tuple of pairs of texts", lambda item: not _are_pairs(item.meta)),
     (
+        "have a meta with one name twice",
+        lambda item: len({name for name, _ in item.meta}) < len(item.meta),
+    ),
+    (
         "have text with half a character (a lone surrogate)",
         lambda item: any(whole_text(text) != text for text in _texts(item)),
     ),
@@ -123,8 +127,15 @@ _RULES: tuple[tuple[str, Callable[[Item], bool]], ...] = (
         "have media whose path is not an absolute pathlib.Path",
         lambda item: not isinstance(item.media.path, Path) or not item.media.path.is_absolute(),
     ),
+    ("have a media path with a NUL character", lambda item: "\0" in str(item.media.path)),
     (
         "have panels with a count below 1, or with negative options or row",
         lambda item: isinstance(item.media, Panels) and not _is_sized(item.media),
+    ),
+    (
+        "have pictures of options, but not one for each option",
+        lambda item: (
+            isinstance(item.media, Panels) and item.media.options not in (0, len(item.options))
+        ),
     ),
 )

@@ -130,12 +130,34 @@ def test_a_full_disk_ends_the_run() -> None:
         scratch.put("a", ((n, "x" * 1_000) for n in range(1_000)))
 
 
+def test_after_a_full_disk_every_thread_reports_that(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path)
+    scratch._db.execute("PRAGMA max_page_count = 4")
+    with pytest.raises(MachineError) as first:
+        scratch.put("a", ((n, "x" * 1_000) for n in range(1_000)))
+    scratch.close()
+    with pytest.raises(MachineError) as later:
+        scratch.get("a", 1)
+    assert str(later.value) == str(first.value)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    left, new = tmp_path / ".scratch-left", tmp_path / ".scratch-new"
+    for path in (left, new):
+        path.write_bytes(b"x")
+    os.utime(left, (0, 0))
+    Scratch(tmp_path)
+    assert list(tmp_path.iterdir()) == [new]  # it may be another process's, not yet without a name
+
+
 def test_what_the_disk_does_not_give_back_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     scratch = Scratch()
     scratch.put("a", [(1, "x")])
     scratch.close()
     with pytest.raises(MachineError, match="cannot be read"):
         scratch.get("a", 1)
+    scratch = Scratch()
+    scratch.close()
     with pytest.raises(MachineError, match="cannot be written"):
         scratch.put("a", [(1, "y")])
 

@@ -188,12 +188,12 @@ def test_what_is_known_of_a_model_that_is_run_whole(tmp_path: Path, no_weights: 
     with dry_run(of(*repos, "pair.frame_as=image", "frames=2", "limit=2")) as planned:
         lines = plan.report(planned, "L4")
     at = lines.index(next(line for line in lines if "forward FLOP" in line))
-    name, size, unit, _, _, perceived, *costs = lines[at + 3].split()
-    assert (name, unit, perceived) == ("image", "M", "-")
+    name, size, unit, _, _, encoded, *costs = lines[at + 3].split()
+    assert (name, unit, encoded) == ("image", "M", "-")
     assert float(size) > 0
     assert float(costs[-1]) >= 0
     assert any(line.startswith("L4") for line in lines)
-    assert any("image, video perceive is not counted" in line for line in lines)
+    assert any("The frames of image, video are not counted" in line for line in lines)
 
 
 def test_both_texts_of_different_members_are_shown(

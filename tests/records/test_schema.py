@@ -69,6 +69,32 @@ def test_an_older_table_of_infills_has_no_status(
         assert found["status"].to_pylist() == [status]
 
 
+def test_nulls_of_tables_of_two_versions_are_filled() -> None:
+    old = dataclasses.replace(INFILL, ok=False, text="", error="event: the reply is empty")
+    table = schema.to_table([INFILL, old, INFILL], InfillRow)
+    status = pa.array(["ok", None, None], pa.string())
+    table = table.set_column(table.column_names.index("status"), "status", status)
+    found = schema.conform(table, InfillRow, "infills.parquet")
+    assert found["status"].to_pylist() == ["ok", "empty", "ok"]
+
+
+def test_only_the_columns_that_are_needed_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet.write(
+        tmp_path / "records.parquet", schema.to_table(made_records.study(items=2), Record)
+    )
+    asked: list[Any] = []
+    read = parquet.read
+    monkeypatch.setattr(
+        parquet,
+        "read",
+        lambda path, what, columns: asked.append(columns) or read(path, what, columns),
+    )
+    schema.read(tmp_path / "records.parquet", Record, ("role", "arm"))
+    assert asked == [["role", "arm"]]
+
+
 def test_values_as_pandas_or_others_write_them_are_taken() -> None:
     table = schema.to_table(made_records.study(items=2, frames=(5,)), Record)
     floats = pa.array([float("nan"), *range(1, len(table))], pa.float64())

@@ -242,6 +242,25 @@ def test_save_then_load_gives_the_same(tmp_path_factory, three):
     assert infill_file.load_file(path, CLIPS, {"i", "j"}) == given_infills
 
 
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ("", "empty"),
+        ("event: the reply is empty", "empty"),
+        ("event: the server says: the reply is empty", "failed"),
+        ("common: out of memory", "failed"),
+    ],
+)
+def test_a_file_without_status_has_what_its_errors_mean(tmp_path, error, status):
+    path = tmp_path / "old.jsonl"
+    infill_file.save_file(path, CLIPS, {("j", 2): (Infill("", "", "", "g", "empty", error),)})
+    row = json.loads(path.read_text())
+    del row["status"]
+    path.write_text(json.dumps(row) + "\n")
+    (found,) = infill_file.load_file(path, {("j", 2): CLIPS["j", 2]}, {"j"})["j", 2]
+    assert (found.status, found.error) == (status, error)
+
+
 def test_saved_rows_carry_the_frame_hashes(tmp_path):
     path = tmp_path / "x.jsonl"
     infill_file.save_file(path, CLIPS, {("j", 2): (Infill("é", "c", "e", "g"),)})

@@ -138,6 +138,10 @@ SIZES = "have panels with a count below 1, or with negative options or row"
         ({"media": replace(PANELS, count=2.0)}, SIZES),
         ({"media": replace(PANELS, options=-1)}, SIZES),
         ({"media": replace(PANELS, row=-3)}, SIZES),
+        ({"media": replace(PANELS, options=1)}, "have pictures of options, but not one for each"),
+        ({"media": replace(PANELS, options=3)}, "have pictures of options, but not one for each"),
+        ({"media": Video(Path("/data/a\0b.mp4"))}, "have a media path with a NUL character"),
+        ({"meta": (("a", "1"), ("a", "2"))}, "have a meta with one name twice"),
     ],
     ids=str,
 )

@@ -22,7 +22,7 @@ BREAK = "\u200b"
 """Zero-width space, put behind the first character of a special token in a text."""
 _REMEMBERED = 8_192  # pieces of text whose ids are kept between calls
 _MARK = "MARK"
-_Piece = tuple[bool, str, bool]  # (behind a placeholder, text, before a placeholder)
+_PromptPiece = tuple[bool, str, bool]  # (behind a placeholder, text, before a placeholder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class PromptTokens:
         )
         # Only the start: an end token behind the prompt would end it unanswered.
         self._start: list[int] = whole[: _find(whole, bare)]
-        self._pieces: dict[_Piece, array[int]] = {}
+        self._pieces: dict[_PromptPiece, array[int]] = {}
 
     def escape_special_tokens(self, text: str) -> str:
         """Return `text` with every special token in it broken by a zero-width space.
@@ -183,12 +183,12 @@ class PromptTokens:
     def _render_chat(self, body: str) -> str:
         return body if self._chat is None else str(self._chat(body))
 
-    def _split(self, text: str) -> list[_Piece]:
+    def _split(self, text: str) -> list[_PromptPiece]:
         pieces = text.split(self._placeholder)
         last = len(pieces) - 1
         return [(i > 0, piece, i < last) for i, piece in enumerate(pieces)]
 
-    def _learn(self, pieces: Iterable[_Piece]) -> None:
+    def _learn(self, pieces: Iterable[_PromptPiece]) -> None:
         if len(self._pieces) > _REMEMBERED:
             self._pieces.clear()
         new = list(dict.fromkeys(piece for piece in pieces if piece not in self._pieces))
@@ -200,7 +200,7 @@ class PromptTokens:
         for (left, text, right), ids in zip(new, encoded, strict=True):
             self._pieces[left, text, right] = array("i", ids[left : len(ids) - right])
 
-    def _assemble(self, text: str, pieces: Sequence[_Piece]) -> list[int]:
+    def _assemble(self, text: str, pieces: Sequence[_PromptPiece]) -> list[int]:
         bos = self._tokenizer.bos_token
         ids = [] if bos and text.startswith(bos) else list(self._start)
         for piece in pieces:

@@ -36,7 +36,7 @@ START, END = "<s> user:", " assistant:"
 DESCRIBE, NARRATE = " what is there?", " what happens?"
 
 Rng = np.random.Generator
-Piece = str | NDArray[np.uint8]
+SamplePiece = str | NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Ask:
 class Sample:
     """A shared context (frames and text in order) and the questions that follow it."""
 
-    context: tuple[Piece, ...]
+    context: tuple[SamplePiece, ...]
     asks: tuple[Ask, ...]
 
 
@@ -135,7 +135,7 @@ class Curriculum:
         infills = [""] * len(true_texts)
         if texts:
             infills = self._with_noise(footage, times, noise, rng)
-        context: list[Piece] = [START]
+        context: list[SamplePiece] = [START]
         for at, time in enumerate(times):
             if frames:
                 context.append(footage.frame(self._painter, time))

@@ -134,15 +134,15 @@ def _resolve(
     )  # fmt: skip
 
 
-Rows = Sequence[dict[str, str]]
+PublishedRows = Sequence[dict[str, str]]
 
 
-def _rows(task: str) -> Rows:
+def _rows(task: str) -> PublishedRows:
     with (reference_dir() / f"{task}.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def _egoschema(rows: Rows) -> Iterator[tuple[str, _PublishedDifference]]:
+def _egoschema(rows: PublishedRows) -> Iterator[tuple[str, _PublishedDifference]]:
     cells = {
         (row["family"], row["role"], row["frames"], row["arm"]): float(row["accuracy"]) / 100
         for row in rows
@@ -167,7 +167,7 @@ def _egoschema(rows: Rows) -> Iterator[tuple[str, _PublishedDifference]]:
         yield family, _PublishedDifference("did", f"{frames} frames", both, EGOSCHEMA_ITEMS)
 
 
-def _iraven(rows: Rows) -> Iterator[tuple[str, _PublishedDifference]]:
+def _iraven(rows: PublishedRows) -> Iterator[tuple[str, _PublishedDifference]]:
     cells = {
         (row["family"], row["role"], row["configuration"]): float(row["accuracy"]) / 100
         for row in rows

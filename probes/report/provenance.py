@@ -11,7 +11,7 @@ from probes.core.text import flat
 from probes.report.parts import DataTable, Paragraph, ReportPart, Section, counted, listed
 from probes.report.study import Study
 
-_Rows = list[tuple[str, ...]]
+_FactRows = list[tuple[str, ...]]
 
 
 def section(study: Study) -> Section:
@@ -62,10 +62,10 @@ def _tables(manifests: Mapping[str, Mapping[str, Any]]) -> list[DataTable]:
     return tables
 
 
-def _compared(manifests: Mapping[str, Mapping[str, Any]]) -> tuple[_Rows, _Rows]:
+def _compared(manifests: Mapping[str, Mapping[str, Any]]) -> tuple[_FactRows, _FactRows]:
     """Return (name, value) of the entries that all share, (name, run, value) of the others."""
-    shared: _Rows = []
-    differing: _Rows = []
+    shared: _FactRows = []
+    differing: _FactRows = []
     for name in dict.fromkeys(name for manifest in manifests.values() for name in manifest):
         values = {run: str(manifest.get(name, "-")) for run, manifest in manifests.items()}
         if len(set(values.values())) == 1:

@@ -121,6 +121,7 @@ class RunSchema:
     infill: InfillSchema = field(default_factory=InfillSchema)
     backend: BackendSchema = field(default_factory=BackendSchema)
     prompt_set: str | None = None  # not `prompts`: Hydra takes every folder of conf/ for a group
+    arms: Any = None
     frames: Any = None
     limit: int | None = None
     seed: int = 0

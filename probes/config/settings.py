@@ -186,7 +186,7 @@ def freeze(settings: Mapping[str, Any], out: Path) -> RunConfig:
     return RunConfig(
         pair=frozen_pair,
         task=frozen_task,
-        suite=_suite(settings["suite"], settings["seed"]),
+        suite=_selected(_suite(settings["suite"], settings["seed"]), settings["arms"]),
         infill=_infill(settings["infill"], frozen_pair),
         backend=backend,
         prompts=prompt_set(settings["prompt_set"] or pair["prompts"] or "default"),
@@ -327,6 +327,30 @@ def _suite(suite: Mapping[str, Any], seed: int) -> tuple[Arm, ...]:
         Arm(name=name, **(arm | {"seed": seed if arm["seed"] is None else arm["seed"]}))
         for name, arm in arms.items()
     )
+
+
+def _selected(suite: tuple[Arm, ...], wanted: object) -> tuple[Arm, ...]:
+    """Return the arms of a suite that a configuration selects, in the suite's order."""
+    if wanted is None:
+        return suite
+    given: list[Any] = list(wanted) if isinstance(wanted, list | tuple) else [wanted]
+    names = [name for name in given if isinstance(name, str)]
+    known = [arm.name for arm in suite]
+    fix = "name arms of the suite, e.g. arms=[baseline,vcot]"
+    if not names or len(names) < len(given):
+        raise ProbesError(f"{wanted!r} is not a list of arms", "arms", fix)
+    for name in names:
+        _one_of("arms", name, known)
+    if len(set(names)) < len(names):
+        raise ProbesError("an arm is named twice", "arms", "name each once")
+    for arm in suite:
+        if arm.name in names and arm.reference and arm.reference not in names:
+            raise ProbesError(
+                f"arm {arm.name} is compared with {arm.reference}, which is not selected",
+                "arms",
+                f"add {arm.reference}, or set suite.arms.{arm.name}.reference=''",
+            )
+    return tuple(arm for arm in suite if arm.name in names)
 
 
 def _infill(infill: Mapping[str, Any], pair: PairConfig) -> InfillConfig:

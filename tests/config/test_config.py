@@ -164,9 +164,28 @@ def test_arms_can_be_added_and_taken_out_and_have_seeds_of_their_own() -> None:
     assert (arms["new"].seed, arms["vcot"].seed) == (4, 9)
 
 
+def test_arms_of_a_suite_can_be_selected() -> None:
+    def names(*overrides: str) -> list[str]:
+        return [arm.name for arm in frozen(*overrides).suite]
+
+    assert names("arms=[vcot,baseline]") == ["baseline", "vcot"]  # in the suite's order
+    assert names("arms=baseline") == ["baseline"]
+    assert names("arms=null") == names()
+    assert names("suite=controls", "arms=[baseline,reversed]") == ["baseline", "reversed"]
+    assert names("arms=[vcot]", 'suite.arms.vcot.reference=""') == ["vcot"]
+    chosen = {arm.name: arm for arm in frozen("arms=[baseline,vcot]").suite}
+    assert chosen["vcot"] == {arm.name: arm for arm in frozen().suite}["vcot"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "where", "hint"),
     [
+        (["arms=[vcto]"], "arms", "did you mean vcot?"),
+        (["arms=[vcot]"], "arms", "add baseline"),
+        (["arms=[]"], "arms", "arms=[baseline,vcot]"),
+        (["arms=3"], "arms", "arms=[baseline,vcot]"),
+        (["arms=[baseline,3]"], "arms", "arms=[baseline,vcot]"),
+        (["arms=[baseline,baseline]"], "arms", "once"),
         (["frames=0"], "frames", "frames=[5,10]"),
         (["frames=[]"], "frames", "frames=[5,10]"),
         (["frames=[5,5]"], "frames", "once"),

@@ -35,8 +35,8 @@ class RunFiles:
     layout: Layout = "sequence"
     config: Mapping[str, Any] = field(default_factory=dict)
     """The manifest's configuration."""
-    problem: str = ""
-    """Why stimuli cannot be rebuilt from this folder; empty where they can."""
+    problem: str | None = None
+    """Why stimuli cannot be rebuilt from this folder; None where they can."""
 
     def written(self, role: str) -> Mapping[ClipKey, tuple[Infill, ...]]:
         """Return the infills that the member of a role was shown."""
@@ -97,7 +97,7 @@ def read(folder: Path) -> RunFiles:
         scoring=cast(Scoring, scoring) if scoring in get_args(Scoring) else None,
         layout="matrix" if layout == "matrix" else "sequence",
         config=config,
-        problem=f"the run's folder has no {', '.join(lacking)}" if lacking else "",
+        problem=f"the run's folder has no {', '.join(lacking)}" if lacking else None,
     )
 
 

@@ -222,7 +222,7 @@ class _Content:
             row["rotation"],
         )
         shown = self._rebuilders[row["run"]].rebuild(trial)
-        if shown.problem:
+        if shown.problem is not None:
             self.unknown[shown.problem] += 1
         margin = row["margin"]
         return [
@@ -240,7 +240,7 @@ class _Content:
 
     def _stimulus(self, shown: ShownStimulus, files: RunFiles) -> int:
         content: dict[str, Any] = {}
-        if shown.problem:
+        if shown.problem is not None:
             content["x"] = self._texts.add(shown.problem)
         else:
             content["p"] = [
@@ -258,7 +258,7 @@ class _Content:
         if text not in self._stimuli:
             self._stimuli[text] = len(self._stimuli)
             self._stimuli_size += len(text) + 1
-            self.checked += not shown.problem
+            self.checked += shown.problem is None
         return self._stimuli[text]
 
     def _frame(self, sha: str, files: RunFiles) -> int:

@@ -47,7 +47,7 @@ class ShownStimulus:
     composite: bool = False
     """Whether the first picture is composed of the clip's; there are no slots then."""
     bare_gaps: tuple[BareGap, ...] = ()
-    problem: str = ""
+    problem: str | None = None
     """Why there are no parts: they could not be made again, or their hash is not the record's."""
 
 
@@ -99,7 +99,7 @@ class Rebuilder:
         """
         if not trial.stimulus_sha:
             return ShownStimulus(problem="nothing was shown: the stimulus could not be made")
-        if self._files.problem:
+        if self._files.problem is not None:
             return _unknown(self._files.problem)
         # Members that were shown the same infills were shown the same stimulus.
         same = replace(trial, stimulus_sha="")
@@ -108,7 +108,7 @@ class Rebuilder:
         if same not in self._made:
             self._made[same] = self._make(trial)
         shown, sha = self._made[same]
-        if shown.problem or sha == trial.stimulus_sha:
+        if shown.problem is not None or sha == trial.stimulus_sha:
             return shown
         return _unknown(
             f"made again from the run's files, the stimulus has the hash {sha[:12]}, and the "

@@ -26,8 +26,10 @@ Layout = Literal["sequence", "matrix"]
 InfillStatus = Literal["ok", "empty", "failed", "not_applicable"]
 """`empty`: the reply was empty, and the gap stays bare; `failed`: a step failed, and a
 later run may write it; `not_applicable`: no text belongs there."""
-EMPTY_REPLIES = tuple(f"{step}: the reply is empty" for step in ("common", "event", "condense"))
-"""Errors of infills whose writer replied with nothing."""
+EMPTY_REPLY = "the reply is empty"
+"""How the error of an infill ends whose writer replied with nothing; its step comes first."""
+EMPTY_REPLIES = tuple(f"{step}: {EMPTY_REPLY}" for step in ("common", "event", "condense"))
+"""The errors of infills whose writer replied with nothing."""
 FrameArray = NDArray[np.uint8]
 """Pixels of one frame: uint8 RGB [height, width, 3]."""
 FramesByHash = Mapping[str, FrameArray]

@@ -296,24 +296,35 @@ def conform(
             f"the {Path(where).stem} have no columns {', '.join(lacking)}", where,
             "was the file written by `probes run`, of this version or an older one?",
         )  # fmt: skip
-    found = {}
-    for field in wanted:
-        make = field.column.of_older
-        column = table.column(field.name) if field.name in table.column_names else None
-        if column is not None:
-            found[field.name] = _cast(column, field, where)
-        if make is not None and (column is None or column.null_count):
-            # Tables of two versions that others have joined have nulls in the newer column.
-            given = [None] * len(table) if column is None else column.to_pylist()
-            values = [
-                old if new is None else new for old, new in zip(make(table), given, strict=True)
-            ]
-            found[field.name] = pa.array(values, field.kind)
-        elif column is None:
-            found[field.name] = pa.array([field.default] * len(table), field.kind)
+    found = {field.name: _column(table, field, where) for field in wanted}
     schema = pa.schema([(field.name, field.kind) for field in wanted])
     whole = pa.table(found, schema=schema)
     return whole if columns is None else whole.select(list(columns))
+
+
+def _column(table: pa.Table, field: Field, where: str) -> pa.Array | pa.ChunkedArray:
+    """Return a column of a table in its present form, whichever version wrote the table."""
+    import pyarrow as pa
+
+    present = field.name in table.column_names
+    column = _cast(table.column(field.name), field, where) if present else None
+    make = field.column.of_older
+    if column is not None and (make is None or not column.null_count):
+        return column
+    if make is None:
+        return pa.array([field.default] * len(table), field.kind)
+    try:
+        values = make(table)
+    except KeyError as error:  # Arrow's, for a column that this one follows from
+        raise ProbesError(
+            f"the {Path(where).stem} have no column {field.name}, nor those that it follows from",
+            where, REWRITE,
+        ) from error  # fmt: skip
+    if column is not None:
+        # Tables of two versions that others have joined have nulls in the newer column.
+        pairs = zip(column.to_pylist(), values, strict=True)
+        values = [older if given is None else given for given, older in pairs]
+    return pa.array(values, field.kind)
 
 
 def _cast(column: pa.ChunkedArray, field: Field, where: str) -> pa.ChunkedArray:

@@ -14,15 +14,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from probes.core.hashing import sha256_json
-from probes.core.types import NO_INFILL, Clip, FrameRef, Infill, Output, Part, Prompt
+from probes.core.types import EMPTY_REPLY, NO_INFILL, Clip, FrameRef, Infill, Output, Part, Prompt
 
 if TYPE_CHECKING:
     from probes.core.prompt_set import PromptSet
 
 from probes.stimuli.templates import fill
 
-EMPTY_REPLY = "the reply is empty"
-"""The error of an infill whose writer replied with nothing."""
 Generate = Callable[[Sequence[Prompt], int], list[Output]]
 """(prompts, max_new_tokens) -> one Output per prompt, greedy, in the order of the prompts."""
 FramePair = tuple[str, str]

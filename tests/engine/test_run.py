@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from running import ARMS, ITEMS, Spy, lasting, make_world, open_spy, settings
+from running import ARMS, ITEMS, Spy, lasting
 
 from probes import analysis
 from probes.config.settings import RunConfig
@@ -30,30 +30,10 @@ from probes.tasks import registry
 CELLS = ITEMS * 2 * len(ARMS)
 
 
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_world(tmp_path_factory.mktemp("world"))
-
-
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PROBES_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-@pytest.fixture
-def settle(world: Path, tmp_path: Path) -> Any:
-    def make(*overrides: str, out: str = "out") -> RunConfig:
-        return settings(world, tmp_path / out, *overrides)
-
-    return make
-
-
-@pytest.fixture
-def spy(monkeypatch: pytest.MonkeyPatch) -> type[Spy]:
-    monkeypatch.setattr(context, "open_backend", open_spy)
-    Spy.begin()
-    return Spy
 
 
 def go(cfg: RunConfig, **kwargs: Any) -> RunResult:

@@ -69,6 +69,12 @@ def test_an_older_table_of_infills_has_no_status(
         assert found["status"].to_pylist() == [status]
 
 
+def test_a_table_without_what_a_new_column_follows_from_is_refused() -> None:
+    table = schema.to_table([INFILL], InfillRow).drop_columns(["status", "ok"])
+    with pytest.raises(ProbesError, match="have no column status, nor those that it follows from"):
+        schema.conform(table, InfillRow, "infills.parquet", ("status", "gap"))
+
+
 def test_nulls_of_tables_of_two_versions_are_filled() -> None:
     old = dataclasses.replace(INFILL, ok=False, text="", error="event: the reply is empty")
     table = schema.to_table([INFILL, old, INFILL], InfillRow)

@@ -416,15 +416,15 @@ def test_an_error_whose_words_sound_like_an_empty_reply_is_an_error(
 
 
 def test_a_signal_leaves_a_run_that_the_named_command_goes_on_with(tmp_path: Path) -> None:
-    """Terminated while infills are written, then interrupted while questions are answered."""
-    # Phases of 1.6 s, stopped after 0.4: on a busy machine too, some answers are stored, not all.
-    place = Place(tmp_path, [*SCRIPTED, "backend.options.seconds=0.02"])
+    """Terminated while one member answers, then interrupted while the other does."""
+    place = Place(tmp_path, [*SCRIPTED, "backend.options.seconds=0.005"])
     stored = set()
     for by, phase, code, said in (
+        # The phase that was the last to end: the next one is stopped, 0.1 s after it began.
         (signal.SIGTERM, "infills", 143, "terminated"),
-        (signal.SIGINT, "answers 2", 130, "interrupted"),
+        (signal.SIGINT, "answers 1", 130, "interrupted"),
     ):
-        found, output = place.run_and_kill(0.4, phase, by)
+        found, output = place.run_and_kill(0.1, phase, by)
         assert found == code, output
         assert f"{said}; every answer so far is stored. To go on:\n" in output
         assert "Traceback" not in output

@@ -15,11 +15,10 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from build import ProjectBuilder
 from build.env import DefaultIsolatedEnv
 from hostile import SMALL, embedded, make_hostile, new_files, python
 from processes import ROOT
-
-from build import ProjectBuilder
 
 WHEEL = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"][
     "targets"

@@ -14,7 +14,7 @@ import pytest
 from benchmarks import versus_lmms_eval as versus
 from probes.config.compose import compose
 from probes.core.hashing import array_sha256
-from probes.core.types import FrameRef, ModelSpec, Prompt, ScoringSpec
+from probes.core.types import FrameRef, ModelSpec, Request, ScoringSpec
 from probes.media import video_decoders
 from probes.models import open_backend
 from probes.models.hf import families, forward
@@ -171,7 +171,7 @@ def test_both_models_get_the_same_ids_and_pixels(
     spec = ModelSpec("tiny", "image", str(folder), dtype="float32", frame_as="image")
     backend = open_backend(compose([]).backend, spec)
     scoring = ScoringSpec("generate", _versus.TOKENS)
-    ((_, output),) = backend.score([Prompt(parts, ())], frames, scoring)
+    ((_, output),) = backend.score([Request(parts, ())], frames, scoring)
 
     image = wrapper.model.config.image_token_id
     assert [image if i == FRAME else i for i in ours["ids"]] == theirs["input_ids"][0].tolist()

@@ -14,38 +14,42 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 from probes.cache import recovery, sqlite_file
 from probes.cache.background_writer import BackgroundWriter
 from probes.core.errors import UNSOUND, MachineError
 from probes.core.hashing import sha256_json
-from probes.core.types import FrameRef, Output, Prompt, ScoringSpec
+from probes.core.types import FrameRef, Output, Request, ScoringSpec
 
 T = TypeVar("T")
 
 
-def key(prompt: Prompt, fingerprint: str, scoring: ScoringSpec, adapter: str) -> str:
+def key(request: Request, fingerprint: str, scoring: ScoringSpec, adapter: str) -> str:
     """Return the hex sha256 of all that an output depends on.
 
     Args:
-        prompt: what the model is shown; frames enter as the hash of their pixels.
+        request: what the model is asked; frames enter as the hash of their pixels.
         fingerprint: that of the member: weights, config, processor, dtype.
-        scoring: how the prompt becomes an output.
+        scoring: how the request becomes an output.
         adapter: version of the backend's behaviour.
     """
-    parts = [{"frame": p.sha256} if isinstance(p, FrameRef) else p for p in prompt.parts]
-    return sha256_json(
-        {
-            "parts": parts,
-            "options": prompt.options,
-            "fingerprint": fingerprint,
-            "scoring": asdict(scoring),
-            "adapter": adapter,
-        }
-    )
+    parts = [{"frame": p.sha256} if isinstance(p, FrameRef) else p for p in request.parts]
+    content: dict[str, Any] = {
+        "parts": parts,
+        "options": request.options,
+        "fingerprint": fingerprint,
+        "scoring": asdict(scoring),
+        "adapter": adapter,
+    }
+    # Only where there are some: keys of plain requests are those of older versions.
+    if request.intervention is not None:
+        content["intervention"] = astuple(request.intervention)
+    if request.decoding is not None:
+        content["decoding"] = astuple(request.decoding)
+    return sha256_json(content)
 
 
 class Store:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probes.core.types import Prompt
+from probes.core.types import Request
 from probes.engine.answer_log import UnaskableTrial
 from probes.engine.dry_run import DryRun
 from probes.engine.placeholder_text import shortened
@@ -38,7 +38,7 @@ def preview(planned: DryRun) -> Iterator[str]:
         yield ""
 
 
-def _text(model: DryRunModel, asked: Prompt, answer_prefix: str) -> str:
+def _text(model: DryRunModel, asked: Request, answer_prefix: str) -> str:
     """Return a prompt as the member's template lays it out, with the options that are scored."""
     if isinstance(model.backend, HfBackend):
         text = model.backend.preprocessor().shown(asked, answer_prefix)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from probes.analysis.render import lines_of
 from probes.analysis.tables import Table
-from probes.core.types import Prompt, ScoringSpec
+from probes.core.types import Request, ScoringSpec
 from probes.engine import costs
 from probes.engine.dry_run import ArmWorkload, DryRun
 from probes.engine.workload import DryRunModel
@@ -231,7 +231,7 @@ def measured(planned: DryRun) -> Table:
 
 
 def _timed(
-    model: DryRunModel, scoring: ScoringSpec, prompts: Sequence[tuple[Prompt, int]]
+    model: DryRunModel, scoring: ScoringSpec, prompts: Sequence[tuple[Request, int]]
 ) -> float:
     """Return the seconds that a model takes to answer prompts, from pixels on."""
     start = time.perf_counter()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 ContrastName = Literal["gain", "drop", "transfer", "did"]
 CONTRASTS: tuple[ContrastName, ...] = get_args(ContrastName)
 Scoring = Literal["letter", "cloze", "generate"]
+SCORINGS: tuple[Scoring, ...] = get_args(Scoring)
 Status = Literal["ok", "unparsed", "error"]
 FrameAs = Literal["video", "image"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -131,6 +132,37 @@ NO_INFILL = Infill(text="", common="", event="", generator="", status="not_appli
 """What is in a break between two rows of panels."""
 
 
+Param = str | int | float | bool | None | tuple["Param", ...]
+Params = tuple[tuple[str, Param], ...]
+"""Parameters as sorted pairs of name and value; `probes.core.params.frozen` makes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intervention:
+    """A change of the forward pass, or a readout of it: an entry of the registry of interventions.
+
+    Part of a cache key only where there is one.
+    """
+
+    name: str
+    params: Params = ()
+    version: str = ""
+    """Of the entry's code: raised whenever it would give other answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How text is written, where not greedily: an entry of the registry of controllers.
+
+    Part of a cache key only where there is one.
+    """
+
+    name: str
+    params: Params = ()
+    version: str = ""
+    """Of the entry's code: raised whenever it would give other answers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Arm:
     """One experimental condition: how an item becomes a stimulus."""
@@ -147,6 +179,10 @@ class Arm:
     """Name of the arm that this one is compared with; empty for a reference arm."""
     seed: int = 0
     """Seed of every random choice of the arm (donors, permutations)."""
+    intervention: Intervention | None = None
+    """What is changed inside the model, or read from inside it."""
+    decoding: Decoding | None = None
+    """How replies are written under `generate`; None = greedily."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +195,20 @@ class FrameRef:
 
 Part = FrameRef | str
 """One part of a stimulus: a picture, or text taken to the letter (white space included)."""
+
+
+class TextSpan(NamedTuple):
+    """Where something stands within the parts of a stimulus.
+
+    Names: `frame T`, `infill T`, `question`, `option K`, `options`; T and K count from 0.
+    """
+
+    name: str
+    part: int
+    """Which part."""
+    start: int = 0
+    end: int = 0
+    """Half-open range of characters within the part; 0, 0 for a picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,15 +225,21 @@ class Stimulus:
     """sha256 over parts and options; covers pixels (by frame hash) and text."""
     donor_id: str | None = None
     """Id of the item that frames or infills were borrowed from."""
+    spans: tuple[TextSpan, ...] = field(default=(), compare=False)
+    """What stands where; no part of `sha`, as it follows from item, arm and prompts."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class Request:
     """What a backend receives: no item, no arm, no answer."""
 
     parts: tuple[Part, ...]
     options: tuple[str, ...] = ()
     """Continuations to score; empty when text is to be generated freely."""
+    intervention: Intervention | None = None
+    decoding: Decoding | None = None
+    spans: tuple[TextSpan, ...] = field(default=(), compare=False)
+    """What stands where, for interventions; no part of the cache key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +272,20 @@ class ModelSpec:
     trust_remote_code: bool = False
 
 
+class ArrayName(NamedTuple):
+    """What an array of an output holds."""
+
+    name: str
+    """E.g. `attention`."""
+    layer: int | None = None
+    """Which decoder layer, from 0; None where it is of none or of all."""
+    span: str = ""
+    """Which span, e.g. `frame 3`; empty where it is of none or of all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a backend returns for one prompt."""
+    """What a backend returns for one request."""
 
     option_logprobs: tuple[float, ...] = ()
     """Raw sums of token log-probabilities (nats), one per option; for `letter` one token each."""
@@ -233,3 +300,7 @@ class Output:
     status: Status = "ok"
     """`ok` or `error`; `unparsed` is decided by scoring, not by a backend."""
     error: str = ""
+    extras: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """Further numbers of the answer by name, e.g. of a readout; NaN is one of them."""
+    arrays: Mapping[ArrayName, NDArray[np.generic]] = field(default_factory=dict, compare=False)
+    """Arrays of the answer (float16, float32, float64, int32, int64, uint8 or bool)."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from probes.config.settings import RunConfig
 from probes.core.scratch import HashSet
-from probes.core.types import ModelSpec, Output, Prompt, ScoringSpec
+from probes.core.types import ModelSpec, Output, Request, ScoringSpec
 from probes.engine.answer_log import AnswerLog, TrialRequest, UnaskableTrial
 from probes.engine.context import RunContext
 from probes.engine.plan import Plan, Trial
@@ -53,7 +53,7 @@ def ask(
         phase.expect(planned.count())
         for trials in planned.blocks():
             entries: list[TrialRequest | UnaskableTrial] = []
-            prompts: dict[str, Prompt] = {}
+            prompts: dict[str, Request] = {}
             frames: set[str] = set()
             for trial in trials:
                 if (problem := builder.problem(trial)) is not None:

@@ -10,7 +10,7 @@ from probes.cache.output_cache import Store
 from probes.core.redaction import redact
 from probes.core.scratch import HashSet, Scratch
 from probes.core.text import whole_text
-from probes.core.types import FramesByHash, Output, Prompt, ScoringSpec
+from probes.core.types import FramesByHash, Output, Request, ScoringSpec
 from probes.models import Backend
 
 
@@ -90,11 +90,11 @@ class CachedModel:
     stats: RequestStats
     _failures: dict[str, Output] = field(default_factory=dict)
 
-    def key(self, prompt: Prompt, scoring: ScoringSpec) -> str:
+    def key(self, prompt: Request, scoring: ScoringSpec) -> str:
         """Return the output cache's key of a prompt put to this backend."""
         return output_cache.key(prompt, self.backend.fingerprint, scoring, self.backend.adapter)
 
-    def missing(self, prompts: Mapping[str, Prompt]) -> dict[str, Prompt]:
+    def missing(self, prompts: Mapping[str, Request]) -> dict[str, Request]:
         """Return those prompts, by key, that have to be asked: not stored, nor failed in this run.
 
         What failed is not asked again before the next run: one prompt has one answer in a run.
@@ -104,7 +104,7 @@ class CachedModel:
         return {key: prompt for key, prompt in prompts.items() if key not in known}
 
     def ask(
-        self, prompts: Mapping[str, Prompt], scoring: ScoringSpec, advance: Callable[[], None]
+        self, prompts: Mapping[str, Request], scoring: ScoringSpec, advance: Callable[[], None]
     ) -> None:
         """Put prompts to the model and store every answer as it comes.
 
@@ -133,7 +133,7 @@ class CachedModel:
         return {key: found.get(key) or self._failures.get(key, lost) for key in keys}
 
     def generate(
-        self, prompts: Sequence[Prompt], max_new_tokens: int, advance: Callable[[], None]
+        self, prompts: Sequence[Request], max_new_tokens: int, advance: Callable[[], None]
     ) -> list[Output]:
         """Continue prompts greedily; `probes.stimuli.infills.Generate` once `advance` is bound."""
         scoring = ScoringSpec("generate", max_new_tokens)

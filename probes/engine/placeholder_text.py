@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from probes.core.hashing import sha256_json
-from probes.core.types import FrameRef, Part, Prompt
+from probes.core.types import FrameRef, Part, Request
 from probes.models.hf.token_layout import frames_of
 from probes.stimuli.words import filler
 
@@ -13,7 +13,7 @@ _MARK = re.compile(r"(\[not written yet(?: [0-9a-f]{8})+\])(?: [^.]*\.)?")
 _NAMES = re.compile(r"\[not written yet((?: [0-9a-f]{8})+)\]")
 
 
-def placeholder(prompt: Prompt, words: int) -> str:
+def placeholder(prompt: Request, words: int) -> str:
     """Return a text in the place of one that is not written yet; it differs from gap to gap.
 
     Args:
@@ -28,15 +28,15 @@ def placeholder(prompt: Prompt, words: int) -> str:
     return f"{mark} {filler(words - len(mark.split()), 0)}".strip()
 
 
-def has_placeholder(prompt: Prompt) -> bool:
+def has_placeholder(prompt: Request) -> bool:
     """Return whether a prompt holds a text that is not written yet."""
     return any(_NAMES.search(part) for part in prompt.parts if isinstance(part, str))
 
 
-def shortened(prompt: Prompt) -> Prompt:
+def shortened(prompt: Request) -> Request:
     """Return a prompt for people: of a text that is not written yet only its name is left."""
 
     def short(part: Part) -> Part:
         return part if isinstance(part, FrameRef) else _MARK.sub(r"\1", part)
 
-    return Prompt(tuple(map(short, prompt.parts)), prompt.options)
+    return Request(tuple(map(short, prompt.parts)), prompt.options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from probes.core.types import ClipKey, Infill, Item, Prompt, Stimulus
+from probes.core.types import ClipKey, Infill, Item, Request, Stimulus
 from probes.engine.plan import InfillsByClip, Trial
 from probes.media.prefetch import ClipPrefetcher
 from probes.stimuli import arms
@@ -59,9 +59,9 @@ def infill_source(trial: Trial) -> Item | None:
     return trial.donor if trial.arm.infills == "donor" else trial.item
 
 
-def prompt_of(stimulus: Stimulus) -> Prompt:
+def prompt_of(stimulus: Stimulus) -> Request:
     """Return what a backend receives of a stimulus: no item, no arm."""
-    return Prompt(stimulus.parts, stimulus.options)
+    return Request(stimulus.parts, stimulus.options)
 
 
 def infills_for(role: str, infills: Mapping[str, InfillsByClip]) -> InfillsByClip:

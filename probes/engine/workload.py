@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, takewhile
 
-from probes.core.types import FrameRef, Output, Prompt, Scoring, ScoringSpec
+from probes.core.types import FrameRef, Output, Request, Scoring, ScoringSpec
 from probes.engine.cached_model import CachedModel
 from probes.engine.placeholder_text import has_placeholder, placeholder
 from probes.models.hf.backend import HfBackend
@@ -61,19 +61,19 @@ class DryRunModel(CachedModel):
     """Tokens of the prompts that are not stored, by key; nothing where they are not known."""
     shown: set[str] = field(default_factory=set)
     """sha256 of the frames in prompts that are not stored."""
-    kept: dict[ScoringSpec, list[tuple[Prompt, int]]] = field(default_factory=dict)
+    kept: dict[ScoringSpec, list[tuple[Request, int]]] = field(default_factory=dict)
     """Prompts, and what each adds to the length of a kind's `Workload`."""
     _words: dict[int, int] = field(default_factory=dict)
     _measured: set[str] = field(default_factory=set)
     _placeholders: dict[str, Output] = field(default_factory=dict)
 
-    def missing(self, prompts: Mapping[str, Prompt]) -> dict[str, Prompt]:
+    def missing(self, prompts: Mapping[str, Request]) -> dict[str, Request]:
         """Return those prompts, by key, that are neither stored nor measured."""
         missing = super().missing(prompts)
         return {key: prompt for key, prompt in missing.items() if key not in self._measured}
 
     def ask(
-        self, prompts: Mapping[str, Prompt], scoring: ScoringSpec, advance: Callable[[], None]
+        self, prompts: Mapping[str, Request], scoring: ScoringSpec, advance: Callable[[], None]
     ) -> None:
         """Measure prompts where the backend knows their length without a model."""
         keys, asked = list(prompts), list(prompts.values())
@@ -124,13 +124,13 @@ class DryRunModel(CachedModel):
             words = max(1, round(WORDS_PER_TOKEN * max_new_tokens))
             if isinstance(self.backend, HfBackend):
                 tokens = self.backend.preprocessor().tokens
-                sample = Prompt((FrameRef("5e6f7a8b"), FrameRef("1a2b3c4d")))
+                sample = Request((FrameRef("5e6f7a8b"), FrameRef("1a2b3c4d")))
                 lengths = (len(tokens.encode([placeholder(sample, n)])[0]) for n in count(1))
                 words = sum(1 for _ in takewhile(lambda size: size <= max_new_tokens, lengths))
             self._words[max_new_tokens] = words
         return self._words[max_new_tokens]
 
-    def _keep(self, prompt: Prompt, scoring: ScoringSpec, size: PromptSize | None) -> None:
+    def _keep(self, prompt: Request, scoring: ScoringSpec, size: PromptSize | None) -> None:
         kept = self.kept.setdefault(scoring, [])
         if len(kept) < self.keep and not has_placeholder(prompt):
             length = size.tokens + sum(size.answers) + scoring.max_new_tokens if size else 1

@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 from probes.core.errors import ProbesError
-from probes.core.types import FramesByHash, Output, Prompt, ScoringSpec
+from probes.core.types import SCORINGS, FramesByHash, Output, Request, Scoring, ScoringSpec
+
+Need = Literal["mask", "layers", "grad"]
+"""What the hook of an intervention needs: the attention mask, the decoder layers, gradients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do with one checkpoint; known before anything is loaded."""
+
+    scorings: tuple[Scoring, ...] = SCORINGS
+    needs: frozenset[Need] = frozenset()
+    """What the hook of an intervention may need here."""
+    interventions: bool = False
+    """Whether there can be any intervention."""
+    decoding: bool = False
+    """Whether a controller can choose the next token."""
+    reason: str = ""
+    """Why it can do no more, for messages; e.g. that attention=flash_attention_2 takes no mask."""
 
 
 class BackendSettings(Protocol):
@@ -44,6 +63,9 @@ class Backend(Protocol):
     def adapter(self) -> str:
         """Version of the adapter's behaviour; part of store keys, as the fingerprint is."""
 
+    def capabilities(self) -> Capabilities:
+        """Return what it can do; nothing is loaded for it."""
+
     def describe(self) -> dict[str, Any]:
         """Return the facts of model and processor, read from files without loading the model."""
 
@@ -51,17 +73,17 @@ class Backend(Protocol):
         """Return what was done so far, e.g. how many frames were encoded."""
 
     def score(
-        self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
+        self, requests: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec, /
     ) -> Iterator[tuple[int, Output]]:
-        """Answer prompts, batch by batch.
+        """Answer requests, batch by batch.
 
         Args:
-            prompts: in any order; results do not depend on it.
+            requests: in any order; results do not depend on it.
             frames: sha256 -> uint8 [height, width, 3] RGB; a frame is looked up when it is needed.
-            scoring: `letter` and `cloze` score `prompt.options`; `generate` writes text.
+            scoring: `letter` and `cloze` score `request.options`; `generate` writes text.
 
         Yields:
-            (index into `prompts`, output), in any order, as batches finish. A prompt that fails
+            (index into `requests`, output), in any order, as batches finish. A request that fails
             gives an output with status `error` and does not end the others.
 
         Raises:

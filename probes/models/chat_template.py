@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-from probes.core.types import FrameRef, ModelSpec, Prompt
+from probes.core.types import FrameRef, ModelSpec, Request
 from probes.models.checkpoint import EMBEDDED, Checkpoint, find
 from probes.models.hf.prompt_encoder import BREAK
 
@@ -31,7 +31,9 @@ PictureOrder = Literal["kept", "moved", "unknown"]
 it does not render."""
 
 
-def message_parts(prompt: Prompt, picture: Callable[[str], dict[str, Any]]) -> list[dict[str, Any]]:
+def message_parts(
+    prompt: Request, picture: Callable[[str], dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Return the parts of one user message: the prompt's texts and frames, in their order.
 
     Args:

@@ -10,15 +10,15 @@ from typing import Any
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
-from probes.core.types import FrameRef, FramesByHash, ModelSpec, Output, Prompt, ScoringSpec
-from probes.models.base import check_options, error_output
+from probes.core.types import FrameRef, FramesByHash, ModelSpec, Output, Request, ScoringSpec
+from probes.models.base import Capabilities, check_options, error_output
 
 ADAPTER = "scripted-1"
 OPTIONS = ("policy", "errors", "seconds")
 POLICIES = ("hash", "first")
 WORDS = tuple("a hand moves opens closes the red blue box cup then left".split())
 
-Script = Callable[[Prompt], Output]
+Script = Callable[[Request], Output]
 
 
 class ScriptedBackend:
@@ -80,6 +80,10 @@ class ScriptedBackend:
             seconds=numbers["seconds"],
         )
 
+    def capabilities(self) -> Capabilities:
+        """Return what this backend can do."""
+        return Capabilities()
+
     def describe(self) -> dict[str, Any]:
         """Return the settings."""
         return {
@@ -98,7 +102,7 @@ class ScriptedBackend:
         self.closed = True
 
     def score(
-        self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
+        self, prompts: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, Output]]:
         """Answer prompts in their order, by the hashes of their frames and not by the pixels."""
         self.calls += bool(prompts)
@@ -108,7 +112,7 @@ class ScriptedBackend:
                 time.sleep(self._seconds)
             yield at, self._answer(prompt, scoring)
 
-    def _answer(self, prompt: Prompt, scoring: ScoringSpec) -> Output:
+    def _answer(self, prompt: Request, scoring: ScoringSpec) -> Output:
         if self._script is not None:
             return self._script(prompt)
         draw = _draws(self.fingerprint, prompt)
@@ -132,7 +136,7 @@ class ScriptedBackend:
             option_logprobs=tuple(sums), option_tokens=tuple(lengths), input_tokens=tokens
         )
 
-    def _text(self, prompt: Prompt, scoring: ScoringSpec, draw: Iterator[float]) -> str:
+    def _text(self, prompt: Request, scoring: ScoringSpec, draw: Iterator[float]) -> str:
         if prompt.options:
             at = 0 if self._policy == "first" else int(next(draw) * len(prompt.options))
             return prompt.options[at]
@@ -140,7 +144,7 @@ class ScriptedBackend:
         return " ".join(WORDS[int(next(draw) * len(WORDS))] for _ in range(count))
 
 
-def _draws(fingerprint: str, prompt: Prompt) -> Iterator[float]:
+def _draws(fingerprint: str, prompt: Request) -> Iterator[float]:
     """Yield numbers in [0, 1) that depend on fingerprint and content only."""
     parts = [[p.sha256] if isinstance(p, FrameRef) else p for p in prompt.parts]
     seed = sha256_json([fingerprint, parts, list(prompt.options)])

@@ -14,8 +14,8 @@ from typing import Any
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_file, sha256_json
-from probes.core.types import FramesByHash, ModelSpec, Output, Prompt, ScoringSpec
-from probes.models.base import BackendSettings, error_output
+from probes.core.types import FramesByHash, ModelSpec, Output, Request, ScoringSpec
+from probes.models.base import BackendSettings, Capabilities, error_output
 from probes.models.checkpoint import Checkpoint, find
 from probes.models.hf.batching import Batcher, Failed, free_memory
 from probes.models.hf.families.loading import best_device, no_progress_bars
@@ -57,6 +57,10 @@ class TextBackend:
         self._tokenizer: Any = None
         self._passes = 0
 
+    def capabilities(self) -> Capabilities:
+        """Return what this backend can do."""
+        return Capabilities(("generate",))
+
     def describe(self) -> dict[str, Any]:
         """Return what is known without loading the model."""
         checkpoint = Checkpoint(self._folder, self._name)
@@ -79,7 +83,7 @@ class TextBackend:
         free_memory()
 
     def score(
-        self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
+        self, prompts: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, Output]]:
         """Continue prompts; see `Backend.score`. A prompt that holds a frame fails."""
         if scoring.kind != "generate":

@@ -14,14 +14,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from probes.core.hashing import sha256_json
-from probes.core.types import EMPTY_REPLY, NO_INFILL, Clip, FrameRef, Infill, Output, Part, Prompt
+from probes.core.types import EMPTY_REPLY, NO_INFILL, Clip, FrameRef, Infill, Output, Part, Request
 
 if TYPE_CHECKING:
     from probes.core.prompt_set import PromptSet
 
 from probes.stimuli.templates import fill
 
-Generate = Callable[[Sequence[Prompt], int], list[Output]]
+Generate = Callable[[Sequence[Request], int], list[Output]]
 """(prompts, max_new_tokens) -> one Output per prompt, greedy, in the order of the prompts."""
 FramePair = tuple[str, str]
 """(sha256 of frame t, sha256 of frame t+1)."""
@@ -104,10 +104,10 @@ def write(
     """
     unique = list(dict.fromkeys(pairs))
 
-    def shown(template: str, pair: FramePair, **texts: str) -> Prompt:
+    def shown(template: str, pair: FramePair, **texts: str) -> Request:
         a, b = pair
         values: dict[str, Sequence[Part]] = {"frame_a": (FrameRef(a),), "frame_b": (FrameRef(b),)}
-        return Prompt(fill(template, values | {name: (text,) for name, text in texts.items()}))
+        return Request(fill(template, values | {name: (text,) for name, text in texts.items()}))
 
     asked = {pair: shown(prompts.common, pair) for pair in unique}
     commons, silent = _replies("common", asked, generate, max_new_tokens)
@@ -146,7 +146,7 @@ def condensed(
         The infills with their final texts, in the same order.
     """
     asked = {
-        pair: Prompt(fill(prompts.condense, {"text": (infill.event,)}))
+        pair: Request(fill(prompts.condense, {"text": (infill.event,)}))
         for pair, infill in written.items()
         if infill.ok
     }
@@ -168,7 +168,7 @@ class NoText:
 
 
 def _replies(
-    step: str, asked: Mapping[FramePair, Prompt], model: Generate, max_new_tokens: int
+    step: str, asked: Mapping[FramePair, Request], model: Generate, max_new_tokens: int
 ) -> tuple[dict[FramePair, str], dict[FramePair, NoText]]:
     """Ask equal prompts once; return (texts, why there is none), by pair."""
     distinct = list(dict.fromkeys(asked.values()))

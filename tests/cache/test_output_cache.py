@@ -21,7 +21,7 @@ import pytest
 from probes.cache import sqlite_file
 from probes.cache.output_cache import Store, key
 from probes.core.errors import MachineError, ProbesError
-from probes.core.types import FrameRef, Output, Prompt, ScoringSpec
+from probes.core.types import FrameRef, Output, Request, ScoringSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = Output(
@@ -33,7 +33,7 @@ GOOD = Output(
     seconds=0.25,
 )
 BAD = Output(status="error", error="out of memory")
-PROMPT = Prompt((FrameRef("aa"), "what?"), ("A", "B"))
+PROMPT = Request((FrameRef("aa"), "what?"), ("A", "B"))
 LETTER = ScoringSpec("letter")
 
 
@@ -481,11 +481,11 @@ def changed(**fields: object) -> str:
 def test_a_key_covers_everything_that_an_output_depends_on() -> None:
     variants = [
         changed(),
-        changed(prompt=Prompt((FrameRef("ab"), "what?"), ("A", "B"))),
-        changed(prompt=Prompt((FrameRef("aa"), "what? "), ("A", "B"))),
-        changed(prompt=Prompt((FrameRef("aa"), "wh", "at?"), ("A", "B"))),
-        changed(prompt=Prompt(("aa", "what?"), ("A", "B"))),
-        changed(prompt=Prompt((FrameRef("aa"), "what?"), ("AB",))),
+        changed(prompt=Request((FrameRef("ab"), "what?"), ("A", "B"))),
+        changed(prompt=Request((FrameRef("aa"), "what? "), ("A", "B"))),
+        changed(prompt=Request((FrameRef("aa"), "wh", "at?"), ("A", "B"))),
+        changed(prompt=Request(("aa", "what?"), ("A", "B"))),
+        changed(prompt=Request((FrameRef("aa"), "what?"), ("AB",))),
         changed(fingerprint="g"),
         changed(scoring=ScoringSpec("cloze")),
         changed(scoring=ScoringSpec("letter", 1)),

@@ -15,7 +15,7 @@ from probes.core.types import (
     Item,
     Output,
     Part,
-    Prompt,
+    Request,
     Scoring,
     Video,
 )
@@ -58,7 +58,7 @@ def stimulus(arm: Arm, scoring: Scoring) -> str:
 def step(name: str) -> str:
     asked: list[str] = []
 
-    def generate(prompts: list[Prompt], max_new_tokens: int) -> list[Output]:
+    def generate(prompts: list[Request], max_new_tokens: int) -> list[Output]:
         asked.extend(shown(prompt.parts) for prompt in prompts)
         return [Output(text=f"reply {len(asked)}") for _ in prompts]
 

@@ -16,7 +16,7 @@ from probes.cli import main, plan
 from probes.config import compose
 from probes.config.settings import RunConfig
 from probes.core.errors import ProbesError
-from probes.core.types import FrameRef, Prompt
+from probes.core.types import FrameRef, Request
 from probes.engine import costs, run
 from probes.engine.dry_run import dry_run
 from probes.engine.placeholder_text import placeholder, shortened
@@ -366,10 +366,10 @@ def test_a_file_that_is_no_safetensors_file(tmp_path: Path) -> None:
 
 def test_stand_ins_differ_by_gap_and_are_cut_for_people() -> None:
     a, b, c = (FrameRef(letter * 64) for letter in "abc")
-    one, other = placeholder(Prompt((a, b)), 12), placeholder(Prompt((b, c)), 12)
+    one, other = placeholder(Request((a, b)), 12), placeholder(Request((b, c)), 12)
     assert one != other
     assert len(one.split()) == len(other.split()) == 12
-    condensed = placeholder(Prompt((f"Shorten this: {one}",)), 9)
+    condensed = placeholder(Request((f"Shorten this: {one}",)), 9)
     assert condensed.startswith("[not written yet aaaaaaaa bbbbbbbb]")
-    shown = shortened(Prompt((a, f" {one}", b, " what?"), ("A",)))
+    shown = shortened(Request((a, f" {one}", b, " what?"), ("A",)))
     assert shown.parts == (a, " [not written yet aaaaaaaa bbbbbbbb]", b, " what?")

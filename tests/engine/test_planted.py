@@ -21,7 +21,7 @@ from filming import film
 
 from probes import analysis, stats
 from probes.cli import main
-from probes.core.types import FrameRef, Output, Prompt
+from probes.core.types import FrameRef, Output, Request
 from probes.engine import context
 from probes.media.frame_store import FrameStore
 from probes.models.scripted import ScriptedBackend
@@ -80,7 +80,7 @@ def script(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
             owner |= dict.fromkeys(clip.hashes, item.id)
     assert len(owner) == ITEMS * FRAMES
 
-    def arm_of(prompt: Prompt, asked: str) -> str:
+    def arm_of(prompt: Request, asked: str) -> str:
         shown = {owner[p.sha256] for p in prompt.parts if isinstance(p, FrameRef)}
         text = " ".join(p for p in prompt.parts if isinstance(p, str))
         named = set(re.findall(r"after (clip\d\d)", text))
@@ -92,8 +92,8 @@ def script(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
             return "vcot"
         return "visual_perturbation" if named == {asked} else "text_perturbation"
 
-    def made(role: str) -> Callable[[Prompt], Output]:
-        def say(prompt: Prompt) -> Output:
+    def made(role: str) -> Callable[[Request], Output]:
+        def say(prompt: Request) -> Output:
             if not prompt.options:
                 (frame, *_) = (p for p in prompt.parts if isinstance(p, FrameRef))
                 return Output(text=f"after {owner[frame.sha256]}", output_tokens=2)

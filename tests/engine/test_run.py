@@ -19,7 +19,7 @@ from probes import analysis
 from probes.config.settings import RunConfig
 from probes.core.errors import ProbesError
 from probes.core.progress import Progress
-from probes.core.types import Output, Prompt
+from probes.core.types import Output, Request
 from probes.engine import context
 from probes.engine.run import RunResult, execute
 from probes.models.scripted import ScriptedBackend
@@ -421,7 +421,7 @@ def test_who_only_lends_is_told_too(settle: Any, spy: Any) -> None:
 def test_an_infill_that_tells_an_option_is_flagged(
     settle: Any, spy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def tell(prompt: Prompt) -> Output:
+    def tell(prompt: Request) -> Output:
         if prompt.options:
             return Output(option_logprobs=(0.0,) * 5, option_tokens=(1,) * 5)
         return Output(text="then THING 3 of 1 appears")

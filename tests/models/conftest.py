@@ -11,7 +11,7 @@ import pytest
 import tiny_models
 
 from probes.core.hashing import array_sha256
-from probes.core.types import FrameRef, ModelSpec, Prompt
+from probes.core.types import FrameRef, ModelSpec, Request
 from probes.models import open_backend
 
 
@@ -70,7 +70,7 @@ def frames() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def cloze_prompts(frames) -> list[Prompt]:
+def cloze_prompts(frames) -> list[Request]:
     """Prompts of mixed lengths: no frames, one, several; with and without text between."""
     names = list(frames)
     options = ("the red box opens", "a hand moves the cup", "blue", "box closes then opens", "no")
@@ -80,10 +80,10 @@ def cloze_prompts(frames) -> list[Prompt]:
             parts: list[Any] = ["what is first ?"] if count % 2 else []
             for name in names[:count]:
                 parts += [FrameRef(name), text] if text else [FrameRef(name)]
-            out.append(Prompt((*parts, " what happens between the frames?"), options))
+            out.append(Request((*parts, " what happens between the frames?"), options))
     return out
 
 
 @pytest.fixture(scope="session")
-def letter_prompts(cloze_prompts) -> list[Prompt]:
+def letter_prompts(cloze_prompts) -> list[Request]:
     return [replace(prompt, options=tuple("ABCDE")) for prompt in cloze_prompts]

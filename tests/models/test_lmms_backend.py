@@ -12,7 +12,7 @@ import tiny_models
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256
-from probes.core.types import FrameRef, ModelSpec, Prompt, ScoringSpec
+from probes.core.types import FrameRef, ModelSpec, Request, ScoringSpec
 from probes.models import open_backend
 from probes.models.lmms_eval import wrappers
 from probes.models.lmms_eval.backend import messages
@@ -41,7 +41,7 @@ def opened(folder: Path, settings: Any) -> Callable[..., Any]:
     return make
 
 
-def ask(backend: Any, prompts: list[Prompt], frames: Any) -> list[Any]:
+def ask(backend: Any, prompts: list[Request], frames: Any) -> list[Any]:
     found = dict(backend.score(prompts, frames, TEXT))
     return [found[at] for at in range(len(prompts))]
 
@@ -124,7 +124,7 @@ def test_wrappers_that_cannot_interleave_are_refused(
     model: str, why: str, fix: str, opened: Any
 ) -> None:
     with pytest.raises(ProbesError, match=why) as caught:
-        ask(opened(model), [Prompt(("q",))], {})
+        ask(opened(model), [Request(("q",))], {})
     assert fix in caught.value.fix
 
 
@@ -135,7 +135,7 @@ def test_a_wrapper_that_does_not_import_is_an_error_with_the_reason(opened: Any)
     manifest = ModelManifest("stand_in_absent", chat_class_path="no_such_module.Wrapper")
     MODEL_REGISTRY_V2.register_manifest(manifest)
     with pytest.raises(ProbesError, match="no_such_module"):
-        ask(opened("stand_in_absent"), [Prompt(("q",))], {})
+        ask(opened("stand_in_absent"), [Request(("q",))], {})
 
 
 def test_a_chat_wrapper_has_to_ask_for_messages(opened: Any, stand_in: Any) -> None:
@@ -154,7 +154,7 @@ def test_a_chat_wrapper_has_to_ask_for_messages(opened: Any, stand_in: Any) -> N
     path = f"{__name__}.NoMessages"
     MODEL_REGISTRY_V2.register_manifest(ModelManifest("no_messages", chat_class_path=path))
     with pytest.raises(ProbesError, match="never asks for messages"):
-        ask(opened("no_messages"), [Prompt(("q",))], {})
+        ask(opened("no_messages"), [Request(("q",))], {})
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_chat_wrapper_has_to_ask_for_messages(opened: Any, stand_in: Any) -> N
 )
 def test_wrappers_only_write_text(scoring: ScoringSpec, fix: str, opened: Any) -> None:
     with pytest.raises(ProbesError) as caught:
-        list(opened("qwen2_5_vl").score([Prompt(("q",))], {}, scoring))
+        list(opened("qwen2_5_vl").score([Request(("q",))], {}, scoring))
     assert fix in caught.value.fix
 
 
@@ -187,8 +187,8 @@ def test_a_template_that_moves_pictures_is_refused(
     name = stand_in(lambda shown, settings: "x")
     monkeypatch.setattr("probes.models.lmms_eval.backend.order_of_pictures", lambda *_: "moved")
     with pytest.raises(ProbesError, match="all pictures before all text"):
-        ask(opened(name), [Prompt(("q",))], {})
-    (output,) = ask(opened(name, order_is_checked=True), [Prompt(("q",))], {})
+        ask(opened(name), [Request(("q",))], {})
+    (output,) = ask(opened(name, order_is_checked=True), [Request(("q",))], {})
     assert output.text == "x"
 
 
@@ -210,7 +210,7 @@ def test_every_request_is_separate_and_has_settings_of_its_own(
 
     a, b = list(frames)[-2:]
     parts = (FrameRef(a), "then <image>", FrameRef(b), "what?")
-    outputs = ask(opened(stand_in(reply)), [Prompt(parts), Prompt(("only text",))], frames)
+    outputs = ask(opened(stand_in(reply)), [Request(parts), Request(("only text",))], frames)
     assert [one.text for one in outputs] == [
         "(80, 48) then <\u200bimage> (60, 90) what?",
         "only text",
@@ -222,7 +222,7 @@ def test_every_request_is_separate_and_has_settings_of_its_own(
 
 def test_pixels_reach_the_wrapper_unchanged(frames: dict[str, np.ndarray]) -> None:
     sha = next(iter(frames))
-    ((part,),) = (one["content"] for one in messages(Prompt((FrameRef(sha),)), frames))
+    ((part,),) = (one["content"] for one in messages(Request((FrameRef(sha),)), frames))
     assert array_sha256(np.asarray(part["url"])) == sha
 
 
@@ -247,7 +247,7 @@ def test_exceptions_and_empty_replies_are_records(opened: Any, stand_in: Any) ->
 
     kinds = ["raise", "exit", "swallow", "end at once", "failed", "silent", "fine"]
     backend = opened(stand_in(reply))
-    found = dict(zip(kinds, ask(backend, [Prompt((kind,)) for kind in kinds], {}), strict=True))
+    found = dict(zip(kinds, ask(backend, [Request((kind,)) for kind in kinds], {}), strict=True))
     assert {kind: one.status for kind, one in found.items() if one.status != "error"} == {
         "end at once": "ok", "silent": "ok", "fine": "ok",
     }  # fmt: skip
@@ -266,22 +266,22 @@ def test_a_wrapper_that_always_fails_ends_the_run_at_once(opened: Any, stand_in:
         raise TypeError("audios is deprecated")
 
     with pytest.raises(ProbesError, match="fails: TypeError: audios is deprecated"):
-        ask(opened(stand_in(reply)), [Prompt(("q",))], {})
+        ask(opened(stand_in(reply)), [Request(("q",))], {})
 
 
 def test_another_dtype_than_the_pairs_is_refused(opened: Any, stand_in: Any) -> None:
     model = type("model", (), {"dtype": "torch.bfloat16"})
     name = stand_in(lambda shown, settings: "x", model=model)
     with pytest.raises(ProbesError, match="loads weights as bfloat16") as caught:
-        ask(opened(name, spec={"dtype": "float32"}), [Prompt(("q",))], {})
+        ask(opened(name, spec={"dtype": "float32"}), [Request(("q",))], {})
     assert caught.value.fix == "set pair.dtype=bfloat16"
-    assert ask(opened(name), [Prompt(("q",))], {})[0].text == "x"
+    assert ask(opened(name), [Request(("q",))], {})[0].text == "x"
 
 
 def test_arguments_go_to_the_wrapper_and_into_the_fingerprint(opened: Any, stand_in: Any) -> None:
     name = stand_in(lambda shown, settings: "x")
     with pytest.raises(ProbesError, match="unexpected keyword argument 'pixels'"):
-        ask(opened(name, args={"pixels": 3}), [Prompt(("q",))], {})
+        ask(opened(name, args={"pixels": 3}), [Request(("q",))], {})
     different = [
         opened("qwen2_5_vl"), opened("llava_hf"), opened("qwen2_5_vl", args={"max_pixels": 784}),
         opened("qwen2_5_vl", spec={"dtype": "float32"}),
@@ -318,11 +318,11 @@ def test_real_wrappers_write_what_the_hf_backend_writes(
     frames = {array_sha256(frame): frame for frame in shown}
     a, b, c = map(FrameRef, frames)
     prompts = [
-        Prompt((a, "what is on?")),
-        Prompt((a, b, c, "red box the hand then?")),
-        Prompt((a, " red box ", b, " the hand ", c, " then?")),
-        Prompt((c, " red box ", b, " the hand ", a, " then?")),
-        Prompt(("what is first ?",)),
+        Request((a, "what is on?")),
+        Request((a, b, c, "red box the hand then?")),
+        Request((a, " red box ", b, " the hand ", c, " then?")),
+        Request((c, " red box ", b, " the hand ", a, " then?")),
+        Request(("what is first ?",)),
     ]
     spec = ModelSpec("tiny", "image", str(folder), frame_as="image", dtype="bfloat16")
     lmms = open_backend(settings(name="lmms", options={"model": wrapper, "args": args}), spec)

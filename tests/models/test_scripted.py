@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from probes.core.errors import ProbesError
-from probes.core.types import FrameRef, ModelSpec, Output, Prompt, ScoringSpec
+from probes.core.types import FrameRef, ModelSpec, Output, Request, ScoringSpec
 from probes.models import open_backend
 from probes.models.scripted import ScriptedBackend
 
-PROMPTS = [Prompt((FrameRef(f"{i:064}"), f"what? {i}"), tuple("ABCDE")) for i in range(200)]
+PROMPTS = [Request((FrameRef(f"{i:064}"), f"what? {i}"), tuple("ABCDE")) for i in range(200)]
 LETTER, CLOZE = ScoringSpec("letter"), ScoringSpec("cloze")
 GENERATE = ScoringSpec("generate", max_new_tokens=4)
 
@@ -28,7 +28,7 @@ def test_answers_depend_on_content_and_name_only():
 
 
 def test_outputs_look_like_a_models():
-    (_, out), *_ = ScriptedBackend().score([Prompt(("x",), ("one", "two words"))], {}, CLOZE)
+    (_, out), *_ = ScriptedBackend().score([Request(("x",), ("one", "two words"))], {}, CLOZE)
     assert out.status == "ok"
     assert out.option_tokens == (1, 2)
     assert all(score < 0 for score in out.option_logprobs)

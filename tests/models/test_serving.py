@@ -11,7 +11,7 @@ from serving import chat_server, transformers_serve
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256
-from probes.core.types import FrameRef, ModelSpec, Prompt, ScoringSpec
+from probes.core.types import FrameRef, ModelSpec, Request, ScoringSpec
 from probes.models import open_backend
 
 SPEC = ModelSpec("tiny-image", "image", "embedded:image", frame_as="image")
@@ -30,20 +30,20 @@ def shown() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def prompts(shown: dict[str, np.ndarray]) -> list[Prompt]:
+def prompts(shown: dict[str, np.ndarray]) -> list[Request]:
     """Prompts as the arms make them: no frames, one, several; with and without text between."""
     a, b, c, d = map(FrameRef, shown)
     letters = tuple("ABCDE")
     options = "\nA. red box\nB. blue cup\nC. green pot\nD. yellow jar\nE. red book\n"
     question = f" what did c take?{options}answer with the letter."
     return [
-        Prompt((question,), letters),
-        Prompt((a, question), letters),
-        Prompt((a, b, c, d, question), letters),
-        Prompt((a, " c takes the red box.", b, " nothing happens.", c, question), letters),
-        Prompt((c, " c takes the red box.", b, " nothing happens.", a, question), letters),
-        Prompt((a, b, " what is in both?"), letters),
-        Prompt((b, d, " in both: the red box. what happens between?"), letters),
+        Request((question,), letters),
+        Request((a, question), letters),
+        Request((a, b, c, d, question), letters),
+        Request((a, " c takes the red box.", b, " nothing happens.", c, question), letters),
+        Request((c, " c takes the red box.", b, " nothing happens.", a, question), letters),
+        Request((a, b, " what is in both?"), letters),
+        Request((b, d, " in both: the red box. what happens between?"), letters),
     ]
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from probes.core.errors import ProbesError
-from probes.core.types import FrameRef, Output, Prompt, ScoringSpec
+from probes.core.types import FrameRef, Output, Request, ScoringSpec
 from probes.models.text_llm import TextBackend
 
 GENERATE = ScoringSpec("generate", 6)
-PROMPTS = [Prompt(("the red box",)), Prompt(("a hand ", "opens the blue cup")), Prompt(("the",))]
+PROMPTS = [Request(("the red box",)), Request(("a hand ", "opens the blue cup")), Request(("the",))]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, new_tokenizer: Any) -> Path
     return path
 
 
-def answers(backend: TextBackend, prompts: list[Prompt]) -> list[Output]:
+def answers(backend: TextBackend, prompts: list[Request]) -> list[Output]:
     found = dict(backend.score(prompts, {}, GENERATE))
     return [found[at] for at in range(len(prompts))]
 
@@ -65,7 +65,7 @@ def test_the_model_is_loaded_for_the_first_text_only_and_freed(folder: Path, set
     backend = TextBackend(settings(), str(folder))
     assert backend.fingerprint == TextBackend(settings(), str(folder)).fingerprint
     assert backend.describe()["checkpoint_class"] == "LlamaForCausalLM"
-    (failed,) = answers(backend, [Prompt((FrameRef("aa"), "the"))])
+    (failed,) = answers(backend, [Request((FrameRef("aa"), "the"))])
     assert (failed.status, backend._model) == ("error", None)
     answers(backend, PROMPTS[:1])
     assert backend._model is not None

@@ -16,7 +16,7 @@ from probes.config import schema
 from probes.config.paths import conf_dir
 from probes.config.settings import freeze
 from probes.core.hashing import array_sha256, sha256_json
-from probes.core.types import Clip, FrameRef, Item, Media, Output, Panels, Prompt, Video
+from probes.core.types import Clip, FrameRef, Item, Media, Output, Panels, Request, Video
 from probes.engine import context, run
 from probes.media.composites import Composite, draw
 from probes.models.scripted import ScriptedBackend
@@ -104,10 +104,10 @@ def draws(*seed: Any) -> Iterator[float]:
         yield int(sha256_json([list(seed), counter])[:12], 16) / 16**12
 
 
-def script(role: str, infill: Callable[[Prompt], str]) -> Callable[[Prompt], Output]:
+def script(role: str, infill: Callable[[Request], str]) -> Callable[[Request], Output]:
     """Answers at random; between two frames what `infill` returns, where "" is a failure."""
 
-    def answer(prompt: Prompt) -> Output:
+    def answer(prompt: Request) -> Output:
         parts = [p.sha256 if isinstance(p, FrameRef) else p for p in prompt.parts]
         if not prompt.options:
             return Output(text=infill(prompt))
@@ -119,7 +119,7 @@ def script(role: str, infill: Callable[[Prompt], str]) -> Callable[[Prompt], Out
     return answer
 
 
-def between(prompt: Prompt) -> str:
+def between(prompt: Request) -> str:
     """An infill of a few words that depends on the frames; some are hostile, some empty."""
     frames = [p.sha256 for p in prompt.parts if isinstance(p, FrameRef)]
     chance = next(draws("infill", frames))
@@ -133,8 +133,8 @@ def make_run(
     folder: Path,
     *overrides: str,
     items: Sequence[Item],
-    infill: Callable[[Prompt], str] = between,
-    answer: Callable[[str], Callable[[Prompt], Output]] | None = None,
+    infill: Callable[[Request], str] = between,
+    answer: Callable[[str], Callable[[Request], Output]] | None = None,
 ) -> Path:
     """Run the study's arms over made-up items and return the run's folder.
 

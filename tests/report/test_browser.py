@@ -19,7 +19,7 @@ from PIL import Image
 
 from probes import analysis
 from probes.analysis.margins import margins
-from probes.core.types import FrameRef, Output, Panels, Prompt
+from probes.core.types import FrameRef, Output, Panels, Request
 from probes.records import run_folder
 from probes.report import browser, browser_data
 from probes.report.browser_data import probabilities
@@ -351,7 +351,7 @@ def test_donors_of_several_draws_and_own_infills_are_all_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answer(role: str) -> Any:
-        def one(prompt: Prompt) -> Output:
+        def one(prompt: Request) -> Output:
             if prompt.options:
                 return Output(option_logprobs=(0.0, -1, -1, -1, -1), option_tokens=(1,) * 5)
             return Output(text=f"the {role} member says so")
@@ -395,7 +395,7 @@ def test_replies_failures_and_withheld_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answer(role: str) -> Any:
-        def one(prompt: Prompt) -> Output:
+        def one(prompt: Request) -> Output:
             if not prompt.options:
                 return Output(text="x happens")
             if next(draws(role, prompt.parts[-1])) < 0.5:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probes.core.errors import ProbesError
-from probes.core.types import Clip, FrameRef, Infill, Item, Output, Prompt, Video
+from probes.core.types import Clip, FrameRef, Infill, Item, Output, Request, Video
 from probes.stimuli import infill_file, infills, templates, words
 
 quick = settings(max_examples=40, deadline=None)
@@ -33,7 +33,7 @@ def clip(*hashes: str) -> Clip:
     return Clip(tuple(range(len(hashes))), tuple(map(float, range(len(hashes)))), hashes)
 
 
-def shown(prompt: Prompt) -> str:
+def shown(prompt: Request) -> str:
     return "".join(f"[{p.sha256}]" if isinstance(p, FrameRef) else p for p in prompt.parts)
 
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from probes.core.errors import MachineError, ProbesError
 from probes.core.hashing import sha256_json
-from probes.core.types import FramesByHash, ModelSpec, Output, Prompt, ScoringSpec
-from probes.models.base import BackendSettings, check_options, error_output
+from probes.core.types import FramesByHash, ModelSpec, Output, Request, ScoringSpec
+from probes.models.base import BackendSettings, Capabilities, check_options, error_output
 from probes.models.checkpoint import CHAT_FILES, PROCESSOR_FILES, TOKENIZER_FILES, Checkpoint, find
 from probes.models.hf import prefix_packing
 from probes.models.hf.batching import Batcher, Failed, free_memory
@@ -122,6 +122,10 @@ class HfBackend:
             self._generic = self._family.prepare(self._checkpoint, spec)
         self._counts = {"perceived": 0, "recomputed": 0, "passes": 0}
 
+    def capabilities(self) -> Capabilities:
+        """Return what this backend can do."""
+        return Capabilities()
+
     def describe(self) -> dict[str, Any]:
         """Return the facts of checkpoint, class, processor and settings, for manifest and diffs."""
         checkpoint, spec = self._checkpoint, self._spec
@@ -172,7 +176,7 @@ class HfBackend:
         free_memory()
 
     def score(
-        self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
+        self, prompts: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, Output]]:
         """Answer prompts; see `Backend.score`."""
         if scoring.kind == "generate" and scoring.max_new_tokens < 1:
@@ -262,7 +266,7 @@ class HfBackend:
     def _score_generic(
         self,
         generic: GenericModel,
-        prompts: Sequence[Prompt],
+        prompts: Sequence[Request],
         frames: FramesByHash,
         scoring: ScoringSpec,
     ) -> Iterator[tuple[int, Output]]:

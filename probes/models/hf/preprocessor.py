@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from probes.core.types import FramesByHash, Prompt, ScoringSpec
+from probes.core.types import FramesByHash, Request, ScoringSpec
 from probes.models.hf.families.base import ProcessorBundle
 from probes.models.hf.token_layout import (
     PromptSize,
@@ -33,7 +33,7 @@ class Preprocessor:
         self._placeholder = bundle.placeholder
 
     def tokenize(
-        self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
+        self, prompts: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, TokenizedPrompt | Unaskable]]:
         """Yield (index, tokenized prompt); one that is too long is found before any encoding.
 
@@ -54,7 +54,7 @@ class Preprocessor:
         yield from zip(readable, tokenized, strict=True)
 
     def sizes(
-        self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
+        self, prompts: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, PromptSize | Unaskable]]:
         """Yield (index, size) of every prompt."""
         for at, prompt in self.tokenize(prompts, frames, scoring):
@@ -63,7 +63,7 @@ class Preprocessor:
             else:
                 yield at, PromptSize(len(prompt.ids), tuple(map(len, prompt.answers)))
 
-    def shown(self, prompt: Prompt, answer_prefix: str = "") -> str:
+    def shown(self, prompt: Request, answer_prefix: str = "") -> str:
         """Return the text that is tokenized, with `<frame SHA8>` for a frame's own tokens."""
         text = self.tokens.render(prompt, answer_prefix)
         return marked(text, self._placeholder, prompt)

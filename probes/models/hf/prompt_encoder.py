@@ -14,7 +14,7 @@ from itertools import chain, groupby
 from typing import Any
 
 from probes.core.errors import ProbesError
-from probes.core.types import FrameRef, Prompt
+from probes.core.types import FrameRef, Request
 
 FRAME = -1
 """Stands for a frame among token ids: once, or once for each of its tokens in `TokenizedPrompt`."""
@@ -45,7 +45,7 @@ def join(text: str, answer: str) -> str:
     return text + answer if spaced else f"{text} {answer}"
 
 
-def interleaved(prompt: Prompt, escape_special_tokens: Callable[[str], str]) -> list[str | None]:
+def interleaved(prompt: Request, escape_special_tokens: Callable[[str], str]) -> list[str | None]:
     """Return a prompt's texts with special tokens escaped, and None for every frame.
 
     Neighbouring texts are one: "<vid" and "eo>" make a placeholder too.
@@ -107,7 +107,7 @@ class PromptTokens:
         """
         return self._special.sub(lambda found: found[0][0] + BREAK + found[0][1:], text)
 
-    def render(self, prompt: Prompt, answer_prefix: str = "") -> str:
+    def render(self, prompt: Request, answer_prefix: str = "") -> str:
         """Return the text that is tokenized, with one placeholder per frame.
 
         The body is the one text of one user message, followed by the generation prompt and

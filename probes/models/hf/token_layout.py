@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.core.errors import ProbesError
-from probes.core.types import FrameRef, Prompt, ScoringSpec
+from probes.core.types import FrameRef, Request, ScoringSpec
 from probes.models.hf.prompt_encoder import FRAME, EncodedPrompt, PromptTokens
 
 TokenGrid = tuple[int, ...]
@@ -48,12 +48,12 @@ class PromptSize:
     """Of every continuation that is scored."""
 
 
-def frames_of(prompt: Prompt) -> tuple[str, ...]:
+def frames_of(prompt: Request) -> tuple[str, ...]:
     """Return the sha256 of a prompt's frames, in order."""
     return tuple(part.sha256 for part in prompt.parts if isinstance(part, FrameRef))
 
 
-def marked(text: str, placeholder: str, prompt: Prompt) -> str:
+def marked(text: str, placeholder: str, prompt: Request) -> str:
     """Replace every placeholder by `<frame SHA8>`, the first digits of its frame's hash."""
     first, *rest = text.split(placeholder)
     marks = [f"<frame {name[:8]}>" for name in frames_of(prompt)]
@@ -62,7 +62,7 @@ def marked(text: str, placeholder: str, prompt: Prompt) -> str:
 
 def tokenize(
     tokens: PromptTokens,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[Request],
     grids: Mapping[str, TokenGrid],
     scoring: ScoringSpec,
     context: int,

@@ -18,8 +18,8 @@ import numpy as np
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256, sha256_json
-from probes.core.types import FrameRef, FramesByHash, ModelSpec, Output, Prompt, ScoringSpec
-from probes.models.base import BackendSettings, check_options, error_output
+from probes.core.types import FrameRef, FramesByHash, ModelSpec, Output, Request, ScoringSpec
+from probes.models.base import BackendSettings, Capabilities, check_options, error_output
 from probes.models.chat_template import message_parts, order_of_pictures
 from probes.models.checkpoint import find
 from probes.models.hf.batching import free_memory
@@ -81,6 +81,10 @@ class LmmsBackend:
         self._logged: list[str] = []
         self._requests = 0
 
+    def capabilities(self) -> Capabilities:
+        """Return what this backend can do."""
+        return Capabilities(("generate",))
+
     def describe(self) -> dict[str, Any]:
         """Return the facts of wrapper and checkpoint."""
         spec = self._spec
@@ -111,7 +115,7 @@ class LmmsBackend:
         free_memory()
 
     def score(
-        self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
+        self, prompts: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, Output]]:
         """Answer prompts in their order; see `Backend.score`."""
         if scoring.kind != "generate":
@@ -165,7 +169,7 @@ class LmmsBackend:
         """Ask one small question first: a wrapper that always fails ends the run at once."""
         grey = np.full((224, 224, 3), 128, np.uint8)
         sha = array_sha256(grey)
-        prompt = Prompt((*([FrameRef(sha)] if pictures else ()), "What is shown?"))
+        prompt = Request((*([FrameRef(sha)] if pictures else ()), "What is shown?"))
         output = self._answer(prompt, {sha: grey}, scoring)
         if output.status != "ok":
             self.close()
@@ -176,7 +180,7 @@ class LmmsBackend:
                 " try another, or backend=hf",
             )
 
-    def _answer(self, prompt: Prompt, frames: FramesByHash, scoring: ScoringSpec) -> Output:
+    def _answer(self, prompt: Request, frames: FramesByHash, scoring: ScoringSpec) -> Output:
         from lmms_eval.api.instance import Instance, unwrap_generation_output
 
         started = time.perf_counter()
@@ -215,7 +219,7 @@ class LmmsBackend:
         )
 
 
-def messages(prompt: Prompt, frames: FramesByHash) -> list[dict[str, Any]]:
+def messages(prompt: Request, frames: FramesByHash) -> list[dict[str, Any]]:
     """Return one user message in lmms-eval's form: texts and pictures in the prompt's order."""
     from PIL import Image
 

@@ -23,9 +23,9 @@ from typing import Any
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256, sha256_json
-from probes.core.types import FrameRef, FramesByHash, ModelSpec, Output, Prompt, ScoringSpec
+from probes.core.types import FrameRef, FramesByHash, ModelSpec, Output, Request, ScoringSpec
 from probes.models import checkpoint as on_disk
-from probes.models.base import BackendSettings, error_output
+from probes.models.base import BackendSettings, Capabilities, error_output
 from probes.models.chat_template import local_checkpoint, order_of_pictures
 from probes.models.server import messages as protocol
 from probes.models.server.http import Endpoint, Failure
@@ -74,6 +74,10 @@ class ServerBackend:
         self._counts = {"requests": 0, "retried": 0, "encoded": 0}
         self._unreached = 0  # prompts in a row, over all calls, that found no server
 
+    def capabilities(self) -> Capabilities:
+        """Return what this backend can do."""
+        return Capabilities(("letter", "generate"))
+
     def describe(self) -> dict[str, Any]:
         """Return what is declared, and what the server said about itself if it was asked."""
         options, spec = self._options, self._spec
@@ -111,7 +115,7 @@ class ServerBackend:
             self._preflighted.clear()
 
     def score(
-        self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
+        self, prompts: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, Output]]:
         """Answer prompts, `concurrency` at a time; see `Backend.score`."""
         self._check(scoring)
@@ -184,7 +188,7 @@ class ServerBackend:
         self._check_order(pictures, where)
         grey = array_sha256(protocol.GREY)
         frames = protocol.EncodedFrames({grey: protocol.GREY}, 0)
-        prompt = Prompt((*([FrameRef(grey)] if pictures else ()), "What is shown?"), ("A",))
+        prompt = Request((*([FrameRef(grey)] if pictures else ()), "What is shown?"), ("A",))
         body = self._body(prompt, frames, scoring) | {"max_tokens": 1}
         reply = endpoint.post(_PATH, body, whole=protocol.is_completion, patient=False)
         if isinstance(reply, Failure):
@@ -219,7 +223,7 @@ class ServerBackend:
                 )
 
     def _body(
-        self, prompt: Prompt, picture: Callable[[str], str], scoring: ScoringSpec
+        self, prompt: Request, picture: Callable[[str], str], scoring: ScoringSpec
     ) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self._model,
@@ -239,7 +243,7 @@ class ServerBackend:
     def _ask_all(
         self,
         endpoint: Endpoint,
-        prompts: Sequence[Prompt],
+        prompts: Sequence[Request],
         picture: Callable[[str], str],
         scoring: ScoringSpec,
     ) -> Iterator[tuple[int, Output]]:
@@ -290,7 +294,7 @@ class ServerBackend:
             pool.shutdown()
 
 
-def _output(reply: Any, prompt: Prompt, scoring: ScoringSpec) -> Output:
+def _output(reply: Any, prompt: Request, scoring: ScoringSpec) -> Output:
     if scoring.kind == "letter":
         if not prompt.options:
             return error_output("the prompt has no options to score by letter")

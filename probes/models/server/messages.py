@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from probes.core.types import FrameArray, FramesByHash, Output, Prompt
+from probes.core.types import FrameArray, FramesByHash, Output, Request
 from probes.models.base import error_output
 from probes.models.chat_template import message_parts
 from probes.models.hf.vision_cache import read_frame
@@ -27,7 +27,7 @@ class NoLogprobsError(Exception):
     """The endpoint answered a request for log-probabilities without any."""
 
 
-def messages(prompt: Prompt, picture: Callable[[str], str]) -> list[dict[str, Any]]:
+def messages(prompt: Request, picture: Callable[[str], str]) -> list[dict[str, Any]]:
     """Return one user message whose parts are the prompt's texts and frames, in their order.
 
     Args:

@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from probes.core.errors import ProbesError
-from probes.core.types import FrameRef, ModelSpec, Prompt, ScoringSpec
+from probes.core.types import FrameRef, ModelSpec, Request, ScoringSpec
 from probes.models.checkpoint import find
 from probes.models.hf.families import FAMILIES, family_of
 from probes.models.hf.families.base import video_pixels
@@ -197,7 +197,7 @@ def test_the_size_of_a_frame_gives_its_tokens_before_it_is_encoded(made, open_hf
     for name in ("internvl", "qwen2_5_vl", "llava_onevision", "llava"):
         backend = open_hf(made(name), spec={"frame_as": "image"})
         shown = [FrameRef(sha) for sha in frames] * 40
-        asked = [Prompt((*shown, "what?"), ("A", "B")), Prompt(("what?",), ("A", "B"))]
+        asked = [Request((*shown, "what?"), ("A", "B")), Request(("what?",), ("A", "B"))]
         outputs = dict(backend.score(asked, frames, GENERATE))
         assert outputs[1].status == "ok"
         assert outputs[0].status == "error"
@@ -208,7 +208,7 @@ def test_the_size_of_a_frame_gives_its_tokens_before_it_is_encoded(made, open_hf
 def test_a_single_frame_of_llava_onevision_is_shown_as_one_of_several(made, open_hf, frames):
     backend = open_hf(made("llava_onevision"), spec={"frame_as": "image"})
     names = [sha for sha, frame in frames.items() if frame.shape == (64, 64, 3)]
-    list(backend.score([Prompt((FrameRef(names[0]), "x"), ("A",))], frames, LETTER))
+    list(backend.score([Request((FrameRef(names[0]), "x"), ("A",))], frames, LETTER))
     encode_frames = backend._ready.cache._encode_frames
     together = encode_frames([frames[name] for name in names[:3]])
     (alone,) = encode_frames([frames[names[0]]])
@@ -253,7 +253,7 @@ def test_llava_next_runs_in_its_own_class_on_request(open_hf, image_checkpoint, 
     for folder in (image_checkpoint, video_checkpoint):
         spec = {"family": "llava_next", "frame_as": "image"}
         backend = open_hf(folder, spec=spec)
-        list(backend.score([Prompt(("x",), ("A",))], {}, LETTER))
+        list(backend.score([Request(("x",), ("A",))], {}, LETTER))
         assert type(backend._ready.model).__name__ == "LlavaNextForConditionalGeneration"
         with pytest.raises(ProbesError, match="no way to receive a frame as video") as caught:
             open_hf(folder, spec=spec | {"frame_as": "video"})
@@ -297,26 +297,26 @@ def test_the_fallback_has_the_image_path_only(made, open_hf):
 def test_text_cannot_become_a_picture_of_the_fallback(made, open_hf, frames):
     name = next(iter(frames))
     backend = open_hf(made("llava"), spec={"frame_as": "image"})
-    prompt = Prompt((FrameRef(name), "an <image> of", FrameRef(name), "</s> what?"), ("A", "B"))
+    prompt = Request((FrameRef(name), "an <image> of", FrameRef(name), "</s> what?"), ("A", "B"))
     ((_, out),) = backend.score([prompt], frames, LETTER)
     assert (out.status, out.option_tokens) == ("ok", (1, 1))
-    ((_, lost),) = backend.score([Prompt((FrameRef("0" * 64),), ("A",))], frames, LETTER)
+    ((_, lost),) = backend.score([Request((FrameRef("0" * 64),), ("A",))], frames, LETTER)
     assert lost.status == "error"
     assert "KeyError" in lost.error
-    ((_, bare),) = backend.score([Prompt(("x",))], frames, ScoringSpec("cloze"))
+    ((_, bare),) = backend.score([Request(("x",))], frames, ScoringSpec("cloze"))
     assert "no options" in bare.error
     with pytest.raises(ProbesError, match="as one own token"):
-        list(backend.score([Prompt(("x",), ("A", "the box"))], frames, LETTER))
+        list(backend.score([Request(("x",), ("A", "the box"))], frames, LETTER))
 
 
 def test_a_closed_fallback_loads_again(made, open_hf, frames):
     backend = open_hf(made("llava"), spec={"frame_as": "image"}, device="auto")
-    first = list(backend.score([Prompt(("x",), ("A", "B"))], frames, LETTER))
+    first = list(backend.score([Request(("x",), ("A", "B"))], frames, LETTER))
     device = str(backend._model.device)
     backend.close()
     assert backend._model is None
     assert backend.describe()["device"] == device
-    again = list(backend.score([Prompt(("x",), ("A", "B"))], frames, LETTER))
+    again = list(backend.score([Request(("x",), ("A", "B"))], frames, LETTER))
     assert first[0][1].option_logprobs == again[0][1].option_logprobs
     assert backend.counters()["passes"] == 2
 
@@ -333,10 +333,10 @@ def test_a_template_is_found_in_any_of_its_files_or_there_is_a_warning(
     if where:
         content = json.loads((folder / where).read_text()) if (folder / where).exists() else {}
         (folder / where).write_text(json.dumps(content | {"chat_template": template}))
-    shown = open_hf(folder).preprocessor().shown(Prompt(("what?",), ("A", "B")))
+    shown = open_hf(folder).preprocessor().shown(Request(("what?",), ("A", "B")))
     warned = [str(one.message) for one in recwarn if "no chat template" in str(one.message)]
     if where:
-        assert shown == open_hf(made(name)).preprocessor().shown(Prompt(("what?",), ("A", "B")))
+        assert shown == open_hf(made(name)).preprocessor().shown(Request(("what?",), ("A", "B")))
         assert "assistant" in shown
         assert not warned
     else:
@@ -375,7 +375,7 @@ def test_settings_of_quantisation_reach_the_loader(
     spec = {"frame_as": "image", "dtype": "bfloat16", "attention": "eager"}
     backend = open_hf(made(name), spec=spec, options={"quantize": bits})
     with pytest.raises(ProbesError, match="far enough"):
-        list(backend.score([Prompt(("x",), ("A", "B"))], {}, LETTER))
+        list(backend.score([Request(("x",), ("A", "B"))], {}, LETTER))
     given = seen["quantization_config"]
     assert (given.load_in_4bit, given.load_in_8bit) == (bits == "4bit", bits == "8bit")
     if bits == "4bit":

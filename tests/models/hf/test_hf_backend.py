@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from probes.core.errors import ProbesError
-from probes.core.types import FrameRef, Prompt, ScoringSpec
+from probes.core.types import FrameRef, Request, ScoringSpec
 from probes.models.hf import forward
 from probes.models.hf.prompt_encoder import FRAME
 from probes.models.hf.token_layout import tokenize
@@ -69,7 +69,7 @@ def test_ids_equal_the_processors_own_expansion(both, letter_prompts, frames):
     tokens, cache = backend.preprocessor().tokens, backend._ready.cache
     marks = [model.config.image_token_index, model.config.video_token_index]
     first = FrameRef(next(iter(frames)))
-    odd = [Prompt((FrameRef(name), " then ", first), ("A",)) for name in frames]
+    odd = [Request((FrameRef(name), " then ", first), ("A",)) for name in frames]
     prompts = letter_prompts + odd
     grids = backend.preprocessor().grids.of(frames, frames)
     assert not grids.errors
@@ -150,7 +150,7 @@ def test_end_tokens_come_from_the_generation_config(open_hf, video_checkpoint, t
         content = json.dumps(generation | {"eos_token_id": given})
         (folder / "generation_config.json").write_text(content)
         backend = open_hf(folder)
-        list(backend.score([Prompt(("x",))], {}, GENERATE))
+        list(backend.score([Request(("x",))], {}, GENERATE))
         assert backend._ready.end_tokens == expected
 
 
@@ -215,7 +215,7 @@ def test_features_do_not_depend_on_the_batch(open_hf, video_checkpoint, frames, 
     import torch
 
     backend = open_hf(video_checkpoint, spec={"frame_as": frame_as})
-    list(backend.score([Prompt(("x",), ("A",))], frames, CLOZE))
+    list(backend.score([Request(("x",), ("A",))], frames, CLOZE))
     encode_frames = backend._ready.cache._encode_frames
     same_size = [frame for frame in frames.values() if frame.shape == (64, 64, 3)]
     together = encode_frames(same_size)
@@ -277,20 +277,20 @@ def test_logits_that_are_not_numbers_are_errors(
 
 
 def test_a_prompt_longer_than_the_context_says_so(backend, frames):
-    prompt = Prompt((" the" * 1020,), ("A", "B"))
+    prompt = Request((" the" * 1020,), ("A", "B"))
     ((_, out),) = backend.score([prompt], frames, GENERATE)
     assert out.status == "error"
     assert re.search(r"prompt of 10\d\d tokens and 6 more exceed .* 1024", out.error)
-    ((_, out),) = backend.score([Prompt((" the" * 900,), ("A", "B"))], frames, GENERATE)
+    ((_, out),) = backend.score([Request((" the" * 900,), ("A", "B"))], frames, GENERATE)
     assert out.status == "ok"
 
 
 def test_prompts_that_cannot_be_scored_are_errors(backend, frames):
     name = next(iter(frames))
     asked = [
-        Prompt((FrameRef("0" * 64), "what?"), ("A", "B")),
-        Prompt((FrameRef(name), "what?"), ()),
-        Prompt((FrameRef(name), "what?"), ("A", "B")),
+        Request((FrameRef("0" * 64), "what?"), ("A", "B")),
+        Request((FrameRef(name), "what?"), ()),
+        Request((FrameRef(name), "what?"), ("A", "B")),
     ]
     outputs = dict(backend.score(asked, frames, CLOZE))
     assert [outputs[at].status for at in range(3)] == ["error", "error", "ok"]
@@ -301,12 +301,12 @@ def test_prompts_that_cannot_be_scored_are_errors(backend, frames):
 @pytest.mark.parametrize("options", [("A", "the red"), ("é", "B"), ("A", "A")])
 def test_letters_must_be_single_tokens(backend, options):
     with pytest.raises(ProbesError, match="as one own token") as caught:
-        list(backend.score([Prompt(("what?",), options)], {}, LETTER))
+        list(backend.score([Request(("what?",), options)], {}, LETTER))
     assert "member" in caught.value.where  # the tokenizer's folder
 
 
 def test_an_answer_prefix_comes_before_the_answer(backend, frames):
-    prompt = Prompt(("what?",), ("A", "B"))
+    prompt = Request(("what?",), ("A", "B"))
     ((_, bare),) = backend.score([prompt], frames, LETTER)
     ((_, out),) = backend.score(
         [prompt], frames, ScoringSpec("letter", answer_prefix="the answer is")
@@ -317,7 +317,7 @@ def test_an_answer_prefix_comes_before_the_answer(backend, frames):
 
 def test_generation_needs_a_length(backend):
     with pytest.raises(ProbesError, match="max_new_tokens"):
-        list(backend.score([Prompt(("what?",))], {}, ScoringSpec("generate")))
+        list(backend.score([Request(("what?",))], {}, ScoringSpec("generate")))
 
 
 def test_half_precision_answers(open_hf, video_checkpoint, letter_prompts, frames):
@@ -330,7 +330,7 @@ def test_half_precision_answers(open_hf, video_checkpoint, letter_prompts, frame
 def test_closing_frees_the_model_even_where_another_is_loaded(open_hf, video_checkpoint):
     models, backends = [], [open_hf(video_checkpoint), open_hf(video_checkpoint)]
     for backend in backends:
-        list(backend.score([Prompt(("x",), ("A",))], {}, LETTER))
+        list(backend.score([Request(("x",), ("A",))], {}, LETTER))
         model = backend._ready.model
         model.itself = [model]  # as transformers' own may: only a search finds that it is free
         models.append(weakref.ref(model))
@@ -339,7 +339,7 @@ def test_closing_frees_the_model_even_where_another_is_loaded(open_hf, video_che
     try:
         backends[0].close()
         assert (models[0]() is None, models[1]() is None) == (True, False)
-        list(backends[0].score([Prompt(("x",), ("A",))], {}, LETTER))  # freezes the other's model
+        list(backends[0].score([Request(("x",), ("A",))], {}, LETTER))  # freezes the other's model
         backends[1].close()
         assert models[1]() is None
     finally:
@@ -352,7 +352,7 @@ def test_the_device_of_a_model_that_was_freed_stays_known(open_hf, video_checkpo
     backend = open_hf(video_checkpoint, device="auto")
     before = backend.describe()
     assert before["device"] == "auto"
-    list(backend.score([Prompt(("x",), ("A",))], {}, LETTER))
+    list(backend.score([Request(("x",), ("A",))], {}, LETTER))
     device = str(backend._ready.model.device)
     backend.close()
     assert backend.describe() == before | {"device": device}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny_models
 
-from probes.core.types import FrameRef, Prompt, ScoringSpec
+from probes.core.types import FrameRef, Request, ScoringSpec
 
 LETTER, CLOZE = ScoringSpec("letter"), ScoringSpec("cloze")
 GENERATE = ScoringSpec("generate", max_new_tokens=6)
@@ -38,7 +38,7 @@ class Ordinary:
     model: Any
     processor: Any
 
-    def inputs(self, prompt: Prompt, frames: dict[str, np.ndarray], answer: str = "") -> Any:
+    def inputs(self, prompt: Request, frames: dict[str, np.ndarray], answer: str = "") -> Any:
         """Return the processor's inputs for one prompt, its pictures in their places."""
         parts = [p if isinstance(p, str) else {"type": self.frame_as} for p in prompt.parts]
         if self.name.startswith("llava_next"):  # the official template moves pictures to the front
@@ -65,7 +65,7 @@ class Ordinary:
 
     def letters(self) -> list[int]:
         """Return the ids of A to D behind the text that an answer follows."""
-        each = [self.inputs(Prompt(("x",)), {}, letter)["input_ids"] for letter in "ABCD"]
+        each = [self.inputs(Request(("x",)), {}, letter)["input_ids"] for letter in "ABCD"]
         ids = [int(one[0, -1]) for one in each]
         assert len(set(ids)) == 4
         return ids
@@ -85,7 +85,7 @@ def both(request, checkpoints, open_hf) -> tuple[Any, Ordinary]:
 
 
 @pytest.fixture(scope="module")
-def prompts(frames: dict[str, np.ndarray]) -> list[Prompt]:
+def prompts(frames: dict[str, np.ndarray]) -> list[Request]:
     """No frames, several, repeated ones, of mixed sizes and lengths.
 
     A single frame is left out: LLaVA-OneVision shows it in tiles, which `test_families` checks.
@@ -93,10 +93,10 @@ def prompts(frames: dict[str, np.ndarray]) -> list[Prompt]:
     names = list(frames)
     wide = names[-2:]
     return [
-        Prompt(("what is first ?",), OPTIONS),
-        Prompt((FrameRef(names[0]), " then ", FrameRef(names[1]), " what happens?"), OPTIONS),
-        Prompt((*map(FrameRef, names[:4]), " what?"), OPTIONS),
-        Prompt(
+        Request(("what is first ?",), OPTIONS),
+        Request((FrameRef(names[0]), " then ", FrameRef(names[1]), " what happens?"), OPTIONS),
+        Request((*map(FrameRef, names[:4]), " what?"), OPTIONS),
+        Request(
             (
                 "the hand ", FrameRef(wide[0]), " takes ", FrameRef(wide[1]), FrameRef(names[3]),
                 " the red cup opens ", FrameRef(wide[0]), "? ",
@@ -106,15 +106,15 @@ def prompts(frames: dict[str, np.ndarray]) -> list[Prompt]:
     ]  # fmt: skip
 
 
-def scored(backend: Any, prompts: list[Prompt], frames: Any, scoring: ScoringSpec) -> list[Any]:
+def scored(backend: Any, prompts: list[Request], frames: Any, scoring: ScoringSpec) -> list[Any]:
     outputs = dict(backend.score(prompts, frames, scoring))
     assert sorted(outputs) == list(range(len(prompts)))
     assert {output.error for output in outputs.values()} == {""}
     return [outputs[at] for at in range(len(prompts))]
 
 
-def lettered(prompts: list[Prompt]) -> list[Prompt]:
-    return [Prompt(prompt.parts, tuple("ABCD")) for prompt in prompts]
+def lettered(prompts: list[Request]) -> list[Request]:
+    return [Request(prompt.parts, tuple("ABCD")) for prompt in prompts]
 
 
 def test_letters(both, prompts, frames):

@@ -13,7 +13,7 @@ import tiny_models
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.core.types import FrameRef, Prompt, ScoringSpec
+from probes.core.types import FrameRef, Request, ScoringSpec
 from probes.models.hf import forward, prefix_packing
 from probes.models.hf.prefix_packing import PackedPrompts, pack
 from probes.models.hf.prompt_encoder import FRAME
@@ -91,19 +91,19 @@ def checkpoint(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 
 @pytest.fixture(scope="module")
-def prompts(frames: dict[str, np.ndarray]) -> list[Prompt]:
+def prompts(frames: dict[str, np.ndarray]) -> list[Request]:
     """Questions about two clips and none, and rotations of pictures; some prompts alike."""
     names = [FrameRef(name) for name in frames]
     first = (names[0], " then ", names[12], names[1], " the red cup opens ")
     second = (*names[3:6], "what ")
     asked = ("what is first ?", "a hand ?", "box closes then opens between the frames ?")
     options = ("the red box opens", "a hand moves the cup", "blue")
-    out = [Prompt((*clip, text), options) for clip in (first, second) for text in asked]
-    out += [Prompt(("what is first ? " * 9, text), options) for text in asked]
+    out = [Request((*clip, text), options) for clip in (first, second) for text in asked]
+    out += [Request(("what is first ? " * 9, text), options) for text in asked]
     out += [
-        Prompt((*first, "A. ", names[a], "B. ", names[b]), options) for a, b in ((7, 8), (8, 7))
+        Request((*first, "A. ", names[a], "B. ", names[b]), options) for a, b in ((7, 8), (8, 7))
     ]
-    return [*out, out[0], Prompt(out[0].parts, options[::-1])]
+    return [*out, out[0], Request(out[0].parts, options[::-1])]
 
 
 def tokens_per_pass(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -123,13 +123,13 @@ def tokens_per_pass(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_shared_passes_give_the_numbers_of_separate_ones(
     kind: ScoringSpec,
     checkpoint: tuple[Path, str],
-    prompts: list[Prompt],
+    prompts: list[Request],
     frames: dict[str, np.ndarray],
     open_hf: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if kind is LETTER:
-        prompts = [Prompt(prompt.parts, tuple("ABC")) for prompt in prompts]
+        prompts = [Request(prompt.parts, tuple("ABC")) for prompt in prompts]
     folder, frame_as = checkpoint
     backend = open_hf(folder, spec={"frame_as": frame_as}, batch_size=3)
     tokens = tokens_per_pass(monkeypatch)
@@ -153,7 +153,7 @@ def test_shared_passes_give_the_numbers_of_separate_ones(
 def test_one_bad_prompt_spoils_no_other(
     failure: str,
     video_checkpoint: Path,
-    prompts: list[Prompt],
+    prompts: list[Request],
     frames: dict[str, np.ndarray],
     open_hf: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,

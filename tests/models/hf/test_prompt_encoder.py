@@ -3,7 +3,7 @@
 import pytest
 
 from probes.core.errors import ProbesError
-from probes.core.types import FrameRef, Prompt
+from probes.core.types import FrameRef, Request
 from probes.models.hf.prompt_encoder import BREAK, FRAME, PromptTokens, join
 
 STRING_TEMPLATE = "{% for m in messages %}<s>{{ m['role'] + ': ' + m['content'] }}{% endfor %} go:"
@@ -40,7 +40,7 @@ def test_one_white_space_joins(text, answer, joined):
 
 
 def test_frames_stay_between_the_texts(tokens):
-    prompt = Prompt((FrameRef("x"), "then", FrameRef("y"), " what?"))
+    prompt = Request((FrameRef("x"), "then", FrameRef("y"), " what?"))
     assert tokens.render(prompt) == "USER: <video>then<video> what? ASSISTANT:"
     assert tokens.render(prompt, "It is") == "USER: <video>then<video> what? ASSISTANT: It is"
 
@@ -51,7 +51,7 @@ def test_pieces_give_the_ids_of_the_whole_text(new_tokenizer, scheme, template):
     tokenizer = new_tokenizer(scheme=scheme, chat_template=template)
     tokens = PromptTokens(tokenizer, "<video>")
     texts = [
-        tokens.render(Prompt(parts))
+        tokens.render(Request(parts))
         for parts in (
             ("the red box",),
             (FrameRef("x"),),
@@ -79,7 +79,7 @@ def test_white_space_that_a_placeholder_strips(new_tokenizer, strip):
 
 @pytest.mark.parametrize("token", ["<video>", "<image>", "</s>", "<pad>", "<s>"])
 def test_special_tokens_in_texts_are_only_text(tokenizer, tokens, token):
-    prompt = Prompt((FrameRef("x"), f"the {token} box", token[:2], token[2:]))
+    prompt = Request((FrameRef("x"), f"the {token} box", token[:2], token[2:]))
     text = tokens.render(prompt, f"say {token}")
     assert text.count(token) == (token == "<video>")
     assert text.count(token[0] + BREAK + token[1:]) == 3
@@ -97,7 +97,7 @@ def test_text_that_turns_into_a_placeholder_is_noticed(tokenizer, tokens):
 
 
 def test_answers_continue_the_prompt(tokenizer, tokens):
-    text = tokens.render(Prompt(("what?",)))
+    text = tokens.render(Request(("what?",)))
     (found,) = tokens.continuations([text], [["A", "the red box"]])
     assert found.ids == ordinary(tokenizer, text)
     for option, answer in zip(["A", "the red box"], found.answers, strict=True):
@@ -143,12 +143,12 @@ def test_the_processors_template_goes_first(new_tokenizer):
             return "own " + messages[0]["content"][0]["text"]
 
     tokens = PromptTokens(new_tokenizer(), "<video>", Processor())
-    assert tokens.render(Prompt(("x",))) == "own x"
+    assert tokens.render(Request(("x",))) == "own x"
 
 
 def test_a_family_writes_around_a_frame(tokenizer):
     tokens = PromptTokens(tokenizer, "<video>", before="Frame1: <image>", after="</s>")
-    prompt = Prompt((FrameRef("x"), " and <image> text"))
+    prompt = Request((FrameRef("x"), " and <image> text"))
     text = tokens.render(prompt)
     assert text.startswith("USER: Frame1: <image><video></s> and ")
     # What the family writes keeps its meaning; the same in a text of the data has none.

@@ -16,7 +16,7 @@ import tiny_models
 from test_plain_transformers import CLOZE, GENERATE, LETTER, OPTIONS, Ordinary, lettered, scored
 
 from probes.core.hashing import array_sha256
-from probes.core.types import FrameRef, Prompt
+from probes.core.types import FrameRef, Request
 
 LANGUAGE = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
@@ -177,18 +177,18 @@ def shown() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def asked(shown: dict[str, np.ndarray]) -> list[Prompt]:
+def asked(shown: dict[str, np.ndarray]) -> list[Request]:
     one, two, wide, tall = map(FrameRef, shown)
     return [
-        Prompt(("what is first ?",), OPTIONS),
-        Prompt((one, " then ", two, " what happens?"), OPTIONS),
-        Prompt(("the hand ", tall, " takes ", wide, one, " what?"), OPTIONS),
+        Request(("what is first ?",), OPTIONS),
+        Request((one, " then ", two, " what happens?"), OPTIONS),
+        Request(("the hand ", tall, " takes ", wide, one, " what?"), OPTIONS),
     ]
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_other_shapes_answer_as_their_own_class(
-    case: str, open_hf: Any, shown: Any, asked: list[Prompt], tmp_path: Path
+    case: str, open_hf: Any, shown: Any, asked: list[Request], tmp_path: Path
 ) -> None:
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -217,7 +217,7 @@ def test_other_shapes_answer_as_their_own_class(
                 assert texts == [written(ordinary, prompt, shown) for prompt in asked]
 
 
-def written(ordinary: Ordinary, prompt: Prompt, shown: Any) -> str:
+def written(ordinary: Ordinary, prompt: Request, shown: Any) -> str:
     import torch
 
     inputs = ordinary.inputs(prompt, shown)

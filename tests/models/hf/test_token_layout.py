@@ -5,7 +5,7 @@ import re
 import pytest
 
 from probes.core.errors import ProbesError
-from probes.core.types import FrameRef, Prompt, ScoringSpec
+from probes.core.types import FrameRef, Request, ScoringSpec
 from probes.models.hf.prompt_encoder import FRAME, PromptTokens
 from probes.models.hf.token_layout import (
     TokenizedPrompt,
@@ -31,7 +31,7 @@ def tokenized(tokens, prompt, scoring, context=100):
 
 
 def test_a_frame_takes_as_many_places_as_it_has_features(tokens):
-    prompt = Prompt((FrameRef("y"), " the", FrameRef("x"), FrameRef("y"), " box"), ("A", "B"))
+    prompt = Request((FrameRef("y"), " the", FrameRef("x"), FrameRef("y"), " box"), ("A", "B"))
     made = tokenized(tokens, prompt, LETTER)
     the, box, a, b = tokens._tokenizer.convert_tokens_to_ids(["▁the", "▁box", "▁A", "▁B"])
     start = tokens._tokenizer.bos_token_id
@@ -43,9 +43,9 @@ def test_a_frame_takes_as_many_places_as_it_has_features(tokens):
 @pytest.mark.parametrize(
     ("prompt", "reason"),
     [
-        (Prompt((" the",)), "no options to score by cloze"),
-        (Prompt((" the\n",), ("",)), "adds no token"),
-        (Prompt((" the" * 98,), ("red", "red box")), "99 tokens and 2 more exceed .* 100 tokens"),
+        (Request((" the",)), "no options to score by cloze"),
+        (Request((" the\n",), ("",)), "adds no token"),
+        (Request((" the" * 98,), ("red", "red box")), "99 tokens and 2 more exceed .* 100 tokens"),
     ],
 )
 def test_reasons_why_a_prompt_cannot_be_asked(tokens, prompt, reason):
@@ -55,7 +55,7 @@ def test_reasons_why_a_prompt_cannot_be_asked(tokens, prompt, reason):
 
 
 def test_the_context_holds_what_is_written(tokens):
-    prompt = Prompt((" the" * 94,))
+    prompt = Request((" the" * 94,))
     short, long = (
         tokenized(tokens, prompt, ScoringSpec("generate", max_new_tokens=count)) for count in (5, 6)
     )
@@ -65,7 +65,7 @@ def test_the_context_holds_what_is_written(tokens):
 
 def test_letters_are_checked_per_prompt(tokens):
     with pytest.raises(ProbesError, match=r"one own token: 'A' .*'the box'"):
-        tokenized(tokens, Prompt((" the",), ("A", "the box")), LETTER)
+        tokenized(tokens, Request((" the",), ("A", "the box")), LETTER)
 
 
 def test_positions_of_text_and_of_frames_without_rows_count_on():
@@ -84,7 +84,7 @@ def test_a_frame_with_rows_is_at_one_time_and_text_goes_on_behind_its_longer_sid
 
 
 def test_frames_are_marked_for_people():
-    prompt = Prompt((FrameRef("a" * 64), "then", FrameRef("b" * 64)))
+    prompt = Request((FrameRef("a" * 64), "then", FrameRef("b" * 64)))
     text = "USER: <video>then<video> ASSISTANT:"
     assert (
         marked(text, "<video>", prompt) == "USER: <frame aaaaaaaa>then<frame bbbbbbbb> ASSISTANT:"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from probes.core.types import Prompt, ScoringSpec
+from probes.core.types import Request, ScoringSpec
 
 LETTER, TEXT = ScoringSpec("letter"), ScoringSpec("generate", max_new_tokens=4)
 PREFLIGHT = "What is shown?"
@@ -93,7 +93,7 @@ class LoopbackServer:
 
 
 def ask(backend: Any, *texts: str, scoring: ScoringSpec = TEXT, frames: Any = None) -> list[Any]:
-    prompts = [Prompt((text,), ("A", "B", "C")) for text in texts]
+    prompts = [Request((text,), ("A", "B", "C")) for text in texts]
     found = dict(backend.score(prompts, frames or {}, scoring))
     backend.close()
     return [found[at] for at in range(len(prompts))]

@@ -18,7 +18,7 @@ from PIL import Image
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256
-from probes.core.types import FrameRef, ModelSpec, Prompt, ScoringSpec
+from probes.core.types import FrameRef, ModelSpec, Request, ScoringSpec
 from probes.models.server.options import ServerOptions
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,7 +39,7 @@ def test_pictures_and_texts_are_sent_in_their_order_and_without_loss(
     one, two = list(frames)[:2]
     parts = ("before ", FrameRef(one), " between ", "<image> ", FrameRef(two), FrameRef(one), " ?")
     backend = opened(extra={"seed": 3})
-    ((_, output),) = backend.score([Prompt(parts)], frames, TEXT)
+    ((_, output),) = backend.score([Request(parts)], frames, TEXT)
     assert (output.text, output.input_tokens, output.output_tokens) == ("B", 7, 1)
     body = loopback.bodies[-1]
     content = body["messages"][0]["content"]
@@ -84,7 +84,7 @@ def test_no_more_requests_at_a_time_than_allowed(loopback: LoopbackServer, opene
 def test_a_frame_that_cannot_be_read_costs_its_own_prompt(
     opened: Any, frames: dict[str, np.ndarray]
 ) -> None:
-    asked = [Prompt((FrameRef("0" * 64), "?")), Prompt((FrameRef(next(iter(frames))), "?"))]
+    asked = [Request((FrameRef("0" * 64), "?")), Request((FrameRef(next(iter(frames))), "?"))]
     found = dict(opened().score(asked, frames, TEXT))
     assert found[0].status == "error"
     assert "frame" in found[0].error
@@ -165,12 +165,12 @@ def test_a_template_that_moves_pictures_is_refused_until_checked(
     for name, content in (("config.json", '{"model_type": "x"}'), ("model.safetensors", "")):
         (tmp_path / name).write_text(content)
     (tmp_path / "chat_template.jinja").write_text(FIRST)
-    shown = Prompt((FrameRef(next(iter(frames))), "q"))
+    shown = Request((FrameRef(next(iter(frames))), "q"))
     spec = {"repo": str(tmp_path)}
     with pytest.raises(ProbesError, match="all pictures before all text"):
         list(opened(spec=spec).score([shown], frames, TEXT))
     assert not loopback.bodies
-    list(opened(spec=spec).score([Prompt(("q",))], frames, TEXT))  # no picture, no order
+    list(opened(spec=spec).score([Request(("q",))], frames, TEXT))  # no picture, no order
     backend = opened(spec=spec, order_is_checked=True)
     assert len(list(backend.score([shown], frames, TEXT))) == 1
     assert backend.describe()["interleaving"] == "kept, says the user"
@@ -206,7 +206,7 @@ def test_a_folder_counts_by_its_files_and_is_the_servers_name_for_it(opened: Any
 def test_the_manifest_has_what_the_server_lists(loopback: LoopbackServer, opened: Any) -> None:
     backend = opened()
     assert backend.describe()["served"] == {}
-    list(backend.score([Prompt(("q",))], {}, TEXT))
+    list(backend.score([Request(("q",))], {}, TEXT))
     assert backend.describe()["served"] == {"id": "m", "max_model_len": 9}
     backend.close()
 

@@ -10,7 +10,7 @@ import pytest
 from loopback import LETTER, TEXT, LoopbackServer, Reply, ask, chat
 
 from probes.core.errors import ProbesError
-from probes.core.types import Prompt
+from probes.core.types import Request
 from probes.models.server import http
 
 FAILURES: dict[str, Any] = {
@@ -34,7 +34,7 @@ def test_a_passing_failure_is_tried_again(
 ) -> None:
     loopback.answer = lambda text, n: FAILURES[kind] if n < 3 else chat("yes")
     backend = opened()
-    assert dict(backend.score([Prompt(("q",))], {}, TEXT))[0].text == "yes"
+    assert dict(backend.score([Request(("q",))], {}, TEXT))[0].text == "yes"
     assert loopback.tries["q"] == 3
     assert backend.counters()["retried"] == 2
     first, second = waits
@@ -131,7 +131,7 @@ def test_a_refused_token_ends_the_run_with_the_answers_so_far(
     backend = opened(concurrency=1)
     found = []
     with pytest.raises(ProbesError, match="expired"):
-        for at, _ in backend.score([Prompt((str(i),)) for i in range(50)], {}, TEXT):
+        for at, _ in backend.score([Request((str(i),)) for i in range(50)], {}, TEXT):
             found.append(at)
     assert found[0] == 0
     assert len(loopback.tries) < 10
@@ -149,7 +149,7 @@ def test_a_server_that_goes_away_ends_the_run(
     block: int, loopback: LoopbackServer, opened: Any, waits: list[float]
 ) -> None:
     backend = opened(concurrency=1, retries=1)
-    prompts = [Prompt((str(i),)) for i in range(100)]
+    prompts = [Request((str(i),)) for i in range(100)]
     found = []
     with pytest.raises(ProbesError, match="no server answers"):
         for _, output in chain.from_iterable(
@@ -170,7 +170,7 @@ def test_a_caller_that_stops_is_not_waited_for(
     """Ctrl-C: requests in flight are answered, retries and what was queued are dropped."""
     busy = {"error": {"message": "busy"}}
     loopback.answer = lambda text, n: chat() if text == "0" else (503, busy, {"Retry-After": "600"})
-    replies = opened(concurrency=2).score([Prompt((str(i),)) for i in range(50)], {}, TEXT)
+    replies = opened(concurrency=2).score([Request((str(i),)) for i in range(50)], {}, TEXT)
     assert next(replies)[0] == 0
     replies.close()
     assert not [one for one in threading.enumerate() if one.name.startswith("request")]
@@ -207,6 +207,6 @@ def test_a_server_that_lists_no_models_may_still_answer(
 ) -> None:
     loopback.models = reply
     backend = opened()
-    assert dict(backend.score([Prompt(("q",))], {}, TEXT))[0].status == "ok"
+    assert dict(backend.score([Request(("q",))], {}, TEXT))[0].status == "ok"
     assert backend.describe()["served"] == {"listed": False}
     backend.close()

@@ -22,7 +22,7 @@ from probes.core.types import (
     FramesByHash,
     ModelSpec,
     Output,
-    Prompt,
+    Request,
     ScoringSpec,
 )
 from probes.models.base import error_output
@@ -120,7 +120,7 @@ class GenericModel:
         if (first.count(token), second.count(token), rest.count(token)) != (1, 2, 0):
             self._refuse(f"it moves pictures or drops them: {text!r}")
 
-    def render(self, prompt: Prompt, answer_prefix: str = "") -> str:
+    def render(self, prompt: Request, answer_prefix: str = "") -> str:
         """Return the text of a prompt with the template's own placeholder for every frame."""
         parts = interleaved(prompt, self.tokens.escape_special_tokens)
         text = self._chat([{"type": "image"} if p is None else _text(p) for p in parts])
@@ -129,7 +129,7 @@ class GenericModel:
         )
 
     def sizes(
-        self, prompts: Sequence[Prompt], frames: FramesByHash, scoring: ScoringSpec
+        self, prompts: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, PromptSize | Unaskable]]:
         """Yield (index, size) of every prompt."""
         for at, prompt in enumerate(prompts):
@@ -152,11 +152,11 @@ class GenericModel:
             long = too_long(tokens, 0 if scoring.kind == "letter" else more, self.context)
             yield at, long or PromptSize(tokens, tuple(map(len, answers)))
 
-    def shown(self, prompt: Prompt, answer_prefix: str = "") -> str:
+    def shown(self, prompt: Request, answer_prefix: str = "") -> str:
         """Return the text that is processed, with `<frame SHA8>` for every picture."""
         return marked(self.render(prompt, answer_prefix), _image_token(self.processor), prompt)
 
-    def inputs(self, text: str, prompt: Prompt, frames: FramesByHash) -> Any:
+    def inputs(self, text: str, prompt: Request, frames: FramesByHash) -> Any:
         """Return the model's inputs (tensors, batch of one) for a rendered text."""
         from PIL import Image
 
@@ -175,7 +175,7 @@ class GenericModel:
         )
 
     def answer(
-        self, model: Any, prompt: Prompt, frames: FramesByHash, scoring: ScoringSpec
+        self, model: Any, prompt: Request, frames: FramesByHash, scoring: ScoringSpec
     ) -> Output:
         """Put one prompt to the model.
 

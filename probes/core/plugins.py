@@ -1,0 +1,122 @@
+"""Registries: what a name stands for, be it built in or installed by another package.
+
+A built-in entry is written as an installed one is, `module:attribute`, and goes the same way: it is
+imported when its name is asked for, and checked then. Installed entries come from entry points of
+the registry's group. A name that is built in cannot be taken by an installed entry, and an entry
+that fails to load harms nobody who does not ask for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Generic, TypeVar
+
+from probes.core.errors import ProbesError
+from probes.core.text import nearest
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a name of a registry leads."""
+
+    name: str
+    target: str
+    """`module:attribute`."""
+    distribution: str = ""
+    """The installed package that names it, with its version; empty where it is built in."""
+
+
+class Registry(Generic[T]):
+    """The entries of one group.
+
+    Args:
+        group: name of the entry points, e.g. `probes.families`.
+        what: what an entry is called in messages, e.g. `family`.
+        builtin: name -> `module:attribute`, in the order in which they are listed.
+        check: returns the entry of a loaded object; raises ValueError or TypeError with what is
+            wrong with it.
+    """
+
+    def __init__(
+        self, group: str, what: str, builtin: Mapping[str, str], check: Callable[[str, object], T]
+    ) -> None:
+        self.group, self.what = group, what
+        self._builtin = {name: Entry(name, target) for name, target in builtin.items()}
+        self._check = check
+        self._loaded: dict[str, T] = {}
+
+    def entries(self) -> dict[str, Entry]:
+        """Return all entries by name, built-in ones first; nothing is imported.
+
+        Of two installed entries of one name the first by package is taken; `clashes` has the rest.
+        """
+        found = dict(self._builtin)
+        for entry in _installed(self.group):
+            found.setdefault(entry.name, entry)
+        return found
+
+    def clashes(self) -> list[Entry]:
+        """Return the installed entries whose name is taken."""
+        taken = self.entries()
+        return [entry for entry in _installed(self.group) if taken[entry.name] != entry]
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all entries; nothing is imported."""
+        return tuple(self.entries())
+
+    def get(self, name: str, where: str) -> T:
+        """Return what a name stands for.
+
+        Args:
+            name: of an entry.
+            where: the setting that holds the name, for messages.
+
+        Raises:
+            ProbesError: there is no such entry, or it cannot be loaded, or is not what it should.
+        """
+        if name in self._loaded:
+            return self._loaded[name]
+        entry = self._builtin.get(name) or self.entries().get(name)
+        if entry is None:
+            raise ProbesError(
+                f"there is no {self.what} named {name!r}", where, nearest(name, self.names())
+            )
+        try:
+            self._loaded[name] = self._check(name, load(entry.target))
+        except Exception as error:  # an entry is a program of others: it may raise anything
+            whose = f" of {entry.distribution}" if entry.distribution else ""
+            raise ProbesError(
+                f"{self.what} {name!r}{whose} cannot be loaded: {type(error).__name__}: {error}",
+                entry.target,
+                "correct or remove the package; `probes plugins` shows what is installed",
+            ) from error
+        return self._loaded[name]
+
+
+def load(target: str) -> object:
+    """Import what `module:attribute` names."""
+    module, _, attribute = target.partition(":")
+    found: object = importlib.import_module(module)
+    for name in attribute.split("."):
+        found = getattr(found, name)
+    return found
+
+
+@functools.cache  # looking through all installed packages takes tens of milliseconds
+def _installed(group: str) -> tuple[Entry, ...]:
+    points = metadata.entry_points(group=group)
+    entries = (
+        Entry(
+            point.name,
+            point.value,
+            f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown package",
+        )
+        for point in points
+    )
+    return tuple(sorted(entries, key=lambda entry: (entry.distribution, entry.name)))

@@ -21,7 +21,15 @@ import pytest
 from probes.cache import sqlite_file
 from probes.cache.output_cache import Store, key
 from probes.core.errors import MachineError, ProbesError
-from probes.core.types import FrameRef, Output, Request, ScoringSpec
+from probes.core.types import (
+    Decoding,
+    FrameRef,
+    Intervention,
+    Output,
+    Request,
+    ScoringSpec,
+    TextSpan,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = Output(
@@ -474,24 +482,36 @@ def test_a_disk_that_fails_stops_the_caller(
 
 
 def changed(**fields: object) -> str:
-    given = {"prompt": PROMPT, "fingerprint": "f", "scoring": LETTER, "adapter": "a-1"} | fields
+    given = {"request": PROMPT, "fingerprint": "f", "scoring": LETTER, "adapter": "a-1"} | fields
     return key(**given)  # type: ignore[arg-type]
 
 
 def test_a_key_covers_everything_that_an_output_depends_on() -> None:
     variants = [
         changed(),
-        changed(prompt=Request((FrameRef("ab"), "what?"), ("A", "B"))),
-        changed(prompt=Request((FrameRef("aa"), "what? "), ("A", "B"))),
-        changed(prompt=Request((FrameRef("aa"), "wh", "at?"), ("A", "B"))),
-        changed(prompt=Request(("aa", "what?"), ("A", "B"))),
-        changed(prompt=Request((FrameRef("aa"), "what?"), ("AB",))),
+        changed(request=Request((FrameRef("ab"), "what?"), ("A", "B"))),
+        changed(request=Request((FrameRef("aa"), "what? "), ("A", "B"))),
+        changed(request=Request((FrameRef("aa"), "wh", "at?"), ("A", "B"))),
+        changed(request=Request(("aa", "what?"), ("A", "B"))),
+        changed(request=Request((FrameRef("aa"), "what?"), ("AB",))),
         changed(fingerprint="g"),
         changed(scoring=ScoringSpec("cloze")),
         changed(scoring=ScoringSpec("letter", 1)),
         changed(scoring=ScoringSpec("letter", 0, "The answer is")),
         changed(adapter="a-2"),
+        *(
+            changed(request=dataclasses.replace(PROMPT, **{name: kind("cut", *more)}))
+            for name, kind in (("intervention", Intervention), ("decoding", Decoding))
+            for more in ((), ((("layers", "0-1"),),), ((("layers", "0-1"),), "2"))
+        ),
     ]
     assert len(set(variants)) == len(variants)
+    # What follows from the parts is no part of a key; nor is what is not there: keys of requests
+    # without an intervention are those that version 0.1.0 wrote.
+    assert (
+        changed(request=dataclasses.replace(PROMPT, spans=(TextSpan("question", 1, 0, 5),)))
+        == changed()
+    )
+    assert changed() == "fddf93c3dfeb703f9aadc8ca140535a3512eee9363177f0a820c183cca4c6af7"
     assert changed() == key(PROMPT, "f", LETTER, "a-1")
     assert all(len(one) == 64 and int(one, 16) >= 0 for one in variants)

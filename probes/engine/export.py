@@ -19,7 +19,7 @@ from probes.core.files import atomic_write
 from probes.core.hashing import sha256_file
 from probes.core.types import Clip, ClipKey, Item
 from probes.engine.plan import InfillsByClip, Plan
-from probes.media import png
+from probes.media.frame_folder import encode_png
 from probes.media.frame_store import FrameStore
 from probes.records import parquet, schema
 from probes.records.manifest import FILE
@@ -164,7 +164,7 @@ def frames(folder: Path, shown: Iterable[str], store: FrameStore) -> list[str]:
         except OSError:  # it is gone, or there are no hard links here, or none to another disk
             try:
                 there = source.exists()
-                atomic_write(target, source.read_bytes() if there else png.encode(store[sha]))
+                atomic_write(target, source.read_bytes() if there else encode_png(store[sha]))
             except MachineError:
                 raise
             except (ProbesError, KeyError):

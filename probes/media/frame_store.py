@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,21 +29,6 @@ from probes.media.video_decoders import DECODERS, Decoded, indices
 
 COMPOSITES_MOST = 4_096
 """Composites that are remembered: those of the trials that are asked together."""
-
-
-@dataclass(frozen=True, slots=True)
-class DecodedImages:
-    """The pictures of one file, as `Decoded` has the frames of a video; their sizes may differ."""
-
-    count: int
-    """Number of context pictures."""
-    numbers: tuple[int, ...]
-    """Numbers of all pictures, those of the options included."""
-    times_s: tuple[float, ...]
-    """Zeros: pictures have no time."""
-    frames: Sequence[FrameArray]
-    """RGB, uint8 [height, width, 3] each."""
-    decoder: str = "pictures"
 
 
 ReadPanels = Callable[[Panels], Sequence[FrameArray]]
@@ -195,17 +180,16 @@ class FrameStore(Mapping[str, FrameArray]):
         self._decoder_pool.end()
         self._memory.clear()
 
-    def _decode(
-        self, media: Media, counts: Collection[int], numbers: Collection[int]
-    ) -> Decoded | DecodedImages:
-        """Read the pixels of a media file, by its kind."""
+    def _decode(self, media: Media, counts: Collection[int], numbers: Collection[int]) -> Decoded:
+        """Read the pixels of a media file, by its kind; pictures have no times."""
         with self._lock:
             self.decoded += 1
         if isinstance(media, Panels):  # a few pictures: all of them at once
             if self._read_panels is None:
                 raise TypeError("this frame store was given no reader of pictures")
             found = self._read_panels(media)
-            return DecodedImages(media.count, tuple(range(len(found))), (0.0,) * len(found), found)
+            every, times_s = tuple(range(len(found))), (0.0,) * len(found)
+            return Decoded(media.count, every, times_s, found, "pictures")
         return self._decoder_pool.decode(media.path, self._decoder, counts=counts, numbers=numbers)
 
     def _read(

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.core.errors import ProbesError
+from probes.core.types import FrameArray
 
 DECODERS = ("auto", "decord", "pyav")
 NOT_MP4 = "is not an MP4 file"
@@ -41,18 +42,18 @@ _BOXES = {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"mfra", b"sidx", b"free"
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Frames of one decode pass."""
+    """Frames of one decode pass, or the pictures of one file."""
 
     count: int
-    """Number of frames that the video shows."""
+    """Number of frames that the video shows; of pictures, those that are the context."""
     numbers: tuple[int, ...]
-    """Numbers of the decoded frames, ascending."""
+    """Numbers of the decoded frames, ascending; options follow the context pictures."""
     times_s: tuple[float, ...]
     """Their presentation times in seconds, the video's first frame being 0."""
-    frames: NDArray[np.uint8]
-    """RGB, uint8 [number of frames, height, width, 3]."""
+    frames: NDArray[np.uint8] | Sequence[FrameArray]
+    """RGB, uint8 [number of frames, height, width, 3]; pictures may differ in size."""
     decoder: str
-    """`decord` or `pyav`."""
+    """`decord`, `pyav` or `pictures`."""
 
 
 def indices(n: int, k: int, where: str = "") -> tuple[int, ...]:

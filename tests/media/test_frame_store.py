@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from filming import H, N, W, film_all, number_in
+from filming import H, N, W, number_in
 from PIL import Image
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256
 from probes.core.types import Panels, Video
-from probes.media.decoder_pool import DecoderProcess
+from probes.media.decoder_pool import DecoderPool
 from probes.media.frame_store import FrameStore
 from probes.media.video_decoders import indices
 from probes.tasks import pictures
 
 
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return film_all(tmp_path_factory.mktemp("clips"))
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[DecoderProcess]:
-    process = DecoderProcess(timeout_s=30)
-    process.end = process.close  # type: ignore[method-assign]  # stores close, and share this one
-    yield process
-    process.close()
-
-
 @pytest.fixture
-def frames(tmp_path: Path, process: DecoderProcess) -> FrameStore:
+def frames(tmp_path: Path, pool: DecoderPool, monkeypatch: pytest.MonkeyPatch) -> FrameStore:
+    monkeypatch.setattr(pool, "end", lambda: None)  # stores close, and share this one
     frames = FrameStore(tmp_path, read_panels=pictures.read)
-    # A child of its own would take each test a third of a second.
-    frames._decoder_pool = process  # type: ignore[assignment]
+    frames._decoder_pool = pool
     return frames
 
 

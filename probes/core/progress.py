@@ -56,9 +56,9 @@ class Phase:
         """Time since it began."""
         return self._task.elapsed or 0.0
 
-    def advance(self, steps: int = 1) -> None:
-        """Add to the number of steps that are done."""
-        self.report(self.done + steps, self.total)
+    def advance(self) -> None:
+        """Count one step more."""
+        self.report(self.done + 1, self.total)
 
     def expect(self, total: int) -> None:
         """Set how many steps there are in all."""

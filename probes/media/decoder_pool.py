@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ import numpy as np
 
 from probes.core.errors import MachineError, ProbesError
 from probes.media.decode_worker import READY
-from probes.media.video_decoders import REPLACE, Decoded
+from probes.media.video_decoders import DECODERS, REPLACE, Decoded
 
 Number = TypeVar("Number", int, float)
 TIMEOUT_S = 180.0
@@ -58,28 +58,27 @@ class DecoderPool:
     def decode(
         self,
         path: Path,
-        decoder: str,
+        decoders: Sequence[str] = DECODERS,
         *,
         counts: Collection[int] = (),
         numbers: Collection[int] = (),
     ) -> Decoded:
         """Decode the frames of evenly spread clips of `counts` frames, and those of `numbers`.
 
-        `auto` tries decord, then PyAV. Waits until a process is idle.
+        The decoders are tried in their order, once a process is idle.
 
         Raises:
             ProbesError: the last decoder tried refused, failed, crashed or took too long.
             MachineError: the child cannot be started, or decoding has ended.
         """
         request = {"path": str(path), "counts": sorted(counts), "numbers": sorted(numbers)}
-        names = ("decord", "pyav") if decoder == "auto" else (decoder,)
         process = self._idle.get()
         try:
-            for name in names:
+            for name in decoders:
                 try:
                     return process.ask(request | {"decoder": name})
                 except ProbesError as error:
-                    if isinstance(error, MachineError) or name == names[-1]:
+                    if isinstance(error, MachineError) or name == decoders[-1]:
                         raise
         finally:
             self._idle.put(process)

@@ -9,7 +9,7 @@ missing one is decoded again.
 from __future__ import annotations
 
 import threading
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -25,7 +25,7 @@ from probes.media.frame_folder import FrameFolder
 from probes.media.frame_index import FrameIndex
 from probes.media.frame_memory import FrameMemory
 from probes.media.media_index import MediaIndex
-from probes.media.video_decoders import DECODERS, Decoded, indices
+from probes.media.video_decoders import Decoded, indices
 
 COMPOSITES_MOST = 4_096
 """Composites that are remembered: those of the trials that are asked together."""
@@ -43,10 +43,6 @@ class FrameStore(Mapping[str, FrameArray]):
 
     Args:
         home: folder of caches; `home/frames` is used.
-        decoder: `auto` (decord where it is exact, else PyAV), `decord` or `pyav`. All give the same
-            bytes, so a stored frame is served whichever read it.
-        timeout_s: seconds after which an attempt to decode a video is given up; None: those of
-            `decoder_pool.timeout_setting`.
         memory_mb: how many megabytes of frames are kept in memory.
         read_panels: reads a file of pictures; the tasks know the formats.
     """
@@ -54,30 +50,19 @@ class FrameStore(Mapping[str, FrameArray]):
     def __init__(
         self,
         home: Path,
-        decoder: str = "auto",
-        timeout_s: float | None = None,
         memory_mb: int = 512,
         read_panels: ReadPanels | None = None,
     ) -> None:
-        if decoder not in DECODERS:
-            raise ProbesError(
-                f"there is no decoder {decoder!r}", "decoder", f"use one of {', '.join(DECODERS)}"
-            )
         self.decoded = 0
         """Decode passes so far."""
-        self.decoders: Counter[str] = Counter()
-        """Number of media files by decoder, those read by earlier processes included."""
         self._folder = FrameFolder(home / "frames")
         self._memory = FrameMemory(memory_mb * 2**20)
-        self._decoder = decoder
         self._read_panels = read_panels
-        seconds = timeout_setting() if timeout_s is None else timeout_s
-        self._decoder_pool = DecoderPool(seconds, processes_setting())
+        self._decoder_pool = DecoderPool(timeout_setting(), processes_setting())
         self._lock = threading.Lock()  # guards everything below
         self._origins = FrameIndex(self._frames_of)
         self._composites: OrderedDict[str, tuple[str, Composite]] = OrderedDict()
         """sha256 of the drawn picture, and what it shows, by the composite's digest."""
-        self._seen: set[str] = set()
         self._failed: dict[tuple[str, tuple[int, ...]], ProbesError] = {}
         # One thread per media file, so that two that want the same clip decode it once.
         self._media_locks = [threading.Lock() for _ in range(64)]
@@ -101,9 +86,6 @@ class FrameStore(Mapping[str, FrameArray]):
             found = {k: _panels_clip(clip, media, index) for k, clip in found.items()}
         with self._lock:
             self._origins.add(sha, media)
-            if found and sha not in self._seen:
-                self._seen.add(sha)
-                self.decoders[index.decoder] += 1
         return found
 
     def compose(self, composite: Composite) -> str:
@@ -190,7 +172,7 @@ class FrameStore(Mapping[str, FrameArray]):
             found = self._read_panels(media)
             every, times_s = tuple(range(len(found))), (0.0,) * len(found)
             return Decoded(media.count, every, times_s, found, "pictures")
-        return self._decoder_pool.decode(media.path, self._decoder, counts=counts, numbers=numbers)
+        return self._decoder_pool.decode(media.path, counts=counts, numbers=numbers)
 
     def _read(
         self, media: Media, sha: str, index: MediaIndex, counts: tuple[int, ...]

@@ -29,12 +29,13 @@ from numpy.typing import NDArray
 from probes.core.errors import ProbesError
 from probes.core.types import FrameArray
 
-DECODERS = ("auto", "decord", "pyav")
+DECODERS = ("decord", "pyav")
+"""In the order in which they are tried: decord seeks, PyAV reads every file from its beginning."""
 NOT_MP4 = "is not an MP4 file"
 
 # Formats that tests show to be byte-identical in both decoders; only PyAV reads others.
 _PROVEN = {("h264", "yuv420p"), ("h264", "yuvj420p")}
-_USE_PYAV = "let PyAV read it: decoder auto or pyav"
+_USE_PYAV = "let PyAV read it"
 REPLACE = "play the file to check it, then copy or download it again"
 _BOXES = {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"mfra", b"sidx", b"free", b"skip", b"wide",
           b"udta", b"uuid", b"meta", b"pdin"}  # fmt: skip

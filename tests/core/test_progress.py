@@ -62,9 +62,9 @@ def test_hours_are_shown_as_hours(lines: list[str]) -> None:
 def test_a_new_total_does_not_forget_how_fast_it_goes(lines: list[str]) -> None:
     clock = Clock()
     with Progress(clock=clock).phase("infills", 500) as phase:
-        for _ in range(2):
+        for done in (10, 20):
             clock.now += 60  # a batch
-            phase.advance(10)
+            phase.report(done, 500)
         phase.expect(40)  # the others are stored already
         clock.now += EVERY_S
         phase.expect(40)
@@ -75,7 +75,7 @@ def test_a_phase_without_a_total_counts_its_steps(lines: list[str]) -> None:
     clock = Clock()
     with Progress(clock=clock).phase("problems") as phase:
         clock.now += EVERY_S
-        phase.advance(3)
+        phase.report(3, None)
     with Progress(clock=clock).phase("members"):
         pass
     assert lines == ["problems: 3", "problems: done (3, 10.0 s)", "members: done (0.0 s)"]

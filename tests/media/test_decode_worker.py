@@ -15,7 +15,7 @@ import pytest
 from filming import N
 
 from probes.core.errors import MachineError, ProbesError
-from probes.core.hashing import array_sha256
+from probes.core.hashing import array_sha256, sha256_file
 from probes.core.types import Video
 from probes.media.decoder_pool import DecoderPool
 from probes.media.frame_store import FrameStore
@@ -47,28 +47,29 @@ def test_pyav_replaces_decord_where_it_fails(
     monkeypatch: pytest.MonkeyPatch,
     body: str,
 ) -> None:
-    expected = pool.decode(clips["constant"], "decord", counts=(5,))
+    expected = pool.decode(clips["constant"], ["decord"], counts=(5,))
     fake_decord(tmp_path, monkeypatch, body)
-    frames = FrameStore(tmp_path, timeout_s=3)
+    monkeypatch.setenv("PROBES_DECODE_TIMEOUT", "3")
+    frames = FrameStore(tmp_path)
     clip = frames.clips(Video(clips["constant"]), (5,))[5]
     frames.close()
     assert clip.hashes == tuple(array_sha256(frame) for frame in expected.frames)
-    assert frames.decoders == {"pyav": 1}
+    assert frames._folder.index(sha256_file(clips["constant"])).decoder == "pyav"
 
 
 def test_a_hang_ends_and_the_next_video_decodes(clips: dict[str, Path]) -> None:
     pool = DecoderPool(timeout_s=3)
-    pool.decode(clips["constant"], "pyav", counts=(2,))
+    pool.decode(clips["constant"], ["pyav"], counts=(2,))
     (process,) = pool._processes
     os.kill(process._child.pid, signal.SIGSTOP)
     start = time.monotonic()
     with pytest.raises(ProbesError, match="within 3 s"):
-        pool.decode(clips["constant"], "pyav", counts=(2,))
+        pool.decode(clips["constant"], ["pyav"], counts=(2,))
     assert 3 <= time.monotonic() - start < 10
-    assert pool.decode(clips["variable"], "pyav", counts=(2,)).count == N
+    assert pool.decode(clips["variable"], ["pyav"], counts=(2,)).count == N
     os.kill(process._child.pid, signal.SIGKILL)
     process._child.wait()
-    assert pool.decode(clips["variable"], "pyav", counts=(2,)).count == N
+    assert pool.decode(clips["variable"], ["pyav"], counts=(2,)).count == N
     pool.end()
 
 
@@ -96,7 +97,7 @@ def test_the_child_ends_with_its_parent(
         from probes.media.decoder_pool import DecoderPool
         pool = DecoderPool(timeout_s=1)
         print(pool._processes[0]._start().pid, flush=True)
-        request = dict(path=Path({str(clips["constant"])!r}), decoder="decord", counts=(2,))
+        request = dict(path=Path({str(clips["constant"])!r}), decoders=["decord"], counts=(2,))
         threading.Thread(target=pool.decode, kwargs=request, daemon=True).start()
         time.sleep(0.7)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -132,11 +133,11 @@ def test_a_pool_decodes_in_parallel_and_ends_during_a_video(
     assert 1 <= sum(process._child is not None for process in pool._processes) <= 2
     pool.end()
     with pytest.raises(MachineError, match="ended"):
-        pool.decode(clips["constant"], "pyav", counts=(2,))
+        pool.decode(clips["constant"], ["pyav"], counts=(2,))
     fake_decord(tmp_path, monkeypatch, "def VideoReader(path):\n    while True: pass")
     hanging = DecoderPool(timeout_s=60)
     with ThreadPoolExecutor(1) as threads:
-        job = threads.submit(hanging.decode, clips["constant"], "auto", counts=(2,))
+        job = threads.submit(hanging.decode, clips["constant"], counts=(2,))
         while hanging._processes[0]._child is None:
             time.sleep(0.01)
         child = hanging._processes[0]._child

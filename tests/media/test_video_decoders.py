@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from filming import UNEVEN, N, number_in, packets
 
 from probes.core.errors import ProbesError
 from probes.media.decoder_pool import DecoderPool
-from probes.media.video_decoders import NOT_MP4, indices, mp4_fault
+from probes.media.video_decoders import DECODERS, NOT_MP4, indices, mp4_fault
 
 
 def test_indices_are_exact() -> None:
@@ -37,8 +38,8 @@ def test_indices_refuse(n: int, k: int) -> None:
 def test_decoders_give_identical_frames(
     pool: DecoderPool, clips: dict[str, Path], name: str
 ) -> None:
-    one = pool.decode(clips[name], "decord", counts=(5, 10))
-    two = pool.decode(clips[name], "pyav", counts=(5, 10))
+    one = pool.decode(clips[name], ["decord"], counts=(5, 10))
+    two = pool.decode(clips[name], ["pyav"], counts=(5, 10))
     assert (one.decoder, two.decoder) == ("decord", "pyav")
     assert one.count == two.count == N
     assert one.numbers == two.numbers == tuple(sorted({*indices(N, 5), *indices(N, 10)}))
@@ -51,13 +52,13 @@ def test_decoders_give_identical_frames(
 
 def test_every_single_frame_is_identical(pool: DecoderPool, clips: dict[str, Path]) -> None:
     for name in ("constant", "variable"):
-        one = pool.decode(clips[name], "decord", counts=(N,))
-        two = pool.decode(clips[name], "pyav", counts=(N,))
+        one = pool.decode(clips[name], ["decord"], counts=(N,))
+        two = pool.decode(clips[name], ["pyav"], counts=(N,))
         assert np.array_equal(one.frames, two.frames)
 
 
 def test_times_are_presentation_times(pool: DecoderPool, clips: dict[str, Path]) -> None:
-    got = pool.decode(clips["variable"], "auto", counts=(N,))
+    got = pool.decode(clips["variable"], counts=(N,))
     expected = [(t - UNEVEN[0]) / 90_000 for t in UNEVEN]
     assert got.times_s == pytest.approx(expected, abs=1e-3)
 
@@ -65,7 +66,7 @@ def test_times_are_presentation_times(pool: DecoderPool, clips: dict[str, Path])
 def test_plain_conversion_gives_other_colours(pool: DecoderPool, clips: dict[str, Path]) -> None:
     with av.open(str(clips["bt709"])) as container:
         naive = next(container.decode(video=0)).to_ndarray(format="rgb24")
-    ours = pool.decode(clips["bt709"], "pyav", numbers=(0,)).frames[0]
+    ours = pool.decode(clips["bt709"], ["pyav"], numbers=(0,)).frames[0]
     assert np.abs(naive.astype(int) - ours).max() > 5
 
 
@@ -74,8 +75,8 @@ def test_decord_is_not_trusted_where_it_is_wrong(
     pool: DecoderPool, clips: dict[str, Path], name: str, first: int
 ) -> None:
     with pytest.raises(ProbesError, match="trusted"):
-        pool.decode(clips[name], "decord", counts=(10,))
-    got = pool.decode(clips[name], "auto", counts=(10,))
+        pool.decode(clips[name], ["decord"], counts=(10,))
+    got = pool.decode(clips[name], counts=(10,))
     assert (got.decoder, got.count) == ("pyav", N - first)
     assert [number_in(frame) - first for frame in got.frames] == list(got.numbers)
 
@@ -102,18 +103,18 @@ def broken(kind: str, clip: Path, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+@pytest.mark.parametrize("decoders", [DECODERS, ["pyav"]], ids=["both", "pyav"])
 @pytest.mark.parametrize(
     "kind",
     ["missing", "empty", "garbage", "cut between packets", "cut within a packet", "without index",
      "bytes changed", "sound only"],
 )  # fmt: skip
 def test_broken_videos_are_errors(
-    pool: DecoderPool, clips: dict[str, Path], tmp_path: Path, kind: str, decoder: str
+    pool: DecoderPool, clips: dict[str, Path], tmp_path: Path, kind: str, decoders: Sequence[str]
 ) -> None:
     path = broken(kind, clips["constant"], tmp_path / "broken.mp4")
     with pytest.raises(ProbesError) as caught:
-        pool.decode(path, decoder, counts=(10,))
+        pool.decode(path, decoders, counts=(10,))
     assert caught.value.where == str(path)
     assert caught.value.what and caught.value.fix
 
@@ -127,9 +128,9 @@ def test_slight_damage_is_never_served_as_a_picture(
     content[at + size // 3 : at + size // 3 + 5] = b"\x00\xff\x13\x37\x00"
     path = tmp_path / "damaged.mp4"
     path.write_bytes(content)
-    for decoder in ("decord", "pyav"):
+    for decoder in DECODERS:
         with pytest.raises(ProbesError):
-            pool.decode(path, decoder, counts=(N,))
+            pool.decode(path, [decoder], counts=(N,))
 
 
 def test_mp4_structure(clips: dict[str, Path], tmp_path: Path) -> None:

@@ -37,8 +37,7 @@ NOT_MP4 = "is not an MP4 file"
 _PROVEN = {("h264", "yuv420p"), ("h264", "yuvj420p")}
 _USE_PYAV = "let PyAV read it"
 REPLACE = "play the file to check it, then copy or download it again"
-_BOXES = {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"mfra", b"sidx", b"free", b"skip", b"wide",
-          b"udta", b"uuid", b"meta", b"pdin"}  # fmt: skip
+_BOXES = b"ftyp styp moov moof mdat mfra sidx free skip wide udta uuid meta pdin".split()
 
 
 @dataclass(frozen=True, slots=True)

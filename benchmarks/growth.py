@@ -39,11 +39,8 @@ import functools, json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from _machine import peak_mb, timed
-import av, hydra, numpy, pandas, PIL.Image, pyarrow.parquet
-from hydra import compose, initialize_config_dir
-from probes.config import schema
-from probes.config.paths import conf_dir
-from probes.config.settings import freeze
+import av, cv2, hydra, numpy, pandas, PIL.Image, pyarrow.parquet, rich.progress
+from probes.config.compose import compose
 from probes.core.progress import Progress
 from probes.engine import run
 from probes.media.frame_store import FrameStore
@@ -51,9 +48,7 @@ if "backend=scripted" not in sys.argv:
     import torch, transformers
 
 FrameStore.__init__ = functools.partialmethod(FrameStore.__init__, memory_mb=1)
-schema.register()
-with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-    cfg = freeze(schema.plain(compose("config", sys.argv[3:])), Path(sys.argv[2]))
+cfg = compose(sys.argv[3:])
 before, progress = peak_mb(), Progress()
 result, seconds = timed(lambda: run.execute(cfg, Path(sys.argv[2]), progress))
 print(json.dumps({

@@ -50,20 +50,6 @@ def world(folder: Path, videos: int) -> Path:
     return folder
 
 
-def settings(root: Path, out: Path) -> Any:
-    """Compose the configuration of the run."""
-    from hydra import compose, initialize_config_dir
-
-    from probes.config import schema
-    from probes.config.paths import conf_dir
-    from probes.config.settings import freeze
-
-    schema.register()
-    overrides = ["pair=tiny", "task=egoschema", f"task.root={root}", "frames=[5,10]"]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return freeze(schema.plain(compose("config", overrides)), out)
-
-
 def harness(cfg: Any, work: Path) -> Any:
     """Make the run from an empty cache."""
     from probes.core import hashing
@@ -170,8 +156,10 @@ def main() -> int:
 
     import torch
 
+    from probes.config.compose import compose
+
     torch.set_num_threads(1)
-    cfg = settings(root, options.work / "out")
+    cfg = compose(["pair=tiny", "task=egoschema", f"task.root={root}", "frames=[5,10]"])
     clips, calls, about = shown(cfg), list[Call](), described()
     with recorded(calls):
         result = harness(cfg, options.work)  # also the warm-up of both

@@ -106,8 +106,11 @@ def run(folder: Path, world: Path, *, models: bool) -> dict[str, Any]:
         done = subprocess.run(
             [sys.executable, "-c", TIMED, str(Path(__file__).parent), f"{fresh}/out", *settings],
             env=os.environ | {"PROBES_HOME": f"{fresh}/home", "HF_HUB_OFFLINE": "1"},
-            stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            cwd=ROOT,
+        )
     return dict(json.loads(done.stdout))
 
 
@@ -132,8 +135,10 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print one line per size."""
-    print(f"{'items':>6}{'CPU s':>9}{'ms an item':>12}{'ms more':>9}{'wall s':>9}{'ms an item':>12}"
-          f"{'ms more':>9}{'peak MB':>9}{'kB more':>9}")  # fmt: skip
+    print(
+        f"{'items':>6}{'CPU s':>9}{'ms an item':>12}{'ms more':>9}{'wall s':>9}{'ms an item':>12}"
+        f"{'ms more':>9}{'peak MB':>9}{'kB more':>9}"
+    )
     for row in rows:
         line = f"{row['items']:6}"
         for kind in ("cpu", "wall"):

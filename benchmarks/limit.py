@@ -178,10 +178,16 @@ def main() -> int:
         grown = {
             kind: (decoding[kind] + passes[kind]) / (whole[kind] - loaded[kind]) for kind in whole
         }
-        rounds.append({
-            "harness": whole, "decoding": decoding, "forward": passes, "loading": loaded,
-            "share": share, "share_without_loading": grown,
-        })  # fmt: skip
+        rounds.append(
+            {
+                "harness": whole,
+                "decoding": decoding,
+                "forward": passes,
+                "loading": loaded,
+                "share": share,
+                "share_without_loading": grown,
+            }
+        )
     print(f"{len(clips)} clips, {records} records, {len(calls)} calls of the models")
     print(
         f"{'seconds: CPU (wall)':24}"
@@ -192,10 +198,17 @@ def main() -> int:
         print(f"{name.replace('_', ' '):24}" + "".join(f"{column:>16}" for column in columns))
     middle = sorted(one["share"]["cpu"] for one in rounds)[len(rounds) // 2]
     print(f"the limit is {middle:.2f} of the harness's CPU time (median)")
-    write(options.out, about | {
-        "clips": len(clips), "records": records, "calls": len(calls), "rounds": rounds,
-        "median_share_cpu": middle,
-    })  # fmt: skip
+    write(
+        options.out,
+        about
+        | {
+            "clips": len(clips),
+            "records": records,
+            "calls": len(calls),
+            "rounds": rounds,
+            "median_share_cpu": middle,
+        },
+    )
     return int(options.check and middle < WANTED)
 
 

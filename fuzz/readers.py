@@ -57,9 +57,9 @@ OPTIONS = ("A man opens the red door", "C closes it", "He pays 3.5 dollars", "B"
 class Workspace:
     """The folder of the readers' files; on a disk in memory where there is one."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self) -> None:
         memory = Path("/dev/shm")
-        where = memory if folder is None and memory.is_dir() else folder
+        where = memory if memory.is_dir() else None
         self.folder = Path(tempfile.mkdtemp(prefix="probes-fuzz-", dir=where))
         (self.folder / "ego" / "videos").mkdir(parents=True)
         (self.folder / "raven" / "center_single").mkdir(parents=True)

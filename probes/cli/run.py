@@ -175,9 +175,8 @@ def show(result: RunResult, caveat: str) -> None:
 
     frame = analysis.load(result.out)
     tables = analysis.study_tables(frame)
-    console = Console(width=None if sys.stdout.isatty() else 120)
     if sys.stdout.isatty():
-        analysis.render(tables, console)
+        analysis.render(tables, Console())
     else:
         print("\n".join(analysis.render(tables)))
     if caveat:

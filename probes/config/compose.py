@@ -60,6 +60,7 @@ def compose(arguments: Sequence[str]) -> RunConfig:
 
 def quiet() -> None:
     """Turn off the warnings and progress bars of libraries; log our own warnings as one line."""
+    # Variables, as the libraries read them when they are imported, which may be never.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

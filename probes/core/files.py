@@ -43,7 +43,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             yield file
-        temporary.replace(path)
+        temporary.replace(path)  # within one folder, hence one disk: atomic
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -41,6 +41,7 @@ def _vector_extension() -> str:
         return "unknown"
     line = next((one for one in text.splitlines() if one.startswith(("flags", "Features"))), "")
     flags = set(line.partition(":")[2].split())
+    # As torch decides: with fewer of these it takes the kernels of the extension before.
     if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags:
         return "avx512"
     if {"avx2", "fma"} <= flags:

@@ -26,6 +26,7 @@ def redact(text: str) -> str:
 
     Such a value is replaced by the name of its variable, e.g. `[$HF_TOKEN]`.
     """
+    # The longest first: a secret may hold another one, whose name would break it up.
     for name, value in sorted(os.environ.items(), key=lambda one: -len(one[1])):
         if len(value) >= _SHORTEST and value in text and _SECRET.search(name):
             text = text.replace(value, f"[${name}]")

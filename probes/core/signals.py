@@ -31,6 +31,7 @@ def terminable() -> Iterator[None]:
         return
 
     def stop(*_: object) -> None:
+        # Schedulers send it again: the second must not interrupt the cleaning up.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise Terminated
 
@@ -57,13 +58,13 @@ def serve_parent() -> None:
     The parent handles Ctrl-C; SIGTERM ends this process at once. It also ends when the parent is
     gone, even killed: a pool's processes would otherwise wait for work for ever.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes at once
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's handler, which a fork inherits
     parent = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == parent:  # an orphan has another parent
             time.sleep(_WATCH_S)
-        os._exit(1)
+        os._exit(1)  # `sys.exit` would end this thread alone
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

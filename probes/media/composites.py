@@ -84,6 +84,8 @@ def draw(composite: Composite, frames: FramesByHash) -> FrameArray:
 
 def _draw_grid(grid: CompositeGrid, shown: FramesByHash, height: int, width: int) -> FrameArray:
     """Draw a grid whose slots have this height and width, their labels left out."""
+    import cv2
+
     strip = max(20, height // 8) if grid.labels else 0
     rows = -(-len(grid.slots) // grid.columns)
     down, right = strip + height + _GAP, width + _GAP
@@ -98,15 +100,9 @@ def _draw_grid(grid: CompositeGrid, shown: FramesByHash, height: int, width: int
             _write(inside, ASKED)
         else:
             inside[:] = _BLANK if slot is None else _pad(shown[slot], height, width, _PAPER)
-        _outline(paper, top + strip, left, height, width)
+        corner = (left - 1, top + strip - 1)  # the line is outside of the picture
+        cv2.rectangle(paper, corner, (left + width, top + strip + height), (_INK,) * 3)
     return paper
-
-
-def _outline(paper: FrameArray, top: int, left: int, height: int, width: int) -> None:
-    """Draw the line around a slot, outside of its picture."""
-    bottom, right = top + height, left + width
-    paper[top - 1, left - 1 : right + 1] = paper[bottom, left - 1 : right + 1] = _INK
-    paper[top - 1 : bottom + 1, left - 1] = paper[top - 1 : bottom + 1, right] = _INK
 
 
 def _write(area: FrameArray, text: str) -> None:
@@ -140,5 +136,6 @@ def _reduced(picture: FrameArray) -> FrameArray:
     import cv2
 
     height, width = (max(1, round(side * SIDE / longest)) for side in picture.shape[:2])
+    # Each pixel is the mean of those it replaces: other ways would let thin lines vanish.
     small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8)

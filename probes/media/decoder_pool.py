@@ -176,6 +176,7 @@ class DecoderProcess:
             raise _ended()
         if self._child is None or self._child.poll() is not None:
             self.close()
+            # Not `-m`: it would look for modules in the present folder, where anything may lie.
             code = (
                 "import sys; sys.path[:] = sys.argv[1:]; "
                 "from probes.media.decode_worker import serve; serve()"
@@ -215,6 +216,7 @@ class DecoderProcess:
             while at < size:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
                     raise TimeoutError
+                # Straight into the frames' own memory: they are tens of megabytes.
                 step = os.readv(child.stdout.fileno(), [view[at:]])
                 if not step:
                     raise EOFError

@@ -50,7 +50,7 @@ class FrameFolder:
         from PIL import Image
 
         try:
-            with Image.open(self.path(sha256)) as picture:
+            with Image.open(self.path(sha256)) as picture:  # reads the header alone
                 return (picture.height, picture.width, 3)
         except Exception:  # PIL raises nearly anything on a damaged file
             return None

@@ -195,6 +195,7 @@ class FrameStore(Mapping[str, FrameArray]):
             what = f"{got.decoder} counts {got.count} frames, {index.decoder} counted {index.count}"
             raise ProbesError(what, str(media.path), "encode the video again")
         new = {}
+        # Frames first, then the index: it never names one that a killed process did not write.
         for number, time_s, frame in zip(got.numbers, got.times_s, got.frames, strict=True):
             sha256 = hashing.array_sha256(frame)
             self._store(sha256, frame)
@@ -221,7 +222,7 @@ class FrameStore(Mapping[str, FrameArray]):
             return None
         media, number = origin
         media_sha = _media_sha(media)
-        with self._media_lock(media_sha):
+        with self._media_lock(media_sha):  # taken without `_lock`, which others hold only briefly
             if (frame := self._folder.read(sha256)) is not None:
                 return frame  # another thread was faster
             known = self._folder.index(media_sha).frames.items()

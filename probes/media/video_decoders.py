@@ -138,6 +138,8 @@ def _scan(path: str) -> _Scan:
         doubt, first = None, True
         if (codec.name, codec.pix_fmt) not in _PROVEN:
             doubt = f"{codec.name} in {codec.pix_fmt} is not proven identical"
+        # Of MP4's description of the stream: how many bytes the length of a unit takes. Streams
+        # without one separate their units otherwise, and count as doubtful.
         extra = bytes(codec.extradata or b"")
         prefix = (extra[4] & 3) + 1 if len(extra) > 4 and extra[0] == 1 else 0
         for packet in container.demux(stream):
@@ -161,7 +163,7 @@ def _has_idr(packet: bytes, prefix: int) -> bool:
     """Return whether an H.264 packet of length-prefixed units has an IDR slice, an entry point."""
     at = 0
     while at + prefix < len(packet):
-        if packet[at + prefix] & 31 == 5:
+        if packet[at + prefix] & 31 == 5:  # the kind of a slice that needs no earlier frame
             return True
         at += prefix + int.from_bytes(packet[at : at + prefix], "big")
     return False
@@ -177,6 +179,7 @@ def _wanted(n: int, counts: Collection[int], numbers: Collection[int], path: str
 
 def _rgb(frame: Any) -> NDArray[np.uint8]:
     """Convert as decord does: the frame's own matrix and range, then its display rotation."""
+    # libav's numbers: range 2 is full and 1 limited, matrix 5 and 6 are two names of BT.601.
     full = frame.color_range == 2 or frame.format.name.startswith("yuvj")
     picture = frame.reformat(
         format="rgb24",
@@ -225,7 +228,7 @@ def read_pyav(path: str, counts: Collection[int], numbers: Collection[int], log:
         _clear_log(log)
         container, stream = _open(path)
         with container:
-            stream.thread_type = "AUTO"
+            stream.thread_type = "AUTO"  # the same frames, but not all damage is flagged: see above
             try:
                 for number, frame in enumerate(container.decode(stream)):
                     damaged = damaged or frame.is_corrupt

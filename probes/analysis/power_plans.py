@@ -9,11 +9,11 @@ from math import ceil, inf, isfinite
 import numpy as np
 
 from probes import stats
-from probes.analysis import power_text
+from probes.analysis.formats import number
 from probes.analysis.power_settings import PlanQuestion, PowerTarget, Simulation
 from probes.analysis.published import RECORDINGS
-from probes.analysis.tables import Table
 from probes.core.errors import ProbesError
+from probes.core.tables import Table, listing
 
 _MOST_SIMULATED = 2e9
 """Items times draws: a minute or two."""
@@ -117,7 +117,7 @@ def answer(question: PlanQuestion) -> list[str]:
     notes = list(_notes(plan))
     if any(text == "-" for row in table.rows for text in row):
         notes.append("-: not even the greatest effect that the discordance allows.")
-    return list(power_text.lines([table], notes))
+    return listing([table], notes, 120)
 
 
 def _checked(question: PlanQuestion) -> _PowerPlan:
@@ -250,7 +250,7 @@ def _items_needed(plan: _PowerPlan, truth: _Truth, scope: int, effect: float) ->
     power, options = plan.design.power, plan.design.options(scope)
     total = stats.items_needed(effect, truth.spread(), power_wanted=power, **options)
     each = ceil(total / scope) if isfinite(total) else inf
-    return _with_simulated(power_text.number(each, 0), plan, truth, effect, each * scope)
+    return _with_simulated(number(each, 0), plan, truth, effect, each * scope)
 
 
 def _least_effect(plan: _PowerPlan, truth: _Truth, scope: int, n: int) -> str:
@@ -261,13 +261,13 @@ def _least_effect(plan: _PowerPlan, truth: _Truth, scope: int, n: int) -> str:
     effect = stats.minimum_effect(
         n * scope, truth.spread(), power_wanted=power, most=most, **options
     )
-    return _with_simulated(power_text.number(100 * effect), plan, truth, effect, n * scope)
+    return _with_simulated(number(100 * effect), plan, truth, effect, n * scope)
 
 
 def _chance(plan: _PowerPlan, truth: _Truth, scope: int, effect: float, n: int) -> str:
     """Return the chance that n items in each of `scope` strata find an effect."""
     found = stats.power(effect, truth.spread(), n * scope, **plan.design.options(scope))
-    return _with_simulated(power_text.number(found, 2), plan, truth, effect, n * scope)
+    return _with_simulated(number(found, 2), plan, truth, effect, n * scope)
 
 
 def _with_simulated(text: str, plan: _PowerPlan, truth: _Truth, effect: float, items: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 
@@ -33,6 +33,17 @@ def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             out[f"{prefix}{name}"] = value
     return out
+
+
+def letter(option: int) -> str:
+    """Return an option's letter by its index; its index where there are more than 26."""
+    return chr(ord("A") + option) if option < 26 else str(option)
+
+
+def listed(names: Sequence[str], most: int = 5, separator: str = ", ") -> str:
+    """Return at most `most` names as one text, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return separator.join(names[:most]) + more
 
 
 def nearest(given: str, known: Collection[str]) -> str:

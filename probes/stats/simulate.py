@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from probes.stats.clustered import Kind, clustered_mean
-from probes.stats.estimate import Floats, as_values, cluster_codes, cluster_sums
+from probes.stats.estimate import ALPHA, Floats, as_values, cluster_codes, cluster_sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class EstimateBatch:
         half = special.stdtrit(self.df, 0.5 + level / 2) * self.se
         return float(np.mean(np.abs(self.estimate - truth) <= half))
 
-    def found(self, alpha: float = 0.05) -> float:
+    def found(self, alpha: float = ALPHA) -> float:
         """Return the share of runs whose t test rejects "no difference"."""
         half = special.stdtrit(self.df, 1 - alpha / 2) * self.se
         return float(np.mean(np.abs(self.estimate) > half))
@@ -127,7 +127,7 @@ def power_by_simulation(
     *,
     draws: int = 2000,
     seed: int = 0,
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
     alike: float = 0.0,
     shared: float = 0.0,
 ) -> float:
@@ -162,7 +162,7 @@ def power_by_resampling(
     items: float | None = None,
     draws: int = 2000,
     seed: int = 0,
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
 ) -> float:
     """Return the share of resampled runs that find an effect.
 

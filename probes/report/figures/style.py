@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probes.analysis.cells import role_order
+from probes.analysis.columns import in_order
 from probes.core.errors import ProbesError
 from probes.core.files import atomic_write
+from probes.core.tables import cut
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,11 +57,6 @@ def arm_style(index: int) -> dict[str, Any]:
     }
 
 
-def in_order(roles: Sequence[str]) -> list[str]:
-    """Return roles once each: image, video, control, then others by name."""
-    return sorted(set(roles), key=role_order)
-
-
 def spread(index: int, count: int, step: float) -> float:
     """Return the offset of one of `count` members from the middle of its row."""
     return step * (index - (count - 1) / 2)
@@ -72,6 +68,74 @@ def bars(middle: pd.Series, low: pd.Series, high: pd.Series) -> NDArray[np.float
     # Rounding can leave a Wilson end on the wrong side of an accuracy of 0 or 1.
     found: NDArray[np.float64] = np.clip(np.nan_to_num(lengths, nan=0.0), 0.0, None)
     return found
+
+
+def draw_accuracies(
+    axis: Axes, places: Sequence[float], cells: pd.DataFrame, upright: bool = True, **look: Any
+) -> None:
+    """Draw accuracies with their intervals.
+
+    Args:
+        axis: to draw on.
+        places: of the cells along the other axis [n].
+        cells: as returned by `accuracies` [n].
+        upright: whether accuracies go upwards, not to the right.
+        **look: arguments of `Axes.errorbar`.
+    """
+    middle = 100 * cells["accuracy"]
+    lengths = bars(middle, 100 * cells["low"], 100 * cells["high"])
+    if upright:
+        axis.errorbar(places, middle, yerr=lengths, **look)
+    else:
+        axis.errorbar(middle, places, xerr=lengths, **look)
+
+
+def draw_members(
+    axis: Axes, cells: pd.DataFrame, names: Sequence[str], column: str, step: float, upright: bool
+) -> float:
+    """Draw every member's accuracies next to each other, and chance, which is returned (percent).
+
+    Args:
+        axis: to draw on.
+        cells: as returned by `accuracies`.
+        names: values of the column, each at its place 0, 1, ...
+        column: `arm` or `stratum`.
+        step: distance between members.
+        upright: see `draw_accuracies`.
+    """
+    roles = in_order(cells["role"])
+    for order, role in enumerate(roles):
+        of_role = cells[cells["role"] == role].set_index(column).reindex(list(names))
+        places = [at + spread(order, len(roles), step) for at in range(len(names))]
+        look = {"linestyle": "none", "label": f"{role} member", **role_style(role)}
+        draw_accuracies(axis, places, of_role, upright, **look)
+    return chance_line(axis, cells, upright)
+
+
+def chance_line(axis: Axes, cells: pd.DataFrame, upright: bool = True) -> float:
+    """Draw the accuracy of guessing as a dotted line, and return it in percent."""
+    chance = 100 * float(cells["chance"].iloc[0])
+    draw = axis.axhline if upright else axis.axvline
+    draw(chance, color="black", linestyle=":", linewidth=1)
+    return chance
+
+
+def one_axis(lines: int, height: float) -> tuple[Figure, Axes]:
+    """Return a figure with room for lines of text and marks, whose height is in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, 0.9 + height * lines), layout="constrained")
+    axis = figure.subplots()
+    axis.set_ylim(lines - 0.4, -0.6)
+    return figure, axis
+
+
+def name_lines(axis: Axes, names: Mapping[int, str]) -> None:
+    """Write names to the left of lines, by their number, and remove what else is drawn there."""
+    axis.set_yticks(list(names), list(names.values()), fontsize=8)
+    axis.tick_params(axis="y", length=0)
+    tidy(axis, "x")
+    axis.spines["left"].set_visible(False)
 
 
 def panels(count: int, columns: int, height: float, width: float = WIDTH) -> tuple[Figure, Any]:
@@ -150,14 +214,6 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
 def short(arm: str) -> str:
     """Return an arm's name as words that fit under an axis."""
     return plain(cut(arm.replace("perturbation", "perturb.").replace("_", " "), 20))
-
-
-def cut(name: str, most: int) -> str:
-    """Shorten a long name in the middle: similar names often differ at the end."""
-    if len(name) <= most:
-        return name
-    head = (most - 2) // 2
-    return f"{name[:head]}..{name[len(name) - (most - 2 - head) :]}"
 
 
 def plain(text: str) -> str:

@@ -78,24 +78,17 @@ def _row(
     else:
         found = stats.accuracy(strict, items.clusters[numbers], level)
     majority, option = position_majority(items.answers[numbers])
+    of_cell = ("role", "member", "arm", "unparsed", "failed", "withheld")
     return {
-        "role": cell.role,
-        "member": cell.member,
-        "arm": cell.arm,
-        "n": found.n,
-        "clusters": found.clusters,
+        **{name: getattr(cell, name) for name in of_cell},
+        **{name: getattr(found, name) for name in ("n", "clusters", "low", "high")},
         "accuracy": found.estimate,
-        "low": found.low,
-        "high": found.high,
         "complete_n": len(parsed),
         "complete_accuracy": float(parsed.mean()) if len(parsed) else nan,
         "chance": chance(items.n_options[numbers]),
         "majority": majority,
         "majority_option": option,
         "records": cell.rows,
-        "unparsed": cell.unparsed,
-        "failed": cell.failed,
-        "withheld": cell.withheld,
     }
 
 

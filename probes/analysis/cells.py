@@ -237,13 +237,7 @@ def _catalogue(
     ids = heads["item_id"].to_numpy(object)
     clusters = heads["cluster"].fillna("").to_numpy(object)
     # The prefixes keep an item's own id distinct from a recording of the same name.
-    labels = np.array(
-        [
-            f"c:{cluster}" if cluster else f"i:{item}"
-            for cluster, item in zip(clusters, ids, strict=True)
-        ],
-        dtype=object,
-    )
+    labels = np.where(clusters == "", "i:" + ids, "c:" + clusters)
     codes = pd.factorize(labels)[0].astype(np.intp)
     strata = heads["stratum"].fillna("").to_numpy(object)
     answers = heads["answer"].to_numpy(np.float64, na_value=np.nan)

@@ -6,7 +6,7 @@ DiD is the difference in differences: gain of the image member minus gain of the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan, sqrt
 from typing import Any, Literal
 
@@ -22,33 +22,19 @@ from probes.analysis.pairing import Match, Paired, check, matched, paired
 from probes.core.errors import ProbesError
 from probes.core.text import nearest
 from probes.core.types import CONTRASTS
-from probes.stats.contrast import Interval, Test
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class Method(stats.ContrastMethod):
     """How intervals, tests and adjusted p-values are made."""
 
-    interval: Interval = "cr2"
-    test: Test = "t"
-    level: float = 0.95
     stratify: Literal["", "items", "strata"] = ""
     """Empty: strata are ignored. Otherwise spread is measured within strata, and this is what
     counts the same in the mean."""
-    draws: int = 9999
-    """Bootstrap samples; also random flips where an exact permutation test is out of reach."""
-    seed: int = 0
     family: Sequence[str] = ("name", "policy")
     """Columns of the result; rows that agree in them are one family for `p_adjusted`."""
     adjust: Literal["holm", "bh"] = "holm"
     """`holm` (family-wise error) or `bh` (false discovery rate)."""
-
-    @property
-    def of_contrast(self) -> stats.ContrastMethod:
-        """The part that concerns a single contrast."""
-        return stats.ContrastMethod(
-            self.interval, self.test, self.level, self.stratify or "items", self.draws, self.seed
-        )
 
 
 def contrasts(
@@ -93,7 +79,9 @@ def contrasts(
             arguments that has no meaning.
     """
     check(names, policies)
-    question = _ContrastQuestion(named(measure), policies, by_stratum, Method(**method))
+    asked = Method(**method)
+    asked = replace(asked, weights=asked.stratify or "items")
+    question = _ContrastQuestion(named(measure), policies, by_stratum, asked)
     if question.measure.estimator and question.method.stratify:
         name = question.measure.name
         raise ProbesError(
@@ -172,14 +160,14 @@ def _estimate(
     measure, method = question.measure, question.method
     n, cells = values.shape
     if measure.estimator:
-        found = measure.estimator(values, known.clusters[items], method.level)
+        found = measure.estimator(values, known.clusters[items], level=method.level)
     else:
         found = stats.contrast(
             differences,
             known.clusters[items],
             strata=known.strata[items] if method.stratify else None,
             bounds=measure.difference_bounds(cells),
-            method=method.of_contrast,
+            method=method,
         )
     sd = float(differences.std(ddof=1)) if n > 1 else nan
     independent = sd / sqrt(n) if sd > 0 and not measure.estimator else nan

@@ -6,7 +6,7 @@ A measure is one function and one row of `MEASURES`; other packages add theirs b
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -26,8 +26,8 @@ Policy = Literal["strict", "complete"]
 POLICIES: tuple[Policy, ...] = ("strict", "complete")
 RowValues = Callable[[pd.DataFrame], NDArray[np.float64]]
 """Frame of records -> a value per row [rows]; NaN where a row has none."""
-CellEstimator = Callable[[NDArray[np.float64], NDArray[np.intp], float], stats.Estimate]
-"""Values of the cells [n, 2 or 4], clusters [n] and the level -> estimate of a contrast."""
+CellEstimator = Callable[..., stats.Estimate]
+"""Values of the cells [n, 2 or 4], clusters [n] and `level=` -> estimate of a contrast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +138,6 @@ def _right(frame: pd.DataFrame) -> NDArray[np.float64]:
     return frame["correct"].to_numpy(np.float64, na_value=np.nan)
 
 
-def _did_of_log_odds(
-    values: NDArray[np.float64], clusters: NDArray[np.intp], level: float
-) -> stats.Estimate:
-    return stats.did_logit(stats.DidCells(*values.T), clusters, level=level)
-
-
 def _option_probability(frame: pd.DataFrame) -> NDArray[np.float64]:
     out = np.full(len(frame), np.nan)
     lengths = [flat(frame[name])[2] for name in ("option_logprobs", "option_tokens")]
@@ -165,20 +159,15 @@ ACCURACY = Measure(
     "accuracy", "whether the answer is right", _right, PROPORTION, (0, 1), of_failed=True
 )
 MARGIN = Measure(
-    "margin",
-    "log-probability of the right option less that of the best other one",
-    margins,
-    "nats",
+    "margin", "log-probability of the right option less that of the best other", margins, "nats"
 )
-LOGIT = Measure(
-    "logit",
-    "log-odds of being right: on this scale a ceiling does not force a small gain",
-    _right,
-    "log-odds",
-    (0, 1),
-    of_failed=True,
+LOGIT = replace(
+    ACCURACY,
+    name="logit",
+    meaning="log-odds of being right: on this scale a ceiling does not force a small gain",
+    unit="log-odds",
     contrasts=("did",),
-    estimator=_did_of_log_odds,
+    estimator=stats.did_logit,
 )
 OPTION_PROBABILITY = Measure(
     "option_probability",
@@ -203,10 +192,8 @@ MEASURES: Registry[Measure] = Registry(
     "probes.measures",
     "measure",
     {
-        "accuracy": f"{__name__}:ACCURACY",
-        "logit": f"{__name__}:LOGIT",
-        "margin": f"{__name__}:MARGIN",
-        "option_probability": f"{__name__}:OPTION_PROBABILITY",
+        name: f"{__name__}:{name.upper()}"
+        for name in ("accuracy", "logit", "margin", "option_probability")
     },
     _checked,
 )

@@ -167,15 +167,19 @@ def _value(value: Any) -> str:
 
 
 def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
-    """Return what later steps need of the runs: reference arms, and the sources of infills.
+    """Return what later steps need of the runs: reference arms, kinds and sources of infills.
 
     Raises:
         ProbesError: an arm that is compared with different arms in different runs.
     """
     references: dict[str, str] = {}
+    infills: dict[str, str] = {}
     sources: set[str] = set()
     for run in runs:
-        for name, reference in _arms(run.config.get("suite")).items():
+        for name, kind in _arms(run.config.get("suite"), "infills").items():
+            # An arm of two kinds counts as one with text.
+            infills[name] = kind if infills.get(name, kind) == kind else ""
+        for name, reference in _arms(run.config.get("suite"), "reference").items():
             if references.setdefault(name, reference) != reference:
                 raise ProbesError(
                     f"the arm {name} is compared with {references[name] or 'nothing'} in one run "
@@ -189,23 +193,25 @@ def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     if references:
         out["references"] = references
+    if infills:
+        out["infills"] = infills
     if sources:
         out["infill_sources"] = sorted(sources)
     return out
 
 
-def _arms(suite: Any) -> dict[str, str]:
-    """Find every arm of a suite, at any depth, with its reference."""
+def _arms(suite: Any, field: str) -> dict[str, str]:
+    """Find every arm of a suite, at any depth, with the value of a field."""
     if isinstance(suite, Mapping):
-        if "name" in suite and "reference" in suite:
-            return {str(suite["name"]): str(suite["reference"] or "")}
+        if "name" in suite and field in suite:
+            return {str(suite["name"]): str(suite[field] or "")}
         found: dict[str, str] = {}
         for name, value in suite.items():
-            if isinstance(value, Mapping) and "reference" in value and "name" not in value:
-                found[str(name)] = str(value["reference"] or "")
+            if isinstance(value, Mapping) and field in value and "name" not in value:
+                found[str(name)] = str(value[field] or "")
             else:
-                found |= _arms(value)
+                found |= _arms(value, field)
         return found
     if isinstance(suite, list | tuple):
-        return {name: reference for part in suite for name, reference in _arms(part).items()}
+        return {name: value for part in suite for name, value in _arms(part, field).items()}
     return {}

@@ -10,16 +10,8 @@ from typing import Any, TypeVar, get_args
 
 from probes.core.errors import ProbesError
 from probes.core.types import Status
-from probes.regression.baseline import (
-    ANSWER,
-    FORMAT,
-    ITEM,
-    NAMES,
-    OTHER_NAMES,
-    VERSION,
-    Baseline,
-    Metric,
-)
+from probes.regression import baseline
+from probes.regression.baseline import Baseline, Metric
 from probes.regression.snapshot import BaselineAnswer, CellAnswers, CellName, ItemFacts, Snapshot
 
 T = TypeVar("T")
@@ -41,11 +33,11 @@ def read(path: Path) -> Baseline:
         ) from error
     except (ValueError, RecursionError) as error:
         raise _refusal(path, f"it is not JSON ({error})") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise _refusal(path, f"its format is not {FORMAT!r}")
-    if content.get("version") != VERSION:
+    if not isinstance(content, dict) or content.get("format") != baseline.FORMAT:
+        raise _refusal(path, f"its format is not {baseline.FORMAT!r}")
+    if content.get("version") != baseline.VERSION:
         raise ProbesError(
-            f"the baseline has version {content.get('version')!r}, not {VERSION}",
+            f"the baseline has version {content.get('version')!r}, not {baseline.VERSION}",
             str(path),
             "remove the file and write it anew: probes check RUN --against FILE --update",
         )
@@ -123,7 +115,7 @@ def _each(content: Mapping[str, Any], name: str, parse: Callable[[Any], T]) -> I
 
 
 def _item(row: Any) -> ItemFacts:
-    item = ItemFacts(**dict(zip(ITEM, row, strict=True)))
+    item = ItemFacts(**dict(zip(baseline.ITEM, row, strict=True)))
     texts = (item.task, item.id, item.cluster, item.stratum, item.content)
     _require_type(str, *texts, *item.frames.values())
     if item.answer is not None:
@@ -144,7 +136,7 @@ def _cell(row: Any) -> CellAnswers:
 
 
 def _answer(row: Any) -> BaselineAnswer:
-    kept: dict[str, Any] = dict(zip(ANSWER, row, strict=True))
+    kept: dict[str, Any] = dict(zip(baseline.ANSWER, row, strict=True))
     status, choice, tokens = kept["status"], kept["choice"], tuple(kept["tokens"])
     _require_type(str, kept["item_id"], status, kept["key"], kept["stimulus"])
     _require_type((str, type(None)), kept["donor_id"])
@@ -167,7 +159,7 @@ def _answer(row: Any) -> BaselineAnswer:
 def _metric(row: Any) -> tuple[Metric, float]:
     measure = row.get("measure", "accuracy")
     _require_type(str, measure)
-    names = NAMES if measure == "accuracy" else OTHER_NAMES
+    names = baseline.NAMES if measure == "accuracy" else baseline.OTHER_NAMES
     if row["name"] not in names:
         raise _DamageError(f"there is no metric {row['name']!r}; there are {', '.join(names)}")
     return Metric(row["name"], _name(row), measure), _number(row, "band")

@@ -51,33 +51,27 @@ def _alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 
 def _at_chance(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
     cells = where(study.accuracies_over_all, block, arm="baseline")
+    cells = cells[(cells["low"] <= cells["chance"]) & (cells["chance"] <= cells["high"])]
     for head, part in groups(cells, ("role",)):
         places = [
             f"at {row['frames']} frames ({percent(row['accuracy'])}, "
             f"guessing {percent(row['chance'])})"
             for row in rows_of(part)
-            if row["low"] <= row["chance"] <= row["high"]
         ]
-        if places:
-            yield (
-                f"The {head['role']} member's baseline cannot be distinguished from guessing "
-                f"{_joined(places)}."
-            )
+        who = f"The {head['role']} member's baseline"
+        yield f"{who} cannot be distinguished from guessing {_joined(places)}."
 
 
 def _blind(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
     found = where(study.contrasts, block, name="gain", arm="blind", policy="strict")
-    for head, part in groups(found, ("role",)):
+    # Frames help where the whole interval is below zero.
+    for head, part in groups(found[found["high"] >= 0], ("role",)):
         places = [
             f"at {row['frames']} frames (blind - {row['reference']} {with_interval(row)})"
             for row in rows_of(part)
-            if row["high"] >= 0  # frames help where the whole interval is below zero
         ]
-        if places:
-            yield (
-                f"The {head['role']} member is not clearly better than without frames "
-                f"{_joined(places)}."
-            )
+        who = f"The {head['role']} member"
+        yield f"{who} is not clearly better than without frames {_joined(places)}."
 
 
 def _leaked(study: Study, block: Mapping[str, Any]) -> Iterator[str]:

@@ -53,13 +53,13 @@ def _question(study: Study, block: Mapping[str, Any]) -> str:
     )
 
 
-def dids(study: Study, block: Mapping[str, Any], arm: str = _ARM) -> list[dict[str, Any]]:
-    """Return the strict difference in differences (DiD) of an arm in a block.
+def dids(study: Study, block: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the strict difference in differences (DiD) of `vcot` in a block.
 
     Returns:
         One row per frame count and other member.
     """
-    found = where(study.contrasts, block, name="did", policy="strict", arm=arm)
+    found = where(study.contrasts, block, name="did", policy="strict", arm=_ARM)
     return rows_of(found.sort_values(["role", "frames"], ascending=[False, True]))
 
 

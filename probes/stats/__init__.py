@@ -3,12 +3,11 @@
 from probes.stats.bootstrap import bootstrap
 from probes.stats.clustered import Bounds, clustered_mean
 from probes.stats.contrast import ContrastMethod, contrast
-from probes.stats.did import DID_WEIGHTS, DidCells, did, did_logit, headroom
+from probes.stats.did import DID_WEIGHTS, DIFFERENCE_WEIGHTS, did_logit, headroom
 from probes.stats.equivalence import Equivalence, equivalence
 from probes.stats.estimate import ALPHA, POWER, Estimate
 from probes.stats.latent import latent_alike, latent_shared
 from probes.stats.multiplicity import benjamini_hochberg, holm
-from probes.stats.paired import DIFFERENCE_WEIGHTS, difference
 from probes.stats.permutation import sign_flip
 from probes.stats.power import (
     PowerOptions,
@@ -33,7 +32,6 @@ __all__ = [
     "POWER",
     "Bounds",
     "ContrastMethod",
-    "DidCells",
     "Equivalence",
     "Estimate",
     "PowerOptions",
@@ -45,9 +43,7 @@ __all__ = [
     "clustered_mean",
     "contrast",
     "design_effect",
-    "did",
     "did_logit",
-    "difference",
     "discordance_range",
     "equivalence",
     "headroom",

@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike
 from probes.stats.bootstrap import Bootstrap, bootstrap
 from probes.stats.clustered import Bounds, Kind, Weighting, clustered_mean
 from probes.stats.estimate import Estimate, Floats, as_values, is_singletons
-from probes.stats.paired import mcnemar_p
-from probes.stats.permutation import sign_flip
+from probes.stats.permutation import mcnemar_p, sign_flip
 
 Interval = Literal["cr2", "cr1", "cr3", "percentile", "bca"]
 Test = Literal["t", "permutation", "mcnemar"]

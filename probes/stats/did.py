@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import nan, sqrt
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from probes.stats.clustered import clustered_mean
 from probes.stats.estimate import (
     Estimate,
     Floats,
@@ -18,50 +16,18 @@ from probes.stats.estimate import (
     check_level,
     cluster_codes,
     cluster_sums,
-    same_length,
     undefined,
 )
 
-BOUNDS = (-2.0, 2.0)
-"""The least and greatest DiD of one item."""
+DIFFERENCE_WEIGHTS = np.array([1.0, -1.0])
+"""Weights of the two answers that make an item's difference."""
 DID_WEIGHTS = np.array([1.0, -1.0, -1.0, 1.0])
-DID_WEIGHTS.flags.writeable = False
-"""Weights of the four columns of `DidCells`."""
-
-
-class DidCells(NamedTuple):
-    """Answers of two members under an arm and its reference, per item [n], in the same order."""
-
-    image_arm: ArrayLike
-    image_reference: ArrayLike
-    other_arm: ArrayLike
-    other_reference: ArrayLike
-
-
-def did(cells: DidCells, clusters: ArrayLike | None = None) -> Estimate:
-    """Estimate gain(image) - gain(other member) per item, with a cluster-robust t interval.
-
-    Args:
-        cells: 1 (right) or 0 (wrong) per item, or means over donors.
-        clusters: one label per item [n], or None.
-
-    Returns:
-        estimate in [-2, 2].
-    """
-    return clustered_mean(stack(cells) @ DID_WEIGHTS, clusters, bounds=BOUNDS)
-
-
-def stack(cells: DidCells) -> Floats:
-    """Return the four cells as columns [n, 4]."""
-    columns = [
-        as_values(column, name) for name, column in zip(DidCells._fields, cells, strict=True)
-    ]
-    same_length(*columns)
-    return np.stack(columns, axis=1)
+"""Weights of the four that make its DiD: image arm, image reference, other arm, other reference."""
+DIFFERENCE_WEIGHTS.flags.writeable = DID_WEIGHTS.flags.writeable = False
 
 
 def did_logit(
-    cells: DidCells,
+    cells: ArrayLike,
     clusters: ArrayLike | None = None,
     *,
     level: float = 0.95,
@@ -70,7 +36,8 @@ def did_logit(
     """Estimate the DiD of log-odds: on this scale a ceiling does not force a small gain.
 
     Args:
-        cells: 1 (right) or 0 (wrong) per item, or means over donors.
+        cells: 1 (right) or 0 (wrong), or means over donors, per item and cell [n, 4], in the order
+            of `DID_WEIGHTS`.
         clusters: one label per item [n], or None.
         level: coverage.
         jackknife: standard error by leaving out one cluster at a time, instead of by linearisation
@@ -81,8 +48,9 @@ def did_logit(
         an answer is then added to either side in all four cells, and `reason` says so.
     """
     check_level(level)
-    x = stack(cells)
+    x = np.asarray(cells, dtype=np.float64)
     n = len(x)
+    as_values(x.ravel())
     codes, count = cluster_codes(clusters, n)
     sums = x.sum(axis=0)
     extreme = bool(np.any((sums <= 0) | (sums >= n)))

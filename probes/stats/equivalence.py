@@ -62,18 +62,14 @@ def equivalence(
     below = one_sided_p(found, margin, bounds)
     above = one_sided_p(found, -margin, bounds)
     p = max(below, above) if isfinite(below) and isfinite(above) else float("nan")
+    same = ("estimate", "low", "high", "n", "clusters", "reason")
     return Equivalence(
-        estimate=found.estimate,
-        low=found.low,
-        high=found.high,
+        **{name: getattr(found, name) for name in same},
         p=p,
         p_below=below,
         p_above=above,
         margin=margin,
         alpha=alpha,
         equivalent=isfinite(p) and p <= alpha,
-        n=found.n,
-        clusters=found.clusters,
         method=f"TOST, {found.method}",
-        reason=found.reason,
     )

@@ -76,12 +76,6 @@ def as_values(values: ArrayLike, name: str = "values") -> Floats:
     return array
 
 
-def same_length(*arrays: Floats) -> None:
-    """Raise ValueError unless all arrays hold the same number of items."""
-    if len({len(array) for array in arrays}) > 1:
-        raise ValueError(f"paired arrays differ in length: {[len(array) for array in arrays]}")
-
-
 def check_level(level: float) -> None:
     """Raise ValueError unless 0 < level < 1."""
     if not 0.0 < level < 1.0:

@@ -152,7 +152,8 @@ def test_gain_of_a_hand_made_two_by_two_table():
     assert row["estimate"] == pytest.approx(0.3)
     assert (row["mean_a"], row["mean_b"]) == (0.7, 0.4)
     assert (row["n"], row["clusters"], row["discordant"]) == (10, 5, 5)
-    expected = stats.difference(vcot, base, np.arange(10) // 2)
+    changes = np.subtract(vcot, base)
+    expected = stats.clustered_mean(changes, np.arange(10) // 2, bounds=(-1, 1))
     assert (row["low"], row["high"], row["p"]) == (expected.low, expected.high, expected.p)
 
 

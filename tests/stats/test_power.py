@@ -203,7 +203,7 @@ def test_resampled_runs_are_tested_as_runs_are():
 def test_resampled_runs_agree_with_the_formula():
     rng = np.random.default_rng(5)
     values = rng.choice([-1.0, 0.0, 1.0], 400, p=[0.1, 0.8, 0.1])
-    effect = minimum_effect(800, float(values.std()))
-    found = power_by_resampling(values, None, effect, items=800, draws=3000, seed=1)
+    effect = minimum_effect(400, float(values.std()))
+    found = power_by_resampling(values, None, effect, draws=3000, seed=1)
     assert found == pytest.approx(0.8, abs=0.03)
     assert np.isnan(power_by_resampling([1.0, 0.0], ["a", "a"], 0.1))

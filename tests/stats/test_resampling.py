@@ -7,7 +7,7 @@ from scipy import stats
 from probes.stats import ContrastMethod, bootstrap, contrast, sign_flip
 from probes.stats.bootstrap import bca_tails
 from probes.stats.estimate import cluster_sums
-from probes.stats.paired import mcnemar_p
+from probes.stats.permutation import mcnemar_p
 
 
 def test_sign_flip_without_clusters_is_the_exact_mcnemar_test():

@@ -138,21 +138,21 @@ def name_lines(axis: Axes, names: Mapping[int, str]) -> None:
     axis.spines["left"].set_visible(False)
 
 
-def panels(count: int, columns: int, height: float, width: float = WIDTH) -> tuple[Figure, Any]:
+def panels(count: int, columns: int, height: float) -> tuple[Figure, Any]:
     """Return a figure with a grid of `count` panels that share their axes, in reading order.
 
     Args:
         count: panels, at least 1.
         columns: most panels in a row.
-        height: of one row of panels, in inches.
-        width: of the whole figure; where fewer panels than `columns` are drawn, 3/4 of it.
+        height: of one row of panels, in inches. The width is `WIDTH`; where fewer panels than
+            `columns` are drawn, 3/4 of it.
     """
     from matplotlib.figure import Figure
 
     if count < 1:
         raise ProbesError("there is nothing to draw", fix="run something, or load another folder")
-    if count < columns:
-        columns, width = count, 0.75 * width
+    width = WIDTH if count >= columns else 0.75 * WIDTH
+    columns = min(columns, count)
     rows = ceil(count / columns)
     figure = Figure(figsize=(width, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
@@ -180,9 +180,9 @@ def percent_limits(low: float, high: float) -> tuple[float, float]:
     return 10 * np.floor((least - room) / 10), 10 * np.ceil((most + room) / 10)
 
 
-def title(values: Mapping[str, Any], width: int = PANEL) -> str:
-    """Return the settings of a group of records, in lines of at most `width` characters."""
-    return plain(textwrap.fill(cut(_settings(values), 3 * width), width))
+def title(values: Mapping[str, Any]) -> str:
+    """Return the settings of a group of records, in lines that fit above a panel."""
+    return plain(textwrap.fill(cut(_settings(values), 3 * PANEL), PANEL))
 
 
 def heading(values: Mapping[str, Any]) -> str:

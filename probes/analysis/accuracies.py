@@ -64,7 +64,7 @@ def _row(
     items: Items, cell: Cell, chosen: NDArray[np.bool_], level: float, equal_strata: bool
 ) -> dict[str, Any]:
     strict, complete = cell.values["strict"][chosen], cell.values["complete"][chosen]
-    parsed = complete[~np.isnan(complete)]
+    parsed = complete[~np.isnan(complete)]  # NaN: no donor's answer could be parsed
     numbers = cell.items[chosen]
     if equal_strata:
         found = stats.clustered_mean(

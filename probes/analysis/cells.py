@@ -116,8 +116,9 @@ def tables(frame: pd.DataFrame, measure: Measure = ACCURACY) -> list[CellTable]:
     _same_items(frame, item_codes, first_row)
     group_codes = _dense(combine([frame[name] for name in SETTING]))
     cell_codes = _dense(combine([pd.Series(group_codes), frame["role"], frame["arm"]]))
-    catalogue = _catalogue(frame, task_codes, first_row)
-    numbers = catalogue.number[item_codes]
+    items, number = _catalogue(frame, task_codes, first_row)
+    numbers = number[item_codes]
+    # Cells become runs of rows in the order of their items: a million rows are split, not grouped.
     order = np.lexsort((numbers, cell_codes))
     _no_repeats(frame, order, cell_codes, numbers)
     data = _RowArrays(
@@ -141,8 +142,8 @@ def tables(frame: pd.DataFrame, measure: Measure = ACCURACY) -> list[CellTable]:
         group = tuple(
             int(row[name]) if name in ("frames", "seed") else str(row[name]) for name in SETTING
         )
-        items = catalogue.items[int(task_codes[group_first[code]])]
-        out.append(CellTable(group, items, cells))  # type: ignore[arg-type]
+        of_task = items[int(task_codes[group_first[code]])]
+        out.append(CellTable(group, of_task, cells))  # type: ignore[arg-type]
     return out
 
 
@@ -199,34 +200,22 @@ def _mean(
     values: NDArray[np.float64], known: NDArray[np.bool_], starts: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """Return the mean of the known values of each item, whose rows begin at `starts`."""
-    if len(starts) == len(values):  # one answer per item: nothing is averaged
-        return np.where(known, values, np.nan)
-    total = np.add.reduceat(np.where(known, values, 0.0), starts)
-    return _ratio(total, np.add.reduceat(known.astype(np.float64), starts))
+    total = _sum(np.where(known, values, 0.0), starts)
+    # Of an item without a known value: 0 / 0, which is NaN as it should be.
+    with np.errstate(invalid="ignore"):
+        mean: NDArray[np.float64] = total / _sum(known.astype(np.float64), starts)
+    return mean
 
 
-def _sum(values: NDArray[np.int64], starts: NDArray[np.intp]) -> NDArray[np.int64]:
-    return values if len(starts) == len(values) else np.add.reduceat(values, starts)
-
-
-def _ratio(top: NDArray[np.float64], bottom: NDArray[np.float64]) -> NDArray[np.float64]:
-    out = np.full(len(top), np.nan)
-    np.divide(top, bottom, out=out, where=bottom > 0)
-    return out
-
-
-@dataclass(frozen=True, slots=True)
-class _Catalogue:
-    items: dict[int, Items]
-    """By code of (task, setting)."""
-    number: NDArray[np.intp]
-    """Global item code -> number within its own `Items`."""
+def _sum(values: NDArray[Any], starts: NDArray[np.intp]) -> NDArray[Any]:
+    # Of no rows reduceat has no sum, not even an empty one.
+    return np.add.reduceat(values, starts) if len(starts) else values
 
 
 def _catalogue(
     frame: pd.DataFrame, task_codes: NDArray[np.int64], first_row: NDArray[np.intp]
-) -> _Catalogue:
-    """Return all items.
+) -> tuple[dict[int, Items], NDArray[np.intp]]:
+    """Return the items of each task by its code, and each item's number there by its global code.
 
     Args:
         frame: the records [r].
@@ -253,7 +242,7 @@ def _catalogue(
         own = np.flatnonzero(task_of == code)
         number[own] = np.arange(len(own))
         out[int(code)] = Items(ids[own], codes[own], strata[own], answers[own], n_options[own])
-    return _Catalogue(out, number)
+    return out, number
 
 
 def _same_items(
@@ -306,6 +295,7 @@ def _no_repeats(
 def _shown(shas: pd.Series) -> NDArray[np.int64]:
     """Number the stimuli at random: sums over donors must not be equal by accident."""
     codes, unique = pd.factorize(shas)
+    # Below 2**54, so that sums over hundreds of donors stay within int64.
     random = np.random.default_rng(0).integers(1, 2**54, size=len(unique) + 1)
     # Code -1 (no hash) takes the last one.
     random[-1] = 0

@@ -170,6 +170,7 @@ def _estimate(
             method=method,
         )
     sd = float(differences.std(ddof=1)) if n > 1 else nan
+    # The DiD of log-odds has no spread of items in its own unit to compare its error with.
     independent = sd / sqrt(n) if sd > 0 and not measure.estimator else nan
     means = values.mean(axis=0) if n else np.full(cells, nan)
     if cells == 4:

@@ -125,6 +125,7 @@ def _matches(table: CellTable, refs: Mapping[str, str], told: Mapping[Any, Any])
     cells, roles = table.cells, table.roles
     for arm in table.arms:
         reference = refs.get(arm, "")
+        # Against an arm that is itself a gain over something, less is what was expected.
         name: ContrastName = "drop" if reference and refs.get(reference) else "gain"
         for role in roles:
             if (role, arm) in cells and (role, reference) in cells:
@@ -201,6 +202,7 @@ def paired(
     for policy in policies if len(measure.policies) > 1 else measure.policies:
         columns = [cell.values[policy][at] for cell, at in zip(match.cells, positions, strict=True)]
         values = np.stack(columns, axis=1)
+        # An item counts on both sides or on neither: means of other items would not be paired.
         known = ~np.isnan(values).any(axis=1)
         values = values[known]
         out.append(Paired(policy, values, values @ weights, shared[known], shared[~known], missing))

@@ -204,7 +204,7 @@ def combined(parts: Sequence[Figure], weights: Sequence[float]) -> Figure:
     below = above = 0.0
     for part, weight in pairs:
         down, up = part.estimate - part.low, part.high - part.estimate
-        if weight < 0:
+        if weight < 0:  # what is subtracted pulls the other way
             down, up = up, down
         below += (weight * down) ** 2
         above += (weight * up) ** 2

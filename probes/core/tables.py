@@ -71,7 +71,7 @@ def column_widths(table: Table, width: int) -> list[int]:
     """Return the width of each column; only members' names are cut to fit `width`."""
     grid = [table.header, *table.rows]
     widths = [max(len(row[at]) for row in grid) for at in range(len(table.header))]
-    excess = sum(widths) + len(_GAP) * len(widths) - width
+    excess = sum(widths) + len(_GAP) * len(widths) - width  # numbers and other words stay whole
     if excess > 0 and "member" in table.header:
         at = table.header.index("member")
         widths[at] = max(min(_SHORTEST, widths[at]), widths[at] - excess)

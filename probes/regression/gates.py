@@ -21,7 +21,7 @@ from probes.regression.snapshot import UNKNOWN, BaselineAnswer, CellName, Snapsh
 
 SAME = 1e-4
 """Nats: "the same" log-probability on one platform, whatever batch, shard or order."""
-# Six decimal places are kept, on both sides.
+# Six decimal places are kept on both sides: two roundings, and some for the last bit.
 _ROUNDING = 1.1e-6
 
 

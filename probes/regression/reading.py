@@ -167,6 +167,7 @@ def _metric(row: Any) -> tuple[Metric, float]:
 
 def _require_type(kind: type | tuple[type, ...], *values: Any) -> None:
     for value in values:
+        # JSON's true and false are numbers to Python.
         if not isinstance(value, kind) or isinstance(value, bool):
             raise _DamageError(f"{value!r} has the wrong type")
 

@@ -137,6 +137,7 @@ def _donors(study: Study) -> Iterator[ReportPart]:
     if borrowing.empty:
         yield Paragraph("No arm borrowed frames or infills.")
         return
+    # All members and frame counts borrow from the same donor: one use, not several.
     pairs = borrowing.drop_duplicates([*BLOCK, "arm", "item_id", "donor_id"])
     data: list[dict[str, Any]] = []
     for head, part in groups(pairs, (*BLOCK, "arm")):

@@ -49,6 +49,7 @@ def render(title: str, sections: Sequence[Section], svgs: Mapping[str, bytes]) -
     environment = templating.environment()
     environment.filters["kind"] = lambda part: _KINDS[type(part)]
     environment.filters["table"] = lambda part: Markup(tables.html(part))
+    # Base64 makes four characters of three bytes.
     size = sum(len(svg) for svg in svgs.values()) * 4 // 3 + sum(map(_size, sections))
     budget = max(_LEAST_BUDGET, min(browser.BUDGET, LIMIT - size))
     styles: list[str] = []
@@ -78,6 +79,7 @@ def render(title: str, sections: Sequence[Section], svgs: Mapping[str, bytes]) -
 
 def _size(section: Section) -> int:
     shown = [part for part in section.parts if isinstance(part, tables.Table)]
+    # A cell's tags and attributes take about 12 characters.
     return sum(len(text) + 12 for table in shown for row in table.rows for text in row)
 
 

@@ -169,6 +169,7 @@ def gather(paths: Sequence[Path], measures: Sequence[str] = ()) -> Study:
 
 def _without_records(paths: Sequence[Path]) -> tuple[Path, ...]:
     """Return folders in which Hydra noted the start of a run that left no records."""
+    # Hydra notes a job's overrides before the job starts, a run writes its records at its end.
     folders = {note.parent for path in paths if path.is_dir() for note in path.rglob(".hydra")}
     return tuple(sorted(one for one in folders if not (one / "records.parquet").is_file()))
 

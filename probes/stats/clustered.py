@@ -190,7 +190,7 @@ def _variance(sample: _ClusteredSample, kind: Kind) -> tuple[float, float]:
     items = np.bincount(part, minlength=len(cluster)).astype(np.float64)
     sums = np.bincount(part, weights=sample.residuals, minlength=len(cluster))
     weight = (sample.shares / sizes)[stratum]
-    # One minus the part's leverage.
+    # One minus the part's leverage; above 0, as a stratum of one cluster was turned away before.
     slack = 1.0 - items / sizes[stratum]
     if kind == "cr2":
         weight = weight / np.sqrt(slack)

@@ -72,6 +72,7 @@ def did_logit(
     sizes = np.bincount(codes, minlength=count).astype(np.float64)
     variance_of = _jackknife_variance if jackknife else _delta_variance
     variance = variance_of(sums, within, sizes, half)
+    # Rounding leaves 1e-30 where the scores of all clusters are equal.
     if variance <= 1e-24:
         p = 1.0 if bare.estimate == 0 else nan
         return replace(bare, p=p, reason="; ".join(["no spread between clusters", *notes]))

@@ -73,7 +73,7 @@ def _counted(sums: np.ndarray, observed: int) -> float:
     chance = np.zeros(total + 1)
     chance[0] = 1.0
     reached = 0
-    for size in sums:
+    for size in sums:  # convolved with a fair coin: plus its sum, or plus nothing
         step = int(size)
         moved = chance[: reached + 1] * 0.5
         chance[: reached + 1] = moved

@@ -166,6 +166,7 @@ def items_needed(
         found = power(effect, sd, n, **options)
         return isfinite(found) and found >= power_wanted
 
+    # With fewer clusters than this there is no degree of freedom, and so no power.
     high = max(2, ceil((options.get("strata", 1) + 1) * options.get("per_cluster", 1.0)))
     while not reached(high):
         high *= 2
@@ -201,6 +202,7 @@ def minimum_effect(
     def short(effect: float) -> float:
         return power_wanted - power(effect, sd, n, **options)
 
+    # The greatest effect itself may by rounding exceed the discordance, which is refused.
     least, most = 1e-9, most * (1 - 1e-9)
     if not short(most) <= 0:
         return nan

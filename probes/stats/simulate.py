@@ -53,7 +53,7 @@ def estimate_sums(sums: Floats, sizes: Floats, kind: Kind = "cr2") -> EstimateBa
     """
     count, n = sums.shape[1], sizes.sum(axis=-1, keepdims=True)
     mean = sums.sum(axis=1, keepdims=True) / n
-    # One minus each cluster's leverage.
+    # One minus each cluster's leverage; above 0, as there are at least two clusters.
     slack = 1.0 - sizes / n
     weight = {"cr1": count / (count - 1), "cr2": 1 / slack, "cr3": (count - 1) / count / slack**2}
     variance = ((sums - mean * sizes) ** 2 * weight[kind]).sum(axis=1) / n[..., 0] ** 2
@@ -153,6 +153,7 @@ def power_by_simulation(
     if len(gains) not in (1, 2):
         raise ValueError(f"expected one member (gain) or two (DiD), got {len(gains)}")
     rng = np.random.default_rng(seed)
+    # Runs are drawn in blocks of two million items: all at once would take gigabytes.
     found, block = 0.0, max(1, 2**21 // int(np.sum(sizes)))
     for start in range(0, draws, block):
         size = min(block, draws - start)

@@ -238,7 +238,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 def rendered(figure: Figure) -> dict[str, bytes]:
     """Return a figure as `png` and `svg` files; the same figure gives the same bytes."""
     engine = figure.get_layout_engine()
-    figure.draw_without_rendering()
+    figure.draw_without_rendering()  # which computes the layout
     # The layout is computed once, not once per file: that is half of the work.
     figure.set_layout_engine("none")
     try:

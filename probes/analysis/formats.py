@@ -35,6 +35,11 @@ def number(value: float, digits: int = 1) -> str:
     return f"{value:.{digits}f}" if isfinite(value) else "-"
 
 
+def level(unit: str) -> Show:
+    """Return how a value of a measure is written that is no difference."""
+    return percent if unit == PROPORTION else lambda value: number(value, 2)
+
+
 def difference(unit: str) -> Show:
     """Return how a difference in a measure's unit is written."""
     return points if unit == PROPORTION else signed
@@ -52,13 +57,14 @@ def p_value(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def bracketed(estimate: float, low: float, high: float, show: Show = points) -> str:
+def bracketed(
+    estimate: float, low: float, high: float, show: Show = points, undefined: str = "undefined"
+) -> str:
     """Format a number with its interval as `+7.4 [+3.1, +11.7]`."""
     if not isfinite(estimate):
         return "-"
-    if not isfinite(low):
-        return f"{show(estimate)} [undefined]"
-    return f"{show(estimate)} [{show(low)}, {show(high)}]"
+    ends = f"{show(low)}, {show(high)}" if isfinite(low) else undefined
+    return f"{show(estimate)} [{ends}]"
 
 
 def interval(row: Mapping[str, Any], unit: str = PROPORTION) -> str:

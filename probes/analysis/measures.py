@@ -76,6 +76,8 @@ class Measure:
         try:
             values = np.asarray(self.values(frame), dtype=np.float64)
             problem = self._problem(values, len(frame))
+        except ProbesError:
+            raise
         except Exception as error:  # a measure may be a program of others: it may raise anything
             problem = f"{type(error).__name__}: {error}"
         if problem:
@@ -90,8 +92,9 @@ class Measure:
         if values.shape != (rows,):
             return f"its values have the shape {values.shape} instead of ({rows},)"
         low, high = self.bounds or (-np.inf, np.inf)
-        # A value beyond the bounds would make intervals too narrow, without any sign of it.
-        beyond = np.isinf(values) | (values < low) | (values > high)
+        # Intervals that end at the bounds would be too narrow for values beyond them, without a
+        # sign of it; beyond the last digits of a sum of probabilities, that is.
+        beyond = np.isinf(values) | (values < low - 1e-9) | (values > high + 1e-9)
         return f"the value {values[beyond][0]} is beyond its bounds" if beyond.any() else ""
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from probes import analysis
 from probes.analysis.columns import BLOCK, groups, rows_of
-from probes.analysis.formats import PROPORTION, number, unit_name
+from probes.analysis.formats import PROPORTION, level, number, unit_name
 from probes.analysis.measures import Measure
 from probes.analysis.pairing import per_item
 from probes.analysis.power import column_for
@@ -25,7 +25,7 @@ def of_run(question: RunQuestion) -> list[str]:
     target, simulation = question.target, question.simulation
     measure = per_item(question.measure)
     given = question.effects or ((2.0, 5.0, 10.0) if measure.unit == PROPORTION else ())
-    effects = [effect / _scale(measure) for effect in given]
+    effects = [effect / (100 if measure.unit == PROPORTION else 1) for effect in given]
     planned = _planned(question, measure, effects)
     head = [
         *("contrast", "role", "arm"),
@@ -55,10 +55,6 @@ def of_run(question: RunQuestion) -> list[str]:
             f"{simulation.seed}) in which the least effect was found."
         )
     return listing(tables, notes, 120)
-
-
-def _scale(measure: Measure) -> float:
-    return 100 if measure.unit == PROPORTION else 1
 
 
 def _planned(question: RunQuestion, measure: Measure, effects: list[float]) -> pd.DataFrame:
@@ -103,7 +99,7 @@ def _row(
         *(str(row[name]) for name in ("frames", "n", "clusters")),
         number(100 * row["discordance"]),
         number(row["design_effect"], 2),
-        number(_scale(measure) * row["minimum_effect"], 1 if measure.unit == PROPORTION else 2),
+        level(measure.unit)(row["minimum_effect"]),
         *([number(row["simulated"], 2)] if "simulated" in row else []),
         *(number(row[column_for(effect, measure.unit)], 0) for effect in effects),
     )

@@ -21,6 +21,8 @@ from probes.config.paths import reference_dir
 from probes.core.errors import ProbesError
 from probes.core.types import ContrastName
 
+TABLES = ("egoschema", "iraven")
+"""The study's published tables, by task."""
 ITEMS = {"LLaVA-NeXT": 100, "InternVL": 500}
 """i-RAVEN problems per configuration, by family of models."""
 EGOSCHEMA_ITEMS = 500

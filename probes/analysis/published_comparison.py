@@ -17,7 +17,7 @@ import pandas as pd
 from probes import analysis, stats
 from probes.analysis.columns import BLOCK, SETTING, groups, rows_of
 from probes.analysis.formats import bracketed, percent, points, span
-from probes.analysis.published import EGOSCHEMA_ITEMS, ITEMS, published_cells
+from probes.analysis.published import EGOSCHEMA_ITEMS, ITEMS, TABLES, published_cells
 from probes.core.errors import ProbesError
 from probes.core.tables import Table
 from probes.core.types import CONTRASTS
@@ -25,7 +25,6 @@ from probes.core.types import CONTRASTS
 PAIRS: Mapping[str, str] = {"llava_next_7b": "LLaVA-NeXT"}
 """The study's families by the pairs of conf/pair that are the same models. Which InternVL
 checkpoints it used is not published: such a pair is compared by name (`family`)."""
-TABLES = ("egoschema", "iraven")
 SOURCE = "arXiv 2511.12868; see results/reference/README.md"
 _RESULTS = "published published_low published_high difference difference_low difference_high"
 COLUMNS = (

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from probes import stats
 from probes.analysis import power_finished, power_plans
 from probes.analysis.power_settings import PlanQuestion, PowerTarget, RunQuestion, Simulation
+from probes.analysis.published import TABLES
 from probes.core.errors import ProbesError
+from probes.core.types import CONTRASTS
 
 DONE = 0
 _DESCRIPTION = """\
@@ -104,13 +106,11 @@ def _add_question(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "run", nargs="?", metavar="RUN", help="folder of a finished run, which has the discordance"
     )
-    group.add_argument(
-        "--published", choices=("egoschema", "iraven"), help="the study's published figures"
-    )
+    group.add_argument("--published", choices=TABLES, help="the study's published figures")
     group.add_argument(
         "--of",
         action="append",
-        choices=("gain", "drop", "transfer", "did"),
+        choices=CONTRASTS,
         help="which contrast (default: gain; of a RUN: gain, drop and did; may be repeated there)",
     )
     group.add_argument(

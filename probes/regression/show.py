@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from math import isfinite, isnan
+from math import isnan
 from xml.etree import ElementTree
 
-from probes.analysis.formats import PROPORTION, difference, number, percent, unit_name
+from probes.analysis.formats import PROPORTION, bracketed, difference, level, unit_name
 from probes.analysis.pairing import per_item
 from probes.core.tables import Table, listing, wrapped
 from probes.core.text import letter
@@ -94,9 +94,7 @@ def _metrics(check: Check) -> list[str]:
 
 def _row(check: Check, change: MetricChange) -> tuple[str, ...]:
     metric, cell = change.metric, change.metric.cell
-    show = difference(change.unit)
-    if metric.name in ("accuracy", "mean"):  # a level, without a sign
-        show = percent if change.unit == PROPORTION else lambda value: number(value, 2)
+    show = (level if metric.name in ("accuracy", "mean") else difference)(change.unit)
     return (
         " ".join([*_prefix(check, metric), metric.what, cell.arm]),
         cell.role,
@@ -124,10 +122,8 @@ def _prefix(check: Check, metric: Metric) -> list[str]:
 
 def _interval(change: MetricChange) -> str:
     """Return a metric's change with its interval."""
-    show = difference(change.unit)
-    if not isfinite(change.low):
-        return f"{show(change.estimate)} [undefined: {change.reason}]"
-    return f"{show(change.estimate)} [{show(change.low)}, {show(change.high)}]"
+    why, show = f"undefined: {change.reason}", difference(change.unit)
+    return bracketed(change.estimate, change.low, change.high, show, why)
 
 
 def _answers(check: Check, limit: int) -> list[str]:

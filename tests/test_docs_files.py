@@ -1,6 +1,6 @@
 """Code on a page that is a file of the project is that file; run as a program, this writes it.
 
-`<!-- file: PATH -->` stands where a page shows a file; the block behind it is written from the file.
+`<!-- file: PATH -->` stands where a page shows a file; the block behind it is written from that.
 """
 
 from __future__ import annotations

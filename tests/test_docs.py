@@ -102,6 +102,8 @@ def test_there_are_command_lines_to_check() -> None:
 def test_every_command_line_is_understood(
     page: str, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if words in (("--help",), ("--version",)):
+        return
     command = next(one for one in main.COMMANDS if words[: len(one.words)] == one.words)
     arguments = list(words[len(command.words) :])
     if not arguments or arguments == ["--help"]:  # the command is only mentioned
@@ -181,8 +183,8 @@ def imports_that_fail(code: str) -> list[str]:
 
 
 def test_code_that_is_not_run_compiles_and_its_imports_are_there() -> None:
-    assert imports_that_fail("from probes.core import errors, eror\nimport probes.nothing\n") == [
-        "probes.core eror",
+    assert imports_that_fail("from probes.core import errors, none\nimport probes.nothing\n") == [
+        "probes.core none",
         "probes.nothing",
     ]
     for block in UNRUN:

@@ -53,8 +53,6 @@ class Block:
     """One of `MARKS`, or empty."""
     reason: str = ""
     """What the comment says behind the mark."""
-    section: str = ""
-    """The heading above it."""
 
     @property
     def where(self) -> str:
@@ -63,17 +61,13 @@ class Block:
 
 def blocks(page: Path) -> list[Block]:
     """Return the blocks of a page in order."""
-    found, comment, section = [], "", ""
-    tokens = MarkdownIt().parse(page.read_text("utf-8"))
-    for at, token in enumerate(tokens):
+    found, comment = [], ""
+    for token in MarkdownIt().parse(page.read_text("utf-8")):
         if token.type in ("fence", "code_block"):
             marked = _MARK.fullmatch(comment)
             mark, reason = marked.groups() if marked else ("", "")
             first = (token.map or [0])[0] + (2 if token.type == "fence" else 1)
-            block = Block(page, first, token.info, token.content, mark, reason, section)
-            found.append(block)
-        elif token.type == "heading_open":
-            section = tokens[at + 1].content
+            found.append(Block(page, first, token.info, token.content, mark, reason))
         comment = token.content if token.type == "html_block" else ""
     return found
 

@@ -127,3 +127,42 @@ def compare(shown: str, printed: str, block: Block) -> None:
     if not check.check_output(shown, printed, COMPARED):
         example = doctest.Example("", shown)
         pytest.fail(f"{block.where}\n{check.output_difference(example, printed, COMPARED)}")
+
+
+def test_a_page_that_is_wrong_is_found(tmp_path: Path, command: Path) -> None:
+    page = ROOT / "page.md"
+    block = Block(page, 1, "console", "$ echo one \\\n  two\none two\n$ echo 3.1\n3.1\n")
+    assert list(pages.steps(block)) == [
+        ("echo one \\\n  two\n", "one two\n"),
+        ("echo 3.1\n", "3.1\n"),
+    ]
+    compare("gain  3.1\n...\n", "gain  3.1\n\nnotes\n", block)
+    for shown in ("gain  3.2\n", "gain 3.1\n", "gain  3.1\nand more\n"):
+        with pytest.raises(pytest.fail.Exception, match=r"page\.md:1"):
+            compare(shown, "gain  3.1\n", block)
+    place = environment(command, tmp_path)
+    assert run("probes --version", block, place).startswith("probes ")
+    for script in ("false\necho reached", "false | cat", "probes rnu\necho reached"):
+        with pytest.raises(AssertionError, match=r"page\.md:1: exit code \d"):
+            run(script, block, place)
+
+
+def test_what_a_comment_says_of_a_block_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A page\n\n<!-- not run: it needs\na hub -->\n```bash\na\n```\n\n<!-- notrun: x -->\n"
+        "```bash\nb\n```\n\n<!-- slow: -->\n```python\nc\n```\n\ntext\n\n    indented\n"
+    )
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    found = pages.blocks(page)
+    assert [one.mark for one in found] == ["not run", "", "", ""]
+    assert found[0].reason == "it needs\na hub"
+    assert [(one.text, one.language) for one in found[1:]] == [
+        ("b\n", "bash"), ("c\n", "python"), ("indented\n", "")
+    ]  # fmt: skip
+    assert [one.where for one in found] == ["page.md:6", "page.md:11", "page.md:16", "page.md:21"]
+    assert pages.prose(page).split() == ["#", "A", "page", "<!--", "not", "run:", "it", "needs",
+        "a", "hub", "-->", "<!--", "notrun:", "x", "-->", "<!--", "slow:", "-->", "text",
+        "indented"]  # fmt: skip

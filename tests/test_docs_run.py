@@ -72,7 +72,8 @@ def environment(command: Path, home: Path) -> dict[str, str]:
     """The environment of a block: `probes` of this checkout, a home of the tests, no network."""
     path = f"{command}:{os.environ['PATH']}"
     own = {"PROBES_HOME": str(home), "HF_HUB_OFFLINE": "1", "PATH": path, "OMP_NUM_THREADS": "1"}
-    return {k: v for k, v in os.environ.items() if k not in ("PROBES_RUNS", "PROBES_LOG")} | own
+    others = {name: value for name, value in os.environ.items() if not name.startswith("PROBES_")}
+    return others | own
 
 
 @pytest.mark.parametrize(("page", "slow"), CASES)

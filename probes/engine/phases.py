@@ -64,7 +64,8 @@ def run_phases(context: RunContext, planned: Plan | None = None) -> RunState:
             _check(context, context.member(spec).backend, suite)
         writers = infilling.open_writers(context)
     if planned is None:
-        planned = plan_items(context)
+        with context.progress.phase("items") as phase:  # makes the task's data if need be
+            planned = plan.make(registry.load(context.cfg.task, phase.report), context.cfg)
     clips = decode_clips(context, planned)
     shown = HashSet(context.scratch, "frames shown")
     form = _stimulus_form(context, shown)
@@ -92,12 +93,6 @@ def _check(context: RunContext, backend: Backend, suite: Sequence[Arm]) -> None:
         [arm.intervention for arm in suite if arm.intervention is not None],
         [arm.decoding for arm in suite if arm.decoding is not None],
     )
-
-
-def plan_items(context: RunContext) -> Plan:
-    """Load the task's items, making its data if need be, and plan what is asked."""
-    with context.progress.phase("items") as phase:
-        return plan.make(registry.load(context.cfg.task, phase.report), context.cfg)
 
 
 def decode_clips(context: RunContext, planned: Plan) -> ClipPrefetcher:

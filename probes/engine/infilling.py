@@ -62,9 +62,9 @@ def _shared_writer(context: RunContext) -> ModelSpec:
 
 
 def _check_names_a_model(context: RunContext, name: str) -> None:
-    """Refuse a mistyped role. Served and scripted models may have any name, as may an open one."""
-    known = context.cfg.backend.name in ("server", "scripted") or name in context.models
-    if known or "/" in name or name.startswith(EMBEDDED) or Path(name).expanduser().is_dir():
+    """Refuse a mistyped role where models are checkpoints; other backends' may have any name."""
+    free = context.cfg.backend.name not in ("hf", "lmms") or name in context.models
+    if free or "/" in name or name.startswith(EMBEDDED) or Path(name).expanduser().is_dir():
         return
     roles = ", ".join(member.role for member in context.cfg.pair.members)
     raise ProbesError(

@@ -139,6 +139,7 @@ def _values(
     values: dict[str, Sequence[Piece]] = {"question": [NamedPart(item.question, ("question",))]}
     if composed:
         cells = [slot.sha256 if slot else None for slot in slots]
+        # With both on one picture it cannot be said which of its tokens are the options'.
         name = "frames" if any(cells) else "options"
         values["context"] = [_composed(matrix(cells, clip.options), name, form), *chain(*gaps)]
         letters = answers.scored_options(item, form.scoring)
@@ -174,10 +175,12 @@ def _context(
     arm: Arm, slots: Slots, gaps: Sequence[Sequence[Piece]], form: StimulusForm
 ) -> list[Piece]:
     """Lay out slots and gaps as the arm's presentation says."""
+    # T is the slot, not the frame's place in its clip: infill T is after frame T in every arm.
     frames: list[Sequence[Piece]] = [
         () if slot is None else (NamedPart(slot, (f"frame {t}",)),) for t, slot in enumerate(slots)
     ]
     if arm.presentation == "interleaved":
+        # Gap t follows slot t; there is one gap fewer, so that the last slot ends the list.
         return [*chain(*chain(*zip_longest(frames, gaps, fillvalue=())))]
     if arm.presentation == "frames_then_text":
         return [*chain(*frames, *gaps)]

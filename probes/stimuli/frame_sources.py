@@ -67,10 +67,10 @@ def slots(item: Item, arm: Arm, clip: Clip, donor_clip: Clip | None) -> Slots:
         raise missing(item, arm, f"a donor's clip of {len(clip.hashes)} frames")
     found = source.slots(item, arm, clip, lent)
     # Others would be missing in the frame store, and their origin unknown to reports.
-    known = [None, *_frames(clip), *(_frames(lent) if lent else ())]
-    if foreign := [slot for slot in found if slot not in known]:
+    known = {*clip.hashes, *(lent.hashes if lent else ())}
+    if foreign := [slot for slot in found if slot is not None and slot.sha256 not in known]:
         raise ProbesError(
-            f"frame source {arm.frames!r} shows {foreign[0]!r}, which is a frame of neither the "
+            f"frame source {arm.frames!r} shows {foreign[0].sha256!r}, a frame of neither the "
             "item's clip nor its donor's",
             f"item {item.id!r}, arm {arm.name!r}",
             "correct the package; `probes plugins` shows what is installed",
@@ -97,6 +97,7 @@ def _donor(item: Item, arm: Arm, clip: Clip, donor_clip: Clip | None) -> Slots:
 def _shuffled(item: Item, arm: Arm, clip: Clip, _: Clip | None) -> Slots:
     count = len(clip.hashes)
     order, attempt = list(range(count)), 0
+    # Drawn again, not repaired: every order but the true one is equally likely.
     while order == list(range(count)) and count > 1:
         seed = draw_seed(arm.seed, item.id, arm.name, attempt)
         order = sorted(range(count), key=lambda t: rank(seed, str(t)))

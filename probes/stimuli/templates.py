@@ -65,31 +65,27 @@ def merged(given: Iterable[Piece]) -> tuple[tuple[Part, ...], tuple[TextSpan, ..
     """
     parts: list[Part] = []
     spans: list[TextSpan] = []
-    for piece in given:
-        part, names = piece if isinstance(piece, NamedPart) else (piece, ())
-        last = parts[-1] if parts else None
-        start = 0
-        if part == "":
-            continue
-        if isinstance(part, str) and isinstance(last, str):
-            start = len(last)
-            parts[-1] = last + part
-        else:
-            parts.append(part)
-        end = start + len(part) if isinstance(part, str) else 0
-        for name in names:
-            _extend(spans, TextSpan(name, len(parts) - 1, start, end))
-    return tuple(parts), tuple(spans)
-
-
-def _extend(spans: list[TextSpan], more: TextSpan) -> None:
-    """Add a span, or lengthen the last one of its name where the two touch."""
+    last: dict[str, int] = {}
     # Positions are counted while parts are joined: found by search, an option whose words are in
     # the question too would be found there.
-    for at in reversed(range(len(spans))):
-        if spans[at].part != more.part:
-            break
-        if spans[at].name == more.name and spans[at].end == more.start:
-            spans[at] = spans[at]._replace(end=more.end)
-            return
-    spans.append(more)
+    for piece in given:
+        part, names = piece if isinstance(piece, NamedPart) else (piece, ())
+        start = end = 0
+        if isinstance(part, str):
+            if not part:
+                continue
+            if parts and isinstance(before := parts[-1], str):
+                start = len(before)
+                part = before + part
+                parts.pop()
+            end = len(part)
+        parts.append(part)
+        for name in names:
+            span = TextSpan(name, len(parts) - 1, start, end)
+            at = last.get(name)
+            if at is not None and spans[at].part == span.part and spans[at].end == start:
+                spans[at] = TextSpan(name, span.part, spans[at].start, end)
+            else:
+                last[name] = len(spans)
+                spans.append(span)
+    return tuple(parts), tuple(spans)

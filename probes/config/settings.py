@@ -17,7 +17,6 @@ from probes.core.types import (
     Arm,
     Dtype,
     FrameAs,
-    FrameSource,
     InfillSource,
     Layout,
     ModelSpec,
@@ -312,7 +311,6 @@ def _suite(suite: Mapping[str, Any], seed: int) -> tuple[Arm, ...]:
             raise ProbesError(
                 f"{name!r} is not a name of an arm", where, "use letters, digits, '_', '-' and '.'"
             )
-        _one_of(f"{where}.frames", arm["frames"], get_args(FrameSource))
         _one_of(f"{where}.infills", arm["infills"], get_args(InfillSource))
         _one_of(f"{where}.presentation", arm["presentation"], get_args(Presentation))
         reference = arm["reference"]

@@ -35,7 +35,9 @@ def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def nearest(given: str, known: Collection[str]) -> str:
-    """Return the fix for an unknown name: the nearest known one, else all of them."""
+def nearest(given: str, known: Collection[str], otherwise: str = "") -> str:
+    """Return the fix for an unknown name: the nearest known one, else all, or another fix."""
     near = difflib.get_close_matches(given, known, 1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
+    if near:
+        return f"did you mean {near[0]}?"
+    return otherwise or f"use one of {', '.join(known)}"

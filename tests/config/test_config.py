@@ -206,7 +206,6 @@ def test_arms_of_a_suite_can_be_selected() -> None:
         (["suite.arms.vcot.reference=vcot"], "suite.arms.vcot.reference", "baseline"),
         (["~suite.arms.baseline"], "suite.arms.vcot.reference", "compared with none"),
         (["suite.arms.vcot.infills=onw"], "suite.arms.vcot.infills", "own"),
-        (["suite.arms.vcot.frames=donr"], "suite.arms.vcot.frames", "donor"),
         (["suite.arms.vcot.presentation=x"], "suite.arms.vcot.presentation", "grid"),
         (["infill.source=slf"], "infill.source", "self"),
         (["infill.generator=control"], "infill.generator", "image or video"),

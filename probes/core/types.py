@@ -20,7 +20,6 @@ SCORINGS: tuple[Scoring, ...] = get_args(Scoring)
 Status = Literal["ok", "unparsed", "error"]
 FrameAs = Literal["video", "image"]
 Dtype = Literal["float32", "bfloat16", "float16"]
-FrameSource = Literal["own", "donor", "none", "shuffled", "reversed", "single"]
 InfillSource = Literal["none", "own", "donor", "filler"]
 Presentation = Literal["interleaved", "frames_then_text", "grid"]
 Layout = Literal["sequence", "matrix"]
@@ -169,8 +168,8 @@ class Arm:
 
     name: str
     """Name in the suite, records and tables."""
-    frames: FrameSource = "own"
-    """Whose frames are shown, and in which order."""
+    frames: str = "own"
+    """Whose frames are shown, and in which order: an entry of the registry of frame sources."""
     infills: InfillSource = "none"
     """Which text is between them."""
     presentation: Presentation = "interleaved"

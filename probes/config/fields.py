@@ -23,7 +23,7 @@ from probes.core.errors import ProbesError
 from probes.core.files import named_path
 from probes.core.text import nearest
 
-Group = TypeVar("Group")
+SettingsGroup = TypeVar("SettingsGroup")
 
 
 def composed(kind: type, *names: str) -> list[tuple[str, Any, Any]]:
@@ -92,7 +92,9 @@ def _allowed(hint: Any) -> tuple[str, ...]:
     return tuple(text for one in kinds if get_origin(one) is Literal for text in get_args(one))
 
 
-def build(kind: type[Group], values: Mapping[str, Any], where: str, **more: Any) -> Group:
+def build(
+    kind: type[SettingsGroup], values: Mapping[str, Any], where: str, **more: Any
+) -> SettingsGroup:
     """Check values and return the frozen group that they make; lists become tuples.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from probes.core.errors import ProbesError
 from probes.core.files import atomic_write
 from probes.core.progress import ReportProgress
 from probes.core.signals import serve_parent
+from probes.core.text import nearest
 from probes.tasks.iraven import files, render
 from probes.tasks.iraven.candidates import candidates
 from probes.tasks.iraven.problem import Problem
@@ -62,11 +62,10 @@ def _tree(configuration: str) -> Configuration:
         ProbesError: there is none of that name.
     """
     if configuration not in CONFIGURATIONS:
-        near = difflib.get_close_matches(configuration, _ORDER, n=1, cutoff=0)[0]
         raise ProbesError(
             f"there is no i-RAVEN configuration {configuration!r}",
             f"configurations: {', '.join(_ORDER)}",
-            f"did you mean {near}?",
+            nearest(configuration, _ORDER),
         )
     return CONFIGURATIONS[configuration]
 

@@ -90,7 +90,7 @@ def _problem(tree: Configuration, rng: RandomStream) -> Problem:
 def has_lookalike(made: Problem) -> bool:
     """Return whether a distractor looks exactly like the answer."""
     tree = CONFIGURATIONS[made.configuration]
-    answer = made.candidates[made.known_target]
+    answer = made.candidates[made.target]
     others = [candidate for candidate in made.candidates if candidate is not answer]
     return any(render.look_alike(tree, candidate, answer) for candidate in others)
 

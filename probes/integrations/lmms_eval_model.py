@@ -77,9 +77,10 @@ def settings(
     if pretrained is None:
         if "pair" not in given or role is None:
             raise ProbesError(
-                "no model is named", "--model_args",
+                "no model is named",
+                "--model_args",
                 "give pretrained=FOLDER_OR_HUB_NAME, or pair=NAME,role=image",
-            )  # fmt: skip
+            )
     elif pretrained.startswith(_EMBEDDED) and "pair" not in given:
         given, role = {"pair": "tiny"} | given, pretrained.removeprefix(_EMBEDDED)
     else:
@@ -98,9 +99,10 @@ def settings(
         raise ProbesError(f"the suite has no arm {arm!r}", "arm", f"one of {known}, or suite=...")
     if len(cfg.frames) != 1 or cfg.donor_draws != 1 or cfg.option_rotation or cfg.shards != 1:
         raise ProbesError(
-            "one reply per doc, but this configuration asks several times", "--model_args",
+            "one reply per doc, but this configuration asks several times",
+            "--model_args",
             "give one number of frames, and no donor_draws, option_rotation or shards",
-        )  # fmt: skip
+        )
     writer = members.get(cfg.infill.generator) if cfg.infill.generator != role else None
     cfg = replace(
         cfg,

@@ -1,17 +1,20 @@
-"""Data that is made on first use: once, completely, and in a folder that its facts name."""
+"""Data that is made: on first use, in a folder that its facts name, or where the user wants it."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from probes.config.tasks import Recipe
-from probes.core.files import home
+from probes.core.errors import ProbesError
+from probes.core.files import atomic_write, home
 from probes.core.hashing import sha256_file, sha256_json
 from probes.core.progress import ReportProgress
 
@@ -51,6 +54,34 @@ def folder(name: str, recipe: Recipe, progress: ReportProgress | None) -> Path:
             if not (isinstance(error, OSError) and made.is_dir()):
                 raise
     return made
+
+
+def claim(note: Path, settings: Mapping[str, Any], has_data: bool) -> None:
+    """Note in a folder what its data is made with, or see that it is what is wanted now.
+
+    Args:
+        note: the file in the folder that says so.
+        settings: what is wanted, as plain values.
+        has_data: whether the folder holds any data yet.
+
+    Raises:
+        ProbesError: it holds other data.
+    """
+    wanted = json.loads(json.dumps(settings))
+    if not has_data:  # what was refused or stopped before it made anything claims nothing
+        atomic_write(note, (json.dumps(wanted, indent=1) + "\n").encode())
+    else:
+        fix = "name another folder, or repeat the settings that it was made with"
+        try:
+            held = json.loads(note.read_bytes())
+        except (FileNotFoundError, NotADirectoryError) as error:
+            what = "the folder is not empty, and does not say what its data was made with"
+            raise ProbesError(what, str(note.parent), fix) from error
+        except ValueError as error:
+            what = "what the folder's data was made with cannot be read"
+            raise ProbesError(what, str(note), fix) from error
+        if held != wanted:
+            raise ProbesError(f"the folder holds other data: {held}, not {wanted}", str(note), fix)
 
 
 @contextlib.contextmanager

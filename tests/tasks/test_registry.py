@@ -21,6 +21,7 @@ from probes.core.types import Item
 from probes.tasks import registry
 from probes.tasks.builtin import IravenSettings, WorldSettings
 from probes.tasks.egoworld.generate import ClipSettings
+from probes.tasks.made import claim
 from probes.tasks.registry import TASKS, TaskConfig, TaskReader
 
 
@@ -147,6 +148,23 @@ def test_what_a_killed_process_left_is_removed(generator: Generator, tmp_path: P
     (data / folder).rename(data / f"{folder}.half-12345678")
     assert len(registry.load(world())) == 3
     assert made(tmp_path) == [folder]
+
+
+def test_a_folder_is_claimed_by_what_its_data_was_made_with(tmp_path: Path) -> None:
+    note = tmp_path / "data" / "note.json"
+    claim(note, {"seed": 1}, has_data=False)
+    claim(note, {"seed": 2}, has_data=False)  # nothing was made of the first
+    before = note.stat().st_mtime_ns
+    claim(note, {"seed": 2}, has_data=True)
+    assert note.stat().st_mtime_ns == before
+    with pytest.raises(ProbesError, match=r"other data: \{'seed': 2\}, not \{'seed': 3\}"):
+        claim(note, {"seed": 3}, has_data=True)
+    note.write_text("{")
+    with pytest.raises(ProbesError, match="cannot be read"):
+        claim(note, {"seed": 2}, has_data=True)
+    for path in (tmp_path / "none.json", note / "below.json"):
+        with pytest.raises(ProbesError, match="not empty"):
+            claim(path, {"seed": 2}, has_data=True)
 
 
 def test_concurrent_calls_make_the_data_once(generator: Generator, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.core.errors import ProbesError
-from probes.core.files import atomic_write
 from probes.core.progress import ReportProgress
 from probes.core.signals import serve_parent
 from probes.core.text import nearest
@@ -26,6 +24,7 @@ from probes.tasks.iraven.rows import fill
 from probes.tasks.iraven.rules import draw
 from probes.tasks.iraven.solver import solve
 from probes.tasks.iraven.space import CONFIGURATIONS, Configuration
+from probes.tasks.made import claim
 
 VERSION = 1
 """Raised whenever the same seed would make another problem."""
@@ -145,7 +144,9 @@ def make(
         if value < least:
             raise ProbesError(f"{what} is {value}", "making i-RAVEN", f"give at least {least}")
     render.opencv()
-    _claim(root, seed, lookalikes)
+    settings = {"seed": seed, "twins": lookalikes, "version": VERSION}  # the word in the file
+    has_data = any(next((root / name).glob("*.npz"), None) for name in _ORDER)
+    claim(root / SETTINGS, settings, has_data)
     wanted = [(name, k) for name in names for k in range(per_config)]
     missing = [(name, k) for name, k in wanted if not files.path(root, name, k).exists()]
     done = len(wanted) - len(missing)
@@ -154,30 +155,6 @@ def make(
         if progress:
             progress(done, len(wanted))
     return len(missing)
-
-
-def _claim(root: Path, seed: int, lookalikes: bool) -> None:
-    """Write into a folder which problems it holds, or check that they are the wanted ones."""
-    settings = {"seed": seed, "twins": lookalikes, "version": VERSION}  # the word in the file
-    note = root / SETTINGS
-    fix = "give another folder, or remove this one"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ProbesError(f"the folder cannot be made ({error})", str(root), fix) from error
-    if note.exists():
-        try:
-            found = json.loads(note.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ProbesError("a made folder's settings cannot be read", str(note), fix) from error
-        if found != settings:
-            raise ProbesError(
-                f"the folder holds other problems: {found}, wanted {settings}", str(note), fix
-            )
-        return
-    if any(next((root / name).glob("*.npz"), None) for name in _ORDER):
-        raise ProbesError("the folder holds problems that were not made here", str(root), fix)
-    atomic_write(note, json.dumps(settings).encode())
 
 
 ProblemBatch = list[tuple[str, int]]

@@ -50,6 +50,7 @@ def save(npz: Path, problem: Problem, images: NDArray[np.uint8], predict: int) -
         images: uint8 [16, 160, 160].
         predict: what the solver chose, 0..7.
     """
+    # A folder is finished by the npz that are missing, so a problem counts once its npz is there.
     atomic_write(npz.with_suffix(".xml"), xmlio.write(problem).encode("ascii"))
     atomic_write(npz, pack(problem, images, predict))
 
@@ -59,6 +60,7 @@ def pack(problem: Problem, images: NDArray[np.uint8], predict: int) -> bytes:
     configuration = CONFIGURATIONS[problem.configuration]
     matrix = meta_matrix(problem)
     buffer = io.BytesIO()
+    # Not compressed: zlib's bytes differ between its versions. Dates of members are 1980 always.
     np.savez(
         buffer,
         image=images,

@@ -185,6 +185,7 @@ def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
         raise ValueError(f"{name} claims to be {dtype} {shape}")  # before memory is allocated
     with archive.open(f"{name}.npy") as file:
         array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
+        # Read to the end: only there zipfile compares the member's checksum.
         if file.read(1):
             raise ValueError(f"{name} is longer than its header says")
         return array
@@ -192,6 +193,7 @@ def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
 
 def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     with archive.open(f"{name}.npy") as file:
+        # numpy writes 2.0 only where a header is longer than 65,535 bytes; pictures have 1.0.
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(file)

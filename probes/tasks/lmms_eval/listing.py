@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from probes.core.errors import ProbesError
+from probes.core.text import nearest
 from probes.records import schema
 from probes.records.manifest import read_manifest
 from probes.records.schema import Record
@@ -65,11 +66,9 @@ def classified(names: Sequence[str], include_path: str | None) -> list[Finding]:
         names = NAMES if include_path is None else manager.all_subtasks
     for name in names:
         if name not in manager.all_subtasks:
-            raise ProbesError(
-                f"there is no task {name!r}",
-                f"lmms-eval {_version()}",
-                "`python -m lmms_eval --tasks list_subtasks` names all",
-            )
+            fix = "`python -m lmms_eval --tasks list_subtasks` names all"
+            fix = nearest(name, manager.all_subtasks, otherwise=fix)
+            raise ProbesError(f"there is no task {name!r}", f"lmms-eval {_version()}", fix)
     return [structure.classify(name, manager) for name in names]
 
 

@@ -16,11 +16,17 @@ from probes.core.text import flat
 from probes.records import parquet
 from probes.records.manifest import REWRITE, read_manifest
 
-# Settings that every record has as a column, or that cannot change an answer.
+# Settings that every record has as a column, or that cannot change an answer. A reader can only by
+# what it reads, and that is compared itself.
 _IGNORED = {
     "shard", "shards", "out", "frames", "limit", "seed", "scoring", "donor_draws", "suite", "hydra",
     "task.root", "task.unanswered", "pair.name", "pair.caveat", "task.name", "backend.batch_size",
-    "backend.feature_cache_mb", "backend.device", "task.scoring", "pair.scoring",
+    "backend.feature_cache_mb", "backend.device", "task.scoring", "pair.scoring", "task.reader",
+}  # fmt: skip
+# Manifests once held these for every task, now for those that have them.
+_OF_SOME_TASKS = {
+    "task.across_rows", "task.fps", "task.height", "task.include_path", "task.per_config",
+    "task.seconds", "task.seed", "task.videos",
 }  # fmt: skip
 _IGNORED_LAST = {"device", "caveat"}
 _ITEM_COLUMNS = ("id", "task", "question", "options", "answer", "media_sha256", "frame_hashes")
@@ -125,12 +131,15 @@ def labels(runs: Sequence[LoadedRun], kinds: Sequence[tuple[str, ...]]) -> list[
     for own, kind in zip(configs, kinds, strict=True):
         alike = [config for config, of in zip(configs, kinds, strict=True) if of == kind and config]
         names = sorted({name for config in alike for name in config})
-        differing = [
-            name for name in names if len({repr(config.get(name)) for config in alike}) > 1
-        ]
+        differing = [name for name in names if _differs(name, alike)]
         shown = [f"{_short(name, differing)}={_value(own.get(name))}" for name in differing if own]
         out.append(", ".join(dict.fromkeys(shown)))
     return out
+
+
+def _differs(name: str, configs: Sequence[Mapping[str, Any]]) -> bool:
+    having = [one for one in configs if name in one or name not in _OF_SOME_TASKS]
+    return len({repr(one.get(name)) for one in having}) > 1
 
 
 def _relevant(config: Mapping[str, Any]) -> dict[str, Any]:

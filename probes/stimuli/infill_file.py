@@ -74,7 +74,7 @@ def _check_place(
     """Refuse a row of an unknown item, of no gap of its clip, or of other frames."""
     item_id, frames, gap = row["item_id"], row["frames"], row["gap"]
     if item_id not in known:
-        fix = nearest(item_id, known, "use ids of the task's items")
+        fix = nearest(item_id, known, otherwise="use ids of the task's items")
         raise ProbesError(f"unknown item {item_id!r}", where, fix)
     clip = clips.get((item_id, frames))
     if not 0 <= gap < frames - 1 or (clip and gap in clip.breaks):

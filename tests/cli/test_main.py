@@ -251,7 +251,7 @@ def test_help_teaches_every_group_and_option(capsys: pytest.CaptureFixture[str])
         (["data", "egoworld", "x"], 2, "--videos"),
         (["train", "tiny", "--help"], 0, "example"),
         (["tasks", "--help"], 0, "--include_path $(probes tasks --path)"),
-        (["tasks"], 2, "--path"),
+        (["tasks"], 0, "egoworld   First-person clips"),
         (["tasks", "lms"], 2, "--path"),
         (["tasks", "lmms", "--help"], 0, "--include-path"),
     ],

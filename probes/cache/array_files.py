@@ -50,7 +50,11 @@ class StoredArrays(Arrays):
         return self._file.read(label)
 
     def __iter__(self) -> Iterator[ArrayName]:
-        return map(tensors.name_of, self._file.names())
+        """Iterate over the names, in the order of name, layer and span."""
+        names = map(tensors.name_of, self._file.names())
+        return iter(
+            sorted(names, key=lambda n: (n.name, -1 if n.layer is None else n.layer, n.span))
+        )
 
     def __len__(self) -> int:
         return len(self._file.names())

@@ -27,13 +27,18 @@ def packed(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
     """
     from safetensors.numpy import save
 
-    return save({name: _plain(name, array) for name, array in arrays.items()})
+    return save({name: plain(name, array) for name, array in arrays.items()})
 
 
-def _plain(name: str, array: NDArray[np.generic]) -> NDArray[np.generic]:
+def plain(name: str, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return an array as it can be written: in one piece, in this machine's byte order.
+
+    Raises:
+        ProbesError: it has another element type than one of `DTYPES`.
+    """
     if array.dtype.name not in DTYPES:
         raise ProbesError(
-            f"an array of an answer holds {array.dtype.name}", name, f"use {', '.join(DTYPES)}"
+            f"an array of an answer holds {array.dtype}", name, f"use one of {', '.join(DTYPES)}"
         )
     # The library writes an array's memory as it lies: that of a view or of another byte order
     # would come back as other numbers.
@@ -49,9 +54,10 @@ def label(name: ArrayName) -> str:
     good = name.name and all(isinstance(one, str) and whole_text(one) == one for one in name[::2])
     if not good or not (name.layer is None or int(name.layer) >= 0):
         raise ProbesError(
-            "an array of an answer has no usable name", repr(name),
+            "an array of an answer has no usable name",
+            repr(name),
             "give it a name, a layer from 0 on or none, and a span or an empty one",
-        )  # fmt: skip
+        )
     return json.dumps([name.name, None if name.layer is None else int(name.layer), name.span])
 
 
@@ -98,6 +104,7 @@ class TensorFile:
 def damaged(path: Path, reason: str) -> ProbesError:
     """Return the error of a file of arrays that cannot be used."""
     return ProbesError(
-        f"the arrays cannot be read: {reason}", str(path),
+        f"the arrays cannot be read: {reason}",
+        str(path),
         "have them written again: the same `probes run` computes only what is not stored",
-    )  # fmt: skip
+    )

@@ -58,13 +58,17 @@ class Manifest:
         "frames that were shown and are gone, and so are their media; absent where none is",
         default=(),
     )
+    artifacts: Mapping[str, Any] = _means(
+        "arrays of answers: how many, their names, bytes of their files; absent where there are "
+        "none",
+        default_factory=dict,
+    )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a run's manifest as a whole, without secrets."""
-    content = asdict(manifest)
-    if not manifest.frames_lost:
-        del content["frames_lost"]
+    optional = ("frames_lost", "artifacts")
+    content = {k: v for k, v in asdict(manifest).items() if v or k not in optional}
     text = json.dumps(redacted(json.loads(json.dumps(content, default=str))), indent=2)
     atomic_write(folder / FILE, f"{text}\n".encode())
 

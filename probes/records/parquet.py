@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from probes.core.errors import ProbesError
 from probes.core.files import atomic_file
@@ -29,6 +29,14 @@ def write_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> N
     ):
         for group in groups:
             writer.write_table(group)
+
+
+def batches(path: Path, column: str, rows: int) -> Iterator[list[Any]]:
+    """Yield the values of one column of a table that was just written, some rows at a time."""
+    import pyarrow.parquet as pq
+
+    for batch in pq.ParquetFile(path).iter_batches(rows, columns=[column]):
+        yield batch.column(0).to_pylist()
 
 
 def columns(path: Path, what: str) -> list[str]:
@@ -68,10 +76,8 @@ def read(path: Path, what: str, columns: Sequence[str] | None = None) -> pa.Tabl
     except Exception as error:  # on damaged bytes Arrow raises nearly any
         raise _unreadable(path, what, error) from error
     if lacking:
-        raise ProbesError(
-            f"the {what} have no columns {', '.join(lacking)}", str(path),
-            "was the file written by `probes run` of this version?",
-        )  # fmt: skip
+        wrong = f"the {what} have no columns {', '.join(lacking)}"
+        raise ProbesError(wrong, str(path), "was the file written by `probes run` of this version?")
     return table
 
 

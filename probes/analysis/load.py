@@ -52,7 +52,8 @@ def load(path: Paths) -> pd.DataFrame:
     parts = []
     for table, run, label in zip(tables, runs, labels, strict=True):
         frame = _to_pandas(table)
-        frame["n_options"] = _n_options(frame, run.n_options)
+        sizes = {place: len(item.options) for place, item in run.items.items()}
+        frame["n_options"] = _n_options(frame, sizes)
         frame["setting"] = label
         frame["run"] = str(run.folder)
         parts.append(frame)

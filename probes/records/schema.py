@@ -363,6 +363,15 @@ def _cast(column: pa.ChunkedArray, field: Field, where: str) -> pa.ChunkedArray:
         raise ProbesError(what, where, REWRITE) from error
 
 
+def read_rows(path: Path, row: type[RowType]) -> list[RowType]:
+    """Read the rows of a table of a run folder; none where there is no such file.
+
+    Raises:
+        ProbesError: see `read`.
+    """
+    return list(rows(read(path, row), row)) if path.is_file() else []
+
+
 def rows(table: pa.Table, row: type[RowType]) -> Iterator[RowType]:
     """Yield the rows of a table, which has all columns of the row type."""
     import pyarrow as pa
@@ -374,7 +383,7 @@ def rows(table: pa.Table, row: type[RowType]) -> Iterator[RowType]:
 
 def _frozen(value: Any, is_map: bool = False) -> Any:
     if is_map:  # Arrow gives a map as a list of pairs
-        return {name: _frozen(one) for name, one in value}
+        return {name: _frozen(one) for name, one in value or ()}
     return tuple(value) if isinstance(value, list) else value
 
 

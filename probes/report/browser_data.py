@@ -11,7 +11,8 @@ shown a hundred times is written once. The shape, with -1 for none:
 - `views`: one per pair, task, scoring, setting and seed: label, members, arms, frame counts.
 - `items`: `id task q o a s c m media`, `op`: the options' pictures (frames), and `v`: view ->
   frame count -> arm -> member -> answers, each `[stimulus, donor (text), status, choice, correct,
-  probabilities, margin, reply (text), error (text), rotation]`.
+  probabilities, margin, reply (text), error (text), rotation]`, and where the answer has extras, a
+  list of them as [name (text), number as it is shown].
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
 _VIEW = ("pair", "task", "scoring", "setting", "seed")
 _STATUSES = ("ok", "unparsed", "error")
 _COLUMNS = (
-    *_VIEW, "run", "item_id", "cluster", "stratum", "role", "member", "arm", "frames", "donor_id",
-    "status", "choice", "answer", "correct", "option_logprobs", "option_tokens", "text", "error",
-    "stimulus_sha", "rotation",
-)  # fmt: skip
+    "pair task scoring setting seed run item_id cluster stratum role member arm frames donor_id "
+    "status choice answer correct option_logprobs option_tokens text error stimulus_sha rotation "
+    "extras"
+).split()
 _LEAST_ANSWER = 30  # characters that an answer takes at least
 
 View = tuple[Any, ...]
@@ -225,6 +226,7 @@ class _Content:
         if shown.problem is not None:
             self.unknown[shown.problem] += 1
         margin = row["margin"]
+        extras = [[text(name), f"{value:.6g}"] for name, value in row["extras"] or ()]
         return [
             self._stimulus(shown, self._runs[row["run"]]),
             text(row["donor_id"]),
@@ -236,6 +238,7 @@ class _Content:
             text(row["text"]),
             text(row["error"]),
             row["rotation"],
+            *([extras] if extras else []),
         ]
 
     def _stimulus(self, shown: ShownStimulus, files: RunFiles) -> int:

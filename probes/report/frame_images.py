@@ -24,10 +24,8 @@ from probes.core.hashing import array_sha256
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-QUALITIES = (
-    (512, 80), (384, 80), (256, 80), (192, 75), (144, 70), (112, 60), (96, 50), (80, 40), (64, 35),
-    (48, 30),
-)  # fmt: skip
+_HEIGHTS = (512, 384, 256, 192, 144, 112, 96, 80, 64, 48)
+QUALITIES = tuple(zip(_HEIGHTS, (80, 80, 80, 75, 70, 60, 50, 40, 35, 30), strict=True))
 """(greatest height in pixels, WebP quality), from best to smallest; nothing is ever enlarged."""
 _SAMPLE = 32  # frames that a quality is estimated from before all are made
 _CHUNK = 64  # frames that are encoded at a time

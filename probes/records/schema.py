@@ -191,7 +191,7 @@ class ArtifactRow:
     dtype: Annotated[str, Column("its element type, as NumPy names it")]
     shard: Annotated[str, Column("the file in `artifacts/` that it is in (safetensors)")]
     tensor: Annotated[str, Column("its name in that file")]
-    sha256: Annotated[str, Column("sha256 of its bytes")]
+    sha256: Annotated[str, Column("sha256 of its shape, as text, and its bytes")]
 
 
 class Field(NamedTuple):

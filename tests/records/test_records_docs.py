@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from probes.records import manifest, schema
-from probes.records.schema import InfillRow, ItemRow, Record
+from probes.records.schema import ArtifactRow, InfillRow, ItemRow, Record
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "records.md"
 TABLES: dict[str, Callable[[], str]] = {
     "records": lambda: schema.markdown(Record),
     "items": lambda: schema.markdown(ItemRow),
     "infills": lambda: schema.markdown(InfillRow),
+    "artifacts": lambda: schema.markdown(ArtifactRow),
     "manifest": manifest.markdown,
 }
 

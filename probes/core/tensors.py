@@ -106,5 +106,5 @@ def damaged(path: Path, reason: str) -> ProbesError:
     return ProbesError(
         f"the arrays cannot be read: {reason}",
         str(path),
-        "have them written again: the same `probes run` computes only what is not stored",
+        "the same `probes run` writes them again, and computes only what is not stored",
     )

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from probes.analysis.margins import in_arrow
+
 
 def extras(frame: pd.DataFrame) -> pd.DataFrame:
     """Return every further number of every record.
@@ -18,10 +20,8 @@ def extras(frame: pd.DataFrame) -> pd.DataFrame:
         from 0), `name` and `value` (float64; NaN where that is what the record has). A record
         without extras has no row.
     """
-    kind = pa.map_(pa.string(), pa.float64())
-    column = pa.array(frame["extras"].array if "extras" in frame else [], kind)
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
+    given = frame["extras"] if "extras" in frame else pd.Series([], dtype=object)
+    column = in_arrow(given, pa.map_(pa.string(), pa.float64()))
     counts = np.diff(column.offsets.to_numpy())
     # Offsets of a slice begin where the slice does, keys and items with the whole array.
     inside = slice(column.offsets[0].as_py(), column.offsets[-1].as_py())

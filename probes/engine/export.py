@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from probes.cache.output_cache import Store
 from probes.config.settings import TaskConfig
@@ -29,12 +28,8 @@ from probes.records.schema import InfillRow, ItemRow, Record
 from probes.stimuli.words import leaks
 from probes.tasks import registry
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 ROW_GROUP = 2_048
-"""Rows that a table's file holds together, and that are in memory as columns at the same time."""
-_ROWS = 256  # of them, as objects of Python
+"""Rows that a table's file holds together, and that are in memory at the same time."""
 _KEYS = 256  # answers whose files of arrays are open at the same time
 
 
@@ -134,14 +129,11 @@ def _infill_rows(
 
 
 def _write(path: Path, row: type, rows: Iterable[object]) -> None:
-    """Write rows column by column, a group at a time; a whole file or none."""
-    import pyarrow as pa
-
+    """Write rows, a group at a time; a whole file or none."""
     left = iter(rows)
-    some = iter(lambda: list(islice(left, _ROWS)), [])
-    columns: Iterator[pa.Table] = (schema.to_table(few, row) for few in some)
-    groups = iter(lambda: list(islice(columns, ROW_GROUP // _ROWS)), [])
-    parquet.write_groups(path, schema.arrow_schema(row), map(pa.concat_tables, groups))
+    groups = iter(lambda: list(islice(left, ROW_GROUP)), [])
+    tables = (schema.to_table(group, row) for group in groups)
+    parquet.write_groups(path, schema.arrow_schema(row), tables)
 
 
 def arrays(out: Path, store: Store) -> None:

@@ -161,5 +161,11 @@ def _manifest(context: RunContext, state: RunState, result: RunResult, lost: lis
 
 def _content(item: Item) -> list[Any]:
     return [
-        item.id, item.question, item.options, item.answer, item.stratum, item.cluster, item.meta
-    ]  # fmt: skip
+        item.id,
+        item.question,
+        item.options,
+        item.answer,
+        item.stratum,
+        item.cluster,
+        item.meta,
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +90,3 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ProbesError("the manifest cannot be read: it is no JSON object", str(path), REWRITE)
     return content
-
-
-def markdown() -> str:
-    """Return the entries of a manifest as a table of docs/records.md."""
-    rows = (f"| `{one.name}` | {one.metadata['meaning']} |" for one in fields(Manifest))
-    return "\n".join(["| entry | meaning |", "|---|---|", *rows])

@@ -1,4 +1,4 @@
-"""The tables of a run folder, once: a row type -> Arrow schema, reader and documentation.
+"""The tables of a run folder, once: a row type -> Arrow schema, reader and rows.
 
 A column is a field of `Record`, `ItemRow` or `InfillRow`. To add one, add the field here, behind
 the others and with a default (so that older run folders are still read), and fill it where the rows
@@ -205,13 +205,9 @@ class Field(NamedTuple):
     """`dataclasses.MISSING` for a column that every table has."""
 
 
+@functools.cache
 def fields(row: type) -> tuple[Field, ...]:
     """Return the columns of a row type, in order."""
-    return _fields(row)
-
-
-@functools.cache
-def _fields(row: type) -> tuple[Field, ...]:
     hints = get_type_hints(row, include_extras=True)
     found = []
     for one in dataclasses.fields(row):
@@ -287,11 +283,10 @@ def read(path: Path, row: type, columns: Sequence[str] | None = None) -> pa.Tabl
         ProbesError: it is not there or damaged, a column is missing, or one is of another type.
     """
     wanted = [field for field in fields(row) if columns is None or field.name in columns]
-    present = parquet.columns(path, path.stem)
     # What older tables lack may follow from any of their columns.
     derived = any(field.column.of_older for field in wanted)
-    names_read = present if derived else [f.name for f in wanted if f.name in present]
-    return conform(parquet.read(path, path.stem, names_read), row, str(path), columns)
+    table = parquet.read(path, path.stem, None if derived else [field.name for field in wanted])
+    return conform(table, row, str(path), columns)
 
 
 def conform(
@@ -349,8 +344,6 @@ def _cast(column: pa.ChunkedArray, field: Field, where: str) -> pa.ChunkedArray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
     if pa.types.is_floating(column.type) and pa.types.is_integer(field.kind):
         # pandas writes whole numbers with gaps as floats with NaN.
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
@@ -376,7 +369,7 @@ def rows(table: pa.Table, row: type[RowType]) -> Iterator[RowType]:
     """Yield the rows of a table, which has all columns of the row type."""
     import pyarrow as pa
 
-    maps = {field.name for field in fields(row) if pa.types.is_map(field.kind)}
+    maps = {field.name for field in table.schema if pa.types.is_map(field.type)}
     for values in table.to_pylist():
         yield row(**{name: _frozen(value, name in maps) for name, value in values.items()})
 
@@ -394,22 +387,3 @@ def read_records(folder: Path) -> list[Record]:
         ProbesError: the table is not there or damaged.
     """
     return list(rows(read(folder / "records.parquet", Record), Record))
-
-
-def markdown(row: type) -> str:
-    """Return the columns of a row type as a table of docs/records.md."""
-    lines = ["| column | type | meaning |", "|---|---|---|"]
-    for field in fields(row):
-        kind = _kind_in_words(field.kind) + (", or null" if field.nullable else "")
-        lines.append(f"| `{field.name}` | {kind} | {field.column.meaning} |")
-    return "\n".join(lines)
-
-
-def _kind_in_words(kind: pa.DataType) -> str:
-    import pyarrow as pa
-
-    if pa.types.is_map(kind):
-        return f"map from {kind.key_type} to {_kind_in_words(kind.item_type)}"
-    if pa.types.is_list(kind):
-        return f"list of {_kind_in_words(kind.value_type)}"
-    return str(kind)

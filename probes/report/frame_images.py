@@ -66,18 +66,15 @@ def make(frames: Sequence[FrameFile], budget: int) -> EncodedImages:
     """
     step = max(1, len(frames) // _SAMPLE)
     sample = frames[::step][:_SAMPLE]
-    for height, quality in QUALITIES[:-1]:
+    for height, quality in QUALITIES:
+        last = (height, quality) == QUALITIES[-1]
         sizes = [len(image) for image, _ in _encode(sample, height, quality) if image]
-        mean = sum(sizes) / len(sizes) if sizes else 0.0
-        if mean * len(frames) > budget:
+        if not last and sum(sizes) / max(1, len(sizes)) * len(frames) > budget:
             continue
-        images = _encode_all(frames, height, quality, budget)
+        images = _encode_all(frames, height, quality, budget, partly=last)
         if images is not None:
             return images
-    height, quality = QUALITIES[-1]
-    smallest = _encode_all(frames, height, quality, budget, partly=True)
-    assert smallest is not None
-    return smallest
+    raise AssertionError("unreachable: the last quality always gives pictures")
 
 
 def _encode_all(

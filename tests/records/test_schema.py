@@ -12,6 +12,7 @@ import made_records
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from test_records_docs import markdown
 
 from probes.core.errors import ProbesError
 from probes.records import manifest, parquet, schema
@@ -185,7 +186,7 @@ def test_a_new_column_is_one_field(tmp_path: Path) -> None:
     found = schema.conform(old, new, "infills.parquet")
     assert found["entropy"].to_pylist() == [None]
     assert found.schema.field("entropy").type == pa.float64()
-    assert "| `entropy` | double, or null | of the options |" in schema.markdown(new)
+    assert "| `entropy` | double, or null | of the options |" in markdown(new)
 
 
 def test_a_manifest_is_read_as_it_was_written_without_secrets(tmp_path: Path) -> None:

@@ -224,6 +224,6 @@ def output_of(row: str) -> tuple[Output, str]:
     for name in ("option_logprobs", "option_tokens"):
         values[name] = tuple(values[name])
     values["extras"] = {name: float(value) for name, value in found.get("extras", {}).items()}
-    if not re.fullmatch("([0-9a-f]{64})?", arrays := found.get("arrays", "")):
+    if not re.fullmatch("([0-9a-f]{64})?", arrays := found.get("arrays") or ""):
         raise ValueError("a row names no file of arrays")
     return Output(**values), arrays

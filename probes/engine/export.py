@@ -29,7 +29,8 @@ from probes.stimuli.words import leaks
 from probes.tasks import registry
 
 ROW_GROUP = 2_048
-"""Rows that a table's file holds together, and that are in memory at the same time."""
+"""Rows that a table's file holds together, and that are in memory as columns at the same time."""
+_ROWS = 256  # of them, as objects of Python
 _KEYS = 256  # answers whose files of arrays are open at the same time
 
 
@@ -129,11 +130,15 @@ def _infill_rows(
 
 
 def _write(path: Path, row: type, rows: Iterable[object]) -> None:
-    """Write rows, a group at a time; a whole file or none."""
+    """Write rows column by column, a group at a time; a whole file or none."""
+    import pyarrow as pa
+
     left = iter(rows)
-    groups = iter(lambda: list(islice(left, ROW_GROUP)), [])
-    tables = (schema.to_table(group, row) for group in groups)
-    parquet.write_groups(path, schema.arrow_schema(row), tables)
+    # As objects of Python, a group of rows would be megabytes: few become columns at a time.
+    some = iter(lambda: list(islice(left, _ROWS)), [])
+    columns = (schema.to_table(few, row) for few in some)
+    groups = iter(lambda: list(islice(columns, ROW_GROUP // _ROWS)), [])
+    parquet.write_groups(path, schema.arrow_schema(row), map(pa.concat_tables, groups))
 
 
 def arrays(out: Path, store: Store) -> None:
@@ -152,10 +157,12 @@ def _arrays(records: Path, store: Store) -> Iterator[NamedArray]:
     for keys in parquet.batches(records, "key", _KEYS):
         found = store.get(filter(None, keys))
         for key in keys:
-            if key in found and found[key].arrays and (short := bytes.fromhex(key)) not in seen:
-                seen.add(short)
-                for name, array in found[key].arrays.items():
-                    yield key, name, array
+            output = found.pop(key, None)  # so that its file is closed when the next one is read
+            if output is None or not output.arrays or (short := bytes.fromhex(key)) in seen:
+                continue
+            seen.add(short)
+            for name, array in output.arrays.items():
+                yield key, name, array
 
 
 def frames(folder: Path, shown: Iterable[str], store: FrameStore) -> list[str]:

@@ -113,6 +113,7 @@ def _joined(
     files = [folder / f"{name}.parquet" for folder in folders]
     files = [file for file in files if file.is_file()]
     for file in files:
+        # The first run that has a row gives it: what could differ, `load` has compared.
         for row in schema.read(file, row_type).to_pylist():
             identity = tuple(row[name] for name in _IDENTITY[row_type])
             # An infill that failed in one run may have been written in another.

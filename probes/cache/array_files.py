@@ -91,7 +91,8 @@ def write(store: Path, arrays: Mapping[str, Arrays]) -> dict[str, str]:
         with atomic_file(path) as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())  # content first: a name may not outlive a power cut without it
+            # Content first: else a power cut may leave the name, and a row that names it, without.
+            os.fsync(file.fileno())
         folders |= {path.parent, store / FOLDER}
     for folder in folders:
         _sync(folder)

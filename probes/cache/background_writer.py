@@ -26,6 +26,7 @@ class BackgroundWriter:
         self._changed = threading.Condition()
         self._open = True
         self._error: BaseException | None = None
+        # A daemon: a disk that hangs keeps no process that is to end.
         self._thread = threading.Thread(target=self._work, name="store", daemon=True)
         self._thread.start()
 

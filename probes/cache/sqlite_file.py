@@ -79,7 +79,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
         # With a log, a power cut can lose the last outputs but not damage the file.
         connection.execute(f"pragma synchronous = {'normal' if mode == 'wal' else 'full'}")
         if not _has_tables(connection, path):
-            connection.executescript(CREATE)
+            connection.executescript(CREATE)  # one transaction: no reader sees half the tables
         opened.pop_all()
         return connection
 
@@ -128,6 +128,7 @@ def claim(folder: Path) -> tuple[Path, IO[str]]:
             if not path.with_suffix(".lock").exists():
                 raise
             continue  # another user's file, in a shared store
+        # The system frees the lock with the process, however that ends: none is left behind.
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -176,7 +177,7 @@ def select(
     Args:
         reader: the file.
         value: an expression over the columns `key` and `output`.
-        keys: which; sorted as the file is, they are found four times as fast as in another order.
+        keys: which.
     """
     # All keys as one JSON list: a query has room for a thousand values of its own at most.
     query = f"select key, {value} from outputs where key in (select value from json_each(?))"

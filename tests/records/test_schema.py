@@ -162,6 +162,8 @@ def test_half_a_character_becomes_a_question_mark() -> None:
     row = dataclasses.replace(ITEM, media_path="a\ud800b", options=("x\udfff", "y"))
     (found,) = schema.rows(schema.to_table([row], ItemRow), ItemRow)
     assert (found.media_path, found.options) == ("a?b", ("x?", "y"))
+    row = made_records.record(0, extras={"a\ud800": 1.0})
+    assert next(schema.rows(schema.to_table([row], Record), Record)).extras == {"a?": 1.0}
 
 
 @pytest.mark.parametrize("row", [Record, ItemRow, InfillRow, ArtifactRow])

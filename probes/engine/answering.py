@@ -129,6 +129,7 @@ def _record(
         input_tokens=output.input_tokens,
         output_tokens=output.output_tokens,
         seconds=output.seconds,
+        extras=output.extras,
         stimulus_sha=request.stimulus_sha,
         rotation=rotation,
     )

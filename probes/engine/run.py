@@ -22,7 +22,7 @@ from probes.engine import export
 from probes.engine.answering import RecordCounter, records_of
 from probes.engine.context import RunContext
 from probes.engine.phases import RunState, run_phases
-from probes.records import schema
+from probes.records import artifacts, schema
 from probes.records.manifest import Manifest, write_manifest
 from probes.records.schema import Record
 from probes.tasks import registry
@@ -94,6 +94,7 @@ def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
         infills=state.infills,
         records=counter.watch(records(context, state)),
     )
+    export.arrays(out, context.store)
     lost = export.frames(out / "frames", state.shown, context.frames)
     infill_statuses = Counter(
         infill.status
@@ -114,6 +115,7 @@ def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
             "prompts": {name: one.stats.as_dict() for name, one in context.models.items()},
         },
     )
+    # Last: where the manifest is, everything else is there too.
     write_manifest(out, _manifest(context, state, result, lost))
     return result
 
@@ -155,10 +157,17 @@ def _manifest(context: RunContext, state: RunState, result: RunResult, lost: lis
         backends={name: model.backend.counters() for name, model in models.items()},
         seconds={name: round(s, 3) for name, s in context.progress.seconds.items()},
         frames_lost=tuple(lost),
+        artifacts=artifacts.facts(result.out),
     )
 
 
 def _content(item: Item) -> list[Any]:
     return [
-        item.id, item.question, item.options, item.answer, item.stratum, item.cluster, item.meta
-    ]  # fmt: skip
+        item.id,
+        item.question,
+        item.options,
+        item.answer,
+        item.stratum,
+        item.cluster,
+        item.meta,
+    ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from probes.core.errors import ProbesError
 from probes.core.files import atomic_write
 from probes.report import (
+    extras,
     failures,
     figures,
     infills,
@@ -65,6 +66,7 @@ def build(gathered: Study) -> list[Section]:
         strata.iraven(gathered),
         strata.strata(gathered),
         strata.power(gathered),
+        extras.section(gathered),
         failures.section(gathered),
         infills.section(gathered),
         provenance.section(gathered),

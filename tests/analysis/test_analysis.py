@@ -3,13 +3,14 @@ import json
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_records import bad, cell, item, record, study, write_run
 
 from probes import analysis, stats
 from probes.core.errors import ProbesError
+from probes.records import schema
+from probes.records.schema import InfillRow
 
 
 def only(found, **wanted):
@@ -289,18 +290,20 @@ def test_other_infills_or_donors_are_refused(tmp_path):
         for folder, rows in zip("ab", variants, strict=True):
             arm = "vcot" if folder == "a" else "text_perturbation"
             write_run(tmp_path / name / folder, cell([1, 0], arm=arm))
-            pq.write_table(pa.Table.from_pylist(rows), tmp_path / name / folder / table)
+            content = schema.to_table(rows, type(rows[0]))
+            pq.write_table(content, tmp_path / name / folder / table)
         return tmp_path / name
 
-    first = {"role": "shared", "frames": 5, "item_id": "q7", "gap": 2, "text": "a", "ok": True}
-    failed = {**first, "text": "", "ok": False}
+    first = InfillRow("shared", 5, "q7", 2, "f", "g", "a", "", "", "", True, "", ())
+    failed = dataclasses.replace(first, text="", ok=False)
+    other = dataclasses.replace(first, text="b")
     with pytest.raises(ProbesError, match="infill of item q7, 5 frames, gap 2, is not the same"):
-        analysis.load(runs("infills", "infills.parquet", [first], [{**first, "text": "b"}]))
+        analysis.load(runs("infills", "infills.parquet", [first], [other]))
     repeated = runs("repeated", "infills.parquet", [first], [failed])
     assert len(analysis.load(repeated)) == 4
-    donor = {"id": "q7", "task": "egoworld", "options": ["x"], "media_sha256": "m"}
+    donor = item(7)
     with pytest.raises(ProbesError, match=r"item q7 of task egoworld .*media differs"):
-        analysis.load(runs("donors", "donors.parquet", [donor], [{**donor, "media_sha256": "n"}]))
+        analysis.load(runs("donors", "donors.parquet", [donor], [item(7, media="n")]))
 
 
 def test_an_arm_without_its_reference_makes_no_contrast():

@@ -93,7 +93,7 @@ def test_a_disk_that_is_full_ends_the_run_and_with_room_it_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)
-        patch.setattr(export.os, "link", no_links)
+        patch.setattr(os, "link", no_links)
         with pytest.raises(MachineError, match="No space left"):
             go(settle())
     halves = [p for p in (*home.rglob(".*"), *(tmp_path / "out").rglob(".*")) if p.is_file()]

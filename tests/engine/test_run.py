@@ -361,9 +361,7 @@ def test_the_files_say_what_the_run_says(settle: Any, spy: Any, home: Path, worl
     table = pq.read_table(cfg.out / "records.parquet")
     assert table.schema == schema.arrow_schema(Record)
     assert table.column_names == [field.name for field in fields(Record)]
-    rows = [Record(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
-            for row in table.to_pylist()]  # fmt: skip
-    assert rows == result.records
+    assert list(schema.rows(table, Record)) == result.records
 
     items = {row["id"]: row for row in pq.read_table(cfg.out / "items.parquet").to_pylist()}
     assert len(items) == ITEMS

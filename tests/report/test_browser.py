@@ -436,6 +436,30 @@ def test_replies_failures_and_withheld_answers(
         assert (correct == -1) == (one["a"] is None)
 
 
+def test_further_numbers_are_part_of_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(role: str) -> Any:
+        def one(prompt: Request) -> Output:
+            more = (
+                {HOSTILE: math.nan, "entropy": 0.125, "low": -math.inf} if role == "image" else {}
+            )
+            return Output((0.0, -1, -1, -1, -1), (1,) * 5, text="x", extras=more)
+
+        return one
+
+    items = [item(n) for n in range(2)]
+    changes = ("scoring=letter", "frames=2", "arms=[baseline]")
+    folder = make_run(monkeypatch, tmp_path / "run", *changes, items=items, answer=answer)
+    data, _ = content(section(folder))
+    for one in data["items"]:
+        ((image,), (video,)) = one["v"]["0"]["2"][0]
+        assert len(video) == 10  # as without any
+        assert [[data["texts"][name], value] for name, value in image[10]] == [
+            [HOSTILE, "nan"], ["entropy", "0.125"], ["low", "-inf"]
+        ]  # fmt: skip
+
+
 def test_items_beyond_the_budget_are_reported(study: Path) -> None:
     whole = section(study)
     few = section(study, budget=len(whole) - 12_000)

@@ -1,0 +1,51 @@
+"""The section on further numbers of answers: what backends, readouts and controllers gave along."""
+
+from __future__ import annotations
+
+from probes import analysis
+from probes.analysis.cells import BLOCK
+from probes.report import formats
+from probes.report.parts import DataTable, Paragraph, Section
+from probes.report.study import Study, rows
+
+_CELL = (*BLOCK, "arm", "role", "frames")
+
+
+def section(study: Study) -> Section | None:
+    """Return mean, number and share of NaN of every extra by cell; None where no answer has any."""
+    extras = analysis.extras(study.frame)
+    if extras.empty:
+        return None
+    cells = study.frame[list(_CELL)].iloc[extras["row"]].reset_index(drop=True)
+    grouped = cells.assign(
+        name=extras["name"], value=extras["value"], missing=extras["value"].isna()
+    ).groupby([*_CELL, "name"], sort=False)
+    # Infinities stay: a mean over some of them is infinite, or NaN where they cancel out.
+    found = grouped.agg(
+        n=("missing", "size"), mean=("value", "mean"), nan=("missing", "mean")
+    ).reset_index()
+    text = (
+        "Numbers that came along with the answers, by the names that their source gave them. n "
+        "counts the answers that have the number; the mean leaves out those that are NaN."
+    )
+    table = DataTable(
+        name="extras",
+        title="Further numbers of the answers",
+        header=(*study.differing, "number", "arm", "role", "frames", "n", "mean", "NaN, %"),
+        rows=tuple(
+            (
+                *study.settings(row),
+                row["name"],
+                row["arm"],
+                row["role"],
+                str(row["frames"]),
+                str(row["n"]),
+                f"{row['mean']:.4g}",
+                formats.percent(row["nan"]),
+            )
+            for row in rows(found)
+        ),
+        words=len(study.differing) + 3,
+        data=found,
+    )
+    return Section("extras", "Further numbers", (Paragraph(text), table))

@@ -13,6 +13,7 @@ from probes.config import schema
 from probes.config.paths import conf_dir
 from probes.config.settings import freeze
 from probes.config.tasks import TASKS
+from probes.core import logs
 from probes.core.errors import ProbesError
 from probes.core.text import nearest
 from probes.core.types import ROLES
@@ -69,7 +70,7 @@ def composed(arguments: Sequence[str]) -> DictConfig:
 
 
 def quiet() -> None:
-    """Turn off the warnings and progress bars of libraries; print our own warnings as one line."""
+    """Turn off the warnings and progress bars of libraries; log our own warnings as one line."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -77,7 +78,8 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", module=rf"{library}(\..*)?$")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("numexpr").setLevel(logging.WARNING)
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    logs.to_screen()
+    logs.warnings_too()
 
 
 def explain(error: Exception, overrides: Sequence[str], folder: Path | None = None) -> ProbesError:

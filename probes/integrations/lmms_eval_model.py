@@ -15,7 +15,7 @@ lmms-eval finds this module by an entry point (`lmms_eval_entry`), and imports i
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -38,6 +38,7 @@ from probes.engine.phases import run_phases
 from probes.records.schema import Record
 from probes.tasks.lmms_eval import reader
 
+_log = logging.getLogger(__name__)
 _OWN = "video"  # the role of a model that is named by its repository alone
 _EMBEDDED = "embedded:"
 
@@ -188,12 +189,11 @@ class ArmModel(lmms):  # type: ignore[misc]
                 replies.append(reader.reply(accepted, at, record.choice))
         failed = [record for record in records.values() if record.status == "error"]
         if failed or len(records) < len(set(places)):
-            print(
+            _log.error(
                 f"{accepted.name}: of {len(set(places))} docs {len(failed)} failed"
                 + (f" ({failed[0].item_id}: {failed[0].error})" if failed else "")
                 + f" and {len(set(places)) - len(records)} are not multiple choice; "
-                "their replies are empty",
-                file=sys.stderr,
+                "their replies are empty"
             )
         return replies
 

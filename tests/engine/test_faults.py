@@ -421,9 +421,9 @@ def test_a_signal_leaves_a_run_that_the_named_command_goes_on_with(tmp_path: Pat
     place = Place(tmp_path, [*SCRIPTED, "backend.options.seconds=0.02"])
     stored = set()
     for by, phase, code, said in (
-        # The phase that was the last to end: the next one is stopped, 0.1 s after it began.
-        (signal.SIGTERM, "infills", 143, "terminated"),
-        (signal.SIGINT, "answers 1", 130, "interrupted"),
+        # The phase that is stopped, 0.1 s after it began.
+        (signal.SIGTERM, "answers 1", 143, "terminated"),
+        (signal.SIGINT, "answers 2", 130, "interrupted"),
     ):
         found, output = place.run_and_kill(0.1, phase, by)
         assert found == code, output

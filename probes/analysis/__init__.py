@@ -3,6 +3,7 @@
 from probes.analysis.accuracies import accuracies
 from probes.analysis.contrasts import Method, contrasts
 from probes.analysis.equivalences import equivalences
+from probes.analysis.extras import extras
 from probes.analysis.load import from_records, load, merge
 from probes.analysis.margins import margins
 from probes.analysis.measures import MEASURES, Measure
@@ -24,6 +25,7 @@ __all__ = [
     "contrasts",
     "differences",
     "equivalences",
+    "extras",
     "from_records",
     "load",
     "margins",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from probes import stats
 from probes.analysis.formats import PROPORTION
-from probes.analysis.margins import flat, margins
+from probes.analysis.margins import flat, in_arrow, margins
 from probes.core.errors import ProbesError
 from probes.core.plugins import Registry
 from probes.core.types import CONTRASTS, ContrastName
@@ -128,12 +128,8 @@ def extra(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
     """
     if "extras" not in frame:
         return np.full(len(frame), np.nan)
-    kind = pa.map_(pa.string(), pa.float64())
-    # Frames of several runs come in chunks; those put together by hand hold mappings or pairs.
-    whole = pa.array(frame["extras"].array, kind, from_pandas=True)
-    if isinstance(whole, pa.ChunkedArray):
-        whole = whole.combine_chunks()
-    found = pc.map_lookup(whole, name, "first").to_numpy(zero_copy_only=False)
+    pairs = in_arrow(frame["extras"], pa.map_(pa.string(), pa.float64()))
+    found = pc.map_lookup(pairs, name, "first").to_numpy(zero_copy_only=False)
     return np.asarray(found, dtype=np.float64)
 
 

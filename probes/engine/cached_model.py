@@ -69,10 +69,7 @@ class RequestStats:
 
     def as_dict(self) -> dict[str, int]:
         """Return all counts, as the manifest has them."""
-        return {
-            "unique": self.unique, "cached": self.cached,
-            "computed": self.computed, "failed": self.failed,
-        }  # fmt: skip
+        return {n: getattr(self, n) for n in ("unique", "cached", "computed", "failed")}
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from probes.core.hashing import sha256_json
 from probes.core.types import FrameRef, Part, Request
@@ -39,4 +40,4 @@ def shortened(prompt: Request) -> Request:
     def short(part: Part) -> Part:
         return part if isinstance(part, FrameRef) else _MARK.sub(r"\1", part)
 
-    return Request(tuple(map(short, prompt.parts)), prompt.options)
+    return replace(prompt, parts=tuple(map(short, prompt.parts)), spans=())

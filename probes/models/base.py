@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from probes.core.errors import ProbesError
-from probes.core.types import SCORINGS, FramesByHash, Output, Request, Scoring, ScoringSpec
+from probes.core.types import (
+    SCORINGS,
+    Decoding,
+    FramesByHash,
+    Intervention,
+    Output,
+    Request,
+    Scoring,
+    ScoringSpec,
+)
 
 Need = Literal["mask", "layers", "grad"]
 """What the hook of an intervention needs: the attention mask, the decoder layers, gradients."""
@@ -103,6 +112,25 @@ def check_options(backend: str, given: Iterable[str], known: Collection[str]) ->
                 "backend.options",
                 f"its options are {', '.join(known)}",
             )
+
+
+def check_capabilities(
+    can: Capabilities,
+    backend: str,
+    scoring: Scoring,
+    interventions: Collection[Intervention],
+    decodings: Collection[Decoding],
+) -> None:
+    """Stand-in: refuse what a backend cannot do."""
+    if scoring not in can.scorings:
+        raise ProbesError(
+            f"backend {backend} cannot score by {scoring}: it has no log-probabilities of "
+            + ("given text" if "letter" in can.scorings else "given text, nor of letters"),
+            "scoring",
+            f"set {' or '.join(f'scoring={one}' for one in can.scorings)}, or use backend=hf",
+        )
+    if (interventions and not can.interventions) or (decodings and not can.decoding):
+        raise ProbesError(f"backend {backend} cannot do this", "suite.arms", "use backend=hf")
 
 
 def error_output(error: str, input_tokens: int = 0) -> Output:

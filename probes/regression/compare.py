@@ -74,8 +74,9 @@ def _settings(base: Snapshot, run: Snapshot) -> Iterator[str]:
         pair, _, setting = name.partition(": ")
         arm = setting.split(".")[1] if setting.startswith("suite.") else ""
         not_run = pair not in pairs or (arm and f"{pair}: suite.{arm}.name" not in run.settings)
-        # What was not run at all is reported as cells.
-        if not not_run and (name not in run.settings or run.settings[name] != before):
+        # What was not run at all is reported as cells. A setting that came or went with a version
+        # of the program is off where a run does not have it.
+        if not not_run and (run.settings[name] != before if name in run.settings else before):
             now = _short(run.settings[name]) if name in run.settings else "not set"
             yield f"{name} is {now}, in the baseline {_short(before)}"
 

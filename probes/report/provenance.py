@@ -24,6 +24,11 @@ def section(study: Study) -> Section:
         parts.append(Paragraph(f"Without a manifest: {listed(missing, 50)}.", "note"))
     if any(manifest.get("dirty") for manifest in manifests.values()):
         parts.append(Paragraph("A run was made from code with uncommitted changes.", "note"))
+    for run, manifest in study.manifests.items():
+        if arrays := manifest.get("artifacts"):
+            names, size = listed(arrays["names"], 10), f"{arrays['bytes'] / 2**20:,.1f} MiB"
+            counts = f"{counted(arrays['arrays'], 'array')} ({names}; {size})"
+            parts.append(Paragraph(f"{_last(run)} has {counts}: `probes.artifacts` reads them."))
     if manifests:
         parts += _tables(manifests)
     return Section("manifest", "Manifest", tuple(parts))

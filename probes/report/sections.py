@@ -62,6 +62,7 @@ SECTIONS: Registry[ReportSection] = Registry(
         "iraven": "probes.report.strata:iraven",
         "strata": "probes.report.strata:strata",
         "power": "probes.report.strata:power",
+        "extras": "probes.report.extras:section",
         "failed": "probes.report.failures:section",
         "infills": "probes.report.infills:section",
         "items": f"{__name__}:items",

@@ -46,12 +46,7 @@ def merge(paths: Sequence[Path], out: Path) -> int:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ProbesError("the folder is not empty", str(out), "give a new one")
     frame = load(list(paths))
-    if len(settings := sorted(set(frame["setting"]))) > 1:
-        raise ProbesError(
-            f"the runs differ in their settings: {'; '.join(name or 'none' for name in settings)}",
-            ", ".join(map(str, paths)),
-            "merge those of one setting; `probes report` takes runs of several settings",
-        )
+    _check_one_setting(frame, paths)
     folders = [Path(run) for run in dict.fromkeys(frame["run"])]
     manifests = [_finished(folder) for folder in folders]
     items = _joined(folders, "items", ItemRow)
@@ -71,10 +66,7 @@ def merge(paths: Sequence[Path], out: Path) -> int:
         if table is not None:
             parquet.write(out / f"{name}.parquet", table)
     artifacts.merge(folders, out)
-    (out / "frames").mkdir()
-    for picture in (path for folder in folders for path in (folder / "frames").glob("*.png")):
-        if not (target := out / "frames" / picture.name).exists():
-            link_or_copy(picture, target)
+    _join_frames(folders, out / "frames")
     statuses = frame["status"].value_counts()
     counts = {
         "items": int(frame[["task", "item_id"]].drop_duplicates().shape[0]),
@@ -87,6 +79,22 @@ def merge(paths: Sequence[Path], out: Path) -> int:
     # Last, as it says that the run is whole.
     atomic_write(out / "manifest.json", (json.dumps(content, indent=2) + "\n").encode())
     return len(frame)
+
+
+def _check_one_setting(frame: pd.DataFrame, paths: Sequence[Path]) -> None:
+    if len(settings := sorted(set(frame["setting"]))) > 1:
+        raise ProbesError(
+            f"the runs differ in their settings: {'; '.join(name or 'none' for name in settings)}",
+            ", ".join(map(str, paths)),
+            "merge those of one setting; `probes report` takes runs of several settings",
+        )
+
+
+def _join_frames(folders: Sequence[Path], out: Path) -> None:
+    out.mkdir()
+    for picture in (path for folder in folders for path in (folder / "frames").glob("*.png")):
+        if not (target := out / picture.name).exists():
+            link_or_copy(picture, target)
 
 
 def _records(frame: pd.DataFrame) -> pa.Table:

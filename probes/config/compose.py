@@ -126,6 +126,10 @@ def explain(error: Exception, overrides: Sequence[str], folder: Path | None = No
             continue
         known = known or setting_names(overrides, folder)
         if not override.is_add() and name not in known:
+            arm, _, setting = name.rpartition(".")
+            if arm.startswith("suite.arms.") and arm in known and setting in schema.ARM_SETTINGS:
+                what = f"{arm} does not list {setting}"
+                return ProbesError(what, "command line", f"put a plus sign before it: +{text}")
             return _unknown(f"there is no setting {name!r}", "command line", name, sorted(known))
     lines = [line for one in _chain(error) for line in str(one).splitlines()]
     noise = ("full_key", "object_type", "reference_type", "See https:", "Config search path")

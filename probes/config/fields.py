@@ -26,17 +26,18 @@ from probes.core.text import nearest
 SettingsGroup = TypeVar("SettingsGroup")
 
 
-def composed(kind: type, *names: str) -> list[tuple[str, Any, Any]]:
+def composed(kind: type, *names: str, without: Collection[str] = ()) -> list[tuple[str, Any, Any]]:
     """Return fields as Hydra can compose them, for `dataclasses.make_dataclass`.
 
     Args:
         kind: a dataclass.
         names: which of its fields; all where none is named.
+        without: those that files do not hold.
     """
     hints = get_type_hints(kind)
     found = []
     for one in dataclasses.fields(kind):
-        if one.name in names or not names:
+        if (one.name in names or not names) and one.name not in without:
             default: Any = MISSING if one.default is dataclasses.MISSING else one.default
             if one.default_factory is not dataclasses.MISSING:
                 default = dataclasses.field(default_factory=one.default_factory)

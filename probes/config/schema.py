@@ -35,7 +35,7 @@ _MEMBER = make_dataclass(
 _PAIR = make_dataclass(
     "PairSchema",
     [
-        *composed(PairConfig, *(one.name for one in fields(PairConfig) if one.name != "members")),
+        *composed(PairConfig, without=("members",)),
         *composed(ModelSpec, "dtype", "attention", "frame_as"),
         *((role, _MEMBER, field(default_factory=_MEMBER)) for role in ROLES),
     ],
@@ -51,11 +51,13 @@ _SUITE = make_dataclass(
 _ARM = make_dataclass(
     "ArmSchema",
     [
-        *composed(Arm, "frames", "infills", "presentation", "reference"),
+        *composed(Arm, without=("name", "seed")),
         ("seed", int | None, None),  # the run's
-        *composed(Arm, "intervention", "decoding"),
     ],
 )
+
+ARM_SETTINGS = tuple(one.name for one in fields(_ARM))
+"""Names of what an arm may set."""
 
 
 def _run(task_settings: type) -> type:
@@ -75,8 +77,7 @@ def _run(task_settings: type) -> type:
             ("arms", Any, None),
             ("frames", Any, None),
             ("scoring", str | None, None),
-            *composed(RunConfig, "limit", "seed", "max_new_tokens", "shard", "shards"),
-            *composed(RunConfig, "donor_draws", "option_rotation"),
+            *composed(RunConfig, without=(*groups, "prompts", "frames", "scoring", "out")),
         ],
     )
 

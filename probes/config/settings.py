@@ -29,7 +29,7 @@ from probes.core.types import (
 )
 
 # It becomes part of file names.
-_ARM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_ARM_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 _DEVICE = re.compile(r"auto|(cpu|cuda|mps|xpu|npu|hpu|mlu|musa|mtia|xla)(:[0-9]+)?")
 _ON_DEVICE = ("hf", "lmms")  # the backends that run a model in this process
@@ -215,7 +215,7 @@ def _suite(suite: Mapping[str, Any], seed: int) -> tuple[Arm, ...]:
     found = []
     for name, arm in arms.items():
         where = f"suite.arms.{name}"
-        if not _ARM.fullmatch(str(name)):
+        if not _ARM_NAME.fullmatch(str(name)):
             raise ProbesError(
                 f"{name!r} is not a name of an arm", where, "use letters, digits, '_', '-' and '.'"
             )

@@ -7,7 +7,6 @@ readers are loaded by name, be they built in or installed. `probes.tasks.registr
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
@@ -87,8 +86,8 @@ def composed_task(settings: type) -> type:
     Raises:
         TypeError: an own setting has the name of one that every task has.
     """
-    common = [one.name for one in dataclasses.fields(TaskConfig) if one.name != "settings"]
-    return make_dataclass("TaskSchema", [*composed(TaskConfig, *common), *composed(settings)])
+    common = composed(TaskConfig, without=("settings",))
+    return make_dataclass("TaskSchema", [*common, *composed(settings)])
 
 
 def _check(name: str, found: object) -> TaskReader:

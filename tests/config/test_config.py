@@ -245,6 +245,17 @@ def test_an_arm_may_name_an_intervention_and_a_decoding() -> None:
     assert len(set(cfg.suite)) == len(cfg.suite)
 
 
+def test_a_setting_that_an_arm_does_not_list_takes_a_plus_sign(tmp_path: Path) -> None:
+    (tmp_path / "suite").mkdir()
+    (tmp_path / "suite" / "mine.yaml").write_text("name: mine\narms: {one: {frames: own}}\n")
+    chosen = ["suite=mine", "--config-dir", str(tmp_path)]
+    with pytest.raises(ProbesError) as caught:
+        compose_run([*chosen, "suite.arms.one.intervention=lens"])
+    assert caught.value.fix == "put a plus sign before it: +suite.arms.one.intervention=lens"
+    (arm,) = compose_run([*chosen, "+suite.arms.one.intervention=lens"]).suite
+    assert arm == Arm("one", intervention=Intervention("lens"))
+
+
 def test_the_frames_of_an_arm_are_an_open_name() -> None:
     assert frozen("suite.arms.vcot.frames=foreign").suite[1].frames == "foreign"
 

@@ -30,14 +30,12 @@ if __name__ == "__main__":
     import atheris
 
     with atheris.instrument_imports(include=["probes", "json"]):
-        for module in (
-            "probes.models.checkpoint", "probes.config.settings", "probes.media.media_index",
-            "probes.stimuli.infill_file",
-            "probes.regression", "probes.stimuli.answers", "probes.cache.output_cache",
-            "probes.tasks.egoschema.reader",
-            "probes.tasks.iraven.generate", "probes.tasks.iraven.reader",
-        ):  # fmt: skip
-            importlib.import_module(module)
+        for module in """
+            cache.output_cache config.settings media.media_index models.checkpoint regression
+            stimuli.answers stimuli.infill_file tasks.egoschema.reader tasks.iraven.generate
+            tasks.iraven.reader
+        """.split():
+            importlib.import_module(f"probes.{module}")
 
 SEPARATOR = b"\0\xff\0"
 """Separates the files of an input that is read as several; no text format contains it."""
@@ -186,8 +184,17 @@ def stored(workspace: Workspace, data: bytes) -> None:
 
 
 TARGETS: tuple[Callable[[Workspace, bytes], None], ...] = (
-    egoschema, npz, arrays, infill_file, prompts, reply, checkpoint, baseline, frame_index, stored
-)  # fmt: skip
+    egoschema,
+    npz,
+    arrays,
+    infill_file,
+    prompts,
+    reply,
+    checkpoint,
+    baseline,
+    frame_index,
+    stored,
+)
 
 
 def read(workspace: Workspace, data: bytes) -> str:
@@ -224,10 +231,10 @@ def seeds() -> list[bytes]:
     ]
     row = {"item_id": "a", "frames": 2, "gap": 0, "text": "then", "frame_a": "f", "error": ""}
     both = [json.dumps(row | {"item_id": uid}) for uid in UIDS[:2]]
-    texts = [
-        "{infill}", "{frame_a}{frame_b}", "{frame_a} {frame_b} {common}", "{text}",
-        "{context} {question} {options}", "{context}{question}", "{context}{question}{options}",
-    ]  # fmt: skip
+    texts = (
+        "{infill}|{frame_a}{frame_b}|{frame_a} {frame_b} {common}|{text}"
+        "|{context} {question} {options}|{context}{question}|{context}{question}{options}"
+    ).split("|")
     weights = b'{"weight_map": {"a": "model.safetensors"}}'
     index = {"version": 1, "count": 9, "decoder": "pyav", "frames": {"0": [0.0, "a" * 64]}}
     good: dict[Callable[[Workspace, bytes], None], list[bytes]] = {
@@ -295,9 +302,15 @@ def main() -> None:
             report()
             os._exit(0)  # libFuzzer does not return either
 
-    flags = [f"-seed={options.seed}", "-max_len=16384", "-verbosity=0", "-timeout=20",
-             "-rss_limit_mb=4096", f"-dict={words}",
-             f"-artifact_prefix={options.crashes}/"]  # fmt: skip
+    flags = [
+        f"-seed={options.seed}",
+        "-max_len=16384",
+        "-verbosity=0",
+        "-timeout=20",
+        "-rss_limit_mb=4096",
+        f"-dict={words}",
+        f"-artifact_prefix={options.crashes}/",
+    ]
     atheris.Setup([sys.argv[0], *flags, str(corpus)], one)
     atexit.register(report)  # after a crash
     atheris.Fuzz()

@@ -37,9 +37,12 @@ class Place:
         self.folder.mkdir(exist_ok=True)
         log = self.folder / f"stderr-{self.started}.txt"
         environment = os.environ | {
-            "PROBES_HOME": str(self.folder / "home"), "PROBES_RUNS": str(self.folder / "runs"),
-            "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
-        }  # fmt: skip
+            "PROBES_HOME": str(self.folder / "home"),
+            "PROBES_RUNS": str(self.folder / "runs"),
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+        }
         command = [sys.executable, "-m", "probes", "run", *self.overrides]
         with log.open("wb") as errors:
             return subprocess.Popen(

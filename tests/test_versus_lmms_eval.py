@@ -72,8 +72,9 @@ def test_a_reply_that_lmms_eval_never_gave_ends_the_benchmark(run: Path, tmp_pat
 def test_a_run_that_found_answers_in_a_cache_is_refused(tmp_path: Path) -> None:
     bench = versus.Bench(tmp_path, 2, "float32", 784, 4)
     manifest: dict[str, Any] = {
-        "decode_passes": 2, "counts": {"error": 0, "prompts": {"image": {"cached": 0}}},
-    }  # fmt: skip
+        "decode_passes": 2,
+        "counts": {"error": 0, "prompts": {"image": {"cached": 0}}},
+    }
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps(manifest))
     versus.checked(bench, tmp_path)
@@ -107,10 +108,12 @@ def float32_wrapper(bench: versus.Bench, tmp_path: Path, monkeypatch: pytest.Mon
 
     arguments = versus.settings(bench, "image", [], tmp_path, 1)["model_args"]
     bounds = {"min_pixels", "max_pixels"}
-    wrapper = versus_wrapper.Float32(**{
-        name: int(value) if name in bounds else value
-        for name, value in (part.split("=") for part in arguments.split(","))
-    })  # fmt: skip
+    wrapper = versus_wrapper.Float32(
+        **{
+            name: int(value) if name in bounds else value
+            for name, value in (part.split("=") for part in arguments.split(","))
+        }
+    )
     assert str(wrapper.model.dtype) == "torch.float32"
     return wrapper
 
@@ -129,9 +132,11 @@ def reply_of_wrapper(wrapper: Any, parts: Any, frames: Any) -> str:
     wrapper.task_dict = {"t": {"s": [[{"role": "user", "content": content}]]}}
     decoding = {"max_new_tokens": _versus.TOKENS, "temperature": 0, "do_sample": False}
     request = Instance(
-        "generate_until", ("", lambda doc: doc, decoding, 0, "t", "s"), 0,
+        "generate_until",
+        ("", lambda doc: doc, decoding, 0, "t", "s"),
+        0,
         metadata={"task": "t", "doc_id": 0, "repeats": 1},
-    )  # fmt: skip
+    )
     return str(wrapper.generate_until([request])[0].text)
 
 

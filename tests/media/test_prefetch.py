@@ -15,9 +15,7 @@ from probes.core.scratch import Scratch
 from probes.core.types import Clip, Item, Video
 from probes.media.prefetch import ClipPrefetcher
 
-ITEMS = [
-    Item(f"i{n}", "t", "?", ("a", "b"), 0, Video(Path(f"/none/{n}.mp4"))) for n in range(20)
-]  # fmt: skip
+ITEMS = [Item(f"i{n}", "t", "?", ("a", "b"), 0, Video(Path(f"/none/{n}.mp4"))) for n in range(20)]
 
 
 @pytest.fixture(autouse=True)

@@ -92,23 +92,33 @@ def broken(kind: str, clip: Path, path: Path) -> Path:
             container.mux(stream.encode(sound))
             container.mux(stream.encode())
     elif kind != "missing":
-        path.write_bytes({
-            "empty": b"",
-            "garbage": b"not a video at all " * 300,
-            "cut between packets": content[:cut],
-            "cut within a packet": content[: cut + size // 2],
-            "without index": content[:32] + struct.pack(">I4s", len(content), b"mdat"),
-            "bytes changed": content[: cut + 9] + bytes(size - 9) + content[cut + size :],
-        }[kind])  # fmt: skip
+        path.write_bytes(
+            {
+                "empty": b"",
+                "garbage": b"not a video at all " * 300,
+                "cut between packets": content[:cut],
+                "cut within a packet": content[: cut + size // 2],
+                "without index": content[:32] + struct.pack(">I4s", len(content), b"mdat"),
+                "bytes changed": content[: cut + 9] + bytes(size - 9) + content[cut + size :],
+            }[kind]
+        )
     return path
 
 
 @pytest.mark.parametrize("decoders", [DECODERS, ["pyav"]], ids=["both", "pyav"])
 @pytest.mark.parametrize(
     "kind",
-    ["missing", "empty", "garbage", "cut between packets", "cut within a packet", "without index",
-     "bytes changed", "sound only"],
-)  # fmt: skip
+    [
+        "missing",
+        "empty",
+        "garbage",
+        "cut between packets",
+        "cut within a packet",
+        "without index",
+        "bytes changed",
+        "sound only",
+    ],
+)
 def test_broken_videos_are_errors(
     pool: DecoderPool, clips: dict[str, Path], tmp_path: Path, kind: str, decoders: Sequence[str]
 ) -> None:

@@ -10,7 +10,6 @@ from probes.engine.dry_run import DryRun
 from probes.engine.placeholder_text import shortened
 from probes.engine.stimulus_builder import request_of
 from probes.engine.workload import DryRunModel
-from probes.models.hf.backend import HfBackend
 
 
 def preview(planned: DryRun) -> Iterator[str]:
@@ -41,8 +40,8 @@ def preview(planned: DryRun) -> Iterator[str]:
 
 def _text(model: DryRunModel, asked: Request, answer_prefix: str) -> str:
     """Return a prompt as the member's template lays it out, with the options that are scored."""
-    if isinstance(model.backend, HfBackend):
-        text = model.backend.preprocessor().shown(asked, answer_prefix)
+    if model.planning is not None:
+        text = model.planning.shown(asked, answer_prefix)
     else:
         text = "".join(
             part if isinstance(part, str) else f"<frame {part.sha256[:8]}>" for part in asked.parts

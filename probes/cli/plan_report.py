@@ -11,7 +11,6 @@ from probes.core.types import Request, ScoringSpec
 from probes.engine import costs
 from probes.engine.dry_run import ArmWorkload, DryRun
 from probes.engine.workload import DryRunModel
-from probes.models.hf.backend import BATCH_TOKENS, HfBackend
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +65,15 @@ def report(planned: DryRun, device: str | None = None) -> list[str]:
 def _costs_of(planned: DryRun, name: str) -> ModelCosts | None:
     """Return what a model's costs follow from; None where its files do not have it."""
     model = planned.models[name]
-    if not isinstance(model.backend, HfBackend):
+    if (planning := model.planning) is None:
         return None
-    weights = costs.weights_of(model.backend.checkpoint.shapes())
+    weights = costs.weights_of(planning.shapes())
     if weights is None:
         return None
     facts = model.backend.describe()
     backend = planned.cfg.backend
-    kind = "cpu" if backend.device == "cpu" else "cuda"
-    batch_tokens = int(backend.options.get("batch_tokens") or BATCH_TOKENS[kind])
-    batched = facts["perceive_once"]  # a model that is run as one piece gets one prompt at a time
+    # None for a model that is run as one piece, which gets one prompt at a time.
+    batch_tokens = planning.batch_tokens.get("cpu" if backend.device == "cpu" else "cuda")
     return ModelCosts(
         weights=weights,
         model=model,
@@ -83,8 +81,8 @@ def _costs_of(planned: DryRun, name: str) -> ModelCosts | None:
         patches=float(facts["patches_per_token"] or 0),
         execution=costs.Execution(
             dtype=str(facts["dtype"]),
-            batch_tokens=batch_tokens if batched else 0,
-            batch_size=backend.batch_size if batched else 1,
+            batch_tokens=batch_tokens or 0,
+            batch_size=backend.batch_size if batch_tokens else 1,
             quantize=str(facts["quantize"] or ""),
             feature_cache=backend.feature_cache_mb * 2**20,
         ),

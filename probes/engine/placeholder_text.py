@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from probes.core.hashing import sha256_json
 from probes.core.types import FrameRef, Part, Request
-from probes.models.hf.token_layout import frames_of
+from probes.models.base import frames_of
 from probes.stimuli.words import filler
 
 _MARK = re.compile(r"(\[not written yet(?: [0-9a-f]{8})+\])(?: [^.]*\.)?")

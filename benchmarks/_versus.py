@@ -264,8 +264,8 @@ def tasks(folder: Path, written: Path, root: Path, models: Mapping[str, Path]) -
     from probes.config.compose import compose
     from probes.core.types import Clip, FrameRef
     from probes.media.video_decoders import indices
-    from probes.stimuli.arms import StimulusForm, StimulusSources, build
-    from probes.stimuli.donors import find_donor
+    from probes.stimuli.arms import StimulusForm, StimulusSources, build, needs_donor
+    from probes.stimuli.donors import Donors
     from probes.stimuli.infill_file import load_file
     from probes.tasks.egoschema import reader
 
@@ -278,6 +278,7 @@ def tasks(folder: Path, written: Path, root: Path, models: Mapping[str, Path]) -
         ]
     )
     every = reader.load(root)
+    lenders = Donors(every, same_stratum=False)
     count = STRETCH * TIMES
     clips = {
         (item.id, k): Clip(numbers, (0.0,) * k, tuple(f"{item.media.path}#{n}" for n in numbers))
@@ -291,11 +292,7 @@ def tasks(folder: Path, written: Path, root: Path, models: Mapping[str, Path]) -
     for item in every:
         row = {"id": item.id, "question": item.question, "target": "ABCDE"[item.answer or 0]}
         for arm in cfg.suite:
-            donor = (
-                find_donor(item, every, arm, same_stratum=False)
-                if "donor" in (arm.frames, arm.infills)
-                else None
-            )
+            donor = lenders.find(item, arm) if needs_donor(arm) else None
             for k in FRAMES:
                 borrowed = (donor.id, k) if donor else None
                 sources = StimulusSources(

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from probes.stats import DidCells, did_logit, sign_flip, tango
-from probes.stats.paired import mcnemar_p
+from probes.stats import did_logit, sign_flip, tango
+from probes.stats.permutation import mcnemar_p
 from probes.stats.simulate import TrueEffect, draw, estimate_many
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -176,7 +176,7 @@ def logit_coverage(kind: str, n: int, where: str, draws: int) -> dict[str, float
         latent = alike**0.5 * rng.standard_normal(len(sizes))[codes]
         latent = latent + (0.7 - alike) ** 0.5 * rng.standard_normal(n)
         noise = 0.3**0.5 * rng.standard_normal((4, n))
-        four = DidCells(*((latent + noise) < special.ndtri(shares)[:, None]).astype(float))
+        four = ((latent + noise) < special.ndtri(shares)[:, None]).astype(float).T
         for name, jackknife in zip(hits, (False, True), strict=True):
             found = did_logit(four, codes, jackknife=jackknife)
             hits[name] += found.low <= truth <= found.high

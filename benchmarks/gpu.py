@@ -127,7 +127,7 @@ def stimuli(
     from probes.config.prompts import prompt_set
     from probes.core.hashing import array_sha256
     from probes.core.types import Arm, Clip, Infill, Item, Video
-    from probes.engine.stimulus_builder import prompt_of
+    from probes.engine.stimulus_builder import request_of
     from probes.stimuli.arms import StimulusForm, StimulusSources, build, needs_donor
     from probes.stimuli.donors import Donors
     from probes.stimuli.rotation import rotated
@@ -175,7 +175,7 @@ def stimuli(
                         texts,
                     )
                     made = build(rotated(item, rotation), arm, sources, form)
-                    group.append(prompt_of(made))
+                    group.append(request_of(made, arm))
             groups.append(group)
     return groups, frames
 

@@ -45,8 +45,7 @@ UIDS = ("a", "b", "c0ffee-1")
 FILM = b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x08moov"
 WORDS = """
     q_uid question option type item_id frames gap text frame_a frame_b common event error video_uid
-    start_sec Panels Panel Layout Entity Rule_Group Rule Candidate Attribute bbox Type Size Color
-    Number Uniformity weight_map safetensors model_type version count decoder option_logprobs
+    start_sec weight_map safetensors model_type version count decoder option_logprobs
     option_tokens status Infinity NaN null true 1e999 descr fortran_order shape False u1 i8 S1 O
     answer option (A) {infill} {frame_a} {question} {options} ../ \\xff\\xfe \\\\ud800
 """
@@ -109,13 +108,6 @@ def _packed(arrays: Sequence[bytes]) -> bytes:
             if content:
                 archive.writestr(f"{name}.npy", content)
     return packed.getvalue()
-
-
-def xml(workspace: Workspace, data: bytes) -> None:
-    """Read a problem's XML."""
-    from probes.tasks.iraven import xmlio
-
-    xmlio.parse(data, "problem.xml")
 
 
 def infill_file(workspace: Workspace, data: bytes) -> None:
@@ -195,7 +187,6 @@ TARGETS: tuple[Callable[[Workspace, bytes], None], ...] = (
     egoschema,
     npz,
     arrays,
-    xml,
     infill_file,
     prompts,
     reply,
@@ -257,14 +248,14 @@ def seeds() -> list[bytes]:
         stored: [b'{"option_logprobs": [-1.0, -2.5], "option_tokens": [1, 2], "text": "x"}'],
     }
     if problem := _problem():
-        good |= {npz: problem[:1], arrays: problem[1:2], xml: problem[2:]}
+        good |= {npz: problem[:1], arrays: problem[1:]}
     return [bytes([TARGETS.index(one)]) + data for one, many in good.items() for data in many]
 
 
 def _problem() -> list[bytes] | None:
-    """Return the npz, its arrays and the XML of a problem; None where OpenCV is not installed."""
+    """Return the npz and the arrays of a problem; None where OpenCV is not installed."""
     try:
-        from probes.tasks.iraven import files, generate, xmlio
+        from probes.tasks.iraven import files, generate
 
         made = generate.problem(0, "center_single", 0)
         whole = files.pack(made, generate.images(made), generate.predict(made))
@@ -274,7 +265,7 @@ def _problem() -> list[bytes] | None:
         arrays = [archive.read(f"{name}.npy") for name in ARRAYS]
     # Pictures are cut after their header, which is read first: whole, they would fill every input.
     some = SEPARATOR.join(array[:400] for array in arrays)
-    return [_packed(arrays), some, xmlio.write(made).encode()]
+    return [_packed(arrays), some]
 
 
 def _parts(data: bytes, count: int) -> list[bytes]:

@@ -17,8 +17,8 @@ from probes.core.hashing import array_sha256
 from probes.core.types import FrameRef, ModelSpec, Request, ScoringSpec
 from probes.media import video_decoders
 from probes.models import open_backend
-from probes.models.hf import families, forward
-from probes.models.hf.token_layout import FRAME
+from probes.models.hf import decoding, families
+from probes.models.hf.prompt_encoder import FRAME
 
 _versus = versus._versus
 NAMES = {"vcot-5": "bench_vcot_5", "blind-5": "bench_blind_5"}
@@ -161,7 +161,7 @@ def test_both_models_get_the_same_ids_and_pixels(
     reply = reply_of_wrapper(wrapper, parts, frames)
 
     ours: dict[str, Any] = {}
-    inputs, greedy = families.qwen_vl._inputs, forward.greedy
+    inputs, write = families.qwen_vl._inputs, decoding.write
 
     def seen_inputs(*args: Any) -> Any:
         ours["pixels"] = inputs(*args)["pixel_values"]
@@ -169,10 +169,10 @@ def test_both_models_get_the_same_ids_and_pixels(
 
     def seen_rows(model: Any, rows: Any, *args: Any, **more: Any) -> Any:
         ours["ids"] = [int(i) for i in rows[0].ids]
-        return greedy(model, rows, *args, **more)
+        return write(model, rows, *args, **more)
 
     monkeypatch.setattr(families.qwen_vl, "_inputs", seen_inputs)
-    monkeypatch.setattr(forward, "greedy", seen_rows)
+    monkeypatch.setattr(decoding, "write", seen_rows)
     spec = ModelSpec("tiny", "image", str(folder), dtype="float32", frame_as="image")
     backend = open_backend(compose([]).backend, spec)
     scoring = ScoringSpec("generate", _versus.TOKENS)

@@ -68,10 +68,12 @@ def main(arguments: Sequence[str]) -> int:
         return DONE
     import hydra
 
-    schema.register()
     # Overrides may come before, between and after options; Hydra's parser wants them together.
     overrides, options = compose.split_arguments(arguments)
     config_dir = compose.config_dir(options)
+    schema.register(config_dir)
+    if {"--cfg", "-c"}.intersection(options) and not {"-m", "--multirun"}.intersection(options):
+        schema.typed(compose.composed(arguments))  # no job is started that would check names
     ExitCodeCallback.code = DONE
     entry = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)
     full = os.environ.get(_FULL_ERROR) == "1"

@@ -247,7 +247,7 @@ def test_help_teaches_every_group_and_option(capsys: pytest.CaptureFixture[str])
         (["data", "egoworld", "x"], 2, "--videos"),
         (["train", "tiny", "--help"], 0, "example"),
         (["tasks", "--help"], 0, "--include_path $(probes tasks --path)"),
-        (["tasks"], 2, "--path"),
+        (["tasks"], 0, "egoworld   First-person clips"),
         (["tasks", "lms"], 2, "--path"),
         (["tasks", "lmms", "--help"], 0, "--include-path"),
     ],
@@ -340,7 +340,7 @@ def test_data_iraven_makes_problems_that_the_reader_takes(
 def test_the_python_api_shows_itself() -> None:
     import probes
 
-    assert dir(probes) == ["__version__", "contrasts", "load"]
+    assert dir(probes) == ["__version__", "artifacts", "contrasts", "load"]
     assert all(getattr(probes, name) for name in dir(probes))
     assert probes.__version__ == metadata.version("interframe-probes")
     assert (Path(probes.__file__).parent / "py.typed").is_file()

@@ -143,6 +143,19 @@ def test_a_run_by_stratum_and_simulated(ask: Any, run: Path) -> None:
     assert any("made of this run's clusters" in line for line in lines)
 
 
+def test_a_run_can_be_asked_about_another_measure(ask: Any, run: Path) -> None:
+    lines = ask(str(run), "--of", "gain", "--measure", "margin", "--effect", "0.5,1")
+    found = rows(lines)
+    assert found[0][-3:] == ["least", "n for 0.5", "n for 1"]
+    gains = analysis.contrasts(analysis.load(run), names=["gain"], measure="margin")
+    first = analysis.planning(gains, measure="margin", effects=[0.5, 1.0]).iloc[0]
+    assert found[1][-3:] == [
+        f"{first['minimum_effect']:.2f}", f"{first['items_for_0.5']:.0f}",
+        f"{first['items_for_1']:.0f}",
+    ]  # fmt: skip
+    assert "least true effect, in nats" in " ".join(" ".join(lines).split())
+
+
 def test_without_both_members_there_is_no_difference_in_differences(
     tmp_path: Path, capsys: Any
 ) -> None:
@@ -220,6 +233,7 @@ def test_every_line_fits_a_terminal(ask: Any, run: Path) -> None:
         ("nowhere --published iraven", "two questions"),
         ("--published iraven --effect 6", "settles it"),
         ("--published iraven --simulate", "cannot be simulated"),
+        ("--items 5 --measure margin", "only a run's answers"),
         ("--published iraven --icc 0.1", "no recordings"),
         ("--published raven", "invalid choice"),
     ],

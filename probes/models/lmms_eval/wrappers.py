@@ -77,7 +77,7 @@ def wrapper_class(name: str) -> type:
         registry = MODEL_REGISTRY_V2
         manifest = registry.get_manifest(name)
     except ValueError as error:
-        fix = nearest(name, registry.list_model_names(), otherwise=_others())
+        fix = nearest(name, sorted(RAN + READ))
         raise ProbesError(f"lmms-eval has no model {name!r}", _WHERE, fix) from error
     if known := refusal(manifest.model_id):  # an alias of a refused one
         raise known

@@ -26,6 +26,12 @@ PARAMETERS: dict[RuleName, tuple[int, ...]] = {
 }
 
 Menu = tuple[tuple[RuleName, RuleAttribute], ...]
+
+
+def _menu(attribute: RuleAttribute, *names: RuleName) -> Menu:
+    return tuple((name, attribute) for name in names)
+
+
 MENUS: tuple[Menu, Menu, Menu, Menu] = (
     (
         ("Progression", "Number"),
@@ -36,19 +42,9 @@ MENUS: tuple[Menu, Menu, Menu, Menu] = (
         ("Distribute_Three", "Position"),
         ("Constant", "Number/Position"),
     ),
-    (("Progression", "Type"), ("Distribute_Three", "Type"), ("Constant", "Type")),
-    (
-        ("Progression", "Size"),
-        ("Arithmetic", "Size"),
-        ("Distribute_Three", "Size"),
-        ("Constant", "Size"),
-    ),
-    (
-        ("Progression", "Color"),
-        ("Arithmetic", "Color"),
-        ("Distribute_Three", "Color"),
-        ("Constant", "Color"),
-    ),
+    _menu("Type", "Progression", "Distribute_Three", "Constant"),
+    _menu("Size", "Progression", "Arithmetic", "Distribute_Three", "Constant"),
+    _menu("Color", "Progression", "Arithmetic", "Distribute_Three", "Constant"),
 )
 """The menus of the four rule slots. Number and Position never both have a rule."""
 

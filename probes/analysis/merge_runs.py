@@ -54,14 +54,7 @@ def merge(paths: Sequence[Path], out: Path) -> int:
         )
     folders = [Path(run) for run in dict.fromkeys(frame["run"])]
     manifests = [_finished(folder) for folder in folders]
-    items = _joined(folders, "items", ItemRow)
-    asked = set(items["id"].to_pylist()) if items is not None else set()
-    tables = {
-        "records": _records(frame),
-        "items": schema.to_table([], ItemRow) if items is None else items,
-        "donors": _joined(folders, "donors", ItemRow, lambda row: row["id"] not in asked),
-        "infills": _joined(folders, "infills", InfillRow),
-    }
+    tables = _tables(frame, folders)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -89,15 +82,22 @@ def merge(paths: Sequence[Path], out: Path) -> int:
     return len(frame)
 
 
-def _records(frame: pd.DataFrame) -> pa.Table:
-    """Return the records of a frame as a table."""
+def _tables(frame: pd.DataFrame, folders: Sequence[Path]) -> dict[str, pa.Table | None]:
+    """Return the tables of the merged run by name; None for those that no run has."""
     import pyarrow as pa
 
-    columns = {
+    records = {
         field.name: pa.array(frame[field.name].array, field.kind, from_pandas=True)
         for field in schema.fields(Record)
     }
-    return pa.table(columns, schema=schema.arrow_schema(Record))
+    items = _joined(folders, "items", ItemRow)
+    asked = set(items["id"].to_pylist()) if items is not None else set()
+    return {
+        "records": pa.table(records, schema=schema.arrow_schema(Record)),
+        "items": schema.to_table([], ItemRow) if items is None else items,
+        "donors": _joined(folders, "donors", ItemRow, lambda row: row["id"] not in asked),
+        "infills": _joined(folders, "infills", InfillRow),
+    }
 
 
 def _joined(

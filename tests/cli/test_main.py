@@ -346,7 +346,7 @@ def test_data_iraven_makes_problems_that_the_reader_takes(
 def test_the_python_api_shows_itself() -> None:
     import probes
 
-    assert dir(probes) == ["__version__", "contrasts", "load"]
+    assert dir(probes) == ["__version__", "artifacts", "contrasts", "load"]
     assert all(getattr(probes, name) for name in dir(probes))
     assert probes.__version__ == metadata.version("interframe-probes")
     assert (Path(probes.__file__).parent / "py.typed").is_file()

@@ -51,6 +51,10 @@ def test_only_named_columns_are_read(tmp_path: Path) -> None:
     parquet.write(tmp_path / "infills.parquet", schema.to_table([INFILL], InfillRow))
     table = schema.read(tmp_path / "infills.parquet", InfillRow, ("text", "role"))
     assert table.to_pylist() == [{"text": "it moves", "role": "shared"}]
+    rows = [made_records.record(n, extras=one) for n, one in enumerate(EXTRAS)]
+    parquet.write(tmp_path / "records.parquet", schema.to_table(rows, Record))
+    table = schema.read(tmp_path / "records.parquet", Record, ("extras",))
+    assert table.to_pylist() == [{"extras": list(one.items())} for one in EXTRAS]
 
 
 def test_an_older_table_of_records_has_no_rotation() -> None:

@@ -46,15 +46,17 @@ def merge(paths: Sequence[Path], out: Path) -> int:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ProbesError("the folder is not empty", str(out), "give a new one")
     frame = load(list(paths))
-    if len(settings := sorted(set(frame["setting"]))) > 1:
-        raise ProbesError(
-            f"the runs differ in their settings: {'; '.join(name or 'none' for name in settings)}",
-            ", ".join(map(str, paths)),
-            "merge those of one setting; `probes report` takes runs of several settings",
-        )
+    _check_one_setting(frame, paths)
     folders = [Path(run) for run in dict.fromkeys(frame["run"])]
     manifests = [_finished(folder) for folder in folders]
-    tables = _tables(frame, folders)
+    items = _joined(folders, "items", ItemRow)
+    asked = set(items["id"].to_pylist()) if items is not None else set()
+    tables = {
+        "records": _records(frame),
+        "items": schema.to_table([], ItemRow) if items is None else items,
+        "donors": _joined(folders, "donors", ItemRow, lambda row: row["id"] not in asked),
+        "infills": _joined(folders, "infills", InfillRow),
+    }
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -64,10 +66,7 @@ def merge(paths: Sequence[Path], out: Path) -> int:
         if table is not None:
             parquet.write(out / f"{name}.parquet", table)
     artifacts.merge(folders, out)
-    (out / "frames").mkdir()
-    for picture in (path for folder in folders for path in (folder / "frames").glob("*.png")):
-        if not (target := out / "frames" / picture.name).exists():
-            link_or_copy(picture, target)
+    _join_frames(folders, out / "frames")
     statuses = frame["status"].value_counts()
     counts = {
         "items": int(frame[["task", "item_id"]].drop_duplicates().shape[0]),
@@ -82,22 +81,31 @@ def merge(paths: Sequence[Path], out: Path) -> int:
     return len(frame)
 
 
-def _tables(frame: pd.DataFrame, folders: Sequence[Path]) -> dict[str, pa.Table | None]:
-    """Return the tables of the merged run by name; None for those that no run has."""
+def _check_one_setting(frame: pd.DataFrame, paths: Sequence[Path]) -> None:
+    if len(settings := sorted(set(frame["setting"]))) > 1:
+        raise ProbesError(
+            f"the runs differ in their settings: {'; '.join(name or 'none' for name in settings)}",
+            ", ".join(map(str, paths)),
+            "merge those of one setting; `probes report` takes runs of several settings",
+        )
+
+
+def _join_frames(folders: Sequence[Path], out: Path) -> None:
+    out.mkdir()
+    for picture in (path for folder in folders for path in (folder / "frames").glob("*.png")):
+        if not (target := out / picture.name).exists():
+            link_or_copy(picture, target)
+
+
+def _records(frame: pd.DataFrame) -> pa.Table:
+    """Return the records of a frame as a table."""
     import pyarrow as pa
 
-    records = {
+    columns = {
         field.name: pa.array(frame[field.name].array, field.kind, from_pandas=True)
         for field in schema.fields(Record)
     }
-    items = _joined(folders, "items", ItemRow)
-    asked = set(items["id"].to_pylist()) if items is not None else set()
-    return {
-        "records": pa.table(records, schema=schema.arrow_schema(Record)),
-        "items": schema.to_table([], ItemRow) if items is None else items,
-        "donors": _joined(folders, "donors", ItemRow, lambda row: row["id"] not in asked),
-        "infills": _joined(folders, "infills", InfillRow),
-    }
+    return pa.table(columns, schema=schema.arrow_schema(Record))
 
 
 def _joined(

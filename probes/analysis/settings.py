@@ -16,11 +16,17 @@ from probes.records import schema
 from probes.records.manifest import FILE, REWRITE, read_manifest
 from probes.records.schema import ItemRow
 
-# Settings that every record has as a column, or that cannot change an answer.
+# Settings that every record has as a column, or that cannot change an answer. A reader can only by
+# what it reads, and that is compared itself.
 _IGNORED = set(
     "shard shards out frames limit seed scoring donor_draws suite hydra task.root task.unanswered "
     "pair.name pair.caveat task.name backend.batch_size backend.feature_cache_mb backend.device "
-    "task.scoring pair.scoring".split()
+    "task.scoring pair.scoring task.reader".split()
+)
+# Manifests once held these for every task, now for those that have them.
+_OF_SOME_TASKS = set(
+    "task.across_rows task.fps task.height task.include_path task.per_config task.seconds "
+    "task.seed task.videos".split()
 )
 _IGNORED_LAST = {"device", "caveat"}
 _SHOWN = 40
@@ -85,12 +91,15 @@ def labels(runs: Sequence[LoadedRun], kinds: Sequence[tuple[str, ...]]) -> list[
     for own, kind in zip(configs, kinds, strict=True):
         alike = [config for config, of in zip(configs, kinds, strict=True) if of == kind and config]
         names = sorted({name for config in alike for name in config})
-        differing = [
-            name for name in names if len({repr(config.get(name)) for config in alike}) > 1
-        ]
+        differing = [name for name in names if _differs(name, alike)]
         shown = [f"{_short(name, differing)}={_value(own.get(name))}" for name in differing if own]
         out.append(", ".join(dict.fromkeys(shown)))
     return out
+
+
+def _differs(name: str, configs: Sequence[Mapping[str, Any]]) -> bool:
+    having = [one for one in configs if name in one or name not in _OF_SOME_TASKS]
+    return len({repr(one.get(name)) for one in having}) > 1
 
 
 def _relevant(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,15 +136,19 @@ def _value(value: Any) -> str:
 
 
 def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
-    """Return what later steps need of the runs: reference arms, and the sources of infills.
+    """Return what later steps need of the runs: reference arms, kinds and sources of infills.
 
     Raises:
         ProbesError: an arm that is compared with different arms in different runs.
     """
     references: dict[str, str] = {}
+    infills: dict[str, str] = {}
     sources: set[str] = set()
     for run in runs:
-        for name, reference in _arms(run.config.get("suite")).items():
+        for name, kind in _arms(run.config.get("suite"), "infills").items():
+            # An arm of two kinds counts as one with text.
+            infills[name] = kind if infills.get(name, kind) == kind else ""
+        for name, reference in _arms(run.config.get("suite"), "reference").items():
             if references.setdefault(name, reference) != reference:
                 raise ProbesError(
                     f"the arm {name} is compared with {references[name] or 'nothing'} in one run "
@@ -149,15 +162,17 @@ def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     if references:
         out["references"] = references
+    if infills:
+        out["infills"] = infills
     if sources:
         out["infill_sources"] = sorted(sources)
     return out
 
 
-def _arms(suite: Any) -> dict[str, str]:
-    """Return every arm of a suite with its reference."""
+def _arms(suite: Any, field: str) -> dict[str, str]:
+    """Return every arm of a suite with the value of a field, where it states that."""
     return {
-        str(arm["name"]): str(arm.get("reference") or "")
+        str(arm["name"]): str(arm[field] or "")
         for arm in (suite if isinstance(suite, list | tuple) else ())
-        if isinstance(arm, Mapping) and "name" in arm
+        if isinstance(arm, Mapping) and "name" in arm and field in arm
     }

@@ -19,7 +19,7 @@ from probes.core.files import atomic_write, link_or_copy
 from probes.core.hashing import sha256_file
 from probes.core.types import Clip, ClipKey, Item
 from probes.engine.plan import InfillsByClip, Plan
-from probes.media import png
+from probes.media.frame_folder import encode_png
 from probes.media.frame_store import FrameStore
 from probes.records import artifacts, parquet, schema
 from probes.records.artifacts import NamedArray
@@ -186,7 +186,7 @@ def frames(folder: Path, shown: Iterable[str], store: FrameStore) -> list[str]:
             link_or_copy(store.path(sha), target)
         except FileNotFoundError:
             try:
-                atomic_write(target, png.encode(store[sha]))
+                atomic_write(target, encode_png(store[sha]))
             except MachineError:
                 raise
             except (ProbesError, KeyError):

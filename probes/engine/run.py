@@ -6,12 +6,12 @@ import datetime
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from probes.cache.output_cache import Store
-from probes.config.settings import RunConfig
+from probes.config.settings import RunConfig, as_plain
 from probes.core.environment import git_state, packages
 from probes.core.files import home
 from probes.core.hashing import sha256_json, sha256_json_rows
@@ -128,6 +128,8 @@ def records(context: RunContext, state: RunState) -> Iterator[Record]:
 
 def _manifest(context: RunContext, state: RunState, result: RunResult, lost: list[str]) -> Manifest:
     cfg, models = context.cfg, context.models
+    config = as_plain(cfg)
+    data = {"data": config["task"]["seed"]} if "seed" in config["task"] else {}
     git, dirty = git_state(Path(__file__).parent)
     shown = state.plan.shown_items()
     media = {export.media_sha256(item) for item in shown}
@@ -136,14 +138,14 @@ def _manifest(context: RunContext, state: RunState, result: RunResult, lost: lis
         dirty=dirty,
         packages=packages(),
         device=device_name(),
-        config=asdict(cfg),
+        config=config,
         data={
             "root": str(registry.root(cfg.task)),
             "items": len(state.plan.known),
             "items_sha256": sha256_json_rows(map(_content, shown)),
             "media_sha256": sha256_json(sorted(sha for sha in media if sha)),
         },
-        seeds={"run": cfg.seed, "data": cfg.task.seed} | {arm.name: arm.seed for arm in cfg.suite},
+        seeds={"run": cfg.seed} | data | {arm.name: arm.seed for arm in cfg.suite},
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         platform=platform_facts(),
         members={name: model.backend.describe() for name, model in models.items()},

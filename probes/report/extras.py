@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from probes import analysis
-from probes.analysis.cells import BLOCK
-from probes.report import formats
-from probes.report.parts import DataTable, Paragraph, Section
-from probes.report.study import Study, rows
+from probes.analysis import formats
+from probes.analysis.columns import BLOCK
+from probes.core.tables import Table
+from probes.report.parts import Paragraph, Section
+from probes.report.study import ShownColumn, Study, plain
 
 _CELL = (*BLOCK, "arm", "role", "frames")
 
@@ -28,24 +29,12 @@ def section(study: Study) -> Section | None:
         "Numbers that came along with the answers, by the names that their source gave them. n "
         "counts the answers that have the number; the mean leaves out those that are NaN."
     )
-    table = DataTable(
-        name="extras",
-        title="Further numbers of the answers",
-        header=(*study.differing, "number", "arm", "role", "frames", "n", "mean", "NaN, %"),
-        rows=tuple(
-            (
-                *study.settings(row),
-                row["name"],
-                row["arm"],
-                row["role"],
-                str(row["frames"]),
-                str(row["n"]),
-                f"{row['mean']:.4g}",
-                formats.percent(row["nan"]),
-            )
-            for row in rows(found)
-        ),
-        words=len(study.differing) + 3,
-        data=found,
-    )
-    return Section("extras", "Further numbers", (Paragraph(text), table))
+    columns: dict[str, ShownColumn] = {
+        "number": "name",
+        **plain("arm role frames n"),
+        "mean": lambda row: f"{row['mean']:.4g}",
+        "NaN, %": lambda row: formats.percent(row["nan"]),
+    }
+    table = Table("Further numbers of the answers", words=3, name="extras", data=found)
+    shown = study.table(table, found, columns)
+    return Section("extras", "Further numbers", (Paragraph(text), shown))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
-from probes.core.text import flat
-from probes.report.parts import DataTable, Paragraph, ReportPart, Section, counted, listed
+from probes.core.tables import Table
+from probes.core.text import flat, listed
+from probes.report.parts import Paragraph, ReportPart, Section, counted
 from probes.report.study import Study
 
 _FactRows = list[tuple[str, ...]]
@@ -33,7 +34,7 @@ def section(study: Study) -> Section:
     return Section("manifest", "Manifest", tuple(parts))
 
 
-def _tables(manifests: Mapping[str, Mapping[str, Any]]) -> list[DataTable]:
+def _tables(manifests: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
     # An entry's name has the column `key` in the CSV files, which others read.
     shared, differing = _compared(manifests)
     entries = [
@@ -41,30 +42,24 @@ def _tables(manifests: Mapping[str, Mapping[str, Any]]) -> list[DataTable]:
         for run, manifest in manifests.items()
         for name, value in manifest.items()
     ]
-    tables = [
-        DataTable(
-            name="manifest",
-            title="Manifest" if len(manifests) == 1 else "What all manifests share",
-            header=("entry", "value"),
-            rows=tuple(shared),
-            words=2,
-            data=pd.DataFrame(entries, columns=["run", "key", "value"]),
+    yield Table(
+        "Manifest" if len(manifests) == 1 else "What all manifests share",
+        header=("entry", "value"),
+        rows=tuple(shared),
+        name="manifest",
+        data=pd.DataFrame(entries, columns=["run", "key", "value"]),
+        folded=True,
+    )
+    if differing:
+        yield Table(
+            "What differs between manifests",
+            header=("entry", "run", "value"),
+            rows=tuple(differing),
+            words=3,
+            name="manifest-differs",
+            data=pd.DataFrame(differing, columns=["key", "run", "value"]),
             folded=True,
         )
-    ]
-    if differing:
-        tables.append(
-            DataTable(
-                name="manifest-differs",
-                title="What differs between manifests",
-                header=("entry", "run", "value"),
-                rows=tuple(differing),
-                words=3,
-                data=pd.DataFrame(differing, columns=["key", "run", "value"]),
-                folded=True,
-            )
-        )
-    return tables
 
 
 def _compared(manifests: Mapping[str, Mapping[str, Any]]) -> tuple[_FactRows, _FactRows]:

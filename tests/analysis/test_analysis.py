@@ -100,6 +100,30 @@ def test_settings_that_cannot_change_an_answer_are_ignored(tmp_path):
     assert set(analysis.load(tmp_path)["setting"]) == {""}
 
 
+def test_a_run_from_before_tasks_had_settings_of_their_own_has_the_same_settings(tmp_path):
+    once = {
+        "name": "egoworld", "reader": "egoschema", "root": None, "include_path": None,
+        "unanswered": False, "layout": None, "frames": 5, "across_rows": False, "per_config": 100,
+        "videos": 300, "seed": 1, "height": 128, "fps": 4.0, "seconds": 18.0,
+    }  # fmt: skip
+    gone = ("include_path", "across_rows", "per_config")
+    now = {name: value for name, value in once.items() if name not in gone}
+    now["reader"] = "egoworld"
+    for folder, task in (("before", once), ("now", now)):
+        write_run(tmp_path / folder, cell([1, 0, 1, 0]), {"task": task})
+    assert set(analysis.load(tmp_path)["setting"]) == {""}
+    write_run(tmp_path / "more", cell([0, 0, 1, 0]), {"task": now | {"videos": 30}})
+    labels = set(analysis.load(tmp_path)["setting"])
+    assert labels == {"videos=300", "videos=30"}
+
+
+def test_other_settings_that_a_manifest_lacks_are_shown(tmp_path):
+    for folder, task in (("a", {"layout": None}), ("b", {"layout": None, "depth": 3})):
+        right = [1, 0, 1, 0] if folder == "a" else [0, 1, 1, 0]
+        write_run(tmp_path / folder, cell(right), {"task": task})
+    assert set(analysis.load(tmp_path)["setting"]) == {"depth=None", "depth=3"}
+
+
 @pytest.mark.parametrize(
     ("other", "what"),
     [
@@ -153,7 +177,8 @@ def test_gain_of_a_hand_made_two_by_two_table():
     assert row["estimate"] == pytest.approx(0.3)
     assert (row["mean_a"], row["mean_b"]) == (0.7, 0.4)
     assert (row["n"], row["clusters"], row["discordant"]) == (10, 5, 5)
-    expected = stats.difference(vcot, base, np.arange(10) // 2)
+    changes = np.subtract(vcot, base)
+    expected = stats.clustered_mean(changes, np.arange(10) // 2, bounds=(-1, 1))
     assert (row["low"], row["high"], row["p"]) == (expected.low, expected.high, expected.p)
 
 

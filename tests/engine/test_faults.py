@@ -417,12 +417,13 @@ def test_an_error_whose_words_sound_like_an_empty_reply_is_an_error(
 
 def test_a_signal_leaves_a_run_that_the_named_command_goes_on_with(tmp_path: Path) -> None:
     """Terminated while one member answers, then interrupted while the other does."""
-    place = Place(tmp_path, [*SCRIPTED, "backend.options.seconds=0.005"])
+    # Slow enough that a phase outlasts the signal by a second even where the machine is busy.
+    place = Place(tmp_path, [*SCRIPTED, "backend.options.seconds=0.02"])
     stored = set()
     for by, phase, code, said in (
-        # The phase that was the last to end: the next one is stopped, 0.1 s after it began.
-        (signal.SIGTERM, "infills", 143, "terminated"),
-        (signal.SIGINT, "answers 1", 130, "interrupted"),
+        # The phase that is stopped, 0.1 s after it began.
+        (signal.SIGTERM, "answers 1", 143, "terminated"),
+        (signal.SIGINT, "answers 2", 130, "interrupted"),
     ):
         found, output = place.run_and_kill(0.1, phase, by)
         assert found == code, output
@@ -433,6 +434,7 @@ def test_a_signal_leaves_a_run_that_the_named_command_goes_on_with(tmp_path: Pat
         assert words == ["probes", "run", *place.overrides]
         assert not list((tmp_path / "runs").rglob("*.parquet"))
         place.overrides = words[2:]
+    place.overrides.append("backend.options.seconds=0")  # no part of a key
     place.run()
     counts = json.loads((place.finished() / "manifest.json").read_text())["counts"]["prompts"]
     assert sum(one["cached"] for one in counts.values()) == len(stored)

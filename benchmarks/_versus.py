@@ -124,9 +124,16 @@ def film(path: Path, seed: int) -> None:
     grain = rng.integers(-3, 4, (8, HEIGHT, WIDTH), np.int16)
     stretch = path.with_suffix(".part.mp4")
     with av.open(str(stretch), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={
-            "preset": "veryfast", "g": str(GOP), "keyint_min": str(GOP), "sc_threshold": "0",
-        })  # fmt: skip
+        stream = container.add_stream(
+            "libx264",
+            rate=FPS,
+            options={
+                "preset": "veryfast",
+                "g": str(GOP),
+                "keyint_min": str(GOP),
+                "sc_threshold": "0",
+            },
+        )
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.bit_rate = BIT_RATE
         for t in range(STRETCH):
@@ -191,8 +198,10 @@ def infills(path: Path, items: int) -> Path:
     """Write infills as another program would, for both members and all gaps."""
     rows = [
         {"item_id": f"clip{n}", "frames": k, "gap": g, "text": event(n, k, g)}
-        for n in range(items) for k in FRAMES for g in range(k - 1)
-    ]  # fmt: skip
+        for n in range(items)
+        for k in FRAMES
+        for g in range(k - 1)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -255,43 +264,51 @@ def tasks(folder: Path, written: Path, root: Path, models: Mapping[str, Path]) -
     from probes.config.compose import compose
     from probes.core.types import Clip, FrameRef
     from probes.media.video_decoders import indices
-    from probes.stimuli.arms import StimulusForm, StimulusSources, build
-    from probes.stimuli.donors import find_donor
+    from probes.stimuli.arms import StimulusForm, StimulusSources, build, needs_donor
+    from probes.stimuli.donors import Donors
     from probes.stimuli.infill_file import load_file
     from probes.tasks.egoschema import reader
 
-    cfg = compose([
-        *(f"pair.{role}.repo={model}" for role, model in models.items()),
-        "task=egoschema", f"task.root={root}", "scoring=generate",
-    ])  # fmt: skip
+    cfg = compose(
+        [
+            *(f"pair.{role}.repo={model}" for role, model in models.items()),
+            "task=egoschema",
+            f"task.root={root}",
+            "scoring=generate",
+        ]
+    )
     every = reader.load(root)
+    lenders = Donors(every, same_stratum=False)
     count = STRETCH * TIMES
     clips = {
         (item.id, k): Clip(numbers, (0.0,) * k, tuple(f"{item.media.path}#{n}" for n in numbers))
-        for item in every for k in FRAMES for numbers in [indices(count, k)]
-    }  # fmt: skip
+        for item in every
+        for k in FRAMES
+        for numbers in [indices(count, k)]
+    }
     texts = load_file(written, clips, [item.id for item in every])
     rows: list[dict[str, Any]] = []
     names = {}
     for item in every:
         row = {"id": item.id, "question": item.question, "target": "ABCDE"[item.answer or 0]}
         for arm in cfg.suite:
-            donor = (
-                find_donor(item, every, arm, same_stratum=False)
-                if "donor" in (arm.frames, arm.infills) else None
-            )  # fmt: skip
+            donor = lenders.find(item, arm) if needs_donor(arm) else None
             for k in FRAMES:
                 borrowed = (donor.id, k) if donor else None
                 sources = StimulusSources(
-                    clips[item.id, k], texts[item.id, k], donor,
-                    clips[borrowed] if borrowed else None, texts[borrowed] if borrowed else None,
-                )  # fmt: skip
+                    clips[item.id, k],
+                    texts[item.id, k],
+                    donor,
+                    clips[borrowed] if borrowed else None,
+                    texts[borrowed] if borrowed else None,
+                )
                 stimulus = build(item, arm, sources, StimulusForm(cfg.prompts, "generate"))
                 parts = [
                     {"video": part.sha256.split("#")[0], "frame": int(part.sha256.split("#")[1])}
-                    if isinstance(part, FrameRef) else {"text": part}
+                    if isinstance(part, FrameRef)
+                    else {"text": part}
                     for part in stimulus.parts
-                ]  # fmt: skip
+                ]
                 name = f"{arm.name}-{k}"
                 names[name] = f"bench_{arm.name}_{k}"
                 row[name] = json.dumps(parts)

@@ -61,21 +61,35 @@ def write(folder: Path, records: int) -> int:
     starts = pa.array(np.arange(0, 5 * n + 1, 5), pa.int32())
     scores = np.random.default_rng(1).normal(size=5 * n)
     constant = {
-        "task": "egoschema", "stratum": "", "pair": "llava", "scoring": "letter", "status": "ok",
-        "text": "", "error": "", "input_tokens": 100, "output_tokens": 0, "seconds": 0.1,
+        "task": "egoschema",
+        "stratum": "",
+        "pair": "llava",
+        "scoring": "letter",
+        "status": "ok",
+        "text": "",
+        "error": "",
+        "input_tokens": 100,
+        "output_tokens": 0,
+        "seconds": 0.1,
         "rotation": 0,
-    }  # fmt: skip
+    }
     columns = {
-        "key": [f"{i:064x}" for i in range(n)], "item_id": np.char.add("q", item.astype(str)),
-        "cluster": np.char.add("r", (item * RECORDINGS // ITEMS).astype(str)), "role": role,
-        "member": np.char.add("llava-", role), "arm": np.array(ARMS)[shown % 5],
-        "frames": np.array([5, 10])[shown // 5 % 2], "seed": shown // 10,
-        "donor_id": pa.nulls(n, pa.string()), "choice": np.where(right, answer, (answer + 1) % 5),
-        "answer": answer, "correct": right,
+        "key": [f"{i:064x}" for i in range(n)],
+        "item_id": np.char.add("q", item.astype(str)),
+        "cluster": np.char.add("r", (item * RECORDINGS // ITEMS).astype(str)),
+        "role": role,
+        "member": np.char.add("llava-", role),
+        "arm": np.array(ARMS)[shown % 5],
+        "frames": np.array([5, 10])[shown // 5 % 2],
+        "seed": shown // 10,
+        "donor_id": pa.nulls(n, pa.string()),
+        "choice": np.where(right, answer, (answer + 1) % 5),
+        "answer": answer,
+        "correct": right,
         "option_logprobs": pa.ListArray.from_arrays(starts, pa.array(scores)),
         "option_tokens": pa.ListArray.from_arrays(starts, pa.array(np.ones(5 * n, np.int64))),
         "stimulus_sha": [f"{a:08x}{b:056x}" for a, b in zip(shown, item, strict=True)],
-    }  # fmt: skip
+    }
     columns |= {name: pa.repeat(pa.scalar(value), n) for name, value in constant.items()}
     pq.write_table(pa.table(columns), folder / "records.parquet")
     return n
@@ -95,8 +109,10 @@ def main() -> int:
             time.sleep(1.0 if repetition else 0.0)
             done = subprocess.run(
                 [sys.executable, "-c", TIMED, str(Path(__file__).parent), folder],
-                capture_output=True, text=True, check=True,
-            )  # fmt: skip
+                capture_output=True,
+                text=True,
+                check=True,
+            )
             runs.append(json.loads(done.stdout))
             seconds = "  ".join(
                 f"{name} {took['wall']:.2f} ({took['cpu']:.2f})"

@@ -104,10 +104,8 @@ def logprob_difference(shown: pd.DataFrame) -> float | None:
 
 def run(out: Path, *overrides: str) -> Path:
     """Make one run into a folder."""
-    command = [
-        sys.executable, "-m", "probes", "run", f"hydra.run.dir={out}", "pair.frame_as=image",
-        *overrides,
-    ]  # fmt: skip
+    settings = [f"hydra.run.dir={out}", "pair.frame_as=image", *overrides]
+    command = [sys.executable, "-m", "probes", "run", *settings]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -151,9 +149,10 @@ def made(items: int, suite: str, work: Path) -> dict[str, dict[str, Any]]:
             server = ["backend=server", f"backend.options.base_url={url}"]
             both(f"{name} hf server", settings, server)
     wrapper = [
-        "backend=lmms", "backend.options.model=qwen2_5_vl",
+        "backend=lmms",
+        "backend.options.model=qwen2_5_vl",
         "backend.options.args={min_pixels: 784, max_pixels: 12544}",
-    ]  # fmt: skip
+    ]
     both("random qwen2_5_vl generate hf lmms", random_pair(work / "random"), wrapper)
     return found
 
@@ -171,10 +170,9 @@ def random_pair(folder: Path) -> list[str]:
         f"pair.{role}.repo={tiny_models.qwen2_5_vl(folder / role, seed)}"
         for seed, role in enumerate(("image", "video"))
     ]
-    return [
-        *repos, "pair.family=auto", "pair.dtype=bfloat16", "task.height=112", "scoring=generate",
-        "max_new_tokens=8", "infill.max_new_tokens=8", "backend.batch_size=1",
-    ]  # fmt: skip
+    others = "pair.family=auto pair.dtype=bfloat16 task.height=112 scoring=generate"
+    lengths = "max_new_tokens=8 infill.max_new_tokens=8 backend.batch_size=1"
+    return [*repos, *others.split(), *lengths.split()]
 
 
 def show(found: dict[str, dict[str, Any]]) -> None:

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from probes.stats import DidCells, did_logit, sign_flip, tango
-from probes.stats.paired import mcnemar_p
+from probes.stats import did_logit, sign_flip, tango
+from probes.stats.permutation import mcnemar_p
 from probes.stats.simulate import TrueEffect, draw, estimate_many
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -38,10 +38,14 @@ ALIKE = 0.3
 HARD = ("1 to 9", 100, 0.1, False, 0.5)
 """Ten changed items in 20 uneven clusters of very similar items: a t interval covers less there."""
 METHODS = {
-    "t, items alone": "t alone", "CR1 t": "CR1", "CR2 t (default)": "CR2 *", "CR3 t": "CR3",
-    "cluster bootstrap, percentile": "percent.", "cluster bootstrap, BCa": "BCa",
+    "t, items alone": "t alone",
+    "CR1 t": "CR1",
+    "CR2 t (default)": "CR2 *",
+    "CR3 t": "CR3",
+    "cluster bootstrap, percentile": "percent.",
+    "cluster bootstrap, BCa": "BCa",
     "Tango, items alone": "Tango",
-}  # fmt: skip
+}
 RESAMPLES = 999
 BLOCK = 1000
 SIZES = {
@@ -172,7 +176,7 @@ def logit_coverage(kind: str, n: int, where: str, draws: int) -> dict[str, float
         latent = alike**0.5 * rng.standard_normal(len(sizes))[codes]
         latent = latent + (0.7 - alike) ** 0.5 * rng.standard_normal(n)
         noise = 0.3**0.5 * rng.standard_normal((4, n))
-        four = DidCells(*((latent + noise) < special.ndtri(shares)[:, None]).astype(float))
+        four = ((latent + noise) < special.ndtri(shares)[:, None]).astype(float).T
         for name, jackknife in zip(hits, (False, True), strict=True):
             found = did_logit(four, codes, jackknife=jackknife)
             hits[name] += found.low <= truth <= found.high
@@ -197,8 +201,11 @@ def levels(kind: str, n: int, draws: int) -> dict[str, float]:
 def tables(result: dict[str, Any]) -> str:
     """Return the tables of docs/statistics.md as Markdown."""
     order = [name for name in METHODS if name != "CR3 t"] + ["CR3 t"]
-    names = {"CR2 t (default)": "**CR2 t**", "t, items alone": "t, no clusters",
-             "Tango, items alone": "Tango, no clusters"}  # fmt: skip
+    names = {
+        "CR2 t (default)": "**CR2 t**",
+        "t, items alone": "t, no clusters",
+        "Tango, items alone": "Tango, no clusters",
+    }
     head = [names.get(name, name) for name in order]
     lines = [
         f"| items | n | clusters | {' | '.join(head)} |",
@@ -207,11 +214,16 @@ def tables(result: dict[str, Any]) -> str:
     middle = [row for row in result["coverage"] if row["discordance"] == 0.2]
     for gain in (row for row in middle if row["contrast"] == "gain"):
         (did,) = (
-            row for row in middle
+            row
+            for row in middle
             if row["contrast"] == "did" and (row["items"], row["n"]) == (gain["items"], gain["n"])
-        )  # fmt: skip
-        both = [" / ".join(f"{row['coverage'][name]:.1f}" for row in (gain, did)
-                           if name in row["coverage"]) for name in order]  # fmt: skip
+        )
+        both = [
+            " / ".join(
+                f"{row['coverage'][name]:.1f}" for row in (gain, did) if name in row["coverage"]
+            )
+            for name in order
+        ]
         lines.append(f"| {gain['items']} | {gain['n']} | {gain['clusters']} | {' | '.join(both)} |")
     *usual, hard = result["coverage"]
     default = [row["coverage"]["CR2 t (default)"] for row in usual]
@@ -261,11 +273,17 @@ def main() -> None:
         kind, n, discordance, did, alike = case
         found = coverage(*case, options.draws)
         clusters, contrast = len(cluster_sizes(kind, n)), "did" if did else "gain"
-        rows.append({
-            "items": kind, "n": n, "clusters": clusters, "alike": alike,
-            "discordance": discordance, "contrast": contrast,
-            "coverage": {name: round(share, 2) for name, share in found.items()},
-        })  # fmt: skip
+        rows.append(
+            {
+                "items": kind,
+                "n": n,
+                "clusters": clusters,
+                "alike": alike,
+                "discordance": discordance,
+                "contrast": contrast,
+                "coverage": {name: round(share, 2) for name, share in found.items()},
+            }
+        )
         print(f"{kind:12}{n:4}{clusters:9}{alike:6}{discordance:9.0%}  {contrast:8}", end="")
         shares = (f"{found[name]:9.1f}" if name in found else f"{'-':>9}" for name in METHODS)
         print("".join(shares), flush=True)
@@ -273,8 +291,14 @@ def main() -> None:
     for kind, n in sorted(SIZES, key=lambda one: (one[1], one[0])):
         for where in ACCURACIES:
             found = logit_coverage(kind, n, where, options.draws)
-            logits.append({"n": n, "items": kind, "accuracies": where,
-                           "coverage": {k: round(v, 2) for k, v in found.items()}})  # fmt: skip
+            logits.append(
+                {
+                    "n": n,
+                    "items": kind,
+                    "accuracies": where,
+                    "coverage": {k: round(v, 2) for k, v in found.items()},
+                }
+            )
             shown = "  ".join(f"{name} {share:.1f}" for name, share in found.items())
             print(f"DiD of log-odds, {where}, {kind}, n = {n}: {shown}", flush=True)
     tests = []

@@ -88,14 +88,26 @@ def checkpoint(folder: Path, size: str, device: str) -> Path:
         return folder
     content = t.AutoConfig.from_pretrained(folder).to_dict()
     content["vision_config"] = t.CLIPVisionConfig(
-        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16,
-        image_size=336, patch_size=14, projection_dim=768,
-    ).to_dict()  # fmt: skip
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        image_size=336,
+        patch_size=14,
+        projection_dim=768,
+    ).to_dict()
     content["text_config"] = t.LlamaConfig(
-        vocab_size=32_064, hidden_size=4096, intermediate_size=11_008, num_hidden_layers=32,
-        num_attention_heads=32, num_key_value_heads=32, max_position_embeddings=8192,
-        bos_token_id=1, eos_token_id=2, pad_token_id=3,
-    ).to_dict()  # fmt: skip
+        vocab_size=32_064,
+        hidden_size=4096,
+        intermediate_size=11_008,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=32,
+        max_position_embeddings=8192,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=3,
+    ).to_dict()
     content["vision_feature_layer"] = -2
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
@@ -115,7 +127,7 @@ def stimuli(
     from probes.config.prompts import prompt_set
     from probes.core.hashing import array_sha256
     from probes.core.types import Arm, Clip, Infill, Item, Video
-    from probes.engine.stimulus_builder import prompt_of
+    from probes.engine.stimulus_builder import request_of
     from probes.stimuli.arms import StimulusForm, StimulusSources, build, needs_donor
     from probes.stimuli.donors import Donors
     from probes.stimuli.rotation import rotated
@@ -141,10 +153,12 @@ def stimuli(
     lenders = Donors(every, same_stratum=False)
     text = Infill(" ".join(WORDS), "", "", "made")
     arms = (
-        Arm("baseline"), Arm("vcot", infills="own"),
+        Arm("baseline"),
+        Arm("vcot", infills="own"),
         Arm("visual_perturbation", frames="donor", infills="own"),
-        Arm("text_perturbation", infills="donor"), Arm("blind", frames="none"),
-    )  # fmt: skip
+        Arm("text_perturbation", infills="donor"),
+        Arm("blind", frames="none"),
+    )
     groups = []
     for arm in arms:
         for count in FRAMES:
@@ -154,11 +168,14 @@ def stimuli(
                 texts = [text] * (count - 1)
                 for rotation in range(rotations):
                     sources = StimulusSources(
-                        clips[item.id, count], texts, donor,
-                        clips[donor.id, count] if donor else None, texts,
-                    )  # fmt: skip
+                        clips[item.id, count],
+                        texts,
+                        donor,
+                        clips[donor.id, count] if donor else None,
+                        texts,
+                    )
                     made = build(rotated(item, rotation), arm, sources, form)
-                    group.append(prompt_of(made))
+                    group.append(request_of(made, arm))
             groups.append(group)
     return groups, frames
 
@@ -289,16 +306,23 @@ def main() -> int:
     print(f"{'':26}{'s':>8}{'items/s':>10}{'tokens/s':>10}{'frames':>8}{'of peak':>9}")
     for name, one in best.items():
         one["share_of_peak"] = one["operations"] / one["seconds"] / top
-        print(f"{name:26}{one['seconds']:8.2f}{one['items_per_s']:10.2f}{one['tokens_per_s']:10.0f}"
-              f"{one['frames_perceived']:8}{one['share_of_peak']:9.1%}")  # fmt: skip
+        print(
+            f"{name:26}{one['seconds']:8.2f}{one['items_per_s']:10.2f}{one['tokens_per_s']:10.0f}"
+            f"{one['frames_perceived']:8}{one['share_of_peak']:9.1%}"
+        )
     content: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if options.device != "cpu" else "cpu",
-        "size": options.size, "items": options.items, "peak_operations_per_s": top, "ways": best,
-    }  # fmt: skip
+        "size": options.size,
+        "items": options.items,
+        "peak_operations_per_s": top,
+        "ways": best,
+    }
     if options.device != "cpu":
         content["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
-    write(options.out or RESULTS / f"gpu_{options.size}_{options.device.split(':')[0]}.json",
-          about | content)  # fmt: skip
+    write(
+        options.out or RESULTS / f"gpu_{options.size}_{options.device.split(':')[0]}.json",
+        about | content,
+    )
     return 0
 
 

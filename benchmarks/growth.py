@@ -39,11 +39,8 @@ import functools, json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from _machine import peak_mb, timed
-import av, hydra, numpy, pandas, PIL.Image, pyarrow.parquet
-from hydra import compose, initialize_config_dir
-from probes.config import schema
-from probes.config.paths import conf_dir
-from probes.config.settings import freeze
+import av, cv2, hydra, numpy, pandas, PIL.Image, pyarrow.parquet, rich.progress
+from probes.config.compose import compose
 from probes.core.progress import Progress
 from probes.engine import run
 from probes.media.frame_store import FrameStore
@@ -51,9 +48,7 @@ if "backend=scripted" not in sys.argv:
     import torch, transformers
 
 FrameStore.__init__ = functools.partialmethod(FrameStore.__init__, memory_mb=1)
-schema.register()
-with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-    cfg = freeze(schema.plain(compose("config", sys.argv[3:])), Path(sys.argv[2]))
+cfg = compose(sys.argv[3:])
 before, progress = peak_mb(), Progress()
 result, seconds = timed(lambda: run.execute(cfg, Path(sys.argv[2]), progress))
 print(json.dumps({
@@ -111,8 +106,11 @@ def run(folder: Path, world: Path, *, models: bool) -> dict[str, Any]:
         done = subprocess.run(
             [sys.executable, "-c", TIMED, str(Path(__file__).parent), f"{fresh}/out", *settings],
             env=os.environ | {"PROBES_HOME": f"{fresh}/home", "HF_HUB_OFFLINE": "1"},
-            stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            cwd=ROOT,
+        )
     return dict(json.loads(done.stdout))
 
 
@@ -137,8 +135,10 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print one line per size."""
-    print(f"{'items':>6}{'CPU s':>9}{'ms an item':>12}{'ms more':>9}{'wall s':>9}{'ms an item':>12}"
-          f"{'ms more':>9}{'peak MB':>9}{'kB more':>9}")  # fmt: skip
+    print(
+        f"{'items':>6}{'CPU s':>9}{'ms an item':>12}{'ms more':>9}{'wall s':>9}{'ms an item':>12}"
+        f"{'ms more':>9}{'peak MB':>9}{'kB more':>9}"
+    )
     for row in rows:
         line = f"{row['items']:6}"
         for kind in ("cpu", "wall"):

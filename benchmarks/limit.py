@@ -50,20 +50,6 @@ def world(folder: Path, videos: int) -> Path:
     return folder
 
 
-def settings(root: Path, out: Path) -> Any:
-    """Compose the configuration of the run."""
-    from hydra import compose, initialize_config_dir
-
-    from probes.config import schema
-    from probes.config.paths import conf_dir
-    from probes.config.settings import freeze
-
-    schema.register()
-    overrides = ["pair=tiny", "task=egoschema", f"task.root={root}", "frames=[5,10]"]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return freeze(schema.plain(compose("config", overrides)), out)
-
-
 def harness(cfg: Any, work: Path) -> Any:
     """Make the run from an empty cache."""
     from probes.core import hashing
@@ -170,8 +156,10 @@ def main() -> int:
 
     import torch
 
+    from probes.config.compose import compose
+
     torch.set_num_threads(1)
-    cfg = settings(root, options.work / "out")
+    cfg = compose(["pair=tiny", "task=egoschema", f"task.root={root}", "frames=[5,10]"])
     clips, calls, about = shown(cfg), list[Call](), described()
     with recorded(calls):
         result = harness(cfg, options.work)  # also the warm-up of both
@@ -190,10 +178,16 @@ def main() -> int:
         grown = {
             kind: (decoding[kind] + passes[kind]) / (whole[kind] - loaded[kind]) for kind in whole
         }
-        rounds.append({
-            "harness": whole, "decoding": decoding, "forward": passes, "loading": loaded,
-            "share": share, "share_without_loading": grown,
-        })  # fmt: skip
+        rounds.append(
+            {
+                "harness": whole,
+                "decoding": decoding,
+                "forward": passes,
+                "loading": loaded,
+                "share": share,
+                "share_without_loading": grown,
+            }
+        )
     print(f"{len(clips)} clips, {records} records, {len(calls)} calls of the models")
     print(
         f"{'seconds: CPU (wall)':24}"
@@ -204,10 +198,17 @@ def main() -> int:
         print(f"{name.replace('_', ' '):24}" + "".join(f"{column:>16}" for column in columns))
     middle = sorted(one["share"]["cpu"] for one in rounds)[len(rounds) // 2]
     print(f"the limit is {middle:.2f} of the harness's CPU time (median)")
-    write(options.out, about | {
-        "clips": len(clips), "records": records, "calls": len(calls), "rounds": rounds,
-        "median_share_cpu": middle,
-    })  # fmt: skip
+    write(
+        options.out,
+        about
+        | {
+            "clips": len(clips),
+            "records": records,
+            "calls": len(calls),
+            "rounds": rounds,
+            "median_share_cpu": middle,
+        },
+    )
     return int(options.check and middle < WANTED)
 
 

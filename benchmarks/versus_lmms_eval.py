@@ -105,14 +105,14 @@ def ours(bench: Bench, out: Path, *more: str) -> dict[str, float]:
     """One `probes run` of the study's arms from an empty home."""
     home = out.with_name("home")
     shutil.rmtree(home, ignore_errors=True)
-    command = [
-        sys.executable, "-m", "probes", "run", "pair=own", "task=egoschema", "suite=study",
-        f"task.root={bench.work / 'clips'}", "pair.frame_as=image", f"pair.dtype={bench.dtype}",
-        *(f"pair.{role}.repo={folder}" for role, folder in bench.models.items()),
-        "scoring=generate", f"max_new_tokens={TOKENS}",
-        "infill=file", f"infill.file={bench.work / 'infills.jsonl'}",
-        f"frames=[{','.join(map(str, FRAMES))}]", f"hydra.run.dir={out}", *more,
-    ]  # fmt: skip
+    settings = (
+        "pair=own task=egoschema suite=study pair.frame_as=image scoring=generate infill=file "
+        f"pair.dtype={bench.dtype} max_new_tokens={TOKENS} frames=[{','.join(map(str, FRAMES))}]"
+    )
+    paths = {"task.root": bench.work / "clips", "infill.file": bench.work / "infills.jsonl"}
+    paths |= {f"pair.{role}.repo": folder for role, folder in bench.models.items()}
+    named = [f"{name}={path}" for name, path in (paths | {"hydra.run.dir": out}).items()]
+    command = [sys.executable, "-m", "probes", "run", *settings.split(), *named, *more]
     return bench.run("probes", command, out.with_suffix(".log"), PROBES_HOME=str(home))
 
 
@@ -123,10 +123,12 @@ def theirs(
     # Replies go to files, as ours do; errors do not end the program, so replies are counted later.
     command = [sys.executable, "-m", "lmms_eval", "--log_samples", *arguments]
     caches = {
-        "HF_HOME": str(bench.work / "hf"), "HF_DATASETS_CACHE": str(bench.work / "datasets"),
-        "LMMS_EVAL_DATASETS_CACHE": str(bench.work / "datasets"), "CLIPS_KEPT": str(keep),
+        "HF_HOME": str(bench.work / "hf"),
+        "HF_DATASETS_CACHE": str(bench.work / "datasets"),
+        "LMMS_EVAL_DATASETS_CACHE": str(bench.work / "datasets"),
+        "CLIPS_KEPT": str(keep),
         "PYTHONPATH": str(bench.work / "plugin"),
-    }  # fmt: skip
+    }
     return bench.run(what, command, out.with_suffix(".log"), **caches)
 
 
@@ -214,10 +216,12 @@ def compare(run: Path, out: Path, names: Mapping[str, str]) -> dict[str, Any]:
                 differ.append([role, row.name, row.item_id, row.text, reply])
     distinct = records.drop_duplicates(["role", "stimulus_sha"])
     return {
-        "replies": len(records), "equal": equal, "differing": differ,
+        "replies": len(records),
+        "equal": equal,
+        "differing": differ,
         "stimuli": len(distinct),
         "different_replies": len(distinct[["role", "text"]].drop_duplicates()),
-    }  # fmt: skip
+    }
 
 
 def checked(bench: Bench, out: Path) -> None:
@@ -276,9 +280,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=4, help="lmms-eval's, in favourable use")
     parser.add_argument(
-        "--pixels", type=int, default=128 * 28 * 28,
+        "--pixels",
+        type=int,
+        default=128 * 28 * 28,
         help="most pixels of a frame as the model sees it (default: %(default)s); 784 are a token",
-    )  # fmt: skip
+    )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--work", type=Path, default=Path("/tmp/probes-versus"), help="is kept")
     parser.add_argument("--out", type=Path, default=RESULTS / "versus_lmms_eval.json")
@@ -316,12 +322,22 @@ def main() -> int:
         for way in list(WAYS)[1:]
     }
     show(rounds, ratio)
-    write(options.out, about | {
-        "versions": {n: metadata.version(n) for n in ("lmms-eval", "transformers", "torch")},
-        "items": options.items, "frames": FRAMES, "tasks": len(names), "members": len(ROLES),
-        "dtype": options.dtype, "pixels": options.pixels, "batch": options.batch,
-        "median_ratio": ratio, "rounds": rounds,
-    })  # fmt: skip
+    write(
+        options.out,
+        about
+        | {
+            "versions": {n: metadata.version(n) for n in ("lmms-eval", "transformers", "torch")},
+            "items": options.items,
+            "frames": FRAMES,
+            "tasks": len(names),
+            "members": len(ROLES),
+            "dtype": options.dtype,
+            "pixels": options.pixels,
+            "batch": options.batch,
+            "median_ratio": ratio,
+            "rounds": rounds,
+        },
+    )
     answers = [one[way]["answers"] for one in rounds for way in ratio]
     same = all(one["equal"] == one["replies"] for one in answers)
     return int(options.check and not (same and ratio["normal"]["wall"] >= WANTED))

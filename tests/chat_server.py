@@ -48,14 +48,20 @@ class Served:
 
         messages = [{"role": m["role"], "content": content_of(m)} for m in body["messages"]]
         inputs = self.processor.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=True,
+            messages,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
             return_tensors="pt",
-        )  # fmt: skip
+        )
         with self.lock, torch.inference_mode():
             out = self.model.generate(
-                **inputs, max_new_tokens=body["max_tokens"], do_sample=False,
-                return_dict_in_generate=True, output_logits=True,
-            )  # fmt: skip
+                **inputs,
+                max_new_tokens=body["max_tokens"],
+                do_sample=False,
+                return_dict_in_generate=True,
+                output_logits=True,
+            )
         length = inputs["input_ids"].shape[1]
         new = out.sequences[0, length:].tolist()
         tokenizer = self.processor.tokenizer
@@ -63,9 +69,10 @@ class Served:
             "index": 0,
             "finish_reason": "stop",
             "message": {
-                "role": "assistant", "content": tokenizer.decode(new, skip_special_tokens=True),
+                "role": "assistant",
+                "content": tokenizer.decode(new, skip_special_tokens=True),
             },
-        }  # fmt: skip
+        }
         if body.get("logprobs"):
             logprobs = out.logits[0][0].float().log_softmax(-1)
             # Pieces, not decoded texts: decoding one token alone may lose the space before it.

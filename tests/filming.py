@@ -82,9 +82,12 @@ def film_all(folder: Path) -> dict[str, Path]:
     }
     # Rotated by a quarter turn, as phones do: the display matrix in the track header.
     clips["rotated"] = patched(
-        clips["constant"], folder / "rotated.mp4", b"tkhd", 44,
+        clips["constant"],
+        folder / "rotated.mp4",
+        b"tkhd",
+        44,
         struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30),
-    )  # fmt: skip
+    )
     # An edit list that begins 20 frames in, as cutting without re-encoding writes it.
     content = clips["constant"].read_bytes()
     at = content.index(b"elst") + 16

@@ -7,9 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = (
-    "tasks", "conf", "stats", "records", "core", "media", "models", "config", "cli", "report",
-)  # fmt: skip
+NAMES = ("tasks", "conf", "stats", "records", "core", "media", "models", "config", "cli", "report")
 TRAP = 'raise SystemExit("the wrong module was imported")\n'
 SMALL = ["backend=scripted", "frames=2", "task.videos=6", "task.height=32", "task.fps=1"]
 
@@ -25,14 +23,20 @@ def make_hostile(folder: Path) -> Path:
 def python(*words: str, folder: Path, path: Path, home: Path) -> subprocess.CompletedProcess[str]:
     """Run Python with arguments in a folder, with `path` as the only place of our package."""
     environment = os.environ | {
-        "PYTHONPATH": str(path), "PROBES_HOME": str(home), "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(path),
+        "PROBES_HOME": str(home),
+        "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+    }
     environment.pop("PROBES_RUNS", None)
     return subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True,
+        [sys.executable, *words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
         timeout=300,
-    )  # fmt: skip
+    )
 
 
 def embedded(folder: Path, path: Path, home: Path) -> Path:

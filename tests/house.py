@@ -7,10 +7,13 @@ the top of a module, inside a function or for type checkers only.
 from __future__ import annotations
 
 import ast
+import io
 import re
 import statistics
+import tokenize
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +29,7 @@ FLOORS = (
     ("__main__",),
 )
 """The rooms of every floor, from the ground: a room imports from floors below its own only."""
+PLACES = ("probes", "tests", "benchmarks, fuzz")
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}
 
 
@@ -134,6 +138,44 @@ def lengths() -> dict[str, int]:
     }
 
 
+@dataclass(frozen=True)
+class LineCounts:
+    """How many lines of some files are what."""
+
+    code: int
+    """Neither blank, comment nor docstring."""
+    comments: int
+    every: int
+    skips: int
+    """Those that keep a place from being formatted."""
+
+
+def line_counts(*folders: str) -> LineCounts:
+    """Count the lines of all files in folders at the root."""
+    code = comments = every = skips = 0
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        text = path.read_text("utf-8")
+        lines, docs = set[int](), set[int]()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                docs.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.COMMENT:
+                comments += 1
+                skips += "fmt: skip" in token.string
+            elif token.string.strip():
+                lines.update(range(token.start[0], token.end[0] + 1))
+        code += len(lines - docs)
+        every += len(text.splitlines())
+    return LineCounts(code, comments, every, skips)
+
+
+def comment_share() -> float:
+    """Return which part of the package's lines, in per cent, are comments or end with one."""
+    counts = line_counts("probes")
+    return 100 * counts.comments / counts.every
+
+
 def median_length() -> float:
     """Return the median number of lines of the modules that have more than imports in them."""
     return statistics.median(size for size in lengths().values() if size > 20)
@@ -174,6 +216,7 @@ def main() -> None:
     drawn = arrows()
     long = [(place, lines) for place, lines, _ in functions() if lines > 60]
     wide = [(place, count) for place, _, count in functions() if count > 7]
+    counts = {place: line_counts(*place.split(", ")) for place in PLACES}
     twice = {name: places for name, places in type_names().items() if len(places) > 1}
     rows = (
         ("rooms at the top of probes/", len(rooms()), "<= 18"),
@@ -188,9 +231,12 @@ def main() -> None:
         ("functions over 60 lines", len(long), "0"),
         ("functions of more than 7 parameters", len(wide), "0"),
         ("type names with more than one definition", len(twice), "0"),
+        *((f"code lines of {place}", one.code, "") for place, one in counts.items()),
+        ("comments in probes, % of all lines", comment_share(), "3-8"),
+        ("`# fmt: skip`", sum(one.skips for one in counts.values()), "real matrices only"),
     )
     for name, value, aim in rows:
-        print(f"{name:<60}{value:>8g}   {aim}")
+        print(f"{name:<60}{round(value, 1):>8}   {aim}".rstrip())
     for line in [*upwards(), *module_circles(), *(f"{place}: {n}" for place, n in [*long, *wide])]:
         print(" ", line)
     for name, places in sorted(twice.items()):

@@ -1,23 +1,18 @@
 """The arms of the suites and a wording that is easy to read, for tests."""
 
-from dataclasses import dataclass
-
+from probes.core.prompt_set import PromptSet
 from probes.core.types import Arm
 
-
-@dataclass(frozen=True)
-class Prompts:
-    name: str = "plain"
-    between: str = "<{infill}>"
-    common: str = ""
-    event: str = ""
-    condense: str = ""
-    letter: str = "{context}Q {question}\n{options}\nletter?"
-    cloze: str = "{context}Q {question}"
-    generate: str = "{context}Q {question}\n{options}\nreply?"
-
-
-PROMPTS = Prompts()
+PROMPTS = PromptSet(
+    name="plain",
+    between="<{infill}>",
+    common="",
+    event="",
+    condense="",
+    letter="{context}Q {question}\n{options}\nletter?",
+    cloze="{context}Q {question}",
+    generate="{context}Q {question}\n{options}\nreply?",
+)
 BASELINE = Arm("baseline")
 VCOT = Arm("vcot", infills="own", reference="baseline")
 VISUAL = Arm("visual_perturbation", frames="donor", infills="own", reference="vcot")
@@ -28,6 +23,4 @@ FILLER = Arm("filler", infills="filler")
 SHUFFLED = Arm("shuffled", frames="shuffled")
 REVERSED = Arm("reversed", frames="reversed")
 SINGLE = Arm("single", frames="single")
-ARMS = [
-    BASELINE, VCOT, VISUAL, TEXT, BLIND, INFILLS_ONLY, FILLER, SHUFFLED, REVERSED, SINGLE,
-]  # fmt: skip
+ARMS = [BASELINE, VCOT, VISUAL, TEXT, BLIND, INFILLS_ONLY, FILLER, SHUFFLED, REVERSED, SINGLE]

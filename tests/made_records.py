@@ -22,14 +22,31 @@ def record(item, arm="baseline", role="image", correct=True, **changes):
     scores[choice] = -1.0
     fields = {
         "key": f"{arm}-{role}-{item}-{changes.get('frames', 5)}-{changes.get('donor_id')}",
-        "task": "egoworld", "item_id": f"q{item}", "cluster": f"r{item // 2}",
-        "stratum": f"s{item % 3}", "pair": "tiny", "role": role, "member": f"tiny-{role}",
-        "arm": arm, "frames": 5, "scoring": "cloze", "seed": 0, "donor_id": None, "status": "ok",
-        "choice": choice, "answer": answer, "correct": correct, "option_logprobs": tuple(scores),
-        "option_tokens": (1, 1, 1, 1, 1), "text": "", "error": "", "input_tokens": 10,
-        "output_tokens": 0, "seconds": 0.1,
+        "task": "egoworld",
+        "item_id": f"q{item}",
+        "cluster": f"r{item // 2}",
+        "stratum": f"s{item % 3}",
+        "pair": "tiny",
+        "role": role,
+        "member": f"tiny-{role}",
+        "arm": arm,
+        "frames": 5,
+        "scoring": "cloze",
+        "seed": 0,
+        "donor_id": None,
+        "status": "ok",
+        "choice": choice,
+        "answer": answer,
+        "correct": correct,
+        "option_logprobs": tuple(scores),
+        "option_tokens": (1, 1, 1, 1, 1),
+        "text": "",
+        "error": "",
+        "input_tokens": 10,
+        "output_tokens": 0,
+        "seconds": 0.1,
         "stimulus_sha": f"{arm}-{item}-{changes.get('frames', 5)}-{changes.get('donor_id')}",
-    }  # fmt: skip
+    }
     return Record(**{**fields, **changes})
 
 
@@ -73,8 +90,17 @@ def write_run(folder, records, config=None, items=None):
 def item(number, media="m", hashes=("a", "b"), options=5, question="what?"):
     """The row of items.parquet for item number `number`."""
     return ItemRow(
-        id=f"q{number}", task="egoworld", question=question,
-        options=tuple(str(i) for i in range(options)), answer=number % 5, stratum="", cluster="",
-        media_path="", media_sha256=f"{media}{number}", frame_hashes={"5": tuple(hashes)},
-        option_hashes=(), breaks=(), meta={},
-    )  # fmt: skip
+        id=f"q{number}",
+        task="egoworld",
+        question=question,
+        options=tuple(str(i) for i in range(options)),
+        answer=number % 5,
+        stratum="",
+        cluster="",
+        media_path="",
+        media_sha256=f"{media}{number}",
+        frame_hashes={"5": tuple(hashes)},
+        option_hashes=(),
+        breaks=(),
+        meta={},
+    )

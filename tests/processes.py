@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["task.videos=10", "task.height=32", "task.fps=1", "frames=[2,4]"]
 SCRIPTED = ["backend=scripted", *SMALL]
-# In the order of a run; the current phase follows the last one that is reported as done.
-PHASES = ("start", "members", "items", "frames", "infills", "answers 1", "answers 2", "files")
+PHASES = ("members", "items", "frames", "infills", "answers 1", "answers 2", "files", "tables")
+"""In the order of a run: as many as are reported as done come before the current one."""
 
 
 @dataclass
@@ -37,9 +37,12 @@ class Place:
         self.folder.mkdir(exist_ok=True)
         log = self.folder / f"stderr-{self.started}.txt"
         environment = os.environ | {
-            "PROBES_HOME": str(self.folder / "home"), "PROBES_RUNS": str(self.folder / "runs"),
-            "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
-        }  # fmt: skip
+            "PROBES_HOME": str(self.folder / "home"),
+            "PROBES_RUNS": str(self.folder / "runs"),
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+        }
         command = [sys.executable, "-m", "probes", "run", *self.overrides]
         with log.open("wb") as errors:
             return subprocess.Popen(
@@ -59,14 +62,14 @@ class Place:
         """Start a process and stop it; return its exit code and its messages.
 
         Args:
-            moment: seconds after the process or, if one is named, the phase began.
+            moment: seconds after the process or, if one is named, the phase began (or a later one).
             phase: one of `PHASES`.
             by: the signal; a process that ends before does not get it.
         """
         process, log = self.start()
         began = time.monotonic()
         if phase is not None:
-            while process.poll() is None and phase_of(log) < PHASES.index(phase):
+            while process.poll() is None and PHASES.index(phase_of(log)) < PHASES.index(phase):
                 time.sleep(0.002)
             began = time.monotonic()
         while process.poll() is None and time.monotonic() - began < moment:
@@ -75,7 +78,7 @@ class Place:
             process.send_signal(by)
         code = process.wait(60)
         if code == -signal.SIGKILL:
-            self.kills[PHASES[min(phase_of(log), len(PHASES) - 1)]] += 1
+            self.kills[phase_of(log)] += 1
         elif by == signal.SIGKILL:  # it had ended before
             assert code == 0, log.read_text()
         return code, log.read_text()
@@ -90,8 +93,9 @@ class Place:
         return max(manifests, key=lambda path: path.stat().st_mtime_ns).parent
 
 
-def phase_of(log: Path) -> int:
-    return log.read_text().count(": done")
+def phase_of(log: Path) -> str:
+    """Return the phase that a process is in, or was in when it ended."""
+    return PHASES[log.read_text().count(": done")]
 
 
 def table(folder: Path, name: str) -> pa.Table:

@@ -11,11 +11,9 @@ from typing import Any, ClassVar
 
 import av
 import numpy as np
-from hydra import compose, initialize_config_dir
 
-from probes.config import schema
-from probes.config.paths import conf_dir
-from probes.config.settings import RunConfig, freeze
+from probes.config.compose import compose
+from probes.config.settings import RunConfig
 from probes.core.types import FrameRef, Output
 from probes.models.scripted import ScriptedBackend
 from probes.records.schema import Record
@@ -50,11 +48,8 @@ def make_world(root: Path) -> Path:
 
 def settings(world: Path, out: Path, *overrides: str) -> RunConfig:
     """Compose a configuration of a scripted run over a world."""
-    schema.register()
     base = ["backend=scripted", "task=egoschema", f"task.root={world}", "frames=[2,4]"]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = schema.plain(compose("config", [*base, *overrides]))
-    return freeze(cfg, out)
+    return replace(compose([*base, *overrides]), out=out)
 
 
 class Spy(ScriptedBackend):

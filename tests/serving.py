@@ -65,11 +65,9 @@ def running(command: Sequence[str], port: int, ready: str, **env: str) -> Iterat
 def transformers_serve() -> contextlib.AbstractContextManager[str]:
     """Run `transformers serve`, which loads the checkpoint folder that a request names."""
     port = free_port()
-    command = [
-        str(Path(sys.executable).with_name("transformers")), "serve", "--device", "cpu",
-        "--dtype", "float32", "--host", "127.0.0.1", "--port", str(port), "--log-level", "error",
-    ]  # fmt: skip
-    return running(command, port, "/health")
+    words = f"--device cpu --dtype float32 --host 127.0.0.1 --port {port} --log-level error"
+    program = str(Path(sys.executable).with_name("transformers"))
+    return running([program, "serve", *words.split()], port, "/health")
 
 
 def chat_server(*folders: str, token: str = "") -> contextlib.AbstractContextManager[str]:

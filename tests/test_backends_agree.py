@@ -14,8 +14,17 @@ from benchmarks.backends_agree import compare
 def write(folder: Path, scoring: str, rows: list[dict[str, Any]], infill: str = "a.") -> Path:
     """Write a run folder of these records, one item each, and one infill."""
     folder.mkdir()
-    plain = {"role": "image", "arm": "baseline", "frames": 5, "stimulus_sha": "s", "status": "ok",
-             "choice": 0, "text": "", "option_logprobs": [], "option_tokens": []}  # fmt: skip
+    plain = {
+        "role": "image",
+        "arm": "baseline",
+        "frames": 5,
+        "stimulus_sha": "s",
+        "status": "ok",
+        "choice": 0,
+        "text": "",
+        "option_logprobs": [],
+        "option_tokens": [],
+    }
     records = [plain | {"item_id": str(n), "scoring": scoring} | row for n, row in enumerate(rows)]
     pd.DataFrame(records).to_parquet(folder / "records.parquet")
     gaps = [{"frames": 5, "item_id": "0", "gap": 0, "text": infill}]

@@ -18,10 +18,5 @@ def test_every_row_names_a_test(row: str) -> None:
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
-def test_the_page_names_what_there_is() -> None:
+def test_there_are_rows() -> None:
     assert len(ROWS) > 20
-    for path in re.findall(r"`((?:tests|fuzz)/[\w./]+)", PAGE):
-        assert (ROOT / path.partition("::")[0]).exists(), path
-    makefile = (ROOT / "Makefile").read_text("utf-8")
-    for target in re.findall(r"`make ([a-z-]+)", PAGE):
-        assert f"\n{target}:" in makefile

@@ -8,38 +8,24 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pages
 import pytest
 from made_records import item, study, write_run
+from pages import ROOT
 
 from probes import analysis
-from probes.cli import main
 
-ROOT = Path(__file__).resolve().parent.parent
 STATISTICS = (ROOT / "docs" / "statistics.md").read_text("utf-8")
 RECORDS = (ROOT / "docs" / "records.md").read_text("utf-8")
-COMMANDS = re.findall(r"```\n\$ (probes power[^\n]*)\n(.*?)\n```", STATISTICS, re.S)
-
-
-def test_there_are_commands_to_check() -> None:
-    assert len(COMMANDS) == STATISTICS.count("$ probes") >= 6
-
-
-@pytest.mark.parametrize(("command", "shown"), COMMANDS, ids=[words for words, _ in COMMANDS])
-def test_commands_print_what_the_page_shows(command: str, shown: str, capsys: Any) -> None:
-    assert main.main(command.split()[1:]) == 0
-    printed = capsys.readouterr().out
-    # A page may leave out the notes below a table, which are the same for all tables of a kind.
-    table, _, notes = printed.rstrip("\n").partition("\n\n")
-    assert shown in (table, f"{table}\n\n{notes}")
 
 
 def test_figures_in_the_text_are_figures_of_the_tables() -> None:
-    section = STATISTICS.partition("## What 500 items can resolve")[2]
-    blocks = " ".join(re.findall(r"```\n(.*?)\n```", section, re.S))
-    prose = re.sub(r"```.*?```", "", section, flags=re.S)
+    section = "## What 500 items can resolve"
+    tables = " ".join(block.text for block in pages.blocks(ROOT / "docs" / "statistics.md"))
+    prose = pages.prose(ROOT / "docs" / "statistics.md").partition(section)[2]
     figures = re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\d)", prose)
     assert len(figures) > 10
-    known = {text.lstrip("+-") for text in re.findall(r"[+-]?\d+\.\d+", blocks)}
+    known = {text.lstrip("+-") for text in re.findall(r"[+-]?\d+\.\d+", tables)}
     assert [one for one in figures if one not in known] == []
 
 
@@ -71,14 +57,14 @@ def test_the_worked_example_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     items = [item(number, question=f"what is {number}?") for number in range(30)]
-    folder = tmp_path / "results" / "runs" / "DAY" / "RUN"
+    folder = tmp_path / "RUN"
     write_run(folder, study(items=30), items=items)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    blocks = re.findall(r"```python\n(.*?)```", RECORDS, re.S)
+    blocks = [one for one in pages.blocks(ROOT / "docs" / "records.md") if one.language == "python"]
     assert len(blocks) == 3
     for block in blocks:
-        exec(compile(block, "docs/records.md", "exec"), names)
+        exec(compile(block.text, block.where, "exec"), names)
     frame = analysis.load(folder)
     assert names["frame"].equals(frame)
     assert 0 < len(names["only_video"]) < 30

@@ -39,13 +39,15 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     left_out = ("PROBES_NOTEBOOK_RUN", "PROBES_HOME", "PROBES_RUNS")
     kept = {name: value for name, value in os.environ.items() if name not in left_out}
     # One thread: next to other tests, a pool of them waits more than it works.
-    own = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TMPDIR": str(folder),
-           "IPYTHONDIR": str(folder / "ipython")}  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--nbmake", "--nbmake-timeout=600", "--overwrite",
-         "-p", "no:cacheprovider", "--rootdir", str(folder), str(copy)],
-        env=kept | own, cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    own = {
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "TMPDIR": str(folder),
+        "IPYTHONDIR": str(folder / "ipython"),
+    }
+    words = "-m pytest --nbmake --nbmake-timeout=600 --overwrite -p no:cacheprovider --rootdir"
+    command = [sys.executable, *words.split(), str(folder), str(copy)]
+    done = subprocess.run(command, env=kept | own, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return read(copy)
 

@@ -69,9 +69,12 @@ def test_nothing_unpickles_evaluates_or_asks_a_shell(path: Path) -> None:
             for keyword in node.keywords:
                 value = getattr(keyword.value, "value", None)
                 assert (keyword.arg, value) not in {
-                    ("allow_pickle", True), ("shell", True), ("use_safetensors", False),
-                    ("trust_remote_code", True), ("weights_only", False),
-                }, ast.unparse(node)  # fmt: skip
+                    ("allow_pickle", True),
+                    ("shell", True),
+                    ("use_safetensors", False),
+                    ("trust_remote_code", True),
+                    ("weights_only", False),
+                }, ast.unparse(node)
 
 
 def checkpoint(folder: Path, *weights: str, index: object = None) -> Path:
@@ -113,9 +116,10 @@ def test_code_of_a_checkpoint_is_not_trusted_by_default() -> None:
         (path.name, role)
         for path in (conf_dir() / "pair").glob("*.yaml")
         for role, member in OmegaConf.to_container(OmegaConf.load(path)).items()  # type: ignore[union-attr]
-        for one in [member] if role in ("image", "video", "control", "members")
+        for one in [member]
+        if role in ("image", "video", "control", "members")
         if (one or {}).get("trust_remote_code")  # type: ignore[union-attr]
-    ]  # fmt: skip
+    ]
     assert members == []
     assert ModelSpec("m", "image", "r").trust_remote_code is False
 
@@ -133,13 +137,18 @@ def test_trust_in_one_member_is_no_trust_in_another_model(
     monkeypatch.setattr(context, "open_backend", open_backend)
     Spy.begin()
     cfg = settings(
-        world, tmp_path / "out", "pair.image.trust_remote_code=true",
-        "infill.generator=somebody/else", "frames=2",
-    )  # fmt: skip
+        world,
+        tmp_path / "out",
+        "pair.image.trust_remote_code=true",
+        "infill.generator=somebody/else",
+        "frames=2",
+    )
     execute(cfg, cfg.out)
     assert {name: spec.trust_remote_code for name, spec in opened.items()} == {
-        "tiny-image": True, "tiny-video": False, "somebody/else": False,
-    }  # fmt: skip
+        "tiny-image": True,
+        "tiny-video": False,
+        "somebody/else": False,
+    }
     manifest = json.loads((cfg.out / "manifest.json").read_text())
     recorded = {m["name"]: m["trust_remote_code"] for m in manifest["config"]["pair"]["members"]}
     assert recorded == {"tiny-image": True, "tiny-video": False}
@@ -263,8 +272,11 @@ def test_secrets_are_replaced_by_the_names_of_their_variables(
     )
     config = {"api_key": "x", "token": "<image>", "hf_token": "y", "list": [SECRETS["HF_TOKEN"], 1]}
     assert redacted(config) == {
-        "api_key": "***", "token": "<image>", "hf_token": "***", "list": ["[$HF_TOKEN]", 1],
-    }  # fmt: skip
+        "api_key": "***",
+        "token": "<image>",
+        "hf_token": "***",
+        "list": ["[$HF_TOKEN]", 1],
+    }
     assert redacted({"max_new_tokens": 3, "password": ""}) == {"max_new_tokens": 3, "password": ""}
 
 
@@ -272,9 +284,10 @@ def test_no_secret_is_written_anywhere_by_a_run(tmp_path: Path) -> None:
     """Neither from the environment nor from a configuration that quotes it."""
     token = SECRETS["HF_TOKEN"]
     environment = planted() | {
-        "PROBES_HOME": str(tmp_path / "home"), "PROBES_RUNS": str(tmp_path / "runs"),
+        "PROBES_HOME": str(tmp_path / "home"),
+        "PROBES_RUNS": str(tmp_path / "runs"),
         "PYTHONPATH": str(ROOT),
-    }  # fmt: skip
+    }
     command = [sys.executable, "-m", "probes", "run", *SCRIPTED, "limit=4"]
     quoting = "infill.file=${oc.env:HF_TOKEN}"  # read only where infill.source says so
     for more, code in (([quoting], 0), (["task.name=${oc.env:HF_TOKEN}", "task.reader=x"], 2)):
@@ -323,8 +336,12 @@ def test_no_secret_in_a_librarys_message_reaches_a_record(
 def test_the_audit_says_clearly_that_it_could_not_look(tmp_path: Path) -> None:
     offline = {f"{name}_proxy": "http://127.0.0.1:9" for name in ("http", "https", "HTTP", "HTTPS")}
     done = subprocess.run(
-        [ROOT / ".ci" / "audit", sys.executable], capture_output=True, text=True, cwd=ROOT,
-        env=os.environ | offline | {"no_proxy": "", "NO_PROXY": ""}, timeout=120,
-    )  # fmt: skip
+        [ROOT / ".ci" / "audit", sys.executable],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | offline | {"no_proxy": "", "NO_PROXY": ""},
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     assert "NOT AUDITED" in done.stdout

@@ -17,8 +17,8 @@ from probes.core.hashing import array_sha256
 from probes.core.types import FrameRef, ModelSpec, Request, ScoringSpec
 from probes.media import video_decoders
 from probes.models import open_backend
-from probes.models.hf import families, forward
-from probes.models.hf.token_layout import FRAME
+from probes.models.hf import decoding, families
+from probes.models.hf.prompt_encoder import FRAME
 
 _versus = versus._versus
 NAMES = {"vcot-5": "bench_vcot_5", "blind-5": "bench_blind_5"}
@@ -72,8 +72,9 @@ def test_a_reply_that_lmms_eval_never_gave_ends_the_benchmark(run: Path, tmp_pat
 def test_a_run_that_found_answers_in_a_cache_is_refused(tmp_path: Path) -> None:
     bench = versus.Bench(tmp_path, 2, "float32", 784, 4)
     manifest: dict[str, Any] = {
-        "decode_passes": 2, "counts": {"error": 0, "prompts": {"image": {"cached": 0}}},
-    }  # fmt: skip
+        "decode_passes": 2,
+        "counts": {"error": 0, "prompts": {"image": {"cached": 0}}},
+    }
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps(manifest))
     versus.checked(bench, tmp_path)
@@ -107,10 +108,12 @@ def float32_wrapper(bench: versus.Bench, tmp_path: Path, monkeypatch: pytest.Mon
 
     arguments = versus.settings(bench, "image", [], tmp_path, 1)["model_args"]
     bounds = {"min_pixels", "max_pixels"}
-    wrapper = versus_wrapper.Float32(**{
-        name: int(value) if name in bounds else value
-        for name, value in (part.split("=") for part in arguments.split(","))
-    })  # fmt: skip
+    wrapper = versus_wrapper.Float32(
+        **{
+            name: int(value) if name in bounds else value
+            for name, value in (part.split("=") for part in arguments.split(","))
+        }
+    )
     assert str(wrapper.model.dtype) == "torch.float32"
     return wrapper
 
@@ -129,9 +132,11 @@ def reply_of_wrapper(wrapper: Any, parts: Any, frames: Any) -> str:
     wrapper.task_dict = {"t": {"s": [[{"role": "user", "content": content}]]}}
     decoding = {"max_new_tokens": _versus.TOKENS, "temperature": 0, "do_sample": False}
     request = Instance(
-        "generate_until", ("", lambda doc: doc, decoding, 0, "t", "s"), 0,
+        "generate_until",
+        ("", lambda doc: doc, decoding, 0, "t", "s"),
+        0,
         metadata={"task": "t", "doc_id": 0, "repeats": 1},
-    )  # fmt: skip
+    )
     return str(wrapper.generate_until([request])[0].text)
 
 
@@ -156,7 +161,7 @@ def test_both_models_get_the_same_ids_and_pixels(
     reply = reply_of_wrapper(wrapper, parts, frames)
 
     ours: dict[str, Any] = {}
-    inputs, greedy = families.qwen_vl._inputs, forward.greedy
+    inputs, write = families.qwen_vl._inputs, decoding.write
 
     def seen_inputs(*args: Any) -> Any:
         ours["pixels"] = inputs(*args)["pixel_values"]
@@ -164,10 +169,10 @@ def test_both_models_get_the_same_ids_and_pixels(
 
     def seen_rows(model: Any, rows: Any, *args: Any, **more: Any) -> Any:
         ours["ids"] = [int(i) for i in rows[0].ids]
-        return greedy(model, rows, *args, **more)
+        return write(model, rows, *args, **more)
 
     monkeypatch.setattr(families.qwen_vl, "_inputs", seen_inputs)
-    monkeypatch.setattr(forward, "greedy", seen_rows)
+    monkeypatch.setattr(decoding, "write", seen_rows)
     spec = ModelSpec("tiny", "image", str(folder), dtype="float32", frame_as="image")
     backend = open_backend(compose([]).backend, spec)
     scoring = ScoringSpec("generate", _versus.TOKENS)

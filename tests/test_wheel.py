@@ -76,8 +76,11 @@ def test_the_wheel_has_one_top_level_name_and_every_file(built: dict[str, Path])
         ("tasks", "probes/task_definitions"),
         ("results/reference", "probes/reference"),
     ):
-        files = [path.relative_to(ROOT / source) for path in (ROOT / source).rglob("*.*")
-                 if path.is_file() and "__pycache__" not in path.parts]  # fmt: skip
+        files = [
+            path.relative_to(ROOT / source)
+            for path in (ROOT / source).rglob("*.*")
+            if path.is_file() and "__pycache__" not in path.parts
+        ]
         assert files
         assert {f"{target}/{file.as_posix()}" for file in files} <= paths
     assert {

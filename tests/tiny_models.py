@@ -17,10 +17,8 @@ frames answer letter question option is on at and then left right first last
 CONTEXT = 1024
 """Positions of every tiny language model."""
 
-QWEN_SPECIAL = (
-    "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
-    "<|image_pad|>", "<|video_pad|>",
-)  # fmt: skip
+_QWEN = "im_start im_end vision_start vision_end vision_pad image_pad video_pad"
+QWEN_SPECIAL = tuple(f"<|{name}|>" for name in _QWEN.split())
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
@@ -149,83 +147,77 @@ def _text_of(tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def _save(folder: Path, model: Any, processor: Any) -> Path:
-    model.save_pretrained(folder)
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
+"""What most vision towers have in common."""
+
+
+def _save(folder: Path, seed: int, model: Any, config: Any, processor: Any) -> Path:
+    """Save a model of that class with random weights, and its processor."""
+    import torch
+
+    torch.manual_seed(seed)
+    model(config).save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
 
 
-def _qwen_vl(folder: Path, seed: int, kind: str) -> Path:
-    import torch
+def _square(side: int) -> dict[str, Any]:
+    return {"size": {"height": side, "width": side}}
+
+
+def _qwen_vl(folder: Path, seed: int, kind: str, vision: dict[str, Any]) -> Path:
     import transformers as t
 
     tokenizer = byte_tokenizer(
         QWEN_SPECIAL,
         chatml(*(f"<|vision_start|><|{k}_pad|><|vision_end|>" for k in ("image", "video"))),
     )
-    ids = {
-        f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{token}|>")
-        for name, token in {
-            "image": "image_pad",
-            "video": "video_pad",
-            "vision_start": "vision_start",
-            "vision_end": "vision_end",
-        }.items()
-    }
-    text = _text_of(tokenizer) | {
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": 10_000.0,
-            "mrope_section": [2, 1, 1],
-        }
-    }
-    eye = {"depth": 2, "num_heads": 2, "patch_size": 14, "temporal_patch_size": 2}
-    torch.manual_seed(seed)
-    if kind == "qwen2_5_vl":
-        eye |= {
-            "hidden_size": 32, "intermediate_size": 64, "out_hidden_size": 32, "window_size": 56,
-            "fullatt_block_indexes": [1], "tokens_per_second": 2, "initializer_range": 0.1,
-        }  # fmt: skip
-        config: Any = t.Qwen2_5_VLConfig(text_config=text, vision_config=eye, **ids)
-        model: Any = t.Qwen2_5_VLForConditionalGeneration(config)
-        processor_class: Any = t.Qwen2_5_VLProcessor
-    else:
-        eye |= {"embed_dim": 32, "hidden_size": 32, "mlp_ratio": 2, "initializer_range": 0.1}
-        config = t.Qwen2VLConfig(text_config=text, vision_config=eye, **ids)
-        model = t.Qwen2VLForConditionalGeneration(config)
-        processor_class = t.Qwen2VLProcessor
+    tokens = {"image": "image_pad", "video": "video_pad"}
+    tokens |= {name: name for name in ("vision_start", "vision_end")}
+    rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 1, 1]}
+    config = getattr(t, f"{kind}Config")(
+        text_config=_text_of(tokenizer) | {"rope_parameters": rope},
+        vision_config={"depth": 2, "num_heads": 2, "patch_size": 14, "hidden_size": 32}
+        | {"temporal_patch_size": 2}
+        | vision,
+        **{
+            f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{token}|>")
+            for name, token in tokens.items()
+        },
+    )
     size = {"size": {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 16}}
-    processor = processor_class(
+    processor = getattr(t, f"{kind}Processor")(
         image_processor=t.Qwen2VLImageProcessor(**size),
         video_processor=t.Qwen2VLVideoProcessor(**size, cap_pixels_per_frame=False),
         tokenizer=tokenizer,
         chat_template=tokenizer.chat_template,
     )
-    return _save(folder, model, processor)
+    model = getattr(t, f"{kind}ForConditionalGeneration")
+    return _save(folder, seed, model, config, processor)
 
 
 def qwen2_5_vl(folder: Path, seed: int = 0) -> Path:
     """Make a Qwen2.5-VL: windowed vision tower, byte-level BPE, ChatML, 3-D positions."""
-    return _qwen_vl(folder, seed, "qwen2_5_vl")
+    vision = {"intermediate_size": 64, "out_hidden_size": 32, "window_size": 56}
+    vision |= {"fullatt_block_indexes": [1], "tokens_per_second": 2, "initializer_range": 0.1}
+    return _qwen_vl(folder, seed, "Qwen2_5_VL", vision)
 
 
-def qwen2_vl(folder: Path, seed: int = 0) -> Path:
+def qwen2_vl(folder: Path) -> Path:
     """Make a Qwen2-VL."""
-    return _qwen_vl(folder, seed, "qwen2_vl")
+    return _qwen_vl(
+        folder, 0, "Qwen2VL", {"embed_dim": 32, "mlp_ratio": 2, "initializer_range": 0.1}
+    )
 
 
 def _clip_and_llama(tokenizer: Any, side: int, context: int) -> dict[str, Any]:
     from transformers import CLIPVisionConfig, LlamaConfig
 
-    vision = CLIPVisionConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=side,
-        patch_size=16,
-        projection_dim=32,
-    )
     text = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=48,
@@ -239,7 +231,13 @@ def _clip_and_llama(tokenizer: Any, side: int, context: int) -> dict[str, Any]:
         eos_token_id=2,
         pad_token_id=3,
     )
-    return {"vision_config": vision, "text_config": text}
+    vision = CLIPVisionConfig(**VISION, image_size=side, patch_size=16, projection_dim=32)
+    return {
+        "vision_config": vision,
+        "text_config": text,
+        "image_token_index": tokenizer.convert_tokens_to_ids("<image>"),
+        "vision_feature_layer": -1,
+    }
 
 
 def _clip_size(side: int) -> dict[str, Any]:
@@ -254,23 +252,17 @@ _CLIP_TOKENS = {
 
 
 def llava_next_video(
-    folder: Path, side: int = 64, context: int = CONTEXT, seed: int = 0, **of_tokenizer: Any
+    folder: Path, side: int = 64, context: int = CONTEXT, **of_tokenizer: Any
 ) -> Path:
     """Make a LLaVA-NeXT-Video: a frame of any size takes (side / 32) ** 2 tokens as a video."""
-    import torch
     import transformers as t
 
     tokenizer = unigram_tokenizer(**of_tokenizer)
     pinpoints = [[side, side], [side, 2 * side]]
-    torch.manual_seed(seed)
-    model = t.LlavaNextVideoForConditionalGeneration(
-        t.LlavaNextVideoConfig(
-            **_clip_and_llama(tokenizer, side, context),
-            image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-            video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
-            image_grid_pinpoints=pinpoints,
-            vision_feature_layer=-1,
-        )
+    config = t.LlavaNextVideoConfig(
+        **_clip_and_llama(tokenizer, side, context),
+        video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
+        image_grid_pinpoints=pinpoints,
     )
     processor = t.LlavaNextVideoProcessor(
         tokenizer=tokenizer,
@@ -281,26 +273,19 @@ def llava_next_video(
         chat_template=tokenizer.chat_template,
         **_CLIP_TOKENS,
     )
-    return _save(folder, model, processor)
+    return _save(folder, 0, t.LlavaNextVideoForConditionalGeneration, config, processor)
 
 
-def llava_next(folder: Path, side: int = 64, seed: int = 0) -> Path:
+def llava_next(folder: Path, side: int = 64) -> Path:
     """Make a LLaVA-NeXT: no <video> token, no video processor, no video settings."""
-    import torch
     import transformers as t
 
     tokenizer = unigram_tokenizer(
         special=LLAVA_SPECIAL[:5], chat_template=PICTURES_FIRST.replace("video", "image")
     )
     pinpoints = [[side, side], [side, 2 * side]]
-    torch.manual_seed(seed)
-    model = t.LlavaNextForConditionalGeneration(
-        t.LlavaNextConfig(
-            **_clip_and_llama(tokenizer, side, CONTEXT),
-            image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-            image_grid_pinpoints=pinpoints,
-            vision_feature_layer=-1,
-        )
+    config = t.LlavaNextConfig(
+        **_clip_and_llama(tokenizer, side, CONTEXT), image_grid_pinpoints=pinpoints
     )
     processor = t.LlavaNextProcessor(
         tokenizer=tokenizer,
@@ -310,55 +295,39 @@ def llava_next(folder: Path, side: int = 64, seed: int = 0) -> Path:
         chat_template=tokenizer.chat_template,
         **_CLIP_TOKENS,
     )
-    return _save(folder, model, processor)
+    return _save(folder, 0, t.LlavaNextForConditionalGeneration, config, processor)
 
 
-def llava_onevision(folder: Path, seed: int = 0) -> Path:
+def llava_onevision(folder: Path) -> Path:
     """Make a LLaVA-OneVision: a frame takes 5 tokens as a video, 17 as an image."""
-    import torch
     import transformers as t
 
-    tokenizer = byte_tokenizer(
-        (),
-        chatml("<image>", "<video>"),
-        image_token="<image>",
-        video_token="<video>",
-        start_token="<|im_start|>",
-    )
+    named = {"image_token": "<image>", "video_token": "<video>", "start_token": "<|im_start|>"}
+    tokenizer = byte_tokenizer((), chatml("<image>", "<video>"), **named)
     side, pinpoints = 64, [[64, 64], [64, 128]]
-    torch.manual_seed(seed)
-    model = t.LlavaOnevisionForConditionalGeneration(
-        t.LlavaOnevisionConfig(
-            vision_config=t.SiglipVisionConfig(
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                image_size=side,
-                patch_size=16,
-                vision_use_head=False,
-            ),
-            text_config=t.Qwen2Config(**_text_of(tokenizer)),
-            image_token_index=tokenizer.image_token_id,
-            video_token_index=tokenizer.video_token_id,
-            image_grid_pinpoints=pinpoints,
-        )
+    vision = t.SiglipVisionConfig(**VISION, image_size=side, patch_size=16, vision_use_head=False)
+    config = t.LlavaOnevisionConfig(
+        vision_config=vision,
+        text_config=t.Qwen2Config(**_text_of(tokenizer)),
+        image_token_index=tokenizer.image_token_id,
+        video_token_index=tokenizer.video_token_id,
+        image_grid_pinpoints=pinpoints,
     )
-    size = {"size": {"height": side, "width": side}}
     processor = t.LlavaOnevisionProcessor(
-        image_processor=t.LlavaOnevisionImageProcessor(**size, image_grid_pinpoints=pinpoints),
-        video_processor=t.LlavaOnevisionVideoProcessor(**size),
+        image_processor=t.LlavaOnevisionImageProcessor(
+            **_square(side), image_grid_pinpoints=pinpoints
+        ),
+        video_processor=t.LlavaOnevisionVideoProcessor(**_square(side)),
         tokenizer=tokenizer,
         num_image_tokens=16,
         vision_feature_select_strategy="full",
         chat_template=tokenizer.chat_template,
     )
-    return _save(folder, model, processor)
+    return _save(folder, 0, t.LlavaOnevisionForConditionalGeneration, config, processor)
 
 
 def internvl(folder: Path, seed: int = 0) -> Path:
     """Make an InternVL: 4 tokens a tile; an image is 1 to 4 tiles and a small copy of all of it."""
-    import torch
     import transformers as t
 
     tokenizer = byte_tokenizer(
@@ -371,103 +340,66 @@ def internvl(folder: Path, seed: int = 0) -> Path:
         start_token="<|im_start|>",
     )
     side = 56
-    torch.manual_seed(seed)
-    model = t.InternVLForConditionalGeneration(
-        t.InternVLConfig(
-            vision_config=t.InternVLVisionConfig(
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                image_size=side,
-                patch_size=14,
-                initializer_range=0.1,
-            ),
-            text_config=t.Qwen2Config(**_text_of(tokenizer)),
-            image_token_id=tokenizer.context_image_token_id,
-            image_seq_length=4,
-            tie_word_embeddings=False,
-        )
+    config = t.InternVLConfig(
+        vision_config=t.InternVLVisionConfig(
+            **VISION, image_size=side, patch_size=14, initializer_range=0.1
+        ),
+        text_config=t.Qwen2Config(**_text_of(tokenizer)),
+        image_token_id=tokenizer.context_image_token_id,
+        image_seq_length=4,
+        tie_word_embeddings=False,
     )
-    size = {"size": {"height": side, "width": side}}
     processor = t.InternVLProcessor(
-        image_processor=t.GotOcr2ImageProcessor(**size, max_patches=4),
-        video_processor=t.InternVLVideoProcessor(**size),
+        image_processor=t.GotOcr2ImageProcessor(**_square(side), max_patches=4),
+        video_processor=t.InternVLVideoProcessor(**_square(side)),
         tokenizer=tokenizer,
         image_seq_length=4,
         chat_template=tokenizer.chat_template,
     )
-    return _save(folder, model, processor)
+    return _save(folder, seed, t.InternVLForConditionalGeneration, config, processor)
 
 
 def llava(folder: Path, chat_template: str = IN_PLACE, seed: int = 0) -> Path:
     """Make a LLaVA 1.5, a class without a family of its own."""
-    import torch
     import transformers as t
 
     tokenizer = unigram_tokenizer(special=LLAVA_SPECIAL[:5], chat_template=chat_template)
-    torch.manual_seed(seed)
-    model = t.LlavaForConditionalGeneration(
-        t.LlavaConfig(
-            **_clip_and_llama(tokenizer, 64, CONTEXT),
-            image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-            image_seq_length=16,
-            vision_feature_layer=-1,
-        )
-    )
+    config = t.LlavaConfig(**_clip_and_llama(tokenizer, 64, CONTEXT), image_seq_length=16)
     processor = t.LlavaProcessor(
         tokenizer=tokenizer,
         image_processor=t.CLIPImageProcessor(**_clip_size(64)),
         chat_template=chat_template,
         **_CLIP_TOKENS,
     )
-    return _save(folder, model, processor)
+    return _save(folder, seed, t.LlavaForConditionalGeneration, config, processor)
 
 
-def gemma3(folder: Path, seed: int = 0) -> Path:
+def gemma3(folder: Path) -> Path:
     """Make a Gemma 3, without a family of its own: tokens of a picture attend to one another."""
-    import torch
     import transformers as t
 
     special = (*LLAVA_SPECIAL[:4], "<soft>", "<boi>", "<eoi>")
     template = IN_PLACE.replace("<image>", "<boi>")
-    tokenizer = unigram_tokenizer(
-        special=special,
-        chat_template=template,
-        image_token="<soft>",
-        boi_token="<boi>",
-        eoi_token="<eoi>",
-    )
-    torch.manual_seed(seed)
-    text = _text_of(tokenizer) | {
-        "bos_token_id": 1, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 16,
-        "layer_types": ["sliding_attention", "full_attention"],
-    }  # fmt: skip
-    model = t.Gemma3ForConditionalGeneration(
-        t.Gemma3Config(
-            text_config=t.Gemma3TextConfig(**text),
-            vision_config=t.SiglipVisionConfig(
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                image_size=64,
-                patch_size=16,
-                vision_use_head=False,
-            ),
-            mm_tokens_per_image=4,
-            image_token_index=tokenizer.image_token_id,
-            boi_token_index=tokenizer.boi_token_id,
-            eoi_token_index=tokenizer.eoi_token_id,
-        )
+    named = {"image_token": "<soft>", "boi_token": "<boi>", "eoi_token": "<eoi>"}
+    tokenizer = unigram_tokenizer(special=special, chat_template=template, **named)
+    text = _text_of(tokenizer) | {"bos_token_id": 1, "head_dim": 8, "query_pre_attn_scalar": 8}
+    text |= {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}
+    vision = t.SiglipVisionConfig(**VISION, image_size=64, patch_size=16, vision_use_head=False)
+    config = t.Gemma3Config(
+        text_config=t.Gemma3TextConfig(**text),
+        vision_config=vision,
+        mm_tokens_per_image=4,
+        image_token_index=tokenizer.image_token_id,
+        boi_token_index=tokenizer.boi_token_id,
+        eoi_token_index=tokenizer.eoi_token_id,
     )
     processor = t.Gemma3Processor(
-        image_processor=t.Gemma3ImageProcessor(size={"height": 64, "width": 64}),
+        image_processor=t.Gemma3ImageProcessor(**_square(64)),
         tokenizer=tokenizer,
         chat_template=template,
         image_seq_length=4,
     )
-    return _save(folder, model, processor)
+    return _save(folder, 0, t.Gemma3ForConditionalGeneration, config, processor)
 
 
 FAMILIES = {

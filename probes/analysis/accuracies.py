@@ -11,13 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probes import stats
-from probes.analysis.cells import SETTING, Cell, Items, tables
+from probes.analysis.cells import Cell, Items, tables
+from probes.analysis.columns import SETTING
 
 COLUMNS = (
-    *SETTING, "role", "member", "arm", "stratum", "n", "clusters", "accuracy", "low", "high",
-    "complete_n", "complete_accuracy", "chance", "majority", "majority_option", "records",
-    "unparsed", "failed", "withheld",
-)  # fmt: skip
+    *SETTING,
+    *"role member arm stratum n clusters accuracy low high complete_n complete_accuracy".split(),
+    *"chance majority majority_option records unparsed failed withheld".split(),
+)
 
 
 def accuracies(
@@ -62,26 +63,33 @@ def _strata(items: Items, cell: Cell, by_stratum: bool) -> Iterator[tuple[str, N
 def _row(
     items: Items, cell: Cell, chosen: NDArray[np.bool_], level: float, equal_strata: bool
 ) -> dict[str, Any]:
-    strict, complete = cell.strict[chosen], cell.complete[chosen]
-    parsed = complete[~np.isnan(complete)]
+    strict, complete = cell.values["strict"][chosen], cell.values["complete"][chosen]
+    parsed = complete[~np.isnan(complete)]  # NaN: no donor's answer could be parsed
     numbers = cell.items[chosen]
     if equal_strata:
         found = stats.clustered_mean(
-            strict, items.clusters[numbers], strata=items.strata[numbers], weights="strata",
-            level=level, bounds=(0, 1),
-        )  # fmt: skip
+            strict,
+            items.clusters[numbers],
+            strata=items.strata[numbers],
+            weights="strata",
+            level=level,
+            bounds=(0, 1),
+        )
     else:
         found = stats.accuracy(strict, items.clusters[numbers], level)
     majority, option = position_majority(items.answers[numbers])
+    of_cell = ("role", "member", "arm", "unparsed", "failed", "withheld")
     return {
-        "role": cell.role, "member": cell.member, "arm": cell.arm, "n": found.n,
-        "clusters": found.clusters, "accuracy": found.estimate, "low": found.low,
-        "high": found.high, "complete_n": len(parsed),
+        **{name: getattr(cell, name) for name in of_cell},
+        **{name: getattr(found, name) for name in ("n", "clusters", "low", "high")},
+        "accuracy": found.estimate,
+        "complete_n": len(parsed),
         "complete_accuracy": float(parsed.mean()) if len(parsed) else nan,
-        "chance": chance(items.n_options[numbers]), "majority": majority, "majority_option": option,
-        "records": cell.rows, "unparsed": cell.unparsed, "failed": cell.failed,
-        "withheld": cell.withheld,
-    }  # fmt: skip
+        "chance": chance(items.n_options[numbers]),
+        "majority": majority,
+        "majority_option": option,
+        "records": cell.rows,
+    }
 
 
 def chance(n_options: NDArray[np.float64]) -> float:

@@ -6,10 +6,10 @@ from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from probes.analysis.settings import LoadedRun, rows
+from probes.analysis.settings import LoadedRun
 from probes.core.errors import ProbesError
-
-_INFILL = ("role", "frames", "item_id", "gap", "text", "ok")
+from probes.records import schema
+from probes.records.schema import InfillRow
 
 
 def check(
@@ -40,9 +40,10 @@ def _facts(
     run: LoadedRun, label: str, kind: tuple[str, ...]
 ) -> Iterator[tuple[tuple[Hashable, ...], Any, str]]:
     """Yield the facts of a run: a name, the value, and the message where two values differ."""
-    for (task, item), facts in run.items.items():
-        shown = {name: facts[name] for name in ("question", "options", "answer", "media")}
-        shown |= {f"{count} frames": hashes for count, hashes in facts["frames"].items()}
+    for (task, item), row in run.items.items():
+        shown = {"question": row.question, "options": row.options, "answer": row.answer}
+        shown |= {"media": row.media_sha256}
+        shown |= {f"{count} frames": hashes for count, hashes in row.frame_hashes.items()}
         for name, value in shown.items():
             if value is not None:
                 what = f"item {item} of task {task} is not the same ({name} differs)"
@@ -50,9 +51,9 @@ def _facts(
     for name, fingerprint in run.models.items():
         what = f"the model {name} is not the same (weights, tokenizer or adapter differ)"
         yield ("model", label, name), fingerprint, what
-    for row in rows(run.folder / "infills.parquet", _INFILL):
-        if not row["ok"]:  # a repeated run may write it
+    for infill in schema.read_rows(run.folder / "infills.parquet", InfillRow):
+        if not infill.ok:  # a repeated run may write it
             continue
-        item, frames, gap = row["item_id"], row["frames"], row["gap"]
-        what = f"the infill of item {item}, {frames} frames, gap {gap}, is not the same"
-        yield ("infill", label, *kind, row["role"], frames, item, gap), row["text"], what
+        place = (infill.item_id, infill.frames, infill.gap)
+        what = "the infill of item {}, {} frames, gap {}, is not the same".format(*place)
+        yield ("infill", label, *kind, infill.role, *place), infill.text, what

@@ -10,20 +10,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from probes.analysis.columns import SETTING, in_order
 from probes.analysis.load import combine
+from probes.analysis.measures import ACCURACY, Measure, Policy
 from probes.core.errors import ProbesError
-from probes.core.types import ROLES
-
-SETTING = ("task", "setting", "pair", "frames", "scoring", "seed")
-"""Columns in which cells must agree to be compared."""
-BLOCK = tuple(name for name in SETTING if name != "frames")
-"""Columns whose values share one block of tables."""
+from probes.core.text import listed
 
 Group = tuple[str, str, str, int, str, int]
 """One value for each of `SETTING`."""
 
-# Stimuli of these arms have no infill, so both members must have seen the same.
 TEXTLESS = ("baseline", "blind", "shuffled", "reversed", "single")
+"""Arms that have no infills, where the runs' manifests do not say which do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +38,21 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One member's answers under one arm; items [n] are sorted, and their right answer is known."""
+    """One member's answers under one arm.
+
+    Items [n] are sorted. One whose right answer is withheld is among them where the measure has a
+    value of it.
+    """
 
     role: str
     member: str
     arm: str
     items: NDArray[np.intp]
     """Numbers into `Items`."""
-    strict: NDArray[np.float64]
-    """1 right, 0 wrong, unparsed or failed; a mean where an item had several donors."""
-    complete: NDArray[np.float64]
-    """The same over parsed answers only; NaN where there is none."""
-    margin: NDArray[np.float64]
-    """Log-probability (nats) of the right option less the best other; NaN where unknown."""
+    values: Mapping[Policy, NDArray[np.float64]]
+    """The measure by policy, a mean where an item had several donors; NaN where there is none."""
+    right: NDArray[np.float64]
+    """1 right, 0 wrong, unparsed or failed, whatever the measure; NaN where withheld."""
     shown: NDArray[np.int64]
     """Equal numbers mean equal stimuli; 0 where unknown."""
     rows: int
@@ -75,7 +74,7 @@ class CellTable:
     @property
     def roles(self) -> list[str]:
         """Roles present, in the order image, video, control."""
-        return sorted({role for role, _ in self.cells}, key=role_order)
+        return in_order(role for role, _ in self.cells)
 
     @property
     def arms(self) -> list[str]:
@@ -93,28 +92,12 @@ class CellTable:
         return ", ".join(f"{name} {value}" for name, value in self.settings.items() if value != "")
 
 
-def role_order(role: str) -> tuple[int, str]:
-    """Return what sorts roles into the order image, video, control, then others by name."""
-    return (ROLES.index(role) if role in ROLES else len(ROLES)), role
-
-
-def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return a frame's rows as mappings."""
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def first_names(names: Sequence[str], most: int = 5) -> str:
-    """Return some names as text: the first ones, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def tables(frame: pd.DataFrame, margins: NDArray[np.float64] | None = None) -> list[CellTable]:
+def tables(frame: pd.DataFrame, measure: Measure = ACCURACY) -> list[CellTable]:
     """Arrange a frame of records into cells.
 
     Args:
         frame: as returned by `load`.
-        margins: per row, or None where not needed.
+        measure: what the cells hold the values of.
 
     Returns:
         One table per group of settings, in order of appearance.
@@ -133,18 +116,24 @@ def tables(frame: pd.DataFrame, margins: NDArray[np.float64] | None = None) -> l
     _same_items(frame, item_codes, first_row)
     group_codes = _dense(combine([frame[name] for name in SETTING]))
     cell_codes = _dense(combine([pd.Series(group_codes), frame["role"], frame["arm"]]))
-    catalogue = _catalogue(frame, task_codes, first_row)
-    numbers = catalogue.number[item_codes]
+    items, number = _catalogue(frame, task_codes, first_row)
+    numbers = number[item_codes]
+    # Cells become runs of rows in the order of their items: a million rows are split, not grouped.
     order = np.lexsort((numbers, cell_codes))
     _no_repeats(frame, order, cell_codes, numbers)
-    data = _columns(frame, margins)
+    data = _RowArrays(
+        right=ACCURACY.of(frame),
+        value=measure.of(frame),
+        status=frame["status"].to_numpy(object),
+        shown=_shown(frame["stimulus_sha"]),
+    )
     heads = frame[["role", "member", "arm"]].to_numpy(object)
     found: dict[int, dict[tuple[str, str], Cell]] = {}
     ends = np.flatnonzero(np.diff(cell_codes[order])) + 1
     # Cells in order of appearance: by the first row of each.
     for rows in sorted(np.split(order, ends), key=lambda rows: int(rows.min())):
         role, member, arm = (str(value) for value in heads[rows[0]])
-        cell = _cell((role, member, arm), numbers[rows], rows, data)
+        cell = _cell((role, member, arm), numbers[rows], rows, data, measure)
         found.setdefault(int(group_codes[rows[0]]), {})[role, arm] = cell
     group_first = _first(group_codes)
     out = []
@@ -153,31 +142,27 @@ def tables(frame: pd.DataFrame, margins: NDArray[np.float64] | None = None) -> l
         group = tuple(
             int(row[name]) if name in ("frames", "seed") else str(row[name]) for name in SETTING
         )
-        items = catalogue.items[int(task_codes[group_first[code]])]
-        out.append(CellTable(group, items, cells))  # type: ignore[arg-type]
+        of_task = items[int(task_codes[group_first[code]])]
+        out.append(CellTable(group, of_task, cells))  # type: ignore[arg-type]
     return out
 
 
-def _columns(
-    frame: pd.DataFrame, margins: NDArray[np.float64] | None
-) -> dict[str, NDArray[np.generic]]:
-    """Return what cells need of every row, as arrays."""
-    status = frame["status"]
-    return {
-        "correct": frame["correct"].to_numpy(np.float64, na_value=np.nan),
-        "ok": (status == "ok").to_numpy(bool),
-        "unparsed": (status == "unparsed").to_numpy(bool),
-        "failed": (status == "error").to_numpy(bool),
-        "margin": np.full(len(frame), np.nan) if margins is None else margins,
-        "shown": _shown(frame["stimulus_sha"]),
-    }
+@dataclass(frozen=True, slots=True)
+class _RowArrays:
+    """What cells need of every row [rows]."""
+
+    right: NDArray[np.float64]
+    value: NDArray[np.float64]
+    status: NDArray[np.object_]
+    shown: NDArray[np.int64]
 
 
 def _cell(
     head: tuple[str, str, str],
     numbers: NDArray[np.intp],
     rows: NDArray[np.intp],
-    data: Mapping[str, NDArray[np.generic]],
+    data: _RowArrays,
+    measure: Measure,
 ) -> Cell:
     """Average a cell's rows [r] (sorted by item) over donors, item by item.
 
@@ -185,53 +170,52 @@ def _cell(
         head: role, member and arm.
         numbers: item of each row [r].
         rows: the cell's rows of the frame [r].
-        data: of `_columns`.
+        data: all rows of the frame.
+        measure: whose values they are.
     """
-    correct = data["correct"][rows].astype(np.float64)
-    known = ~np.isnan(correct)
-    withheld = len(np.unique(numbers[~known])) if not known.all() else 0
-    kept, numbers, correct = rows[known], numbers[known], correct[known]
-    ok = data["ok"][kept].astype(np.float64)
-    margin = data["margin"][kept].astype(np.float64)
-    shown = data["shown"][kept].astype(np.int64)
-    items = numbers
-    strict, complete = correct, np.where(ok > 0, correct, np.nan)
-    if len(numbers) and (numbers[1:] == numbers[:-1]).any():
-        starts = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1]))
-        items = numbers[starts]
-        counts = np.diff(np.append(starts, len(numbers)))
-        strict = np.add.reduceat(correct, starts) / counts
-        complete = _ratio(np.add.reduceat(correct * ok, starts), np.add.reduceat(ok, starts))
-        scored = ~np.isnan(margin)
-        margin = _ratio(
-            np.add.reduceat(np.where(scored, margin, 0.0), starts),
-            np.add.reduceat(scored.astype(np.float64), starts),
-        )
-        shown = np.add.reduceat(shown, starts)
+    withheld = np.isnan(data.right[rows])
+    n_withheld = len(np.unique(numbers[withheld])) if withheld.any() else 0
+    kept = ~withheld | ~np.isnan(data.value[rows])
+    numbers, chosen = numbers[kept], rows[kept]
+    starts = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1])[: len(numbers)])
+    value = data.value[chosen]
+    every = np.ones(len(value), dtype=bool)
+    parsed = data.status[chosen] == "ok" if measure.of_failed else ~np.isnan(value)
+    known: dict[Policy, NDArray[np.bool_]] = {"strict": every, "complete": parsed}
+    status = data.status[rows]
     return Cell(
-        *head, items, strict, complete, margin, shown, len(rows),
-        int(data["unparsed"][rows].sum()), int(data["failed"][rows].sum()), withheld,
-    )  # fmt: skip
+        *head,
+        items=numbers[starts],
+        values={policy: _mean(value, known[policy], starts) for policy in measure.policies},
+        right=_mean(data.right[chosen], every, starts),
+        shown=_sum(data.shown[chosen], starts),
+        rows=len(rows),
+        unparsed=int((status == "unparsed").sum()),
+        failed=int((status == "error").sum()),
+        withheld=n_withheld,
+    )
 
 
-def _ratio(top: NDArray[np.float64], bottom: NDArray[np.float64]) -> NDArray[np.float64]:
-    out = np.full(len(top), np.nan)
-    np.divide(top, bottom, out=out, where=bottom > 0)
-    return out
+def _mean(
+    values: NDArray[np.float64], known: NDArray[np.bool_], starts: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return the mean of the known values of each item, whose rows begin at `starts`."""
+    total = _sum(np.where(known, values, 0.0), starts)
+    # Of an item without a known value: 0 / 0, which is NaN as it should be.
+    with np.errstate(invalid="ignore"):
+        mean: NDArray[np.float64] = total / _sum(known.astype(np.float64), starts)
+    return mean
 
 
-@dataclass(frozen=True, slots=True)
-class _Catalogue:
-    items: dict[int, Items]
-    """By code of (task, setting)."""
-    number: NDArray[np.intp]
-    """Global item code -> number within its own `Items`."""
+def _sum(values: NDArray[Any], starts: NDArray[np.intp]) -> NDArray[Any]:
+    # Of no rows reduceat has no sum, not even an empty one.
+    return np.add.reduceat(values, starts) if len(starts) else values
 
 
 def _catalogue(
     frame: pd.DataFrame, task_codes: NDArray[np.int64], first_row: NDArray[np.intp]
-) -> _Catalogue:
-    """Return all items.
+) -> tuple[dict[int, Items], NDArray[np.intp]]:
+    """Return the items of each task by its code, and each item's number there by its global code.
 
     Args:
         frame: the records [r].
@@ -242,13 +226,7 @@ def _catalogue(
     ids = heads["item_id"].to_numpy(object)
     clusters = heads["cluster"].fillna("").to_numpy(object)
     # The prefixes keep an item's own id distinct from a recording of the same name.
-    labels = np.array(
-        [
-            f"c:{cluster}" if cluster else f"i:{item}"
-            for cluster, item in zip(clusters, ids, strict=True)
-        ],
-        dtype=object,
-    )
+    labels = np.where(clusters == "", "i:" + ids, "c:" + clusters)
     codes = pd.factorize(labels)[0].astype(np.intp)
     strata = heads["stratum"].fillna("").to_numpy(object)
     answers = heads["answer"].to_numpy(np.float64, na_value=np.nan)
@@ -264,7 +242,7 @@ def _catalogue(
         own = np.flatnonzero(task_of == code)
         number[own] = np.arange(len(own))
         out[int(code)] = Items(ids[own], codes[own], strata[own], answers[own], n_options[own])
-    return _Catalogue(out, number)
+    return out, number
 
 
 def _same_items(
@@ -278,7 +256,7 @@ def _same_items(
             names = list(dict.fromkeys(frame["item_id"].to_numpy(object)[wrong]))
             runs = sorted(set(frame.loc[wrong, "run"].astype(str))) if "run" in frame else []
             raise ProbesError(
-                f"the {name} of an item differs between rows: {first_names(names)}",
+                f"the {name} of an item differs between rows: {listed(names)}",
                 ", ".join(runs[:4]),
                 "these rows come from different data: load them one by one",
             )
@@ -317,6 +295,7 @@ def _no_repeats(
 def _shown(shas: pd.Series) -> NDArray[np.int64]:
     """Number the stimuli at random: sums over donors must not be equal by accident."""
     codes, unique = pd.factorize(shas)
+    # Below 2**54, so that sums over hundreds of donors stay within int64.
     random = np.random.default_rng(0).integers(1, 2**54, size=len(unique) + 1)
     # Code -1 (no hash) takes the last one.
     random[-1] = 0
@@ -355,12 +334,21 @@ def align(
     return shared, each, np.setdiff1d(union, shared, assume_unique=True)
 
 
-def same_stimuli(table: CellTable, a: Cell, b: Cell, infill_sources: Sequence[str]) -> None:
+def same_stimuli(table: CellTable, a: Cell, b: Cell, told: Mapping[str, Any]) -> None:
     """Raise ProbesError where two members were not shown the same under one arm.
 
     Infills that each member wrote for itself are the one declared difference.
+
+    Args:
+        table: holds the cells.
+        a: one member's cell.
+        b: another member's, of the same arm.
+        told: what the runs' manifests say (`attrs` of a frame): `infills`, the kind of every arm's
+            text, and `infill_sources`, who wrote it.
     """
-    if a.arm not in TEXTLESS and (not infill_sources or "self" in infill_sources):
+    sources = told.get("infill_sources", ())
+    kind = told.get("infills", {}).get(a.arm, "none" if a.arm in TEXTLESS else "")
+    if kind != "none" and (not sources or "self" in sources):
         return
     shared, (in_a, in_b), _ = align([a, b])
     shown_a, shown_b = a.shown[in_a], b.shown[in_b]
@@ -369,7 +357,7 @@ def same_stimuli(table: CellTable, a: Cell, b: Cell, infill_sources: Sequence[st
         names = [str(name) for name in table.items.ids[shared[differ]]]
         raise ProbesError(
             f"{a.role} and {b.role} member were not shown the same under the arm {a.arm}: items "
-            f"{first_names(names)}",
+            f"{listed(names)}",
             table.name,
             "frames or text differ; run both members from one configuration",
         )

@@ -6,7 +6,7 @@ DiD is the difference in differences: gain of the image member minus gain of the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan, sqrt
 from typing import Any, Literal
 
@@ -15,45 +15,34 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probes import stats
-from probes.analysis.cells import SETTING, Cell, CellTable, Items
-from probes.analysis.pairing import MATCH, Match, Measure, Paired, Policy, check, matched, paired
+from probes.analysis.cells import Cell, CellTable, Items
+from probes.analysis.columns import MATCH, SETTING
+from probes.analysis.measures import POLICIES, Measure, Policy, named
+from probes.analysis.pairing import Match, Paired, check, matched, paired
 from probes.core.errors import ProbesError
+from probes.core.text import nearest
 from probes.core.types import CONTRASTS
-from probes.stats.contrast import Interval, Test
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class Method(stats.ContrastMethod):
     """How intervals, tests and adjusted p-values are made."""
 
-    interval: Interval = "cr2"
-    test: Test = "t"
-    level: float = 0.95
     stratify: Literal["", "items", "strata"] = ""
     """Empty: strata are ignored. Otherwise spread is measured within strata, and this is what
     counts the same in the mean."""
-    draws: int = 9999
-    """Bootstrap samples; also random flips where an exact permutation test is out of reach."""
-    seed: int = 0
     family: Sequence[str] = ("name", "policy")
     """Columns of the result; rows that agree in them are one family for `p_adjusted`."""
     adjust: Literal["holm", "bh"] = "holm"
     """`holm` (family-wise error) or `bh` (false discovery rate)."""
-
-    @property
-    def of_contrast(self) -> stats.ContrastMethod:
-        """The part that concerns a single contrast."""
-        return stats.ContrastMethod(
-            self.interval, self.test, self.level, self.stratify or "items", self.draws, self.seed
-        )
 
 
 def contrasts(
     frame: pd.DataFrame,
     *,
     names: Sequence[str] = CONTRASTS,
-    measure: Measure = "accuracy",
-    policies: Sequence[Policy] = ("strict", "complete"),
+    measure: str | Measure = "accuracy",
+    policies: Sequence[Policy] = POLICIES,
     by_stratum: bool = False,
     references: Mapping[str, str] | None = None,
     **method: Any,
@@ -67,10 +56,11 @@ def contrasts(
     Args:
         frame: as returned by `load`, or part of it.
         names: which contrasts.
-        measure: `accuracy` (proportions); `logit` (DiD only, in log-odds); `margin` (change of the
-            log-probability of the right answer less that of the best other option, in nats).
+        measure: a registered one by name, e.g. `accuracy` (proportions), `logit` (DiD only, in
+            log-odds) or `margin` (nats); or a `Measure`, e.g. of `measures.of_extra`.
         policies: `strict` (unparsed and failed answers are wrong) and/or `complete` (items with
-            such an answer on either side are left out).
+            such an answer on either side are left out). A measure of scored answers only, such as
+            a margin, has no strict version: its rows are always `complete`.
         by_stratum: adds a row per stratum.
         references: reference arm by arm, where not as the runs declare.
         **method: fields of `Method`.
@@ -88,24 +78,30 @@ def contrasts(
             right answers, no common item, other stimuli for the two members; or a combination of
             arguments that has no meaning.
     """
-    check(names, measure, policies)
-    question = _ContrastQuestion(measure, policies, by_stratum, Method(**method))
-    if measure == "logit" and question.method.stratify:
+    check(names, policies)
+    asked = Method(**method)
+    asked = replace(asked, weights=asked.stratify or "items")
+    question = _ContrastQuestion(named(measure), policies, by_stratum, asked)
+    if question.measure.estimator and question.method.stratify:
+        name = question.measure.name
         raise ProbesError(
-            "the DiD of log-odds has no stratified version", "measure=logit", "leave stratify empty"
+            f"the DiD of {name} has no stratified version",
+            f"measure={name}",
+            "leave stratify empty",
         )
     rows: list[dict[str, Any]] = []
-    for table, match in matched(frame, names, measure, references):
+    for table, match in matched(frame, names, question.measure, references):
         rows += _rows(table, match, question)
     return _adjusted(pd.DataFrame(rows, columns=list(COLUMNS)), question.method)
 
 
 COLUMNS = (
-    *SETTING, *MATCH, "policy", "measure", "stratum", "n",
-    "clusters", "estimate", "low", "high", "p", "p_adjusted", "se", "sd", "design_effect", "method",
-    "reason", "discordant", "mean_a", "mean_b", "headroom_image", "headroom_other",
-    "missing", "n_missing", "left_out", "left_out_ids",
-)  # fmt: skip
+    *SETTING,
+    *MATCH,
+    *"policy measure stratum n clusters estimate low high p p_adjusted se sd design_effect".split(),
+    *"method reason discordant mean_a mean_b headroom_image headroom_other".split(),
+    *"missing n_missing left_out left_out_ids".split(),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +129,17 @@ def _rows(table: CellTable, match: Match, question: _ContrastQuestion) -> Iterat
             missing = tuple(str(name) for name in ids[part.missing])
             left_out = tuple(str(name) for name in ids[part.left_out])
             yield {
-                **table.settings, **match.columns, "measure": question.measure, "stratum": stratum,
-                "policy": pairs.policy, "missing": missing, "n_missing": len(missing),
-                "left_out": len(left_out), "left_out_ids": left_out, **done[stratum],
-            }  # fmt: skip
+                **table.settings,
+                **match.columns,
+                "policy": pairs.policy,
+                "measure": question.measure.name,
+                "stratum": stratum,
+                "missing": missing,
+                "n_missing": len(missing),
+                "left_out": len(left_out),
+                "left_out_ids": left_out,
+                **done[stratum],
+            }
 
 
 def _parts(
@@ -155,39 +158,47 @@ def _estimate(
     """Estimate one contrast from its pairs."""
     values, differences, items = pairs.values, pairs.differences, pairs.items
     measure, method = question.measure, question.method
-    of_did = values.shape[1] == 4
-    if measure == "logit":
-        cells = stats.DidCells(*values.T)
-        estimate = stats.did_logit(cells, known.clusters[items], level=method.level)
+    n, cells = values.shape
+    if measure.estimator:
+        found = measure.estimator(values, known.clusters[items], level=method.level)
     else:
-        bound = values.shape[1] / 2
-        estimate = stats.contrast(
-            differences, known.clusters[items],
+        found = stats.contrast(
+            differences,
+            known.clusters[items],
             strata=known.strata[items] if method.stratify else None,
-            bounds=None if measure == "margin" else (-bound, bound), method=method.of_contrast,
-        )  # fmt: skip
-    means = values.mean(axis=0) if len(values) else np.full(values.shape[1], nan)
-    sd = float(differences.std(ddof=1)) if len(differences) > 1 else nan
-    independent = sd / sqrt(len(differences)) if sd > 0 and measure != "logit" else nan
-    headroom = (nan, nan)
-    if of_did and measure == "margin":
-        headroom = _headroom(match.cells[1], items), _headroom(match.cells[3], items)
-    elif of_did:
-        headroom = 1 - means[1], 1 - means[3]
+            bounds=measure.difference_bounds(cells),
+            method=method,
+        )
+    sd = float(differences.std(ddof=1)) if n > 1 else nan
+    # The DiD of log-odds has no spread of items in its own unit to compare its error with.
+    independent = sd / sqrt(n) if sd > 0 and not measure.estimator else nan
+    means = values.mean(axis=0) if n else np.full(cells, nan)
+    if cells == 4:
+        # A share of items leaves the rest as room; what other measures leave is not in them.
+        room = [
+            1 - means[at] if measure.is_share else _headroom(match.cells[at], items)
+            for at in (1, 3)
+        ]
+        means = means[[0, 2]] - means[[1, 3]]
+    else:
+        room = [nan, nan]
+    taken = "n clusters estimate low high p se method reason discordant".split()
     return {
-        "n": estimate.n, "clusters": estimate.clusters, "estimate": estimate.estimate,
-        "low": estimate.low, "high": estimate.high, "p": estimate.p, "p_adjusted": nan,
-        "se": estimate.se, "sd": sd, "design_effect": (estimate.se / independent) ** 2,
-        "method": estimate.method, "reason": estimate.reason, "discordant": estimate.discordant,
-        "mean_a": means[0] - means[1] if of_did else means[0],
-        "mean_b": means[2] - means[3] if of_did else means[1],
-        "headroom_image": headroom[0], "headroom_other": headroom[1],
-    }  # fmt: skip
+        **{name: getattr(found, name) for name in taken},
+        "p_adjusted": nan,
+        "sd": sd,
+        "design_effect": (found.se / independent) ** 2,
+        "mean_a": means[0],
+        "mean_b": means[1],
+        "headroom_image": room[0],
+        "headroom_other": room[1],
+    }
 
 
 def _headroom(cell: Cell, items: NDArray[np.intp]) -> float:
-    """Return 1 - accuracy of a cell over some of its items: margins do not contain it."""
-    return stats.headroom(cell.strict[np.searchsorted(cell.items, items)])
+    """Return 1 - accuracy of a cell over those of some items whose right answer is known."""
+    right = cell.right[np.searchsorted(cell.items, items)]
+    return stats.headroom(right[~np.isnan(right)])
 
 
 def _adjusted(out: pd.DataFrame, method: Method) -> pd.DataFrame:
@@ -195,19 +206,22 @@ def _adjusted(out: pd.DataFrame, method: Method) -> pd.DataFrame:
     family, adjust = method.family, method.adjust
     if unknown := [name for name in family if name not in out.columns]:
         raise ProbesError(
-            f"a family cannot be defined by {unknown[0]}", "family",
-            f"choose from {', '.join(out.columns)}",
-        )  # fmt: skip
-    correct = {"holm": stats.holm, "bh": stats.benjamini_hochberg}.get(adjust)
-    if correct is None:
-        raise ProbesError(f"there is no adjustment called {adjust}", "adjust", "choose holm or bh")
+            f"a family cannot be defined by {unknown[0]}",
+            "family",
+            nearest(unknown[0], list(out.columns)),
+        )
+    rules = {"holm": stats.holm, "bh": stats.benjamini_hochberg}
+    if adjust not in rules:
+        raise ProbesError(
+            f"there is no adjustment called {adjust}", "adjust", nearest(adjust, rules)
+        )
     if out.empty:
         return out
     columns = [out[name] for name in family]
-    groups = out.groupby(columns, sort=False).indices.values() if columns else [np.arange(len(out))]
+    parts = out.groupby(columns, sort=False).indices.values() if columns else [np.arange(len(out))]
     p = out["p"].to_numpy(np.float64)
     adjusted = np.full(len(out), nan)
-    for rows in groups:
-        adjusted[rows] = correct(p[rows])
+    for rows in parts:
+        adjusted[rows] = rules[adjust](p[rows])
     out["p_adjusted"] = adjusted
     return out

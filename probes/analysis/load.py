@@ -19,10 +19,7 @@ from probes.records.schema import Record
 # Integers and booleans that may be missing keep their type; the rest becomes plain numpy.
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
-IDENTITY = (
-    "task", "setting", "pair", "role", "arm", "frames", "scoring", "seed", "item_id", "donor_id",
-    "rotation",
-)  # fmt: skip
+IDENTITY = tuple("task setting pair role arm frames scoring seed item_id donor_id rotation".split())
 """Columns that identify the question that a row answers."""
 _CONTENT = ("member", "status", "choice", "answer", "stimulus_sha")
 
@@ -55,7 +52,8 @@ def load(path: Paths) -> pd.DataFrame:
     parts = []
     for table, run, label in zip(tables, runs, labels, strict=True):
         frame = _to_pandas(table)
-        frame["n_options"] = _n_options(frame, run.n_options)
+        sizes = {place: len(item.options) for place, item in run.items.items()}
+        frame["n_options"] = _n_options(frame, sizes)
         frame["setting"] = label
         frame["run"] = str(run.folder)
         parts.append(frame)
@@ -96,9 +94,10 @@ def _find(path: Paths) -> list[Path]:
     if not files:
         what = "holds no records.parquet" if start.is_dir() else "is not there"
         raise ProbesError(
-            f"the run folder {what}", str(start),
+            f"the run folder {what}",
+            str(start),
             "give the folder that `probes run` wrote to, or a folder above such folders",
-        )  # fmt: skip
+        )
     return files
 
 
@@ -106,7 +105,7 @@ def _to_pandas(table: pa.Table) -> pd.DataFrame:
     columns: dict[str, Any] = {}
     for field in schema.fields(Record):
         column = table.column(field.name)
-        if pa.types.is_list(field.kind):
+        if pa.types.is_list(field.kind) or pa.types.is_map(field.kind):
             # Kept in Arrow: a million small Python lists would cost more than all the rest.
             columns[field.name] = pd.Series(pd.arrays.ArrowExtensionArray(column))
         elif field.nullable and field.kind in _NULLABLE:

@@ -50,14 +50,18 @@ def margins(frame: pd.DataFrame) -> NDArray[np.float64]:
     return out
 
 
+def in_arrow(column: pd.Series, kind: pa.DataType) -> pa.Array:
+    """Return a column of lists or maps as one Arrow array of a type."""
+    # The cast also takes object columns, as frames that were put together by hand have.
+    whole = pa.array(column.array, kind)
+    return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
+
+
 def flat(
     column: pd.Series,
 ) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
     """Return a column of lists as one array of all values, each row's start, and its length."""
-    # The cast also takes object columns, as frames that were put together by hand have.
-    whole = pa.array(column.array, pa.list_(pa.float64()))
-    if isinstance(whole, pa.ChunkedArray):
-        whole = whole.combine_chunks()
+    whole = in_arrow(column, pa.list_(pa.float64()))
     lengths = np.nan_to_num(
         whole.value_lengths().to_numpy(zero_copy_only=False).astype(np.float64)
     ).astype(np.intp)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probes.core.errors import ProbesError
-from probes.core.files import atomic_write
-from probes.records import parquet, schema
+from probes.core.files import atomic_write, link_or_copy
+from probes.records import artifacts, parquet, schema
 from probes.records.manifest import read_manifest
 from probes.records.schema import InfillRow, ItemRow, Record
 
@@ -28,8 +26,9 @@ def merge(paths: Sequence[Path], out: Path) -> int:
     """Write the runs below some folders as one run.
 
     Records are merged by what they answer: one that failed in one run is dropped where it did not
-    fail in another; equal ones are kept once. Tables of items and infills are joined, frames are
-    linked (copied to another disk), and the manifest names every run that was merged.
+    fail in another; equal ones are kept once. Tables of items and infills are joined, frames and
+    files of arrays linked (copied to another disk), and the manifest names every run that was
+    merged.
 
     Args:
         paths: run folders, sweeps, or any folders above runs.
@@ -47,57 +46,66 @@ def merge(paths: Sequence[Path], out: Path) -> int:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ProbesError("the folder is not empty", str(out), "give a new one")
     frame = load(list(paths))
-    if len(settings := sorted(set(frame["setting"]))) > 1:
-        raise ProbesError(
-            f"the runs differ in their settings: {'; '.join(name or 'none' for name in settings)}",
-            ", ".join(map(str, paths)),
-            "merge those of one setting; `probes report` takes runs of several settings",
-        )
+    _check_one_setting(frame, paths)
     folders = [Path(run) for run in dict.fromkeys(frame["run"])]
     manifests = [_finished(folder) for folder in folders]
     items = _joined(folders, "items", ItemRow)
-    own_items = set(items.column("id").to_pylist()) if items is not None else set()
-    donors = _joined(folders, "donors", ItemRow, lambda row: row["id"] not in own_items)
-    infills = _joined(folders, "infills", InfillRow)
+    asked = set(items["id"].to_pylist()) if items is not None else set()
+    tables = {
+        "records": _records(frame),
+        "items": schema.to_table([], ItemRow) if items is None else items,
+        "donors": _joined(folders, "donors", ItemRow, lambda row: row["id"] not in asked),
+        "infills": _joined(folders, "infills", InfillRow),
+    }
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ProbesError(
-            f"the folder cannot be made: {error.strerror}", str(out), "give another"
-        ) from error
-    parquet.write(out / "records.parquet", _records(frame))
-    parquet.write(out / "items.parquet", schema.to_table([], ItemRow) if items is None else items)
-    for name, table in (("donors", donors), ("infills", infills)):
+        what = f"the folder cannot be made: {error.strerror}"
+        raise ProbesError(what, str(out), "give another") from error
+    for name, table in tables.items():
         if table is not None:
             parquet.write(out / f"{name}.parquet", table)
-    _link_frames(folders, out / "frames")
+    artifacts.merge(folders, out)
+    _join_frames(folders, out / "frames")
     statuses = frame["status"].value_counts()
     counts = {
         "items": int(frame[["task", "item_id"]].drop_duplicates().shape[0]),
         "planned": len(frame),
         **{status: int(statuses.get(status, 0)) for status in ("ok", "unparsed", "error")},
     }
+    content = _manifest(folders, manifests, counts)
+    if arrays := artifacts.facts(out):
+        content["artifacts"] = arrays
     # Last, as it says that the run is whole.
-    atomic_write(out / "manifest.json", _manifest(folders, manifests, counts))
+    atomic_write(out / "manifest.json", (json.dumps(content, indent=2) + "\n").encode())
     return len(frame)
+
+
+def _check_one_setting(frame: pd.DataFrame, paths: Sequence[Path]) -> None:
+    if len(settings := sorted(set(frame["setting"]))) > 1:
+        raise ProbesError(
+            f"the runs differ in their settings: {'; '.join(name or 'none' for name in settings)}",
+            ", ".join(map(str, paths)),
+            "merge those of one setting; `probes report` takes runs of several settings",
+        )
+
+
+def _join_frames(folders: Sequence[Path], out: Path) -> None:
+    out.mkdir()
+    for picture in (path for folder in folders for path in (folder / "frames").glob("*.png")):
+        if not (target := out / picture.name).exists():
+            link_or_copy(picture, target)
 
 
 def _records(frame: pd.DataFrame) -> pa.Table:
     """Return the records of a frame as a table."""
     import pyarrow as pa
 
-    names = schema.names(Record)
-    columns = {name: [_plain(value) for value in frame[name].tolist()] for name in names}
+    columns = {
+        field.name: pa.array(frame[field.name].array, field.kind, from_pandas=True)
+        for field in schema.fields(Record)
+    }
     return pa.table(columns, schema=schema.arrow_schema(Record))
-
-
-def _plain(value: Any) -> Any:
-    """Return a value of a frame as Arrow takes it: missing values are None, arrays are lists."""
-    import pandas as pd
-
-    if isinstance(value, list | tuple) or hasattr(value, "tolist"):
-        return list(value)
-    return None if pd.isna(value) else value
 
 
 def _joined(
@@ -113,6 +121,7 @@ def _joined(
     files = [folder / f"{name}.parquet" for folder in folders]
     files = [file for file in files if file.is_file()]
     for file in files:
+        # The first run that has a row gives it: what could differ, `load` has compared.
         for row in schema.read(file, row_type).to_pylist():
             identity = tuple(row[name] for name in _IDENTITY[row_type])
             # An infill that failed in one run may have been written in another.
@@ -123,32 +132,21 @@ def _joined(
     return pa.Table.from_pylist(list(rows.values()), schema.arrow_schema(row_type))
 
 
-def _link_frames(folders: Sequence[Path], target: Path) -> None:
-    target.mkdir(exist_ok=True)
-    for folder in folders:
-        for source in sorted((folder / "frames").glob("*.png")):
-            if (copy := target / source.name).exists():
-                continue
-            try:
-                os.link(source, copy)
-            except OSError:  # no hard links here, or not to another disk
-                shutil.copyfile(source, copy)
-
-
 def _finished(folder: Path) -> dict[str, Any]:
     """Return a run's manifest, which a run writes last."""
     manifest = read_manifest(folder)
     if not isinstance(manifest.get("config"), dict):
         raise ProbesError(
-            "the run has no manifest with a configuration: it did not finish", str(folder),
+            "the run has no manifest with a configuration: it did not finish",
+            str(folder),
             "finish it with the same `probes run`, or leave it out",
-        )  # fmt: skip
+        )
     return manifest
 
 
 def _manifest(
     folders: Sequence[Path], manifests: Sequence[dict[str, Any]], counts: Mapping[str, int]
-) -> bytes:
+) -> dict[str, Any]:
     """Return the first run's manifest with the merged run's facts, and each run's own facts."""
     runs = list(zip(folders, manifests, strict=True))
     first = manifests[0]
@@ -163,10 +161,9 @@ def _manifest(
         | {name: manifest[name] for name in own if name in manifest}
         for folder, manifest in runs
     ]
-    kept = {name: value for name, value in first.items() if name not in ("seconds", "backends")}
+    kept = {k: v for k, v in first.items() if k not in ("seconds", "backends", "artifacts")}
     sums = {
         name: sum(int(manifest.get(name) or 0) for manifest in manifests)
         for name in ("failed_infills", "empty_infills", "decode_passes")
     }
-    content = {**kept, "counts": dict(counts), **sums, "merged": merged}
-    return (json.dumps(content, indent=2) + "\n").encode()
+    return {**kept, "counts": dict(counts), **sums, "merged": merged}

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from probes import stats
-from probes.analysis.cells import SETTING, Cell, CellTable, align, same_stimuli, tables
-from probes.analysis.margins import margins
+from probes.analysis.cells import Cell, CellTable, align, same_stimuli, tables
+from probes.analysis.columns import MATCH, SETTING
+from probes.analysis.measures import ACCURACY, POLICIES, Measure, Policy, named
 from probes.core.errors import ProbesError
+from probes.core.text import nearest
 from probes.core.types import CONTRASTS, ContrastName
 
-Policy = Literal["strict", "complete"]
-Measure = Literal["accuracy", "logit", "margin"]
-MATCH = ("name", "role", "member", "arm", "reference")
-"""Columns that identify a match within its group of settings."""
 PERTURBATIONS = ("visual_perturbation", "text_perturbation")
 
 REFERENCES: Mapping[str, str] = {"baseline": "", **dict.fromkeys(PERTURBATIONS, "vcot")}
@@ -88,25 +86,18 @@ def references(frame: pd.DataFrame, given: Mapping[str, str] | None = None) -> d
     return {arm: known.get(arm, REFERENCES.get(arm, "baseline")) for arm in arms}
 
 
-def check(names: Sequence[str], measure: str, policies: Sequence[str]) -> None:
-    """Raise ProbesError for a contrast, measure or policy that does not exist."""
-    for where, given, known in (
-        ("names", names, CONTRASTS),
-        ("measure", (measure,), get_args(Measure)),
-        ("policies", policies, get_args(Policy)),
-    ):
-        if unknown := [name for name in given if name not in known]:
-            raise ProbesError(
-                f"{where}: there is no {unknown[0]!r}",
-                "contrasts",
-                f"choose from {', '.join(known)}",
-            )
+def check(names: Sequence[str], policies: Sequence[str]) -> None:
+    """Raise ProbesError for a contrast or policy that does not exist."""
+    for what, given, known in (("names", names, CONTRASTS), ("policies", policies, POLICIES)):
+        for name in given:
+            if name not in known:
+                raise ProbesError(f"{what}: there is no {name!r}", what, nearest(name, known))
 
 
 def matched(
     frame: pd.DataFrame,
     names: Sequence[str],
-    measure: Measure = "accuracy",
+    measure: Measure = ACCURACY,
     given: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[CellTable, Match]]:
     """List all contrasts that a frame's cells make.
@@ -114,27 +105,27 @@ def matched(
     Args:
         frame: as returned by `load`, or part of it.
         names: which contrasts, of `CONTRASTS`.
-        measure: `logit` exists for DiD only.
+        measure: what the cells hold; a measure may not have every contrast.
         given: reference arm by arm, where not as the runs declare.
 
     Raises:
         ProbesError: cells that must not be compared.
     """
-    whole = tables(frame, margins(frame) if measure == "margin" else None)
+    whole = tables(frame, measure)
     refs = references(frame, given)
-    sources = frame.attrs.get("infill_sources", ())
     for table in whole:
         _no_stray_reference(table, whole, refs)
-        for match in _matches(table, refs, sources):
-            if match.name in names and (measure != "logit" or match.name == "did"):
+        for match in _matches(table, refs, frame.attrs):
+            if match.name in names and match.name in measure.contrasts:
                 yield table, match
 
 
-def _matches(table: CellTable, refs: Mapping[str, str], sources: Sequence[str]) -> Iterator[Match]:
+def _matches(table: CellTable, refs: Mapping[str, str], told: Mapping[Any, Any]) -> Iterator[Match]:
     """List a group's contrasts; a pair of cells makes none where one of them is missing."""
     cells, roles = table.cells, table.roles
     for arm in table.arms:
         reference = refs.get(arm, "")
+        # Against an arm that is itself a gain over something, less is what was expected.
         name: ContrastName = "drop" if reference and refs.get(reference) else "gain"
         for role in roles:
             if (role, arm) in cells and (role, reference) in cells:
@@ -148,7 +139,7 @@ def _matches(table: CellTable, refs: Mapping[str, str], sources: Sequence[str]) 
             if (image, arm) not in cells or (other, arm) not in cells:
                 continue
             a, b = cells[image, arm], cells[other, arm]
-            same_stimuli(table, a, b, sources)
+            same_stimuli(table, a, b, told)
             yield Match("transfer", (b, a), other, b.member, arm, "")
             reference = refs.get(arm, "")
             if (image, reference) in cells and (other, reference) in cells:
@@ -190,9 +181,8 @@ def paired(
     Args:
         table: contains the match.
         match: of `matched`.
-        measure: `margin` compares margins, the others right answers.
-        policies: `strict` and/or `complete`; a margin needs a scored answer, so it has no strict
-            version and is always `complete`.
+        measure: what the cells hold.
+        policies: which, of those that the measure has; where it has one only, that one is taken.
 
     Returns:
         One per policy. Both have the same values where every answer could be parsed.
@@ -209,29 +199,21 @@ def paired(
         )
     weights = stats.DIFFERENCE_WEIGHTS if len(match.cells) == 2 else stats.DID_WEIGHTS
     out: list[Paired] = []
-    for policy in ("complete",) if measure == "margin" else policies:
-        columns = [
-            _values(cell, measure, policy)[at]
-            for cell, at in zip(match.cells, positions, strict=True)
-        ]
+    for policy in policies if len(measure.policies) > 1 else measure.policies:
+        columns = [cell.values[policy][at] for cell, at in zip(match.cells, positions, strict=True)]
         values = np.stack(columns, axis=1)
+        # An item counts on both sides or on neither: means of other items would not be paired.
         known = ~np.isnan(values).any(axis=1)
         values = values[known]
         out.append(Paired(policy, values, values @ weights, shared[known], shared[~known], missing))
     return out
 
 
-def _values(cell: Cell, measure: Measure, policy: Policy) -> NDArray[np.float64]:
-    if measure == "margin":
-        return cell.margin
-    return cell.strict if policy == "strict" else cell.complete
-
-
 def differences(
     frame: pd.DataFrame,
     *,
     names: Sequence[str] = CONTRASTS,
-    measure: Literal["accuracy", "margin"] = "accuracy",
+    measure: str | Measure = "accuracy",
     policy: Policy = "strict",
     references: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
@@ -240,7 +222,7 @@ def differences(
     Args:
         frame: as returned by `load`, or part of it.
         names: which contrasts.
-        measure: `accuracy`, or `margin` (nats).
+        measure: see `contrasts`; not one that compares whole cells.
         policy: see `contrasts`.
         references: see `contrasts`.
 
@@ -249,15 +231,30 @@ def differences(
         cluster (equal numbers: one recording), stratum and difference (of accuracies: -1, 0 or 1
         for single answers, up to 2 for a DiD).
     """
-    check(names, measure, (policy,))
+    check(names, (policy,))
+    taken = per_item(measure)
     own = ("item_id", "cluster", "stratum", "difference")
     parts = [pd.DataFrame(columns=[*SETTING, *MATCH, *own])]
-    for table, match in matched(frame, names, measure, references):
-        for pairs in paired(table, match, measure, (policy,)):
-            items, chosen = table.items, pairs.items
-            values = (
-                items.ids[chosen], items.clusters[chosen], items.strata[chosen], pairs.differences
-            )  # fmt: skip
+    for table, match in matched(frame, names, taken, references):
+        for pairs in paired(table, match, taken, (policy,)):
+            known, at = table.items, pairs.items
+            values = (known.ids[at], known.clusters[at], known.strata[at], pairs.differences)
             columns = {**table.settings, **match.columns, **dict(zip(own, values, strict=True))}
             parts.append(pd.DataFrame(columns))
     return pd.concat(parts[1:] or parts, ignore_index=True)
+
+
+def per_item(measure: str | Measure) -> Measure:
+    """Return a measure whose contrasts are means of per-item differences.
+
+    Raises:
+        ProbesError: there is no such measure, or it compares whole cells.
+    """
+    found = named(measure)
+    if found.estimator is not None:
+        raise ProbesError(
+            f"the measure {found.name} compares whole cells: it has no difference per item",
+            "measure",
+            "take another one",
+        )
+    return found

@@ -2,52 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from math import isfinite, nan, sqrt
+from collections.abc import Mapping, Sequence
+from math import inf, isfinite, nan, sqrt
 from typing import Any
 
 import pandas as pd
 
 from probes import stats
-from probes.analysis.cells import SETTING
-from probes.analysis.pairing import differences
+from probes.analysis.columns import CONTRAST, rows_of, where
+from probes.analysis.formats import PROPORTION
+from probes.analysis.measures import Measure
+from probes.analysis.pairing import differences, per_item
 from probes.core.types import CONTRASTS
+
+_FAR = 100.0
+"""Standard errors within which the least effect of an unbounded measure is searched."""
 
 
 def planning(
     found: pd.DataFrame,
     *,
-    power_wanted: float = 0.8,
-    alpha: float = 0.05,
+    measure: str | Measure = "accuracy",
+    power_wanted: float = stats.POWER,
+    alpha: float = stats.ALPHA,
     effects: Sequence[float] = (),
 ) -> pd.DataFrame:
     """Return what each contrast of a run could have found, and the items that effects need.
 
     Args:
-        found: as returned by `contrasts`, of accuracies.
+        found: as returned by `contrasts`.
+        measure: whose rows are taken; not one that compares whole cells.
         power_wanted: chance of finding a true effect.
         alpha: level of the two-sided test.
-        effects: true effects, as proportions, to give the items needed for.
+        effects: true effects, in the measure's unit (of accuracies: proportions), to give the items
+            needed for.
 
     Returns:
-        The strict rows of `found` with: discordance (share of items that differ), minimum_effect
-        (the least true effect that this many items find with that chance, at this run's spread and
-        clusters), items_needed (for a true effect as large as the estimate; inf for none), and for
-        every effect a column `items_for_<points>`, e.g. `items_for_5`.
+        The measure's strict rows of `found` (where it has no such, the complete ones) with:
+        discordance (share of items that differ), minimum_effect (the least true effect that this
+        many items find with that chance, at this run's spread and clusters), items_needed (for a
+        true effect as large as the estimate; inf for none), and for every effect a column
+        `items_for_<points>` (or another unit), e.g. `items_for_5`.
     """
-    rows = found[(found["policy"] == "strict") & (found["measure"] == "accuracy")].copy()
+    taken = per_item(measure)
+    rows = where(found, policy=taken.policies[0], measure=taken.name).copy()
     rows["discordance"] = rows["discordant"] / rows["n"].where(rows["n"] > 0)
     least: list[float] = []
     needed: dict[str, list[float]] = {"items_needed": []}
-    needed |= {column_for(effect): [] for effect in effects}
-    for row in _each(rows):
+    needed |= {column_for(effect, taken.unit): [] for effect in effects}
+    for row in rows_of(rows):
         if row["n"] < 2:
             least.append(nan)
             for column in needed.values():
                 column.append(nan)
             continue
-        spread, options = _spread(row), _options(row, alpha)
-        most = 2.0 if row["name"] == "did" else 1.0
+        spread, options = _spread(row, taken), _options(row, alpha)
+        reach = taken.difference_bounds(4 if row["name"] == "did" else 2) or (-inf, inf)
+        # Without discordance there is no greatest effect: far beyond the noise all are found.
+        noise = sqrt(options["design_effect"] / row["n"]) * row["sd"]
+        most = reach[1] if taken.is_share else min(reach[1], _FAR * noise)
         least.append(
             stats.minimum_effect(row["n"], spread, power_wanted=power_wanted, most=most, **options)
         )
@@ -59,38 +72,32 @@ def planning(
     return rows
 
 
-def _spread(row: Mapping[str, Any]) -> Callable[[float], float]:
-    """Return the spread of an item's difference by effect, at a contrast's mean square."""
-    estimate, sd, n = row["estimate"], row["sd"], row["n"]
-    return stats.sd_square(estimate**2 + sd**2 * (n - 1) / n)
+def _spread(row: Mapping[str, Any], measure: Measure) -> stats.Spread:
+    """Return the spread of an item's difference, for shares of items by effect."""
+    estimate, sd, n = row["estimate"], float(row["sd"]), row["n"]
+    # A greater share of right answers changes how many items differ; a shift leaves its spread.
+    return stats.sd_square(estimate**2 + sd**2 * (n - 1) / n) if measure.is_share else sd
 
 
 def _options(row: Mapping[str, Any], alpha: float) -> stats.PowerOptions:
     """Return the level, and the clusters of a contrast."""
     # Where no item differs, how alike the items of a cluster are is unknown.
     inflation = row["design_effect"] if isfinite(row["design_effect"]) else 1.0
-    return {
-        "alpha": alpha,
-        "design_effect": inflation,
-        "per_cluster": row["n"] / max(row["clusters"], 1),
-    }
+    per_cluster = row["n"] / max(row["clusters"], 1)
+    return {"alpha": alpha, "design_effect": inflation, "per_cluster": per_cluster}
 
 
-def _each(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    for _, row in rows.iterrows():
-        yield {str(name): value for name, value in row.items()}
-
-
-def column_for(effect: float) -> str:
-    """Return the name of `planning`'s column of items needed for an effect (a proportion)."""
-    return f"items_for_{100 * effect:g}"
+def column_for(effect: float, unit: str = PROPORTION) -> str:
+    """Return the name of `planning`'s column of items needed for an effect."""
+    return f"items_for_{100 * effect if unit == PROPORTION else effect:g}"
 
 
 def simulated(
     planned: pd.DataFrame,
     frame: pd.DataFrame,
     *,
-    alpha: float = 0.05,
+    measure: str | Measure = "accuracy",
+    alpha: float = stats.ALPHA,
     draws: int = 2000,
     seed: int = 0,
     references: Mapping[str, str] | None = None,
@@ -102,6 +109,7 @@ def simulated(
     Args:
         planned: as returned by `planning`.
         frame: the records behind it.
+        measure: as given to `planning`.
         alpha: as given to `planning`.
         draws: resampled runs per row.
         seed: seed of the resampling.
@@ -111,23 +119,24 @@ def simulated(
         A share per row of `planned`; near the power wanted where the formula holds, NaN where there
         is no minimum effect.
     """
+    taken = per_item(measure)
     names = [name for name in CONTRASTS if name in set(planned["name"])]
-    columns = [*SETTING, "name", "role", "arm"]
-    values = differences(frame, names=names, references=references)
-    groups = values.groupby(columns, sort=False).indices
+    values = differences(frame, names=names, measure=taken, references=references)
+    groups = values.groupby(list(CONTRAST), sort=False).indices
     out = []
-    for row in _each(planned):
-        pairs = values.iloc[groups[tuple(row[name] for name in columns)]]
-        if row["stratum"]:
-            pairs = pairs[pairs["stratum"] == row["stratum"]]
+    for row in rows_of(planned):
         effect = row["minimum_effect"]
-        # Moving all differences keeps their variance; the plan's goes down with the effect.
-        spread = pairs["difference"].to_numpy(float)
-        planned_sd = _spread(row)(effect) if isfinite(effect) else nan
+        spread = _spread(row, taken) if isfinite(effect) else nan
+        planned_sd = spread(effect) if callable(spread) else spread
         if not (isfinite(planned_sd) and planned_sd > 0 and row["sd"] > 0):
             out.append(nan)
             continue
-        fitted = spread * (planned_sd / (row["sd"] * sqrt((row["n"] - 1) / row["n"])))
+        pairs = values.iloc[groups[tuple(row[name] for name in CONTRAST)]]
+        if row["stratum"]:
+            pairs = where(pairs, stratum=row["stratum"])
+        # Moving all differences keeps their variance; the plan's goes down with the effect.
+        rescaled = planned_sd / (row["sd"] * sqrt((row["n"] - 1) / row["n"]))
+        fitted = pairs["difference"].to_numpy(float) * rescaled
         out.append(
             stats.power_by_resampling(
                 fitted, pairs["cluster"], effect, alpha=alpha, draws=draws, seed=seed

@@ -10,34 +10,41 @@ from typing import Any
 import pandas as pd
 
 from probes import analysis
-from probes.analysis import power_text
-from probes.analysis.cells import BLOCK, rows_of
+from probes.analysis.columns import BLOCK, groups, rows_of
+from probes.analysis.formats import PROPORTION, level, number, unit_name
+from probes.analysis.measures import Measure
+from probes.analysis.pairing import per_item
 from probes.analysis.power import column_for
-from probes.analysis.power_settings import PublishedQuestion, RunQuestion
+from probes.analysis.power_settings import PowerTarget, RunQuestion
 from probes.core.errors import ProbesError
+from probes.core.tables import Table, listing
 
 
 def of_run(question: RunQuestion) -> list[str]:
     """Return the answer for a finished run: one row per contrast, role, arm and frame count."""
-    planned = _planned(question)
     target, simulation = question.target, question.simulation
-    effects = _effects(question)
+    measure = per_item(question.measure)
+    given = question.effects or ((2.0, 5.0, 10.0) if measure.unit == PROPORTION else ())
+    effects = [effect / (100 if measure.unit == PROPORTION else 1) for effect in given]
+    planned = _planned(question, measure, effects)
     head = [
-        "contrast", "role", "arm", *(["stratum"] if question.by_stratum else []), "frames", "n",
-        "clusters", "differ %", "design", "least", *(["simul."] if simulation else []),
-        *(f"n for {100 * effect:g}" for effect in effects),
-    ]  # fmt: skip
+        *("contrast", "role", "arm"),
+        *(["stratum"] if question.by_stratum else []),
+        *("frames", "n", "clusters", "differ %", "design", "least"),
+        *(["simul."] if simulation else []),
+        *(f"n for {effect:g}" for effect in given),
+    ]
     tables = []
-    for values, part in planned.groupby(list(BLOCK), sort=False):
-        named = zip(BLOCK, values, strict=True)
-        where = ", ".join(f"{name} {value}" for name, value in named if value != "")
-        title = f"What this run could find with power {target.power:g}: {where}"
-        rows = tuple(_row(row, effects, question.by_stratum) for row in rows_of(part))
-        tables.append(analysis.Table(title, tuple(head), rows, head.index("frames")))
+    for block, part in groups(planned, BLOCK):
+        which = ", ".join(f"{name} {value}" for name, value in block.items() if value != "")
+        title = f"What this run could find with power {target.power:g}: {which}"
+        rows = tuple(_row(row, measure, effects, question.by_stratum) for row in rows_of(part))
+        tables.append(Table(title, tuple(head), rows, head.index("frames")))
+    unit = unit_name(measure.unit)
     notes = [
         "differ: share of items whose difference is not 0 (the discordance). design: variance of "
         "the mean with clusters over that of independent items. least: the least true effect, in "
-        "points, that this many items find. n for 5: items needed for a true effect of 5 points.",
+        f"{unit}, that this many items find. n for 5: items needed for a true effect of 5 {unit}.",
         f"Two-sided t test, alpha {target.level:g}. The mean square of an item's difference (of a "
         "gain: the discordance), design and sizes of clusters are taken from this run: they are "
         "estimates, and rough ones where items or clusters are few.",
@@ -47,15 +54,20 @@ def of_run(question: RunQuestion) -> list[str]:
             f"simul.: share of {simulation.draws} runs made of this run's clusters (seed "
             f"{simulation.seed}) in which the least effect was found."
         )
-    return list(power_text.lines(tables, notes))
+    return listing(tables, notes, 120)
 
 
-def _planned(question: RunQuestion) -> pd.DataFrame:
+def _planned(question: RunQuestion, measure: Measure, effects: list[float]) -> pd.DataFrame:
     """Return the run's contrasts with what `analysis.planning` adds to them."""
-    target, simulation, names = question.target, question.simulation, question.names
+    target, simulation = question.target, question.simulation
+    names = question.names or ("gain", "drop", "did")
     frame = analysis.load(question.run)
     found = analysis.contrasts(
-        frame, names=names, policies=["strict"], by_stratum=question.by_stratum
+        frame,
+        names=names,
+        measure=measure,
+        policies=measure.policies[:1],
+        by_stratum=question.by_stratum,
     )
     if found.empty:
         raise ProbesError(
@@ -64,46 +76,54 @@ def _planned(question: RunQuestion) -> pd.DataFrame:
             "it needs an arm and its reference; a DiD also needs both members",
         )
     planned = analysis.planning(
-        found, power_wanted=target.power, alpha=target.level, effects=_effects(question)
+        found, measure=measure, power_wanted=target.power, alpha=target.level, effects=effects
     )
     if simulation:
         planned["simulated"] = analysis.simulated(
-            planned, frame, alpha=target.level, draws=simulation.draws, seed=simulation.seed
+            planned,
+            frame,
+            measure=measure,
+            alpha=target.level,
+            draws=simulation.draws,
+            seed=simulation.seed,
         )
     return planned
 
 
-def _effects(question: RunQuestion) -> list[float]:
-    """Return the effects as proportions."""
-    return [points / 100 for points in question.effects]
-
-
-def _row(row: dict[str, Any], effects: list[float], by_stratum: bool) -> tuple[str, ...]:
-    stratum = [row["stratum"] or "(all)"] if by_stratum else []
-    simulated = [power_text.number(row["simulated"], 2)] if "simulated" in row else []
+def _row(
+    row: dict[str, Any], measure: Measure, effects: list[float], by_stratum: bool
+) -> tuple[str, ...]:
     return (
-        row["name"], row["role"], row["arm"], *stratum, str(row["frames"]), str(row["n"]),
-        str(row["clusters"]), power_text.number(100 * row["discordance"]),
-        power_text.number(row["design_effect"], 2), power_text.number(100 * row["minimum_effect"]),
-        *simulated,
-        *(power_text.number(row[column_for(effect)], 0) for effect in effects),
-    )  # fmt: skip
+        *(row["name"], row["role"], row["arm"]),
+        *([row["stratum"] or "(all)"] if by_stratum else []),
+        *(str(row[name]) for name in ("frames", "n", "clusters")),
+        number(100 * row["discordance"]),
+        number(row["design_effect"], 2),
+        level(measure.unit)(row["minimum_effect"]),
+        *([number(row["simulated"], 2)] if "simulated" in row else []),
+        *(number(row[column_for(effect, measure.unit)], 0) for effect in effects),
+    )
 
 
-def of_published(question: PublishedQuestion) -> list[str]:
-    """Return what the discordance would have to be for the published differences to be resolved."""
-    task, icc, target = question.task, question.icc, question.target
+def of_published(task: str, icc: float, target: PowerTarget) -> list[str]:
+    """Return what the discordance would have to be for the published differences to be resolved.
+
+    Args:
+        task: `egoschema` or `iraven`.
+        icc: correlation of the differences of two items of one recording.
+        target: what is asked of the test.
+    """
     if icc and task != "egoschema":
         raise ProbesError("i-RAVEN's problems have no recordings", "--icc", "leave it out")
     resolved = analysis.resolved(task, power_wanted=target.power, alpha=target.level, icc=icc)
     rows = []
     for one in resolved:
         limits = (one.least, one.independent, one.significant_below, one.found_below)
-        texts = (power_text.number(100 * value) for value in limits)
+        texts = (number(100 * value) for value in limits)
         estimate = f"{100 * one.estimate + 0.0:+.1f}"
         rows.append((one.family, one.name, one.what, str(one.n), estimate, *texts))
-    head = ("family", "contrast", "of", "n", "points", "least", "indep.",
-            f"p < {target.level:g}", f"power {target.power:g}")  # fmt: skip
+    limits_head = ("least", "indep.", f"p < {target.level:g}", f"power {target.power:g}")
+    head = ("family", "contrast", "of", "n", "points", *limits_head)
     title = f"{task}: below which discordance (%) the published differences are resolved"
     notes = [
         "least: the least discordance that the two accuracies allow. indep.: the discordance if "
@@ -120,4 +140,4 @@ def of_published(question: PublishedQuestion) -> list[str]:
             if icc
             else "Items are taken as independent; --icc R allows for EgoSchema's 347 recordings."
         )
-    return list(power_text.lines([analysis.Table(title, head, tuple(rows), 3)], notes))
+    return listing([Table(title, head, tuple(rows), 3)], notes, 120)

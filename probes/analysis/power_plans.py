@@ -9,11 +9,11 @@ from math import ceil, inf, isfinite
 import numpy as np
 
 from probes import stats
-from probes.analysis import power_text
+from probes.analysis.formats import number
 from probes.analysis.power_settings import PlanQuestion, PowerTarget, Simulation
 from probes.analysis.published import RECORDINGS
-from probes.analysis.tables import Table
 from probes.core.errors import ProbesError
+from probes.core.tables import Table, listing
 
 _MOST_SIMULATED = 2e9
 """Items times draws: a minute or two."""
@@ -117,7 +117,7 @@ def answer(question: PlanQuestion) -> list[str]:
     notes = list(_notes(plan))
     if any(text == "-" for row in table.rows for text in row):
         notes.append("-: not even the greatest effect that the discordance allows.")
-    return list(power_text.lines([table], notes))
+    return listing([table], notes, 120)
 
 
 def _checked(question: PlanQuestion) -> _PowerPlan:
@@ -223,51 +223,48 @@ def _title(plan: _PowerPlan) -> str:
 
 def _table(plan: _PowerPlan) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...], int]:
     """Return header, rows and the number of leading columns of words."""
-    effects, items = plan.effects, plan.items
+    effects, items, several = plan.effects, plan.items, plan.strata > 1
     both = bool(effects and items)
-    # One stratum by itself, and the mean over all of them; items are always given per stratum.
-    scopes = [1] if plan.strata == 1 else [1, plan.strata]
     rows = []
-    for scope in scopes:
-        words = [] if plan.strata == 1 else ["one" if scope == 1 else f"all {scope}"]
+    # One stratum by itself, and the mean over all of them; items are always given per stratum.
+    for scope in (1, plan.strata) if several else (1,):
+        words = [] if not several else ["one" if scope == 1 else f"all {scope}"]
         for truth in plan.truths:
-            if not effects:
-                texts = [_least_effect(plan, truth, scope, n) for n in items]
-                rows.append((*words, truth.name, *texts))
-            elif not items:
-                texts = [_items_needed(plan, truth, scope, effect) for effect in effects]
-                rows.append((*words, truth.name, *texts))
-            for n in items if both else ():
-                texts = [_chance(plan, truth, scope, effect, n) for effect in effects]
-                rows.append((*words, truth.name, str(n), *texts))
-    head = [*(["strata"] if plan.strata > 1 else []), "discordance", *(["items"] if both else [])]
+            for n in items if both else (None,):
+                if effects:
+                    texts = [_found(plan, truth, scope, effect, n) for effect in effects]
+                else:
+                    texts = [_found(plan, truth, scope, None, each) for each in items]
+                rows.append((*words, truth.name, *([str(n)] if both else []), *texts))
+    head = [*(["strata"] if several else []), "discordance", *(["items"] if both else [])]
     head += [f"{100 * effect:+g} points" for effect in effects] or [f"{n} items" for n in items]
-    return tuple(head), tuple(rows), int(plan.strata > 1)
+    return tuple(head), tuple(rows), int(several)
 
 
-def _items_needed(plan: _PowerPlan, truth: _Truth, scope: int, effect: float) -> str:
-    """Return the items needed per stratum, for the mean over `scope` strata."""
-    power, options = plan.design.power, plan.design.options(scope)
-    total = stats.items_needed(effect, truth.spread(), power_wanted=power, **options)
-    each = ceil(total / scope) if isfinite(total) else inf
-    return _with_simulated(power_text.number(each, 0), plan, truth, effect, each * scope)
+def _found(plan: _PowerPlan, truth: _Truth, scope: int, effect: float | None, n: int | None) -> str:
+    """Return what is asked for: the items needed, the least effect found, or the chance to find it.
 
-
-def _least_effect(plan: _PowerPlan, truth: _Truth, scope: int, n: int) -> str:
-    """Return the least effect that n items in each of `scope` strata find."""
-    power, options = plan.design.power, plan.design.options(scope)
-    # Beyond this the image member's gain would exceed its discordance.
-    most = truth.discordance - truth.other_gain
-    effect = stats.minimum_effect(
-        n * scope, truth.spread(), power_wanted=power, most=most, **options
-    )
-    return _with_simulated(power_text.number(100 * effect), plan, truth, effect, n * scope)
-
-
-def _chance(plan: _PowerPlan, truth: _Truth, scope: int, effect: float, n: int) -> str:
-    """Return the chance that n items in each of `scope` strata find an effect."""
-    found = stats.power(effect, truth.spread(), n * scope, **plan.design.options(scope))
-    return _with_simulated(power_text.number(found, 2), plan, truth, effect, n * scope)
+    Args:
+        plan: the plan.
+        truth: what is taken to be true.
+        scope: over how many strata the mean is taken.
+        effect: None where the least one is asked for.
+        n: items per stratum; None where they are asked for.
+    """
+    power, options, spread = plan.design.power, plan.design.options(scope), truth.spread()
+    if effect is None:
+        assert n is not None
+        # Beyond this the image member's gain would exceed its discordance.
+        most = truth.discordance - truth.other_gain
+        effect = stats.minimum_effect(n * scope, spread, power_wanted=power, most=most, **options)
+        text = number(100 * effect)
+    elif n is None:
+        total = stats.items_needed(effect, spread, power_wanted=power, **options)
+        each = ceil(total / scope) if isfinite(total) else inf
+        return _with_simulated(number(each, 0), plan, truth, effect, each * scope)
+    else:
+        text = number(stats.power(effect, spread, n * scope, **options), 2)
+    return _with_simulated(text, plan, truth, effect, n * scope)
 
 
 def _with_simulated(text: str, plan: _PowerPlan, truth: _Truth, effect: float, items: float) -> str:

@@ -8,19 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-NAMES_OF_A_RUN = ("gain", "drop", "did")
-"""The contrasts of a run that are shown unless others are asked for."""
-EFFECTS_OF_A_RUN = (2.0, 5.0, 10.0)
-"""The true effects for which items needed are shown unless others are asked for."""
+from probes import stats
 
 
 @dataclass(frozen=True, slots=True)
 class PowerTarget:
     """What is asked of the test."""
 
-    power: float = 0.8
+    power: float = stats.POWER
     """Chance of finding the effect."""
-    alpha: float = 0.05
+    alpha: float = stats.ALPHA
     """Level of the two-sided test, of the whole family."""
     family: int = 1
     """Tests in the family."""
@@ -45,26 +42,18 @@ class RunQuestion:
 
     run: Path | str
     """A run folder, or a folder above run folders."""
-    names: tuple[str, ...] = NAMES_OF_A_RUN
-    """Which contrasts."""
-    effects: tuple[float, ...] = EFFECTS_OF_A_RUN
-    """True effects to give the items needed for."""
+    names: tuple[str, ...] = ()
+    """Which contrasts; empty: gains, drops and DiD."""
+    effects: tuple[float, ...] = ()
+    """True effects to give the items needed for, in points or the measure's unit; empty: 2, 5 and
+    10 points."""
+    measure: str = "accuracy"
+    """A registered one that has per-item differences."""
     by_stratum: bool = False
     """Adds a row per stratum."""
     target: PowerTarget = PowerTarget()
     simulation: Simulation | None = None
     """Adds the power found in simulated runs."""
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedQuestion:
-    """What could the study's number of items find?"""
-
-    task: str
-    """`egoschema` or `iraven`."""
-    icc: float = 0.0
-    """Correlation of the differences of two items of one recording."""
-    target: PowerTarget = PowerTarget()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ is the difference in differences of two members.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import nan
 
@@ -21,11 +21,15 @@ from probes.config.paths import reference_dir
 from probes.core.errors import ProbesError
 from probes.core.types import ContrastName
 
+TABLES = ("egoschema", "iraven")
+"""The study's published tables, by task."""
 ITEMS = {"LLaVA-NeXT": 100, "InternVL": 500}
 """i-RAVEN problems per configuration, by family of models."""
 EGOSCHEMA_ITEMS = 500
 RECORDINGS = ((1, 267), (2, 45), (3, 16), (4, 11), (5, 3), (6, 2), (7, 1), (8, 1), (9, 1))
 """EgoSchema's 500 public answers: (items of one recording, how many such recordings there are)."""
+PublishedCells = Mapping[tuple[str, str, str, str, str], float]
+"""Published accuracy by (family, role, frames, arm, configuration); "" for what a table lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class _PublishedDifference:
+    family: str
     name: ContrastName
     what: str
     pairs: tuple[tuple[float, float], ...]
@@ -66,7 +71,7 @@ class _PublishedDifference:
 
 
 def resolved(
-    task: str, *, power_wanted: float = 0.8, alpha: float = 0.05, icc: float = 0.0
+    task: str, *, power_wanted: float = stats.POWER, alpha: float = stats.ALPHA, icc: float = 0.0
 ) -> list[Resolved]:
     """Return for the study's published differences what its number of items can resolve.
 
@@ -90,31 +95,24 @@ def resolved(
     inflation = stats.design_effect(sizes, icc) if clustered else 1.0
     per_cluster = EGOSCHEMA_ITEMS / len(sizes) if clustered else 1.0
     test: stats.PowerOptions = {
-        "alpha": alpha, "design_effect": inflation, "per_cluster": per_cluster,
-    }  # fmt: skip
-    return [
-        _resolve(task, family, difference, power_wanted, test)
-        for family, difference in differences(_rows(task))
-    ]
+        "alpha": alpha,
+        "design_effect": inflation,
+        "per_cluster": per_cluster,
+    }
+    return [_resolve(task, one, power_wanted, test) for one in differences(published_cells(task))]
 
 
 def _resolve(
-    task: str,
-    family: str,
-    difference: _PublishedDifference,
-    power_wanted: float,
-    test: stats.PowerOptions,
+    task: str, difference: _PublishedDifference, power_wanted: float, test: stats.PowerOptions
 ) -> Resolved:
-    n, pairs = difference.n, difference.pairs
+    n, pairs, estimate = difference.n, difference.pairs, difference.estimate
     ranges = [stats.discordance_range(a, b) for a, b in pairs]
     least, independent, _ = (sum(ends) / len(ranges) for ends in zip(*ranges, strict=True))
-    estimate, squares = difference.estimate, [(a - b) ** 2 for a, b in pairs]
-    of_did = difference.name == "did"
-    members, strata = (2, 1) if of_did else (1, len(pairs))
+    members, strata = (2, 1) if difference.name == "did" else (1, len(pairs))
     df = n / test["per_cluster"] - strata
     # Variance of an item's difference at a mean discordance q: members * q - square; two members'
     # gains are taken as uncorrelated.
-    square = sum(squares) / strata
+    square = sum((a - b) ** 2 for a, b in pairs) / strata
     t = float(special.stdtrit(df, 1 - test["alpha"] / 2))
     reach = estimate**2 * (n - strata) / (t * t * test["design_effect"])
     significant = (reach + square) / members
@@ -129,57 +127,58 @@ def _resolve(
             estimate, n, spread, least=least, power_wanted=power_wanted, **options
         )
     return Resolved(
-        task, family, difference.name, difference.what, estimate, n, least, independent,
-        min(significant, 1.0) if estimate and significant >= least else nan, found,
-    )  # fmt: skip
+        task=task,
+        family=difference.family,
+        name=difference.name,
+        what=difference.what,
+        estimate=estimate,
+        n=n,
+        least=least,
+        independent=independent,
+        significant_below=min(significant, 1.0) if estimate and significant >= least else nan,
+        found_below=found,
+    )
 
 
-PublishedRows = Sequence[dict[str, str]]
+def published_cells(table: str) -> PublishedCells:
+    """Read a table of the study, `egoschema` or `iraven`, as proportions."""
+    with (reference_dir() / f"{table}.csv").open(encoding="utf-8", newline="") as file:
+        return {
+            (
+                row["family"],
+                row["role"],
+                row.get("frames", ""),
+                row.get("arm", "baseline"),
+                row.get("configuration", ""),
+            ): float(row["accuracy"]) / 100
+            for row in csv.DictReader(file)
+        }
 
 
-def _rows(task: str) -> PublishedRows:
-    with (reference_dir() / f"{task}.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _egoschema(rows: PublishedRows) -> Iterator[tuple[str, _PublishedDifference]]:
-    cells = {
-        (row["family"], row["role"], row["frames"], row["arm"]): float(row["accuracy"]) / 100
-        for row in rows
-    }
-    for family, frames in dict.fromkeys((family, frames) for family, _, frames, _ in cells):
-        pairs = {}
+def _egoschema(cells: PublishedCells) -> Iterator[_PublishedDifference]:
+    n = EGOSCHEMA_ITEMS
+    for family, frames in dict.fromkeys((family, frames) for family, _, frames, *_ in cells):
+        gains = []
         for role in ("image", "video"):
-            vcot = cells[family, role, frames, "vcot"]
-            pairs[role] = (vcot, cells[family, role, frames, "baseline"])
-            yield (
-                family,
-                _PublishedDifference(
-                    "gain", f"{role}, {frames} frames", (pairs[role],), EGOSCHEMA_ITEMS
-                ),
-            )
+            key = (family, role, frames)
+            own = {arm: value for (*of, arm, _), value in cells.items() if tuple(of) == key}
+            what = f"{role}, {frames} frames"
+            gains.append((own["vcot"], own["baseline"]))
+            yield _PublishedDifference(family, "gain", what, (gains[-1],), n)
             for arm in PERTURBATIONS:
-                if (family, role, frames, arm) in cells:
-                    pair = (cells[family, role, frames, arm], vcot)
-                    what = f"{role}, {frames} frames, {arm.split('_')[0]}"
-                    yield family, _PublishedDifference("drop", what, (pair,), EGOSCHEMA_ITEMS)
-        both = (pairs["image"], pairs["video"])
-        yield family, _PublishedDifference("did", f"{frames} frames", both, EGOSCHEMA_ITEMS)
+                if arm in own:
+                    of_arm, pair = f"{what}, {arm.split('_')[0]}", (own[arm], own["vcot"])
+                    yield _PublishedDifference(family, "drop", of_arm, (pair,), n)
+        yield _PublishedDifference(family, "did", f"{frames} frames", tuple(gains), n)
 
 
-def _iraven(rows: PublishedRows) -> Iterator[tuple[str, _PublishedDifference]]:
-    cells = {
-        (row["family"], row["role"], row["configuration"]): float(row["accuracy"]) / 100
-        for row in rows
-    }
+def _iraven(cells: PublishedCells) -> Iterator[_PublishedDifference]:
     for family, n in ITEMS.items():
-        names = [name for of, role, name in cells if (of, role) == (family, "image")]
-        pairs = [(cells[family, "video", name], cells[family, "image", name]) for name in names]
-        for name, pair in zip(names, pairs, strict=True):
-            yield family, _PublishedDifference("transfer", name, (pair,), n)
-        yield (
-            family,
-            _PublishedDifference(
-                "transfer", f"all {len(names)}, stratified", tuple(pairs), n * len(names)
-            ),
-        )
+        own = {(role, name): at for (of, role, *_, name), at in cells.items() if of == family}
+        pairs = {
+            name: (own["video", name], at) for (role, name), at in own.items() if role == "image"
+        }
+        for name, pair in pairs.items():
+            yield _PublishedDifference(family, "transfer", name, (pair,), n)
+        name = f"all {len(pairs)}, stratified"
+        yield _PublishedDifference(family, "transfer", name, tuple(pairs.values()), n * len(pairs))

@@ -7,34 +7,31 @@ sides. DiD is the difference in differences of two members.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, nan, sqrt
+from math import nan, sqrt
 from typing import Any
 
 import pandas as pd
 
 from probes import analysis, stats
-from probes.analysis.cells import BLOCK, SETTING, rows_of
-from probes.analysis.published import EGOSCHEMA_ITEMS, ITEMS
-from probes.analysis.tables import Table, percent, points
-from probes.config.paths import reference_dir
+from probes.analysis.columns import BLOCK, SETTING, groups, rows_of
+from probes.analysis.formats import bracketed, percent, points, span
+from probes.analysis.published import EGOSCHEMA_ITEMS, ITEMS, TABLES, published_cells
 from probes.core.errors import ProbesError
+from probes.core.tables import Table
 from probes.core.types import CONTRASTS
 
 PAIRS: Mapping[str, str] = {"llava_next_7b": "LLaVA-NeXT"}
 """The study's families by the pairs of conf/pair that are the same models. Which InternVL
 checkpoints it used is not published: such a pair is compared by name (`family`)."""
-TABLES = ("egoschema", "iraven")
 SOURCE = "arXiv 2511.12868; see results/reference/README.md"
+_RESULTS = "published published_low published_high difference difference_low difference_high"
 COLUMNS = (
-    *SETTING, "family", "name", "role", "arm", "configuration", "n", "estimate", "low", "high",
-    "published_n", "published", "published_low", "published_high", "difference",
-    "difference_low", "difference_high",
-)  # fmt: skip
-PublishedCells = Mapping[tuple[str, str, str, str], float]
-"""Published accuracy by (role, frames, arm, configuration); "" for what a table does not have."""
+    *SETTING,
+    *"family name role arm configuration n estimate low high published_n".split(),
+    *_RESULTS.split(),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +65,14 @@ def compare(frame: pd.DataFrame, family: str | None = None) -> pd.DataFrame:
     """
     _known(family)
     rows: list[dict[str, Any]] = []
-    for (task, pair), part in frame.groupby(["task", "pair"], sort=False):
-        compared_with = family or PAIRS.get(str(pair))
-        own = next((name for name in TABLES if str(task).startswith(name)), None)
+    for head, part in groups(frame, ("task", "pair")):
+        compared_with = family or PAIRS.get(str(head["pair"]))
+        own = next((name for name in TABLES if str(head["task"]).startswith(name)), None)
         if compared_with is None or (own is None and family is None):
             continue
-        part = part.copy()
-        part.attrs.update(frame.attrs)
         table = own or TABLES[0]
-        cells = _published(table, compared_with)
+        every = published_cells(table)
+        cells = {key[1:]: value for key, value in every.items() if key[0] == compared_with}
         n = EGOSCHEMA_ITEMS if table == "egoschema" else ITEMS[compared_with]
         for row, sources in _matches(part, table, cells):
             rows.append(_row(row, sources, n, compared_with, own is not None))
@@ -95,23 +91,13 @@ def _known(family: str | None) -> None:
         )
 
 
-def _published(table: str, family: str) -> PublishedCells:
-    """Read the published accuracies of a family, as proportions."""
-    file = reference_dir() / f"{table}.csv"
-    with file.open(encoding="utf-8", newline="") as handle:
-        rows = [row for row in csv.DictReader(handle) if row["family"] == family]
-    return {
-        (row["role"], row.get("frames", ""), row.get("arm", "baseline"),
-         row.get("configuration", "")): float(row["accuracy"]) / 100
-        for row in rows
-    }  # fmt: skip
-
-
+OwnCells = Mapping[tuple[str, str, str, str], float]
+"""A family's accuracies by (role, frames, arm, configuration)."""
 PublishedMatch = tuple[Mapping[str, Any], list[float]]
 """Our row, and the published accuracies that the same number is made of."""
 
 
-def _matches(frame: pd.DataFrame, table: str, cells: PublishedCells) -> Iterator[PublishedMatch]:
+def _matches(frame: pd.DataFrame, table: str, cells: OwnCells) -> Iterator[PublishedMatch]:
     raven = table == "iraven"
     accuracies = analysis.accuracies(frame, by_stratum=raven)
     names = ("transfer",) if raven else CONTRASTS
@@ -127,13 +113,12 @@ def _matches(frame: pd.DataFrame, table: str, cells: PublishedCells) -> Iterator
         yield from _whole(frame, cells)
 
 
-def _whole(frame: pd.DataFrame, cells: PublishedCells) -> Iterator[PublishedMatch]:
+def _whole(frame: pd.DataFrame, cells: OwnCells) -> Iterator[PublishedMatch]:
     """Yield the means over all configurations, each counting the same."""
     names = sorted({configuration for *_, configuration in cells})
     if not set(names) <= set(frame["stratum"]):
         return
-    part = frame[frame["stratum"].isin(names)].copy()
-    part.attrs.update(frame.attrs)
+    part = frame[frame["stratum"].isin(names)]
     accuracies = rows_of(analysis.accuracies(part, stratify=True))
     found = analysis.contrasts(part, names=("transfer",), policies=["strict"], stratify="strata")
     for row in [*map(_as_contrast, accuracies), *rows_of(found)]:
@@ -178,14 +163,24 @@ def _row(
     ours = Figure(row["estimate"], row["low"], row["high"])
     difference = combined([ours, published], [1, -1]) if same_task else Figure(nan, nan, nan)
     return {
-        **{name: row[name] for name in SETTING},
-        "family": family, "name": row["name"], "role": row["role"], "arm": row["arm"],
-        "configuration": row["stratum"], "n": row["n"],
-        "estimate": ours.estimate, "low": ours.low, "high": ours.high, "published_n": n * count,
-        "published": published.estimate, "published_low": published.low,
-        "published_high": published.high, "difference": difference.estimate,
-        "difference_low": difference.low, "difference_high": difference.high,
-    }  # fmt: skip
+        **{name: row[name] for name in (*SETTING, "name", "role", "arm", "n")},
+        "family": family,
+        "configuration": row["stratum"],
+        "published_n": n * count,
+        **_three("", ours),
+        **_three("published", published),
+        **_three("difference", difference),
+    }
+
+
+def _three(name: str, figure: Figure) -> dict[str, float]:
+    """Return a figure and the ends of its interval by the names of their columns."""
+    prefix = f"{name}_" if name else ""
+    return {
+        name or "estimate": figure.estimate,
+        f"{prefix}low": figure.low,
+        f"{prefix}high": figure.high,
+    }
 
 
 def combined(parts: Sequence[Figure], weights: Sequence[float]) -> Figure:
@@ -208,7 +203,7 @@ def combined(parts: Sequence[Figure], weights: Sequence[float]) -> Figure:
     below = above = 0.0
     for part, weight in pairs:
         down, up = part.estimate - part.low, part.high - part.estimate
-        if weight < 0:
+        if weight < 0:  # what is subtracted pulls the other way
             down, up = up, down
         below += (weight * down) ** 2
         above += (weight * up) ** 2
@@ -219,41 +214,34 @@ def table(compared: pd.DataFrame) -> Table:
     """Return what `compare` found as finished text, in percent and percentage points."""
     varying = [name for name in BLOCK if compared[name].nunique() > 1]
     raven = bool((compared["configuration"] != "").any())
-    header = (
-        *varying, "what", "member", *(["configuration"] if raven else []), "frames", "ours [95 %]",
-        "published [95 %]", "difference [95 %]",
-    )  # fmt: skip
+    configuration = ["configuration"] if raven else []
+    intervals = ("ours [95 %]", "published [95 %]", "difference [95 %]")
+    header = (*varying, "what", "member", *configuration, "frames", *intervals)
     rows = []
     for row in rows_of(compared):
         what = f"{row['name']} {analysis.tables.arm_name(row['arm'])}"
         show = percent if row["name"] == "accuracy" else points
-        rows.append((
-            *(str(row[name]) for name in varying), what, row["role"],
-            *([row["configuration"]] if raven else []), str(row["frames"]),
-            _interval(row, ("estimate", "low", "high"), show),
-            _interval(row, ("published", "published_low", "published_high"), show),
-            _interval(row, ("difference", "difference_low", "difference_high"), points),
-        ))  # fmt: skip
+        texts = (
+            *(str(row[name]) for name in varying),
+            what,
+            row["role"],
+            *(row[name] for name in configuration),
+            str(row["frames"]),
+            bracketed(row["estimate"], row["low"], row["high"], show),
+            bracketed(row["published"], row["published_low"], row["published_high"], show),
+            bracketed(row["difference"], row["difference_low"], row["difference_high"]),
+        )
+        rows.append(texts)
     return Table("Ours, and the study's", header, tuple(rows), len(varying) + 2 + raven)
-
-
-def _interval(row: Mapping[str, Any], names: Sequence[str], show: Any) -> str:
-    estimate, low, high = (float(row[name]) for name in names)
-    if not isfinite(estimate):
-        return "-"
-    if not isfinite(low):
-        return f"{show(estimate)} [undefined]"
-    return f"{show(estimate)} [{show(low)}, {show(high)}]"
 
 
 def notes(compared: pd.DataFrame) -> list[str]:
     """Return what a reader of the table must know."""
-    ours = sorted(set(compared["n"]))
-    theirs = sorted(set(compared["published_n"]))
     out = [
         f"Published figures: {SOURCE}. Percent and percentage points.",
-        f"Items behind a figure: ours {_range(ours)}, published {_range(theirs)}. A published "
-        "accuracy has Wilson's interval for its items, taken as independent.",
+        f"Items behind a figure: ours {span(compared['n'])}, published "
+        f"{span(compared['published_n'])}. A published accuracy has Wilson's interval for its "
+        "items, taken as independent.",
         "The difference (ours - published) is unpaired, because the study's answers to single "
         "items are not known: where both sides have the same items its interval is too wide.",
     ]
@@ -268,7 +256,3 @@ def notes(compared: pd.DataFrame) -> list[str]:
             "The task is not one of the study's: this shows the layout, and no difference is given."
         )
     return out
-
-
-def _range(values: Sequence[int]) -> str:
-    return str(values[0]) if len(values) == 1 else f"{values[0]}-{values[-1]}"

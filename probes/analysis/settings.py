@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,17 +12,23 @@ import pyarrow as pa
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
 from probes.core.text import flat
-from probes.records import parquet
-from probes.records.manifest import REWRITE, read_manifest
+from probes.records import schema
+from probes.records.manifest import FILE, REWRITE, read_manifest
+from probes.records.schema import ItemRow
 
-# Settings that every record has as a column, or that cannot change an answer.
-_IGNORED = {
-    "shard", "shards", "out", "frames", "limit", "seed", "scoring", "donor_draws", "suite", "hydra",
-    "task.root", "task.unanswered", "pair.name", "pair.caveat", "task.name", "backend.batch_size",
-    "backend.feature_cache_mb", "backend.device", "task.scoring", "pair.scoring",
-}  # fmt: skip
+# Settings that every record has as a column, or that cannot change an answer. A reader can only by
+# what it reads, and that is compared itself.
+_IGNORED = set(
+    "shard shards out frames limit seed scoring donor_draws suite hydra task.root task.unanswered "
+    "pair.name pair.caveat task.name backend.batch_size backend.feature_cache_mb backend.device "
+    "task.scoring pair.scoring task.reader".split()
+)
+# Manifests once held these for every task, now for those that have them.
+_OF_SOME_TASKS = set(
+    "task.across_rows task.fps task.height task.include_path task.per_config task.seconds "
+    "task.seed task.videos".split()
+)
 _IGNORED_LAST = {"device", "caveat"}
-_ITEM_COLUMNS = ("id", "task", "question", "options", "answer", "media_sha256", "frame_hashes")
 _SHOWN = 40
 """Longest value that a label shows; a longer one (a prompt) is shown as a hash."""
 
@@ -35,10 +40,8 @@ class LoadedRun:
     folder: Path
     config: Mapping[str, Any] = field(default_factory=dict)
     """The manifest's resolved configuration; empty where there is no manifest."""
-    items: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
-    """By (task, item id), donors too: `question`, `options`, `answer`, `media`, `frames` (hashes by
-    frame count)."""
-    n_options: dict[tuple[str, str], int] = field(default_factory=dict)
+    items: Mapping[tuple[str, str], ItemRow] = field(default_factory=dict)
+    """By (task, item id), donors too."""
     models: Mapping[str, str] = field(default_factory=dict)
     """Fingerprint and adapter of every model that answered or wrote infills, by name."""
 
@@ -57,49 +60,12 @@ def read_run(folder: Path) -> LoadedRun:
         for name, facts in (content.get("members") or {}).items():
             models[name] = f"{facts.get('fingerprint', '')} {facts.get('adapter', '')}"
     except (AttributeError, TypeError, ValueError) as error:
-        raise ProbesError(
-            "the manifest's config or members are not groups of settings",
-            str(folder / "manifest.json"), REWRITE,
-        ) from error  # fmt: skip
-    items: dict[tuple[str, str], Mapping[str, Any]] = {}
-    n_options: dict[tuple[str, str], int] = {}
+        what = "the manifest's config or members are not groups of settings"
+        raise ProbesError(what, str(folder / FILE), REWRITE) from error
     # Donors are shown too: what is borrowed from them must be the same in all runs as well.
-    for file in (folder / "items.parquet", folder / "donors.parquet"):
-        for row in rows(file, _ITEM_COLUMNS):
-            name = (str(row.get("task", "")), str(row.get("id", "")))
-            n_options[name] = len(row.get("options") or ())
-            items[name] = {
-                "question": row.get("question"),
-                "options": row.get("options"),
-                "answer": row.get("answer"),
-                "media": row.get("media_sha256"),
-                "frames": _hashes(row.get("frame_hashes")),
-            }
-    return LoadedRun(folder, config, items, n_options, models)
-
-
-def rows(file: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Read some columns of one of a run's tables; a missing table or column is left out.
-
-    Raises:
-        ProbesError: a file that is there but cannot be read.
-    """
-    if not file.is_file():
-        return []
-    table = parquet.read(file, file.stem)
-    found: list[dict[str, Any]] = table.select(
-        [name for name in columns if name in table.column_names]
-    ).to_pylist()
-    return found
-
-
-def _hashes(value: Any) -> dict[str, Any]:
-    """Return frame hashes by frame count, however they were written."""
-    if isinstance(value, str):
-        value = json.loads(value) if value else {}
-    if isinstance(value, list):
-        value = dict(value) if all(isinstance(pair, tuple) for pair in value) else {"": value}
-    return {str(count): hashes for count, hashes in (value or {}).items() if hashes is not None}
+    tables = (schema.read_rows(folder / f"{name}.parquet", ItemRow) for name in ("items", "donors"))
+    items = {(row.task, row.id): row for table in tables for row in table}
+    return LoadedRun(folder, config, items, models)
 
 
 def pair_and_task(table: pa.Table) -> tuple[str, ...]:
@@ -125,12 +91,15 @@ def labels(runs: Sequence[LoadedRun], kinds: Sequence[tuple[str, ...]]) -> list[
     for own, kind in zip(configs, kinds, strict=True):
         alike = [config for config, of in zip(configs, kinds, strict=True) if of == kind and config]
         names = sorted({name for config in alike for name in config})
-        differing = [
-            name for name in names if len({repr(config.get(name)) for config in alike}) > 1
-        ]
+        differing = [name for name in names if _differs(name, alike)]
         shown = [f"{_short(name, differing)}={_value(own.get(name))}" for name in differing if own]
         out.append(", ".join(dict.fromkeys(shown)))
     return out
+
+
+def _differs(name: str, configs: Sequence[Mapping[str, Any]]) -> bool:
+    having = [one for one in configs if name in one or name not in _OF_SOME_TASKS]
+    return len({repr(one.get(name)) for one in having}) > 1
 
 
 def _relevant(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,15 +136,19 @@ def _value(value: Any) -> str:
 
 
 def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
-    """Return what later steps need of the runs: reference arms, and the sources of infills.
+    """Return what later steps need of the runs: reference arms, kinds and sources of infills.
 
     Raises:
         ProbesError: an arm that is compared with different arms in different runs.
     """
     references: dict[str, str] = {}
+    infills: dict[str, str] = {}
     sources: set[str] = set()
     for run in runs:
-        for name, reference in _arms(run.config.get("suite")).items():
+        for name, kind in _arms(run.config.get("suite"), "infills").items():
+            # An arm of two kinds counts as one with text.
+            infills[name] = kind if infills.get(name, kind) == kind else ""
+        for name, reference in _arms(run.config.get("suite"), "reference").items():
             if references.setdefault(name, reference) != reference:
                 raise ProbesError(
                     f"the arm {name} is compared with {references[name] or 'nothing'} in one run "
@@ -189,23 +162,17 @@ def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     if references:
         out["references"] = references
+    if infills:
+        out["infills"] = infills
     if sources:
         out["infill_sources"] = sorted(sources)
     return out
 
 
-def _arms(suite: Any) -> dict[str, str]:
-    """Find every arm of a suite, at any depth, with its reference."""
-    if isinstance(suite, Mapping):
-        if "name" in suite and "reference" in suite:
-            return {str(suite["name"]): str(suite["reference"] or "")}
-        found: dict[str, str] = {}
-        for name, value in suite.items():
-            if isinstance(value, Mapping) and "reference" in value and "name" not in value:
-                found[str(name)] = str(value["reference"] or "")
-            else:
-                found |= _arms(value)
-        return found
-    if isinstance(suite, list | tuple):
-        return {name: reference for part in suite for name, reference in _arms(part).items()}
-    return {}
+def _arms(suite: Any, field: str) -> dict[str, str]:
+    """Return every arm of a suite with the value of a field, where it states that."""
+    return {
+        str(arm["name"]): str(arm[field] or "")
+        for arm in (suite if isinstance(suite, list | tuple) else ())
+        if isinstance(arm, Mapping) and "name" in arm and field in arm
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
@@ -11,28 +11,22 @@ import pandas as pd
 
 from probes.analysis import transfer as iraven
 from probes.analysis.accuracies import accuracies
-from probes.analysis.cells import BLOCK, role_order, rows_of
+from probes.analysis.columns import BLOCK, groups, heading, in_order, role_order, rows_of, where
 from probes.analysis.contrasts import contrasts
+from probes.analysis.formats import interval, p_value, percent, points, span
 from probes.analysis.pairing import PERTURBATIONS, references
+from probes.core.tables import Table
+from probes.core.text import letter
 
 _ARM_NAMES = {
-    "baseline": "baseline", "vcot": "+vCoT", "blind": "blind",
-    "visual_perturbation": "visual perturb.", "text_perturbation": "text perturb.",
-}  # fmt: skip
-_LETTERS = "ABCDEFGHIJ"
+    "baseline": "baseline",
+    "vcot": "+vCoT",
+    "blind": "blind",
+    "visual_perturbation": "visual perturb.",
+    "text_perturbation": "text perturb.",
+}
 
 TableRow = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One table of finished text."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    words: int = 2
-    """Leading columns of words (left-aligned); the rest are numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,29 +61,20 @@ def study_tables(frame: pd.DataFrame) -> Tables:
     by_configuration = iraven.transfer(frame)
     refs = references(frame)
     blocks = []
-    for values, part in cells.groupby(list(BLOCK), sort=False):
-        head = dict(zip(BLOCK, values, strict=True))
-        block = _block(head, part, _of(found, head), refs)
-        more = _transfer_tables(_of(by_configuration, head))
+    for head, part in groups(cells, BLOCK):
+        block = _block(head, part, where(found, head), refs)
+        more = _transfer_tables(where(by_configuration, head))
         blocks.append(replace(block, tables=(*block.tables, *more)))
     return Tables(tuple(blocks))
 
 
-def _of(rows: pd.DataFrame, head: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the rows of one block."""
-    mask = pd.Series(True, index=rows.index)
-    for name, value in head.items():
-        mask &= rows[name] == value
-    return rows[mask]
-
-
 def _transfer_tables(found: pd.DataFrame) -> list[Table]:
     tables = []
-    for (arm, _), part in found.groupby(["arm", "frames"], sort=False):
-        if arm not in ("baseline", "vcot"):
+    for head, part in groups(found, ("arm", "frames")):
+        if head["arm"] not in ("baseline", "vcot"):
             continue
         header, *lines = iraven.rows(part)
-        title = f"i-RAVEN by configuration, {arm_name(str(arm))} (chance 12.5)"
+        title = f"i-RAVEN by configuration, {arm_name(head['arm'])} (chance 12.5)"
         tables.append(Table(title, header, tuple(lines), words=1))
     return tables
 
@@ -104,13 +89,8 @@ def _block(
         _perturbation_table(results),
         _further(results, refs),
     ]
-    title = (
-        f"pair {head['pair']}, task {head['task']}, scoring {head['scoring']}, seed {head['seed']}"
-    )
-    if head["setting"]:
-        title += f", {head['setting']}"
     present = tuple(table for table in tables if table)
-    return TableBlock(title, present, tuple(_notes(results, refs)))
+    return TableBlock(heading(head), present, tuple(_notes(results, refs)))
 
 
 class _Results:
@@ -121,10 +101,9 @@ class _Results:
             (int(row["frames"]), str(row["role"]), str(row["arm"])): row for row in rows_of(cells)
         }
         self.contrasts: dict[tuple[str, str, int, str, str], TableRow] = {
-            (str(row["name"]), str(row["policy"]), int(row["frames"]), str(row["role"]),
-             str(row["arm"])): row
+            (row["name"], row["policy"], row["frames"], row["role"], row["arm"]): row
             for row in rows_of(found)
-        }  # fmt: skip
+        }
         members = {(frames, role): row["member"] for (frames, role, _), row in self.cells.items()}
         order = sorted(members, key=lambda one: (one[0], role_order(one[1])))
         self.rows = [(frames, role, str(members[frames, role])) for frames, role in order]
@@ -161,16 +140,21 @@ def _did_table(results: _Results) -> Table | None:
     for (name, policy, frames, role, arm), row in results.contrasts.items():
         if name != "did" or policy != "strict" or arm == "blind":
             continue
-        headroom = f"{percent(row['headroom_image'])}/{percent(row['headroom_other'])}"
         texts = (
-            arm_name(arm), role, str(frames), points(row["mean_a"]), points(row["mean_b"]),
-            interval(row), p_value(row["p"]), headroom,
-        )  # fmt: skip
+            arm_name(arm),
+            role,
+            str(frames),
+            points(row["mean_a"]),
+            points(row["mean_b"]),
+            interval(row),
+            p_value(row["p"]),
+            f"{percent(row['headroom_image'])}/{percent(row['headroom_other'])}",
+        )
         rows.append((results.arms.index(arm), frames, role_order(role), texts))
     if not rows:
         return None
-    header = ("arm", "other", "frames", "gain image", "gain other", "did [95 % interval]", "p",
-              "room")  # fmt: skip
+    gains = ("gain image", "gain other", "did [95 % interval]")
+    header = ("arm", "other", "frames", *gains, "p", "room")
     title = "did = gain(image) - gain(other); room: what each had left to gain (image/other)"
     return Table(title, header, tuple(texts for *_, texts in sorted(rows, key=lambda row: row[:3])))
 
@@ -195,12 +179,23 @@ def _perturbation_table(results: _Results) -> Table | None:
 
 def _further(results: _Results, refs: Mapping[str, str]) -> Table | None:
     known = {"baseline", "vcot", "blind", *PERTURBATIONS}
+    shown = [
+        (arm, role, frames)
+        for arm in results.arms
+        for frames, role, _ in results.rows
+        if arm not in known and (frames, role, arm) in results.cells
+    ]
     rows = [
-        (arm, role, str(frames), results.percent(frames, role, arm), refs.get(arm, "") or "-",
-         results.change(frames, role, arm))
-        for arm in results.arms if arm not in known
-        for frames, role, _ in results.rows if (frames, role, arm) in results.cells
-    ]  # fmt: skip
+        (
+            arm,
+            role,
+            str(frames),
+            results.percent(frames, role, arm),
+            refs.get(arm, "") or "-",
+            results.change(frames, role, arm),
+        )
+        for arm, role, frames in shown
+    ]
     if not rows:
         return None
     header = ("arm", "role", "frames", "accuracy", "against", "change [95 % interval]")
@@ -209,13 +204,13 @@ def _further(results: _Results, refs: Mapping[str, str]) -> Table | None:
 
 def _notes(results: _Results, refs: Mapping[str, str]) -> Iterator[str]:
     cells = list(results.cells.values())
-    yield f"n = {_range(cells, 'n')} items in {_range(cells, 'clusters')} clusters per cell"
+    n, clusters = (span(cell[name] for cell in cells) for name in ("n", "clusters"))
+    yield f"n = {n} items in {clusters} clusters per cell"
     first = max(cells, key=lambda cell: int(cell["n"]))
     if first["n"]:
-        option = int(first["majority_option"])
-        letter = _LETTERS[option] if option < len(_LETTERS) else str(option)
         guess = f"chance {percent(first['chance'])}, " if isfinite(first["chance"]) else ""
-        yield f"{guess}always answering {letter} {percent(first['majority'])}"
+        option = letter(int(first["majority_option"]))
+        yield f"{guess}always answering {option} {percent(first['majority'])}"
     yield from _answer_counts(results)
     if withheld := max(int(cell["withheld"]) for cell in cells):
         yield f"withheld: {withheld} items have no public answer and are left out"
@@ -225,17 +220,17 @@ def _notes(results: _Results, refs: Mapping[str, str]) -> Iterator[str]:
     for (name, policy, frames, role, arm), row in results.contrasts.items():
         if policy != "strict":
             continue
-        where = f"{name}, {role}, {arm}, {frames} frames"
+        which = f"{name}, {role}, {arm}, {frames} frames"
         if row["n_missing"]:
             ids = ", ".join(row["missing"][:3]) + (", ..." if row["n_missing"] > 3 else "")
-            yield f"missing: {row['n_missing']} items have no answer on one side of {where}: {ids}"
+            yield f"missing: {row['n_missing']} items have no answer on one side of {which}: {ids}"
         if row["reason"] and name != "transfer":
-            yield f"{where}: {row['method']} ({row['reason']})"
+            yield f"{which}: {row['method']} ({row['reason']})"
 
 
 def _answer_counts(results: _Results) -> Iterator[str]:
     """Yield how many answers were not parsed or failed, and what the gains are without them."""
-    roles = sorted({role for _, role, _ in results.rows}, key=role_order)
+    roles = in_order(role for _, role, _ in results.rows)
     counts = {
         role: [
             sum(int(cell[name]) for (_, of, _), cell in results.cells.items() if of == role)
@@ -266,38 +261,6 @@ def _complete(results: _Results) -> Iterator[str]:
             yield f"parsed answers only: did image - {role}, {value}"
 
 
-def _range(cells: Sequence[TableRow], name: str) -> str:
-    values = {int(cell[name]) for cell in cells}
-    return str(min(values)) if len(values) == 1 else f"{min(values)}-{max(values)}"
-
-
 def arm_name(arm: str) -> str:
     """Return an arm's name as tables print it."""
     return _ARM_NAMES.get(arm, arm)
-
-
-def percent(value: float) -> str:
-    """Format a proportion in percent with one decimal."""
-    return f"{100 * value:.1f}" if isfinite(value) else "-"
-
-
-def points(value: float) -> str:
-    """Format a difference of proportions in percentage points, signed."""
-    # Adding 0.0 turns -0.0 into 0.0, so that no table shows "-0.0".
-    return f"{round(100 * value, 1) + 0.0:+.1f}" if isfinite(value) else "-"
-
-
-def interval(row: TableRow) -> str:
-    """Format a contrast as `+7.4 [+3.1, +11.7]`."""
-    if not isfinite(row["estimate"]):
-        return "-"
-    if not isfinite(row["low"]):
-        return f"{points(row['estimate'])} [undefined]"
-    return f"{points(row['estimate'])} [{points(row['low'])}, {points(row['high'])}]"
-
-
-def p_value(p: float) -> str:
-    """Format a p-value."""
-    if not isfinite(p):
-        return "-"
-    return "<0.001" if p < 0.001 else f"{p:.3f}"

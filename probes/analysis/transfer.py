@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
-from typing import Any
+from math import nan
 
 import pandas as pd
 
 from probes.analysis.accuracies import accuracies
-from probes.analysis.cells import BLOCK, role_order, rows_of
+from probes.analysis.columns import BLOCK, role_order, rows_of
 from probes.analysis.contrasts import contrasts
+from probes.analysis.formats import percent, points
 from probes.core.types import ROLES
 
 CONFIGURATIONS: Mapping[str, str] = {
@@ -83,10 +83,11 @@ def rows(found: pd.DataFrame) -> list[tuple[str, ...]]:
     names = sorted({name for name, _ in values}, key=_line_order)
     lines: list[tuple[str, ...]] = [("role", *columns)]
     for name in names:
-        signed = name not in ROLES
-        of_line = [values.get((name, column)) for column in columns]
-        lines.append((name, *(_value(row, signed) for row in of_line)))
-        lines.append(("95 %", *(_interval(row, signed) for row in of_line)))
+        show = percent if name in ROLES else points
+        of_line = [values.get((name, column), {}) for column in columns]
+        lines.append((name, *(show(row.get("estimate", nan)) for row in of_line)))
+        ends = [[show(row.get(end, nan)) for end in ("low", "high")] for row in of_line]
+        lines.append(("95 %", *("-" if "-" in both else ",".join(both) for both in ends)))
     first = [values.get((names[0], column)) for column in columns]
     lines.append(("n", *(str(row["n"]) if row else "-" for row in first)))
     return lines
@@ -95,20 +96,3 @@ def rows(found: pd.DataFrame) -> list[tuple[str, ...]]:
 def _line_order(name: str) -> tuple[int, bool, str]:
     """Return what sorts members first, then transfer, then other differences."""
     return role_order(name)[0], name != TRANSFER, name
-
-
-def _number(value: float, signed: bool) -> str:
-    text = f"{round(100 * value, 1) + 0.0:.1f}"
-    return f"+{text}" if signed and not text.startswith("-") else text
-
-
-def _value(row: Mapping[str, Any] | None, signed: bool) -> str:
-    if row is None or not isfinite(row["estimate"]):
-        return "-"
-    return _number(row["estimate"], signed)
-
-
-def _interval(row: Mapping[str, Any] | None, signed: bool) -> str:
-    if row is None or not isfinite(row["low"]):
-        return "-"
-    return f"{_number(row['low'], signed)},{_number(row['high'], signed)}"

@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 
 from probes.core.types import Output
 
+MOST_BYTES = 256 * 2**20
+"""Bytes of arrays that may wait for the disk at the same time."""
+
 
 class BackgroundWriter:
     """A thread that stores outputs: all that arrive during one transaction in the next.
@@ -18,24 +21,34 @@ class BackgroundWriter:
     def __init__(self, put: Callable[[Sequence[tuple[str, Output]]], None]) -> None:
         self._put = put
         self._pending: list[tuple[str, Output]] = []
+        self._bytes = 0
+        """Of arrays that are pending or being stored."""
         self._changed = threading.Condition()
         self._open = True
         self._error: BaseException | None = None
+        # A daemon: a disk that hangs keeps no process that is to end.
         self._thread = threading.Thread(target=self._work, name="store", daemon=True)
         self._thread.start()
 
     def add(self, key: str, output: Output) -> None:
         """Store an output soon, or raise what an earlier one met."""
-        self.check()
+        size = _bytes(output)
         with self._changed:
+            # Numbers never wait. Arrays may come faster than a disk takes them, and would fill the
+            # memory; one that is larger than the bound by itself waits until it is alone.
+            self._changed.wait_for(
+                lambda: self._error or not size or self._bytes + size <= max(MOST_BYTES, size)
+            )
+            self.check()
             self._pending.append((key, output))
-            self._changed.notify()
+            self._bytes += size
+            self._changed.notify_all()
 
     def finish(self) -> None:
         """Wait until all outputs are stored, or one could not be."""
         with self._changed:
             self._open = False
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join()
 
     def check(self) -> None:
@@ -51,8 +64,18 @@ class BackgroundWriter:
                 self._pending.clear()
             if not batch:
                 return
+            error = None
             try:
                 self._put(batch)
-            except BaseException as error:  # raised again in the caller, which stops
+            except BaseException as caught:  # raised again in the caller, which stops
+                error = caught
+            with self._changed:
                 self._error = error
+                self._bytes -= sum(_bytes(output) for _, output in batch)
+                self._changed.notify_all()
+            if error is not None:
                 return
+
+
+def _bytes(output: Output) -> int:
+    return sum(array.nbytes for array in output.arrays.values())

@@ -2,7 +2,8 @@
 
 A folder of SQLite files, one per process that writes at the same time; readers look into all of
 them. A process takes the first file that no other process of its host holds, so there are as many
-files as simultaneous writers, however many runs. Texts are JSON; nothing is ever unpickled.
+files as simultaneous writers, however many runs. Texts are JSON, arrays have files of their own
+next to them (`array_files`); nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from probes.cache import recovery, sqlite_file
+from probes.cache import array_files, recovery, sqlite_file
 from probes.cache.background_writer import BackgroundWriter
 from probes.core.errors import UNSOUND, MachineError
 from probes.core.hashing import sha256_json
 from probes.core.types import FrameRef, Output, Request, ScoringSpec
 
 T = TypeVar("T")
+_Row = tuple[str, str]
+"""Key and text of a row."""
 
 
 def key(request: Request, fingerprint: str, scoring: ScoringSpec, adapter: str) -> str:
@@ -61,7 +64,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # re-entrant: a look-up that meets damage writes
         self._readers: dict[Path, sqlite3.Connection] = {}
         self._set_aside: set[Path] = set()
         """Damaged files that could not be renamed."""
@@ -77,36 +80,61 @@ class Store:
         self.close()
 
     def get(self, keys: Iterable[str]) -> dict[str, Output]:
-        """Return the stored outputs of those keys that have one; a failure is not an output."""
-        return self._in_all("outputs", "key, output", keys, sqlite_file.output_of)
+        """Return the stored outputs of those keys that have one; a failure is not an output.
+
+        An output whose arrays are lost or damaged is none either. Arrays are read from their file
+        when they are asked for.
+        """
+        return self._look_up("output", keys, self._output)
 
     def has(self, keys: Iterable[str]) -> set[str]:
         """Return those keys that `get` would find."""
-        return set(self._in_all("outputs", "key, ''", keys, str))
+        # A row is read only where that may depend on a file of arrays: most have none.
+        value = f"case when {sqlite_file.HAS_ARRAYS} then output else '' end"
+        return set(
+            self._look_up(value, keys, lambda key, row: self._output(key, row) if row else True)
+        )
+
+    @property
+    def has_arrays(self) -> bool:
+        """Whether any output may have arrays: where none has, nobody need look for them."""
+        return (self.folder / array_files.FOLDER).is_dir()
 
     def put(self, outputs: Iterable[tuple[str, Output]]) -> None:
         """Store outputs in one transaction: after a crash all of them are there, or none.
 
         An output that is already stored stays; a failure is replaced by a later output or failure,
-        and is kept for inspection only. Two processes that compute the same output at the same
-        moment may both store it, each in its own file: always the same one of them is then served.
+        and is kept for inspection only, without arrays. Two processes that compute the same output
+        at the same moment may both store it, each in its own file: always the same one of them is
+        then served.
 
         Raises:
             MachineError: the disk is full, read-only or locked for too long.
-            ProbesError: a file of the store was written by another version.
+            ProbesError: a file of the store was written by another version, or an output has extras
+                or arrays that cannot be stored.
         """
-        good: list[tuple[str, str]] = []
-        failed: list[tuple[str, str]] = []
+        good: dict[str, Output] = {}
+        failed: dict[str, Output] = {}
         for key, output in outputs:
-            row = (key, sqlite_file.row_of(output))
-            (failed if output.status == "error" else good).append(row)
+            (failed if output.status == "error" else good)[key] = output
         if not good and not failed:
             return
-
         with self._lock:
             # Two runs may ask the same at the same time: an output once served must not change.
-            known = self.has(key for key, _ in good)
-            self._insert([row for row in good if row[0] not in known], failed)
+            known = self.has(good)
+            new = {key: output for key, output in good.items() if key not in known}
+            # Arrays first: a row says that they are there. What a crash leaves without a row is
+            # written again, and a row without its file counts as none.
+            hashes = array_files.write(
+                self.folder, {key: output.arrays for key, output in new.items() if output.arrays}
+            )
+            self._insert(
+                [
+                    (key, sqlite_file.row_of(output, hashes.get(key, "")))
+                    for key, output in new.items()
+                ],
+                [(key, sqlite_file.row_of(output)) for key, output in failed.items()],
+            )
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Callable[[str, Output], None]]:
@@ -123,7 +151,7 @@ class Store:
             MachineError: as `put`; before anything is yielded where nothing can be stored at all.
         """
         with self._lock:
-            self._insert([], [])
+            self._insert([], [])  # a full disk is met before a model is loaded
         writer = BackgroundWriter(self.put)
         try:
             yield writer.add
@@ -139,46 +167,62 @@ class Store:
             self._readers.clear()
             self._release()
 
-    def _insert(self, good: Sequence[tuple[str, str]], failed: Sequence[tuple[str, str]]) -> None:
+    def _output(self, key: str, row: str) -> Output | None:
+        """Return the output of a row; None where its arrays are not what was stored."""
+        output, sha256 = sqlite_file.output_of(row)
+        if not sha256:
+            return output
+        arrays = array_files.find(self.folder, key, sha256)
+        return None if arrays is None else replace(output, arrays=arrays)
+
+    def _insert(self, good: Sequence[_Row], failed: Sequence[_Row], clash: str = "replace") -> None:
         """Write rows in one transaction; a file that proves to be damaged is replaced once."""
         for last in (False, True):
             try:
                 writer = self._open_writer()
                 with writer:  # a transaction: committed, or rolled back
-                    writer.executemany("insert or ignore into outputs values (?, ?)", good)
+                    # A row that `has` does not count, for want of its arrays, gives way.
+                    writer.executemany(f"insert or {clash} into outputs values (?, ?)", good)
                     writer.executemany(
                         "delete from errors where key = ?", [(key,) for key, _ in good]
                     )
                     writer.executemany("insert or replace into errors values (?, ?)", failed)
                 return
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 own = self._own
                 if last or own is None or not sqlite_file.is_damage(error):
                     raise MachineError(
-                        f"the store cannot be written: {error}",
+                        f"the store cannot be written: {getattr(error, 'strerror', None) or error}",
                         str(own or self.folder),
                         "make room there, or point $PROBES_HOME to a disk that can be written; "
                         "the same command continues from what is stored",
                     ) from error
                 self._replace_damaged(own, error)
 
-    def _in_all(
-        self, table: str, columns: str, keys: Iterable[str], parse: Callable[[str], T]
+    def _look_up(
+        self, value: str, keys: Iterable[str], parse: Callable[[str, str], T | None]
     ) -> dict[str, T]:
-        """Look keys up in one file after the other; the first file that has a key serves it."""
+        """Look keys up in one file after the other; the first one with a row that counts serves it.
+
+        Args:
+            value: what is read of a row; see `sqlite_file.select`.
+            keys: which.
+            parse: makes a result of (key, value), or None where the row does not count.
+        """
         # Sorted as in the files: of a million keys, four times as fast as in any other order.
         wanted = sorted(set(keys))
         found: dict[str, T] = {}
         with self._lock:
+            # In one order for all processes: of two rows of a key, all serve the same one.
             for path in sorted(set(self.folder.glob("*.sqlite")) - self._set_aside):
                 missing = [key for key in wanted if key not in found]
                 if not missing:
                     break
                 try:
-                    reader = self._open_reader(path)
-                    if reader is not None:
-                        for key, text in sqlite_file.select(reader, table, columns, missing):
-                            found[key] = parse(text)
+                    if (reader := self._open_reader(path)) is not None:
+                        for key, text in sqlite_file.select(reader, value, missing):
+                            if (one := parse(key, text)) is not None:
+                                found[key] = one
                 except (sqlite3.Error, *UNSOUND) as error:
                     if isinstance(error, sqlite3.Error) and not sqlite_file.is_damage(error):
                         raise MachineError(
@@ -188,55 +232,26 @@ class Store:
                             "written has to be copied first, and $PROBES_HOME pointed to the copy",
                         ) from error
                     self._replace_damaged(path, error)
-                    return self._in_all(table, columns, wanted, parse)
+                    return self._look_up(value, wanted, parse)
         return found
 
     def _open_reader(self, path: Path) -> sqlite3.Connection | None:
-        """Return a connection; None while another process is still creating the file."""
-        if path not in self._readers:
-            reader = sqlite_file.connect(path)
-            try:
-                if not sqlite_file.has_tables(reader, path):
-                    reader.close()
-                    return None
-            except BaseException:
-                reader.close()
-                raise
+        if path not in self._readers and (reader := sqlite_file.open_reader(path)) is not None:
             self._readers[path] = reader
-        return self._readers[path]
+        return self._readers.get(path)
 
     def _open_writer(self) -> sqlite3.Connection:
-        if self._writer is not None:
-            return self._writer
-        try:
+        if self._writer is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self._own is None:
                 self._own, self._own_lock = sqlite_file.claim(self.folder)
-        except OSError as error:
-            raise MachineError(
-                f"the store cannot be written: {error.strerror}",
-                str(self.folder),
-                "point $PROBES_HOME to a disk that can be written",
-            ) from error
-        journal = sqlite_file.journal(self.folder)
-        writer = sqlite_file.connect(self._own)
-        try:
-            writer.execute(f"pragma journal_mode = {journal}")
-            # With a log, a power cut can lose the last outputs but not damage the file.
-            writer.execute(f"pragma synchronous = {'normal' if journal == 'wal' else 'full'}")
-            if not sqlite_file.has_tables(writer, self._own):
-                writer.executescript(sqlite_file.CREATE)
-        except BaseException:
-            writer.close()
-            raise
-        self._writer = writer
-        return writer
+            self._writer = sqlite_file.open_writer(self._own)
+        return self._writer
 
     def _release(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        if self._own_lock is not None:
-            self._own_lock.close()
+        for one in (self._writer, self._own_lock):
+            if one is not None:
+                one.close()
         self._writer = self._own = self._own_lock = None
 
     def _replace_damaged(self, path: Path, error: Exception) -> None:
@@ -266,11 +281,13 @@ class Store:
         kept = 0
         rows = recovery.rows(damaged)
         while some := list(itertools.islice(rows, 1_000)):
-            sound: dict[str, list[tuple[str, str]]] = {"outputs": [], "errors": []}
+            sound: dict[str, list[_Row]] = {"outputs": [], "errors": []}
             for table, key, text in some:
                 with contextlib.suppress(*UNSOUND):
                     sqlite_file.output_of(text)
+                    # The bytes that were stored, not the output made of them: a newer version may
+                    # have written fields that this one does not know.
                     sound[table].append((key, text))
-            self._insert(sound["outputs"], sound["errors"])
+            self._insert(sound["outputs"], sound["errors"], clash="ignore")
             kept += len(sound["outputs"])
         return kept

@@ -7,6 +7,7 @@ $PROBES_STORE_JOURNAL=wal or =delete decides where the guess by the disk's type 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import json
@@ -17,7 +18,7 @@ import sqlite3
 import uuid
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,9 +26,8 @@ from probes.core.errors import ProbesError
 from probes.core.types import Output
 
 VERSION = 2
-"""Version of tables and rows, kept in every file as its `user_version`. Files of version 1, whose
-rows have no checksum, are read, and get this version with the first row that is added."""
-_READABLE = (1, VERSION)
+"""Version of tables and rows, kept in every file as its `user_version`. Rows may gain fields within
+it: a reader leaves out those that it does not know, and no row is ever written from one read."""
 CREATE = f"""
     begin;
     create table if not exists outputs (key text primary key, output text) without rowid;
@@ -35,38 +35,62 @@ CREATE = f"""
     pragma user_version = {VERSION};
     commit;
 """
-CHUNKS = (16, 128, 900)
-"""Keys in one query: few sizes, as SQLite keeps every prepared query, 0.1 MB for a large one; its
-oldest default limit is 999."""
+HAS_ARRAYS = """instr(output, '"arrays":') > 0"""
+"""SQL: whether a row may have arrays; within a text the quotation marks would be escaped."""
 _CACHE_KB = 512  # small: a store has a connection per file, and keys are looked up in order
 _WAIT_S = 60.0
 """How long to wait for a locked file."""
-_LOCAL = {
-    "apfs", "bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "hfs", "jfs", "overlay", "ramfs",
-    "reiserfs", "tmpfs", "ufs", "xfs", "zfs",
-}  # fmt: skip
-_FIELDS = {field.name for field in fields(Output)}
+_LOCAL = (
+    "apfs bcachefs btrfs ext2 ext3 ext4 f2fs hfs jfs overlay ramfs reiserfs tmpfs ufs xfs zfs"
+).split()
+_PLAIN = tuple(field.name for field in fields(Output) if field.name not in ("extras", "arrays"))
+"""Fields that every row has."""
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open a file, or create it."""
     # The lock of `Store` guards every connection, so threads may share them.
-    connection = sqlite3.connect(path, timeout=_WAIT_S, check_same_thread=False)
-    try:
+    return sqlite3.connect(path, timeout=_WAIT_S, check_same_thread=False)
+
+
+def open_reader(path: Path) -> sqlite3.Connection | None:
+    """Open a file for reading; None while another process is still creating it.
+
+    Raises:
+        sqlite3.Error: it is damaged, or cannot be read.
+        ProbesError: its tables are those of another version.
+    """
+    with contextlib.ExitStack() as opened:
+        connection = opened.enter_context(contextlib.closing(connect(path)))
         connection.execute(f"pragma cache_size = -{_CACHE_KB}")
-    except BaseException:  # the file is damaged
-        connection.close()
-        raise
-    return connection
+        if not _has_tables(connection, path):
+            return None
+        opened.pop_all()  # it stays open
+        return connection
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def open_writer(path: Path) -> sqlite3.Connection:
+    """Open a file for writing, with its tables; raises as `open_reader` does."""
+    mode = journal(path.parent)
+    with contextlib.ExitStack() as opened:
+        connection = opened.enter_context(contextlib.closing(connect(path)))
+        connection.execute(f"pragma cache_size = -{_CACHE_KB}")
+        connection.execute(f"pragma journal_mode = {mode}")
+        # With a log, a power cut can lose the last outputs but not damage the file.
+        connection.execute(f"pragma synchronous = {'normal' if mode == 'wal' else 'full'}")
+        if not _has_tables(connection, path):
+            connection.executescript(CREATE)  # one transaction: no reader sees half the tables
+        opened.pop_all()
+        return connection
+
+
+def is_damage(error: Exception) -> bool:
     """Return whether an error means that the file is damaged."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def has_tables(connection: sqlite3.Connection, path: Path) -> bool:
+def _has_tables(connection: sqlite3.Connection, path: Path) -> bool:
     """Return whether the file has its tables; without them it is new.
 
     Raises:
@@ -76,7 +100,7 @@ def has_tables(connection: sqlite3.Connection, path: Path) -> bool:
     (found,) = connection.execute("pragma user_version").fetchone()
     (tables,) = connection.execute("select count(*) from sqlite_master").fetchone()
     connection.rollback()
-    if found in _READABLE:
+    if found == VERSION:
         return True
     if found == 0 and tables == 0:
         return False
@@ -104,6 +128,7 @@ def claim(folder: Path) -> tuple[Path, IO[str]]:
             if not path.with_suffix(".lock").exists():
                 raise
             continue  # another user's file, in a shared store
+        # The system frees the lock with the process, however that ends: none is left behind.
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -145,20 +170,40 @@ def disk_type(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
 
 
 def select(
-    reader: sqlite3.Connection, table: str, columns: str, keys: Sequence[str]
+    reader: sqlite3.Connection, value: str, keys: Sequence[str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the values of two columns of a table for those keys that it has."""
-    for start in range(0, len(keys), CHUNKS[-1]):
-        chunk = list(keys[start : start + CHUNKS[-1]])
-        size = next(size for size in CHUNKS if size >= len(chunk))
-        marks = ",".join("?" * size)
-        query = f"select {columns} from {table} where key in ({marks})"
-        yield from reader.execute(query, chunk + chunk[:1] * (size - len(chunk)))
+    """Yield (key, value) of those keys that have an output.
+
+    Args:
+        reader: the file.
+        value: an expression over the columns `key` and `output`.
+        keys: which.
+    """
+    # All keys as one JSON list: a query has room for a thousand values of its own at most.
+    query = f"select key, {value} from outputs where key in (select value from json_each(?))"
+    return reader.execute(query, [json.dumps(keys)])
 
 
-def row_of(output: Output) -> str:
-    """Return a row's text: JSON, then its checksum, as SQLite has none and disks lose bits."""
-    return with_checksum(json.dumps(asdict(output), separators=(",", ":")))
+def row_of(output: Output, arrays: str = "") -> str:
+    """Return a row's text: JSON, then its checksum, as SQLite has none and disks lose bits.
+
+    Args:
+        output: without extras and arrays it has the row that it always had.
+        arrays: sha256 of the file with its arrays; empty where it has none.
+
+    Raises:
+        ProbesError: an extra is no number.
+    """
+    values = {name: getattr(output, name) for name in _PLAIN}
+    try:
+        more = {"extras": {str(k): float(v) for k, v in output.extras.items()}, "arrays": arrays}
+    except (TypeError, ValueError) as error:
+        raise ProbesError(
+            f"an extra of an answer is no number: {error}", ", ".join(map(str, output.extras)),
+            "correct the backend or the readout that gives it",
+        ) from error  # fmt: skip
+    values |= {name: value for name, value in more.items() if value}
+    return with_checksum(json.dumps(values, separators=(",", ":")))
 
 
 def with_checksum(text: str) -> str:
@@ -166,18 +211,20 @@ def with_checksum(text: str) -> str:
     return f"{text} {zlib.crc32(text.encode()):08x}"
 
 
-def output_of(row: str) -> Output:
-    """Return the output of a row.
+def output_of(row: str) -> tuple[Output, str]:
+    """Return the output of a row, and the sha256 of the file with its arrays; empty without any.
 
     Raises:
         Exception: one of `UNSOUND`: the row is not an output.
     """
-    text = row
-    if not row.endswith("}"):  # as the rows of version 1 do
-        text, _, checksum = row.rpartition(" ")
-        if int(checksum, 16) != zlib.crc32(text.encode()):
-            raise ValueError("a row is not what was written")
-    values: dict[str, Any] = {k: v for k, v in json.loads(text).items() if k in _FIELDS}
+    text, _, checksum = row.rpartition(" ")
+    if int(checksum, 16) != zlib.crc32(text.encode()):
+        raise ValueError("a row is not what was written")
+    found = json.loads(text)
+    values: dict[str, Any] = {name: found[name] for name in _PLAIN if name in found}
     for name in ("option_logprobs", "option_tokens"):
         values[name] = tuple(values[name])
-    return Output(**values)
+    values["extras"] = {name: float(value) for name, value in found.get("extras", {}).items()}
+    if not re.fullmatch("([0-9a-f]{64})?", arrays := found.get("arrays") or ""):
+        raise ValueError("a row names no file of arrays")
+    return Output(**values), arrays

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from probes.analysis.measures import MEASURES
 from probes.core.errors import ProbesError
 from probes.core.files import atomic_write
 from probes.regression import show
@@ -54,11 +56,15 @@ def main(arguments: Sequence[str]) -> int:
             "probes check",
             "leave out one",
         )
+    if given.measure and not given.update:
+        raise ProbesError(
+            "a check takes the measures that the baseline declares", "--measure", "add --update"
+        )
     run = capture(given.path)
     bands = dict(given.band or ())
     if given.update:
-        return _update(given.path, given.against, run, bands, given.tie_tolerance)
-    baseline = _adjusted(read(given.against), bands, given.tie_tolerance)
+        return _update(given, run, bands)
+    baseline = _tolerant(with_bands(read(given.against), bands), given.tie_tolerance)
     found = check(baseline, run, given.gate, str(given.path))
     print("\n".join(show.lines(found, str(given.path), str(given.against), given.items)))
     if given.junit:
@@ -88,7 +94,14 @@ def parser() -> argparse.ArgumentParser:
         type=_band,
         action="append",
         metavar="[METRIC=]POINTS",
-        help=f"another band for all metrics, or for one kind ({', '.join(NAMES)}); repeatable",
+        help=f"another band for all metrics, or for one kind ({', '.join(NAMES)}, or a measure, in "
+        "its unit); repeatable",
+    )
+    parser.add_argument(
+        "--measure",
+        action="append",
+        metavar="NAME",
+        help="with --update: guard this measure too, e.g. margin; give its --band; repeatable",
     )
     parser.add_argument(
         "--tie-tolerance",
@@ -130,31 +143,24 @@ def _count(text: str) -> int:
 
 def _band(text: str) -> tuple[str, float]:
     name, equals, value = text.rpartition("=")
-    if equals and name not in NAMES:
-        raise argparse.ArgumentTypeError(f"no metric is called {name!r}; use {', '.join(NAMES)}")
+    known = dict.fromkeys((*NAMES, *MEASURES.names()))
+    if equals and name not in known:
+        raise argparse.ArgumentTypeError(f"no metric is called {name!r}; use {', '.join(known)}")
     try:
         return name, _number(value)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not [METRIC=]POINTS") from None
 
 
-def _adjusted(baseline: Baseline, bands: dict[str, float], tie_tolerance: float | None) -> Baseline:
-    changed = with_bands(baseline, bands)
-    if tie_tolerance is None:
-        return changed
-    return Baseline(changed.snapshot, changed.bands, tie_tolerance)
+def _tolerant(baseline: Baseline, tie_tolerance: float | None) -> Baseline:
+    return baseline if tie_tolerance is None else replace(baseline, tie_tolerance=tie_tolerance)
 
 
-def _update(
-    path: Path,
-    file: Path,
-    run: Snapshot,
-    bands: dict[str, float],
-    tie_tolerance: float | None,
-) -> int:
+def _update(given: argparse.Namespace, run: Snapshot, bands: dict[str, float]) -> int:
+    path, file = given.path, given.against
     old = read(file) if file.exists() else None
-    new, notes = renew(old, run)
-    new = _adjusted(new, bands, tie_tolerance)
+    made, notes = renew(old, run, bands, given.measure or ())
+    new = _tolerant(made, given.tie_tolerance)
     data = to_json(new).encode()
     _write(file, data)
     print(f"baseline of {path}: {file}")

@@ -10,14 +10,12 @@ import pandas as pd
 
 from probes import analysis
 from probes.analysis.published_comparison import PAIRS, compare, families, notes, table
-from probes.analysis.render import lines_of
 from probes.core.errors import ProbesError
+from probes.core.tables import listing, wrapped
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run `probes compare-published` with these arguments and return the exit code."""
-    import textwrap
-
     parser = argparse.ArgumentParser(
         prog="probes compare-published",
         description="Compare a run with the study's tables, figure by figure: accuracies, gains, "
@@ -36,9 +34,8 @@ def main(arguments: Sequence[str]) -> int:
     compared = compare(frame, given.family)
     if compared.empty:
         raise _nothing(frame, given.family, str(given.path))
-    print("\n".join(lines_of([table(compared)])))
-    for note in notes(compared):
-        print("\n".join(textwrap.wrap(note, 100, break_on_hyphens=False)))
+    below = (line for note in notes(compared) for line in wrapped(note, indent=""))
+    print("\n".join([*listing([table(compared)]), *below]))
     return 0
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from probes.core.errors import ProbesError
-from probes.core.files import atomic_write
 from probes.core.progress import on_terminal
+from probes.tasks.made import claim
 
 
 def egoworld(arguments: Sequence[str]) -> int:
@@ -41,7 +38,11 @@ def egoworld(arguments: Sequence[str]) -> int:
     )
     given = parser.parse_args(arguments)
     settings = {name: value for name, value in vars(given).items() if name != "dir"}
-    _claim_folder(given.dir, settings)
+    note = given.dir / "egoworld.json"
+    others = given.dir.exists() and (
+        not given.dir.is_dir() or any(path != note for path in given.dir.iterdir())
+    )
+    claim(note, settings, others)
     if not (given.dir / "questions.json").exists():  # written last: the folder is not complete
         with on_terminal().phase("clips", given.videos) as phase:
             generate.make(given.dir, generate.ClipSettings(**settings), phase.report)
@@ -84,19 +85,3 @@ def iraven(arguments: Sequence[str]) -> int:
         )
     print(f"{written} problems written: {given.dir}")
     return 0
-
-
-def _claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write the settings of its data into a new folder; refuse one that holds something else."""
-    note = folder / "egoworld.json"
-    if folder.exists() and (not folder.is_dir() or any(path != note for path in folder.iterdir())):
-        try:
-            held = json.loads(note.read_bytes())
-        except (OSError, ValueError):
-            raise ProbesError(
-                "the folder is not empty", str(folder), "name a new or an empty one"
-            ) from None
-        if held != settings:
-            fix = "name another folder, or repeat the settings that it was made with"
-            raise ProbesError(f"the folder holds other data ({held})", str(folder), fix)
-    atomic_write(note, (json.dumps(settings, indent=1) + "\n").encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import logging
 import os
 import shlex
 import sys
@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 import probes
 from probes.core.errors import ProbesError, machine_error
-from probes.core.redaction import redact
+from probes.core.logs import to_screen
 from probes.core.signals import exit_code, stop_reason, terminable
+from probes.core.text import nearest
 
+_log = logging.getLogger(__name__)
 DONE, USAGE, CLOSED = 0, 2, 141
 
 HELP = """\
@@ -83,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what follows `probes`; the process's own by default.
     """
+    to_screen()
     try:
         code = _main(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
@@ -103,7 +106,7 @@ def _main(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help") or words[-1] in ("-h", "--help"):
         print(_help())
         return DONE if words else USAGE
-    print(_unknown(words), file=sys.stderr)
+    _log.error("%s", _unknown(words))
     return USAGE
 
 
@@ -112,18 +115,18 @@ def _guarded(command: Command, arguments: Sequence[str]) -> int:
         with terminable():
             return command.main(arguments)
     except ProbesError as error:
-        print(redact(str(error)), file=sys.stderr)
+        _log.error("%s", error)
         return USAGE
     except OSError as error:
         if (refusal := machine_error(error)) is None:
             raise
-        print(redact(str(refusal)), file=sys.stderr)
+        _log.error("%s", refusal)
         return USAGE
     except SystemExit as stop:  # argparse has printed what is wrong
         return stop.code if isinstance(stop.code, int) else USAGE if stop.code else DONE
     except KeyboardInterrupt as stop:
-        line = redact(shlex.join(["probes", *command.words, *arguments]))
-        print(f"\n{stop_reason(stop)}; to go on:\n  {line}", file=sys.stderr)
+        line = shlex.join(["probes", *command.words, *arguments])
+        _log.error("\n%s; to go on:\n  %s", stop_reason(stop), line)
         return exit_code(stop)
 
 
@@ -139,6 +142,7 @@ def _unknown(words: Sequence[str]) -> ProbesError:
     names = [" ".join(command.words) for command in COMMANDS]
     first = {command.words[0] for command in COMMANDS}
     given = " ".join(words[: 2 if words[0] in first else 1])
-    near = difflib.get_close_matches(given, names, 1)
-    fix = f"did you mean `probes {near[0]}`?" if near else f"commands are {', '.join(names)};"
-    return ProbesError(f"there is no command {given!r}", "probes", f"{fix} see `probes --help`")
+    begun = [name for name in names if name.startswith(f"{given} ")]
+    fix = f"use one of {', '.join(begun)}" if begun else nearest(given, names)
+    what = f"there is no command {given!r}"
+    return ProbesError(what, "probes", f"{fix} (`probes --help` explains them)")

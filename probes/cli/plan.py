@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 
-from probes.analysis.render import lines_of
 from probes.cli.plan_preview import preview
 from probes.cli.plan_report import measured, report
 from probes.config import compose
 from probes.core.errors import ProbesError
 from probes.core.progress import on_terminal
+from probes.core.tables import listing
 from probes.engine import costs
 from probes.engine.dry_run import dry_run
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     with dry_run(cfg, on_terminal(), keep=given.measure or 0) as planned:
         print("\n".join(report(planned, given.device)))
         if given.measure:
-            print("\n".join(lines_of([measured(planned)])).rstrip())
+            print("\n".join(listing([measured(planned)])).rstrip())
     return 0
 
 

@@ -8,9 +8,8 @@ from probes.core.types import Request
 from probes.engine.answer_log import UnaskableTrial
 from probes.engine.dry_run import DryRun
 from probes.engine.placeholder_text import shortened
-from probes.engine.stimulus_builder import prompt_of
+from probes.engine.stimulus_builder import request_of
 from probes.engine.workload import DryRunModel
-from probes.models.hf.backend import HfBackend
 
 
 def preview(planned: DryRun) -> Iterator[str]:
@@ -30,7 +29,8 @@ def preview(planned: DryRun) -> Iterator[str]:
             if isinstance(request, UnaskableTrial):
                 yield f"--- {spec.name}: cannot be asked: {request.problem}"
                 continue
-            asked = shortened(prompt_of(state.builder(spec.role).stimulus(trial)))
+            stimulus = state.builder(spec.role).stimulus(trial)
+            asked = shortened(request_of(stimulus, trial.arm))
             yield f"--- {spec.name}: {_length(model, request.key)}"
             text = _text(model, asked, planned.cfg.pair.answer_prefix)
             yield "(the same text)" if text == last else text
@@ -40,8 +40,8 @@ def preview(planned: DryRun) -> Iterator[str]:
 
 def _text(model: DryRunModel, asked: Request, answer_prefix: str) -> str:
     """Return a prompt as the member's template lays it out, with the options that are scored."""
-    if isinstance(model.backend, HfBackend):
-        text = model.backend.preprocessor().shown(asked, answer_prefix)
+    if model.planning is not None:
+        text = model.planning.shown(asked, answer_prefix)
     else:
         text = "".join(
             part if isinstance(part, str) else f"<frame {part.sha256[:8]}>" for part in asked.parts

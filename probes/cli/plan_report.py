@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from probes.analysis.render import lines_of
-from probes.analysis.tables import Table
+from probes.core.tables import Table, listing
 from probes.core.types import Request, ScoringSpec
 from probes.engine import costs
 from probes.engine.dry_run import ArmWorkload, DryRun
 from probes.engine.workload import DryRunModel
-from probes.models.hf.backend import BATCH_TOKENS, HfBackend
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +59,21 @@ def report(planned: DryRun, device: str | None = None) -> list[str]:
     if known:
         memory = {name: one.memory() for name, one in known.items()}
         tables += [_costs(known, memory), _times(known, memory, device)]
-    lines += lines_of(tables)
-    for note in _notes(planned, known):
-        lines += textwrap.wrap(note, 100, subsequent_indent="  ")
-    return lines
+    return lines + listing(tables, list(_notes(planned, known)))
 
 
 def _costs_of(planned: DryRun, name: str) -> ModelCosts | None:
     """Return what a model's costs follow from; None where its files do not have it."""
     model = planned.models[name]
-    if not isinstance(model.backend, HfBackend):
+    if (planning := model.planning) is None:
         return None
-    weights = costs.weights_of(model.backend.checkpoint.shapes())
+    weights = costs.weights_of(planning.shapes())
     if weights is None:
         return None
     facts = model.backend.describe()
     backend = planned.cfg.backend
-    kind = "cpu" if backend.device == "cpu" else "cuda"
-    batch_tokens = int(backend.options.get("batch_tokens") or BATCH_TOKENS[kind])
-    batched = facts["perceive_once"]  # a model that is run as one piece gets one prompt at a time
+    # None for a model that is run as one piece, which gets one prompt at a time.
+    batch_tokens = planning.batch_tokens.get("cpu" if backend.device == "cpu" else "cuda")
     return ModelCosts(
         weights=weights,
         model=model,
@@ -88,8 +81,8 @@ def _costs_of(planned: DryRun, name: str) -> ModelCosts | None:
         patches=float(facts["patches_per_token"] or 0),
         execution=costs.Execution(
             dtype=str(facts["dtype"]),
-            batch_tokens=batch_tokens if batched else 0,
-            batch_size=backend.batch_size if batched else 1,
+            batch_tokens=batch_tokens or 0,
+            batch_size=backend.batch_size if batch_tokens else 1,
             quantize=str(facts["quantize"] or ""),
             feature_cache=backend.feature_cache_mb * 2**20,
         ),
@@ -147,15 +140,16 @@ def _costs(known: dict[str, ModelCosts], memory: dict[str, costs.Memory]) -> Tab
             _flops(sum(costs.writing(weights, load) for load in loads)),
         )
         parts = (need.weights, need.features, need.cache, need.pass_, need.total)
-        rows.append((
-            name, f"{weights.total / 1e6:,.1f} M",
-            f"{read:,}", f"{sum(load.written for load in loads):,}",
-            *flops, *(f"{size / 1e9:,.2f}" for size in parts),
-        ))  # fmt: skip
-    header = (
-        "model", "weights", "read", "write", "encode", "read", "write",
-        "weights", "features", "KV", "pass", "all",
-    )  # fmt: skip
+        tokens = (read, sum(load.written for load in loads))
+        texts = (
+            f"{weights.total / 1e6:,.1f} M",
+            *(f"{count:,}" for count in tokens),
+            *flops,
+            *(f"{size / 1e9:,.2f}" for size in parts),
+        )
+        rows.append((name, *texts))
+    of_tokens, of_memory = ("read", "write"), ("weights", "features", "KV", "pass", "all")
+    header = ("model", "weights", *of_tokens, "encode", *of_tokens, *of_memory)
     title = "To do: tokens (read, write), forward FLOP (encode, read, write), memory in GB"
     return Table(title, header, tuple(rows), 1)
 
@@ -220,10 +214,8 @@ def measured(planned: DryRun) -> Table:
             all_of_it = load.tokens + load.answers + load.written or load.prompts
             total = elapsed * all_of_it / sum(length for _, length in prompts)
             device = str(model.backend.describe().get("device", ""))
-            rows.append((
-                name, scoring.kind, device, str(len(prompts)), f"{elapsed:.2f} s",
-                f"{load.prompts:,}", _time(total),
-            ))  # fmt: skip
+            times = (f"{elapsed:.2f} s", f"{load.prompts:,}", _time(total))
+            rows.append((name, scoring.kind, device, str(len(prompts)), *times))
         model.backend.close()
     header = ("model", "kind", "device", "timed", "in", "to do", "time")
     title = "Time by measurement" if rows else "Time by measurement: nothing is left to be timed"

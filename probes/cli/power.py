@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from probes import stats
+from probes.analysis import power_finished, power_plans
+from probes.analysis.power_settings import PlanQuestion, PowerTarget, RunQuestion, Simulation
+from probes.analysis.published import TABLES
 from probes.core.errors import ProbesError
-
-if TYPE_CHECKING:
-    from probes.analysis.power_settings import (
-        PlanQuestion,
-        PowerTarget,
-        PublishedQuestion,
-        RunQuestion,
-        Simulation,
-    )
+from probes.core.types import CONTRASTS
 
 DONE = 0
 _DESCRIPTION = """\
@@ -37,9 +32,9 @@ examples:
 Effects are percentage points, discordances percent: the share of items on which two answers differ.
 """
 _OF_PLANS = (
-    "discordance", "items", "other_discordance", "other_gain", "correlation", "cluster_sizes",
-    "strata",
-)  # fmt: skip
+    *("discordance", "items", "other_discordance", "other_gain"),
+    *("correlation", "cluster_sizes", "strata"),
+)
 """Options that only a plan takes."""
 
 
@@ -59,40 +54,22 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _answer(given: argparse.Namespace) -> list[str]:
-    if given.run is None and given.published is None:
-        from probes.analysis import power_plans
-
-        return power_plans.answer(_plan_question(given))
-    from probes.analysis import power_finished  # needs pandas
-
+    target = PowerTarget(given.power, given.alpha, given.family)
+    simulation = Simulation(given.draws, given.seed) if given.simulate else None
+    if given.published is not None:
+        return power_finished.of_published(given.published, given.icc or 0.0, target)
     if given.run is not None:
-        return power_finished.of_run(_run_question(given))
-    return power_finished.of_published(_published_question(given))
-
-
-def _run_question(given: argparse.Namespace) -> RunQuestion:
-    from probes.analysis.power_settings import EFFECTS_OF_A_RUN, NAMES_OF_A_RUN, RunQuestion
-
-    return RunQuestion(
-        given.run,
-        names=tuple(given.of or NAMES_OF_A_RUN),
-        effects=given.effect or EFFECTS_OF_A_RUN,
-        by_stratum=given.by_stratum,
-        target=_target(given),
-        simulation=_simulation(given),
-    )
-
-
-def _published_question(given: argparse.Namespace) -> PublishedQuestion:
-    from probes.analysis.power_settings import PublishedQuestion
-
-    return PublishedQuestion(given.published, given.icc or 0.0, _target(given))
-
-
-def _plan_question(given: argparse.Namespace) -> PlanQuestion:
-    from probes.analysis.power_settings import PlanQuestion
-
-    return PlanQuestion(
+        of_run = RunQuestion(
+            given.run,
+            names=tuple(given.of or ()),
+            effects=given.effect or (),
+            measure=given.measure,
+            by_stratum=given.by_stratum,
+            target=target,
+            simulation=simulation,
+        )
+        return power_finished.of_run(of_run)
+    plan = PlanQuestion(
         names=tuple(given.of or ("gain",)),
         effects=given.effect or (),
         items=given.items or (),
@@ -103,21 +80,10 @@ def _plan_question(given: argparse.Namespace) -> PlanQuestion:
         cluster_sizes=given.cluster_sizes,
         icc=given.icc,
         strata=given.strata,
-        target=_target(given),
-        simulation=_simulation(given),
+        target=target,
+        simulation=simulation,
     )
-
-
-def _target(given: argparse.Namespace) -> PowerTarget:
-    from probes.analysis.power_settings import PowerTarget
-
-    return PowerTarget(given.power, given.alpha, given.family)
-
-
-def _simulation(given: argparse.Namespace) -> Simulation | None:
-    from probes.analysis.power_settings import Simulation
-
-    return Simulation(given.draws, given.seed) if given.simulate else None
+    return power_plans.answer(plan)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -140,14 +106,18 @@ def _add_question(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "run", nargs="?", metavar="RUN", help="folder of a finished run, which has the discordance"
     )
-    group.add_argument(
-        "--published", choices=("egoschema", "iraven"), help="the study's published figures"
-    )
+    group.add_argument("--published", choices=TABLES, help="the study's published figures")
     group.add_argument(
         "--of",
         action="append",
-        choices=("gain", "drop", "transfer", "did"),
+        choices=CONTRASTS,
         help="which contrast (default: gain; of a RUN: gain, drop and did; may be repeated there)",
+    )
+    group.add_argument(
+        "--measure",
+        metavar="NAME",
+        default="accuracy",
+        help="of a RUN: what its contrasts are of, e.g. margin; effects are then in its unit",
     )
     group.add_argument(
         "--effect",
@@ -168,10 +138,16 @@ def _add_question(group: argparse._ActionsContainer) -> None:
 
 def _add_test(group: argparse._ActionsContainer) -> None:
     group.add_argument(
-        "--power", type=float, default=0.8, help="chance of finding the effect (default: 0.8)"
+        "--power",
+        type=float,
+        default=stats.POWER,
+        help="chance of finding the effect (default: 0.8)",
     )
     group.add_argument(
-        "--alpha", type=float, default=0.05, help="level of the two-sided test (default: 0.05)"
+        "--alpha",
+        type=float,
+        default=stats.ALPHA,
+        help="level of the two-sided test (default: 0.05)",
     )
     group.add_argument(
         "--family",
@@ -284,3 +260,5 @@ def _check_together(given: argparse.Namespace) -> None:
         raise ProbesError(
             "only a run has strata of its own", "--by-stratum", "name a RUN, or use --strata H"
         )
+    if given.measure != "accuracy" and given.run is None:
+        raise ProbesError("only a run's answers can be measured", "--measure", "name a RUN")

@@ -35,8 +35,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--out", type=Path, help="folder of the report (default, for one PATH: PATH/report)"
     )
+    parser.add_argument(
+        "--measure",
+        action="append",
+        metavar="NAME",
+        help="adds a section on the gains, drops and DiD of this measure, e.g. margin; repeatable",
+    )
     given = parser.parse_args(arguments)
-    page = report.write(given.path, given.out or _default(given.path))
+    page = report.write(given.path, given.out or _default(given.path), given.measure or ())
     print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
     return 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -23,7 +24,6 @@ from probes.config import compose, schema
 from probes.config.paths import conf_dir
 from probes.config.settings import freeze
 from probes.core.errors import ProbesError, machine_error
-from probes.core.redaction import redact
 from probes.core.signals import exit_code, stop_reason
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from probes.engine.run import RunResult
 
+_log = logging.getLogger(__name__)
 DONE, FAILED_ITEMS, USAGE = 0, 1, 2
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -67,10 +68,12 @@ def main(arguments: Sequence[str]) -> int:
         return DONE
     import hydra
 
-    schema.register()
     # Overrides may come before, between and after options; Hydra's parser wants them together.
     overrides, options = compose.split_arguments(arguments)
     config_dir = compose.config_dir(options)
+    schema.register(config_dir)
+    if {"--cfg", "-c"}.intersection(options) and not {"-m", "--multirun"}.intersection(options):
+        schema.typed(compose.composed(arguments))  # no job is started that would check names
     ExitCodeCallback.code = DONE
     entry = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)
     full = os.environ.get(_FULL_ERROR) == "1"
@@ -80,11 +83,9 @@ def main(arguments: Sequence[str]) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else USAGE if stop.code else DONE
     except KeyboardInterrupt as stop:
-        command = redact(shlex.join(["probes", "run", *arguments]))
-        print(
-            f"\n{stop_reason(stop)}; every answer so far is stored. To go on:\n  {command}",
-            file=sys.stderr,
-        )
+        command = shlex.join(["probes", "run", *arguments])
+        stored = "every answer so far is stored. To go on:"
+        _log.error("\n%s; %s\n  %s", stop_reason(stop), stored, command)
         return exit_code(stop)
     except Exception as error:
         if full:
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
         if refusal is None and _from_a_job(error):
             raise
         refusal = refusal or compose.explain(error, overrides, config_dir)
-        print(redact(str(refusal)), file=sys.stderr)
+        _log.error("%s", refusal)
         return USAGE
     return ExitCodeCallback.code
 
@@ -113,7 +114,12 @@ def usage() -> str:
 
 @contextlib.contextmanager
 def _arguments(arguments: Sequence[str]) -> Iterator[None]:
-    """Give Hydra these arguments, and let it raise its exceptions instead of printing them."""
+    """Give Hydra these arguments, and let it raise its exceptions instead of printing them.
+
+    Both are replaced for as long as the block runs: `hydra.main`, the only entry that is not
+    private and knows sweeps and launchers, takes them from nowhere but `sys.argv` and the
+    environment.
+    """
     argv, full = sys.argv, os.environ.get(_FULL_ERROR)
     sys.argv, os.environ[_FULL_ERROR] = list(arguments), "1"
     try:
@@ -157,7 +163,7 @@ def job(cfg: DictConfig) -> int:
         refusal = error if isinstance(error, ProbesError) else machine_error(error)
         if refusal is None:
             raise
-        print(redact(str(refusal)), file=sys.stderr)
+        _log.error("%s", refusal)
         return USAGE
     return FAILED_ITEMS if result.errors else DONE
 

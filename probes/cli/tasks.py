@@ -1,4 +1,4 @@
-"""`probes tasks`: the folder of the task definitions, and the tasks of lmms-eval."""
+"""`probes tasks`: tasks that can be run, the folder of their definitions, those of lmms-eval."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from probes.config.paths import task_definitions
+from probes.config.paths import conf_dir, task_definitions
+from probes.config.tasks import TASKS
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -14,14 +15,29 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="probes tasks",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Print the folder of the task definitions, for lmms-eval's --include_path.\n"
+        description="List the tasks of `probes run task=NAME`, built in and installed.\n"
         "`probes tasks lmms` lists which of lmms-eval's own tasks can be run.",
         epilog="example: python -m lmms_eval --tasks iraven --include_path $(probes tasks --path)",
     )
-    parser.add_argument("--path", action="store_true", required=True, help="print the folder")
-    parser.parse_args(arguments)
-    print(task_definitions())
+    parser.add_argument(
+        "--path",
+        action="store_true",
+        help="print the folder of the task definitions, for lmms-eval's --include_path",
+    )
+    if parser.parse_args(arguments).path:
+        print(task_definitions())
+        return 0
+    rows = {path.stem: _first_comment(path) for path in (conf_dir() / "task").glob("*.yaml")}
+    for name, entry in TASKS.entries().items():
+        if entry.distribution:
+            rows.setdefault(name, f"installed by {entry.distribution}")
+    width = max(map(len, rows)) + 2
+    print("\n".join(f"{name:<{width}}{rows[name]}" for name in sorted(rows)))
     return 0
+
+
+def _first_comment(path: Path) -> str:
+    return path.read_text("utf-8").splitlines()[0].removeprefix("# ")
 
 
 def lmms(arguments: Sequence[str]) -> int:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from probes.config import schema
 from probes.config.paths import conf_dir
 from probes.config.settings import freeze
+from probes.config.tasks import TASKS
+from probes.core import logs
 from probes.core.errors import ProbesError
-from probes.core.types import Role
+from probes.core.text import nearest
+from probes.core.types import ROLES
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from probes.config.settings import RunConfig
 
 
@@ -28,7 +32,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     overrides = [a for a in arguments if a.startswith("~") or ("=" in a and not a.startswith("-"))]
     names = [text.split("=")[0] for text in overrides]
-    repos = {f"pair.{role}.repo" for role in get_args(Role)}
+    repos = {f"pair.{role}.repo" for role in ROLES}
     if len(repos.intersection(names)) > 1 and not {"pair", "experiment"} & set(names):
         overrides.insert(0, "pair=own")
     return overrides, [a for a in arguments if a not in overrides]
@@ -43,22 +47,30 @@ def compose(arguments: Sequence[str]) -> RunConfig:
     Raises:
         ProbesError: what is wrong with them, as `explain` puts it.
     """
+    return freeze(schema.plain(composed(arguments)), Path())
+
+
+def composed(arguments: Sequence[str]) -> DictConfig:
+    """Return the configuration of `probes run` with these arguments as Hydra composes it.
+
+    Raises:
+        ProbesError: what Hydra refuses, as `explain` puts it.
+    """
     import hydra
 
-    schema.register()
     overrides, options = split_arguments(arguments)
     folder = config_dir(options)
+    schema.register(folder)
     path = [f"hydra.searchpath=[file://{folder.resolve()}]"] if folder else []
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = hydra.compose("config", [*overrides, *path])
+            return hydra.compose("config", [*overrides, *path])
     except Exception as error:
         raise explain(error, overrides, folder) from error
-    return freeze(schema.plain(cfg), Path())
 
 
 def quiet() -> None:
-    """Turn off the warnings and progress bars of libraries; print our own warnings as one line."""
+    """Turn off the warnings and progress bars of libraries; log our own warnings as one line."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -66,7 +78,8 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", module=rf"{library}(\..*)?$")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("numexpr").setLevel(logging.WARNING)
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    logs.to_screen()
+    logs.warnings_too()
 
 
 def explain(error: Exception, overrides: Sequence[str], folder: Path | None = None) -> ProbesError:
@@ -113,6 +126,10 @@ def explain(error: Exception, overrides: Sequence[str], folder: Path | None = No
             continue
         known = known or setting_names(overrides, folder)
         if not override.is_add() and name not in known:
+            arm, _, setting = name.rpartition(".")
+            if arm.startswith("suite.arms.") and arm in known and setting in schema.ARM_SETTINGS:
+                what = f"{arm} does not list {setting}"
+                return ProbesError(what, "command line", f"put a plus sign before it: +{text}")
             return _unknown(f"there is no setting {name!r}", "command line", name, sorted(known))
     lines = [line for one in _chain(error) for line in str(one).splitlines()]
     noise = ("full_key", "object_type", "reference_type", "See https:", "Config search path")
@@ -125,11 +142,9 @@ def explain(error: Exception, overrides: Sequence[str], folder: Path | None = No
 
 
 def _unknown(what: str, where: str, given: str, known: Sequence[str]) -> ProbesError:
-    near = difflib.get_close_matches(given, known, 1, cutoff=0.5)
-    if near:
-        return ProbesError(what, where, f"did you mean {near[0]}?")
-    short = [name for name in known if "." not in name]
-    return ProbesError(what, where, f"there are {', '.join(short)}; see `probes run --cfg job`")
+    short = ", ".join(name for name in known if "." not in name)
+    fix = nearest(given, known, otherwise=f"there are {short}; see `probes run --cfg job`")
+    return ProbesError(what, where, fix)
 
 
 def _values(override: Any) -> list[str]:
@@ -142,10 +157,12 @@ def _values(override: Any) -> list[str]:
 
 
 def _options(group: str, folder: Path | None) -> list[str]:
-    """Return the names of a group's files: those of the package, and the user's."""
+    """Return a group's options: the package's files, the user's, and what is installed."""
     folders = [one / group for one in (conf_dir(), folder) if one is not None]
     paths = ((one, path) for one in folders for path in sorted(one.rglob("*.yaml")))
-    return list(dict.fromkeys(str(path.relative_to(one).with_suffix("")) for one, path in paths))
+    files = [str(path.relative_to(one).with_suffix("")) for one, path in paths]
+    installed = [one.name for one in TASKS.entries().values() if one.distribution]
+    return list(dict.fromkeys(files + (installed if group == "task" else [])))
 
 
 def setting_names(overrides: Sequence[str], folder: Path | None) -> set[str]:

@@ -18,7 +18,7 @@ _PLACEHOLDERS = {
     "letter": {"context", "question", "options"},
     "cloze": {"context", "question"},
     "generate": {"context", "question", "options"},
-}  # fmt: skip
+}
 _KNOWN = re.compile(
     "|".join(f"{{({name})}}" for name in sorted(set.union(*_PLACEHOLDERS.values())))
 )

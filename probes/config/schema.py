@@ -1,162 +1,138 @@
-"""Names, types and defaults of all settings, as Hydra's structured configs.
+"""All settings as Hydra composes them, made from the frozen classes of `probes.config.settings`.
 
-What is not declared here is refused. `probes.config.settings` checks values and turns the result
-into frozen dataclasses; the meaning of a setting is explained there and in conf/*.yaml.
+What is not declared there is refused; the meaning of a setting is explained there and in
+conf/*.yaml. Only what has another shape in a file than in a run is written here.
 """
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass, make_dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from probes.config.fields import composed
+from probes.config.paths import conf_dir
+from probes.config.settings import BackendConfig, InfillConfig, PairConfig, RunConfig
+from probes.config.tasks import TASKS, NoSettings, composed_task, installed_tasks
 from probes.core.errors import ProbesError
+from probes.core.text import nearest
+from probes.core.types import ROLES, Arm, ModelSpec
 
 GROUPS = ("pair", "task", "suite", "infill", "backend", "experiment")
 """Configuration groups of a run, i.e. folders of conf/ that `group=option` chooses from."""
 
+_MEMBER = make_dataclass(
+    "MemberSchema",
+    [
+        ("name", str | None, None),  # the last part of `repo`
+        ("repo", str | None, None),  # the pair has no such member
+        *composed(ModelSpec, "revision", "trust_remote_code"),
+    ],
+)
+_PAIR = make_dataclass(
+    "PairSchema",
+    [
+        *composed(PairConfig, without=("members",)),
+        *composed(ModelSpec, "dtype", "attention", "frame_as"),
+        *((role, _MEMBER, field(default_factory=_MEMBER)) for role in ROLES),
+    ],
+)
+_SUITE = make_dataclass(
+    "SuiteSchema",
+    [
+        ("name", str, MISSING),
+        # Not dict[str, _ARM]: Hydra cannot add a typed entry from a command line; `typed` checks.
+        ("arms", dict[str, Any], field(default_factory=dict)),
+    ],
+)
+_ARM = make_dataclass(
+    "ArmSchema",
+    [
+        *composed(Arm, without=("name", "seed")),
+        ("seed", int | None, None),  # the run's
+    ],
+)
 
-@dataclass
-class MemberSchema:
-    """One model of a pair; its role is its name in `pair`."""
-
-    name: str | None = None  # the last part of `repo`
-    repo: str | None = None  # the pair has no such member
-    revision: str | None = None
-    trust_remote_code: bool = False
-
-
-@dataclass
-class PairSchema:
-    """Two models, and everything that both share."""
-
-    name: str = MISSING
-    family: str = "auto"
-    prompts: str | None = None
-    scoring: str | None = None
-    answer_prefix: str = ""
-    dtype: str = "float32"
-    attention: str = "sdpa"
-    frame_as: str = "video"
-    caveat: str = ""
-    image: MemberSchema = field(default_factory=MemberSchema)
-    video: MemberSchema = field(default_factory=MemberSchema)
-    control: MemberSchema = field(default_factory=MemberSchema)
-
-
-@dataclass
-class TaskSchema:
-    """Where items come from."""
-
-    name: str = MISSING
-    reader: str = MISSING
-    root: str | None = None
-    include_path: str | None = None
-    unanswered: bool = False
-    same_stratum_donor: bool = False
-    scoring: str = "letter"
-    frames: int = 5
-    layout: str | None = None
-    across_rows: bool = False
-    per_config: int = 100
-    videos: int = 300
-    seed: int = 1
-    height: int = 128
-    fps: float = 4.0
-    seconds: float = 18.0
+ARM_SETTINGS = tuple(one.name for one in fields(_ARM))
+"""Names of what an arm may set."""
 
 
-@dataclass
-class ArmSchema:
-    """One arm; its name is that of its entry in `suite.arms`."""
-
-    frames: str = "own"
-    infills: str = "none"
-    presentation: str = "interleaved"
-    reference: str = ""
-    seed: int | None = None
-
-
-@dataclass
-class SuiteSchema:
-    """The arms of a run, in order."""
-
-    name: str = MISSING
-    # Not dict[str, ArmSchema]: Hydra cannot add a typed entry from a command line; `plain` checks.
-    arms: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class InfillSchema:
-    """Who writes infills, and how."""
-
-    source: str = MISSING
-    generator: str = "image"
-    condenser: str = "none"
-    max_new_tokens: int = 64
-    file: str | None = None
+def _run(task_settings: type) -> type:
+    """Return the whole configuration, with the own settings of one task."""
+    groups = {
+        "pair": _PAIR,
+        "task": composed_task(task_settings),
+        "suite": _SUITE,
+        "infill": make_dataclass("InfillSchema", composed(InfillConfig)),
+        "backend": make_dataclass("BackendSchema", composed(BackendConfig)),
+    }
+    return make_dataclass(
+        "RunSchema",
+        [
+            *((name, kind, field(default_factory=kind)) for name, kind in groups.items()),
+            ("prompt_set", str | None, None),  # not `prompts`: a folder of conf/ would be a group
+            ("arms", Any, None),
+            ("frames", Any, None),
+            ("scoring", str | None, None),
+            *composed(RunConfig, without=(*groups, "prompts", "frames", "scoring", "out")),
+        ],
+    )
 
 
-@dataclass
-class BackendSchema:
-    """What runs the models."""
+def register(folder: Path | None = None) -> None:
+    """Register with Hydra the schema that conf/config.yaml lists first, and the installed tasks.
 
-    name: str = MISSING
-    batch_size: int = 32
-    feature_cache_mb: int = 512
-    device: str = "auto"
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class RunSchema:
-    """The whole configuration."""
-
-    pair: PairSchema = field(default_factory=PairSchema)
-    task: TaskSchema = field(default_factory=TaskSchema)
-    suite: SuiteSchema = field(default_factory=SuiteSchema)
-    infill: InfillSchema = field(default_factory=InfillSchema)
-    backend: BackendSchema = field(default_factory=BackendSchema)
-    prompt_set: str | None = None  # not `prompts`: Hydra takes every folder of conf/ for a group
-    arms: Any = None
-    frames: Any = None
-    limit: int | None = None
-    seed: int = 0
-    scoring: str | None = None
-    max_new_tokens: int = 32
-    shard: int = 0
-    shards: int = 1
-    donor_draws: int = 1
-    option_rotation: bool = False
-
-
-def register() -> None:
-    """Register the schema with Hydra, under the name that conf/config.yaml lists first."""
+    Args:
+        folder: the user's own configuration folder, if there is one.
+    """
     from hydra.core.config_store import ConfigStore
 
-    ConfigStore.instance().store(name="schema", node=RunSchema, provider="probes")
+    store = ConfigStore.instance()
+    node = OmegaConf.structured(_run(NoSettings))
+    # Which settings a task has of its own is known once it is chosen: Hydra lets all names pass,
+    # and `typed` refuses the wrong ones.
+    OmegaConf.set_struct(node.task, False)
+    store.store(name="schema", node=node, provider="probes")
+    store.repo["task"] = {}
+    for name, values in installed_tasks().items():
+        files = [one / "task" / f"{name}.yaml" for one in (conf_dir(), folder) if one is not None]
+        if not any(file.is_file() for file in files):  # Hydra would merge the two, with a warning
+            store.store(group="task", name=name, node=values, provider="probes")
 
 
-def plain(cfg: DictConfig) -> dict[str, Any]:
+def typed(cfg: DictConfig) -> DictConfig:
     """Check the names and types of a composed configuration and fill in defaults.
 
     Hydra itself has checked those of plain overrides; this also covers settings added with `+`,
-    and the entries of `suite.arms`.
-
-    Returns:
-        Plain values in the shape of `RunSchema`, every interpolation resolved.
+    those that only the chosen task has, and the entries of `suite.arms`.
 
     Raises:
-        ProbesError: an unknown setting, a value of another type, or one that is missing.
+        ProbesError: an unknown setting, or a value of another type.
     """
+    try:
+        reader = OmegaConf.select(cfg, "task.reader")
+    except OmegaConfBaseException as error:
+        raise _refusal(error, "") from error
+    # Without a reader the settings of every task are checked, and `plain` says what is missing.
+    own = NoSettings if reader is None else TASKS.get(str(reader), "task.reader").settings
     # Through plain values: Hydra lets `+` put undeclared settings into its typed nodes.
-    merged = _typed(RunSchema, OmegaConf.to_container(cfg, resolve=False), "")
+    merged: DictConfig = _merged(_run(own), OmegaConf.to_container(cfg, resolve=False), "")
     arms = merged.suite.arms
     for name in arms:
-        arms[name] = _typed(ArmSchema, arms[name], f"suite.arms.{name}")
+        arms[name] = _merged(_ARM, arms[name], f"suite.arms.{name}")
+    return merged
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Return plain values in the shape of a run's configuration, every interpolation resolved.
+
+    Raises:
+        ProbesError: as `typed` does, or a value is missing.
+    """
+    merged = typed(cfg)
     try:
         values: dict[str, Any] = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -164,7 +140,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return values
 
 
-def _typed(kind: type, entry: Any, where: str) -> Any:
+def _merged(kind: type, entry: Any, where: str) -> Any:
     try:
         return OmegaConf.merge(OmegaConf.structured(kind), entry)
     except OmegaConfBaseException as error:
@@ -177,9 +153,9 @@ def _typed(kind: type, entry: Any, where: str) -> Any:
 
 def _refusal(error: OmegaConfBaseException, where: str) -> ProbesError:
     setting = ".".join(part for part in (where, error.full_key or str(error.key or "")) if part)
-    fix = "`probes run --cfg job` prints every setting and its value, conf/ explains them"
     if isinstance(error, ConfigKeyError | ConfigAttributeError) and is_dataclass(error.object_type):
         names = [one.name for one in fields(error.object_type)]
-        near = difflib.get_close_matches(str(error.key), names, 1)
-        fix = f"did you mean {near[0]}?" if near else f"settings here are {', '.join(names)}"
+        fix = nearest(str(error.key), names, prefix=setting.removesuffix(str(error.key)))
+        return ProbesError(f"there is no setting {setting!r}", setting, fix)
+    fix = "`probes run --cfg job` prints every setting and its value, conf/ explains them"
     return ProbesError(str(error.msg or error).splitlines()[0], setting, fix)

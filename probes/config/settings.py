@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, TypeVar, get_args
 
+from probes.config.fields import build, check, one_of
 from probes.config.prompts import prompt_set
+from probes.config.tasks import TaskConfig as TaskConfig
+from probes.config.tasks import freeze_task
 from probes.core.errors import ProbesError
 from probes.core.files import named_path
+from probes.core.params import frozen
 from probes.core.prompt_set import PromptSet
 from probes.core.text import nearest
 from probes.core.types import (
+    ROLES,
     Arm,
+    Decoding,
     Dtype,
-    FrameAs,
-    FrameSource,
-    InfillSource,
-    Layout,
+    Intervention,
     ModelSpec,
-    Presentation,
-    Role,
+    Params,
     Scoring,
 )
 
-_SCORINGS: dict[str, tuple[Scoring, ...]] = {
-    "server": ("letter", "generate"),
-    "lmms": ("generate",),
-}
-"""Kinds of scoring of the backends that do not have all of them."""
 # It becomes part of file names.
-_ARM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_ARM_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 _DEVICE = re.compile(r"auto|(cpu|cuda|mps|xpu|npu|hpu|mlu|musa|mtia|xla)(:[0-9]+)?")
 _ON_DEVICE = ("hf", "lmms")  # the backends that run a model in this process
+
+Named = TypeVar("Named", Intervention, Decoding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,67 +42,30 @@ class PairConfig:
     """Two members that differ only in their weights."""
 
     name: str
-    family: str
-    prompts: str | None
+    family: str = "auto"
+    prompts: str | None = None
     """Prompt set of the pair, if it needs one of its own."""
-    scoring: Scoring | None
+    scoring: Scoring | None = None
     """Default scoring of the pair, if it has one."""
-    answer_prefix: str
+    answer_prefix: str = ""
     """Text forced before a scored answer."""
-    caveat: str
+    caveat: str = ""
     """Text that is printed wherever this pair's numbers are shown."""
-    members: tuple[ModelSpec, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TaskConfig:
-    """Where items come from."""
-
-    name: str
-    reader: str
-    """Layout of the data set."""
-    root: str | None
-    """Folder of the data set; None where it is made on first use."""
-    include_path: str | None
-    """Folder of lmms-eval's YAML files; None for those that come with it."""
-    unanswered: bool
-    """Also items whose answer is withheld."""
-    same_stratum_donor: bool
-    """A donor must share the item's stratum."""
-    scoring: Scoring
-    """Default scoring, where the pair has none; where options are pictures, of every pair."""
-    frames: int
-    """Default number of frames."""
-    layout: Layout | None
-    """How i-RAVEN shows a problem; None for a task whose options are texts."""
-    across_rows: bool
-    """Infills also between the last panel of a row and the first of the next."""
-    per_config: int
-    """Of made data: problems per configuration."""
-    videos: int
-    """Of made data: number of clips."""
-    seed: int
-    """Of made data."""
-    height: int
-    """Of made data: pixels."""
-    fps: float
-    """Of made data: frames per second."""
-    seconds: float
-    """Of made data: length of a clip."""
+    members: tuple[ModelSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class InfillConfig:
     """Who writes infills, and how."""
 
-    source: str
+    source: Literal["shared", "self", "file"]
     """`shared` (one writer), `self` (every member its own) or `file`."""
-    generator: str
+    generator: str = field(default="image", metadata={"path": True})
     """Under `shared`: a role of the pair, or a model's folder or hub name."""
-    condenser: str
+    condenser: str = field(default="none", metadata={"path": True})
     """Folder or hub name of the text model that shortens infills, or `none`."""
-    max_new_tokens: int
-    file: str | None
+    max_new_tokens: int = field(default=64, metadata={"at_least": 1})
+    file: str | None = field(default=None, metadata={"path": True})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +73,13 @@ class BackendConfig:
     """What runs the models."""
 
     name: str
-    batch_size: int
-    feature_cache_mb: int
-    device: str
+    batch_size: int = field(default=32, metadata={"at_least": 1})
+    feature_cache_mb: int = field(default=512, metadata={"at_least": 0})
+    device: str = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
     """Everything that decides a run's records."""
 
@@ -129,165 +91,109 @@ class RunConfig:
     prompts: PromptSet
     frames: tuple[int, ...]
     """Frame counts, each at least 1."""
-    limit: int | None
+    limit: int | None = field(default=None, metadata={"at_least": 1})
     """Items of the seeded sample; None for all."""
-    seed: int
+    seed: int = 0
     scoring: Scoring
-    max_new_tokens: int
+    max_new_tokens: int = field(default=32, metadata={"at_least": 1})
     """Longest reply under `generate`."""
-    shard: int
-    shards: int
-    donor_draws: int
-    option_rotation: bool
+    shard: int = 0
+    shards: int = field(default=1, metadata={"at_least": 1})
+    donor_draws: int = field(default=1, metadata={"at_least": 1})
+    option_rotation: bool = False
     """Every item is asked with each option in each place, and its answers are averaged."""
     out: Path
     """The run's folder."""
+
+
+def as_plain(cfg: RunConfig) -> dict[str, Any]:
+    """Return a configuration as manifests hold it: a task's own settings among its others."""
+    content = asdict(cfg)
+    content["task"] |= content["task"].pop("settings")
+    return content
 
 
 def freeze(settings: Mapping[str, Any], out: Path) -> RunConfig:
     """Check a composed configuration and freeze it.
 
     Args:
-        settings: plain values in the shape of `schema.RunSchema`, interpolations resolved.
+        settings: what `schema.plain` returns.
         out: the run's folder.
 
     Raises:
         ProbesError: the first value that makes no sense, with the name of its setting.
     """
-    pair, task = settings["pair"], settings["task"]
     backend = _backend(settings["backend"])
-    for name in ("max_new_tokens", "donor_draws", "shards"):
-        _at_least(name, settings[name], 1)
-    if settings["limit"] is not None:
-        _at_least("limit", settings["limit"], 1)
-    if not 0 <= settings["shard"] < settings["shards"]:
-        raise ProbesError(
-            f"there is no shard {settings['shard']} of {settings['shards']}",
-            "shard",
-            "shards are counted from 0 to shards - 1",
-        )
-    scorings = get_args(Scoring)
-    for name, value in {"pair.scoring": pair["scoring"], "scoring": settings["scoring"]}.items():
-        if value is not None:
-            _one_of(name, value, scorings)
-    _one_of("task.scoring", task["scoring"], scorings)
-    for name, path in _paths(settings).items():
-        if path:
-            named_path(path, name)
-    frozen_pair, frozen_task = _pair(pair, backend.device), _task(task)
-    scoring = _scoring(settings["scoring"], frozen_pair, frozen_task)
-    _can_score(backend.name, scoring)
+    pair, task = _pair(settings["pair"], backend.device), freeze_task(settings["task"])
+    _plain_name("task.name", task.name)
+    prompts = settings["prompt_set"] or pair.prompts or "default"
+    named_path(prompts, "prompt_set")
+    scoring = _scoring(settings["scoring"], pair, task)
     if settings["option_rotation"] and scoring == "cloze":
         raise ProbesError(
             "scoring=cloze lists no options: there is nothing to rotate",
             "option_rotation",
             "use scoring=letter or generate, or leave option_rotation out",
         )
-    return RunConfig(
-        pair=frozen_pair,
-        task=frozen_task,
-        suite=_selected(_suite(settings["suite"], settings["seed"]), settings["arms"]),
-        infill=_infill(settings["infill"], frozen_pair),
-        backend=backend,
-        prompts=prompt_set(settings["prompt_set"] or pair["prompts"] or "default"),
-        frames=_frames(frozen_task.frames if settings["frames"] is None else settings["frames"]),
-        limit=settings["limit"],
-        seed=settings["seed"],
-        scoring=scoring,
-        max_new_tokens=settings["max_new_tokens"],
-        shard=settings["shard"],
-        shards=settings["shards"],
-        donor_draws=settings["donor_draws"],
-        option_rotation=settings["option_rotation"],
-        out=out,
-    )
-
-
-def _paths(settings: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return the settings that are paths, or may be."""
-    pair, infill = settings["pair"], settings["infill"]
-    return {
-        "task.root": settings["task"]["root"],
-        "prompt_set": settings["prompt_set"] or pair["prompts"],
-        "infill.file": infill["file"],
-        "infill.generator": infill["generator"],
-        "infill.condenser": infill["condenser"],
-        **{f"pair.{role}.repo": pair[role]["repo"] for role in get_args(Role)},
+    made = {
+        "pair": pair,
+        "task": task,
+        "suite": _selected(_suite(settings["suite"], settings["seed"]), settings["arms"]),
+        "infill": _infill(settings["infill"], pair),
+        "backend": backend,
+        "prompts": prompt_set(prompts),
+        "frames": _frames(task.frames if settings["frames"] is None else settings["frames"]),
+        "scoring": scoring,
+        "out": out,
     }
+    cfg = build(RunConfig, settings, "", **made)
+    if not 0 <= cfg.shard < cfg.shards:
+        raise ProbesError(
+            f"there is no shard {cfg.shard} of {cfg.shards}",
+            "shard",
+            "shards are counted from 0 to shards - 1",
+        )
+    return cfg
 
 
 def _backend(backend: Mapping[str, Any]) -> BackendConfig:
-    frozen = BackendConfig(**backend)
-    _at_least("backend.batch_size", frozen.batch_size, 1)
-    _at_least("backend.feature_cache_mb", frozen.feature_cache_mb, 0)
-    if frozen.name in _ON_DEVICE and not _DEVICE.fullmatch(frozen.device):
+    made = build(BackendConfig, backend, "backend")
+    if made.name in _ON_DEVICE and not _DEVICE.fullmatch(made.device):
         raise ProbesError(
-            f"{frozen.device!r} is not a device",
-            "backend.device",
-            "use auto, cpu, cuda or cuda:N",
+            f"{made.device!r} is not a device", "backend.device", "use auto, cpu, cuda or cuda:N"
         )
-    return frozen
-
-
-def _can_score(backend: str, scoring: Scoring) -> None:
-    """Refuse now what the backend would refuse only after the infills are written."""
-    able = _SCORINGS.get(backend, get_args(Scoring))
-    if scoring not in able:
-        kinds = " or ".join(f"scoring={one}" for one in able)
-        raise ProbesError(
-            f"backend {backend} cannot score by {scoring}: it has no log-probabilities of "
-            + ("given text" if "letter" in able else "given text, nor of letters"),
-            "scoring",
-            f"set {kinds}, or use backend=hf",
-        )
+    return made
 
 
 def _pair(pair: Mapping[str, Any], device: str) -> PairConfig:
-    roles = [role for role in get_args(Role) if pair[role]["repo"]]
+    roles = [role for role in ROLES if pair[role]["repo"]]
     if not roles:
         raise ProbesError(
             f"pair {pair['name']} has no members",
             "pair.image.repo",
             "name two models: pair.image.repo=FOLDER_OR_HUB_NAME pair.video.repo=...",
         )
+    one_of("pair.dtype", pair["dtype"], get_args(Dtype))
+    check(ModelSpec, pair, "pair")
     shared = {name: pair[name] for name in ("family", "dtype", "attention", "frame_as")}
-    members = tuple(
-        ModelSpec(role=role, device=device, **shared, **_named(pair[role])) for role in roles
-    )
-    for at, member in enumerate(members):
-        if member.name in [other.name for other in members[:at]]:
+    members: list[ModelSpec] = []
+    for role in roles:
+        named_path(pair[role]["repo"], f"pair.{role}.repo")
+        members.append(ModelSpec(role=role, device=device, **shared, **_named(pair[role])))
+        if members[-1].name in [other.name for other in members[:-1]]:
             raise ProbesError(
-                f"two members are named {member.name!r}",
-                f"pair.{member.role}.name",
+                f"two members are named {members[-1].name!r}",
+                f"pair.{role}.name",
                 "give each a name of its own",
             )
     _plain_name("pair.name", pair["name"])
-    _one_of("pair.frame_as", pair["frame_as"], get_args(FrameAs))
-    _one_of("pair.dtype", pair["dtype"], get_args(Dtype))
-    return PairConfig(
-        **{f.name: pair[f.name] for f in fields(PairConfig) if f.name != "members"},
-        members=members,
-    )
+    return build(PairConfig, pair, "pair", members=tuple(members))
 
 
 def _named(member: Mapping[str, Any]) -> dict[str, Any]:
     """Return a member's settings with its name, by default the last part of its repo."""
     last = re.split(r"[/:]", str(member["repo"]).rstrip("/"))[-1]
     return {**member, "name": member["name"] or last}
-
-
-def _task(task: Mapping[str, Any]) -> TaskConfig:
-    _plain_name("task.name", task["name"])
-    for name in ("videos", "height", "frames", "per_config"):
-        _at_least(f"task.{name}", task[name], 1)
-    if task["layout"] is not None:
-        _one_of("task.layout", task["layout"], get_args(Layout))
-    for name in ("fps", "seconds"):
-        if not 0 < task[name] < float("inf"):
-            raise ProbesError(
-                f"task.{name} cannot be {task[name]}", f"task.{name}", "give a positive number"
-            )
-    return TaskConfig(**task)
 
 
 def _scoring(given: Scoring | None, pair: PairConfig, task: TaskConfig) -> Scoring:
@@ -306,15 +212,13 @@ def _suite(suite: Mapping[str, Any], seed: int) -> tuple[Arm, ...]:
     arms = suite["arms"]
     if not arms:
         raise ProbesError("the suite has no arms", "suite.arms", "name at least one")
+    found = []
     for name, arm in arms.items():
         where = f"suite.arms.{name}"
-        if not _ARM.fullmatch(str(name)):
+        if not _ARM_NAME.fullmatch(str(name)):
             raise ProbesError(
                 f"{name!r} is not a name of an arm", where, "use letters, digits, '_', '-' and '.'"
             )
-        _one_of(f"{where}.frames", arm["frames"], get_args(FrameSource))
-        _one_of(f"{where}.infills", arm["infills"], get_args(InfillSource))
-        _one_of(f"{where}.presentation", arm["presentation"], get_args(Presentation))
         reference = arm["reference"]
         if reference and (reference == name or reference not in arms):
             others = [other for other in arms if other != name]
@@ -323,10 +227,36 @@ def _suite(suite: Mapping[str, Any], seed: int) -> tuple[Arm, ...]:
                 f"{where}.reference",
                 f'{nearest(reference, others)}; "" means that it is compared with none',
             )
-    return tuple(
-        Arm(name=name, **(arm | {"seed": seed if arm["seed"] is None else arm["seed"]}))
-        for name, arm in arms.items()
-    )
+        more = {
+            "name": name,
+            "seed": seed if arm["seed"] is None else arm["seed"],
+            "intervention": _entry(Intervention, arm["intervention"], f"{where}.intervention"),
+            "decoding": _entry(Decoding, arm["decoding"], f"{where}.decoding"),
+        }
+        found.append(build(Arm, arm, where, **more))
+    return tuple(found)
+
+
+def _entry(kind: type[Named], given: Any, where: str) -> Named | None:
+    """Return what an arm names of a registry: a name, or a mapping with `name` and parameters.
+
+    Which names and parameters there are is known to the registry, and checked where it is used.
+    """
+    if given is None:
+        return None
+    values = dict(given) if isinstance(given, Mapping) else {"name": given}
+    name = values.pop("name", None)
+    if not isinstance(name, str) or not name.strip():
+        what = f"{given!r} names no {kind.__name__.lower()}"
+        raise ProbesError(what, where, "give its name, or {name: NAME, PARAMETER: VALUE}")
+    found: Params = ()
+    for parameter, value in sorted((str(key), value) for key, value in values.items()):
+        try:
+            found += frozen({parameter: value})
+        except TypeError as error:
+            fix = "give a text, a number, true, false, null or a list of those"
+            raise ProbesError(f"{value!r} is no parameter", f"{where}.{parameter}", fix) from error
+    return kind(name, found)
 
 
 def _selected(suite: tuple[Arm, ...], wanted: object) -> tuple[Arm, ...]:
@@ -340,7 +270,7 @@ def _selected(suite: tuple[Arm, ...], wanted: object) -> tuple[Arm, ...]:
     if not names or len(names) < len(given):
         raise ProbesError(f"{wanted!r} is not a list of arms", "arms", fix)
     for name in names:
-        _one_of("arms", name, known)
+        one_of("arms", name, known)
     if len(set(names)) < len(names):
         raise ProbesError("an arm is named twice", "arms", "name each once")
     for arm in suite:
@@ -354,21 +284,19 @@ def _selected(suite: tuple[Arm, ...], wanted: object) -> tuple[Arm, ...]:
 
 
 def _infill(infill: Mapping[str, Any], pair: PairConfig) -> InfillConfig:
-    frozen = InfillConfig(**infill)
-    _one_of("infill.source", frozen.source, ("shared", "self", "file"))
-    _at_least("infill.max_new_tokens", frozen.max_new_tokens, 1)
+    made = build(InfillConfig, infill, "infill")
     roles = [member.role for member in pair.members]
-    absent = frozen.generator in get_args(Role) and frozen.generator not in roles
-    if frozen.source == "shared" and absent:
+    absent = made.generator in ROLES and made.generator not in roles
+    if made.source == "shared" and absent:
         raise ProbesError(
-            f"pair {pair.name} has no {frozen.generator} member",
+            f"pair {pair.name} has no {made.generator} member",
             "infill.generator",
             f"name {' or '.join(roles)}, or a model's folder or hub name",
         )
-    if frozen.source == "file" and not (frozen.file and Path(frozen.file).expanduser().is_file()):
-        what = f"there is no file {frozen.file}" if frozen.file else "infill=file needs a file"
+    if made.source == "file" and not (made.file and Path(made.file).expanduser().is_file()):
+        what = f"there is no file {made.file}" if made.file else "infill=file needs a file"
         raise ProbesError(what, "infill.file", "set infill.file=FILE")
-    return frozen
+    return made
 
 
 def _frames(frames: object) -> tuple[int, ...]:
@@ -380,18 +308,6 @@ def _frames(frames: object) -> tuple[int, ...]:
     if len(set(whole)) < len(whole):
         raise ProbesError("a number of frames is given twice", "frames", "name each once")
     return tuple(whole)
-
-
-def _at_least(name: str, value: float, least: int) -> None:
-    if value < least:
-        raise ProbesError(f"{value} is too small", name, f"give at least {least}")
-
-
-def _one_of(name: str, value: str, allowed: Collection[str]) -> None:
-    if value not in allowed:
-        raise ProbesError(
-            f"{value!r} is not among {', '.join(allowed)}", name, nearest(value, allowed)
-        )
 
 
 def _plain_name(name: str, value: str) -> None:

@@ -8,10 +8,10 @@ from importlib import metadata
 from pathlib import Path
 
 # The packages that a result can depend on; others are noise in a manifest.
-PACKAGES = (
-    "interframe-probes", "torch", "torchvision", "transformers", "tokenizers", "lmms-eval",
-    "decord", "av", "numpy", "pandas", "scipy", "hydra-core", "opencv-python-headless",
-)  # fmt: skip
+PACKAGES = """
+interframe-probes torch torchvision transformers tokenizers lmms-eval decord av numpy pandas scipy
+hydra-core opencv-python-headless
+""".split()
 
 
 def packages() -> dict[str, str]:

@@ -30,10 +30,8 @@ class MachineError(ProbesError):
 
 UNSOUND = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What reading values out of damaged JSON can raise."""
-_MACHINE = {
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM,
-    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE,
-}  # fmt: skip
+_NAMES = "ENOSPC EDQUOT EROFS EFBIG EIO EACCES EPERM EMFILE ENFILE ENOMEM ESTALE"
+_MACHINE = {getattr(errno, name) for name in _NAMES.split()}
 
 
 def machine_error(error: BaseException) -> MachineError | None:

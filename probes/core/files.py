@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,21 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
                 "make room there, or choose a folder that can be written",
             ) from error
         raise
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Put the content of a file at another path too: a hard link where that works, else a copy.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        MachineError: the disk is full or cannot be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # no hard links here, none to another disk, or `target` is there
+        with source.open("rb") as content, atomic_file(target) as file:
+            shutil.copyfileobj(content, file)
 
 
 def named_path(text: str, where: str) -> Path:

@@ -106,7 +106,7 @@ def _remember(file: Path, state: tuple[str | int, ...], digest: str) -> None:
             os.close(handle)
 
 
-def array_sha256(array: NDArray[np.uint8]) -> str:
+def array_sha256(array: NDArray[np.generic]) -> str:
     """Return the hex sha256 of an array's shape and bytes, which identifies a frame everywhere."""
     digest = hashlib.sha256(repr(array.shape).encode())
     digest.update(np.ascontiguousarray(array).reshape(-1).data)

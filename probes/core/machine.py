@@ -11,10 +11,7 @@ from pathlib import Path
 def device_name() -> str:
     """Return the device that the run computed on; torch is not imported for it."""
     device = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        device += f", {torch.cuda.get_device_name()}"
-    return device
+    return f"{device}, {gpu}" if (gpu := _gpu()) else device
 
 
 def platform_facts() -> dict[str, str]:
@@ -22,14 +19,17 @@ def platform_facts() -> dict[str, str]:
 
     `cpu` is the vector extension by which torch chooses its kernels, read without torch.
     """
-    torch = sys.modules.get("torch")
-    gpu = torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else ""
     return {
         "system": platform.system(),
         "machine": platform.machine(),
         "cpu": _vector_extension(),
-        "gpu": gpu,
+        "gpu": _gpu(),
     }
+
+
+def _gpu() -> str:
+    torch = sys.modules.get("torch")  # a run that never loaded it has computed nothing on a GPU
+    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else ""
 
 
 def _vector_extension() -> str:

@@ -1,36 +1,64 @@
-"""Progress of a run: bars on a terminal, elsewhere a plain line now and then."""
+"""Progress of a run: bars on a terminal, elsewhere a line of the log now and then."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+from probes.core.logs import to_screen
+
+if TYPE_CHECKING:
+    from rich import progress as rich_progress
 
 ReportProgress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
 EVERY_S = 10.0
-"""Seconds between two plain lines of one phase."""
+"""Seconds between two lines of one phase."""
+_WINDOW_S = 86_400.0  # of steps that the time left is estimated by: a batch alone can take minutes
+_log = logging.getLogger(__name__)
 
 
 class Phase:
     """One named stretch of work.
 
     Args:
-        update: shows (steps done, steps in all or None where that is unknown).
-        total: steps in all.
+        shown: counts its steps, estimates the time left, and draws them if it was started.
+        name: the work, in a few words.
+        total: steps in all, where that is known.
+        lines: whether to write lines to the log.
     """
 
-    def __init__(self, update: Callable[[int, int | None], None], total: int | None) -> None:
-        self.done = 0
-        self.total = total
-        self._update = update
+    def __init__(
+        self, shown: rich_progress.Progress, name: str, total: int | None, lines: bool
+    ) -> None:
+        self._shown, self._lines = shown, lines
+        shown.add_task(name, total=total)
+        (self._task,) = shown.tasks
+        self._last_s = self.seconds
 
-    def advance(self, steps: int = 1) -> None:
-        """Add to the number of steps that are done."""
-        self.report(self.done + steps, self.total)
+    @property
+    def done(self) -> int:
+        """Steps done."""
+        return int(self._task.completed)
+
+    @property
+    def total(self) -> int | None:
+        """Steps in all; None while that is unknown."""
+        return None if self._task.total is None else int(self._task.total)
+
+    @property
+    def seconds(self) -> float:
+        """Time since it began."""
+        return self._task.elapsed or 0.0
+
+    def advance(self) -> None:
+        """Count one step more."""
+        self.report(self.done + 1, self.total)
 
     def expect(self, total: int) -> None:
         """Set how many steps there are in all."""
@@ -38,30 +66,31 @@ class Phase:
 
     def report(self, done: int, total: int | None) -> None:
         """Set how many steps are done, and how many there are in all."""
-        self.done, self.total = done, total
-        self._update(done, total)
+        # Not by `update`, which would begin anew to estimate the time left.
+        self._task.total = total
+        self._shown.update(self._task.id, completed=done)
+        if self._lines and self.seconds - self._last_s >= EVERY_S:
+            self._last_s = self.seconds
+            state = f"{done}/{total} ({100 * done // total} %)" if total else f"{done}"
+            left = self._task.time_remaining  # loading a model, before the first step, is no step
+            shown = "" if left is None else f", {_minutes(left)} left"
+            _log.info("%s: %s%s", self._task.description, state, shown)
 
 
 class Progress:
     """Shows phases, one at a time, and keeps how long each took.
 
     Args:
-        stream: where to show them; None for nowhere.
-        live: bars instead of lines; None means bars if the stream is a terminal.
+        bars: the terminal to draw bars on; None = lines of the log (level INFO) instead.
         clock: seconds; for tests.
     """
 
     def __init__(
-        self,
-        stream: TextIO | None = None,
-        live: bool | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        self, bars: TextIO | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.seconds: dict[str, float] = {}
         """Duration of every phase so far, by name."""
-        self._stream = stream
-        self._live = bool(stream and stream.isatty()) if live is None else live
-        self._clock = clock
+        self._bars, self._clock = bars, clock
 
     @contextlib.contextmanager
     def phase(self, name: str, total: int | None = None) -> Iterator[Phase]:
@@ -71,78 +100,39 @@ class Progress:
             name: the work, in a few words.
             total: number of steps; None while it is unknown.
         """
-        began = self._clock()
+        from rich import progress
+        from rich.console import Console
+
+        shown = progress.Progress(
+            progress.TextColumn("{task.description:<28}"),
+            progress.BarColumn(bar_width=30),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("left"),
+            progress.TimeRemainingColumn(),
+            console=Console(file=self._bars),
+            get_time=self._clock,
+            speed_estimate_period=_WINDOW_S,
+        )
+        lines = self._bars is None
+        phase = Phase(shown, name, total, lines)
         try:
-            if self._stream is None:
-                yield Phase(lambda done, total: None, total)
-            elif self._live:
-                with _bar(name, total, self._stream) as update:
-                    yield Phase(update, total)
-            else:
-                phase = Phase(_PlainLines(name, self.say, self._clock).update, total)
+            with contextlib.nullcontext() if lines else shown:
                 yield phase
+            if lines:
                 steps = f"{phase.done}, " if phase.done else ""
-                self.say(f"{name}: done ({steps}{self._clock() - began:.1f} s)")
+                _log.info("%s: done (%s%.1f s)", name, steps, phase.seconds)
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + self._clock() - began
-
-    def say(self, text: str) -> None:
-        """Show one line."""
-        if self._stream is not None:
-            print(text, file=self._stream, flush=True)
-
-
-class _PlainLines:
-    """Shows a phase as a line of text now and then."""
-
-    def __init__(self, name: str, say: Callable[[str], None], clock: Callable[[], float]) -> None:
-        self._name, self._say, self._clock = name, say, clock
-        self._last = clock()
-        self._first: tuple[float, int] | None = None
-        """Time and number of the first steps done: loading a model, before, is not a step."""
-
-    def update(self, done: int, total: int | None) -> None:
-        now = self._clock()
-        if self._first is None and done:
-            self._first = (now, done)
-        if now - self._last < EVERY_S:
-            return
-        self._last = now
-        state = str(done)
-        if total:
-            state = f"{done}/{total} ({100 * done // total} %)"
-        if total and self._first is not None and done > self._first[1]:
-            began, before = self._first
-            left = (now - began) / (done - before) * (total - done)
-            state += f", {_minutes(left)} left"
-        self._say(f"{self._name}: {state}")
+            self.seconds[name] = self.seconds.get(name, 0.0) + phase.seconds
 
 
 def _minutes(seconds: float) -> str:
-    minutes, rest = divmod(round(max(seconds, 0)), 60)
+    minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-@contextlib.contextmanager
-def _bar(name: str, total: int | None, stream: TextIO) -> Iterator[Callable[..., None]]:
-    """Show a bar; yields the function that moves it."""
-    from rich import progress
-    from rich.console import Console
-
-    columns = (
-        progress.TextColumn("{task.description:<28}"),
-        progress.BarColumn(bar_width=30),
-        progress.MofNCompleteColumn(),
-        progress.TimeElapsedColumn(),
-        progress.TextColumn("left"),
-        progress.TimeRemainingColumn(),
-    )
-    with progress.Progress(*columns, console=Console(file=stream)) as shown:
-        task = shown.add_task(name, total=total)
-        yield lambda done, total: shown.update(task, completed=done, total=total)
-
-
 def on_terminal() -> Progress:
     """Return the display of a command: on standard error, as standard output has its tables."""
-    return Progress(sys.stderr)
+    to_screen()
+    return Progress(sys.stderr if sys.stderr.isatty() else None)

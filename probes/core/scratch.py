@@ -31,6 +31,7 @@ Name = int | bytes
 _PREFIX = ".scratch-"
 _LEFT_S = 60.0  # a file has a name for a millisecond; one that has it for longer was left
 _CACHE_KB = 2_048  # of SQLite's pages in memory
+_NEXT = "SELECT name, text FROM entries WHERE space = ? AND name > ?"
 _CHUNK = 1_000  # rows that a scan reads at a time
 _RECENT = 64  # values that a dictionary keeps as objects: a clip's arms follow one another
 
@@ -96,10 +97,7 @@ class Scratch:
             MachineError: the disk does not give them back.
         """
         last: Name = -1  # SQLite puts all numbers before all bytes
-        while rows := self._select(
-            "SELECT name, text FROM entries WHERE space = ? AND name > ? "
-            f"ORDER BY name LIMIT {_CHUNK}", space, last,
-        ):  # fmt: skip
+        while rows := self._select(f"{_NEXT} ORDER BY name LIMIT {_CHUNK}", space, last):
             yield from rows
             last = rows[-1][0]
 
@@ -125,10 +123,9 @@ class Scratch:
         # The first reason counts: without a journal, a full disk leaves a table that looks damaged.
         if self._broken is None:
             reason = getattr(error, "strerror", None) or error
-            self._broken = MachineError(
-                f"a temporary file cannot be {what}: {reason}", str(self._folder),
-                "make room there, or point $PROBES_HOME elsewhere",
-            )  # fmt: skip
+            fix = "make room there, or point $PROBES_HOME elsewhere"
+            problem = f"a temporary file cannot be {what}: {reason}"
+            self._broken = MachineError(problem, str(self._folder), fix)
         return self._broken
 
 
@@ -141,11 +138,10 @@ def _unnamed(folder: Path) -> sqlite3.Connection:
     try:
         db = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
         # Nothing survives the process, so nothing has to be safe: no journal, no waiting for disks.
-        for setting in (
-            "journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE",
-            f"cache_size = -{_CACHE_KB}",
-        ):  # fmt: skip
-            db.execute(f"PRAGMA {setting}")
+        db.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE;"
+            f"PRAGMA cache_size = -{_CACHE_KB}"
+        )
         db.execute(
             "CREATE TABLE entries (space INTEGER, name, text TEXT, PRIMARY KEY (space, name)) "
             "WITHOUT ROWID"

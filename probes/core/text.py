@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 
@@ -35,7 +35,30 @@ def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def nearest(given: str, known: Collection[str]) -> str:
-    """Return the fix for an unknown name: the nearest known one, else all of them."""
-    near = difflib.get_close_matches(given, known, 1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
+def letter(option: int) -> str:
+    """Return an option's letter by its index; its index where there are more than 26."""
+    return chr(ord("A") + option) if option < 26 else str(option)
+
+
+def listed(names: Sequence[str], most: int = 5, separator: str = ", ") -> str:
+    """Return at most `most` names as one text, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return separator.join(names[:most]) + more
+
+
+def nearest(
+    given: str, known: Collection[str], *, count: int = 1, prefix: str = "", otherwise: str = ""
+) -> str:
+    """Return the fix for an unknown name: the nearest known ones, else all of them.
+
+    Args:
+        given: the unknown name.
+        known: those that there are.
+        count: how many to offer at most.
+        prefix: what stands before every name, e.g. that of its group.
+        otherwise: the fix where no known name is near and there are too many to list.
+    """
+    near = difflib.get_close_matches(given, known, count, cutoff=0.5)
+    if near:
+        return f"did you mean {' or '.join(prefix + name for name in near)}?"
+    return otherwise or f"use one of {', '.join(known)}"

@@ -20,7 +20,6 @@ SCORINGS: tuple[Scoring, ...] = get_args(Scoring)
 Status = Literal["ok", "unparsed", "error"]
 FrameAs = Literal["video", "image"]
 Dtype = Literal["float32", "bfloat16", "float16"]
-FrameSource = Literal["own", "donor", "none", "shuffled", "reversed", "single"]
 InfillSource = Literal["none", "own", "donor", "filler"]
 Presentation = Literal["interleaved", "frames_then_text", "grid"]
 Layout = Literal["sequence", "matrix"]
@@ -169,8 +168,8 @@ class Arm:
 
     name: str
     """Name in the suite, records and tables."""
-    frames: FrameSource = "own"
-    """Whose frames are shown, and in which order."""
+    frames: str = "own"
+    """Whose frames are shown, and in which order: an entry of the registry of frame sources."""
     infills: InfillSource = "none"
     """Which text is between them."""
     presentation: Presentation = "interleaved"
@@ -200,7 +199,16 @@ Part = FrameRef | str
 class TextSpan(NamedTuple):
     """Where something stands within the parts of a stimulus.
 
-    Names: `frame T`, `infill T`, `question`, `option K`, `options`; T and K count from 0.
+    A name that goes over several parts has a span in each. Nothing stands at two spans, but options
+    are within `options`; an empty text has no span. The names, where T and K count from 0:
+
+    - `frame T`: the picture in slot T, whichever frame of the clip it is.
+    - `frames`: a picture composed of frames; under layout `matrix` the options are on it too.
+    - `infill T`: the text after slot T itself, without the template's words around it.
+    - `question`: the question's own text.
+    - `options`: the listed options with their letters, or a picture composed of them alone.
+    - `option K`: the option that is listed as number K, which under rotation is not the item's K;
+      its text, its picture, or its letter where the pictures of all are one.
     """
 
     name: str

@@ -61,9 +61,6 @@ class AnswerLog:
         """Iterate over the entries in the order of the trials."""
         return (_entry(text) for _, text in self._scratch.scan(self._space))
 
-    def __len__(self) -> int:
-        return self._length
-
 
 def _entry(text: str) -> TrialRequest | UnaskableTrial:
     values = json.loads(text)

@@ -14,7 +14,7 @@ from probes.core.types import ModelSpec, Output, Request, ScoringSpec
 from probes.engine.answer_log import AnswerLog, TrialRequest, UnaskableTrial
 from probes.engine.context import RunContext
 from probes.engine.plan import Plan, Trial
-from probes.engine.stimulus_builder import StimulusBuilder, prompt_of
+from probes.engine.stimulus_builder import StimulusBuilder, request_of
 from probes.records.schema import Record
 from probes.stimuli.answers import fault, judge
 from probes.stimuli.rotation import rotated
@@ -53,7 +53,7 @@ def ask(
         phase.expect(planned.count())
         for trials in planned.blocks():
             entries: list[TrialRequest | UnaskableTrial] = []
-            prompts: dict[str, Request] = {}
+            requests: dict[str, Request] = {}
             frames: set[str] = set()
             for trial in trials:
                 if (problem := builder.problem(trial)) is not None:
@@ -61,13 +61,13 @@ def ask(
                     continue
                 stimulus = builder.stimulus(trial)
                 frames |= {part.sha256 for part in stimulus.parts if not isinstance(part, str)}
-                prompt = prompt_of(stimulus)
-                key = model.key(prompt, scoring)
+                request = request_of(stimulus, trial.arm)
+                key = model.key(request, scoring)
                 entries.append(TrialRequest(key, stimulus.sha))
-                prompts[key] = prompt
+                requests[key] = request
             log.extend(entries)
             shown.update(frames)
-            missing = model.missing(prompts)
+            missing = model.missing(requests)
             phase.expect((phase.total or 0) - len(trials) + len(missing))
             if missing:
                 model.ask(missing, scoring, phase.advance)
@@ -129,6 +129,7 @@ def _record(
         input_tokens=output.input_tokens,
         output_tokens=output.output_tokens,
         seconds=output.seconds,
+        extras=output.extras,
         stimulus_sha=request.stimulus_sha,
         rotation=rotation,
     )

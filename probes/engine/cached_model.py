@@ -69,10 +69,7 @@ class RequestStats:
 
     def as_dict(self) -> dict[str, int]:
         """Return all counts, as the manifest has them."""
-        return {
-            "unique": self.unique, "cached": self.cached,
-            "computed": self.computed, "failed": self.failed,
-        }  # fmt: skip
+        return {n: getattr(self, n) for n in ("unique", "cached", "computed", "failed")}
 
 
 @dataclass
@@ -121,7 +118,8 @@ class CachedModel:
                 if not output.text.isascii():
                     output = replace(output, text=whole_text(output.text))
                 if output.status == "error":
-                    output = replace(output, error=whole_text(redact(output.error)))
+                    # Without arrays: failures stay in memory until the run ends.
+                    output = replace(output, error=whole_text(redact(output.error)), arrays={})
                     self._failures[keys[index]] = output
                 put(keys[index], output)
                 advance()

@@ -1,38 +1,37 @@
-"""The files of a run folder: four tables, submission files, and the frames that were shown.
+"""The files of a run folder: tables, submission files, arrays, and the frames that were shown.
 
 records.parquet, items.parquet (those asked), donors.parquet (items that only lend their frames or
-infills, so that every stimulus can be rebuilt) and infills.parquet.
+infills, so that every stimulus can be rebuilt), infills.parquet, and artifacts.parquet where there
+are arrays.
 """
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from probes.cache.output_cache import Store
 from probes.config.settings import TaskConfig
 from probes.core.errors import MachineError, ProbesError
-from probes.core.files import atomic_write
+from probes.core.files import atomic_write, link_or_copy
 from probes.core.hashing import sha256_file
 from probes.core.types import Clip, ClipKey, Item
 from probes.engine.plan import InfillsByClip, Plan
-from probes.media import png
+from probes.media.frame_folder import encode_png
 from probes.media.frame_store import FrameStore
-from probes.records import parquet, schema
+from probes.records import artifacts, parquet, schema
+from probes.records.artifacts import NamedArray
 from probes.records.manifest import FILE
 from probes.records.schema import InfillRow, ItemRow, Record
 from probes.stimuli.words import leaks
 from probes.tasks import registry
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 ROW_GROUP = 2_048
 """Rows that a table's file holds together, and that are in memory as columns at the same time."""
 _ROWS = 256  # of them, as objects of Python
+_KEYS = 256  # answers whose files of arrays are open at the same time
 
 
 def tables(
@@ -135,10 +134,35 @@ def _write(path: Path, row: type, rows: Iterable[object]) -> None:
     import pyarrow as pa
 
     left = iter(rows)
+    # As objects of Python, a group of rows would be megabytes: few become columns at a time.
     some = iter(lambda: list(islice(left, _ROWS)), [])
-    columns: Iterator[pa.Table] = (schema.to_table(few, row) for few in some)
+    columns = (schema.to_table(few, row) for few in some)
     groups = iter(lambda: list(islice(columns, ROW_GROUP // _ROWS)), [])
     parquet.write_groups(path, schema.arrow_schema(row), map(pa.concat_tables, groups))
+
+
+def arrays(out: Path, store: Store) -> None:
+    """Write the arrays of a run's answers, if there are some, next to its records.
+
+    Args:
+        out: the run's folder, with its records.
+        store: where the answers are.
+    """
+    artifacts.write(out, _arrays(out / "records.parquet", store) if store.has_arrays else ())
+
+
+def _arrays(records: Path, store: Store) -> Iterator[NamedArray]:
+    """Yield the arrays of every key once, in the order of the records."""
+    seen: set[bytes] = set()
+    for keys in parquet.batches(records, "key", _KEYS):
+        found = store.get(filter(None, keys))
+        for key in keys:
+            output = found.pop(key, None)  # so that its file is closed when the next one is read
+            if output is None or not output.arrays or (short := bytes.fromhex(key)) in seen:
+                continue
+            seen.add(short)
+            for name, array in output.arrays.items():
+                yield key, name, array
 
 
 def frames(folder: Path, shown: Iterable[str], store: FrameStore) -> list[str]:
@@ -158,22 +182,18 @@ def frames(folder: Path, shown: Iterable[str], store: FrameStore) -> list[str]:
         target = folder / f"{sha}.png"
         if target.exists():
             continue
-        source = store.path(sha)
         try:
-            os.link(source, target)
-        except OSError:  # it is gone, or there are no hard links here, or none to another disk
+            link_or_copy(store.path(sha), target)
+        except FileNotFoundError:
             try:
-                there = source.exists()
-                atomic_write(target, source.read_bytes() if there else png.encode(store[sha]))
+                atomic_write(target, encode_png(store[sha]))
             except MachineError:
                 raise
             except (ProbesError, KeyError):
                 lost.append(sha)
     if lost:
-        warnings.warn(
-            f"{len(lost)} frames that were shown are gone, and so are their videos: they are "
-            f"missing in {folder}", stacklevel=2,
-        )  # fmt: skip
+        what = "frames that were shown are gone, and so are their videos: they are missing in"
+        warnings.warn(f"{len(lost)} {what} {folder}", stacklevel=2)
     return lost
 
 

@@ -12,7 +12,6 @@ from probes.core.progress import Phase
 from probes.core.scratch import SpilledDict
 from probes.core.types import ClipKey, Infill, Item, ModelSpec
 from probes.engine import plan
-from probes.engine.cached_model import CachedModel
 from probes.engine.context import RunContext
 from probes.engine.plan import InfillsByClip, Plan
 from probes.media.prefetch import ClipPrefetcher
@@ -55,18 +54,17 @@ def _shared_writer(context: RunContext) -> ModelSpec:
     spec = next((spec for spec in members if spec.role == wanted), None)
     if spec is None:  # a model outside the pair, run as the members are
         _check_names_a_model(context, wanted)
-        spec = replace(
-            members[0], name=wanted, repo=wanted, revision=None, family="auto",
-            trust_remote_code=False,  # was granted to a member's repository, to no other
-        )  # fmt: skip
+        spec = replace(members[0], name=wanted, repo=wanted, revision=None, family="auto")
+        # Trust was granted to a member's repository, to no other.
+        spec = replace(spec, trust_remote_code=False)
     context.member(spec)
     return spec
 
 
 def _check_names_a_model(context: RunContext, name: str) -> None:
-    """Refuse a mistyped role. Served and scripted models may have any name, as may an open one."""
-    known = context.cfg.backend.name in ("server", "scripted") or name in context.models
-    if known or "/" in name or name.startswith(EMBEDDED) or Path(name).expanduser().is_dir():
+    """Refuse a mistyped role where models are checkpoints; other backends' may have any name."""
+    free = context.cfg.backend.name not in ("hf", "lmms") or name in context.models
+    if free or "/" in name or name.startswith(EMBEDDED) or Path(name).expanduser().is_dir():
         return
     roles = ", ".join(member.role for member in context.cfg.pair.members)
     raise ProbesError(
@@ -92,84 +90,57 @@ def write(
         clips: of those items.
         items: whose infills are needed.
     """
+    cfg, model = context.cfg, context.models[name]
     condenser = context.models[writers.condenser] if writers.condenser else None
-    written: SpilledDict[ClipKey, Infill] = SpilledDict(
-        context.scratch, f"infills by {name}", Infill
-    )
-    with context.progress.phase(f"infills by {name}") as phase:
-        _write(context, context.models[name], condenser, _Blocks(phase, 2, items, clips), written)
-    if condenser is not None:
-        with context.progress.phase("infills condensed") as phase:  # one model is in memory
-            _condense(context, condenser, _Blocks(phase, 1, items, clips), written)
-    return written
-
-
-@dataclass(frozen=True, slots=True)
-class _Blocks:
-    """Clips of items and the pairs of frames that are asked about, by blocks, with progress."""
-
-    phase: Phase
-    steps: int
-    """Requests for each pair."""
-    items: Sequence[Item]
-    clips: ClipPrefetcher
-
-    def __iter__(self) -> Iterator[tuple[list[ClipKey], list[infills.FramePair]]]:
-        phase, counts = self.phase, self.clips.counts
-        bound = self.steps * sum(count - 1 for count in counts)
-        phase.expect(bound * len(self.items))
-        for block, pairs in plan.infill_blocks(self.items, self.clips, BLOCK):
-            # Where items share a clip or rows break, fewer texts are needed than were expected.
-            phase.expect((phase.total or 0) - bound * len(block) + self.steps * len(pairs))
-            yield [(item.id, count) for item in block for count in counts], pairs
-        phase.expect(phase.done)  # items whose media is broken need none
-
-
-def _write(
-    context: RunContext,
-    model: CachedModel,
-    condenser: CachedModel | None,
-    blocks: _Blocks,
-    written: SpilledDict[ClipKey, Infill],
-) -> None:
-    cfg = context.cfg
+    limit = cfg.infill.max_new_tokens
     generator = infills.generator_fingerprint(
         model.backend.fingerprint,
         cfg.prompts,
         condenser=condenser.backend.fingerprint if condenser else "",
-        max_new_tokens=cfg.infill.max_new_tokens,
+        max_new_tokens=limit,
     )
-    for clip_keys, pairs in blocks:
-        texts = infills.write(
-            pairs,
-            partial(model.generate, advance=blocks.phase.advance),
-            cfg.prompts,
-            generator=generator,
-            max_new_tokens=cfg.infill.max_new_tokens,
-        )
-        written.update({key: infills.of(blocks.clips[key], texts) for key in clip_keys})
+    written: SpilledDict[ClipKey, Infill] = SpilledDict(
+        context.scratch, f"infills by {name}", Infill
+    )
+    with context.progress.phase(f"infills by {name}") as phase:
+        generate = partial(model.generate, advance=phase.advance)
+        for keys, pairs in _blocks(phase, 2, items, clips):
+            texts = infills.write(
+                pairs, generate, cfg.prompts, generator=generator, max_new_tokens=limit
+            )
+            written.update({key: infills.of(clips[key], texts) for key in keys})
+    if condenser is None:
+        return written
+    # A phase of its own, after all texts are written: one model is in memory at a time.
+    with context.progress.phase("infills condensed") as phase:
+        generate = partial(condenser.generate, advance=phase.advance)
+        for keys, _ in _blocks(phase, 1, items, clips):
+            texts = {}
+            for key in keys:
+                texts |= infills.by_pair(clips[key], written[key])
+            texts = infills.condensed(texts, generate, cfg.prompts, max_new_tokens=limit)
+            written.update({key: infills.of(clips[key], texts) for key in keys})
+    return written
 
 
-def _condense(
-    context: RunContext,
-    condenser: CachedModel,
-    blocks: _Blocks,
-    written: SpilledDict[ClipKey, Infill],
-) -> None:
-    cfg, clips = context.cfg, blocks.clips
-    for clip_keys, _ in blocks:
-        texts = {
-            pair: infill
-            for key in clip_keys
-            for pair, infill in infills.by_pair(clips[key], written[key]).items()
-        }
-        texts = infills.condensed(
-            texts,
-            partial(condenser.generate, advance=blocks.phase.advance),
-            cfg.prompts,
-            max_new_tokens=cfg.infill.max_new_tokens,
-        )
-        written.update({key: infills.of(clips[key], texts) for key in clip_keys})
+def _blocks(
+    phase: Phase, steps: int, items: Sequence[Item], clips: ClipPrefetcher
+) -> Iterator[tuple[list[ClipKey], list[infills.FramePair]]]:
+    """Yield clips of items and the pairs of frames that are asked about, with progress.
+
+    Args:
+        phase: which work is counted.
+        steps: requests for each pair.
+        items: whose clips.
+        clips: of those items.
+    """
+    bound = steps * sum(count - 1 for count in clips.counts)
+    phase.expect(bound * len(items))
+    for block, pairs in plan.infill_blocks(items, clips, BLOCK):
+        # Where items share a clip or rows break, fewer texts are needed than were expected.
+        phase.expect((phase.total or 0) - bound * len(block) + steps * len(pairs))
+        yield [(item.id, count) for item in block for count in clips.counts], pairs
+    phase.expect(phase.done)  # items whose media is broken need none
 
 
 def from_file(context: RunContext, planned: Plan, clips: ClipPrefetcher) -> InfillsByClip:

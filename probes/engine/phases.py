@@ -6,11 +6,11 @@ A run and a dry run go through the same phases; they differ in what is asked
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from probes.core.scratch import HashSet
-from probes.core.types import ModelSpec, Role
+from probes.core.types import Arm, ModelSpec, Role
 from probes.engine import answering, infilling, plan
 from probes.engine.answer_log import AnswerLog
 from probes.engine.context import RunContext
@@ -19,6 +19,7 @@ from probes.engine.plan import InfillsByClip, Plan
 from probes.engine.stimulus_builder import StimulusBuilder, infills_for
 from probes.media.composites import Composite
 from probes.media.prefetch import ClipPrefetcher
+from probes.models.base import Backend, check_capabilities
 from probes.stimuli.arms import StimulusForm
 from probes.tasks import registry
 
@@ -56,12 +57,15 @@ def run_phases(context: RunContext, planned: Plan | None = None) -> RunState:
     Raises:
         ProbesError: something that ends the run: data, checkpoint, prompts, disk.
     """
-    with context.progress.phase("members"):  # first: a missing checkpoint is found out early
+    # Before any item or weight is loaded: making data, and the first answers, may take hours.
+    suite = plan.resolved(context.cfg) if planned is None else planned.arms
+    with context.progress.phase("members"):
         for spec in context.cfg.pair.members:
-            context.member(spec)
+            _check(context, context.member(spec).backend, suite)
         writers = infilling.open_writers(context)
     if planned is None:
-        planned = plan_items(context)
+        with context.progress.phase("items") as phase:  # makes the task's data if need be
+            planned = plan.make(registry.load(context.cfg.task, phase.report), context.cfg)
     clips = decode_clips(context, planned)
     shown = HashSet(context.scratch, "frames shown")
     form = _stimulus_form(context, shown)
@@ -80,10 +84,15 @@ def run_phases(context: RunContext, planned: Plan | None = None) -> RunState:
     return RunState(planned, clips, form, infills, requests, shown)
 
 
-def plan_items(context: RunContext) -> Plan:
-    """Load the task's items, making its data if need be, and plan what is asked."""
-    with context.progress.phase("items") as phase:
-        return plan.make(registry.load(context.cfg.task, phase.report), context.cfg)
+def _check(context: RunContext, backend: Backend, suite: Sequence[Arm]) -> None:
+    """Refuse what a member's backend cannot do."""
+    check_capabilities(
+        backend.capabilities(),
+        context.cfg.backend.name,
+        context.cfg.scoring,
+        [arm.intervention for arm in suite if arm.intervention is not None],
+        [arm.decoding for arm in suite if arm.decoding is not None],
+    )
 
 
 def decode_clips(context: RunContext, planned: Plan) -> ClipPrefetcher:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from probes.core.hashing import sha256_json
 from probes.core.types import FrameRef, Part, Request
-from probes.models.hf.token_layout import frames_of
+from probes.models.base import frames_of
 from probes.stimuli.words import filler
 
 _MARK = re.compile(r"(\[not written yet(?: [0-9a-f]{8})+\])(?: [^.]*\.)?")
@@ -39,4 +40,4 @@ def shortened(prompt: Request) -> Request:
     def short(part: Part) -> Part:
         return part if isinstance(part, FrameRef) else _MARK.sub(r"\1", part)
 
-    return Request(tuple(map(short, prompt.parts)), prompt.options)
+    return replace(prompt, parts=tuple(map(short, prompt.parts)), spans=())

@@ -10,15 +10,17 @@ import hashlib
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby, islice, repeat
 
 from probes.config.settings import RunConfig
 from probes.core.errors import ProbesError
-from probes.core.types import Arm, ClipKey, Infill, Item
+from probes.core.types import Arm, ClipKey, Infill, Item, Scoring
 from probes.media.prefetch import ClipPrefetcher
+from probes.models import controllers, interventions
 from probes.stimuli import arms, infills
 from probes.stimuli.donors import Donors
+from probes.stimuli.frame_sources import source_of
 from probes.tasks import registry
 
 _FIRST_BLOCKS = (4, 8, 16)  # items whose trials are put together: few while clips decode
@@ -51,6 +53,7 @@ class Plan:
     donors: Mapping[tuple[str, str], tuple[Item, ...]]
     """The items that (item id, arm name) borrows from, for the arms that borrow."""
     arms: tuple[Arm, ...]
+    """As `resolved` returns them."""
     counts: tuple[int, ...]
     """Numbers of frames."""
     rotate: bool = False
@@ -123,24 +126,52 @@ def make(items: Sequence[Item], cfg: RunConfig) -> Plan:
     what they are shown.
 
     Raises:
-        ProbesError: there is nothing to ask, or an item finds no donor.
+        ProbesError: there is nothing to ask, an item finds no donor, or an arm cannot be resolved.
     """
     _check_frames(cfg)
+    suite = resolved(cfg)
     chosen = choose(items, cfg.limit, cfg.seed, cfg.shard, cfg.shards)
     if not chosen:
-        raise ProbesError(
-            f"shard {cfg.shard} of {cfg.shards} holds none of the {len(items)} items",
-            f"task {cfg.task.name}", "use fewer shards, or a larger limit",
-        )  # fmt: skip
+        what = f"shard {cfg.shard} of {cfg.shards} holds none of the {len(items)} items"
+        fix = "use fewer shards, or a larger limit"
+        raise ProbesError(what, f"task {cfg.task.name}", fix)
     lenders = Donors(items, same_stratum=cfg.task.same_stratum_donor)
     donors = {
         (item.id, arm.name): _donors(item, lenders, arm, cfg.donor_draws)
-        for arm in cfg.suite
+        for arm in suite
         if arms.needs_donor(arm)
         for item in chosen
     }
     known = frozenset(item.id for item in items)
-    return Plan(known, tuple(chosen), donors, cfg.suite, cfg.frames, cfg.option_rotation)
+    return Plan(known, tuple(chosen), donors, suite, cfg.frames, cfg.option_rotation)
+
+
+def resolved(cfg: RunConfig) -> tuple[Arm, ...]:
+    """Return a suite's arms with what their interventions and decodings are; nothing is loaded.
+
+    One that changes nothing is none, so that its requests are the plain ones.
+
+    Raises:
+        ProbesError: a name that stands for nothing, or parameters that make no sense.
+    """
+    return tuple(_resolved(arm, cfg.scoring) for arm in cfg.suite)
+
+
+def _resolved(arm: Arm, scoring: Scoring) -> Arm:
+    where, change, decoding = f"suite.arms.{arm.name}", arm.intervention, arm.decoding
+    source_of(arm)
+    if decoding is not None and scoring != "generate":
+        raise ProbesError(
+            f"arm {arm.name} has the decoding {decoding.name!r}, but scoring={scoring} writes no "
+            "text",
+            f"{where}.decoding",
+            "use scoring=generate, or leave the decoding out",
+        )
+    return replace(
+        arm,
+        intervention=change and interventions.resolve(change, f"{where}.intervention"),
+        decoding=decoding and controllers.resolve(decoding, f"{where}.decoding"),
+    )
 
 
 def _check_frames(cfg: RunConfig) -> None:
@@ -148,10 +179,8 @@ def _check_frames(cfg: RunConfig) -> None:
     wanted = registry.frames(cfg.task)
     if wanted is not None and cfg.frames != (wanted,):
         given = ", ".join(map(str, cfg.frames))
-        raise ProbesError(
-            f"task {cfg.task.name} shows exactly {wanted} panels, not {given}",
-            "frames", f"set frames={wanted}, or leave it out",
-        )  # fmt: skip
+        what = f"task {cfg.task.name} shows exactly {wanted} panels, not {given}"
+        raise ProbesError(what, "frames", f"set frames={wanted}, or leave it out")
 
 
 def _donors(item: Item, lenders: Donors, arm: Arm, draws: int) -> tuple[Item, ...]:

@@ -6,12 +6,12 @@ import datetime
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from probes.cache.output_cache import Store
-from probes.config.settings import RunConfig
+from probes.config.settings import RunConfig, as_plain
 from probes.core.environment import git_state, packages
 from probes.core.files import home
 from probes.core.hashing import sha256_json, sha256_json_rows
@@ -22,7 +22,7 @@ from probes.engine import export
 from probes.engine.answering import RecordCounter, records_of
 from probes.engine.context import RunContext
 from probes.engine.phases import RunState, run_phases
-from probes.records import schema
+from probes.records import artifacts, schema
 from probes.records.manifest import Manifest, write_manifest
 from probes.records.schema import Record
 from probes.tasks import registry
@@ -94,6 +94,7 @@ def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
         infills=state.infills,
         records=counter.watch(records(context, state)),
     )
+    export.arrays(out, context.store)
     lost = export.frames(out / "frames", state.shown, context.frames)
     infill_statuses = Counter(
         infill.status
@@ -114,6 +115,7 @@ def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
             "prompts": {name: one.stats.as_dict() for name, one in context.models.items()},
         },
     )
+    # Last: where the manifest is, everything else is there too.
     write_manifest(out, _manifest(context, state, result, lost))
     return result
 
@@ -126,6 +128,8 @@ def records(context: RunContext, state: RunState) -> Iterator[Record]:
 
 def _manifest(context: RunContext, state: RunState, result: RunResult, lost: list[str]) -> Manifest:
     cfg, models = context.cfg, context.models
+    config = as_plain(cfg)
+    data = {"data": config["task"]["seed"]} if "seed" in config["task"] else {}
     git, dirty = git_state(Path(__file__).parent)
     shown = state.plan.shown_items()
     media = {export.media_sha256(item) for item in shown}
@@ -134,14 +138,14 @@ def _manifest(context: RunContext, state: RunState, result: RunResult, lost: lis
         dirty=dirty,
         packages=packages(),
         device=device_name(),
-        config=asdict(cfg),
+        config=config,
         data={
             "root": str(registry.root(cfg.task)),
             "items": len(state.plan.known),
             "items_sha256": sha256_json_rows(map(_content, shown)),
             "media_sha256": sha256_json(sorted(sha for sha in media if sha)),
         },
-        seeds={"run": cfg.seed, "data": cfg.task.seed} | {arm.name: arm.seed for arm in cfg.suite},
+        seeds={"run": cfg.seed} | data | {arm.name: arm.seed for arm in cfg.suite},
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         platform=platform_facts(),
         members={name: model.backend.describe() for name, model in models.items()},
@@ -153,10 +157,17 @@ def _manifest(context: RunContext, state: RunState, result: RunResult, lost: lis
         backends={name: model.backend.counters() for name, model in models.items()},
         seconds={name: round(s, 3) for name, s in context.progress.seconds.items()},
         frames_lost=tuple(lost),
+        artifacts=artifacts.facts(result.out),
     )
 
 
 def _content(item: Item) -> list[Any]:
     return [
-        item.id, item.question, item.options, item.answer, item.stratum, item.cluster, item.meta
-    ]  # fmt: skip
+        item.id,
+        item.question,
+        item.options,
+        item.answer,
+        item.stratum,
+        item.cluster,
+        item.meta,
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from probes.core.types import ClipKey, Infill, Item, Request, Stimulus
+from probes.core.types import Arm, ClipKey, Infill, Item, Request, Stimulus
 from probes.engine.plan import InfillsByClip, Trial
 from probes.media.prefetch import ClipPrefetcher
 from probes.stimuli import arms
@@ -59,9 +59,13 @@ def infill_source(trial: Trial) -> Item | None:
     return trial.donor if trial.arm.infills == "donor" else trial.item
 
 
-def prompt_of(stimulus: Stimulus) -> Request:
-    """Return what a backend receives of a stimulus: no item, no arm."""
-    return Request(stimulus.parts, stimulus.options)
+def request_of(stimulus: Stimulus, arm: Arm) -> Request:
+    """Return what a backend receives of a stimulus under a resolved arm: no item, no name.
+
+    Arms that differ in their intervention or decoding alone show the same and ask for another
+    answer: their stimuli have one sha, and their requests keys of their own.
+    """
+    return Request(stimulus.parts, stimulus.options, arm.intervention, arm.decoding, stimulus.spans)
 
 
 def infills_for(role: str, infills: Mapping[str, InfillsByClip]) -> InfillsByClip:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count, takewhile
 
 from probes.core.types import FrameRef, Output, Request, Scoring, ScoringSpec
 from probes.engine.cached_model import CachedModel
 from probes.engine.placeholder_text import has_placeholder, placeholder
-from probes.models.hf.backend import HfBackend
-from probes.models.hf.preprocessor import Preprocessor
-from probes.models.hf.token_layout import PromptSize, Unaskable, frames_of
+from probes.models.base import Planning, PromptSize, Unaskable, frames_of
 
 WORDS_PER_TOKEN = 0.75
 """Length of a text that is not written yet where a backend has no tokenizer to measure it by."""
@@ -67,6 +65,11 @@ class DryRunModel(CachedModel):
     _measured: set[str] = field(default_factory=set)
     _placeholders: dict[str, Output] = field(default_factory=dict)
 
+    @cached_property
+    def planning(self) -> Planning | None:
+        """What the backend knows without a model; asking for it may load a processor."""
+        return self.backend.planning()
+
     def missing(self, prompts: Mapping[str, Request]) -> dict[str, Request]:
         """Return those prompts, by key, that are neither stored nor measured."""
         missing = super().missing(prompts)
@@ -79,10 +82,10 @@ class DryRunModel(CachedModel):
         keys, asked = list(prompts), list(prompts.values())
         workload = self.workloads.setdefault(scoring.kind, Workload())
         measured: Iterator[tuple[int, PromptSize | Unaskable | None]]
-        if isinstance(self.backend, HfBackend):
-            measured = self.backend.preprocessor().sizes(asked, self.frames, scoring)
-        else:
+        if self.planning is None:
             measured = ((at, None) for at in range(len(asked)))
+        else:
+            measured = self.planning.sizes(asked, self.frames, scoring)
         self._measured.update(keys)
         for at, size in measured:
             self.stats.count(failed=False)
@@ -110,22 +113,18 @@ class DryRunModel(CachedModel):
 
     def features(self) -> int | None:
         """Return how many tokens the frames take that have to be encoded; None if unknown."""
-        if not isinstance(self.backend, HfBackend):
+        if self.planning is None or self.planning.features is None:
             return None
-        preprocessor = self.backend.preprocessor()
-        if not isinstance(preprocessor, Preprocessor):
-            return None
-        grids = preprocessor.grids.of(self.shown, self.frames).found
-        return sum(map(math.prod, grids.values()))
+        return self.planning.features(self.shown, self.frames)
 
     def _allowed(self, max_new_tokens: int) -> int:
         """Return how many words a placeholder has that is as long as a text may be."""
         if max_new_tokens not in self._words:
             words = max(1, round(WORDS_PER_TOKEN * max_new_tokens))
-            if isinstance(self.backend, HfBackend):
-                tokens = self.backend.preprocessor().tokens
+            if self.planning is not None:
+                tokens = self.planning.tokens
                 sample = Request((FrameRef("5e6f7a8b"), FrameRef("1a2b3c4d")))
-                lengths = (len(tokens.encode([placeholder(sample, n)])[0]) for n in count(1))
+                lengths = (tokens(placeholder(sample, n)) for n in count(1))
                 words = sum(1 for _ in takewhile(lambda size: size <= max_new_tokens, lengths))
             self._words[max_new_tokens] = words
         return self._words[max_new_tokens]

@@ -15,7 +15,7 @@ lmms-eval finds this module by an entry point (`lmms_eval_entry`), and imports i
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -30,6 +30,7 @@ from probes.config.settings import RunConfig
 from probes.core.errors import ProbesError
 from probes.core.files import home
 from probes.core.progress import on_terminal
+from probes.core.text import nearest
 from probes.core.types import Item, ModelSpec
 from probes.engine import plan, run
 from probes.engine.context import RunContext
@@ -37,6 +38,7 @@ from probes.engine.phases import run_phases
 from probes.records.schema import Record
 from probes.tasks.lmms_eval import reader
 
+_log = logging.getLogger(__name__)
 _OWN = "video"  # the role of a model that is named by its repository alone
 _EMBEDDED = "embedded:"
 
@@ -77,9 +79,10 @@ def settings(
     if pretrained is None:
         if "pair" not in given or role is None:
             raise ProbesError(
-                "no model is named", "--model_args",
+                "no model is named",
+                "--model_args",
                 "give pretrained=FOLDER_OR_HUB_NAME, or pair=NAME,role=image",
-            )  # fmt: skip
+            )
     elif pretrained.startswith(_EMBEDDED) and "pair" not in given:
         given, role = {"pair": "tiny"} | given, pretrained.removeprefix(_EMBEDDED)
     else:
@@ -87,20 +90,19 @@ def settings(
         given = {"pair": "own"} | given | {f"pair.{role}.repo": pretrained}
         given.setdefault("infill.source", "self")
     cfg = compose.compose([f"{key}={value}" for key, value in given.items()])
-    members: dict[str, ModelSpec] = {}
-    members.update((member.role, member) for member in cfg.pair.members)
+    members = {str(member.role): member for member in cfg.pair.members}
     if role not in members:
-        known = ", ".join(members)
-        raise ProbesError(f"the pair has no member {role!r}", "role", f"one of {known}")
+        raise ProbesError(f"the pair has no member {role!r}", "role", nearest(role, members))
     chosen = [one for one in cfg.suite if one.name == arm]
     if not chosen:
-        known = ", ".join(one.name for one in cfg.suite)
-        raise ProbesError(f"the suite has no arm {arm!r}", "arm", f"one of {known}, or suite=...")
+        fix = nearest(arm, [one.name for one in cfg.suite])
+        raise ProbesError(f"the suite has no arm {arm!r}", "arm", f"{fix}; or suite=...")
     if len(cfg.frames) != 1 or cfg.donor_draws != 1 or cfg.option_rotation or cfg.shards != 1:
         raise ProbesError(
-            "one reply per doc, but this configuration asks several times", "--model_args",
+            "one reply per doc, but this configuration asks several times",
+            "--model_args",
             "give one number of frames, and no donor_draws, option_rotation or shards",
-        )  # fmt: skip
+        )
     writer = members.get(cfg.infill.generator) if cfg.infill.generator != role else None
     cfg = replace(
         cfg,
@@ -187,12 +189,11 @@ class ArmModel(lmms):  # type: ignore[misc]
                 replies.append(reader.reply(accepted, at, record.choice))
         failed = [record for record in records.values() if record.status == "error"]
         if failed or len(records) < len(set(places)):
-            print(
+            _log.error(
                 f"{accepted.name}: of {len(set(places))} docs {len(failed)} failed"
                 + (f" ({failed[0].item_id}: {failed[0].error})" if failed else "")
                 + f" and {len(set(places)) - len(records)} are not multiple choice; "
-                "their replies are empty",
-                file=sys.stderr,
+                "their replies are empty"
             )
         return replies
 

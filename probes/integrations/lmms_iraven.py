@@ -7,11 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-
-from probes.config import schema
-from probes.config.paths import conf_dir
-from probes.config.settings import TaskConfig
+from probes.config import compose
 from probes.core.types import Item, Part
 from probes.integrations import lmms_eval_tasks
 from probes.integrations.lmms_eval_tasks import process_results
@@ -51,12 +47,9 @@ def _read(configuration: str) -> list[Item]:
 
 def _root() -> Path:
     """Return $IRAVEN_ROOT, else the folder of `probes run task=iraven`, made on first use."""
-    settings = OmegaConf.merge(
-        OmegaConf.structured(schema.TaskSchema), OmegaConf.load(conf_dir() / "task" / "iraven.yaml")
-    )
-    settings.root = os.environ.get("IRAVEN_ROOT") or settings.root
-    values: Any = OmegaConf.to_container(settings, resolve=True)
-    return registry.root(TaskConfig(**values))
+    if given := os.environ.get("IRAVEN_ROOT"):
+        return Path(given).expanduser().resolve()
+    return registry.root(compose.compose(["task=iraven"]).task)
 
 
 def visual(doc: Doc) -> list[Image]:

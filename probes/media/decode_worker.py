@@ -70,5 +70,6 @@ def _answer(request: dict[str, Any], log: int) -> tuple[dict[str, Any], NDArray[
         return {"error": [f"{type(error).__name__}: {error}", path, REPLACE]}, nothing
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+    frames = np.asarray(got.frames)
     head = {"count": got.count, "numbers": got.numbers, "times_s": got.times_s}
-    return head | {"shape": got.frames.shape, "decoder": got.decoder}, got.frames.reshape(-1)
+    return head | {"shape": frames.shape, "decoder": got.decoder}, frames.reshape(-1)

@@ -18,16 +18,17 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from probes.core.errors import MachineError, ProbesError
 from probes.media.decode_worker import READY
-from probes.media.video_decoders import REPLACE, Decoded
+from probes.media.video_decoders import DECODERS, REPLACE, Decoded
 
+Number = TypeVar("Number", int, float)
 TIMEOUT_S = 180.0
 """Seconds that one attempt at one video may take; $PROBES_DECODE_TIMEOUT overrides it. A video is
 decoded on one thread while a model works: 64 frames of a long one take their time."""
@@ -57,17 +58,31 @@ class DecoderPool:
     def decode(
         self,
         path: Path,
-        decoder: str,
+        decoders: Sequence[str] = DECODERS,
         *,
         counts: Collection[int] = (),
         numbers: Collection[int] = (),
     ) -> Decoded:
-        """Decode as `DecoderProcess.decode` does, once a process is idle."""
+        """Decode the frames of evenly spread clips of `counts` frames, and those of `numbers`.
+
+        The decoders are tried in their order, once a process is idle.
+
+        Raises:
+            ProbesError: the last decoder tried refused, failed, crashed or took too long.
+            MachineError: the child cannot be started, or decoding has ended.
+        """
+        request = {"path": str(path), "counts": sorted(counts), "numbers": sorted(numbers)}
         process = self._idle.get()
         try:
-            return process.decode(path, decoder, counts=counts, numbers=numbers)
+            for name in decoders:
+                try:
+                    return process.ask(request | {"decoder": name})
+                except ProbesError as error:
+                    if isinstance(error, MachineError) or name == decoders[-1]:
+                        raise
         finally:
             self._idle.put(process)
+        raise AssertionError("unreachable")
 
     def end(self) -> None:
         """Kill every child, whatever it is doing; nothing decodes any more."""
@@ -78,7 +93,7 @@ class DecoderPool:
 
 
 class DecoderProcess:
-    """The parent's end of a child process, which starts on first use; shared by threads.
+    """The parent's end of a child process, which starts on first use.
 
     Args:
         timeout_s: seconds that one attempt at one file may take before the child is killed.
@@ -86,39 +101,20 @@ class DecoderProcess:
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held by the thread that asks: `end` comes from another
         self._child: subprocess.Popen[bytes] | None = None
         self._stop_child: weakref.finalize[Any, Any] | None = None
         self._ended = False
 
-    def decode(
-        self,
-        path: Path,
-        decoder: str,
-        *,
-        counts: Collection[int] = (),
-        numbers: Collection[int] = (),
-    ) -> Decoded:
-        """Decode the frames of evenly spread clips of `counts` frames, and those of `numbers`.
-
-        `auto` tries decord, then PyAV.
+    def ask(self, request: dict[str, Any]) -> Decoded:
+        """Have the child decode; see `decode_worker` for what a request holds.
 
         Raises:
-            ProbesError: the last decoder tried refused, failed, crashed or took too long.
-            MachineError: the child cannot be started.
+            ProbesError: the decoder refused, failed, crashed or took too long.
+            MachineError: the child cannot be started, or decoding has ended.
         """
-        request = {"path": str(path), "counts": sorted(counts), "numbers": sorted(numbers)}
-        names = ("decord", "pyav") if decoder == "auto" else (decoder,)
         with self._lock:
-            for name in names:
-                try:
-                    return self._ask(request | {"decoder": name})
-                except MachineError:
-                    raise
-                except ProbesError:
-                    if name == names[-1]:
-                        raise
-        raise AssertionError("unreachable")
+            return self._ask(request)
 
     def close(self) -> None:
         """End the child; the next `decode` would start another."""
@@ -244,15 +240,7 @@ def timeout_setting() -> float:
     Raises:
         ProbesError: $PROBES_DECODE_TIMEOUT is not a number of seconds.
     """
-    name = "PROBES_DECODE_TIMEOUT"
-    given = os.environ.get(name, "")
-    try:
-        seconds = float(given or TIMEOUT_S)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 1e6:
-        raise ProbesError(f"{given!r} is not a number of seconds", f"${name}", "give e.g. 300")
-    return seconds
+    return _setting("PROBES_DECODE_TIMEOUT", float, TIMEOUT_S, 1e6, "seconds")
 
 
 def processes_setting() -> int:
@@ -261,13 +249,18 @@ def processes_setting() -> int:
     Raises:
         ProbesError: $PROBES_DECODE_PROCESSES is not a number of processes.
     """
-    name = "PROBES_DECODE_PROCESSES"
-    given = os.environ.get(name, "")
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    half = max(1, min(PROCESSES_MOST, (usable or 1) // 2))
+    return _setting("PROBES_DECODE_PROCESSES", int, half, 1_000, "processes")
+
+
+def _setting(name: str, kind: type[Number], usual: Number, below: float, unit: str) -> Number:
+    """Read a positive number from a variable of the environment."""
+    given = os.environ.get(name)
     try:
-        number = int(given) if given else max(1, min(PROCESSES_MOST, (usable or 1) // 2))
+        value = kind(given or usual)
     except ValueError:
-        number = 0
-    if not 0 < number < 1_000:
-        raise ProbesError(f"{given!r} is not a number of processes", f"${name}", "give e.g. 4")
-    return number
+        value = kind(0)
+    if not 0 < value < below:
+        raise ProbesError(f"{given!r} is not a number of {unit}", f"${name}", f"give e.g. {usual}")
+    return value

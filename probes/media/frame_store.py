@@ -9,9 +9,9 @@ missing one is decoded again.
 from __future__ import annotations
 
 import threading
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,25 +25,10 @@ from probes.media.frame_folder import FrameFolder
 from probes.media.frame_index import FrameIndex
 from probes.media.frame_memory import FrameMemory
 from probes.media.media_index import MediaIndex
-from probes.media.video_decoders import DECODERS, Decoded, indices
+from probes.media.video_decoders import Decoded, indices
 
 COMPOSITES_MOST = 4_096
 """Composites that are remembered: those of the trials that are asked together."""
-
-
-@dataclass(frozen=True, slots=True)
-class DecodedImages:
-    """The pictures of one file, as `Decoded` has the frames of a video; their sizes may differ."""
-
-    count: int
-    """Number of context pictures."""
-    numbers: tuple[int, ...]
-    """Numbers of all pictures, those of the options included."""
-    times_s: tuple[float, ...]
-    """Zeros: pictures have no time."""
-    frames: Sequence[FrameArray]
-    """RGB, uint8 [height, width, 3] each."""
-    decoder: str = "pictures"
 
 
 ReadPanels = Callable[[Panels], Sequence[FrameArray]]
@@ -58,10 +43,6 @@ class FrameStore(Mapping[str, FrameArray]):
 
     Args:
         home: folder of caches; `home/frames` is used.
-        decoder: `auto` (decord where it is exact, else PyAV), `decord` or `pyav`. All give the same
-            bytes, so a stored frame is served whichever read it.
-        timeout_s: seconds after which an attempt to decode a video is given up; None: those of
-            `decoder_pool.timeout_setting`.
         memory_mb: how many megabytes of frames are kept in memory.
         read_panels: reads a file of pictures; the tasks know the formats.
     """
@@ -69,30 +50,19 @@ class FrameStore(Mapping[str, FrameArray]):
     def __init__(
         self,
         home: Path,
-        decoder: str = "auto",
-        timeout_s: float | None = None,
         memory_mb: int = 512,
         read_panels: ReadPanels | None = None,
     ) -> None:
-        if decoder not in DECODERS:
-            raise ProbesError(
-                f"there is no decoder {decoder!r}", "decoder", f"use one of {', '.join(DECODERS)}"
-            )
         self.decoded = 0
         """Decode passes so far."""
-        self.decoders: Counter[str] = Counter()
-        """Number of media files by decoder, those read by earlier processes included."""
         self._folder = FrameFolder(home / "frames")
         self._memory = FrameMemory(memory_mb * 2**20)
-        self._decoder = decoder
         self._read_panels = read_panels
-        seconds = timeout_setting() if timeout_s is None else timeout_s
-        self._decoder_pool = DecoderPool(seconds, processes_setting())
+        self._decoder_pool = DecoderPool(timeout_setting(), processes_setting())
         self._lock = threading.Lock()  # guards everything below
         self._origins = FrameIndex(self._frames_of)
         self._composites: OrderedDict[str, tuple[str, Composite]] = OrderedDict()
         """sha256 of the drawn picture, and what it shows, by the composite's digest."""
-        self._seen: set[str] = set()
         self._failed: dict[tuple[str, tuple[int, ...]], ProbesError] = {}
         # One thread per media file, so that two that want the same clip decode it once.
         self._media_locks = [threading.Lock() for _ in range(64)]
@@ -116,9 +86,6 @@ class FrameStore(Mapping[str, FrameArray]):
             found = {k: _panels_clip(clip, media, index) for k, clip in found.items()}
         with self._lock:
             self._origins.add(sha, media)
-            if found and sha not in self._seen:
-                self._seen.add(sha)
-                self.decoders[index.decoder] += 1
         return found
 
     def compose(self, composite: Composite) -> str:
@@ -195,18 +162,17 @@ class FrameStore(Mapping[str, FrameArray]):
         self._decoder_pool.end()
         self._memory.clear()
 
-    def _decode(
-        self, media: Media, counts: Collection[int], numbers: Collection[int]
-    ) -> Decoded | DecodedImages:
-        """Read the pixels of a media file, by its kind."""
+    def _decode(self, media: Media, counts: Collection[int], numbers: Collection[int]) -> Decoded:
+        """Read the pixels of a media file, by its kind; pictures have no times."""
         with self._lock:
             self.decoded += 1
         if isinstance(media, Panels):  # a few pictures: all of them at once
             if self._read_panels is None:
                 raise TypeError("this frame store was given no reader of pictures")
             found = self._read_panels(media)
-            return DecodedImages(media.count, tuple(range(len(found))), (0.0,) * len(found), found)
-        return self._decoder_pool.decode(media.path, self._decoder, counts=counts, numbers=numbers)
+            every, times_s = tuple(range(len(found))), (0.0,) * len(found)
+            return Decoded(media.count, every, times_s, found, "pictures")
+        return self._decoder_pool.decode(media.path, counts=counts, numbers=numbers)
 
     def _read(
         self, media: Media, sha: str, index: MediaIndex, counts: tuple[int, ...]

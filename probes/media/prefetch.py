@@ -7,8 +7,8 @@ of its own, in the items' order, a bounded number of items ahead of the furthest
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
 
 from probes.core.errors import MachineError, ProbesError
 from probes.core.scratch import Scratch, SpilledDict
@@ -44,21 +44,16 @@ class ClipPrefetcher(Mapping[ClipKey, Clip]):
     ) -> None:
         self.counts = counts
         """Numbers of frames of every item's clips."""
-        self._items, self._clips_of = items, clips_of
+        self._items, self._clips_of, self._ahead = items, clips_of, ahead
         self._places = {item.id: at for at, item in enumerate(items)}
-        self._finished = bytearray(len(items))  # 1 where an item is decoded, or has a problem
+        self._lock = threading.Lock()  # guards everything below
+        self._pool = futures.ThreadPoolExecutor(threads, "decoding")
+        self._jobs: dict[int, futures.Future[None]] = {}
+        """Items that are being decoded, or were and nobody has asked for them yet."""
+        self._begun = 0
         self._problems: dict[int, str] = {}
         self._clips: SpilledDict[int, Clip] = SpilledDict(scratch, "clips", Clip)
-        self._ahead, self._next, self._limit = ahead, 0, 0
         self._error: BaseException | None = None
-        self._stopped = False
-        self._changed = threading.Condition()  # guards everything above
-        self._threads = [
-            threading.Thread(target=self._work, name="decoding", daemon=True)
-            for _ in range(min(threads, len(items)))
-        ]
-        for thread in self._threads:
-            thread.start()
 
     def wait(self, items: int, report: Callable[[int, int], None]) -> None:
         """Wait until the first items are decoded.
@@ -96,7 +91,7 @@ class ClipPrefetcher(Mapping[ClipKey, Clip]):
         item_id, count = clip_key
         if self.problem(item_id) is not None or count not in self.counts:
             raise KeyError(clip_key)
-        with self._changed:
+        with self._lock:
             return self._clips[self._places[item_id]][self.counts.index(count)]
 
     def __iter__(self) -> Iterator[ClipKey]:
@@ -112,72 +107,44 @@ class ClipPrefetcher(Mapping[ClipKey, Clip]):
 
     def stop(self) -> None:
         """Begin no further item; a thread that waits for one gets a RuntimeError."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def join(self, seconds: float = 60.0) -> None:
         """Wait until no thread works any more, but no longer than that; after `stop`."""
-        until = time.monotonic() + seconds
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
+        with self._lock:
+            # One that was cancelled is never reported as done: no thread takes it up any more.
+            begun = [job for job in self._jobs.values() if not job.cancelled()]
+        futures.wait(begun, seconds)
 
     def _wait(self, at: int) -> None:
-        with self._changed:
-            if self._limit < at + 1 + self._ahead:
-                self._limit = at + 1 + self._ahead
-                self._changed.notify_all()
-            while not self._finished[at]:
-                if self._error is not None:
-                    raise self._error
-                if self._stopped:
-                    raise RuntimeError("decoding was stopped")
-                self._changed.wait()
+        with self._lock:
+            until = min(at + 1 + self._ahead, len(self._items))
+            for place in range(self._begun, until):
+                self._jobs[place] = self._pool.submit(self._decode, place)
+            self._begun = max(self._begun, until)
+            job = self._jobs.get(at)
+        if job is None:
+            return
+        try:
+            job.result()
+        except futures.CancelledError:
+            raise RuntimeError("decoding was stopped") from None
+        self._jobs.pop(at, None)  # thousands of finished ones would be as large as their clips
 
-    def _claim(self) -> int | None:
-        """Wait for the next item that may be decoded; None where no more are."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    self._stopped
-                    or self._next < min(self._limit, len(self._items))
-                    or self._next == len(self._items)
-                )
-            )
-            if self._stopped or self._error is not None or self._next == len(self._items):
-                return None
-            self._next += 1
-            return self._next - 1
-
-    def _work(self) -> None:
-        while (at := self._claim()) is not None:
-            problem: str | None = None
-            error: BaseException | None = None
-            clips: tuple[Clip, ...] = ()
-            try:
-                found = self._clips_of(self._items[at])
-                clips = tuple(found[count] for count in self.counts)
-            except MachineError as reason:
-                error = reason
-            except ProbesError as reason:
-                problem = " ".join(f"{reason.what} ({reason.where})".split())
-            except LookupError as reason:  # a bug, which must not read as "there is no such clip"
-                error = RuntimeError(f"{type(reason).__name__}: {reason}")
-            except BaseException as reason:  # raised again in the thread that waits
-                error = reason
-            self._finish(at, clips, problem, error)
-
-    def _finish(
-        self, at: int, clips: tuple[Clip, ...], problem: str | None, error: BaseException | None
-    ) -> None:
-        with self._changed:
-            try:
-                if problem is not None:
-                    self._problems[at] = problem
-                elif error is None:
-                    self._clips[at] = clips
-            except MachineError as full:
-                error = full
-            self._finished[at] = error is None
-            self._error = self._error or error
-            self._changed.notify_all()
+    def _decode(self, at: int) -> None:
+        if self._error is not None:
+            raise self._error
+        try:
+            found = self._clips_of(self._items[at])
+            clips = tuple(found[count] for count in self.counts)
+            with self._lock:
+                self._clips[at] = clips
+        except BaseException as reason:
+            if isinstance(reason, ProbesError) and not isinstance(reason, MachineError):
+                self._problems[at] = " ".join(f"{reason.what} ({reason.where})".split())
+                return
+            self._error = self._error or reason  # no item's fault: no other is begun
+            if isinstance(reason, LookupError):  # must not read as "there is no such clip"
+                self._error = RuntimeError(f"{type(reason).__name__}: {reason}")
+                raise self._error from reason
+            raise

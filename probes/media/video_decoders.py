@@ -27,32 +27,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.core.errors import ProbesError
+from probes.core.types import FrameArray
 
-DECODERS = ("auto", "decord", "pyav")
+DECODERS = ("decord", "pyav")
+"""In the order in which they are tried: decord seeks, PyAV reads every file from its beginning."""
 NOT_MP4 = "is not an MP4 file"
 
 # Formats that tests show to be byte-identical in both decoders; only PyAV reads others.
 _PROVEN = {("h264", "yuv420p"), ("h264", "yuvj420p")}
-_USE_PYAV = "let PyAV read it: decoder auto or pyav"
+_USE_PYAV = "let PyAV read it"
 REPLACE = "play the file to check it, then copy or download it again"
-_BOXES = {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"mfra", b"sidx", b"free", b"skip", b"wide",
-          b"udta", b"uuid", b"meta", b"pdin"}  # fmt: skip
+_BOXES = b"ftyp styp moov moof mdat mfra sidx free skip wide udta uuid meta pdin".split()
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Frames of one decode pass."""
+    """Frames of one decode pass, or the pictures of one file."""
 
     count: int
-    """Number of frames that the video shows."""
+    """Number of frames that the video shows; of pictures, those that are the context."""
     numbers: tuple[int, ...]
-    """Numbers of the decoded frames, ascending."""
+    """Numbers of the decoded frames, ascending; options follow the context pictures."""
     times_s: tuple[float, ...]
     """Their presentation times in seconds, the video's first frame being 0."""
-    frames: NDArray[np.uint8]
-    """RGB, uint8 [number of frames, height, width, 3]."""
+    frames: NDArray[np.uint8] | Sequence[FrameArray]
+    """RGB, uint8 [number of frames, height, width, 3]; pictures may differ in size."""
     decoder: str
-    """`decord` or `pyav`."""
+    """`decord`, `pyav` or `pictures`."""
 
 
 def indices(n: int, k: int, where: str = "") -> tuple[int, ...]:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from probes.core.errors import ProbesError
-from probes.core.types import SCORINGS, FramesByHash, Output, Request, Scoring, ScoringSpec
+from probes.core.types import (
+    SCORINGS,
+    Decoding,
+    FrameRef,
+    FramesByHash,
+    Intervention,
+    Output,
+    Request,
+    Scoring,
+    ScoringSpec,
+)
 
+NOT_NUMBERS = "the model's logits are not numbers (NaN)"
+"""The error of a prompt whose answer cannot be computed."""
 Need = Literal["mask", "layers", "grad"]
 """What the hook of an intervention needs: the attention mask, the decoder layers, gradients."""
+NEEDS: frozenset[Need] = frozenset({"mask", "layers", "grad"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +39,49 @@ class Capabilities:
     """Whether a controller can choose the next token."""
     reason: str = ""
     """Why it can do no more, for messages; e.g. that attention=flash_attention_2 takes no mask."""
+    unscored: str = ""
+    """Why it does not have the other kinds of scoring, for messages."""
+    answer_prefix: bool = True
+    """Whether an answer can be made to begin with a given text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unaskable:
+    """A prompt that cannot be put to this model."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSize:
+    """How long a prompt is for one member."""
+
+    tokens: int
+    """Of the prompt, its frames included: what an output calls `input_tokens`."""
+    answers: tuple[int, ...] = ()
+    """Of every continuation that is scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planning:
+    """What a plan needs to know of a member; nothing of it loads weights."""
+
+    sizes: Callable[
+        [Sequence[Request], FramesByHash, ScoringSpec],
+        Iterator[tuple[int, PromptSize | Unaskable]],
+    ]
+    """Yields (index, size) of every request."""
+    shown: Callable[[Request, str], str]
+    """(request, answer prefix) -> the text that is tokenized, `<frame SHA8>` for every frame."""
+    tokens: Callable[[str], int]
+    """Number of tokens of a text by itself."""
+    shapes: Callable[[], Mapping[str, tuple[int, ...]]]
+    """Shape of every weight by name."""
+    features: Callable[[Iterable[str], FramesByHash], int] | None = None
+    """(sha256 of frames, pixels) -> the tokens that they take together; None where frames are not
+    encoded by themselves."""
+    batch_tokens: Mapping[str, int] = field(default_factory=dict)
+    """Most tokens of a pass by kind of device (`cpu`, `cuda`); none where a pass has one prompt."""
 
 
 class BackendSettings(Protocol):
@@ -33,7 +89,7 @@ class BackendSettings(Protocol):
 
     @property
     def name(self) -> str:
-        """One of `NAMES`."""
+        """An entry of `probes.models.registry.BACKENDS`."""
 
     @property
     def batch_size(self) -> int:
@@ -69,6 +125,9 @@ class Backend(Protocol):
     def describe(self) -> dict[str, Any]:
         """Return the facts of model and processor, read from files without loading the model."""
 
+    def planning(self) -> Planning | None:
+        """Return what a plan needs; None where it is not known without a model."""
+
     def counters(self) -> dict[str, int]:
         """Return what was done so far, e.g. how many frames were encoded."""
 
@@ -103,6 +162,61 @@ def check_options(backend: str, given: Iterable[str], known: Collection[str]) ->
                 "backend.options",
                 f"its options are {', '.join(known)}",
             )
+
+
+def check_capabilities(
+    can: Capabilities,
+    backend: str,
+    scoring: Scoring,
+    interventions: Collection[Intervention],
+    decodings: Collection[Decoding],
+) -> None:
+    """Raise ProbesError unless a backend can do what is wanted of it."""
+    if scoring not in can.scorings:
+        raise ProbesError(
+            f"backend {backend} cannot score by {scoring}: {can.unscored}",
+            "scoring",
+            f"set {' or '.join(f'scoring={one}' for one in can.scorings)}, or use backend=hf",
+        )
+    from probes.models.interventions import INTERVENTIONS  # it reads this module's types
+
+    reason = f": {can.reason}" if can.reason else ""
+    for one in interventions:
+        lacking = sorted(INTERVENTIONS.get(one.name, "suite.arms").needs - can.needs)
+        if lacking or not can.interventions:
+            needs = f", which needs {' and '.join(lacking)}" if lacking else ""
+            raise ProbesError(
+                f"backend {backend} cannot apply intervention {one.name!r}{needs}{reason}",
+                "suite.arms",
+                "use backend=hf with pair.attention=sdpa or eager and a checkpoint of one of its "
+                "families, or leave the arm out",
+            )
+    for chosen in () if can.decoding else decodings:
+        raise ProbesError(
+            f"backend {backend} cannot write by {chosen.name!r}, only greedily{reason}",
+            "suite.arms",
+            "use backend=hf with a checkpoint of one of its families, or leave the arm out",
+        )
+
+
+def check_requests(
+    can: Capabilities, backend: str, requests: Sequence[Request], scoring: ScoringSpec
+) -> None:
+    """Raise ProbesError unless a backend can answer requests this way; the answer prefix too."""
+    if scoring.answer_prefix and not can.answer_prefix:
+        raise ProbesError(
+            f"backend {backend} cannot make an answer begin with a given text",
+            "pair.answer_prefix",
+            'set pair.answer_prefix="", or use backend=hf',
+        )
+    interventions = {one.intervention for one in requests if one.intervention is not None}
+    decodings = {one.decoding for one in requests if one.decoding is not None}
+    check_capabilities(can, backend, scoring.kind, interventions, decodings)
+
+
+def frames_of(request: Request) -> tuple[str, ...]:
+    """Return the sha256 of a request's frames, in order."""
+    return tuple(part.sha256 for part in request.parts if isinstance(part, FrameRef))
 
 
 def error_output(error: str, input_tokens: int = 0) -> Output:

@@ -11,13 +11,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-from probes.core.types import FrameRef, ModelSpec, Request
+import numpy as np
+
+from probes.core.errors import ProbesError
+from probes.core.hashing import array_sha256
+from probes.core.types import FrameRef, FramesByHash, ModelSpec, Request
+from probes.models.base import frames_of
 from probes.models.checkpoint import EMBEDDED, Checkpoint, find
-from probes.models.hf.prompt_encoder import BREAK
+from probes.models.hf.prompt_encoder import broken, interleaved
 
 # The tokenizer is not at hand, so special tokens are recognised by their usual shapes.
 _SPECIAL = re.compile(
@@ -40,15 +44,11 @@ def message_parts(
         prompt: what is shown.
         picture: sha256 of a frame -> its part of the message.
     """
-    parts: list[dict[str, Any]] = []
-    for is_frame, group in groupby(prompt.parts, lambda part: isinstance(part, FrameRef)):
-        if is_frame:
-            parts += [picture(part.sha256) for part in group if isinstance(part, FrameRef)]
-        else:
-            # Neighbouring texts together: "<vid" and "eo>" make a placeholder too.
-            text = "".join(part for part in group if isinstance(part, str))
-            parts.append({"type": "text", "text": escape_special_tokens(text)})
-    return parts
+    names = iter(frames_of(prompt))
+    return [
+        picture(next(names)) if text is None else {"type": "text", "text": text}
+        for text in interleaved(prompt, escape_special_tokens)
+    ]
 
 
 def escape_special_tokens(text: str) -> str:
@@ -56,7 +56,15 @@ def escape_special_tokens(text: str) -> str:
 
     Text of a data set must not become a picture or an end of turn.
     """
-    return _SPECIAL.sub(lambda found: found[0][0] + BREAK + found[0][1:], text)
+    return broken(_SPECIAL, text)
+
+
+def first_request(*, pictures: bool) -> tuple[Request, FramesByHash]:
+    """Return a small question, about a grey frame if there are pictures, and that frame."""
+    grey = np.full((224, 224, 3), 128, np.uint8)
+    name = array_sha256(grey)
+    parts = (FrameRef(name), "What is shown?") if pictures else ("What is shown?",)
+    return Request(parts, ("A",)), {name: grey}
 
 
 def local_checkpoint(spec: ModelSpec) -> Checkpoint | None:
@@ -64,6 +72,33 @@ def local_checkpoint(spec: ModelSpec) -> Checkpoint | None:
     if spec.repo.startswith(EMBEDDED) or Path(spec.repo).expanduser().is_dir():
         return find(spec)
     return None
+
+
+def kept_order(
+    local: Checkpoint | None, spec: ModelSpec, *, by_user: bool, who: str, where: str, fix: str
+) -> str:
+    """Return what is known about the order of pictures and texts, for the manifest.
+
+    Args:
+        local: as for `order_of_pictures`.
+        spec: likewise.
+        by_user: whether the user has seen that it is kept.
+        who: uses the template, for the message.
+        where: of the message.
+        fix: of the message.
+
+    Raises:
+        ProbesError: it is not kept, as far as the checkpoint's files show.
+    """
+    order = "kept, says the user" if by_user else order_of_pictures(local, spec)
+    if order == "moved":
+        raise ProbesError(
+            "the checkpoint's chat template puts all pictures before all text, so a"
+            f" {who} that uses it cannot show text between frames",
+            where,
+            fix,
+        )
+    return order
 
 
 def order_of_pictures(local: Checkpoint | None, spec: ModelSpec) -> PictureOrder:

@@ -62,6 +62,13 @@ class Checkpoint:
         given = named if isinstance(named, list) else []
         return tuple(one for one in given if isinstance(one, str))
 
+    @property
+    def has_sliding_window(self) -> bool:
+        """Whether layers of the language model attend to a window, as far as `config.json` says."""
+        text = self.config.get("text_config") or self.config  # older files have one level only
+        window = text.get("sliding_window") if text.get("use_sliding_window", True) else None
+        return window is not None or "sliding_attention" in str(text.get("layer_types"))
+
     def read_json(self, name: str) -> dict[str, Any]:
         """Return a JSON object of the folder; {} where there is no such file.
 
@@ -97,6 +104,11 @@ class Checkpoint:
         """Return sha256 by name of those of `names` that the folder has."""
         paths = [self.folder / name for name in sorted(names)]
         return {path.name: sha256_file(path) for path in paths if path.is_file()}
+
+    def files(self) -> dict[str, str]:
+        """Return the sha256 of every file that answers depend on, by name."""
+        names = CONFIG_FILES + TOKENIZER_FILES + PROCESSOR_FILES + CHAT_FILES
+        return self.hashes(names + self.weights())
 
     def weights(self) -> tuple[str, ...]:
         """Return the names of the safetensors files that are loaded, sorted.
@@ -138,17 +150,16 @@ class Checkpoint:
         Raises:
             ProbesError: a file is cut off or of another format.
         """
+        from safetensors import SafetensorError, safe_open
+
         found: dict[str, tuple[int, ...]] = {}
         for name in self.weights():
             path = self.folder / name
             try:
-                with path.open("rb") as file:
-                    size = int.from_bytes(file.read(8), "little")
-                    if size > path.stat().st_size:
-                        raise ValueError("its header is longer than the file")
-                    header = json.loads(file.read(size))
-                found |= {n: tuple(t["shape"]) for n, t in header.items() if n != "__metadata__"}
-            except (ValueError, KeyError, AttributeError, TypeError) as error:
+                with safe_open(path, "np") as file:  # reads the header only
+                    names = file.keys()
+                    found |= {one: tuple(file.get_slice(one).get_shape()) for one in names}
+            except (SafetensorError, OSError) as error:
                 raise ProbesError(
                     f"not a safetensors file: {error}", str(path), "fetch the file again"
                 ) from None
@@ -160,11 +171,8 @@ class Checkpoint:
         A local folder counts by the content of its files. A hub snapshot counts by repository and
         commit, which identify that content: hashing 15 GB at every start would add nothing.
         """
-        names = CONFIG_FILES + TOKENIZER_FILES + PROCESSOR_FILES + CHAT_FILES
         content: dict[str, Any] = (
-            {"repo": self.repo, "commit": self.commit}
-            if self.commit
-            else {"files": self.hashes(names + self.weights())}
+            {"repo": self.repo, "commit": self.commit} if self.commit else {"files": self.files()}
         )
         settings = {
             "dtype": spec.dtype,

@@ -1,13 +1,34 @@
-"""Opening a backend by name."""
+"""The registry of backends, and how one is opened."""
 
 from __future__ import annotations
 
-from probes.core.errors import ProbesError
+from collections.abc import Callable
+from typing import cast
+
+from probes.core.plugins import Registry
 from probes.core.types import ModelSpec
 from probes.models.base import Backend, BackendSettings
 
-NAMES = ("hf", "scripted", "server", "lmms")
-"""Backends that `BackendSettings.name` may name."""
+OpenBackend = Callable[[BackendSettings, ModelSpec], Backend]
+
+
+def _checked(name: str, loaded: object) -> OpenBackend:
+    if not callable(loaded):
+        raise TypeError("a backend is a callable (settings, member) -> Backend")
+    return cast(OpenBackend, loaded)
+
+
+BACKENDS: Registry[OpenBackend] = Registry(
+    "probes.backends",
+    "backend",
+    {
+        "hf": "probes.models.hf.backend:HfBackend",
+        "scripted": "probes.models.scripted:open_scripted",
+        "server": "probes.models.server.backend:ServerBackend",
+        "lmms": "probes.models.lmms_eval.backend:LmmsBackend",
+    },
+    _checked,
+)
 
 
 def open_backend(cfg: BackendSettings, spec: ModelSpec) -> Backend:
@@ -16,22 +37,4 @@ def open_backend(cfg: BackendSettings, spec: ModelSpec) -> Backend:
     Raises:
         ProbesError: unknown backend, or a checkpoint that is missing or not usable.
     """
-    if cfg.name == "hf":
-        from probes.models.hf.backend import HfBackend
-
-        return HfBackend(cfg, spec)
-    if cfg.name == "scripted":
-        from probes.models.scripted import ScriptedBackend
-
-        return ScriptedBackend.from_options(spec, cfg.options)
-    if cfg.name == "server":
-        from probes.models.server.backend import ServerBackend
-
-        return ServerBackend(cfg, spec)
-    if cfg.name == "lmms":
-        from probes.models.lmms_eval.backend import LmmsBackend
-
-        return LmmsBackend(cfg, spec)
-    raise ProbesError(
-        f"there is no backend named {cfg.name!r}", "backend.name", f"use one of {', '.join(NAMES)}"
-    )
+    return BACKENDS.get(cfg.name, "backend.name")(cfg, spec)

@@ -11,7 +11,7 @@ from typing import Any
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
 from probes.core.types import FrameRef, FramesByHash, ModelSpec, Output, Request, ScoringSpec
-from probes.models.base import Capabilities, check_options, error_output
+from probes.models.base import NEEDS, BackendSettings, Capabilities, check_options, error_output
 
 ADAPTER = "scripted-1"
 OPTIONS = ("policy", "errors", "seconds")
@@ -81,8 +81,11 @@ class ScriptedBackend:
         )
 
     def capabilities(self) -> Capabilities:
-        """Return what this backend can do."""
-        return Capabilities()
+        """Return that there is nothing it would refuse: tests may ask anything of it."""
+        return Capabilities(needs=NEEDS, interventions=True, decoding=True)
+
+    def planning(self) -> None:
+        """Return that lengths are not known without asking."""
 
     def describe(self) -> dict[str, Any]:
         """Return the settings."""
@@ -142,6 +145,11 @@ class ScriptedBackend:
             return prompt.options[at]
         count = min(max(1, scoring.max_new_tokens), 6)
         return " ".join(WORDS[int(next(draw) * len(WORDS))] for _ in range(count))
+
+
+def open_scripted(cfg: BackendSettings, spec: ModelSpec) -> ScriptedBackend:
+    """Open the backend as configured."""
+    return ScriptedBackend.from_options(spec, cfg.options)
 
 
 def _draws(fingerprint: str, prompt: Request) -> Iterator[float]:

@@ -15,7 +15,7 @@ from typing import Any
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_file, sha256_json
 from probes.core.types import FramesByHash, ModelSpec, Output, Request, ScoringSpec
-from probes.models.base import BackendSettings, Capabilities, error_output
+from probes.models.base import BackendSettings, Capabilities, check_requests, error_output
 from probes.models.checkpoint import Checkpoint, find
 from probes.models.hf.batching import Batcher, Failed, free_memory
 from probes.models.hf.families.loading import best_device, no_progress_bars
@@ -59,7 +59,10 @@ class TextBackend:
 
     def capabilities(self) -> Capabilities:
         """Return what this backend can do."""
-        return Capabilities(("generate",))
+        return Capabilities(("generate",), unscored="a condenser only generates")
+
+    def planning(self) -> None:
+        """Return that lengths are not known without asking."""
 
     def describe(self) -> dict[str, Any]:
         """Return what is known without loading the model."""
@@ -86,8 +89,7 @@ class TextBackend:
         self, prompts: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, Output]]:
         """Continue prompts; see `Backend.score`. A prompt that holds a frame fails."""
-        if scoring.kind != "generate":
-            raise ProbesError("a condenser only generates", "infill.condenser")
+        check_requests(self.capabilities(), "text", prompts, scoring)
         texts: dict[int, str] = {}
         for at, prompt in enumerate(prompts):
             parts = [part for part in prompt.parts if isinstance(part, str)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,17 @@ class Manifest:
         "frames that were shown and are gone, and so are their media; absent where none is",
         default=(),
     )
+    artifacts: Mapping[str, Any] = _means(
+        "arrays of answers: how many, their names, bytes of their files; absent where there are "
+        "none",
+        default_factory=dict,
+    )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a run's manifest as a whole, without secrets."""
-    content = asdict(manifest)
-    if not manifest.frames_lost:
-        del content["frames_lost"]
+    optional = ("frames_lost", "artifacts")
+    content = {k: v for k, v in asdict(manifest).items() if v or k not in optional}
     text = json.dumps(redacted(json.loads(json.dumps(content, default=str))), indent=2)
     atomic_write(folder / FILE, f"{text}\n".encode())
 
@@ -86,9 +90,3 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ProbesError("the manifest cannot be read: it is no JSON object", str(path), REWRITE)
     return content
-
-
-def markdown() -> str:
-    """Return the entries of a manifest as a table of docs/records.md."""
-    rows = (f"| `{one.name}` | {one.metadata['meaning']} |" for one in fields(Manifest))
-    return "\n".join(["| entry | meaning |", "|---|---|", *rows])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from probes.core.errors import ProbesError
 from probes.core.files import atomic_file
@@ -31,19 +31,12 @@ def write_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> N
             writer.write_table(group)
 
 
-def columns(path: Path, what: str) -> list[str]:
-    """Return the names of a table's columns.
-
-    Raises:
-        ProbesError: the table is not there or damaged.
-    """
+def batches(path: Path, column: str, rows: int) -> Iterator[list[Any]]:
+    """Yield the values of one column of a table that was just written, some rows at a time."""
     import pyarrow.parquet as pq
 
-    try:
-        names: list[str] = pq.read_schema(path).names
-    except Exception as error:  # on damaged bytes Arrow raises nearly any
-        raise _unreadable(path, what, error) from error
-    return names
+    for batch in pq.ParquetFile(path).iter_batches(rows, columns=[column]):
+        yield batch.column(0).to_pylist()
 
 
 def read(path: Path, what: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -52,29 +45,20 @@ def read(path: Path, what: str, columns: Sequence[str] | None = None) -> pa.Tabl
     Args:
         path: the file.
         what: what it holds, for the message.
-        columns: which to read; None for all.
+        columns: which to read of those that it has; None for all.
 
     Raises:
-        ProbesError: it is not there, damaged, or has not all of the columns.
+        ProbesError: it is not there, or damaged.
     """
     import pyarrow.parquet as pq
 
     try:
         # A plain file: folder names such as `arm=vcot` above it are no columns of ours.
         file = pq.ParquetFile(path, page_checksum_verification=True)
-        lacking = sorted(set(columns or ()) - set(file.schema_arrow.names))
-        table = file.read(columns=None if columns is None else list(columns))
+        present = file.schema_arrow.names
+        table = file.read([name for name in present if columns is None or name in columns])
         table.validate(full=True)  # a text that is none would come up only later
     except Exception as error:  # on damaged bytes Arrow raises nearly any
-        raise _unreadable(path, what, error) from error
-    if lacking:
-        raise ProbesError(
-            f"the {what} have no columns {', '.join(lacking)}", str(path),
-            "was the file written by `probes run` of this version?",
-        )  # fmt: skip
+        reason = getattr(error, "strerror", None) or error
+        raise ProbesError(f"the {what} cannot be read: {reason}", str(path), REWRITE) from error
     return table
-
-
-def _unreadable(path: Path, what: str, error: Exception) -> ProbesError:
-    reason = getattr(error, "strerror", None) or error
-    return ProbesError(f"the {what} cannot be read: {reason}", str(path), REWRITE)

@@ -65,20 +65,15 @@ def read(folder: Path) -> RunFiles:
     config = config if isinstance(config, dict) else {}
     if not config:
         lacking.append("manifest.json with a configuration")
-    item_rows = _rows(folder / "items.parquet", ItemRow)
-    if not item_rows:
+    asked = schema.read_rows(folder / "items.parquet", ItemRow)
+    if not asked:
         lacking.append("items.parquet")
-    lender_rows = _rows(folder / "donors.parquet", ItemRow)
-    items, lenders = ({str(r["id"]): _item(r) for r in rows} for rows in (item_rows, lender_rows))
+    lent = schema.read_rows(folder / "donors.parquet", ItemRow)
     clips = {
-        (str(row["id"]), int(count)): Clip(
-            (), (), tuple(hashes),
-            tuple(row.get("option_hashes") or ()), tuple(row.get("breaks") or ()),
-        )
-        for row in (*lender_rows, *item_rows)
-        for count, hashes in _pairs(row.get("frame_hashes"))
-        if str(count).isdigit() and hashes is not None
-    }  # fmt: skip
+        (row.id, int(count)): Clip((), (), hashes, row.option_hashes, row.breaks)
+        for row in (*lent, *asked)
+        for count, hashes in row.frame_hashes.items()
+    }
     prompts, arms = _prompts(config), _arms(config)
     scoring, task = config.get("scoring"), config.get("task")
     layout = task.get("layout") if isinstance(task, dict) else None
@@ -88,10 +83,10 @@ def read(folder: Path) -> RunFiles:
         lacking.append("the arms of the suite")
     return RunFiles(
         folder=folder,
-        items=items,
-        lenders=lenders,
+        items={row.id: _item(row) for row in asked},
+        lenders={row.id: _item(row) for row in lent},
         clips=clips,
-        infills=_infills(_rows(folder / "infills.parquet", InfillRow), clips),
+        infills=_infills(schema.read_rows(folder / "infills.parquet", InfillRow), clips),
         arms=arms,
         prompts=prompts,
         scoring=cast(Scoring, scoring) if scoring in get_args(Scoring) else None,
@@ -101,49 +96,35 @@ def read(folder: Path) -> RunFiles:
     )
 
 
-def _rows(path: Path, row: type) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    found: list[dict[str, Any]] = schema.read(path, row).to_pylist()
-    return found
-
-
-def _pairs(value: Any) -> list[tuple[str, Any]]:
-    """Return a map column's entries, which Arrow gives as a list of pairs."""
-    return [(str(key), one) for key, one in value or ()]
-
-
-def _item(row: Mapping[str, Any]) -> Item:
+def _item(row: ItemRow) -> Item:
     return Item(
-        id=str(row["id"]),
-        task=row.get("task") or "",
-        question=row.get("question") or "",
-        options=tuple(row.get("options") or ()),
-        answer=row.get("answer"),
-        media=Video(Path(row.get("media_path") or "")),
-        stratum=row.get("stratum") or "",
-        cluster=row.get("cluster") or "",
-        meta=tuple((key, str(value)) for key, value in _pairs(row.get("meta"))),
+        row.id,
+        row.task,
+        row.question,
+        row.options,
+        row.answer,
+        Video(Path(row.media_path)),
+        row.stratum,
+        row.cluster,
+        tuple(row.meta.items()),
     )
 
 
 def _infills(
-    rows: list[dict[str, Any]], clips: Mapping[ClipKey, Clip]
+    rows: list[InfillRow], clips: Mapping[ClipKey, Clip]
 ) -> dict[str, dict[ClipKey, tuple[Infill, ...]]]:
-    names = [field.name for field in dataclasses.fields(Infill)]
-    found: dict[str, dict[ClipKey, dict[int, Infill]]] = defaultdict(lambda: defaultdict(dict))
+    found: dict[str, dict[ClipKey, dict[int, Infill]]] = defaultdict(dict)
     for row in rows:
-        infill = Infill(**{name: row[name] for name in names})
-        found[row["role"]][row["item_id"], row["frames"]][row["gap"]] = infill
-    for place, gaps in ((place, gaps) for one in found.values() for place, gaps in one.items()):
-        if place in clips:
-            gaps |= dict.fromkeys(clips[place].breaks, NO_INFILL)
+        key = (row.item_id, row.frames)
+        # Gaps between rows of panels have no rows of their own.
+        breaks = clips[key].breaks if key in clips else ()
+        gaps = found[row.role].setdefault(key, dict.fromkeys(breaks, NO_INFILL))
+        gaps[row.gap] = Infill(
+            row.text, row.common, row.event, row.generator, row.status, row.error
+        )
     return {
-        role: {
-            place: tuple(infill for _, infill in sorted(gaps.items()))
-            for place, gaps in places.items()
-        }
-        for role, places in found.items()
+        role: {key: tuple(gaps[gap] for gap in sorted(gaps)) for key, gaps in by_clip.items()}
+        for role, by_clip in found.items()
     }
 
 

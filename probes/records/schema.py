@@ -1,4 +1,4 @@
-"""The tables of a run folder, once: a row type -> Arrow schema, reader and documentation.
+"""The tables of a run folder, once: a row type -> Arrow schema, reader and rows.
 
 A column is a field of `Record`, `ItemRow` or `InfillRow`. To add one, add the field here, behind
 the others and with a default (so that older run folders are still read), and fill it where the rows
@@ -110,6 +110,9 @@ class Record:
             "`choice`, `option_logprobs` and `option_tokens` are in the item's own order"
         ),
     ] = 0
+    extras: Annotated[
+        Mapping[str, float], Column("further numbers of the answer by name, e.g. of a readout")
+    ] = dataclasses.field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +141,13 @@ class ItemRow:
 
 def _older_status(table: pa.Table) -> list[Any]:
     """Return the states of infills of a table that has only `ok` and `error`."""
-    from_text = zip(
-        *(table.column(name).to_pylist() for name in ("ok", "text", "error")), strict=True
-    )
-    return [
-        "ok" if text and ok
-        else "not_applicable" if ok
-        else "empty" if not error or error in EMPTY_REPLIES
-        else "failed"
-        for ok, text, error in from_text
-    ]  # fmt: skip
+
+    def status(ok: bool, text: str, error: str) -> InfillStatus:
+        if ok:
+            return "ok" if text else "not_applicable"
+        return "empty" if not error or error in EMPTY_REPLIES else "failed"
+
+    return list(map(status, *(table.column(name).to_pylist() for name in ("ok", "text", "error"))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +169,29 @@ class InfillRow:
     ok: Annotated[bool, Column("whether there is a text")]
     error: Annotated[str, Column("why there is none")]
     leaks: Annotated[tuple[int, ...], Column("options whose whole text is in it")]
-    status: Annotated[InfillStatus, Column(
-        "`ok`, `empty` (an empty reply: the gap is bare) or `failed` (records that "
-        "need it are errors)", of_older=_older_status,
-    )] = "ok"  # fmt: skip
+    status: Annotated[
+        InfillStatus,
+        Column(
+            "`ok`, `empty` (an empty reply: the gap is bare) or `failed` (records that need it are "
+            "errors)",
+            of_older=_older_status,
+        ),
+    ] = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRow:
+    """One array of an answer: a row of artifacts.parquet."""
+
+    key: Annotated[str, Column("as in the records; answers of one key share their arrays")]
+    name: Annotated[str, Column("what it holds")]
+    layer: Annotated[int | None, Column("of which decoder layer, from 0; null where of none")]
+    span: Annotated[str, Column("of which span, e.g. `frame 3`; may be empty")]
+    shape: Annotated[tuple[int, ...], Column("its shape")]
+    dtype: Annotated[str, Column("its element type, as NumPy names it")]
+    shard: Annotated[str, Column("the file in `artifacts/` that it is in (safetensors)")]
+    tensor: Annotated[str, Column("its name in that file")]
+    sha256: Annotated[str, Column("sha256 of its shape, as text, and its bytes")]
 
 
 class Field(NamedTuple):
@@ -186,21 +205,19 @@ class Field(NamedTuple):
     """`dataclasses.MISSING` for a column that every table has."""
 
 
+@functools.cache
 def fields(row: type) -> tuple[Field, ...]:
     """Return the columns of a row type, in order."""
-    return _fields(row)
-
-
-@functools.cache
-def _fields(row: type) -> tuple[Field, ...]:
     hints = get_type_hints(row, include_extras=True)
     found = []
     for one in dataclasses.fields(row):
+        make = one.default_factory
+        default = one.default if make is dataclasses.MISSING else make()
         kind, column = get_args(hints[one.name])[:2]
         inner = [arg for arg in get_args(kind) if arg is not types.NoneType]
         nullable = get_origin(kind) in (Union, types.UnionType)
         found.append(
-            Field(one.name, _arrow(inner[0] if nullable else kind), nullable, column, one.default)
+            Field(one.name, _arrow(inner[0] if nullable else kind), nullable, column, default)
         )
     return tuple(found)
 
@@ -235,16 +252,16 @@ def to_table(rows: Sequence[object], row: type) -> pa.Table:
     """Return rows as an Arrow table; half a character becomes a question mark."""
     import pyarrow as pa
 
-    columns = {
-        field.name: [_cell(getattr(one, field.name)) for one in rows] for field in fields(row)
+    columns: dict[str, list[Any]] = {
+        name: [_cell(getattr(one, name)) for one in rows] for name in names(row)
     }
     try:
         return pa.table(columns, schema=arrow_schema(row))
     except UnicodeEncodeError:  # a file whose name is not UTF-8, say
         from probes.core.text import whole_texts
 
-        return pa.table({name: whole_texts(one) for name, one in columns.items()},
-                        schema=arrow_schema(row))  # fmt: skip
+        whole = {name: whole_texts(values) for name, values in columns.items()}
+        return pa.table(whole, schema=arrow_schema(row))
 
 
 def _cell(value: Any) -> Any:
@@ -266,11 +283,10 @@ def read(path: Path, row: type, columns: Sequence[str] | None = None) -> pa.Tabl
         ProbesError: it is not there or damaged, a column is missing, or one is of another type.
     """
     wanted = [field for field in fields(row) if columns is None or field.name in columns]
-    present = parquet.columns(path, path.stem)
     # What older tables lack may follow from any of their columns.
     derived = any(field.column.of_older for field in wanted)
-    names_read = present if derived else [f.name for f in wanted if f.name in present]
-    return conform(parquet.read(path, path.stem, names_read), row, str(path), columns)
+    table = parquet.read(path, path.stem, None if derived else [field.name for field in wanted])
+    return conform(table, row, str(path), columns)
 
 
 def conform(
@@ -287,15 +303,13 @@ def conform(
     import pyarrow as pa
 
     wanted = [field for field in fields(row) if columns is None or field.name in columns]
-    lacking = [
-        field.name for field in wanted
-        if field.name not in table.column_names and field.default is dataclasses.MISSING
-    ]  # fmt: skip
-    if lacking:
+    required = {field.name for field in wanted if field.default is dataclasses.MISSING}
+    if lacking := [name for name in names(row) if name in required - set(table.column_names)]:
         raise ProbesError(
-            f"the {Path(where).stem} have no columns {', '.join(lacking)}", where,
+            f"the {Path(where).stem} have no columns {', '.join(lacking)}",
+            where,
             "was the file written by `probes run`, of this version or an older one?",
-        )  # fmt: skip
+        )
     found = {field.name: _column(table, field, where) for field in wanted}
     schema = pa.schema([(field.name, field.kind) for field in wanted])
     whole = pa.table(found, schema=schema)
@@ -308,18 +322,17 @@ def _column(table: pa.Table, field: Field, where: str) -> pa.Array | pa.ChunkedA
 
     present = field.name in table.column_names
     column = _cast(table.column(field.name), field, where) if present else None
-    make = field.column.of_older
-    if column is not None and (make is None or not column.null_count):
+    if column is not None and (field.default is dataclasses.MISSING or not column.null_count):
         return column
-    if make is None:
-        return pa.array([field.default] * len(table), field.kind)
+    make = field.column.of_older
     try:
-        values = make(table)
+        values = make(table) if make else [_cell(field.default)] * len(table)
     except KeyError as error:  # Arrow's, for a column that this one follows from
         raise ProbesError(
             f"the {Path(where).stem} have no column {field.name}, nor those that it follows from",
-            where, REWRITE,
-        ) from error  # fmt: skip
+            where,
+            REWRITE,
+        ) from error
     if column is not None:
         # Tables of two versions that others have joined have nulls in the newer column.
         pairs = zip(column.to_pylist(), values, strict=True)
@@ -331,8 +344,6 @@ def _cast(column: pa.ChunkedArray, field: Field, where: str) -> pa.ChunkedArray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
     if pa.types.is_floating(column.type) and pa.types.is_integer(field.kind):
         # pandas writes whole numbers with gaps as floats with NaN.
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
@@ -341,23 +352,32 @@ def _cast(column: pa.ChunkedArray, field: Field, where: str) -> pa.ChunkedArray:
     try:
         return column.cast(field.kind)
     except pa.ArrowException as error:
-        raise ProbesError(
-            f"column {field.name} holds {column.type}, not {field.kind}", where, REWRITE
-        ) from error
+        what = f"column {field.name} holds {column.type}, not {field.kind}"
+        raise ProbesError(what, where, REWRITE) from error
+
+
+def read_rows(path: Path, row: type[RowType]) -> list[RowType]:
+    """Read the rows of a table of a run folder; none where there is no such file.
+
+    Raises:
+        ProbesError: see `read`.
+    """
+    return list(rows(read(path, row), row)) if path.is_file() else []
 
 
 def rows(table: pa.Table, row: type[RowType]) -> Iterator[RowType]:
     """Yield the rows of a table, which has all columns of the row type."""
+    import pyarrow as pa
+
+    maps = {field.name for field in table.schema if pa.types.is_map(field.type)}
     for values in table.to_pylist():
-        yield row(**{name: _frozen(value) for name, value in values.items()})
+        yield row(**{name: _frozen(value, name in maps) for name, value in values.items()})
 
 
-def _frozen(value: Any) -> Any:
-    if not isinstance(value, list):
-        return value
-    if value and isinstance(value[0], tuple):  # Arrow gives a map as a list of pairs
-        return {name: _frozen(one) for name, one in value}
-    return tuple(value)
+def _frozen(value: Any, is_map: bool = False) -> Any:
+    if is_map:  # Arrow gives a map as a list of pairs
+        return {name: _frozen(one) for name, one in value or ()}
+    return tuple(value) if isinstance(value, list) else value
 
 
 def read_records(folder: Path) -> list[Record]:
@@ -367,22 +387,3 @@ def read_records(folder: Path) -> list[Record]:
         ProbesError: the table is not there or damaged.
     """
     return list(rows(read(folder / "records.parquet", Record), Record))
-
-
-def markdown(row: type) -> str:
-    """Return the columns of a row type as a table of docs/records.md."""
-    lines = ["| column | type | meaning |", "|---|---|---|"]
-    for field in fields(row):
-        kind = _kind_in_words(field.kind) + (", or null" if field.nullable else "")
-        lines.append(f"| `{field.name}` | {kind} | {field.column.meaning} |")
-    return "\n".join(lines)
-
-
-def _kind_in_words(kind: pa.DataType) -> str:
-    import pyarrow as pa
-
-    if pa.types.is_map(kind):
-        return f"map from {kind.key_type} to {_kind_in_words(kind.item_type)}"
-    if pa.types.is_list(kind):
-        return f"list of {_kind_in_words(kind.value_type)}"
-    return str(kind)

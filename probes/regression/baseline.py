@@ -4,29 +4,45 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from probes.core.files import atomic_write
-from probes.regression.snapshot import BaselineAnswer, CellAnswers, CellName, ItemFacts, Snapshot
+from probes.core.types import CONTRASTS
+from probes.regression.snapshot import CellAnswers, CellName, Snapshot
 
 FORMAT, VERSION = "interframe-probes baseline", 1
-NAMES = ("accuracy", "gain", "drop", "transfer", "did")
+NAMES = ("accuracy", *CONTRASTS)
+"""Metrics of accuracies."""
+OTHER_NAMES = ("mean", *CONTRASTS)
+"""Metrics of any other measure."""
 TIE_TOLERANCE = 1e-3
 """Nats. Between CPUs, kernels and batch sizes, margins in float32 move by less than 1e-5
 (docs/ci.md); one answer in a thousand of the embedded pair is nearer to a tie than 1e-3."""
+ITEM = ("task", "id", "cluster", "stratum", "answer", "content", "frames")
+ANSWER = (
+    *("item_id", "donor_id", "rotation", "status", "choice"),
+    *("logprobs", "tokens", "key", "stimulus"),
+)
+"""What the rows of the file's two long tables hold, in this order."""
 
 
 class Metric(NamedTuple):
-    """A guarded number: an accuracy, or a contrast as `probes.contrasts` names it."""
+    """A guarded number: the mean of a measure in a cell, or a contrast of `probes.contrasts`."""
 
     name: str
-    """One of `NAMES`."""
+    """One of `NAMES`, of other measures than accuracy one of `OTHER_NAMES`."""
     cell: CellName
     """The cell; of a contrast, that of its arm. For transfer and the difference in differences
     (DiD), which compare two members, that of the member which is not the image member."""
+    measure: str = "accuracy"
+
+    @property
+    def kind(self) -> str:
+        """What a band may be given for: the name of an accuracy's metric, else the measure."""
+        return self.name if self.measure == "accuracy" else self.measure
 
     def cells(self, references: Mapping[str, str]) -> set[CellName]:
         """Return the cells that the metric is computed from.
@@ -35,9 +51,9 @@ class Metric(NamedTuple):
             references: reference arm by arm.
         """
         own = self.cell
-        roles = (own.role,) if self.name in ("accuracy", "gain", "drop") else (own.role, "image")
+        roles = (own.role, "image") if self.name in ("transfer", "did") else (own.role,)
         arms = [own.arm]
-        if self.name not in ("accuracy", "transfer"):
+        if self.name not in ("accuracy", "mean", "transfer"):
             arms.append(references.get(own.arm, "baseline"))
         return {own._replace(role=role, arm=arm) for role in roles for arm in arms}
 
@@ -47,7 +63,12 @@ class Metric(NamedTuple):
         role = f"image - {self.cell.role}" if self.name == "did" else self.cell.role
         if self.name == "transfer":
             role = f"{self.cell.role} - image"
-        return f"{self.name} {self.cell.arm}, {role}, {self.cell.frames} frames"
+        return f"{self.what} {self.cell.arm}, {role}, {self.cell.frames} frames"
+
+    @property
+    def what(self) -> str:
+        """The name, with the measure where it is not accuracy."""
+        return self.name if self.measure == "accuracy" else f"{self.name} of {self.measure}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +77,7 @@ class Baseline:
 
     snapshot: Snapshot
     bands: Mapping[Metric, float]
-    """By metric, how far it may move either way (percentage points)."""
+    """By metric, how far it may move either way (percentage points, or the measure's unit)."""
     tie_tolerance: float = TIE_TOLERANCE
     """Nats; two options nearer than this in both runs may change places."""
 
@@ -70,7 +91,7 @@ def to_json(baseline: Baseline) -> str:
     """Return a baseline's file: metrics and bands first, because they are meant to be edited."""
     snapshot = baseline.snapshot
     metrics = [
-        {"name": metric.name, **metric.cell._asdict(), "band": band}
+        {"name": metric.name, **_measure(metric), **metric.cell._asdict(), "band": band}
         for metric, band in sorted(baseline.bands.items(), key=_order)
     ]
     # The names are the file's format; a field may have another name in this code.
@@ -94,48 +115,34 @@ def to_json(baseline: Baseline) -> str:
     parts.append(f'"metrics": {_list(map(_line, metrics))}')
     parts += [f"{_line(name)}: {_line(value)}" for name, value in sources.items()]
     parts += [f'"{name}": {_table(table)}' for name, table in tables.items()]
-    parts.append(f'"items": {_list(map(_item_line, snapshot.items))}')
+    items = (_dense([getattr(item, name) for name in ITEM]) for item in snapshot.items)
+    parts.append(f'"items": {_list(items)}')
     parts.append(f'"cells": {_list(map(_cell_lines, snapshot.cells))}')
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def _order(entry: tuple[Metric, float]) -> tuple[int, CellName]:
-    return NAMES.index(entry[0].name), entry[0].cell
+def _measure(metric: Metric) -> dict[str, str]:
+    # Files of accuracies alone are as they were before there were other measures.
+    return {} if metric.measure == "accuracy" else {"measure": metric.measure}
 
 
-def _item_line(item: ItemFacts) -> str:
-    return _dense(
-        [
-            item.task,
-            item.id,
-            item.cluster,
-            item.stratum,
-            item.answer,
-            item.content,
-            dict(item.frames),
-        ]
-    )
+def _order(entry: tuple[Metric, float]) -> tuple[str, int, CellName]:
+    metric, _ = entry
+    names = NAMES if metric.measure == "accuracy" else OTHER_NAMES
+    return metric.measure, names.index(metric.name), metric.cell
 
 
 def _cell_lines(cell: CellAnswers) -> str:
     head = _line({**cell.name._asdict(), "member": cell.member})
-    return f'{head[:-1]}, "answers": {_list(map(_answer_line, cell.answers))}}}'
+    rows = ([_plain(getattr(answer, name)) for name in ANSWER] for answer in cell.answers)
+    return f'{head[:-1]}, "answers": {_list(map(_dense, rows))}}}'
 
 
-def _answer_line(answer: BaselineAnswer) -> str:
-    return _dense(
-        [
-            answer.item_id,
-            answer.donor_id,
-            answer.rotation,
-            answer.status,
-            answer.choice,
-            [None if math.isnan(value) else value for value in answer.logprobs],
-            answer.tokens,
-            answer.key,
-            answer.stimulus,
-        ]
-    )
+def _plain(value: Any) -> Any:
+    """Return a value of an answer as JSON holds it, which has no NaN."""
+    if isinstance(value, tuple):
+        return [None if math.isnan(one) else one for one in value]
+    return value
 
 
 def _list(lines: Iterable[str]) -> str:
@@ -151,6 +158,6 @@ def _line(value: Any) -> str:
     return json.dumps(value, separators=(", ", ": "), allow_nan=False)
 
 
-def _dense(value: Any) -> str:
+def _dense(value: Sequence[Any]) -> str:
     """Return a row of a long table: without spaces, which would be a tenth of the file."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,17 @@ _ARITHMETIC = ("torch", "torchvision", "transformers", "tokenizers", "numpy")
 _REPLY = "max_new_tokens"
 # What records and items hold themselves, and what may change under test.
 _NOT_OF_THE_QUESTION = {
-    "backend", "frames", "limit", "out", "scoring", "seed", "shard", "shards", "infill.file",
-    "prompts.name", "task.name", "task.reader", "task.root", "task.include_path", "task.scoring",
-    "task.frames", "task.unanswered", "task.videos", "task.per_config", "task.seed", "task.height",
-    "task.width", "task.fps", "task.seconds",
-}  # fmt: skip
+    *"backend frames limit out scoring seed shard shards infill.file prompts.name".split(),
+    *"task.name task.reader task.root task.include_path task.scoring task.frames".split(),
+    *"task.unanswered task.videos task.per_config task.seed task.height".split(),
+    *"task.width task.fps task.seconds".split(),
+}
 _RECORD_COLUMNS = (
-    "task", "pair", "frames", "scoring", "seed", "role", "arm", "member", "item_id", "donor_id",
-    "status", "choice", "option_logprobs", "option_tokens", "key", "stimulus_sha", "rotation",
-)  # fmt: skip
-_ITEM_COLUMNS = (
-    "task", "id", "question", "options", "answer", "cluster", "stratum", "meta", "frame_hashes",
-)  # fmt: skip
+    *CellName._fields,
+    *"member item_id donor_id status choice option_logprobs option_tokens key".split(),
+    *"stimulus_sha rotation".split(),
+)
+_ITEM_COLUMNS = "task id question options answer cluster stratum meta frame_hashes".split()
 
 
 def capture(path: str | Path) -> Snapshot:
@@ -101,15 +101,7 @@ def _items(folders: Sequence[Path]) -> tuple[ItemFacts, ...]:
         for item in _items_of(folder / "items.parquet"):
             known = items.get((item.task, item.id))
             frames = {**(known.frames if known else {}), **item.frames}
-            items[item.task, item.id] = ItemFacts(
-                item.task,
-                item.id,
-                item.cluster,
-                item.stratum,
-                item.answer,
-                item.content,
-                dict(sorted(frames.items())),
-            )
+            items[item.task, item.id] = replace(item, frames=dict(sorted(frames.items())))
     return tuple(items[name] for name in sorted(items))
 
 
@@ -190,15 +182,7 @@ def _cells(frame: pd.DataFrame) -> tuple[CellAnswers, ...]:
     columns = (frame[name].tolist() for name in _RECORD_COLUMNS)
     for values in zip(*columns, strict=True):
         row = dict(zip(_RECORD_COLUMNS, values, strict=True))
-        name = CellName(
-            row["task"],
-            row["pair"],
-            int(row["frames"]),
-            row["scoring"],
-            int(row["seed"]),
-            row["role"],
-            row["arm"],
-        )
+        name = CellName(*(row[field] for field in CellName._fields))
         answer = _answer(row)
         cells.setdefault(name, {})[answer.answer_key] = answer
         members[name] = str(row["member"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from probes.analysis.formats import unit_name
+from probes.analysis.pairing import per_item
 from probes.core.errors import ProbesError
 from probes.regression import compare, gates
 from probes.regression.baseline import TIE_TOLERANCE, Baseline, Metric
@@ -79,57 +81,100 @@ def with_bands(baseline: Baseline, given: Mapping[str, float]) -> Baseline:
 
     Args:
         baseline: the one to start from.
-        given: percentage points by the metrics' name; under "" for all that are not named.
+        given: bands by the metrics' kind; under "" for all of accuracies that are not named.
     """
-    bands = {
-        metric: given.get(metric.name, given.get("", band))
-        for metric, band in baseline.bands.items()
-    }
-    return Baseline(baseline.snapshot, bands, baseline.tie_tolerance)
+    bands = {metric: _band(metric, given, band) for metric, band in baseline.bands.items()}
+    return replace(baseline, bands=bands)
 
 
-def renew(old: Baseline | None, run: Snapshot) -> tuple[Baseline, list[str]]:
+def _band(metric: Metric, given: Mapping[str, float], usual: float) -> float:
+    # A number of points means nothing to a metric that is counted in another unit.
+    for_all = given.get("", usual) if metric.measure == "accuracy" else usual
+    return given.get(metric.kind, for_all)
+
+
+def renew(
+    old: Baseline | None,
+    run: Snapshot,
+    given: Mapping[str, float] | None = None,
+    measures: Sequence[str] = (),
+) -> tuple[Baseline, list[str]]:
     """Make a baseline from a run.
 
     Args:
         old: its bands and tolerance are kept, and what it left undeclared stays so; metrics of
             cells that it did not hold are declared anew.
         run: as returned by `capture`.
+        given: bands as for `with_bands`.
+        measures: guarded besides accuracy and those of `old`.
 
     Returns:
         The baseline, and a line for everything that was not simply kept.
 
     Raises:
-        ProbesError: no item has a public answer, so that there is no metric.
+        ProbesError: no item has a public answer, so that there is no metric; or a measure that
+            the run's answers do not have, or of which no band is known.
     """
-    metrics = list(gates.values_by_metric(run))
+    given = given or {}
+    guarded = {metric.measure: band for metric, band in old.bands.items()} if old else {}
+    metrics = list(gates.values_by_metric(run, dict.fromkeys(["accuracy", *guarded, *measures])))
     if not metrics:
         raise ProbesError(
             "no item of the run has a public answer: there is no metric to guard",
             "--update",
             "make the baseline of a run over items with known answers",
         )
+    _require_guardable(measures, metrics, {**guarded, **given})
     failed = sum(answer.status == "error" for cell in run.cells for answer in cell.answers)
     notes = [f"{failed} of {run.records} records failed; they count as wrong"] if failed else []
+    usual = {m: BAND if m.measure == "accuracy" else guarded.get(m.measure, 0) for m in metrics}
     if old is None:
-        return Baseline(run, dict.fromkeys(metrics, BAND), TIE_TOLERANCE), notes
+        return with_bands(Baseline(run, usual, TIE_TOLERANCE), given), notes
     known = set(old.snapshot.cells_by_name())
     added = [
         metric
         for metric in metrics
-        if metric not in old.bands and not metric.cells(run.references) <= known
+        if metric not in old.bands
+        and (metric.measure not in guarded or not metric.cells(run.references) <= known)
     ]
-    bands = {metric: band for metric, band in old.bands.items() if metric in metrics}
-    gone = [metric for metric in old.bands if metric not in bands]
-    if not bands and not added:
+    kept = {metric: band for metric, band in old.bands.items() if metric in metrics}
+    if not kept and not added:
         raise ProbesError(
             "the run has none of the metrics that the baseline declares",
             "--update",
             "remove the old baseline first if it is to guard something else",
         )
-    notes += [f"no longer there: {metric.label}" for metric in gone]
-    notes += [f"new, band {BAND:g} points: {metric.label}" for metric in added]
-    return Baseline(run, bands | dict.fromkeys(added, BAND), old.tie_tolerance), notes
+    bands = kept | {metric: usual[metric] for metric in added}
+    made = with_bands(Baseline(run, bands, old.tie_tolerance), given)
+    notes += [f"no longer there: {metric.label}" for metric in old.bands if metric not in kept]
+    for metric in added:
+        unit = unit_name(per_item(metric.measure).unit)
+        notes.append(f"new, band {made.bands[metric]:g} {unit}: {metric.label}")
+    return made, notes
+
+
+def _require_guardable(
+    measures: Sequence[str], metrics: Sequence[Metric], bands: Mapping[str, float]
+) -> None:
+    """Raise ProbesError unless the run has metrics of some measures, and bands of them are known.
+
+    Args:
+        measures: to be guarded besides accuracy.
+        metrics: that the run has.
+        bands: by measure.
+    """
+    for name in measures:
+        if all(metric.measure != name for metric in metrics):
+            raise ProbesError(
+                f"no answer has a value of {name}: a baseline keeps choices and log-probabilities",
+                "--measure",
+                "take a measure that is made of them",
+            )
+        if name not in ("accuracy", *bands):
+            unit = per_item(name).unit or "its unit"
+            raise ProbesError(
+                f"there is no usual band of {name}", "--band", f"add --band {name}=B, B in {unit}"
+            )
 
 
 def changes_behind(

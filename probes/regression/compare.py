@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import nan
 
 from probes.core.errors import ProbesError
+from probes.core.text import listed
 from probes.regression.snapshot import (
     UNKNOWN,
     AnswerKey,
@@ -15,9 +16,6 @@ from probes.regression.snapshot import (
     CellName,
     Snapshot,
 )
-
-_NAMED = 5
-"""Items that a message names before it counts the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +74,9 @@ def _settings(base: Snapshot, run: Snapshot) -> Iterator[str]:
         pair, _, setting = name.partition(": ")
         arm = setting.split(".")[1] if setting.startswith("suite.") else ""
         not_run = pair not in pairs or (arm and f"{pair}: suite.{arm}.name" not in run.settings)
-        # What was not run at all is reported as cells.
-        if not not_run and (name not in run.settings or run.settings[name] != before):
+        # What was not run at all is reported as cells. A setting that came or went with a version
+        # of the program is off where a run does not have it.
+        if not not_run and (run.settings[name] != before if name in run.settings else before):
             now = _short(run.settings[name]) if name in run.settings else "not set"
             yield f"{name} is {now}, in the baseline {_short(before)}"
 
@@ -96,7 +95,7 @@ def _cells(base: Snapshot, run: Snapshot) -> Iterator[str]:
         yield f"none of the baseline's cells was run: it holds {in_base}; the run {in_run}"
         return
     if missing:
-        yield f"cells were not run: {_some([cell.name.label for cell in missing], '; ')}"
+        yield f"cells were not run: {listed([cell.name.label for cell in missing], separator='; ')}"
     # Mostly the same items differ in every cell: each reason is given once.
     reasons: dict[str, None] = {}
     for cell in base.cells:
@@ -113,9 +112,9 @@ def _answer_keys(base: CellAnswers, run: CellAnswers) -> Iterator[str]:
     for what, keys in (("missing", before - now), ("added", now - before)):
         names = sorted({item for item, *_ in keys} - shared)
         if names:
-            yield f"{len(names)} items are {what}: {_some(names)}"
+            yield f"{len(names)} items are {what}: {listed(names)}"
     if others := sorted({item for item, *_ in before ^ now} & shared):
-        yield f"donors or rotations of {base.name.arm} differ: items {_some(others)}"
+        yield f"donors or rotations of {base.name.arm} differ: items {listed(others)}"
 
 
 def _kind(name: CellName) -> str:
@@ -132,20 +131,15 @@ def _items(base: Snapshot, run: Snapshot) -> Iterator[str]:
         differing = [a.id for a, b in pairs if getattr(a, field) != getattr(b, field)]
         if differing:
             what = "question or options" if field == "content" else field
-            yield f"{what} differ in {len(differing)} items: {_some(differing)}"
+            yield f"{what} differ in {len(differing)} items: {listed(differing)}"
     differing = [
         a.id for a, b in pairs if any(b.frames.get(k, sha) != sha for k, sha in a.frames.items())
     ]
     if differing:
         yield (
-            f"the frames themselves differ in {len(differing)} items: {_some(differing)} "
+            f"the frames themselves differ in {len(differing)} items: {listed(differing)} "
             "(other media, or another version of av or decord: the manifests name them)"
         )
-
-
-def _some(names: Sequence[str], separator: str = ", ") -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return separator.join(names[:_NAMED]) + more
 
 
 def notes(base: Snapshot, run: Snapshot) -> list[str]:
@@ -171,10 +165,10 @@ def notes(base: Snapshot, run: Snapshot) -> list[str]:
 def _other_stimuli(base: Snapshot, run: Snapshot) -> Iterator[str]:
     """Yield where models were shown another text, although the settings are the same."""
     changed: dict[bool, list[str]] = {True: [], False: []}
+    infills = base.infills()
     for cell, before, now in matched_answers(base, run):
         if before.stimulus != now.stimulus:
-            no_infills = base.settings.get(f"{cell.pair}: suite.{cell.arm}.infills") == "none"
-            changed[no_infills].append(cell.arm)
+            changed[infills.get((cell.pair, cell.arm)) == "none"].append(cell.arm)
     for no_infills, why in (
         (False, "infills came out otherwise"),
         (True, "prompts are built otherwise"),

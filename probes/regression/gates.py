@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite, isnan
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from probes import stats
 from probes.analysis.cells import CellTable, tables
-from probes.analysis.pairing import matched, paired
+from probes.analysis.formats import PROPORTION
+from probes.analysis.pairing import matched, paired, per_item
 from probes.core.errors import ProbesError
 from probes.core.types import CONTRASTS
 from probes.regression.baseline import Metric
@@ -20,7 +21,7 @@ from probes.regression.snapshot import UNKNOWN, BaselineAnswer, CellName, Snapsh
 
 SAME = 1e-4
 """Nats: "the same" log-probability on one platform, whatever batch, shard or order."""
-# Six decimal places are kept, on both sides.
+# Six decimal places are kept on both sides: two roundings, and some for the last bit.
 _ROUNDING = 1.1e-6
 
 
@@ -77,7 +78,7 @@ def _largest_change(before: BaselineAnswer, now: BaselineAnswer) -> float:
 
 @dataclass(frozen=True, slots=True)
 class MetricChange:
-    """One metric before and now; proportions, except for the band."""
+    """One metric before and now, in its measure's unit (of accuracies: proportions)."""
 
     metric: Metric
     before: float
@@ -88,10 +89,11 @@ class MetricChange:
     changed: int
     """Items whose value of the metric differs."""
     n: int
-    """Items with a public answer."""
+    """Items that have a value in both runs."""
     clusters: int
     band: float
-    """Percentage points."""
+    """Percentage points, or the measure's unit."""
+    unit: str
     reason: str
     """Why the interval is undefined."""
 
@@ -102,10 +104,10 @@ class MetricChange:
 
     @property
     def least_band(self) -> float:
-        """The narrowest band that lets this change pass (percentage points); inf: none does."""
+        """The narrowest band that lets this change pass; inf: none does."""
         if not self.changed:
             return 0.0
-        reach = 100 * max(abs(self.low), abs(self.high))
+        reach = max(abs(self.low), abs(self.high)) * (100 if self.unit == PROPORTION else 1)
         return reach if isfinite(reach) else np.inf
 
     @property
@@ -119,28 +121,42 @@ class ItemValues:
     """A metric item by item; its mean is the metric."""
 
     items: NDArray[np.object_]
-    """Ids of the items with a public answer [n]."""
+    """Ids of the items that have a value [n]."""
     clusters: NDArray[np.intp]
     values: NDArray[np.float64]
-    """Proportions; means over several donors count as one answer."""
+    """In the measure's unit; means over several donors count as one answer."""
 
 
-def values_by_metric(snapshot: Snapshot) -> dict[Metric, ItemValues]:
-    """Return every metric of a snapshot's cells that has an item with a public answer."""
+def values_by_metric(
+    snapshot: Snapshot, measures: Iterable[str] = ("accuracy",)
+) -> dict[Metric, ItemValues]:
+    """Return every metric of a snapshot's cells of which some item has a value.
+
+    Args:
+        snapshot: of a run or a baseline.
+        measures: by name; a baseline keeps choices and log-probabilities, and no extras.
+    """
     frame = snapshot.frame()
     out: dict[Metric, ItemValues] = {}
-    for table in tables(frame):
-        items = table.items
-        for cell in table.cells.values():
-            out[Metric("accuracy", _cell_name(table, cell.role, cell.arm))] = ItemValues(
-                items.ids[cell.items], items.clusters[cell.items], cell.strict
+    for name in measures:
+        measure = per_item(name)
+        policy = measure.policies[0]
+        for table in tables(frame, measure):
+            items = table.items
+            for cell in table.cells.values():
+                known = ~np.isnan(cell.values[policy])
+                at = cell.items[known]
+                where = _cell_name(table, cell.role, cell.arm)
+                metric = Metric("accuracy" if name == "accuracy" else "mean", where, name)
+                values = cell.values[policy][known]
+                out[metric] = ItemValues(items.ids[at], items.clusters[at], values)
+        for table, match in matched(frame, CONTRASTS, measure):
+            items = table.items
+            (pairs,) = paired(table, match, measure, (policy,))
+            metric = Metric(match.name, _cell_name(table, match.role, match.arm), name)
+            out[metric] = ItemValues(
+                items.ids[pairs.items], items.clusters[pairs.items], pairs.differences
             )
-    for table, match in matched(frame, CONTRASTS):
-        items = table.items
-        (pairing,) = paired(table, match, "accuracy", ("strict",))
-        out[Metric(match.name, _cell_name(table, match.role, match.arm))] = ItemValues(
-            items.ids[pairing.items], items.clusters[pairing.items], pairing.differences
-        )
     return {metric: values for metric, values in out.items() if len(values.values)}
 
 
@@ -159,40 +175,56 @@ def statistical(base: Snapshot, run: Snapshot, bands: Mapping[Metric, float]) ->
     Args:
         base: the baseline's answers.
         run: the run's, cell by cell as in `base`, ties decided as there (`compare.resolve_ties`).
-        bands: percentage points by metric.
+        bands: percentage points (or the measure's unit) by metric.
 
     Raises:
-        ProbesError: a declared metric that cannot be computed from the baseline's cells.
+        ProbesError: a declared metric that cannot be computed from the cells.
     """
-    before, now = values_by_metric(base), values_by_metric(run)
-    if unknown := [metric for metric in bands if metric not in before]:
-        raise ProbesError(
-            f"the baseline declares {unknown[0].label}, but its cells do not give that metric",
-            "metrics",
-            "remove that line, or write the baseline anew with --update",
-        )
+    measures = dict.fromkeys(metric.measure for metric in bands)
+    before, now = values_by_metric(base, measures), values_by_metric(run, measures)
+    for metric in bands:
+        for whose, known in (("its", before), ("the run's", now)):
+            if metric not in known:
+                raise ProbesError(
+                    f"the baseline declares {metric.label}, but {whose} cells do not give that "
+                    "metric",
+                    "metrics",
+                    "remove that line, or write the baseline anew with --update",
+                )
     return [_change(metric, before[metric], now[metric], band) for metric, band in bands.items()]
 
 
 def _change(metric: Metric, before: ItemValues, now: ItemValues, band: float) -> MetricChange:
-    if not np.array_equal(before.items, now.items):
-        raise ProbesError(f"{metric.label}: the items differ", "metrics", "write a new baseline")
-    differences = now.values - before.values
+    # Failed answers have no value of most measures, so either run may lack a few items.
+    _, old, new = np.intersect1d(before.items, now.items, assume_unique=True, return_indices=True)
+    if not len(old):
+        raise ProbesError(
+            f"{metric.label}: no item has a value in both runs",
+            "metrics",
+            "remove that line, or write the baseline anew with --update",
+        )
+    order = np.argsort(old)
+    old, new = old[order], new[order]
+    differences = now.values[new] - before.values[old]
     # Means over donors need not cancel to the last digit.
     differences[np.abs(differences) < 1e-12] = 0.0
-    most = {"accuracy": 1.0, "did": 4.0}.get(metric.name, 2.0)
-    found = stats.clustered_mean(differences, before.clusters, bounds=(-most, most))
+    measure = per_item(metric.measure)
+    cells = {"accuracy": 1, "mean": 1, "did": 4}.get(metric.name, 2)
+    found = stats.clustered_mean(
+        differences, before.clusters[old], bounds=measure.difference_bounds(2 * cells)
+    )
     changed = int(np.count_nonzero(differences))
     low, high = (found.low, found.high) if changed else (0.0, 0.0)
     return MetricChange(
         metric=metric,
-        before=float(before.values.mean()),
-        now=float(now.values.mean()),
+        before=float(before.values[old].mean()),
+        now=float(now.values[new].mean()),
         low=low,
         high=high,
         changed=changed,
         n=len(differences),
         clusters=found.clusters,
         band=band,
+        unit=measure.unit,
         reason=found.reason if changed else "",
     )

@@ -6,13 +6,14 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from probes.core.errors import ProbesError
-from probes.regression.baseline import FORMAT, NAMES, VERSION, Baseline, Metric
+from probes.core.types import Status
+from probes.regression import baseline
+from probes.regression.baseline import Baseline, Metric
 from probes.regression.snapshot import BaselineAnswer, CellAnswers, CellName, ItemFacts, Snapshot
 
-STATUSES = ("ok", "unparsed", "error")
 T = TypeVar("T")
 
 
@@ -32,11 +33,11 @@ def read(path: Path) -> Baseline:
         ) from error
     except (ValueError, RecursionError) as error:
         raise _refusal(path, f"it is not JSON ({error})") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise _refusal(path, f"its format is not {FORMAT!r}")
-    if content.get("version") != VERSION:
+    if not isinstance(content, dict) or content.get("format") != baseline.FORMAT:
+        raise _refusal(path, f"its format is not {baseline.FORMAT!r}")
+    if content.get("version") != baseline.VERSION:
         raise ProbesError(
-            f"the baseline has version {content.get('version')!r}, not {VERSION}",
+            f"the baseline has version {content.get('version')!r}, not {baseline.VERSION}",
             str(path),
             "remove the file and write it anew: probes check RUN --against FILE --update",
         )
@@ -114,11 +115,12 @@ def _each(content: Mapping[str, Any], name: str, parse: Callable[[Any], T]) -> I
 
 
 def _item(row: Any) -> ItemFacts:
-    task, name, cluster, stratum, answer, content, frames = row
-    _require_type(str, task, name, cluster, stratum, content, *frames.values())
-    if answer is not None:
-        _require_type(int, answer)
-    return ItemFacts(task, name, cluster, stratum, answer, content, frames)
+    item = ItemFacts(**dict(zip(baseline.ITEM, row, strict=True)))
+    texts = (item.task, item.id, item.cluster, item.stratum, item.content)
+    _require_type(str, *texts, *item.frames.values())
+    if item.answer is not None:
+        _require_type(int, item.answer)
+    return item
 
 
 def _name(row: Mapping[str, Any]) -> CellName:
@@ -134,36 +136,38 @@ def _cell(row: Any) -> CellAnswers:
 
 
 def _answer(row: Any) -> BaselineAnswer:
-    item, donor, rotation, status, choice, logprobs, tokens, key, stimulus = row
-    _require_type(str, item, status, key, stimulus, *([] if donor is None else [donor]))
-    _require_type(int, rotation)
-    if status not in STATUSES:
+    kept: dict[str, Any] = dict(zip(baseline.ANSWER, row, strict=True))
+    status, choice, tokens = kept["status"], kept["choice"], tuple(kept["tokens"])
+    _require_type(str, kept["item_id"], status, kept["key"], kept["stimulus"])
+    _require_type((str, type(None)), kept["donor_id"])
+    _require_type(int, kept["rotation"], *tokens)
+    if status not in get_args(Status):
         raise _DamageError(f"the status is {status!r}")
     if (choice is None) == (status == "ok"):
         raise _DamageError(f"status {status} with choice {choice}")
     if choice is not None:
         _require_type(int, choice)
-    values = tuple(math.nan if value is None else value for value in logprobs)
+    values = tuple(math.nan if value is None else value for value in kept["logprobs"])
     _require_type((int, float), *values)
-    _require_type(int, *tokens)
     if len(values) != len(tokens) or min(tokens, default=1) < 0:
         raise _DamageError(f"{len(values)} log-probabilities, tokens {list(tokens)}")
     if values and choice is not None and not 0 <= choice < len(values):
         raise _DamageError(f"choice {choice} of {len(values)} options")
-    return BaselineAnswer(
-        item, donor, status, choice, values, tuple(tokens), key, stimulus, rotation
-    )
+    return BaselineAnswer(**{**kept, "logprobs": values, "tokens": tokens})
 
 
 def _metric(row: Any) -> tuple[Metric, float]:
-    if row["name"] not in NAMES:
-        raise _DamageError(f"there is no metric {row['name']!r}; there are {', '.join(NAMES)}")
-    band = _number(row, "band")
-    return Metric(row["name"], _name(row)), band
+    measure = row.get("measure", "accuracy")
+    _require_type(str, measure)
+    names = baseline.NAMES if measure == "accuracy" else baseline.OTHER_NAMES
+    if row["name"] not in names:
+        raise _DamageError(f"there is no metric {row['name']!r}; there are {', '.join(names)}")
+    return Metric(row["name"], _name(row), measure), _number(row, "band")
 
 
 def _require_type(kind: type | tuple[type, ...], *values: Any) -> None:
     for value in values:
+        # JSON's true and false are numbers to Python.
         if not isinstance(value, kind) or isinstance(value, bool):
             raise _DamageError(f"{value!r} has the wrong type")
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
-from math import isfinite, isnan
+from math import isnan
 from xml.etree import ElementTree
 
-from probes.analysis.render import lines_of
-from probes.analysis.tables import Table, percent, points
+from probes.analysis.formats import PROPORTION, bracketed, difference, level, unit_name
+from probes.analysis.pairing import per_item
+from probes.core.tables import Table, listing, wrapped
+from probes.core.text import letter
 from probes.regression.baseline import Metric
 from probes.regression.checking import Check, changes_behind
 from probes.regression.compare import AnswerChange, margin
 from probes.regression.gates import Difference, MetricChange
 from probes.regression.snapshot import BaselineAnswer
 
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # Characters that XML 1.0 cannot hold, not even escaped.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -38,20 +38,15 @@ def lines(check: Check, run: str, against: str, limit: int) -> list[str]:
         f"cells, {base.records} records)",
     ]
     for note in check.notes:
-        out += _wrapped(f"note: {note}")
+        out += wrapped(f"note: {note}", indent="    ")
     if check.why_not_exact:
         reasons = "; ".join(check.why_not_exact)
-        out += _wrapped(
-            f"exact gate: not on this platform ({reasons}); the statistical gate decides"
-        )
+        why = f"exact gate: not on this platform ({reasons}); the statistical gate decides"
+        out += wrapped(why, indent="    ")
     out += ["", verdict(check), ""]
     out += _metrics(check)
     out += _answers(check, limit)
     return out
-
-
-def _wrapped(line: str) -> list[str]:
-    return textwrap.wrap(line, 100, subsequent_indent="    ", break_on_hyphens=False)
 
 
 def verdict(check: Check) -> str:
@@ -85,21 +80,23 @@ def _metrics(check: Check) -> list[str]:
     unchanged = len(changes) - len(shown)
     out = []
     if shown:
-        header = ("metric", "member", "frames", "baseline", "now", "change [95 % interval]", "band",
-                  "items")  # fmt: skip
+        numbers = ("baseline", "now", "change [95 % interval]", "band", "items")
+        header = ("metric", "member", "frames", *numbers)
         rows = tuple(_row(check, change) for change in shown)
-        title = "Metrics that moved (percentage points; items: how many changed)"
-        out += lines_of([Table(title, header, rows)])
+        others = dict.fromkeys(one.metric.measure for one in shown if one.unit != PROPORTION)
+        units = "".join(f"; {name}: {unit_name(per_item(name).unit)}" for name in others)
+        title = f"Metrics that moved (percentage points{units}; items: how many changed)"
+        out += listing([Table(title, header, rows)])
     if unchanged:
         out.append(f"{unchanged} of {len(changes)} metrics: no item changed")
     return out
 
 
 def _row(check: Check, change: MetricChange) -> tuple[str, ...]:
-    show = percent if change.metric.name == "accuracy" else points
-    cell = change.metric.cell
+    metric, cell = change.metric, change.metric.cell
+    show = (level if metric.name in ("accuracy", "mean") else difference)(change.unit)
     return (
-        " ".join([*_prefix(check, change.metric), change.metric.name, cell.arm]),
+        " ".join([*_prefix(check, metric), metric.what, cell.arm]),
         cell.role,
         str(cell.frames),
         show(change.before),
@@ -125,9 +122,8 @@ def _prefix(check: Check, metric: Metric) -> list[str]:
 
 def _interval(change: MetricChange) -> str:
     """Return a metric's change with its interval."""
-    if not isfinite(change.low):
-        return f"{points(change.estimate)} [undefined: {change.reason}]"
-    return f"{points(change.estimate)} [{points(change.low)}, {points(change.high)}]"
+    why, show = f"undefined: {change.reason}", difference(change.unit)
+    return bracketed(change.estimate, change.low, change.high, show, why)
 
 
 def _answers(check: Check, limit: int) -> list[str]:
@@ -183,12 +179,12 @@ def _option(change: AnswerChange, given: BaselineAnswer) -> str:
     """Return the option chosen, whether it is right, and the right answer's margin."""
     if given.choice is None:
         return given.status
-    letter = _LETTERS[given.choice] if given.choice < len(_LETTERS) else str(given.choice)
+    option = letter(given.choice)
     if change.answer is None:
-        return letter
+        return option
     word = "right" if given.choice == change.answer else "wrong"
     lead = margin(given, change.cell.scoring, change.answer)
-    return f"{letter} {word}" + ("" if isnan(lead) else f" ({lead:+.4f})")
+    return f"{option} {word}" + ("" if isnan(lead) else f" ({lead:+.4f})")
 
 
 def junit(check: Check, run: str, against: str, limit: int) -> bytes:
@@ -233,7 +229,8 @@ def _metric_cases(check: Check, limit: int) -> list[tuple[str, str, str]]:
     for change in check.metric_changes:
         message = detail = ""
         if not change.passed:
-            message = f"{_interval(change)} points left the band +-{change.band:g}"
+            unit = unit_name(change.unit)
+            message = f"{_interval(change)} {unit} left the band +-{change.band:g}"
             behind = changes_behind(change.metric, check.answer_changes, references)
             detail = "\n".join(_change_lines(behind, limit))
         out.append((metric_label(check, change.metric), message, detail))
@@ -265,4 +262,5 @@ def _exact_cases(check: Check, limit: int) -> list[tuple[str, str, str]]:
 
 
 def _clean(text: str) -> str:
+    # A CI system refuses the whole file for one such character in an item's id.
     return _NOT_XML.sub("?", text)

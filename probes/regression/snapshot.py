@@ -128,6 +128,15 @@ class Snapshot:
         """Return the cells by name."""
         return {cell.name: cell for cell in self.cells}
 
+    def infills(self) -> dict[tuple[str, str], str]:
+        """Return the kind of every arm's infills by (pair, arm), as far as the run states it."""
+        found = {}
+        for name, value in self.settings.items():
+            pair, _, setting = name.partition(": ")
+            if setting.startswith("suite.") and setting.endswith(".infills"):
+                found[pair, setting.removeprefix("suite.").removesuffix(".infills")] = str(value)
+        return found
+
     def frame(self) -> pd.DataFrame:
         """Return the answers as `probes.load` would; rows in the order of cells and answers."""
         from probes.analysis import from_records
@@ -140,24 +149,25 @@ class Snapshot:
         ]
         frame = from_records(rows, dict(self.references))
         frame.attrs["infill_sources"] = list(self.infill_sources)
+        frame.attrs["infills"] = {arm: kind for (_, arm), kind in self.infills().items()}
         return frame
 
 
 def _record(cell: CellAnswers, answer: BaselineAnswer, item: ItemFacts) -> Record:
-    name = cell.name
+    """Return the record of an answer; what a baseline does not keep is empty."""
+    not_kept: dict[str, Any] = {
+        **dict.fromkeys(("text", "error"), ""),
+        **dict.fromkeys(("input_tokens", "output_tokens"), 0),
+        "seconds": 0.0,
+    }
     return Record(
+        **cell.name._asdict(),
+        **not_kept,
         key=answer.key,
-        task=name.task,
         item_id=item.id,
         cluster=item.cluster,
         stratum=item.stratum,
-        pair=name.pair,
-        role=name.role,  # type: ignore[arg-type]
         member=cell.member,
-        arm=name.arm,
-        frames=name.frames,
-        scoring=name.scoring,  # type: ignore[arg-type]
-        seed=name.seed,
         donor_id=answer.donor_id,
         status=answer.status,
         choice=answer.choice,
@@ -165,11 +175,6 @@ def _record(cell: CellAnswers, answer: BaselineAnswer, item: ItemFacts) -> Recor
         correct=None if item.answer is None else answer.choice == item.answer,
         option_logprobs=answer.logprobs,
         option_tokens=answer.tokens,
-        text="",
-        error="",
-        input_tokens=0,
-        output_tokens=0,
-        seconds=0.0,
         stimulus_sha=answer.stimulus,
         rotation=answer.rotation,
     )

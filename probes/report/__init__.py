@@ -12,21 +12,23 @@ FOLDER = "report"
 """Name of the report's folder within what it reports on."""
 
 
-def write(paths: Sequence[Path], out: Path) -> Path:
+def write(paths: Sequence[Path], out: Path, measures: Sequence[str] = ()) -> Path:
     """Write the report of some runs.
 
     Args:
         paths: run folders, or folders above run folders.
         out: folder for `report.html`, `report.md`, `tables/` and `plots/`; made if need be, files
             of the same names are replaced.
+        measures: further ones by name; each has a section of its own.
 
     Returns:
         The path of `report.html`.
 
     Raises:
         ProbesError: nothing to report on, runs that contradict each other, a file of a run that
-            cannot be read, or a folder that cannot be written to. Nothing is written then.
+            cannot be read, an unknown measure, or a folder that cannot be written to. Nothing is
+            written then.
     """
     from probes.report import files
 
-    return files.write(paths, out)
+    return files.write(paths, out, measures)

@@ -11,7 +11,8 @@ shown a hundred times is written once. The shape, with -1 for none:
 - `views`: one per pair, task, scoring, setting and seed: label, members, arms, frame counts.
 - `items`: `id task q o a s c m media`, `op`: the options' pictures (frames), and `v`: view ->
   frame count -> arm -> member -> answers, each `[stimulus, donor (text), status, choice, correct,
-  probabilities, margin, reply (text), error (text), rotation]`.
+  probabilities, margin, reply (text), error (text), rotation]`, and where the answer has extras, a
+  list of them as [name (text), number as it is shown].
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +37,11 @@ if TYPE_CHECKING:
 _VIEW = ("pair", "task", "scoring", "setting", "seed")
 _STATUSES = ("ok", "unparsed", "error")
 _COLUMNS = (
-    *_VIEW, "run", "item_id", "cluster", "stratum", "role", "member", "arm", "frames", "donor_id",
-    "status", "choice", "answer", "correct", "option_logprobs", "option_tokens", "text", "error",
-    "stimulus_sha", "rotation",
-)  # fmt: skip
+    "pair task scoring setting seed run item_id cluster stratum role member arm frames donor_id "
+    "status choice answer correct option_logprobs option_tokens text error stimulus_sha rotation "
+    "extras"
+).split()
+_TRIAL = tuple(field.name for field in fields(ShownTrial))
 _LEAST_ANSWER = 30  # characters that an answer takes at least
 
 View = tuple[Any, ...]
@@ -118,27 +120,21 @@ def _rows(frame: pd.DataFrame, runs: Runs, most: int) -> tuple[list[TableRow], i
     position = pd.Series(range(len(chosen)), index=chosen.index)
     order = position.reindex(pd.MultiIndex.from_frame(frame[["task", "item_id"]])).to_numpy()
     frame = frame[order == order].iloc[order[order == order].argsort(kind="stable")]
-    columns = {name: pa.array(frame[name].array, from_pandas=True).to_pylist() for name in _COLUMNS}
-    columns["margin"] = margins(frame).tolist()
-    names = list(columns)
-    rows: list[TableRow] = [
-        dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)
-    ]
+    columns = {name: pa.array(frame[name].array, from_pandas=True) for name in _COLUMNS}
+    rows: list[TableRow] = pa.table(columns | {"margin": margins(frame)}).to_pylist()
     return rows, len(items)
 
 
-@dataclass
-class _Texts:
-    """Texts by index; the same text is kept once."""
+class _Numbered(dict[str, int]):
+    """Texts with their index, in the order in which they were first asked for."""
 
-    indices: dict[str, int] = field(default_factory=dict)
-    size: int = 0
+    size = 0
+    """Characters of JSON that they take as strings."""
 
-    def add(self, text: str) -> int:
-        if text not in self.indices:
-            self.indices[text] = len(self.indices)
-            self.size += len(_dump(text)) + 1
-        return self.indices[text]
+    def __missing__(self, text: str) -> int:
+        self[text] = len(self)
+        self.size += len(_dump(text)) + 1
+        return self[text]
 
 
 class _Content:
@@ -149,10 +145,7 @@ class _Content:
         self.unknown: Counter[str] = Counter()
         self.checked = 0
         self._runs = runs
-        self._texts = _Texts()
-        self._frame_indices: dict[str, int] = {}
-        self._stimuli: dict[str, int] = {}
-        self._stimuli_size = 0
+        self._texts, self._frame_numbers, self._stimuli = _Numbered(), _Numbered(), _Numbered()
         self._rebuilders = {run: Rebuilder(files) for run, files in runs.items()}
         by_view: dict[View, list[TableRow]] = defaultdict(list)
         for row in rows:
@@ -166,17 +159,15 @@ class _Content:
     @property
     def size(self) -> int:
         """Characters of JSON that the tables take, about."""
-        return self._texts.size + self._stimuli_size + 75 * len(self.frames)
+        return self._texts.size + self._stimuli.size + 75 * len(self.frames)
 
     def tables(self) -> str:
         """Return all tables except the items as a JSON object."""
-        frames = [
-            [sha, self._texts.add(path.parent.parent.name)] for sha, path in self.frames.items()
-        ]
+        frames = [[sha, self._texts[path.parent.parent.name]] for sha, path in self.frames.items()]
         tables = {
             "views": list(self._heads.values()),
             "frames": frames,
-            "texts": list(self._texts.indices),
+            "texts": list(self._texts),
         }
         return f'{_dump(tables)[:-1]},"stimuli":[{",".join(self._stimuli)}]}}'
 
@@ -210,21 +201,14 @@ class _Content:
 
     def _answer(self, row: TableRow) -> list[Any]:
         def text(value: str | None) -> int:
-            return self._texts.add(value) if value else -1
+            return self._texts[value] if value else -1
 
-        trial = ShownTrial(
-            row["item_id"],
-            row["arm"],
-            row["frames"],
-            row["role"],
-            row["donor_id"],
-            row["stimulus_sha"] or "",
-            row["rotation"],
-        )
+        trial = ShownTrial(**{name: row[name] for name in _TRIAL})
         shown = self._rebuilders[row["run"]].rebuild(trial)
         if shown.problem is not None:
             self.unknown[shown.problem] += 1
         margin = row["margin"]
+        extras = [[text(name), f"{value:.6g}"] for name, value in row["extras"] or ()]
         return [
             self._stimulus(shown, self._runs[row["run"]]),
             text(row["donor_id"]),
@@ -236,36 +220,31 @@ class _Content:
             text(row["text"]),
             text(row["error"]),
             row["rotation"],
+            *([extras] if extras else []),
         ]
 
     def _stimulus(self, shown: ShownStimulus, files: RunFiles) -> int:
         content: dict[str, Any] = {}
         if shown.problem is not None:
-            content["x"] = self._texts.add(shown.problem)
+            content["x"] = self._texts[shown.problem]
         else:
             content["p"] = [
                 self._frame(part.sha256, files)
                 if isinstance(part, FrameRef)
-                else -1 - self._texts.add(part)
+                else -1 - self._texts[part]
                 for part in shown.parts
             ]
             content |= {"composite": 1} if shown.composite else {"s": list(shown.slots)}
             if shown.bare_gaps:
-                content["b"] = [
-                    [gap.after, gap.gap, self._texts.add(gap.reason)] for gap in shown.bare_gaps
-                ]
+                gaps = shown.bare_gaps
+                content["b"] = [[gap.after, gap.gap, self._texts[gap.reason]] for gap in gaps]
         text = _dump(content)
-        if text not in self._stimuli:
-            self._stimuli[text] = len(self._stimuli)
-            self._stimuli_size += len(text) + 1
-            self.checked += shown.problem is None
+        self.checked += shown.problem is None and text not in self._stimuli
         return self._stimuli[text]
 
     def _frame(self, sha: str, files: RunFiles) -> int:
-        if sha not in self.frames:
-            self.frames[sha] = files.frame(sha)
-            self._frame_indices[sha] = len(self._frame_indices)
-        return self._frame_indices[sha]
+        self.frames.setdefault(sha, files.frame(sha))
+        return self._frame_numbers[sha]
 
 
 def probabilities(
@@ -322,15 +301,8 @@ def _in_order(asked: Iterable[str], known: Mapping[str, Arm]) -> list[str]:
 
 
 def _arm(name: str, arm: Arm | None) -> dict[str, str]:
-    if arm is None:
-        return {"name": name}
-    return {
-        "name": name,
-        "frames": arm.frames,
-        "infills": arm.infills,
-        "presentation": arm.presentation,
-        "reference": arm.reference,
-    }
+    facts = ("frames", "infills", "presentation", "reference") if arm else ()
+    return {"name": name} | {fact: getattr(arm, fact) for fact in facts}
 
 
 def _dump(value: Any) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,11 @@ from hydra.experimental.callback import Callback
 
 from probes import report
 from probes.core.errors import ProbesError
-from probes.core.redaction import redact
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+_log = logging.getLogger(__name__)
 
 
 class SweepReport(Callback):  # type: ignore[misc]
@@ -30,7 +31,6 @@ class SweepReport(Callback):  # type: ignore[misc]
         except Exception as error:  # answers are stored and runs complete: no reason to fail them
             kind = "" if isinstance(error, ProbesError) else f"{type(error).__name__}: "
             again = f"to try again: probes report {shlex.quote(str(folder))}"
-            message = redact(f"the sweep's report was not written: {kind}{error}\n  {again}")
-            print(message, file=sys.stderr)
+            _log.error("the sweep's report was not written: %s%s\n  %s", kind, error, again)
             return
         print(f"\nreport: {page}")

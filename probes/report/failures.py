@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pandas as pd
 
-from probes.report.parts import DataTable, Paragraph, ReportPart, Section, counted
-from probes.report.study import Study, rows
+from probes.analysis.columns import rows_of
+from probes.core.tables import Table
+from probes.report.parts import Paragraph, ReportPart, Section, counted
+from probes.report.study import Study
 
-SHOWN = 200
+_SHOWN = 200
 """Most rows of a list that the page shows; its CSV file has all of them."""
 _LONGEST = 300  # characters of a reply or a reason that the page shows
 
@@ -39,16 +42,16 @@ def _failed(study: Study) -> Iterator[ReportPart]:
     bad = bad.assign(reason=_reasons(bad))
     grouped = bad.groupby(["status", "role", "arm", "reason"], sort=False).size()
     counts = grouped.rename("records").reset_index().sort_values("records", ascending=False)
-    yield _table("failed-by-reason", "By reason", counts, ("status", "role", "arm", "reason"))
+    yield cut_list(Table("By reason", words=4, name="failed-by-reason", data=counts))
     columns = ["item_id", "status", "role", "arm", *study.differing, "reason", "text", "frames"]
-    yield _table("failed", "Every such record", bad[columns], tuple(columns[:-1]), folded=True)
+    title, words = "Every such record", len(columns) - 1
+    yield cut_list(Table(title, words=words, name="failed", data=bad[columns], folded=True))
 
 
 def _reasons(bad: pd.DataFrame) -> list[str]:
-    without_error = {"unparsed": "no option can be read from the reply"}
-    return [
-        row["error"] or without_error.get(row["status"], "no reason was given") for row in rows(bad)
-    ]
+    usual = {"unparsed": "no option can be read from the reply"}
+    fallback = "no reason was given"
+    return [row["error"] or usual.get(row["status"], fallback) for row in rows_of(bad)]
 
 
 def _missing(study: Study) -> Iterator[ReportPart]:
@@ -60,7 +63,7 @@ def _missing(study: Study) -> Iterator[ReportPart]:
     missing = pd.DataFrame(
         [
             {**{name: row[name] for name in names}, "item_id": item, "frames": row["frames"]}
-            for row in rows(found)
+            for row in rows_of(found)
             for item in row["missing"]
         ]
     )
@@ -72,22 +75,22 @@ def _missing(study: Study) -> Iterator[ReportPart]:
         "of that contrast."
     )
     title = "Items without an answer on one side of a contrast"
-    yield _table("missing", title, missing, (*names, "item_id"), folded=True)
+    words = len(names) + 1
+    yield cut_list(Table(title, words=words, name="missing", data=missing, folded=True))
 
 
-def _table(
-    name: str, title: str, table: pd.DataFrame, words: tuple[str, ...], folded: bool = False
-) -> DataTable:
-    """Return a list of which the page shows at most `SHOWN` rows."""
-    header = tuple(str(column) for column in table.columns)
-    shown = tuple(
-        tuple(short(str(row[column])) for column in header) for row in rows(table.head(SHOWN))
-    )
-    if len(table) > SHOWN:
-        title += f" (the first {SHOWN} of {len(table):,}; tables/{name}.csv has all)"
-    return DataTable(name, title, header, shown, len(words), table, folded)
+def cut_list(table: Table) -> Table:
+    """Fill in a list from its data; a page shows its first rows, and the CSV file has all."""
+    data, title = table.data, table.title
+    assert data is not None
+    if len(data) > _SHOWN:
+        title += f" (the first {_SHOWN} of {len(data):,}; tables/{table.name}.csv has all)"
+    header = tuple(map(str, data.columns))
+    rows = rows_of(data.head(_SHOWN))
+    shown = tuple(tuple(_short(str(row[column])) for column in header) for row in rows)
+    return replace(table, title=title, header=header, rows=shown)
 
 
-def short(text: str) -> str:
+def _short(text: str) -> str:
     """Cut a text that is too long for a table."""
     return text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."

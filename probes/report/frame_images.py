@@ -24,10 +24,8 @@ from probes.core.hashing import array_sha256
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-QUALITIES = (
-    (512, 80), (384, 80), (256, 80), (192, 75), (144, 70), (112, 60), (96, 50), (80, 40), (64, 35),
-    (48, 30),
-)  # fmt: skip
+_HEIGHTS = (512, 384, 256, 192, 144, 112, 96, 80, 64, 48)
+QUALITIES = tuple(zip(_HEIGHTS, (80, 80, 80, 75, 70, 60, 50, 40, 35, 30), strict=True))
 """(greatest height in pixels, WebP quality), from best to smallest; nothing is ever enlarged."""
 _SAMPLE = 32  # frames that a quality is estimated from before all are made
 _CHUNK = 64  # frames that are encoded at a time
@@ -68,18 +66,15 @@ def make(frames: Sequence[FrameFile], budget: int) -> EncodedImages:
     """
     step = max(1, len(frames) // _SAMPLE)
     sample = frames[::step][:_SAMPLE]
-    for height, quality in QUALITIES[:-1]:
+    for height, quality in QUALITIES:
+        last = (height, quality) == QUALITIES[-1]
         sizes = [len(image) for image, _ in _encode(sample, height, quality) if image]
-        mean = sum(sizes) / len(sizes) if sizes else 0.0
-        if mean * len(frames) > budget:
+        if not last and sum(sizes) / max(1, len(sizes)) * len(frames) > budget:
             continue
-        images = _encode_all(frames, height, quality, budget)
+        images = _encode_all(frames, height, quality, budget, partly=last)
         if images is not None:
             return images
-    height, quality = QUALITIES[-1]
-    smallest = _encode_all(frames, height, quality, budget, partly=True)
-    assert smallest is not None
-    return smallest
+    raise AssertionError("unreachable: the last quality always gives pictures")
 
 
 def _encode_all(

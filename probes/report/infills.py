@@ -8,12 +8,13 @@ from typing import Any
 import pandas as pd
 
 from probes import analysis
-from probes.analysis.cells import BLOCK
-from probes.report import formats
-from probes.report.failures import SHOWN, short
+from probes.analysis import formats
+from probes.analysis.columns import BLOCK, CONTRAST, groups, where
+from probes.core.tables import Table
+from probes.report.failures import cut_list
 from probes.report.leaks import CLIP, clips_with_leaked_answer
-from probes.report.parts import DataTable, Paragraph, ReportPart, Section, counted
-from probes.report.study import Study, rows
+from probes.report.parts import Paragraph, ReportPart, Section, counted
+from probes.report.study import ShownColumn, Study, plain
 
 
 def section(study: Study) -> Section:
@@ -46,37 +47,35 @@ def _leaks(study: Study, infills: pd.DataFrame) -> Iterator[ReportPart]:
     )
     asked = infills[infills["asked"]]
     names = ("pair", "task", "setting", "role", "frames")
-    equal = {name for name in names[:3] if name not in study.differing}
-    shown, data = [], []
-    for values, part in asked.groupby(list(names), sort=False):
-        row = {**dict(zip(names, values, strict=True)), **_leak_counts(part)}
-        data.append(row)
-        shown.append(tuple(str(value) for name, value in row.items() if name not in equal))
-    yield DataTable(
+    data = [{**head, **_leak_counts(part)} for head, part in groups(asked, names)]
+    differing = [name for name in names if name in study.differing]
+    columns = (*differing, "role", "frames", *_LEAK_COLUMNS)
+    yield Table(
+        "Leaks, by who wrote the infills",
+        header=(*differing, "writer", "frames", *_LEAK_COLUMNS.values()),
+        rows=tuple(tuple(str(row[name]) for name in columns) for row in data),
+        words=len(differing) + 1,
         name="leaks",
-        title="Leaks, by who wrote the infills",
-        header=(
-            *(name for name in names[:3] if name not in equal),
-            "writer",
-            "frames",
-            "infills",
-            "of these leaking an option",
-            "empty",
-            "failed",
-            "items",
-            "with a leak of any option",
-            "with a leak of the right answer",
-        ),
-        rows=tuple(shown),
-        words=4 - len(equal),
         data=pd.DataFrame(data),
     )
     if asked["leaks_answer"].any():
         yield _without_leaks(study, infills)
 
 
+_LEAK_COLUMNS = {
+    "infills": "infills",
+    "leaking": "of these leaking an option",
+    "empty": "empty",
+    "failed": "failed",
+    "items": "items",
+    "items_leaking": "with a leak of any option",
+    "items_leaking_key": "with a leak of the right answer",
+}
+"""Columns of leaks.csv, whose names are read by others and stay as they are, and their headings."""
+
+
 def _leak_counts(infills: pd.DataFrame) -> dict[str, int]:
-    """Return one row of leaks.csv; its column names are read by others and stay as they are."""
+    """Return one row of leaks.csv, by `_LEAK_COLUMNS`."""
     any_leak = infills["leaks"].map(len) > 0
     items = infills.assign(any_leak=any_leak).groupby("item_id")
     return {
@@ -96,48 +95,26 @@ def _without_leaks(study: Study, infills: pd.DataFrame) -> ReportPart:
         return Paragraph("Every item has an infill that leaks the right answer.", "note")
     names = ("gain", "did")
     rest = analysis.contrasts(kept, names=names, policies=("strict",))
-    contrasts = study.contrasts
-    whole = contrasts[contrasts["name"].isin(names) & (contrasts["policy"] == "strict")]
-    identity = [*BLOCK, "frames", "name", "role", "arm"]
-    pairs = whole[whole["arm"] == "vcot"].merge(
-        rest, on=identity, how="left", suffixes=("", "_rest")
-    )
-    shown = []
-    for row in rows(pairs):
-        other = {name: row[f"{name}_rest"] for name in ("estimate", "low", "high", "n")}
-        shown.append(
-            (
-                *study.settings(row),
-                row["name"],
-                row["role"],
-                str(row["frames"]),
-                str(row["n"]),
-                formats.interval(row),
-                formats.count(other["n"]),
-                formats.interval(other),
-            )
-        )
-    if not shown:
+    whole = where(study.contrasts, policy="strict", arm="vcot")
+    whole = whole[whole["name"].isin(names)]
+    if whole.empty:
         return Paragraph(
             "vcot was not run together with its reference arm: leaks change no contrast."
         )
-    return DataTable(
-        name="without-leaks",
-        title="Gain from vcot and DiD, over all items and without those whose right answer leaks",
-        header=(
-            *study.differing,
-            "contrast",
-            "role",
-            "frames",
-            "all n",
-            "all [95 %]",
-            "no leak n",
-            "no leak [95 %]",
+    pairs = whole.merge(rest, on=list(CONTRAST), how="left", suffixes=("", "_rest"))
+    columns: dict[str, ShownColumn] = {
+        "contrast": "name",
+        **plain("role frames"),
+        "all n": "n",
+        "all [95 %]": formats.interval,
+        "no leak n": lambda row: formats.count(row["n_rest"]),
+        "no leak [95 %]": lambda row: formats.bracketed(
+            row["estimate_rest"], row["low_rest"], row["high_rest"]
         ),
-        rows=tuple(shown),
-        words=len(study.differing) + 2,
-        data=formats.for_csv(rest),
-    )
+    }
+    title = "Gain from vcot and DiD, over all items and without those whose right answer leaks"
+    table = Table(title, name="without-leaks", data=formats.for_csv(rest))
+    return study.table(table, pairs, columns)
 
 
 def _failed(infills: pd.DataFrame) -> Iterator[ReportPart]:
@@ -150,21 +127,9 @@ def _failed(infills: pd.DataFrame) -> Iterator[ReportPart]:
         "every record that needs one of these is an error."
     )
     failed = failed.rename(columns={"status": "state"})  # the name in the CSV file
-    columns = ["item_id", "role", "state", "error", "frames", "gap"]
+    failed = failed[["item_id", "role", "state", "error", "frames", "gap"]]
     title = "Empty and failed infills"
-    if len(failed) > SHOWN:
-        title += f" (the first {SHOWN} of {len(failed):,})"
-    yield DataTable(
-        name="failed-infills",
-        title=title,
-        header=tuple(columns),
-        rows=tuple(
-            tuple(short(str(row[name])) for name in columns) for row in rows(failed.head(SHOWN))
-        ),
-        words=4,
-        data=failed[columns],
-        folded=True,
-    )
+    yield cut_list(Table(title, words=4, name="failed-infills", data=failed, folded=True))
 
 
 def _donors(study: Study) -> Iterator[ReportPart]:
@@ -172,34 +137,18 @@ def _donors(study: Study) -> Iterator[ReportPart]:
     if borrowing.empty:
         yield Paragraph("No arm borrowed frames or infills.")
         return
+    # All members and frame counts borrow from the same donor: one use, not several.
     pairs = borrowing.drop_duplicates([*BLOCK, "arm", "item_id", "donor_id"])
     data: list[dict[str, Any]] = []
-    for values, part in pairs.groupby([*BLOCK, "arm"], sort=False):
+    for head, part in groups(pairs, (*BLOCK, "arm")):
         uses = part["donor_id"].value_counts()
-        data.append(
-            {
-                **dict(zip((*BLOCK, "arm"), values, strict=True)),
-                "items": part["item_id"].nunique(),
-                "donors": len(uses),
-                "most": int(uses.max()),
-                "mean": float(uses.mean()),
-            }
-        )
-    yield DataTable(
-        name="donors",
-        title="Donors: how often one item lent to others",
-        header=(*study.differing, "arm", "items", "donors", "most uses of one", "mean uses"),
-        rows=tuple(
-            (
-                *study.settings(row),
-                str(row["arm"]),
-                str(row["items"]),
-                str(row["donors"]),
-                str(row["most"]),
-                f"{row['mean']:.2f}",
-            )
-            for row in data
-        ),
-        words=len(study.differing) + 1,
-        data=pd.DataFrame(data),
-    )
+        counts = {"items": part["item_id"].nunique(), "donors": len(uses)}
+        data.append({**head, **counts, "most": int(uses.max()), "mean": float(uses.mean())})
+    columns: dict[str, ShownColumn] = {
+        **plain("arm items donors"),
+        "most uses of one": "most",
+        "mean uses": lambda row: formats.number(row["mean"], 2),
+    }
+    title = "Donors: how often one item lent to others"
+    table = Table(title, words=1, name="donors", data=pd.DataFrame(data))
+    yield study.table(table, data, columns)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from probes.report.formats import percent, with_interval
+from probes.analysis.columns import groups, rows_of, where
+from probes.analysis.formats import percent, with_interval
 from probes.report.leaks import clips_with_leaked_answer
 from probes.report.parts import counted
-from probes.report.study import Study, rows, within
+from probes.report.study import Study
 
 
 def limits(study: Study, block: Mapping[str, Any], with_did: bool) -> Iterator[str]:
@@ -19,7 +20,7 @@ def limits(study: Study, block: Mapping[str, Any], with_did: bool) -> Iterator[s
         block: settings of the block.
         with_did: whether the findings contain a difference in differences (DiD).
     """
-    frame = within(study.frame, block)
+    frame = where(study.frame, block)
     roles = set(frame["role"])
     bad = frame["status"] != "ok"
     if bad.any():
@@ -49,49 +50,43 @@ def _alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 
 
 def _at_chance(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
-    cells = within(study.accuracies_over_all, block)
-    cells = cells[cells["arm"] == "baseline"]
-    for role, part in cells.groupby("role", sort=False):
-        where = [
+    cells = where(study.accuracies_over_all, block, arm="baseline")
+    cells = cells[(cells["low"] <= cells["chance"]) & (cells["chance"] <= cells["high"])]
+    for head, part in groups(cells, ("role",)):
+        places = [
             f"at {row['frames']} frames ({percent(row['accuracy'])}, "
             f"guessing {percent(row['chance'])})"
-            for row in rows(part)
-            if row["low"] <= row["chance"] <= row["high"]
+            for row in rows_of(part)
         ]
-        if where:
-            yield (
-                f"The {role} member's baseline cannot be distinguished from guessing "
-                f"{_joined(where)}."
-            )
+        who = f"The {head['role']} member's baseline"
+        yield f"{who} cannot be distinguished from guessing {_joined(places)}."
 
 
 def _blind(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
-    found = within(study.contrasts, block)
-    found = found[(found["name"] == "gain") & (found["arm"] == "blind")]
-    for role, part in found[found["policy"] == "strict"].groupby("role", sort=False):
-        where = [
+    found = where(study.contrasts, block, name="gain", arm="blind", policy="strict")
+    # Frames help where the whole interval is below zero.
+    for head, part in groups(found[found["high"] >= 0], ("role",)):
+        places = [
             f"at {row['frames']} frames (blind - {row['reference']} {with_interval(row)})"
-            for row in rows(part)
-            if row["high"] >= 0  # frames help where the whole interval is below zero
+            for row in rows_of(part)
         ]
-        if where:
-            yield f"The {role} member is not clearly better than without frames {_joined(where)}."
+        who = f"The {head['role']} member"
+        yield f"{who} is not clearly better than without frames {_joined(places)}."
 
 
 def _leaked(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
     """Yield in how many of a block's items an infill contains the right answer's text."""
-    clips = clips_with_leaked_answer(study.infills)
-    for name in ("pair", "task", "setting"):
-        clips = clips[clips[name] == block[name]]
-    frame = within(study.frame, block)
-    where = []
+    same = {name: block[name] for name in ("pair", "task", "setting")}
+    clips = where(clips_with_leaked_answer(study.infills), same)
+    frame = where(study.frame, block)
+    places = []
     for count, part in clips.groupby("frames"):
         asked = set(frame.loc[frame["frames"] == count, "item_id"])
         if hit := len(asked & set(part["item_id"])):
-            where.append(f"in {hit} of {counted(len(asked), 'item')} at {count} frames")
-    if where:
+            places.append(f"in {hit} of {counted(len(asked), 'item')} at {count} frames")
+    if places:
         yield (
-            f"An infill contains the whole text of the right answer {_joined(where)}: some of a "
+            f"An infill contains the whole text of the right answer {_joined(places)}: some of a "
             "gain may be copying (see Infills and donors)."
         )
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
+from probes.core.tables import escaped, markdown
 from probes.report.parts import (
     INTRODUCTION,
     BulletList,
-    DataTable,
     FigurePart,
     Fragment,
     Paragraph,
@@ -16,25 +15,20 @@ from probes.report.parts import (
     Section,
 )
 
-# Characters that could become markup in a text that a model or a task wrote.
-_MARKS = re.compile(r"([\\`*|]|(?<=\])[(\[:]|^[#+-](?=\s)|^={3,}|^-{3,})")
-
 
 def render(title: str, sections: Sequence[Section]) -> str:
-    """Return a report as Markdown; its figures are the files in `plots/`."""
+    """Return a report as Markdown; its figures are the files in `plots/`.
+
+    Sections that only a page can show are left out.
+    """
     lines = [f"# {escaped(title)}", "", escaped(INTRODUCTION), ""]
     for section in sections:
+        if all(isinstance(part, Fragment) and not part.instead for part in section.parts):
+            continue
         lines += [f"## {escaped(section.title)}", ""]
         for part in section.parts:
             lines += [*_part(part), ""]
     return "\n".join(lines).rstrip("\n") + "\n"
-
-
-def escaped(text: str) -> str:
-    """Return text that Markdown shows unchanged, in one line."""
-    flat = " ".join(text.split("\n"))
-    plain = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MARKS.sub(r"\\\1", plain)
 
 
 def _part(part: ReportPart) -> Iterator[str]:
@@ -48,19 +42,4 @@ def _part(part: ReportPart) -> Iterator[str]:
     elif isinstance(part, Fragment):
         yield escaped(part.instead)
     else:
-        yield from _table(part)
-
-
-def _table(table: DataTable) -> Iterator[str]:
-    yield f"**{escaped(table.title)}** ([CSV](tables/{table.name}.csv))"
-    yield ""
-    yield _line(table.header)
-    yield _line(
-        ["---" if at < table.words else "---:" for at in range(len(table.header))], raw=True
-    )
-    for row in table.rows:
-        yield _line(row)
-
-
-def _line(texts: Sequence[str], raw: bool = False) -> str:
-    return "| " + " | ".join(text if raw else escaped(text) for text in texts) + " |"
+        yield from markdown(part)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from probes.analysis.cells import BLOCK
-from probes.core.text import flat
-from probes.report import formats
-from probes.report.figures import style
-from probes.report.parts import BulletList, DataTable, Paragraph, ReportPart, Section, listed
-from probes.report.study import Study, pair_of, rows
+from probes.analysis import formats
+from probes.analysis.columns import BLOCK, in_order, rows_of, where
+from probes.core.tables import Table
+from probes.core.text import flat, listed
+from probes.report.parts import BulletList, Paragraph, ReportPart, Section
+from probes.report.study import Study, pair_of
 
 # What names a checkpoint, and where it happened to run: these differ by nature.
 _IDENTITY = ("fingerprint", "repo", "commit", "device")
@@ -43,13 +43,12 @@ def frame_as(study: Study) -> Section:
 
 def _dids(study: Study) -> Iterator[ReportPart]:
     by_block = {tuple(b[name] for name in BLOCK): study.frame_as(b) for b in study.blocks}
-    contrasts = study.contrasts
-    found = contrasts[(contrasts["name"] == "did") & (contrasts["policy"] == "strict")]
+    found = where(study.contrasts, name="did", policy="strict")
     if found.empty:
         yield Paragraph("There is no DiD to compare.")
         return
     known = found.assign(
-        frame_as=[by_block[tuple(row[name] for name in BLOCK)] or "unknown" for row in rows(found)]
+        frame_as=[by_block[tuple(row[n] for n in BLOCK)] or "unknown" for row in rows_of(found)]
     )
     ways = sorted(set(known["frame_as"]), key=lambda way: (_FRAME_AS.get(way, len(_FRAME_AS)), way))
     if not {"video", "image"} <= set(ways):
@@ -67,40 +66,33 @@ def _only(ways: Sequence[str]) -> str:
     )
 
 
-def _did_table(study: Study, dids: pd.DataFrame, ways: Sequence[str]) -> DataTable:
+def _did_table(study: Study, dids: pd.DataFrame, ways: Sequence[str]) -> Table:
     """Return one row per comparison, with a column for each way of receiving frames."""
     differing = tuple(name for name in study.differing if name != "setting")
     names = (*differing, "arm", "role", "frames")
     table: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in rows(dids):
+    for row in rows_of(dids):
         further = _FRAME_AS_SETTING.sub("", row["setting"]).strip(", ")
         head = (*(str(row[name]) for name in names), further)
         table.setdefault(head, {})[row["frame_as"]] = formats.interval(row)
     # Mostly the runs differ in nothing but frame_as itself.
-    with_further = any(head[-1] for head in table)
-    return DataTable(
-        name="did-by-frame-as",
-        title="DiD by the way frames were received",
-        header=(
-            *differing,
-            "arm",
-            "other",
-            "frames",
-            *(["further setting"] if with_further else []),
-            *(f"frame_as={way} [95 %]" for way in ways),
-        ),
+    kept = len(names) + any(head[-1] for head in table)
+    header = (*differing, "arm", "other", "frames", "further setting")
+    return Table(
+        "DiD by the way frames were received",
+        header=(*header[:kept], *(f"frame_as={way} [95 %]" for way in ways)),
         rows=tuple(
-            (*(head if with_further else head[:-1]), *(found.get(way, "-") for way in ways))
-            for head, found in table.items()
+            (*head[:kept], *(found.get(way, "-") for way in ways)) for head, found in table.items()
         ),
-        words=len(names) + with_further,
+        words=kept,
+        name="did-by-frame-as",
         data=formats.for_csv(dids),
     )
 
 
 def _differences(study: Study) -> Iterator[ReportPart]:
     for number, pair in enumerate(dict.fromkeys(name for name, _ in study.members), 1):
-        roles = style.in_order([role for name, role in study.members if name == pair])
+        roles = in_order([role for name, role in study.members if name == pair])
         members = {role: study.members[pair, role] for role in roles}
         facts = {role: _facts(study, pair, role, name) for role, name in members.items()}
         if not all(facts.values()):
@@ -115,9 +107,9 @@ def _differences(study: Study) -> Iterator[ReportPart]:
                 f"Pair {pair}: {', '.join(f'{members[role]} ({role})' for role in roles)}."
             )
             yield BulletList(tuple(_comparison(compared, differing)))
-        yield DataTable(
-            name=f"members-{number}",
-            title=f"Pair {pair}: facts of the members, those that differ first",
+        others = [name for name in names if name not in differing]
+        yield Table(
+            f"Pair {pair}: facts of the members, those that differ first",
             header=("fact", "", *(f"{members[role]} ({role})" for role in roles)),
             rows=tuple(
                 (
@@ -125,9 +117,10 @@ def _differences(study: Study) -> Iterator[ReportPart]:
                     _mark(name, differing, len(roles)),
                     *(str(facts[role].get(name, "-")) for role in roles),
                 )
-                for name in [*differing, *(name for name in names if name not in differing)]
+                for name in [*differing, *others]
             ),
             words=2 + len(roles),
+            name=f"members-{number}",
             folded=True,
         )
 
@@ -154,7 +147,7 @@ def _comparison(compared: Sequence[str], differing: Sequence[str]) -> Iterator[s
 
 def _facts(study: Study, pair: str, role: str, name: str) -> dict[str, Any]:
     """Return what manifests state about a member: its checkpoint, and how it was configured."""
-    records = study.frame[(study.frame["pair"] == pair) & (study.frame["role"] == role)]
+    records = where(study.frame, pair=pair, role=role)
     merged: dict[str, list[str]] = {}
     for run in (str(one) for one in pd.unique(records["run"])):
         manifest = study.manifests[run]

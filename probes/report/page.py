@@ -6,19 +6,20 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from probes.core import tables
 from probes.report import browser, templating
 from probes.report.parts import (
     INTRODUCTION,
     BulletList,
-    DataTable,
     FigurePart,
     Fragment,
     Paragraph,
+    ReportPart,
     Section,
 )
-from probes.report.study import Study
 
 LIMIT = 14_500_000
 """Bytes that a page should not exceed; pictures in the item browser are reduced to fit."""
@@ -29,35 +30,47 @@ _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _KINDS = {
     Paragraph: "paragraph",
     BulletList: "bullets",
-    DataTable: "table",
+    tables.Table: "table",
     FigurePart: "figure",
     Fragment: "fragment",
 }
 
 
-def render(title: str, sections: Sequence[Section], svgs: Mapping[str, bytes], study: Study) -> str:
-    """Return the page: the sections, with the item browser before the last one.
+def render(title: str, sections: Sequence[Section], svgs: Mapping[str, bytes]) -> str:
+    """Return the page.
 
     Args:
         title: of the page.
-        sections: without the item browser.
+        sections: in their order.
         svgs: every figure's SVG file by its name.
-        study: the runs that the item browser shows.
     """
     from markupsafe import Markup
 
     environment = templating.environment()
     environment.filters["kind"] = lambda part: _KINDS[type(part)]
+    environment.filters["table"] = lambda part: Markup(tables.html(part))
+    # Base64 makes four characters of three bytes.
     size = sum(len(svg) for svg in svgs.values()) * 4 // 3 + sum(map(_size, sections))
     budget = max(_LEAST_BUDGET, min(browser.BUDGET, LIMIT - size))
-    fragment, style, hashes = _split(browser.section(study.folders, study.frame, budget))
-    items = Section("items", "Items", (Fragment(fragment, ""),))
+    styles: list[str] = []
+    hashes: list[str] = []
+
+    def finished(part: ReportPart) -> ReportPart:
+        if not isinstance(part, Fragment):
+            return part
+        html = part.html if isinstance(part.html, str) else part.html(budget)
+        html, style, code = _split(html)
+        styles.append(style)
+        hashes.extend(code)
+        return Fragment(html)
+
+    shown = [replace(one, parts=tuple(map(finished, one.parts))) for one in sections]
     html: str = environment.get_template("report.html").render(
         title=title,
         introduction=INTRODUCTION,
-        sections=[*sections[:-1], items, sections[-1]],
+        sections=shown,
         images={name: base64.b64encode(svg).decode("ascii") for name, svg in svgs.items()},
-        css=Markup(templating.text("report.css") + style),
+        css=Markup(templating.text("report.css") + "".join(styles)),
         policy=policy(hashes),
         safe=Markup,
     )
@@ -65,12 +78,13 @@ def render(title: str, sections: Sequence[Section], svgs: Mapping[str, bytes], s
 
 
 def _size(section: Section) -> int:
-    tables = [part for part in section.parts if isinstance(part, DataTable)]
-    return sum(len(text) + 12 for table in tables for row in table.rows for text in row)
+    shown = [part for part in section.parts if isinstance(part, tables.Table)]
+    # A cell's tags and attributes take about 12 characters.
+    return sum(len(text) + 12 for table in shown for row in table.rows for text in row)
 
 
 def _split(fragment: str) -> tuple[str, str, list[str]]:
-    """Split the browser into (markup, style for the page's head, hashes of its code)."""
+    """Split a fragment into (markup, style for the page's head, hashes of its code)."""
     style = _STYLE.search(fragment)
     if style is not None:
         fragment = fragment[: style.start()] + fragment[style.end() :]

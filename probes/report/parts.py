@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from probes.analysis import Table
+from probes.core.tables import Table
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 INTRODUCTION = (
@@ -37,24 +36,6 @@ class BulletList:
 
 
 @dataclass(frozen=True, slots=True)
-class DataTable:
-    """A table."""
-
-    name: str
-    """Stem of its CSV file, unique within the report."""
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    """Finished text."""
-    words: int = 1
-    """Leading columns that hold words; the rest hold numbers."""
-    data: pd.DataFrame | None = None
-    """What the CSV file holds, numbers unrounded. None: the rows as shown."""
-    folded: bool = False
-    """Shown when it is clicked open."""
-
-
-@dataclass(frozen=True, slots=True)
 class FigurePart:
     """A figure."""
 
@@ -67,13 +48,15 @@ class FigurePart:
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """Finished HTML; the Markdown version has `instead`."""
+    """HTML, with its own style and scripts if it needs such; it must load nothing."""
 
-    html: str
-    instead: str
+    html: str | Callable[[int], str]
+    """Finished, or made when the rest of the page is: given the bytes that are left for it."""
+    instead: str = ""
+    """What the Markdown version has in its place."""
 
 
-ReportPart = Paragraph | BulletList | DataTable | FigurePart | Fragment
+ReportPart = Paragraph | BulletList | Table | FigurePart | Fragment
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,25 +64,9 @@ class Section:
     """One heading and the parts below it."""
 
     id: str
+    """Unique within the report."""
     title: str
     parts: tuple[ReportPart, ...]
-
-
-def from_table(table: Table, name: str, data: pd.DataFrame | None = None) -> DataTable:
-    """Return a table of the analysis as a part of a report.
-
-    Args:
-        table: finished text.
-        name: stem of the CSV file.
-        data: what the CSV file holds; None: the rows as shown.
-    """
-    return DataTable(name, table.title, table.header, table.rows, table.words, data)
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """Return names in one line: at most `most` of them, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def counted(n: int, what: str) -> str:

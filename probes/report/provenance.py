@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
-from probes.core.text import flat
-from probes.report.parts import DataTable, Paragraph, ReportPart, Section, counted, listed
+from probes.core.tables import Table
+from probes.core.text import flat, listed
+from probes.report.parts import Paragraph, ReportPart, Section, counted
 from probes.report.study import Study
 
 _FactRows = list[tuple[str, ...]]
@@ -23,12 +24,17 @@ def section(study: Study) -> Section:
         parts.append(Paragraph(f"Without a manifest: {listed(missing, 50)}.", "note"))
     if any(manifest.get("dirty") for manifest in manifests.values()):
         parts.append(Paragraph("A run was made from code with uncommitted changes.", "note"))
+    for run, manifest in study.manifests.items():
+        if arrays := manifest.get("artifacts"):
+            names, size = listed(arrays["names"], 10), f"{arrays['bytes'] / 2**20:,.1f} MiB"
+            counts = f"{counted(arrays['arrays'], 'array')} ({names}; {size})"
+            parts.append(Paragraph(f"{_last(run)} has {counts}: `probes.artifacts` reads them."))
     if manifests:
         parts += _tables(manifests)
     return Section("manifest", "Manifest", tuple(parts))
 
 
-def _tables(manifests: Mapping[str, Mapping[str, Any]]) -> list[DataTable]:
+def _tables(manifests: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
     # An entry's name has the column `key` in the CSV files, which others read.
     shared, differing = _compared(manifests)
     entries = [
@@ -36,30 +42,24 @@ def _tables(manifests: Mapping[str, Mapping[str, Any]]) -> list[DataTable]:
         for run, manifest in manifests.items()
         for name, value in manifest.items()
     ]
-    tables = [
-        DataTable(
-            name="manifest",
-            title="Manifest" if len(manifests) == 1 else "What all manifests share",
-            header=("entry", "value"),
-            rows=tuple(shared),
-            words=2,
-            data=pd.DataFrame(entries, columns=["run", "key", "value"]),
+    yield Table(
+        "Manifest" if len(manifests) == 1 else "What all manifests share",
+        header=("entry", "value"),
+        rows=tuple(shared),
+        name="manifest",
+        data=pd.DataFrame(entries, columns=["run", "key", "value"]),
+        folded=True,
+    )
+    if differing:
+        yield Table(
+            "What differs between manifests",
+            header=("entry", "run", "value"),
+            rows=tuple(differing),
+            words=3,
+            name="manifest-differs",
+            data=pd.DataFrame(differing, columns=["key", "run", "value"]),
             folded=True,
         )
-    ]
-    if differing:
-        tables.append(
-            DataTable(
-                name="manifest-differs",
-                title="What differs between manifests",
-                header=("entry", "run", "value"),
-                rows=tuple(differing),
-                words=3,
-                data=pd.DataFrame(differing, columns=["key", "run", "value"]),
-                folded=True,
-            )
-        )
-    return tables
 
 
 def _compared(manifests: Mapping[str, Mapping[str, Any]]) -> tuple[_FactRows, _FactRows]:

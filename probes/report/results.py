@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from probes import analysis
-from probes.analysis import published_comparison
-from probes.analysis.cells import BLOCK
-from probes.report import figures, formats
-from probes.report.parts import (
-    BulletList,
-    DataTable,
-    FigurePart,
-    Paragraph,
-    ReportPart,
-    Section,
-    from_table,
-    listed,
-)
-from probes.report.study import Study, heading, rows, within
+from probes.analysis import formats, published_comparison
+from probes.analysis.columns import BLOCK, CONTRAST, groups, heading, rows_of, where
+from probes.analysis.measures import named
+from probes.analysis.tables import TableRow
+from probes.core.tables import Table
+from probes.core.text import listed
+from probes.report import figures
+from probes.report.parts import BulletList, FigurePart, Paragraph, ReportPart, Section
+from probes.report.study import ShownColumn, Study, plain
+
+CONTRAST_COLUMNS: Mapping[str, ShownColumn] = {
+    "contrast": "name",
+    **plain("role arm"),
+    "against": lambda row: row["reference"] or "-",
+    "policy": "policy",
+    "method": lambda row: row["method"] + (f" ({row['reason']})" if row["reason"] else ""),
+    **plain("frames n"),
+}
+"""Columns of a list of contrasts, before the estimates."""
+P_COLUMNS: Mapping[str, ShownColumn] = {
+    "p": lambda row: formats.p_value(row["p"]),
+    "p adjusted": lambda row: formats.p_value(row["p_adjusted"]),
+}
 
 
 def study_tables(study: Study) -> Section:
@@ -31,48 +41,21 @@ def study_tables(study: Study) -> Section:
     for block, (_, suffix) in zip(tables.blocks, study.each_block(), strict=True):
         parts.append(Paragraph(f"{block.title[0].upper()}{block.title[1:]}. Percent and points."))
         parts += [
-            from_table(table, f"study-{number}{suffix}")
+            replace(table, name=f"study-{number}{suffix}")
             for number, table in enumerate(block.tables, 1)
         ]
         parts.append(BulletList(block.notes))
-    parts.append(_accuracies(study))
-    return Section("tables", "The study's tables", tuple(parts))
-
-
-def _accuracies(study: Study) -> DataTable:
     found = study.accuracies_over_all
-    return DataTable(
-        name="accuracies",
-        title="Every accuracy, unrounded in the CSV file",
-        header=(
-            *study.differing,
-            "role",
-            "arm",
-            "frames",
-            "n",
-            "clusters",
-            "accuracy [95 %]",
-            "parsed only",
-            "chance",
-        ),
-        rows=tuple(
-            (
-                *study.settings(row),
-                row["role"],
-                row["arm"],
-                str(row["frames"]),
-                str(row["n"]),
-                str(row["clusters"]),
-                formats.accuracy(row),
-                formats.percent(row["complete_accuracy"]),
-                formats.percent(row["chance"]),
-            )
-            for row in rows(found)
-        ),
-        words=len(study.differing) + 2,
-        data=found,
-        folded=True,
-    )
+    title = "Every accuracy, unrounded in the CSV file"
+    columns: dict[str, ShownColumn] = {
+        **plain("role arm frames n clusters"),
+        "accuracy [95 %]": formats.accuracy,
+        "parsed only": lambda row: formats.percent(row["complete_accuracy"]),
+        "chance": lambda row: formats.percent(row["chance"]),
+    }
+    empty = Table(title, name="accuracies", data=found, folded=True)
+    parts.append(study.table(empty, found, columns))
+    return Section("tables", "The study's tables", tuple(parts))
 
 
 def published(study: Study) -> Section:
@@ -86,7 +69,7 @@ def published(study: Study) -> Section:
             "study's under another name: `probes compare-published RUN --family NAME`."
         )
         return Section("published", title, (Paragraph(text),))
-    table = from_table(published_comparison.table(compared), "published", compared)
+    table = replace(published_comparison.table(compared), name="published", data=compared)
     notes = BulletList(tuple(published_comparison.notes(compared)))
     return Section("published", title, (table, notes))
 
@@ -97,7 +80,7 @@ def forests(study: Study) -> Section:
     drawn = [
         figure
         for block, suffix in study.each_block()
-        for figure in _figures(within(study.contrasts, block), heading(block), suffix)
+        for figure in _figures(where(study.contrasts, block), heading(block), suffix)
     ]
     if not drawn:
         text = "No arm was run together with the arm that it is compared with: nothing to draw."
@@ -107,10 +90,25 @@ def forests(study: Study) -> Section:
         "gain(other): right of zero the image member gained more. Unparsed and failed answers "
         "count as wrong."
     )
-    parts: list[ReportPart] = [Paragraph(text), *drawn, _contrasts(study)]
-    strict = study.contrasts[study.contrasts["policy"] == "strict"]
-    if (strict["name"] == "did").any():
-        parts.append(_scales(study))
+    columns = {
+        **CONTRAST_COLUMNS,
+        "points [95 %]": formats.interval,
+        **P_COLUMNS,
+        "discordant": "discordant",
+        "missing": "n_missing",
+    }
+    empty = Table(
+        "Every contrast, unrounded in the CSV file",
+        words=6,
+        name="contrasts",
+        data=formats.for_csv(study.contrasts),
+        folded=True,
+    )
+    listing = study.table(empty, study.contrasts, columns)
+    parts: list[ReportPart] = [Paragraph(text), *drawn, listing]
+    dids = where(study.contrasts, policy="strict", name="did")
+    if len(dids):
+        parts.append(_scales(study, dids))
     return Section("contrasts", title, tuple(parts))
 
 
@@ -122,108 +120,71 @@ def _figures(contrasts: pd.DataFrame, title: str, suffix: str) -> Iterator[Figur
     if "did" in names:
         figure = figures.forest_figure(contrasts, ("did",))
         yield FigurePart(f"did{suffix}", f"DiD of every arm: {title}", figure)
-    if ((contrasts["name"] == "gain") & (contrasts["arm"] == "vcot")).any():
+    if len(where(contrasts, name="gain", arm="vcot")):
         figure = figures.headroom_figure(contrasts)
         yield FigurePart(f"headroom{suffix}", f"Headroom and gain: {title}", figure)
 
 
-def _contrasts(study: Study) -> DataTable:
-    return DataTable(
-        name="contrasts",
-        title="Every contrast, unrounded in the CSV file",
-        header=(
-            *study.differing,
-            "contrast",
-            "role",
-            "arm",
-            "against",
-            "policy",
-            "method",
-            "frames",
-            "n",
-            "points [95 %]",
-            "p",
-            "p adjusted",
-            "discordant",
-            "missing",
-        ),
-        rows=tuple(_contrast(study, row) for row in rows(study.contrasts)),
-        words=len(study.differing) + 6,
-        data=formats.for_csv(study.contrasts),
-        folded=True,
-    )
-
-
-def _contrast(study: Study, row: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        *study.settings(row),
-        row["name"],
-        row["role"],
-        row["arm"],
-        row["reference"] or "-",
-        row["policy"],
-        row["method"] + (f" ({row['reason']})" if row["reason"] else ""),
-        str(row["frames"]),
-        str(row["n"]),
-        formats.interval(row),
-        formats.p_value(row["p"]),
-        formats.p_value(row["p_adjusted"]),
-        str(row["discordant"]),
-        str(row["n_missing"]),
-    )
-
-
-_COMPARISON = (*BLOCK, "frames", "role", "arm")
-
-
-def _scales(study: Study) -> DataTable:
+def _scales(study: Study, dids: pd.DataFrame) -> Table:
     """Return the DiD of accuracies with those of log-odds and of the right answer's margin."""
-    contrasts, scales = study.contrasts, study.did_on_other_scales
-    shown = contrasts[(contrasts["name"] == "did") & (contrasts["policy"] == "strict")]
-    other = {
-        (str(row["measure"]), *(row[name] for name in _COMPARISON)): row for row in rows(scales)
+    scales = study.did_on_other_scales
+    others = {(row["measure"], *(row[name] for name in CONTRAST)): row for row in rows_of(scales)}
+
+    def other(measure: str) -> ShownColumn:
+        unit = named(measure).unit
+
+        def text(row: TableRow) -> str:
+            found = others.get((measure, *(row[name] for name in CONTRAST)))
+            return formats.interval(found, unit) if found else "-"
+
+        return text
+
+    columns: dict[str, ShownColumn] = {
+        "arm": "arm",
+        "other": "role",
+        "frames": "frames",
+        "points [95 %]": formats.interval,
+        "log-odds [95 %]": other("logit"),
+        "margin, nats [95 %]": other("margin"),
+        "room image": lambda row: formats.percent(row["headroom_image"]),
+        "room other": lambda row: formats.percent(row["headroom_other"]),
     }
-    table = []
-    for row in rows(shown):
-        comparison = tuple(row[name] for name in _COMPARISON)
-        others = [other.get((measure, *comparison)) for measure in ("logit", "margin")]
-        table.append(
-            (
-                *study.settings(row),
-                row["arm"],
-                row["role"],
-                str(row["frames"]),
-                formats.interval(row),
-                *(formats.nats(one) if one else "-" for one in others),
-                formats.percent(row["headroom_image"]),
-                formats.percent(row["headroom_other"]),
-            )
-        )
-    return DataTable(
-        name="scales",
-        title="DiD on three scales: a DiD of accuracies is partly caused by the ceiling",
-        header=(
-            *study.differing,
-            "arm",
-            "other",
-            "frames",
-            "points [95 %]",
-            "log-odds [95 %]",
-            "margin, nats [95 %]",
-            "room image",
-            "room other",
-        ),
-        rows=tuple(table),
-        words=len(study.differing) + 2,
-        data=formats.for_csv(pd.concat([shown, scales], ignore_index=True)),
-    )
+    title = "DiD on three scales: a DiD of accuracies is partly caused by the ceiling"
+    data = formats.for_csv(pd.concat([dids, scales], ignore_index=True))
+    return study.table(Table(title, name="scales", data=data), dids, columns)
+
+
+def further_measure(study: Study, name: str) -> Section:
+    """Return the contrasts of one more measure, which was asked for by name, in its unit."""
+    measure = named(name)
+    unit = formats.unit_name(measure.unit)
+    found = study.contrasts_of(measure)
+    known = found[found["n"] > 0]
+    bounds = f", in {measure.bounds[0]:g} to {measure.bounds[1]:g}" if measure.bounds else ""
+    parts: list[ReportPart] = [
+        Paragraph(f"{measure.meaning[0].upper()}{measure.meaning[1:]} ({unit}{bounds}).")
+    ]
+    if known.empty:
+        parts.append(Paragraph("No two answers that are compared have a value of this measure."))
+    else:
+        columns = {
+            **CONTRAST_COLUMNS,
+            f"{unit} [95 %]": lambda row: formats.interval(row, measure.unit),
+            **P_COLUMNS,
+            "left out": "left_out",
+        }
+        title = f"Contrasts of {name}; left out: items without a value on one side"
+        data = formats.for_csv(found)
+        table = Table(title, words=6, name=f"measure-{name}", data=data)
+        parts.append(study.table(table, known, columns))
+    return Section(f"measure-{name}", f"Gains, drops and DiD of {name}", tuple(parts))
 
 
 def arms(study: Study) -> Section:
     """Return a figure of all arms, block by block."""
     parts: list[ReportPart] = []
     for block, suffix in study.each_block():
-        records = within(study.frame, block)
+        records = where(study.frame, block)
         if records["correct"].notna().any():
             title = f"Accuracy of every member under every arm: {heading(block)}"
             parts.append(FigurePart(f"arms{suffix}", title, figures.arms_figure(records)))
@@ -237,7 +198,7 @@ def by_frames(study: Study) -> Section:
     counts = sorted({int(count) for count in study.accuracies_over_all["frames"]})
     parts: list[ReportPart] = []
     for block, suffix in study.each_block():
-        records = within(study.frame, block)
+        records = where(study.frame, block)
         if records["frames"].nunique() > 1 and records["correct"].notna().any():
             title = f"Accuracy by number of frames: {heading(block)}"
             parts.append(FigurePart(f"frames{suffix}", title, figures.frames_figure(records)))
@@ -247,25 +208,12 @@ def by_frames(study: Study) -> Section:
     return Section("frames", "Accuracy by frame count", tuple(parts))
 
 
-def _by_frames(study: Study, counts: list[int]) -> DataTable:
+def _by_frames(study: Study, counts: list[int]) -> Table:
     found = study.accuracies_over_all
-    table = []
-    for values, part in found.groupby([*BLOCK, "role", "arm"], sort=False):
-        head = dict(zip((*BLOCK, "role", "arm"), values, strict=True))
-        by_count = {int(row["frames"]): formats.accuracy(row) for row in rows(part)}
-        table.append(
-            (
-                *study.settings(head),
-                str(head["role"]),
-                str(head["arm"]),
-                *(by_count.get(count, "-") for count in counts),
-            )
-        )
-    return DataTable(
-        name="frames",
-        title="Accuracy [95 %] by number of frames",
-        header=(*study.differing, "role", "arm", *(f"{count} frames" for count in counts)),
-        rows=tuple(table),
-        words=len(study.differing) + 2,
-        data=found,
-    )
+    rows: list[dict[str, Any]] = []
+    for head, part in groups(found, (*BLOCK, "role", "arm")):
+        by_count = {row["frames"]: formats.accuracy(row) for row in rows_of(part)}
+        rows.append({**head, **{f"{n} frames": by_count.get(n, "-") for n in counts}})
+    title = "Accuracy [95 %] by number of frames"
+    columns = {name: name for name in ("role", "arm", *(f"{count} frames" for count in counts))}
+    return study.table(Table(title, name="frames", data=found), rows, columns)

@@ -130,14 +130,15 @@ class Rebuilder:
             return _unknown(str(missing)), ""
         except ProbesError as error:
             return _unknown(" ".join(f"{error.what} ({error.where})".split())), ""
-        arm, clip = found.arm, found.clip
+        arm = found.arm
         lender = trial.donor_id or "" if arm.infills == "donor" else trial.item_id
         gaps = found.infills.get((lender, trial.frames), ()) if arms.needs_infills(arm) else ()
+        lent = self._files.clips.get((trial.donor_id or "", trial.frames))
         shown = ShownStimulus(
             stimulus.parts,
-            () if drawn else _slots(arm, clip, stimulus.parts),
+            _slots(stimulus, [found.clip, *([lent] if lent else [])]),
             bool(drawn),
-            _bare_gaps(arm, stimulus.parts, gaps, whole=not drawn),
+            _bare_gaps(arm, stimulus, gaps),
         )
         return shown, stimulus.sha
 
@@ -215,42 +216,40 @@ def _unknown(why: str) -> ShownStimulus:
     return ShownStimulus(problem=f"{UNKNOWN}{why}")
 
 
-def _slots(arm: Arm, clip: Clip, parts: Sequence[Part]) -> tuple[int, ...]:
+def _places(stimulus: Stimulus) -> dict[int, int]:
+    """Return, by slot of the clip, which part its picture is."""
+    frames = [span for span in stimulus.spans if span.name.startswith("frame ")]
+    return {int(span.name.split()[1]): span.part for span in frames}
+
+
+def _slots(stimulus: Stimulus, clips: Sequence[Clip]) -> tuple[int, ...]:
     """Return which picture of the clip (or of the donor's) is shown first, second, ..."""
-    count = len(clip.hashes)
-    if arm.frames == "none":
-        return ()
-    if arm.frames == "single":
-        return (count // 2,)
-    if arm.frames == "reversed":
-        return tuple(reversed(range(count)))
-    if arm.frames != "shuffled":
-        return tuple(range(count))
-    # A still clip holds one picture several times: each index is used once.
-    free = dict.fromkeys(range(count))
-    slots = []
-    for part in [part for part in parts if isinstance(part, FrameRef)][:count]:
-        slot = next(t for t in free if clip.hashes[t] == part.sha256)
-        del free[slot]
-        slots.append(slot)
+    slots: list[int] = []
+    for slot, part in _places(stimulus).items():
+        same = [
+            t
+            for clip in clips
+            for t, sha in enumerate(clip.hashes)
+            if FrameRef(sha) == stimulus.parts[part]
+        ]
+        # A still clip holds one picture several times: each index is used once if it can be.
+        free = [t for t in same if t not in slots]
+        slots.append(slot if slot in free else (free or same)[0])
     return tuple(slots)
 
 
-def _bare_gaps(
-    arm: Arm, parts: Sequence[Part], infills: Sequence[Infill], *, whole: bool
-) -> tuple[BareGap, ...]:
+def _bare_gaps(arm: Arm, stimulus: Stimulus, infills: Sequence[Infill]) -> tuple[BareGap, ...]:
     """Return the gaps whose infill is empty or failed.
 
     Args:
         arm: the trial's.
-        parts: of the stimulus.
+        stimulus: of the trial.
         infills: one per gap.
-        whole: whether the clip's frames are parts of their own, not one composite.
     """
-    frames = [at for at, part in enumerate(parts) if isinstance(part, FrameRef)]
-    whole &= arm.frames not in ("none", "single") and arm.presentation == "interleaved"
+    places = _places(stimulus)
+    whole = arm.presentation == "interleaved" and len(places) == len(infills) + 1
     return tuple(
-        BareGap(frames[gap] + 1 if whole else -1, gap, infill.error or "the infill is empty")
+        BareGap(places[gap] + 1 if whole else -1, gap, infill.error or "the infill is empty")
         for gap, infill in enumerate(infills)
         if infill.status in ("empty", "failed")
     )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isnan
 from typing import Any
 
 import pandas as pd
 
 from probes import analysis, stats
-from probes.report import figures, formats
-from probes.report.figures import style
-from probes.report.parts import DataTable, FigurePart, Paragraph, ReportPart, Section
-from probes.report.study import Study, heading, rows, within
+from probes.analysis import formats
+from probes.analysis.columns import heading, in_order, rows_of, where
+from probes.core.tables import Table
+from probes.report import figures
+from probes.report.parts import FigurePart, Paragraph, ReportPart, Section
+from probes.report.results import P_COLUMNS
+from probes.report.study import ShownColumn, Study, plain
 
 _STRATA = 40
 """Most strata that are drawn; a figure with more cannot be read."""
@@ -20,12 +22,12 @@ _STRATA = 40
 
 def iraven(study: Study) -> Section | None:
     """Return i-RAVEN's accuracies per configuration; None where it was not asked."""
-    frame = study.frame[study.frame["task"] == "iraven"]
+    frame = where(study.frame, task="iraven")
     if frame.empty:
         return None
     parts: list[ReportPart] = []
     for block, suffix in study.each_block():
-        records = within(frame, block)
+        records = where(frame, block)
         no_strata = not (records["stratum"] != "").any()
         if records.empty or records["correct"].isna().all() or no_strata:
             continue
@@ -43,60 +45,52 @@ _PLACE = ("frames", "arm", "stratum")
 
 def _configurations(
     study: Study, block: Mapping[str, Any], records: pd.DataFrame, name: str
-) -> DataTable:
-    each = within(study.accuracies, block)
+) -> Table:
+    each = where(study.accuracies, block)
     # Every configuration counts the same in the mean, whatever its number of problems.
     mean = analysis.accuracies(records, stratify=True)
     found = pd.concat([mean, each[each["stratum"] != ""]], ignore_index=True)
-    transfer = within(study.contrasts_by_stratum, block)
-    transfer = transfer[transfer["name"] == "transfer"]
+    transfer = where(study.contrasts_by_stratum, block, name="transfer")
     mean_transfer = analysis.contrasts(
         records, names=("transfer",), policies=("strict",), stratify="strata"
     )
-    roles = style.in_order([str(role) for role in found["role"]])
+    roles = in_order(found["role"])
     others = [role for role in roles if role != "image"] if "image" in roles else []
-    accuracies = {(*(r[n] for n in _PLACE), r["role"]): formats.accuracy(r) for r in rows(found)}
-    transfers = {
-        (*(row[name] for name in _PLACE), row["role"]): formats.interval(row)
-        for row in rows(transfer)
-        if row["stratum"]
-    } | {
-        (row["frames"], row["arm"], "", row["role"]): formats.interval(row)
-        for row in rows(mean_transfer)
-    }
-    table = []
-    for frames, arm, stratum in dict.fromkeys(tuple(r[n] for n in _PLACE) for r in rows(each)):
-        place = (frames, arm, stratum)
-        table.append(
-            (
-                str(arm),
-                stratum or "all",
-                str(frames),
-                *(accuracies.get((*place, role), "-") for role in roles),
-                *(transfers.get((*place, role), "-") for role in others),
-            )
+
+    def by_place(rows: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
+        return {(*(row[of] for of in _PLACE), row["role"]): row for row in rows_of(rows)}
+
+    accuracies = by_place(found)
+    # The mean over configurations comes last: it takes the place of transfer over all problems.
+    transfers = by_place(pd.concat([transfer, mean_transfer]))
+    shown = []
+    for frames, arm, stratum in dict.fromkeys(tuple(r[n] for n in _PLACE) for r in rows_of(each)):
+        places = [(frames, arm, stratum, role) for role in roles]
+        differences = [(frames, arm, stratum, role) for role in others]
+        texts = (
+            *(formats.accuracy(accuracies[at]) if at in accuracies else "-" for at in places),
+            *(formats.interval(transfers[at]) if at in transfers else "-" for at in differences),
         )
-    data = pd.concat([found.assign(name="accuracy"), transfer, mean_transfer], ignore_index=True)
-    return DataTable(
-        name=name,
-        title="Accuracy per configuration, and transfer (all: mean over configurations)",
+        shown.append((str(arm), stratum or "all", str(frames), *texts))
+    return Table(
+        "Accuracy per configuration, and transfer (all: mean over configurations)",
         header=(
-            "arm",
-            "configuration",
-            "frames",
+            *("arm", "configuration", "frames"),
             *(f"{role} [95 %]" for role in roles),
             *(f"{role} - image [95 %]" for role in others),
         ),
-        rows=tuple(table),
-        words=2,
-        data=formats.for_csv(data),
+        rows=tuple(shown),
+        name=name,
+        data=formats.for_csv(
+            pd.concat([found.assign(name="accuracy"), transfer, mean_transfer], ignore_index=True)
+        ),
     )
 
 
 def strata(study: Study) -> Section:
     """Return gains from vcot, and their DiD, in every stratum."""
-    contrasts = study.contrasts_by_stratum
-    shown = contrasts[contrasts["name"].isin(["gain", "did"]) & (contrasts["arm"] == "vcot")]
+    contrasts = where(study.contrasts_by_stratum, arm="vcot")
+    shown = contrasts[contrasts["name"].isin(["gain", "did"])]
     if not set(shown["stratum"]) - {""}:
         why = (
             "no item has a stratum"
@@ -111,51 +105,25 @@ def strata(study: Study) -> Section:
         )
     ]
     for block, suffix in study.each_block():
-        found = within(shown, block)
+        found = where(shown, block)
         count = found["stratum"].nunique() - 1
         if 0 < count <= _STRATA:
             title = f"Gain from vcot by stratum: {heading(block)}"
             parts.append(FigurePart(f"strata{suffix}", title, figures.strata_figure(found)))
         elif count:
             parts.append(Paragraph(f"{heading(block)}: {count} strata are too many to draw."))
-    parts.append(_strata(study, shown.assign(p_adjusted=stats.holm(shown["p"]))))
+    corrected = shown.assign(p_adjusted=stats.holm(shown["p"]))
+    columns: dict[str, ShownColumn] = {
+        "stratum": lambda row: row["stratum"] or "all",
+        "contrast": "name",
+        **plain("role frames n clusters"),
+        "points [95 %]": formats.interval,
+        **P_COLUMNS,
+    }
+    title = "Gain from vcot and DiD by stratum"
+    table = Table(title, words=3, name="strata", data=formats.for_csv(corrected))
+    parts.append(study.table(table, corrected, columns))
     return Section("strata", "Strata", tuple(parts))
-
-
-def _strata(study: Study, contrasts: pd.DataFrame) -> DataTable:
-    return DataTable(
-        name="strata",
-        title="Gain from vcot and DiD by stratum",
-        header=(
-            *study.differing,
-            "stratum",
-            "contrast",
-            "role",
-            "frames",
-            "n",
-            "clusters",
-            "points [95 %]",
-            "p",
-            "p adjusted",
-        ),
-        rows=tuple(
-            (
-                *study.settings(row),
-                row["stratum"] or "all",
-                row["name"],
-                row["role"],
-                str(row["frames"]),
-                str(row["n"]),
-                str(row["clusters"]),
-                formats.interval(row),
-                formats.p_value(row["p"]),
-                formats.p_value(row["p_adjusted"]),
-            )
-            for row in rows(contrasts)
-        ),
-        words=len(study.differing) + 3,
-        data=formats.for_csv(contrasts),
-    )
 
 
 def power(study: Study) -> Section:
@@ -167,48 +135,19 @@ def power(study: Study) -> Section:
         return Section("power", "Power", (Paragraph(text),))
     text = (
         "The minimum effect is the least true difference that a run like this one finds in 4 of 5 "
-        "cases (two-sided, level 0.05, uncorrected), at this run's own discordance and clusters. "
-        "An estimate below it that cannot be distinguished from zero does not show that there is "
-        "no effect."
+        f"cases (two-sided, level {stats.ALPHA:g}, uncorrected), at this run's own discordance and "
+        "clusters. An estimate below it that cannot be distinguished from zero does not show that "
+        "there is no effect."
     )
-    return Section("power", "Power", (Paragraph(text), _power(study, planned)))
-
-
-def _power(study: Study, planned: pd.DataFrame) -> DataTable:
-    return DataTable(
-        name="power",
-        title="Minimum effect, and items needed for an effect as large as the estimate",
-        header=(
-            *study.differing,
-            "contrast",
-            "role",
-            "arm",
-            "frames",
-            "n",
-            "clusters",
-            "discordant, %",
-            "design effect",
-            "estimate",
-            "minimum effect",
-            "items needed",
-        ),
-        rows=tuple(
-            (
-                *study.settings(row),
-                row["name"],
-                row["role"],
-                row["arm"],
-                str(row["frames"]),
-                str(row["n"]),
-                str(row["clusters"]),
-                formats.percent(row["discordance"]),
-                "-" if isnan(row["design_effect"]) else f"{row['design_effect']:.2f}",
-                formats.points(row["estimate"]),
-                formats.percent(row["minimum_effect"]),
-                formats.count(row["items_needed"]),
-            )
-            for row in rows(planned)
-        ),
-        words=len(study.differing) + 3,
-        data=formats.for_csv(planned),
-    )
+    columns: dict[str, ShownColumn] = {
+        "contrast": "name",
+        **plain("role arm frames n clusters"),
+        "discordant, %": lambda row: formats.percent(row["discordance"]),
+        "design effect": lambda row: formats.number(row["design_effect"], 2),
+        "estimate": lambda row: formats.points(row["estimate"]),
+        "minimum effect": lambda row: formats.percent(row["minimum_effect"]),
+        "items needed": lambda row: formats.count(row["items_needed"]),
+    }
+    title = "Minimum effect, and items needed for an effect as large as the estimate"
+    table = Table(title, words=3, name="power", data=formats.for_csv(planned))
+    return Section("power", "Power", (Paragraph(text), study.table(table, planned, columns)))

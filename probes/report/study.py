@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,20 @@ from typing import Any
 import pandas as pd
 
 from probes import analysis
-from probes.analysis.cells import BLOCK
+from probes.analysis.columns import BLOCK, rows_of, where
+from probes.analysis.measures import Measure, named
 from probes.analysis.tables import TableRow
+from probes.core.tables import Table
 from probes.records.manifest import read_manifest
 from probes.report import leaks
+
+ShownColumn = str | Callable[[TableRow], str]
+"""The name of a column, whose values are shown as they are, or what formats a row."""
+
+
+def plain(names: str) -> dict[str, ShownColumn]:
+    """Return columns that are shown as they are under their own names."""
+    return {name: name for name in names.split()}
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,8 @@ class Study:
     """By run folder; empty where a run has none."""
     without_records: tuple[Path, ...] = ()
     """Folders of runs that were started and left no records."""
+    measures: tuple[str, ...] = ()
+    """Further measures that were asked for."""
 
     @cached_property
     def folders(self) -> list[Path]:
@@ -56,11 +68,15 @@ class Study:
     @cached_property
     def did_on_other_scales(self) -> pd.DataFrame:
         """The DiD of log-odds, and of the right answer's margin."""
-        logit = analysis.contrasts(
-            self.frame, names=("did",), measure="logit", policies=("strict",)
+        logit, margin = (
+            analysis.contrasts(self.frame, names=("did",), measure=name, policies=("strict",))
+            for name in ("logit", "margin")
         )
-        margin = analysis.contrasts(self.frame, names=("did",), measure="margin")
         return pd.concat([logit, margin], ignore_index=True) if len(logit) else margin
+
+    def contrasts_of(self, measure: Measure) -> pd.DataFrame:
+        """Return all contrasts of a measure over all items."""
+        return analysis.contrasts(self.frame, measure=measure)
 
     @cached_property
     def infills(self) -> pd.DataFrame:
@@ -70,8 +86,7 @@ class Study:
     @cached_property
     def blocks(self) -> list[dict[str, Any]]:
         """The settings of every block, in order of appearance."""
-        distinct = self.frame[list(BLOCK)].drop_duplicates()
-        return [{str(k): v for k, v in row.items()} for row in distinct.to_dict("records")]
+        return rows_of(self.frame[list(BLOCK)].drop_duplicates())
 
     @cached_property
     def differing(self) -> tuple[str, ...]:
@@ -82,6 +97,30 @@ class Study:
         """Return a row's values of `differing`."""
         return tuple(str(row[name]) for name in self.differing)
 
+    def table(
+        self,
+        table: Table,
+        rows: pd.DataFrame | Sequence[TableRow],
+        columns: Mapping[str, ShownColumn],
+    ) -> Table:
+        """Fill in a table over all blocks; the settings that differ are its first columns.
+
+        Args:
+            table: without header and rows; its columns of words do not count the settings.
+            rows: what is shown, one row each.
+            columns: how each column is made, by its heading.
+        """
+        every = rows_of(rows) if isinstance(rows, pd.DataFrame) else rows
+        shown = tuple(
+            (
+                *self.settings(row),
+                *(str(row[of]) if isinstance(of, str) else of(row) for of in columns.values()),
+            )
+            for row in every
+        )
+        header, words = (*self.differing, *columns), len(self.differing) + table.words
+        return replace(table, header=header, rows=shown, words=words)
+
     def each_block(self) -> Iterator[tuple[dict[str, Any], str]]:
         """Yield every block's settings with its file names' suffix; empty for a single block."""
         several = len(self.blocks) > 1
@@ -91,8 +130,8 @@ class Study:
     @cached_property
     def members(self) -> dict[tuple[str, str], str]:
         """Names of the members by (pair, role)."""
-        rows = self.frame[["pair", "role", "member"]].drop_duplicates()
-        return {(r["pair"], r["role"]): r["member"] for r in rows.to_dict("records")}
+        rows = rows_of(self.frame[["pair", "role", "member"]].drop_duplicates())
+        return {(row["pair"], row["role"]): row["member"] for row in rows}
 
     @cached_property
     def caveats(self) -> list[str]:
@@ -102,7 +141,7 @@ class Study:
 
     def runs(self, block: Mapping[str, Any]) -> list[str]:
         """Return the run folders whose records make up a block."""
-        return [str(run) for run in within(self.frame, block)["run"].unique()]
+        return [str(run) for run in where(self.frame, block)["run"].unique()]
 
     def frame_as(self, block: Mapping[str, Any]) -> str:
         """Return how a block's members received a frame: `video`, `image`, both, or empty."""
@@ -115,19 +154,22 @@ class Study:
         return "/".join(found)
 
 
-def gather(paths: Sequence[Path]) -> Study:
+def gather(paths: Sequence[Path], measures: Sequence[str] = ()) -> Study:
     """Read runs.
 
     Raises:
-        ProbesError: see `analysis.load`; or a manifest that cannot be read.
+        ProbesError: see `analysis.load`; a manifest that cannot be read, or an unknown measure.
     """
+    for measure in measures:
+        named(measure)
     frame = analysis.load([Path(path) for path in paths])
     manifests = {str(folder): read_manifest(Path(folder)) for folder in frame["run"].unique()}
-    return Study(frame, manifests, _without_records(paths))
+    return Study(frame, manifests, _without_records(paths), tuple(dict.fromkeys(measures)))
 
 
 def _without_records(paths: Sequence[Path]) -> tuple[Path, ...]:
     """Return folders in which Hydra noted the start of a run that left no records."""
+    # Hydra notes a job's overrides before the job starts, a run writes its records at its end.
     folders = {note.parent for path in paths if path.is_dir() for note in path.rglob(".hydra")}
     return tuple(sorted(one for one in folders if not (one / "records.parquet").is_file()))
 
@@ -137,23 +179,3 @@ def pair_of(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     config = manifest.get("config")
     pair = config.get("pair") if isinstance(config, Mapping) else None
     return pair if isinstance(pair, Mapping) else {}
-
-
-def within(table: pd.DataFrame, block: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the rows of a table that belong to a block."""
-    mask = pd.Series(True, index=table.index)
-    for name in BLOCK:
-        mask &= table[name] == block[name]
-    return table[mask]
-
-
-def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return a table as a list of rows by column name."""
-    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
-
-
-def heading(block: Mapping[str, Any]) -> str:
-    """Return a block's settings as text."""
-    text = f"pair {block['pair']}, task {block['task']}, scoring {block['scoring']}"
-    text += f", seed {block['seed']}"
-    return text + (f", {block['setting']}" if block["setting"] else "")

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from math import isfinite
 from typing import Any
 
-from probes import analysis
-from probes.report.formats import p_value, percent, points, with_interval
+from probes import analysis, stats
+from probes.analysis.columns import CONTRAST, heading, rows_of, where
+from probes.analysis.formats import p_value, percent, points, with_interval
+from probes.core.text import listed
 from probes.report.limits import limits
-from probes.report.parts import BulletList, Paragraph, ReportPart, Section, counted, listed
-from probes.report.study import Study, heading, rows, within
+from probes.report.parts import BulletList, Paragraph, ReportPart, Section, counted
+from probes.report.study import Study
 
-_ALPHA = 0.05
 _ARM = "vcot"
-_CONTRAST = ("task", "setting", "pair", "frames", "scoring", "seed", "name", "role", "arm")
 
 
 def summary(study: Study) -> Section:
@@ -41,7 +41,7 @@ def summary(study: Study) -> Section:
 
 
 def _question(study: Study, block: Mapping[str, Any]) -> str:
-    frame = within(study.frame, block)
+    frame = where(study.frame, block)
     members = dict.fromkeys(zip(frame["role"], frame["member"], strict=True))
     names = " and ".join(f"{member} ({role})" for role, member in members)
     counts = " and ".join(str(count) for count in sorted(frame["frames"].unique()))
@@ -53,15 +53,14 @@ def _question(study: Study, block: Mapping[str, Any]) -> str:
     )
 
 
-def dids(study: Study, block: Mapping[str, Any], arm: str = _ARM) -> list[dict[str, Any]]:
-    """Return the strict difference in differences (DiD) of an arm in a block.
+def dids(study: Study, block: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the strict difference in differences (DiD) of `vcot` in a block.
 
     Returns:
         One row per frame count and other member.
     """
-    found = within(study.contrasts, block)
-    chosen = (found["name"] == "did") & (found["policy"] == "strict") & (found["arm"] == arm)
-    return rows(found[chosen].sort_values(["role", "frames"], ascending=[False, True]))
+    found = where(study.contrasts, block, name="did", policy="strict", arm=_ARM)
+    return rows_of(found.sort_values(["role", "frames"], ascending=[False, True]))
 
 
 def outcome(row: Mapping[str, Any]) -> str:
@@ -76,7 +75,7 @@ def outcome(row: Mapping[str, Any]) -> str:
     if row["low"] <= 0 <= row["high"]:
         return "open"
     # A p-value without an adjusted one cannot be: both come from one table.
-    if not row["p_adjusted"] <= _ALPHA:
+    if not row["p_adjusted"] <= stats.ALPHA:
         return "uncorrected"
     return "image" if row["estimate"] > 0 else "other"
 
@@ -90,8 +89,8 @@ def _verdict(study: Study, block: Mapping[str, Any]) -> str:
     outcomes = [outcome(row) for row in found]
     for name, member in (("image", "the image member"), ("other", "the other member")):
         if all(one == name for one in outcomes):
-            where = "" if len(outcomes) == 1 else f" in all {len(outcomes)} comparisons"
-            return f"On these items {member} gained more from {_ARM}{where}."
+            scope = "" if len(outcomes) == 1 else f" in all {len(outcomes)} comparisons"
+            return f"On these items {member} gained more from {_ARM}{scope}."
     if all(one in ("open", "undefined") for one in outcomes):
         return (
             f"In this run the members' gains from {_ARM} cannot be distinguished. That is not "
@@ -103,7 +102,7 @@ def _verdict(study: Study, block: Mapping[str, Any]) -> str:
 
 def _no_verdict(study: Study, block: Mapping[str, Any]) -> str:
     """Return why a block's records cannot give a DiD; empty where they may."""
-    frame = within(study.frame, block)
+    frame = where(study.frame, block)
     roles = set(frame["role"])
     if frame["correct"].isna().all():
         return "No item here has a public answer: nothing can be said about gains."
@@ -133,12 +132,11 @@ def _short(name: str) -> str:
 
 def _findings(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
     """Yield every DiD of a block in one sentence each, or the gains where there is no DiD."""
-    frame = within(study.frame, block)
+    frame = where(study.frame, block)
     if frame["correct"].isna().all() or (frame["status"] != "ok").all():
         return
-    contrasts = study.contrasts
     found = dids(study, block)
-    family = int(((contrasts["name"] == "did") & (contrasts["policy"] == "strict")).sum())
+    family = len(where(study.contrasts, name="did", policy="strict"))
     for row in found:
         text = f"{row['frames']} frames: the image member gained {points(row['mean_a'])} points"
         text += f" from {row['arm']}, the {row['role']} member {points(row['mean_b'])}"
@@ -149,9 +147,8 @@ def _findings(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
         yield text + _meaning(study, row) + _room(row) + _scales(study, row)
     if found:
         return
-    gains = within(contrasts, block)
-    chosen = (gains["name"] == "gain") & (gains["policy"] == "strict") & (gains["arm"] == _ARM)
-    for row in rows(gains[chosen]):
+    gains = where(study.contrasts, block, name="gain", policy="strict", arm=_ARM)
+    for row in rows_of(gains):
         gain = with_interval(row)
         yield f"{row['frames']} frames: {row['role']} member, gain from {_ARM} {gain}."
 
@@ -177,9 +174,8 @@ def _meaning(study: Study, row: Mapping[str, Any]) -> str:
 
 def least_effect(study: Study, row: Mapping[str, Any]) -> float:
     """Return the least true effect that a contrast finds with 80 % power; NaN where unknown."""
-    contrasts = study.contrasts
-    same = (contrasts[list(_CONTRAST)] == [row[name] for name in _CONTRAST]).all(axis=1)
-    planned = analysis.planning(contrasts[same & (contrasts["policy"] == "strict")])
+    same = {name: row[name] for name in CONTRAST}
+    planned = analysis.planning(where(study.contrasts, same, policy="strict"))
     return float(planned["minimum_effect"].iloc[0]) if len(planned) else float("nan")
 
 
@@ -198,11 +194,10 @@ def _room(row: Mapping[str, Any]) -> str:
 
 def _scales(study: Study, row: Mapping[str, Any]) -> str:
     """Return a sentence where the DiD of log-odds or of margins has the other sign."""
-    scales = study.did_on_other_scales
-    same = (scales[list(_CONTRAST)] == [row[name] for name in _CONTRAST]).all(axis=1)
+    same = where(study.did_on_other_scales, {name: row[name] for name in CONTRAST})
     opposite = [
         {"logit": "log-odds", "margin": "the right answer's margin"}[str(one["measure"])]
-        for one in rows(scales[same])
+        for one in rows_of(same)
         if isfinite(one["estimate"]) and one["estimate"] * row["estimate"] < 0
     ]
     if not opposite:

@@ -1,26 +1,22 @@
 """Paired statistics: arrays in, estimates out (numpy and scipy only)."""
 
 from probes.stats.bootstrap import bootstrap
-from probes.stats.clustered import clustered_mean
+from probes.stats.clustered import Bounds, clustered_mean
 from probes.stats.contrast import ContrastMethod, contrast
-from probes.stats.did import DID_WEIGHTS, DidCells, did, did_logit, headroom
+from probes.stats.did import DID_WEIGHTS, DIFFERENCE_WEIGHTS, did_logit, headroom
 from probes.stats.equivalence import Equivalence, equivalence
-from probes.stats.estimate import Estimate
+from probes.stats.estimate import ALPHA, POWER, Estimate
 from probes.stats.latent import latent_alike, latent_shared
 from probes.stats.multiplicity import benjamini_hochberg, holm
-from probes.stats.paired import DIFFERENCE_WEIGHTS, difference, mcnemar
 from probes.stats.permutation import sign_flip
 from probes.stats.power import (
-    ComparisonFacts,
     PowerOptions,
     Spread,
     design_effect,
     discordance_range,
     items_needed,
     largest_discordance,
-    latent_discordance,
     minimum_effect,
-    plan_from,
     power,
     sd_did,
     sd_gain,
@@ -30,11 +26,12 @@ from probes.stats.proportions import accuracy, tango, wilson
 from probes.stats.simulate import TrueEffect, power_by_resampling, power_by_simulation
 
 __all__ = [
+    "ALPHA",
     "DID_WEIGHTS",
     "DIFFERENCE_WEIGHTS",
-    "ComparisonFacts",
+    "POWER",
+    "Bounds",
     "ContrastMethod",
-    "DidCells",
     "Equivalence",
     "Estimate",
     "PowerOptions",
@@ -46,9 +43,7 @@ __all__ = [
     "clustered_mean",
     "contrast",
     "design_effect",
-    "did",
     "did_logit",
-    "difference",
     "discordance_range",
     "equivalence",
     "headroom",
@@ -56,11 +51,8 @@ __all__ = [
     "items_needed",
     "largest_discordance",
     "latent_alike",
-    "latent_discordance",
     "latent_shared",
-    "mcnemar",
     "minimum_effect",
-    "plan_from",
     "power",
     "power_by_resampling",
     "power_by_simulation",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from math import nan, sqrt
 from typing import Literal
 
@@ -13,6 +13,7 @@ from scipy import special
 from probes.stats.estimate import (
     Estimate,
     Floats,
+    as_values,
     check_level,
     cluster_codes,
     cluster_sums,
@@ -20,26 +21,22 @@ from probes.stats.estimate import (
 )
 
 Bootstrap = Literal["percentile", "bca"]
-Statistic = Callable[[Floats], Floats]
-"""Column means [..., k] -> statistic [...]."""
 
 
 def bootstrap(
-    columns: ArrayLike,
+    values: ArrayLike,
     clusters: ArrayLike | None = None,
     *,
-    statistic: Statistic | None = None,
     kind: Bootstrap = "bca",
     draws: int = 9999,
     seed: int = 0,
     level: float = 0.95,
 ) -> Estimate:
-    """Estimate a function of column means with a cluster bootstrap interval.
+    """Estimate a mean with a cluster bootstrap interval.
 
     Args:
-        columns: finite values per item [n] or [n, k].
+        values: one finite value per item [n].
         clusters: one label per item [n], or None.
-        statistic: vectorised over leading axes; default: the mean of the first column.
         kind: `percentile` or `bca` (bias-corrected and accelerated).
         draws: bootstrap samples.
         seed: seed of the samples; equal seeds give equal intervals.
@@ -49,67 +46,46 @@ def bootstrap(
         The estimate; p is NaN, since the bootstrap is used for intervals only.
     """
     check_level(level)
-    x = _checked(columns)
+    x = as_values(values)
     n = len(x)
-    function = statistic if statistic is not None else _first_column
     codes, count = cluster_codes(clusters, n)
-    method = f"{'' if count == n else 'cluster '}bootstrap ({kind}), {draws} draws, seed {seed}"
-    discordant = int(np.count_nonzero(x[:, 0])) if x.shape[1] == 1 else 0
-    estimate = float(function(x.mean(axis=0))) if n else nan
-
-    def without_interval(reason: str) -> Estimate:
-        return undefined(
-            estimate, n=n, clusters=count, method=method, reason=reason, discordant=discordant,
-            level=level,
-        )  # fmt: skip
-
+    bare = undefined(
+        float(x.mean()) if n else nan,
+        n=n,
+        clusters=count,
+        method=f"{'' if count == n else 'cluster '}bootstrap ({kind}), {draws} draws, seed {seed}",
+        level=level,
+        discordant=int(np.count_nonzero(x)),
+    )
     if count < 2:
-        return without_interval("one cluster only" if n else "no items")
+        return replace(bare, reason="one cluster only" if n else "no items")
     sums = cluster_sums(x, codes, count)
     sizes = np.bincount(codes, minlength=count).astype(np.float64)
-    replicates = _replicates(sums, sizes, function, draws, seed)
-    usable = replicates[np.isfinite(replicates)]
-    reason = "" if len(usable) == draws else f"undefined in {draws - len(usable)} draws"
-    if len(usable) < draws / 2 or np.ptp(usable) <= 1e-12:
-        return without_interval(reason or "all bootstrap samples give the same value")
+    means = _resampled_means(sums, sizes, draws, seed)
+    if np.ptp(means) <= 1e-12:
+        return replace(bare, reason="all bootstrap samples give the same value")
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     if kind == "bca":
-        left_out = function((sums.sum(axis=0) - sums) / (n - sizes)[:, None])
-        tails = bca_tails(usable, estimate, left_out, tails)
+        left_out = (sums.sum() - sums) / (n - sizes)
+        tails = bca_tails(means, bare.estimate, left_out, tails)
         if not np.isfinite(tails).all():
-            return without_interval("the estimate is outside all bootstrap samples")
-    low, high = (float(end) for end in np.quantile(usable, tails))
-    return Estimate(
-        estimate, low, high, nan, n, count, method, reason, discordant,
-        float(usable.std(ddof=1)), level=level,
-    )  # fmt: skip
+            return replace(bare, reason="the estimate is outside all bootstrap samples")
+    low, high = (float(end) for end in np.quantile(means, tails))
+    return replace(bare, low=low, high=high, se=float(means.std(ddof=1)))
 
 
-def _checked(columns: ArrayLike) -> Floats:
-    """Return finite values as columns [n, k]."""
-    x = np.asarray(columns, dtype=np.float64)
-    x = x[:, None] if x.ndim == 1 else x
-    if x.ndim != 2 or not np.isfinite(x).all():
-        raise ValueError(f"columns: expected finite values [n] or [n, k], got shape {x.shape}")
-    return x
-
-
-def _first_column(means: Floats) -> Floats:
-    return means[..., 0]
-
-
-def _replicates(sums: Floats, sizes: Floats, function: Statistic, draws: int, seed: int) -> Floats:
+def _resampled_means(sums: Floats, sizes: Floats, draws: int, seed: int) -> Floats:
+    """Return the means of samples of whole clusters [draws], given their sums and sizes [G]."""
     rng = np.random.default_rng(seed)
     count = len(sizes)
     even = np.full(count, 1.0 / count)
     out = np.empty(draws)
+    # A block's counts stay within tens of megabytes, however many clusters there are.
     block = max(1, 2**22 // count)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for start in range(0, draws, block):
-            size = min(block, draws - start)
-            times = rng.multinomial(count, even, size=size).astype(np.float64)
-            means = (times @ sums) / (times @ sizes)[:, None]
-            out[start : start + size] = function(means)
+    for start in range(0, draws, block):
+        size = min(block, draws - start)
+        times = rng.multinomial(count, even, size=size).astype(np.float64)
+        out[start : start + size] = (times @ sums) / (times @ sizes)
     return out
 
 

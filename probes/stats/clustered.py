@@ -61,10 +61,6 @@ class _ClusteredSample:
         return float(self.shares @ self.means)
 
     @property
-    def discordant(self) -> int:
-        return int(np.count_nonzero(self.values))
-
-    @property
     def has_spread(self) -> bool:
         largest = max(1.0, float(np.abs(self.values).max()))
         return bool(np.abs(self.residuals).max() > 1e-12 * largest)
@@ -114,19 +110,32 @@ def clustered_mean(
         method += f", mean over {n_strata} strata" if weights == "strata" else ", stratified"
     if n == 0:
         return undefined(nan, n=0, clusters=0, method=method, reason="no items", level=level)
-    sizes = np.bincount(strata_codes, minlength=n_strata).astype(np.float64)
-    means = np.bincount(strata_codes, weights=d, minlength=n_strata) / sizes
-    shares = sizes / n if weights == "items" else np.full(n_strata, 1.0 / n_strata)
-    residuals = d - means[strata_codes]
-    sample = _ClusteredSample(d, codes, n_clusters, strata_codes, sizes, means, shares, residuals)
-    if sample.discordant and (reason := _too_few_clusters(sample, strata)):
-        return undefined(
-            sample.estimate, n=n, clusters=n_clusters, method=method, reason=reason,
-            discordant=sample.discordant, level=level,
-        )  # fmt: skip
+    sample = _sampled(d, (codes, n_clusters), (strata_codes, n_strata), weights)
+    bare = undefined(
+        sample.estimate,
+        n=n,
+        clusters=n_clusters,
+        method=method,
+        level=level,
+        discordant=int(np.count_nonzero(d)),
+    )
+    if bare.discordant and (reason := _too_few_clusters(sample, strata)):
+        return replace(bare, reason=reason)
     if sample.has_spread:
-        return _t_interval(sample, kind, bounds, level, method)
-    return _score_interval(sample, weights, bounds, level)
+        return _t_interval(sample, kind, bounds, bare)
+    return _score_interval(sample, weights, bounds, bare)
+
+
+def _sampled(
+    values: Floats, clusters: tuple[Codes, int], strata: tuple[Codes, int], weights: Weighting
+) -> _ClusteredSample:
+    """Return values [n] in clusters and strata, each given as codes [n] and their number."""
+    codes, count = strata
+    sizes = np.bincount(codes, minlength=count).astype(np.float64)
+    means = np.bincount(codes, weights=values, minlength=count) / sizes
+    shares = sizes / len(values) if weights == "items" else np.full(count, 1.0 / count)
+    residuals = values - means[codes]
+    return _ClusteredSample(values, *clusters, codes, sizes, means, shares, residuals)
 
 
 def _too_few_clusters(sample: _ClusteredSample, labels: ArrayLike | None) -> str | None:
@@ -148,10 +157,10 @@ def _too_few_clusters(sample: _ClusteredSample, labels: ArrayLike | None) -> str
 
 
 def _t_interval(
-    sample: _ClusteredSample, kind: Kind, bounds: Bounds | None, level: float, method: str
+    sample: _ClusteredSample, kind: Kind, bounds: Bounds | None, bare: Estimate
 ) -> Estimate:
     """Return the t interval and test of a sample that has spread."""
-    estimate, n, reason = sample.estimate, len(sample.values), ""
+    estimate, n, reason = bare.estimate, bare.n, ""
     variance, df = _variance(sample, kind)
     if variance <= 1e-24:
         # Items differ, yet every cluster sums to the same: clusters carry no information on spread.
@@ -159,14 +168,12 @@ def _t_interval(
         alone = replace(sample, clusters=np.arange(n, dtype=np.intp), n_clusters=n)
         variance, df = _variance(alone, kind)
     se = sqrt(variance)
-    half = float(special.stdtrit(df, 0.5 + level / 2)) * se
+    half = float(special.stdtrit(df, 0.5 + bare.level / 2)) * se
     p = 2 * float(special.stdtr(df, -abs(estimate) / se))
     # With a handful of clusters an interval can pass the ends of what is possible.
     least, most = bounds or (-inf, inf)
-    return Estimate(
-        estimate, max(estimate - half, least), min(estimate + half, most), p, n, sample.n_clusters,
-        method, reason, sample.discordant, se, df, level,
-    )  # fmt: skip
+    low, high = max(estimate - half, least), min(estimate + half, most)
+    return replace(bare, low=low, high=high, p=p, reason=reason, se=se, df=df)
 
 
 def _variance(sample: _ClusteredSample, kind: Kind) -> tuple[float, float]:
@@ -183,7 +190,7 @@ def _variance(sample: _ClusteredSample, kind: Kind) -> tuple[float, float]:
     items = np.bincount(part, minlength=len(cluster)).astype(np.float64)
     sums = np.bincount(part, weights=sample.residuals, minlength=len(cluster))
     weight = (sample.shares / sizes)[stratum]
-    # One minus the part's leverage.
+    # One minus the part's leverage; above 0, as a stratum of one cluster was turned away before.
     slack = 1.0 - items / sizes[stratum]
     if kind == "cr2":
         weight = weight / np.sqrt(slack)
@@ -211,7 +218,7 @@ def _variance(sample: _ClusteredSample, kind: Kind) -> tuple[float, float]:
 
 
 def _score_interval(
-    sample: _ClusteredSample, weights: Weighting, bounds: Bounds | None, level: float
+    sample: _ClusteredSample, weights: Weighting, bounds: Bounds | None, bare: Estimate
 ) -> Estimate:
     """Return a score interval where no item differs from its stratum's mean.
 
@@ -221,14 +228,12 @@ def _score_interval(
         # All strata are alike: as one stratum, the interval need not be put together from several.
         one = np.zeros(len(sample.values), dtype=np.intp)
         sample = replace(sample, strata=one, means=sample.means[:1], shares=np.ones(1))
-    estimate, means, n = sample.estimate, sample.means, len(sample.values)
+    bare, means = replace(bare, estimate=sample.estimate), sample.means
     no_change = bool(np.all(means == 0))
     if bounds is None:
-        return Estimate(
-            estimate, nan, nan, 1.0 if no_change else nan, n, sample.n_clusters, "none",
-            "all values are equal and unbounded", sample.discordant, level=level,
-        )  # fmt: skip
-    z = float(special.ndtri(0.5 + level / 2))
+        p = 1.0 if no_change else nan
+        return replace(bare, p=p, method="none", reason="all values are equal and unbounded")
+    z = float(special.ndtri(0.5 + bare.level / 2))
     independent = np.array(
         [len(np.unique(sample.clusters[sample.strata == h])) for h in range(len(means))]
     )
@@ -236,13 +241,9 @@ def _score_interval(
     low = float(sample.shares @ (means - (means - bounds[0]) * unseen))
     high = float(sample.shares @ (means + (bounds[1] - means) * unseen))
     p = 1.0 if no_change else 2 * float(stats.norm.sf(sqrt(independent[means != 0].sum())))
-    method = "score (no spread)"
-    if sample.n_clusters < n:
-        method += ", one item per cluster"
-    return Estimate(
-        estimate, low, high, p, n, sample.n_clusters, method, "no item differs from the mean",
-        sample.discordant, level=level,
-    )  # fmt: skip
+    method = "score (no spread)" + (", one item per cluster" if bare.clusters < bare.n else "")
+    reason = "no item differs from the mean"
+    return replace(bare, low=low, high=high, p=p, method=method, reason=reason)
 
 
 def unseen_share(n: Floats, z: float) -> Floats:

@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike
 from probes.stats.bootstrap import Bootstrap, bootstrap
 from probes.stats.clustered import Bounds, Kind, Weighting, clustered_mean
 from probes.stats.estimate import Estimate, Floats, as_values, is_singletons
-from probes.stats.paired import mcnemar_p
-from probes.stats.permutation import sign_flip
+from probes.stats.permutation import mcnemar_p, sign_flip
 
 Interval = Literal["cr2", "cr1", "cr3", "percentile", "bca"]
 Test = Literal["t", "permutation", "mcnemar"]
@@ -77,17 +76,21 @@ def contrast(
     d = as_values(values)
     kind: Kind = "cr2" if interval == "percentile" or interval == "bca" else interval
     found = clustered_mean(
-        d, clusters, strata=strata, weights=method.weights, level=method.level, bounds=bounds,
+        d,
+        clusters,
+        strata=strata,
+        weights=method.weights,
+        level=method.level,
+        bounds=bounds,
         kind=kind,
-    )  # fmt: skip
+    )
     if (interval == "percentile" or interval == "bca") and np.isfinite(found.se):
         resampled = bootstrap(
             d, clusters, kind=interval, draws=method.draws, seed=method.seed, level=method.level
         )
-        found = replace(
-            found, low=resampled.low, high=resampled.high, se=resampled.se, df=nan,
-            method=f"{resampled.method}; {found.method} test", reason=resampled.reason,
-        )  # fmt: skip
+        low, high, se, reason = resampled.low, resampled.high, resampled.se, resampled.reason
+        method_name = f"{resampled.method}; {found.method} test"
+        found = replace(found, low=low, high=high, se=se, df=nan, method=method_name, reason=reason)
     return found if found.n == 0 else _with_test(found, d, clusters, method)
 
 

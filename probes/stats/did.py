@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import nan, sqrt
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from probes.stats.clustered import Kind, Weighting, clustered_mean
 from probes.stats.estimate import (
     Estimate,
     Floats,
@@ -17,65 +16,18 @@ from probes.stats.estimate import (
     check_level,
     cluster_codes,
     cluster_sums,
-    same_length,
     undefined,
 )
 
-BOUNDS = (-2.0, 2.0)
-"""The least and greatest DiD of one item."""
+DIFFERENCE_WEIGHTS = np.array([1.0, -1.0])
+"""Weights of the two answers that make an item's difference."""
 DID_WEIGHTS = np.array([1.0, -1.0, -1.0, 1.0])
-DID_WEIGHTS.flags.writeable = False
-"""Weights of the four columns of `DidCells`."""
-
-
-class DidCells(NamedTuple):
-    """Answers of two members under an arm and its reference, per item [n], in the same order."""
-
-    image_arm: ArrayLike
-    image_reference: ArrayLike
-    other_arm: ArrayLike
-    other_reference: ArrayLike
-
-
-def did(
-    cells: DidCells,
-    clusters: ArrayLike | None = None,
-    *,
-    strata: ArrayLike | None = None,
-    weights: Weighting = "items",
-    level: float = 0.95,
-    kind: Kind = "cr2",
-) -> Estimate:
-    """Estimate gain(image) - gain(other member) per item, with a cluster-robust t interval.
-
-    Args:
-        cells: 1 (right) or 0 (wrong) per item, or means over donors.
-        clusters: one label per item [n], or None.
-        strata: one label per item [n], or None.
-        weights: `items` or `strata`: what counts the same.
-        level: coverage.
-        kind: see `clustered_mean`.
-
-    Returns:
-        estimate in [-2, 2].
-    """
-    values = stack(cells) @ DID_WEIGHTS
-    return clustered_mean(
-        values, clusters, strata=strata, weights=weights, level=level, bounds=BOUNDS, kind=kind
-    )
-
-
-def stack(cells: DidCells) -> Floats:
-    """Return the four cells as columns [n, 4]."""
-    columns = [
-        as_values(column, name) for name, column in zip(DidCells._fields, cells, strict=True)
-    ]
-    same_length(*columns)
-    return np.stack(columns, axis=1)
+"""Weights of the four that make its DiD: image arm, image reference, other arm, other reference."""
+DIFFERENCE_WEIGHTS.flags.writeable = DID_WEIGHTS.flags.writeable = False
 
 
 def did_logit(
-    cells: DidCells,
+    cells: ArrayLike,
     clusters: ArrayLike | None = None,
     *,
     level: float = 0.95,
@@ -84,7 +36,8 @@ def did_logit(
     """Estimate the DiD of log-odds: on this scale a ceiling does not force a small gain.
 
     Args:
-        cells: 1 (right) or 0 (wrong) per item, or means over donors.
+        cells: 1 (right) or 0 (wrong), or means over donors, per item and cell [n, 4], in the order
+            of `DID_WEIGHTS`.
         clusters: one label per item [n], or None.
         level: coverage.
         jackknife: standard error by leaving out one cluster at a time, instead of by linearisation
@@ -95,39 +48,39 @@ def did_logit(
         an answer is then added to either side in all four cells, and `reason` says so.
     """
     check_level(level)
-    x = stack(cells)
+    x = np.asarray(cells, dtype=np.float64)
     n = len(x)
+    as_values(x.ravel())
     codes, count = cluster_codes(clusters, n)
-    method = f"logit did, {'cluster jackknife' if jackknife else 'delta method'}, t"
-    discordant = int(np.count_nonzero(x @ DID_WEIGHTS))
-    if n == 0:
-        return undefined(nan, n=0, clusters=0, method=method, reason="no items", level=level)
     sums = x.sum(axis=0)
     extreme = bool(np.any((sums <= 0) | (sums >= n)))
     half = 0.5 * extreme
     notes = ["a cell is all right or all wrong: half an answer added to each side"] * extreme
-    estimate = float(_logit_did(sums, float(n), half))
+    bare = undefined(
+        float(_logit_did(sums, float(n), half)) if n else nan,
+        n=n,
+        clusters=count,
+        method=f"logit did, {'cluster jackknife' if jackknife else 'delta method'}, t",
+        level=level,
+        discordant=int(np.count_nonzero(x @ DID_WEIGHTS)),
+    )
+    if n == 0:
+        return replace(bare, reason="no items")
     if count == 1:
-        reason = "; ".join(["one cluster only", *notes])
-        return undefined(
-            estimate, n=n, clusters=1, method=method, reason=reason, discordant=discordant,
-            level=level,
-        )  # fmt: skip
+        return replace(bare, reason="; ".join(["one cluster only", *notes]))
     within = cluster_sums(x, codes, count)
     sizes = np.bincount(codes, minlength=count).astype(np.float64)
     variance_of = _jackknife_variance if jackknife else _delta_variance
     variance = variance_of(sums, within, sizes, half)
+    # Rounding leaves 1e-30 where the scores of all clusters are equal.
     if variance <= 1e-24:
-        p = 1.0 if estimate == 0 else nan
-        reason = "; ".join(["no spread between clusters", *notes])
-        return Estimate(estimate, nan, nan, p, n, count, method, reason, discordant, level=level)
+        p = 1.0 if bare.estimate == 0 else nan
+        return replace(bare, p=p, reason="; ".join(["no spread between clusters", *notes]))
     se, df = sqrt(variance), float(count - 1)
     width = float(special.stdtrit(df, 0.5 + level / 2)) * se
-    p = 2 * float(special.stdtr(df, -abs(estimate) / se))
-    return Estimate(
-        estimate, estimate - width, estimate + width, p, n, count, method, "; ".join(notes),
-        discordant, se, df, level,
-    )  # fmt: skip
+    p = 2 * float(special.stdtr(df, -abs(bare.estimate) / se))
+    low, high = bare.estimate - width, bare.estimate + width
+    return replace(bare, low=low, high=high, p=p, reason="; ".join(notes), se=se, df=df)
 
 
 def _jackknife_variance(sums: Floats, within: Floats, sizes: Floats, half: float) -> float:

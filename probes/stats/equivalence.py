@@ -7,7 +7,8 @@ from math import isfinite
 
 from numpy.typing import ArrayLike
 
-from probes.stats.clustered import Kind, clustered_mean, one_sided_p
+from probes.stats.clustered import Bounds, clustered_mean, one_sided_p
+from probes.stats.estimate import ALPHA
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,8 @@ def equivalence(
     margin: float,
     clusters: ArrayLike | None = None,
     *,
-    alpha: float = 0.05,
-    bounds: tuple[float, float] | None = None,
-    kind: Kind = "cr2",
+    alpha: float = ALPHA,
+    bounds: Bounds | None = None,
 ) -> Equivalence:
     """Test whether the mean of per-item differences is within (-margin, margin) (TOST).
 
@@ -53,17 +53,23 @@ def equivalence(
         clusters: one label per item [n], or None.
         alpha: level of either one-sided test.
         bounds: least and greatest difference of an item; needed where no item differs at all.
-        kind: see `clustered_mean`.
     """
     if margin <= 0:
         raise ValueError(f"margin must be positive, got {margin}")
     if not 0 < alpha < 0.5:
         raise ValueError(f"alpha is between 0 and 0.5, got {alpha}")
-    found = clustered_mean(values, clusters, level=1 - 2 * alpha, bounds=bounds, kind=kind)
+    found = clustered_mean(values, clusters, level=1 - 2 * alpha, bounds=bounds)
     below = one_sided_p(found, margin, bounds)
     above = one_sided_p(found, -margin, bounds)
     p = max(below, above) if isfinite(below) and isfinite(above) else float("nan")
+    same = ("estimate", "low", "high", "n", "clusters", "reason")
     return Equivalence(
-        found.estimate, found.low, found.high, p, below, above, margin, alpha,
-        isfinite(p) and p <= alpha, found.n, found.clusters, f"TOST, {found.method}", found.reason,
-    )  # fmt: skip
+        **{name: getattr(found, name) for name in same},
+        p=p,
+        p_below=below,
+        p_above=above,
+        margin=margin,
+        alpha=alpha,
+        equivalent=isfinite(p) and p <= alpha,
+        method=f"TOST, {found.method}",
+    )

@@ -11,6 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
+ALPHA = 0.05
+"""Level of a test unless another is asked for."""
+POWER = 0.8
+"""Chance of finding a true effect unless another is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +53,11 @@ def undefined(
     n: int,
     clusters: int,
     method: str,
-    reason: str,
+    level: float,
+    reason: str = "",
     discordant: int = 0,
-    level: float = 0.95,
 ) -> Estimate:
-    """Return an estimate without interval and p-value, and why."""
+    """Return an estimate without interval and p-value, and why; they may be filled in."""
     return Estimate(estimate, nan, nan, nan, n, clusters, method, reason, discordant, level=level)
 
 
@@ -70,12 +74,6 @@ def as_values(values: ArrayLike, name: str = "values") -> Floats:
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: {int((~np.isfinite(array)).sum())} values are not finite")
     return array
-
-
-def same_length(*arrays: Floats) -> None:
-    """Raise ValueError unless all arrays hold the same number of items."""
-    if len({len(array) for array in arrays}) > 1:
-        raise ValueError(f"paired arrays differ in length: {[len(array) for array in arrays]}")
 
 
 def check_level(level: float) -> None:

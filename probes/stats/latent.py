@@ -75,12 +75,9 @@ def _covariance(a: TrueEffect, b: TrueEffect, latent: float) -> float:
     """Return the covariance of two differences whose latent normals correlate by `latent`."""
     if latent == 0:
         return 0.0
-    ends = [
-        (stats.norm.isf((one.discordance + one.gain) / 2),
-         stats.norm.ppf((one.discordance - one.gain) / 2))
-        for one in (a, b)
-    ]  # fmt: skip
-    (up_a, down_a), (up_b, down_b) = ends
+    # An item changes for the better where its latent is above `up`, for the worse below `down`.
+    up_a, up_b = (stats.norm.isf((one.discordance + one.gain) / 2) for one in (a, b))
+    down_a, down_b = (stats.norm.ppf((one.discordance - one.gain) / 2) for one in (a, b))
     same = np.array([[1.0, latent], [latent, 1.0]])
     opposite = np.array([[1.0, -latent], [-latent, 1.0]])
 

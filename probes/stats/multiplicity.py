@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from probes.stats.estimate import Floats
 
@@ -16,7 +17,14 @@ def holm(p: ArrayLike) -> Floats:
     Rejecting where the adjusted value is at most alpha keeps the chance of any false rejection
     at alpha, whatever the dependence between tests.
     """
-    return _adjusted(p, lambda ranked, m: np.maximum.accumulate(ranked * np.arange(m, 0, -1)))
+    return _adjusted(p, _step_down)
+
+
+def _step_down(p: Floats) -> Floats:
+    order = np.argsort(p, kind="stable")
+    out = np.empty(len(p))
+    out[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return np.minimum(1.0, out)
 
 
 def benjamini_hochberg(p: ArrayLike) -> Floats:
@@ -25,23 +33,17 @@ def benjamini_hochberg(p: ArrayLike) -> Floats:
     Rejecting where the adjusted value is at most q keeps the expected share of false rejections at
     q for independent or positively dependent tests.
     """
-
-    def step_up(ranked: Floats, m: int) -> Floats:
-        scaled = ranked * m / np.arange(1, m + 1)
-        return np.minimum.accumulate(scaled[::-1])[::-1]
-
-    return _adjusted(p, step_up)
+    return _adjusted(p, stats.false_discovery_control)
 
 
-def _adjusted(p: ArrayLike, rule: Callable[[Floats, int], Floats]) -> Floats:
+def _adjusted(p: ArrayLike, rule: Callable[[Floats], Floats]) -> Floats:
     values = np.asarray(p, dtype=np.float64)
     if values.ndim != 1:
         raise ValueError(f"p: expected one dimension, got shape {values.shape}")
-    known = np.flatnonzero(~np.isnan(values))
+    known = ~np.isnan(values)
     if ((values[known] < 0) | (values[known] > 1)).any():
         raise ValueError("p: p-values are between 0 and 1")
     out = np.full(len(values), np.nan)
-    if len(known):
-        order = known[np.argsort(values[known], kind="stable")]
-        out[order] = np.minimum(1.0, rule(values[order], len(order)))
+    if known.any():
+        out[known] = rule(values[known])
     return out

@@ -1,4 +1,4 @@
-"""Sign-flip test: if an arm changes nothing, a cluster's differences could as well be negated."""
+"""Exact tests: if an arm changes nothing, a difference could as well have the other sign."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from math import nan
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from probes.stats.estimate import Floats, as_values, cluster_codes, cluster_sums
 
@@ -58,6 +59,13 @@ def sign_flip(
     return (hits + 1) / (draws + 1), f"sign-flip, {draws} draws, seed {seed}"
 
 
+def mcnemar_p(gained: int, lost: int) -> float:
+    """Return the exact two-sided binomial p-value of `gained` against `lost` discordant pairs."""
+    if gained + lost == 0:
+        return 1.0
+    return min(1.0, 2 * float(stats.binom.cdf(min(gained, lost), gained + lost, 0.5)))
+
+
 def _counted(sums: np.ndarray, observed: int) -> float:
     """Return P(|sum of randomly signed `sums`| >= observed) by building up the distribution."""
     total = int(sums.sum())
@@ -65,7 +73,7 @@ def _counted(sums: np.ndarray, observed: int) -> float:
     chance = np.zeros(total + 1)
     chance[0] = 1.0
     reached = 0
-    for size in sums:
+    for size in sums:  # convolved with a fair coin: plus its sum, or plus nothing
         step = int(size)
         moved = chance[: reached + 1] * 0.5
         chance[: reached + 1] = moved

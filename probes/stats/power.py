@@ -8,7 +8,6 @@ accuracy. The effect can also be a difference in differences (DiD) of two member
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import ceil, inf, isfinite, nan, sqrt
 from typing import TypedDict, Unpack
 
@@ -16,11 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
-from probes.stats.clustered import clustered_mean
-from probes.stats.estimate import as_values
+from probes.stats.estimate import ALPHA, POWER
 
-ALPHA = 0.05
-"""Level of the two-sided test unless another is asked for."""
 Spread = float | Callable[[float], float]
 """Standard deviation of an item's difference: a number, or a function of the true effect."""
 
@@ -31,38 +27,11 @@ class PowerOptions(TypedDict, total=False):
     alpha: float
     """Level of the test."""
     design_effect: float
-    """By how much clusters inflate the variance; see `plan_from`."""
+    """By how much clusters inflate the variance of the mean."""
     per_cluster: float
     """Mean number of items per cluster; sets the degrees of freedom."""
     strata: float
     """Number of strata whose means are averaged; the spread is that within them."""
-
-
-@dataclass(frozen=True, slots=True)
-class ComparisonFacts:
-    """What planning the next comparison needs to know of a finished one."""
-
-    n: int
-    clusters: int
-    estimate: float
-    discordance: float
-    """Share of items whose difference is not zero."""
-    sd: float
-    """Standard deviation of an item's difference."""
-    design_effect: float
-    """Variance of the mean with clusters over that with independent items; 1 without clusters."""
-
-
-def plan_from(values: ArrayLike, clusters: ArrayLike | None = None) -> ComparisonFacts:
-    """Read discordance, spread and design effect off per-item differences [n]."""
-    d = as_values(values)
-    found = clustered_mean(d, clusters)
-    sd = float(d.std(ddof=1)) if len(d) > 1 else nan
-    independent = sd / sqrt(len(d)) if sd > 0 else nan
-    share = found.discordant / len(d) if len(d) else nan
-    return ComparisonFacts(
-        found.n, found.clusters, found.estimate, share, sd, (found.se / independent) ** 2
-    )
 
 
 def sd_gain(discordance: float) -> Callable[[float], float]:
@@ -157,7 +126,7 @@ def power(
         sd: spread of an item's difference; see `sd_gain` and `sd_did`.
         n: items.
         alpha: level of the test.
-        design_effect: by how much clusters inflate the variance; see `plan_from`.
+        design_effect: by how much clusters inflate the variance of the mean.
         per_cluster: mean number of items per cluster; sets the degrees of freedom.
         strata: number of strata whose means are averaged; `sd` is the spread within them.
     """
@@ -178,7 +147,7 @@ def items_needed(
     effect: float,
     sd: Spread,
     *,
-    power_wanted: float = 0.8,
+    power_wanted: float = POWER,
     **options: Unpack[PowerOptions],
 ) -> float:
     """Return the least number of items that reach the power wanted; inf where none does.
@@ -197,6 +166,7 @@ def items_needed(
         found = power(effect, sd, n, **options)
         return isfinite(found) and found >= power_wanted
 
+    # With fewer clusters than this there is no degree of freedom, and so no power.
     high = max(2, ceil((options.get("strata", 1) + 1) * options.get("per_cluster", 1.0)))
     while not reached(high):
         high *= 2
@@ -213,7 +183,7 @@ def minimum_effect(
     n: int,
     sd: Spread,
     *,
-    power_wanted: float = 0.8,
+    power_wanted: float = POWER,
     most: float = 1.0,
     **options: Unpack[PowerOptions],
 ) -> float:
@@ -232,6 +202,7 @@ def minimum_effect(
     def short(effect: float) -> float:
         return power_wanted - power(effect, sd, n, **options)
 
+    # The greatest effect itself may by rounding exceed the discordance, which is refused.
     least, most = 1e-9, most * (1 - 1e-9)
     if not short(most) <= 0:
         return nan
@@ -244,7 +215,7 @@ def largest_discordance(
     spread: Callable[[float], Spread] = sd_gain,
     *,
     least: float | None = None,
-    power_wanted: float = 0.8,
+    power_wanted: float = POWER,
     **options: Unpack[PowerOptions],
 ) -> float:
     """Return the greatest discordance at which n items find an effect with the chance wanted.
@@ -289,18 +260,3 @@ def discordance_range(a: float, b: float) -> tuple[float, float, float]:
     if not (0 <= a <= 1 and 0 <= b <= 1):
         raise ValueError(f"accuracies are in [0, 1], got {a} and {b}")
     return abs(a - b), a * (1 - b) + b * (1 - a), min(a + b, 2 - a - b)
-
-
-def latent_discordance(a: float, b: float, correlation: float) -> float:
-    """Return the discordance of two accuracies under a latent normal ability per item.
-
-    Args:
-        a: accuracy in (0, 1).
-        b: accuracy in (0, 1).
-        correlation: of the two latent abilities, in (-1, 1).
-    """
-    if not (0 < a < 1 and 0 < b < 1 and -1 < correlation < 1):
-        raise ValueError("need accuracies in (0, 1) and a correlation in (-1, 1)")
-    cut = np.array([stats.norm.ppf(a), stats.norm.ppf(b)])
-    both = stats.multivariate_normal.cdf(cut, cov=np.array([[1, correlation], [correlation, 1]]))
-    return float(a + b - 2 * both)

@@ -103,7 +103,7 @@ def tango(gained: int, lost: int, n: int, level: float = 0.95) -> tuple[float, f
         return _tango_score(gained, lost, n, delta) ** 2 - z * z
 
     # The score grows monotonically away from the estimate, up to the ends of the parameter space.
-    edge = 1 - 1e-12
+    edge = 1 - 1e-12  # at 1 itself the variance is 0 and the score infinite
     low = -1.0 if lost == n else float(optimize.brentq(distance, -edge, estimate, xtol=1e-13))
     high = 1.0 if gained == n else float(optimize.brentq(distance, estimate, edge, xtol=1e-13))
     return low, high

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from probes.stats.clustered import Kind, clustered_mean
-from probes.stats.estimate import Floats, as_values, cluster_codes, cluster_sums
+from probes.stats.clustered import Kind
+from probes.stats.estimate import ALPHA, Floats, as_values, cluster_codes, cluster_sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +30,39 @@ class EstimateBatch:
     estimate: Floats
     se: Floats
     """0 where a run has no spread."""
-    df: float
+    df: Floats | float
 
     def covered(self, truth: float, level: float = 0.95) -> float:
         """Return the share of runs whose t interval contains the truth."""
         half = special.stdtrit(self.df, 0.5 + level / 2) * self.se
         return float(np.mean(np.abs(self.estimate - truth) <= half))
 
-    def found(self, alpha: float = 0.05) -> float:
+    def found(self, alpha: float = ALPHA) -> float:
         """Return the share of runs whose t test rejects "no difference"."""
         half = special.stdtrit(self.df, 1 - alpha / 2) * self.se
         return float(np.mean(np.abs(self.estimate) > half))
+
+
+def estimate_sums(sums: Floats, sizes: Floats, kind: Kind = "cr2") -> EstimateBatch:
+    """Estimate the mean of every run, as `clustered_mean` does for one.
+
+    Args:
+        sums: of the items of each cluster [draws, G], G >= 2.
+        sizes: items per cluster [draws, G], or [G] where all runs have the same.
+        kind: as in `clustered_mean`.
+    """
+    count, n = sums.shape[1], sizes.sum(axis=-1, keepdims=True)
+    mean = sums.sum(axis=1, keepdims=True) / n
+    # One minus each cluster's leverage; above 0, as there are at least two clusters.
+    slack = 1.0 - sizes / n
+    weight = {"cr1": count / (count - 1), "cr2": 1 / slack, "cr3": (count - 1) / count / slack**2}
+    variance = ((sums - mean * sizes) ** 2 * weight[kind]).sum(axis=1) / n[..., 0] ** 2
+    if kind != "cr2":
+        return EstimateBatch(mean[:, 0], np.sqrt(variance), float(count - 1))
+    # Satterthwaite's: the trace of the projected weights is n.
+    cross = sizes**2 / (n * slack)
+    square = (sizes**2).sum(axis=-1) + cross.sum(axis=-1) ** 2 - (cross**2).sum(axis=-1)
+    return EstimateBatch(mean[:, 0], np.sqrt(variance), n[..., 0] ** 2 / square)
 
 
 def draw(
@@ -103,22 +125,8 @@ def estimate_many(
         kind: as in `clustered_mean`.
     """
     counts = np.asarray(sizes, dtype=np.float64)
-    count, n = len(counts), int(counts.sum())
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.intp)
-    sums = np.add.reduceat(values, starts, axis=1, dtype=np.float64)
-    means = sums.sum(axis=1) / n
-    scores = (sums - means[:, None] * counts) / n
-    # One minus each cluster's leverage.
-    slack = 1.0 - counts / n
-    weight = {
-        "cr1": np.full(count, count / (count - 1)),
-        "cr2": 1 / slack,
-        "cr3": (count - 1) / count / slack**2,
-    }[kind]
-    # The degrees of freedom depend on the sizes of the clusters alone, not on the values.
-    codes = np.repeat(np.arange(count), counts.astype(np.intp))
-    df = clustered_mean(np.arange(n) % 2.0 + np.arange(n) / n, codes, kind=kind).df
-    return EstimateBatch(means, np.sqrt(scores**2 @ weight), df)
+    return estimate_sums(np.add.reduceat(values, starts, axis=1, dtype=np.float64), counts, kind)
 
 
 def power_by_simulation(
@@ -127,7 +135,7 @@ def power_by_simulation(
     *,
     draws: int = 2000,
     seed: int = 0,
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
     alike: float = 0.0,
     shared: float = 0.0,
 ) -> float:
@@ -145,6 +153,7 @@ def power_by_simulation(
     if len(gains) not in (1, 2):
         raise ValueError(f"expected one member (gain) or two (DiD), got {len(gains)}")
     rng = np.random.default_rng(seed)
+    # Runs are drawn in blocks of two million items: all at once would take gigabytes.
     found, block = 0.0, max(1, 2**21 // int(np.sum(sizes)))
     for start in range(0, draws, block):
         size = min(block, draws - start)
@@ -159,10 +168,9 @@ def power_by_resampling(
     clusters: ArrayLike | None,
     effect: float,
     *,
-    items: float | None = None,
     draws: int = 2000,
     seed: int = 0,
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
 ) -> float:
     """Return the share of resampled runs that find an effect.
 
@@ -173,7 +181,6 @@ def power_by_resampling(
         values: per-item differences of the finished run [n].
         clusters: one label per item [n], or None.
         effect: true effect.
-        items: size of the resampled runs (about, as clusters stay whole); default: n.
         draws: resampled runs.
         seed: seed of the resampling.
         alpha: level of the two-sided CR2 t test.
@@ -187,19 +194,10 @@ def power_by_resampling(
         return float("nan")
     sums = cluster_sums(d - d.mean() + effect, codes, count)
     sizes = np.bincount(codes, minlength=count).astype(np.float64)
-    wanted = count if items is None else max(2, round(items * count / len(d)))
     rng = np.random.default_rng(seed)
-    found, block = 0, max(1, 2**21 // wanted)
+    found, block = 0.0, max(1, 2**21 // count)
     for start in range(0, draws, block):
-        chosen = rng.integers(0, count, size=(min(block, draws - start), wanted))
-        drawn, counts = sums[chosen], sizes[chosen]
-        n = counts.sum(axis=1, keepdims=True)
-        mean = drawn.sum(axis=1, keepdims=True) / n
-        slack = 1 - counts / n
-        variance = ((drawn - mean * counts) ** 2 / slack).sum(axis=1) / n[:, 0] ** 2
-        # As in `clustered_mean`: the trace of the projected weights is n.
-        cross = counts**2 / (n * slack)
-        square = (counts**2).sum(axis=1) + cross.sum(axis=1) ** 2 - (cross**2).sum(axis=1)
-        half = special.stdtrit(n[:, 0] ** 2 / square, 1 - alpha / 2) * np.sqrt(variance)
-        found += int(np.count_nonzero(np.abs(mean[:, 0]) > half))
+        size = min(block, draws - start)
+        chosen = rng.integers(0, count, size=(size, count))
+        found += size * estimate_sums(sums[chosen], sizes[chosen]).found(alpha)
     return found / draws

@@ -37,24 +37,17 @@ _DENIAL = re.compile(
 )
 
 
-def listed(options: Sequence[str]) -> str:
-    """Return the options as lines "A. text"; ProbesError where there are more than letters."""
-    return "\n".join(
-        f"{letter}. {option}"
-        for letter, option in zip(_letters(len(options)), options, strict=True)
-    )
-
-
-def scored_options(item: Item, scoring: Scoring) -> tuple[str, ...]:
-    """Return what is scored: the options' texts for `cloze`, else their letters."""
-    return item.options if scoring == "cloze" else _letters(len(item.options))
-
-
-def _letters(count: int) -> tuple[str, ...]:
+def letters(count: int) -> tuple[str, ...]:
+    """Return the names of so many options; ProbesError where there are more than letters."""
     if count > len(LETTERS):
         what = f"{count} options, but only the letters A to {LETTERS[-1]}"
         raise ProbesError(what, fix="use scoring=cloze, which needs no letters")
     return tuple(LETTERS[:count])
+
+
+def scored_options(item: Item, scoring: Scoring) -> tuple[str, ...]:
+    """Return what is scored: the options' texts for `cloze`, else their letters."""
+    return item.options if scoring == "cloze" else letters(len(item.options))
 
 
 def judge(output: Output, item: Item, scoring: Scoring) -> tuple[Status, int | None]:

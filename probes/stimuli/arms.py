@@ -11,10 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from itertools import chain, zip_longest
+from typing import get_args
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
+from probes.core.prompt_set import PromptSet
 from probes.core.types import (
     Arm,
     Clip,
@@ -28,15 +30,10 @@ from probes.core.types import (
     Stimulus,
 )
 from probes.media.composites import ASKED, Composite, CompositeGrid
-from probes.stimuli import answers, words
+from probes.stimuli import answers, frame_sources, words
+from probes.stimuli.frame_sources import Slots, missing
+from probes.stimuli.templates import NamedPart, Piece, merged, pieces
 
-if TYPE_CHECKING:
-    from probes.core.prompt_set import PromptSet
-
-from probes.stimuli.donors import draw_seed, rank
-from probes.stimuli.templates import fill
-
-Gap = tuple[Part, ...]
 DrawComposite = Callable[[Composite], str]
 """Draws a composite and returns its sha256."""
 
@@ -48,7 +45,7 @@ def needs_infills(arm: Arm) -> bool:
 
 def needs_donor(arm: Arm) -> bool:
     """Tell whether the arm borrows frames or infills from another item."""
-    return "donor" in (arm.frames, arm.infills)
+    return arm.infills == "donor" or frame_sources.source_of(arm).needs_donor
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +99,10 @@ def build(item: Item, arm: Arm, sources: StimulusSources, form: StimulusForm) ->
     """
     donor = sources.donor if needs_donor(arm) else None
     if needs_donor(arm) and donor is None:
-        raise _missing(item, arm, "a donor")
+        raise missing(item, arm, "a donor")
     prompts, scoring = form.prompts, form.scoring
     templates = {"letter": prompts.letter, "cloze": prompts.cloze, "generate": prompts.generate}
-    parts = fill(templates[scoring], _values(item, arm, sources, form))
+    parts, spans = merged(pieces(templates[scoring], _values(item, arm, sources, form)))
     options = answers.scored_options(item, scoring)
     content = [{"frame": part.sha256} if isinstance(part, FrameRef) else part for part in parts]
     return Stimulus(
@@ -115,64 +112,56 @@ def build(item: Item, arm: Arm, sources: StimulusSources, form: StimulusForm) ->
         options=options,
         sha=sha256_json({"parts": content, "options": options}),
         donor_id=donor.id if donor is not None else None,
+        spans=spans,
     )
 
 
 def _values(
     item: Item, arm: Arm, sources: StimulusSources, form: StimulusForm
-) -> dict[str, Sequence[Part]]:
-    """Return the parts for every placeholder of the question's template."""
-    clip, scoring = sources.clip, form.scoring
-    slots = _slots(item, arm, clip, sources.donor_clip)
-    texts = _texts(item, arm, len(clip.hashes), sources.infills, sources.donor_infills)
-    gaps = [fill(form.prompts.between, {"infill": (text,)}) if text else () for text in texts]
-    values: dict[str, Sequence[Part]] = {"question": (item.question,)}
-    if clip.options and form.layout == "matrix":
-        composite = matrix([slot.sha256 if slot else None for slot in slots], clip.options)
-        values["context"] = (_composed(composite, form.compose), *_texts_only(gaps))
-        values["options"] = (", ".join(answers.scored_options(item, scoring)),)
+) -> dict[str, Sequence[Piece]]:
+    """Return the pieces for every placeholder of the question's template."""
+    clip = sources.clip
+    composed = bool(clip.options) and form.layout == "matrix"
+    slots = frame_sources.slots(item, arm, clip, sources.donor_clip)
+    if len(slots) != len(clip.hashes) and (composed or arm.infills != "none"):
+        raise ProbesError(
+            f"frame source {arm.frames!r} has {len(slots)} slots for a clip of {len(clip.hashes)} "
+            "frames: neither infills nor a matrix have a place between them",
+            f"item {item.id!r}, arm {arm.name!r}",
+            "show its frames under an arm without infills, and layout sequence",
+        )
+    gaps = [
+        pieces(form.prompts.between, {"infill": [NamedPart(text, (f"infill {t}",))]})
+        if text
+        else ()
+        for t, text in enumerate(_texts(item, arm, sources))
+    ]
+    values: dict[str, Sequence[Piece]] = {"question": [NamedPart(item.question, ("question",))]}
+    if composed:
+        cells = [slot.sha256 if slot else None for slot in slots]
+        # With both on one picture it cannot be said which of its tokens are the options'.
+        name = "frames" if any(cells) else "options"
+        values["context"] = [_composed(matrix(cells, clip.options), name, form), *chain(*gaps)]
+        letters = answers.scored_options(item, form.scoring)
+        values["options"] = _block(", ", [""] * len(letters), letters)
         return values
-    values["context"] = _context(arm, slots, gaps, form.compose)
+    values["context"] = _context(arm, slots, gaps, form)
     if clip.options:
-        values["options"] = _labelled(clip.options)
-    elif scoring != "cloze":
-        values["options"] = (answers.listed(item.options),)
+        values["options"] = listed([FrameRef(sha) for sha in clip.options])
+    elif form.scoring != "cloze":
+        values["options"] = listed(item.options)
     return values
 
 
-def _slots(item: Item, arm: Arm, clip: Clip, donor_clip: Clip | None) -> list[FrameRef | None]:
-    """Return the picture in each of the clip's slots."""
-    own = [FrameRef(sha) for sha in clip.hashes]
-    count = len(own)
-    if arm.frames == "own":
-        return [*own]
-    if arm.frames == "donor":
-        if donor_clip is None or len(donor_clip.hashes) != count:
-            raise _missing(item, arm, f"a donor's clip of {count} frames")
-        return [FrameRef(sha) for sha in donor_clip.hashes]
-    if arm.frames == "shuffled":
-        return [own[t] for t in _order(arm, item, count)]
-    if arm.frames == "reversed":
-        return [*reversed(own)]
-    if arm.frames == "single":  # the middle one, in its own place among the gaps
-        return [frame if t == count // 2 else None for t, frame in enumerate(own)]
-    return [None] * count
-
-
-def _texts(
-    item: Item,
-    arm: Arm,
-    count: int,
-    infills: Sequence[Infill] | None,
-    donor_infills: Sequence[Infill] | None,
-) -> list[str]:
-    """Return the text in each of the count - 1 gaps; an empty one where the gap is bare."""
-    gaps = max(count - 1, 0)
+def _texts(item: Item, arm: Arm, sources: StimulusSources) -> list[str]:
+    """Return the text in each of the clip's gaps; an empty one where the gap is bare."""
+    gaps = max(len(sources.clip.hashes) - 1, 0)
     if arm.infills == "none":
         return [""] * gaps
-    given = donor_infills if arm.infills == "donor" else infills
+    borrowed = arm.infills == "donor"
+    given = sources.donor_infills if borrowed else sources.infills
     if given is None or len(given) != gaps:
-        raise _missing(item, arm, f"{gaps} {'donor ' if arm.infills == 'donor' else ''}infills")
+        raise missing(item, arm, f"{gaps} {'donor ' if borrowed else ''}infills")
     texts = [infill.text if infill.ok else "" for infill in given]
     if arm.infills == "filler":
         return [
@@ -183,32 +172,24 @@ def _texts(
 
 
 def _context(
-    arm: Arm, slots: Sequence[FrameRef | None], gaps: Sequence[Gap], compose: DrawComposite | None
-) -> list[Part]:
+    arm: Arm, slots: Slots, gaps: Sequence[Sequence[Piece]], form: StimulusForm
+) -> list[Piece]:
     """Lay out slots and gaps as the arm's presentation says."""
-    shown = [slot for slot in slots if slot is not None]
+    # T is the slot, not the frame's place in its clip: infill T is after frame T in every arm.
+    frames: list[Sequence[Piece]] = [
+        () if slot is None else (NamedPart(slot, (f"frame {t}",)),) for t, slot in enumerate(slots)
+    ]
     if arm.presentation == "interleaved":
-        return _interleaved(slots, gaps)
+        # Gap t follows slot t; there is one gap fewer, so that the last slot ends the list.
+        return [*chain(*chain(*zip_longest(frames, gaps, fillvalue=())))]
     if arm.presentation == "frames_then_text":
-        return [*shown, *_texts_only(gaps)]
+        return [*chain(*frames, *gaps)]
     if arm.presentation == "grid":
-        picture = [_composed(grid([frame.sha256 for frame in shown]), compose)] if shown else []
-        return [*picture, *_texts_only(gaps)]
+        shown = [slot.sha256 for slot in slots if slot is not None]
+        return [*([_composed(grid(shown), "frames", form)] if shown else []), *chain(*gaps)]
     what = f"presentation {arm.presentation!r} is not supported"
     known = ", ".join(get_args(Presentation))
     raise ProbesError(what, f"arm {arm.name!r}", f"use one of {known}")
-
-
-def _interleaved(slots: Sequence[FrameRef | None], gaps: Sequence[Gap]) -> list[Part]:
-    parts: list[Part] = []
-    for t, frame in enumerate(slots):
-        parts += [] if frame is None else [frame]
-        parts += gaps[t] if t < len(gaps) else ()
-    return parts
-
-
-def _texts_only(gaps: Sequence[Gap]) -> list[Part]:
-    return [part for gap in gaps for part in gap]
 
 
 def grid(frames: Sequence[str]) -> Composite:
@@ -236,34 +217,20 @@ def matrix(slots: Sequence[str | None], options: Sequence[str]) -> Composite:
     return Composite((CompositeGrid((*slots, ASKED), 3), candidates))
 
 
-def _labelled(options: Sequence[str]) -> list[Part]:
-    """Return pictorial options as lines "A. picture"."""
-    letters = answers.LETTERS[: len(options)]
-    parts: list[Part] = []
-    for letter, sha in zip(letters, options, strict=True):
-        parts += [f"{letter}. " if not parts else f"\n{letter}. ", FrameRef(sha)]
-    return parts
+def listed(options: Sequence[Part]) -> list[Piece]:
+    """Return options, texts or pictures, as lines "A. option"."""
+    return _block("\n", [f"{letter}. " for letter in answers.letters(len(options))], options)
 
 
-def _composed(composite: Composite, compose: DrawComposite | None) -> FrameRef:
-    if compose is None:
+def _block(between: str, labels: Sequence[str], options: Sequence[Part]) -> list[Piece]:
+    found: list[Piece] = []
+    for k, (label, option) in enumerate(zip(labels, options, strict=True)):
+        found.append(NamedPart(between * (k > 0) + label, ("options",)))
+        found.append(NamedPart(option, ("options", f"option {k}")))
+    return found
+
+
+def _composed(composite: Composite, name: str, form: StimulusForm) -> NamedPart:
+    if form.compose is None:
         raise TypeError("grid and matrix need a `compose`")
-    return FrameRef(compose(composite))
-
-
-def _order(arm: Arm, item: Item, count: int) -> list[int]:
-    """Return a random order of the slots that is not the true one (where there is another)."""
-    true = list(range(count))
-    order, attempt = true, 0
-    while order == true and count > 1:
-        seed = draw_seed(arm.seed, item.id, arm.name, attempt)
-        order = sorted(true, key=lambda t: rank(seed, str(t)))
-        attempt += 1
-    return order
-
-
-def _missing(item: Item, arm: Arm, thing: str) -> ProbesError:
-    where = f"item {item.id!r}, arm {arm.name!r}"
-    return ProbesError(
-        f"the arm needs {thing}", where, "sample and write for this number of frames"
-    )
+    return NamedPart(FrameRef(form.compose(composite)), (name,))

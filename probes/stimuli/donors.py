@@ -10,33 +10,8 @@ from probes.core.hashing import sha256_json
 from probes.core.types import Arm, Item
 
 
-def find_donor(
-    item: Item, items: Sequence[Item], arm: Arm, *, same_stratum: bool, draw: int = 0
-) -> Item:
-    """Choose the item that `arm` borrows from: the highest rendezvous hash wins.
-
-    Every candidate's rank depends on itself and the tuple (arm.seed, item.id, arm.name, draw) only.
-    So the choice is the same in any order and batch, and a new candidate takes over just those
-    items in which it ranks first.
-
-    Args:
-        item: the item to be perturbed.
-        items: all items of the task, before limit and shard.
-        arm: an arm that borrows.
-        same_stratum: whether the donor must share the item's stratum.
-        draw: number of the draw where several donors are averaged over; draws are independent.
-
-    Returns:
-        An item of another cluster (an item without a cluster is one of its own).
-
-    Raises:
-        ProbesError: if no item is eligible.
-    """
-    return Donors(items, same_stratum=same_stratum).find(item, arm, draw)
-
-
 class Donors:
-    """All items of a task as candidates: `find` is `find_donor`, for many items and arms.
+    """All items of a task as candidates.
 
     Args:
         items: all items of the task, before limit and shard.
@@ -55,7 +30,23 @@ class Donors:
         }
 
     def find(self, item: Item, arm: Arm, draw: int = 0) -> Item:
-        """Choose the item that `arm` borrows from; see `find_donor`."""
+        """Choose the item that an arm borrows from: the highest rendezvous hash wins.
+
+        Every candidate's rank depends on itself and the tuple (arm.seed, item.id, arm.name, draw)
+        only. So the choice is the same in any order and batch, and a new candidate takes over just
+        those items in which it ranks first.
+
+        Args:
+            item: the item to be perturbed.
+            arm: an arm that borrows.
+            draw: number of the draw where several donors are averaged over; draws are independent.
+
+        Returns:
+            An item of another cluster (an item without a cluster is one of its own).
+
+        Raises:
+            ProbesError: if no item is eligible.
+        """
         stratum = item.stratum if self._same else ""
         among = self._among.get(stratum, [])
         seeded = hashlib.sha256(draw_seed(arm.seed, item.id, arm.name, draw))

@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Collection, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from probes.core.errors import ProbesError
-from probes.core.files import atomic_write
-from probes.core.text import whole_text
+from probes.core.text import nearest, whole_text
 from probes.core.types import EMPTY_REPLIES, NO_INFILL, Clip, ClipKey, Infill, InfillStatus
 from probes.stimuli.infills import tidy
 
-_FIELDS = {
-    "item_id": str, "frames": int, "gap": int, "text": str, "frame_a": str, "frame_b": str,
-    "common": str, "event": str, "generator": str, "error": str, "status": str,
-}  # fmt: skip
+_TEXTS = "item_id text frame_a frame_b common event generator error status"
+_FIELDS = dict.fromkeys(_TEXTS.split(), str) | {"frames": int, "gap": int}
 _STATUSES = tuple(one for one in get_args(InfillStatus) if one != "not_applicable")
 _NEEDED = ("item_id", "frames", "gap", "text")
-
-
-def save_file(
-    path: Path, clips: Mapping[ClipKey, Clip], infills: Mapping[ClipKey, Sequence[Infill]]
-) -> None:
-    """Write infills as JSON lines, one per gap, in the form that `load_file` reads.
-
-    Args:
-        path: file to write; replaced as a whole.
-        clips: clip of every (item id, number of frames).
-        infills: infills of those clips, frames - 1 each.
-    """
-    lines = []
-    for (item_id, frames), written in infills.items():
-        clip = clips[item_id, frames]
-        for gap, ((a, b), infill) in enumerate(zip(pairwise(clip.hashes), written, strict=True)):
-            if gap in clip.breaks:
-                continue
-            row = {
-                "item_id": item_id, "frames": frames, "gap": gap, "text": infill.text,
-                "frame_a": a, "frame_b": b, "common": infill.common, "event": infill.event,
-                "generator": infill.generator, "error": infill.error, "status": infill.status,
-            }  # fmt: skip
-            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-    atomic_write(path, "".join(lines).encode("utf-8", "surrogatepass"))
 
 
 def load_file(
@@ -71,7 +41,10 @@ def load_file(
         ProbesError: for a malformed line, an unknown item, a gap that is out of range, given
             twice or missing, or frames other than the clip's.
     """
-    found: dict[tuple[str, int, int], tuple[int, Infill]] = {}
+    gaps = {key: range(len(clip.hashes) - 1) for key, clip in clips.items()}
+    found: dict[tuple[str, int, int], tuple[int, Infill]] = {
+        (*key, gap): (0, NO_INFILL) for key, clip in clips.items() for gap in clip.breaks
+    }
     for number, line in _lines(path):
         where = f"{path}, line {number}"
         row = _row(line, where)
@@ -84,21 +57,15 @@ def load_file(
         found[place] = number, _infill(row, where)
     lacking = [
         f"{item_id} ({frames} frames, gap {gap})"
-        for (item_id, frames), clip in clips.items()
-        for gap in range(len(clip.hashes) - 1)
-        if gap not in clip.breaks and (item_id, frames, gap) not in found
+        for (item_id, frames), some in gaps.items()
+        for gap in some
+        if (item_id, frames, gap) not in found
     ]
     if lacking:
         what = f"{len(lacking)} infills are missing: {', '.join(lacking[:3])}"
         what += " ..." if len(lacking) > 3 else ""
         raise ProbesError(what, str(path), "add a line for each; an empty text leaves a gap bare")
-    return {
-        place: tuple(
-            NO_INFILL if gap in clip.breaks else found[*place, gap][1]
-            for gap in range(len(clip.hashes) - 1)
-        )
-        for place, clip in clips.items()
-    }
+    return {key: tuple(found[*key, gap][1] for gap in some) for key, some in gaps.items()}
 
 
 def _check_place(
@@ -107,8 +74,7 @@ def _check_place(
     """Refuse a row of an unknown item, of no gap of its clip, or of other frames."""
     item_id, frames, gap = row["item_id"], row["frames"], row["gap"]
     if item_id not in known:
-        near = difflib.get_close_matches(item_id, known, 1)
-        fix = f"did you mean {near[0]!r}?" if near else "use ids of the task's items"
+        fix = nearest(item_id, known, otherwise="use ids of the task's items")
         raise ProbesError(f"unknown item {item_id!r}", where, fix)
     clip = clips.get((item_id, frames))
     if not 0 <= gap < frames - 1 or (clip and gap in clip.breaks):

@@ -9,16 +9,23 @@ text that no model wrote.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import NamedTuple
 
 from probes.core.hashing import sha256_json
-from probes.core.types import EMPTY_REPLY, NO_INFILL, Clip, FrameRef, Infill, Output, Part, Request
-
-if TYPE_CHECKING:
-    from probes.core.prompt_set import PromptSet
-
+from probes.core.prompt_set import PromptSet
+from probes.core.types import (
+    EMPTY_REPLY,
+    NO_INFILL,
+    Clip,
+    FrameRef,
+    Infill,
+    InfillStatus,
+    Output,
+    Part,
+    Request,
+)
 from probes.stimuli.templates import fill
 
 Generate = Callable[[Sequence[Request], int], list[Output]]
@@ -102,28 +109,20 @@ def write(
     Returns:
         One infill per distinct pair, in the order of first appearance.
     """
-    unique = list(dict.fromkeys(pairs))
 
     def shown(template: str, pair: FramePair, **texts: str) -> Request:
-        a, b = pair
-        values: dict[str, Sequence[Part]] = {"frame_a": (FrameRef(a),), "frame_b": (FrameRef(b),)}
-        return Request(fill(template, values | {name: (text,) for name, text in texts.items()}))
+        frames = {"frame_a": FrameRef(pair[0]), "frame_b": FrameRef(pair[1])}
+        values: dict[str, Part] = {**frames, **texts}
+        return Request(fill(template, {name: [part] for name, part in values.items()}))
 
-    asked = {pair: shown(prompts.common, pair) for pair in unique}
-    commons, silent = _replies("common", asked, generate, max_new_tokens)
-    asked = {p: shown(prompts.event, p, common=common) for p, common in commons.items()}
-    events, later = _replies("event", asked, generate, max_new_tokens)
-    silent |= later
+    asked = {pair: shown(prompts.common, pair) for pair in pairs}
+    commons = _replies("common", asked, generate, max_new_tokens)
+    goes_on = {pair: common.text for pair, common in commons.items() if common.status == "ok"}
+    asked = {pair: shown(prompts.event, pair, common=text) for pair, text in goes_on.items()}
+    ends = commons | _replies("event", asked, generate, max_new_tokens)
     return {
-        pair: Infill(
-            text=events.get(pair, ""),
-            common=commons.get(pair, ""),
-            event=events.get(pair, ""),
-            generator=generator,
-            status=silent[pair].status if pair in silent else "ok",
-            error=silent[pair].error if pair in silent else "",
-        )
-        for pair in unique
+        pair: Infill(end.text, commons[pair].text, end.text, generator, end.status, end.error)
+        for pair, end in ends.items()
     }
 
 
@@ -150,39 +149,37 @@ def condensed(
         for pair, infill in written.items()
         if infill.ok
     }
-    texts, silent = _replies("condense", asked, condense, max_new_tokens)
-    return {
-        pair: replace(infill, text="", status=silent[pair].status, error=silent[pair].error)
-        if pair in silent
-        else replace(infill, text=texts.get(pair, ""))
-        for pair, infill in written.items()
+    texts = _replies("condense", asked, condense, max_new_tokens)
+    shorter = {
+        pair: replace(written[pair], text=reply.text, status=reply.status, error=reply.error)
+        for pair, reply in texts.items()
     }
+    return {**written, **shorter}
 
 
-@dataclass(frozen=True, slots=True)
-class NoText:
-    """Why a step gave no text."""
+class StepReply(NamedTuple):
+    """What a step gave for a pair: a text, or why there is none."""
 
-    status: Literal["empty", "failed"]
-    error: str
+    text: str
+    status: InfillStatus
+    error: str = ""
 
 
 def _replies(
     step: str, asked: Mapping[FramePair, Request], model: Generate, max_new_tokens: int
-) -> tuple[dict[FramePair, str], dict[FramePair, NoText]]:
-    """Ask equal prompts once; return (texts, why there is none), by pair."""
+) -> dict[FramePair, StepReply]:
+    """Ask equal prompts once."""
     distinct = list(dict.fromkeys(asked.values()))
-    if not distinct:  # no prompt is left: a model need not even be loaded
-        return {}, {}
-    replies = dict(zip(distinct, model(distinct, max_new_tokens), strict=True))
-    texts: dict[FramePair, str] = {}
-    silent: dict[FramePair, NoText] = {}
-    for pair, prompt in asked.items():
-        reply = replies[prompt]
-        if reply.status != "ok":
-            silent[pair] = NoText("failed", f"{step}: {reply.error or reply.status}")
-        elif text := tidy(reply.text):
-            texts[pair] = text
-        else:
-            silent[pair] = NoText("empty", f"{step}: {EMPTY_REPLY}")
-    return texts, silent
+    # Where no prompt is left, a model need not even be loaded.
+    outputs = model(distinct, max_new_tokens) if distinct else []
+    replies = {
+        prompt: _reply(step, output) for prompt, output in zip(distinct, outputs, strict=True)
+    }
+    return {pair: replies[prompt] for pair, prompt in asked.items()}
+
+
+def _reply(step: str, output: Output) -> StepReply:
+    if output.status != "ok":
+        return StepReply("", "failed", f"{step}: {output.error or output.status}")
+    text = tidy(output.text)
+    return StepReply(text, "ok") if text else StepReply("", "empty", f"{step}: {EMPTY_REPLY}")

@@ -5,14 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from probes.core.hashing import sha256_json
 from probes.core.types import Item, Panels
-
-if TYPE_CHECKING:
-    pass
-
 
 WORD = re.compile(r"\d+(?:[.,:]\d+)*|\w+|[^\w\s.,;:!?\"'`*()\[\]“”‘’…]")
 """One word of a text: numbers keep their inner point, signs and symbols count, punctuation not."""

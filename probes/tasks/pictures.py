@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.core.errors import ProbesError
+from probes.core.text import nearest
 from probes.core.types import Panels
 from probes.tasks.iraven import reader as iraven
 from probes.tasks.lmms_eval import pictures as lmms
@@ -33,8 +34,8 @@ def read(media: Panels) -> PictureArrays:
     """
     form = FORMATS.get(media.path.suffix)
     if form is None:
-        known = ", ".join(sorted(FORMATS))
-        raise ProbesError("no reader for such pictures", str(media.path), f"one of: {known}")
+        known = nearest(media.path.suffix, FORMATS)
+        raise ProbesError("no reader for such pictures", str(media.path), known)
     pictures = form(media.path)
     if len(pictures) != media.count + media.options:
         raise ProbesError(

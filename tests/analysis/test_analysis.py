@@ -3,13 +3,14 @@ import json
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_records import bad, cell, item, record, study, write_run
 
 from probes import analysis, stats
 from probes.core.errors import ProbesError
+from probes.records import schema
+from probes.records.schema import InfillRow
 
 
 def only(found, **wanted):
@@ -99,6 +100,30 @@ def test_settings_that_cannot_change_an_answer_are_ignored(tmp_path):
     assert set(analysis.load(tmp_path)["setting"]) == {""}
 
 
+def test_a_run_from_before_tasks_had_settings_of_their_own_has_the_same_settings(tmp_path):
+    once = {
+        "name": "egoworld", "reader": "egoschema", "root": None, "include_path": None,
+        "unanswered": False, "layout": None, "frames": 5, "across_rows": False, "per_config": 100,
+        "videos": 300, "seed": 1, "height": 128, "fps": 4.0, "seconds": 18.0,
+    }  # fmt: skip
+    gone = ("include_path", "across_rows", "per_config")
+    now = {name: value for name, value in once.items() if name not in gone}
+    now["reader"] = "egoworld"
+    for folder, task in (("before", once), ("now", now)):
+        write_run(tmp_path / folder, cell([1, 0, 1, 0]), {"task": task})
+    assert set(analysis.load(tmp_path)["setting"]) == {""}
+    write_run(tmp_path / "more", cell([0, 0, 1, 0]), {"task": now | {"videos": 30}})
+    labels = set(analysis.load(tmp_path)["setting"])
+    assert labels == {"videos=300", "videos=30"}
+
+
+def test_other_settings_that_a_manifest_lacks_are_shown(tmp_path):
+    for folder, task in (("a", {"layout": None}), ("b", {"layout": None, "depth": 3})):
+        right = [1, 0, 1, 0] if folder == "a" else [0, 1, 1, 0]
+        write_run(tmp_path / folder, cell(right), {"task": task})
+    assert set(analysis.load(tmp_path)["setting"]) == {"depth=None", "depth=3"}
+
+
 @pytest.mark.parametrize(
     ("other", "what"),
     [
@@ -152,7 +177,8 @@ def test_gain_of_a_hand_made_two_by_two_table():
     assert row["estimate"] == pytest.approx(0.3)
     assert (row["mean_a"], row["mean_b"]) == (0.7, 0.4)
     assert (row["n"], row["clusters"], row["discordant"]) == (10, 5, 5)
-    expected = stats.difference(vcot, base, np.arange(10) // 2)
+    changes = np.subtract(vcot, base)
+    expected = stats.clustered_mean(changes, np.arange(10) // 2, bounds=(-1, 1))
     assert (row["low"], row["high"], row["p"]) == (expected.low, expected.high, expected.p)
 
 
@@ -265,18 +291,20 @@ def test_other_infills_or_donors_are_refused(tmp_path):
         for folder, rows in zip("ab", variants, strict=True):
             arm = "vcot" if folder == "a" else "text_perturbation"
             write_run(tmp_path / name / folder, cell([1, 0], arm=arm))
-            pq.write_table(pa.Table.from_pylist(rows), tmp_path / name / folder / table)
+            content = schema.to_table(rows, type(rows[0]))
+            pq.write_table(content, tmp_path / name / folder / table)
         return tmp_path / name
 
-    first = {"role": "shared", "frames": 5, "item_id": "q7", "gap": 2, "text": "a", "ok": True}
-    failed = {**first, "text": "", "ok": False}
+    first = InfillRow("shared", 5, "q7", 2, "f", "g", "a", "", "", "", True, "", ())
+    failed = dataclasses.replace(first, text="", ok=False)
+    other = dataclasses.replace(first, text="b")
     with pytest.raises(ProbesError, match="infill of item q7, 5 frames, gap 2, is not the same"):
-        analysis.load(runs("infills", "infills.parquet", [first], [{**first, "text": "b"}]))
+        analysis.load(runs("infills", "infills.parquet", [first], [other]))
     repeated = runs("repeated", "infills.parquet", [first], [failed])
     assert len(analysis.load(repeated)) == 4
-    donor = {"id": "q7", "task": "egoworld", "options": ["x"], "media_sha256": "m"}
+    donor = item(7)
     with pytest.raises(ProbesError, match=r"item q7 of task egoworld .*media differs"):
-        analysis.load(runs("donors", "donors.parquet", [donor], [{**donor, "media_sha256": "n"}]))
+        analysis.load(runs("donors", "donors.parquet", [donor], [item(7, media="n")]))
 
 
 def test_an_arm_without_its_reference_makes_no_contrast():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile import SMALL
 
 from probes import analysis
 from probes.cli import main
@@ -16,10 +17,6 @@ from probes.cli import run as run_command
 from probes.cli.run import ExitCodeCallback
 from probes.config import compose
 from probes.config.paths import conf_dir
-
-SMALL = [
-    "backend=scripted", "task.videos=6", "task.height=32", "task.fps=1", "frames=2",
-]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -65,10 +62,9 @@ def test_a_run_prints_its_tables_and_writes_its_files_where_it_says(
     (run,) = runs(empty_folder)
     assert run.relative_to(empty_folder).parts[:2] == ("results", "runs")
     assert run.name.endswith("-tiny-egoworld")
-    assert {path.name for path in run.iterdir()} == {
-        "records.parquet", "items.parquet", "donors.parquet", "infills.parquet", "manifest.json",
-        "frames", "plots", ".hydra",
-    }  # fmt: skip
+    tables = {f"{name}.parquet" for name in ("records", "items", "donors", "infills")}
+    others = {"manifest.json", "frames", "plots", ".hydra"}
+    assert {path.name for path in run.iterdir()} == tables | others
     assert "n = 6 items" in out
     assert "The embedded pair" in out
     assert out.rstrip().endswith(str(run.relative_to(empty_folder)))
@@ -243,15 +239,15 @@ def test_help_teaches_every_group_and_option(capsys: pytest.CaptureFixture[str])
         (["-h"], 0, "probes run experiment=demo"),
         ([], 2, "Commands"),
         (["--version"], 0, "probes "),
-        (["rnu"], 2, "did you mean `probes run`?"),
-        (["data"], 2, "data egoworld"),
-        (["data", "egoword"], 2, "did you mean `probes data egoworld`?"),
+        (["rnu"], 2, "did you mean run?"),
+        (["data"], 2, "use one of data egoworld, data iraven ("),
+        (["data", "egoword"], 2, "did you mean data egoworld?"),
         (["data", "--help"], 0, "data egoworld"),
         (["data", "egoworld", "--help"], 0, "--videos"),
         (["data", "egoworld", "x"], 2, "--videos"),
         (["train", "tiny", "--help"], 0, "example"),
         (["tasks", "--help"], 0, "--include_path $(probes tasks --path)"),
-        (["tasks"], 2, "--path"),
+        (["tasks"], 0, "egoworld   First-person clips"),
         (["tasks", "lms"], 2, "--path"),
         (["tasks", "lmms", "--help"], 0, "--include-path"),
     ],
@@ -264,10 +260,8 @@ def test_every_command_says_what_it_is_for(
 
 
 def data(folder: Path, *more: str) -> int:
-    return main.main(
-        ["data", "egoworld", str(folder), "--videos", "2", "--seed", "3", "--height", "32",
-         "--fps", "1", *more]
-    )  # fmt: skip
+    words = "--videos 2 --seed 3 --height 32 --fps 1".split()
+    return main.main(["data", "egoworld", str(folder), *words, *more])
 
 
 def test_data_are_made_once_and_never_over_other_data(
@@ -346,7 +340,7 @@ def test_data_iraven_makes_problems_that_the_reader_takes(
 def test_the_python_api_shows_itself() -> None:
     import probes
 
-    assert dir(probes) == ["__version__", "contrasts", "load"]
+    assert dir(probes) == ["__version__", "artifacts", "contrasts", "load"]
     assert all(getattr(probes, name) for name in dir(probes))
     assert probes.__version__ == metadata.version("interframe-probes")
     assert (Path(probes.__file__).parent / "py.typed").is_file()

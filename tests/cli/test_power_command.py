@@ -60,10 +60,8 @@ def test_an_effect_beyond_the_discordance_is_not_promised(ask: Any) -> None:
 
 def test_a_difference_in_differences_is_of_both_members(ask: Any) -> None:
     spread = stats.sd_did(0.2, 0.1, gain_other=0.02, correlation=0.3)
-    lines = ask(
-        "--of", "did", "--effect", "6", "--discordance", "20", "--other-discordance", "10",
-        "--other-gain", "2", "--correlation", "0.3",
-    )  # fmt: skip
+    words = "--of did --effect 6 --discordance 20 --other-discordance 10 --other-gain 2"
+    lines = ask(*words.split(), "--correlation", "0.3")
     assert rows(lines)[1] == ["20 % / 10 %", f"{stats.items_needed(0.06, spread):.0f}"]
     assert "Correlation of gains 0.3" in " ".join(lines)
 
@@ -123,10 +121,17 @@ def test_a_run_has_its_discordance(ask: Any, run: Path) -> None:
     )
     first = plans.iloc[0]
     assert found[1] == [
-        "gain", "image", "vcot", "5", "60", "30", f"{100 * first['discordance']:.1f}",
-        f"{first['design_effect']:.2f}", f"{100 * first['minimum_effect']:.1f}",
+        "gain",
+        "image",
+        "vcot",
+        "5",
+        "60",
+        "30",
+        f"{100 * first['discordance']:.1f}",
+        f"{first['design_effect']:.2f}",
+        f"{100 * first['minimum_effect']:.1f}",
         f"{first['items_for_5']:.0f}",
-    ]  # fmt: skip
+    ]
 
 
 def test_a_run_by_stratum_and_simulated(ask: Any, run: Path) -> None:
@@ -136,6 +141,19 @@ def test_a_run_by_stratum_and_simulated(ask: Any, run: Path) -> None:
     assert [row[3] for row in found[1:5]] == ["(all)", "s0", "s1", "s2"]
     assert "n for 10" in found[0]
     assert any("made of this run's clusters" in line for line in lines)
+
+
+def test_a_run_can_be_asked_about_another_measure(ask: Any, run: Path) -> None:
+    lines = ask(str(run), "--of", "gain", "--measure", "margin", "--effect", "0.5,1")
+    found = rows(lines)
+    assert found[0][-3:] == ["least", "n for 0.5", "n for 1"]
+    gains = analysis.contrasts(analysis.load(run), names=["gain"], measure="margin")
+    first = analysis.planning(gains, measure="margin", effects=[0.5, 1.0]).iloc[0]
+    assert found[1][-3:] == [
+        f"{first['minimum_effect']:.2f}", f"{first['items_for_0.5']:.0f}",
+        f"{first['items_for_1']:.0f}",
+    ]  # fmt: skip
+    assert "least true effect, in nats" in " ".join(" ".join(lines).split())
 
 
 def test_without_both_members_there_is_no_difference_in_differences(
@@ -153,10 +171,16 @@ def test_published_differences_are_compared_with_discordances(ask: Any) -> None:
     lines = ask("--published", "egoschema")
     first = analysis.resolved("egoschema")[0]
     assert rows(lines)[1] == [
-        "LLaVA-NeXT", "gain", "image, 5 frames", "500", "+7.4", f"{100 * first.least:.1f}",
-        f"{100 * first.independent:.1f}", f"{100 * first.significant_below:.1f}",
+        "LLaVA-NeXT",
+        "gain",
+        "image, 5 frames",
+        "500",
+        "+7.4",
+        f"{100 * first.least:.1f}",
+        f"{100 * first.independent:.1f}",
+        f"{100 * first.significant_below:.1f}",
         f"{100 * first.found_below:.1f}",
-    ]  # fmt: skip
+    ]
     assert "347 recordings with icc 0.3" in " ".join(
         ask("--published", "egoschema", "--icc", "0.3")
     )
@@ -209,6 +233,7 @@ def test_every_line_fits_a_terminal(ask: Any, run: Path) -> None:
         ("nowhere --published iraven", "two questions"),
         ("--published iraven --effect 6", "settles it"),
         ("--published iraven --simulate", "cannot be simulated"),
+        ("--items 5 --measure margin", "only a run's answers"),
         ("--published iraven --icc 0.1", "no recordings"),
         ("--published raven", "invalid choice"),
     ],

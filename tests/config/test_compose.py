@@ -31,8 +31,6 @@ LAUNCHERS = {
 """Every launcher that the pages name, with the package that holds its plug-in."""
 NEEDED = {
     "pair/own": ["pair.image.repo=a/b", "pair.video.repo=c/d"],
-    "backend/server": ["scoring=generate"],
-    "backend/lmms": ["scoring=generate"],
 }
 """Settings without which an option is refused."""
 

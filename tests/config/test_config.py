@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal
 
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from probes.config import schema, settings
+from probes.config import fields, schema, settings
+from probes.config.compose import compose as compose_run
 from probes.config.paths import conf_dir
 from probes.config.prompts import prompt_set
 from probes.config.settings import RunConfig, freeze
 from probes.core.errors import ProbesError
-from probes.core.types import Arm, Role
+from probes.core.types import Arm, Decoding, Intervention, ModelSpec
+from probes.tasks.builtin import IravenSettings, WorldSettings
 
 
 def values(*overrides: str) -> dict[str, Any]:
@@ -64,19 +68,79 @@ def _leaves(content: Any, group: str, path: Path) -> set[str]:
     return found
 
 
-def test_the_schema_has_the_fields_of_the_frozen_classes() -> None:
-    def names(kind: type) -> list[str]:
-        return [field.name for field in dataclasses.fields(kind)]
-
-    assert names(schema.TaskSchema) == names(settings.TaskConfig)
-    assert names(schema.InfillSchema) == names(settings.InfillConfig)
-    assert names(schema.BackendSchema) == names(settings.BackendConfig)
-    shared = {"dtype", "attention", "frame_as"}  # of both members: in every `ModelSpec`
-    roles = set(get_args(Role))
-    assert set(names(schema.PairSchema)) == {*names(settings.PairConfig), *shared, *roles} - {
-        "members"
+def test_a_files_settings_have_the_defaults_of_the_frozen_classes(tmp_path: Path) -> None:
+    """Of groups that name nothing but what has no default."""
+    least = {
+        "pair": "name: p\nimage: {repo: a}\n",
+        "task": "name: t\nreader: egoschema\n",
+        "suite": "name: s\narms: {one: {}}\n",
+        "infill": "source: self\n",
+        "backend": "name: scripted\n",
     }
-    assert names(schema.ArmSchema) == [name for name in names(Arm) if name != "name"]
+    for group, text in least.items():
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "least.yaml").write_text(text)
+    chosen = [f"{group}=least" for group in least]
+    cfg = compose_run([*chosen, "--config-dir", str(tmp_path)])
+    member = ModelSpec("a", "image", "a")
+    assert cfg.pair == settings.PairConfig("p", members=(member,))
+    assert cfg.task == settings.TaskConfig("t", "egoschema")
+    assert cfg.suite == (Arm("one"),)
+    assert cfg.infill == settings.InfillConfig(source="self")
+    assert cfg.backend == settings.BackendConfig("scripted")
+    own = {one.name: one.default for one in dataclasses.fields(RunConfig)}
+    for name in ("limit", "seed", "max_new_tokens", "shard", "shards", "donor_draws"):
+        assert getattr(cfg, name) == own[name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kinds:
+    one: Literal["a", "b"] = "a"
+    maybe: Literal["a"] | None = None
+    several: int | list[int] = 1
+    row: tuple[int, ...] = (1, 2)
+    named: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    number: float | None = None
+    text: str = dataclasses.field(default="x", metadata={"path": True})
+    needed: int = dataclasses.field(kw_only=True, metadata={"at_least": 2})
+    open: float = dataclasses.field(default=0.5, metadata={"above": 0.25})
+
+
+def test_the_form_that_hydra_composes() -> None:
+    kinds = {name: kind for name, kind, _ in fields.composed(Kinds)}
+    assert kinds == {
+        "one": str, "maybe": str | None, "several": Any, "row": Any, "named": dict[str, Any],
+        "number": float | None, "text": str, "needed": int, "open": float,
+    }  # fmt: skip
+    form = OmegaConf.structured(dataclasses.make_dataclass("Form", fields.composed(Kinds)))
+    assert OmegaConf.is_missing(form, "needed")
+    form.several, form.maybe, form.needed = [1, 2], "c", 2
+    assert [name for name, _, _ in fields.composed(Kinds, "row", "one")] == ["one", "row"]
+    values = OmegaConf.to_container(form)
+    with pytest.raises(ProbesError, match="'c' is not among a") as caught:
+        fields.build(Kinds, values, "task")
+    assert caught.value.where == "task.maybe"
+    built = fields.build(Kinds, values | {"maybe": None, "row": [3]}, "task", text="y")
+    assert built == Kinds(several=(1, 2), row=(3,), text="y", needed=2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("value", "fix"),
+    [
+        ({"one": "c"}, "use one of a, b"),
+        ({"needed": 1}, "give at least 2"),
+        ({"open": 0.25}, "give a number above 0.25"),
+        ({"open": float("nan")}, "give a number above 0.25"),
+        ({"open": float("inf")}, "give a number above 0.25"),
+        ({"text": "~nobody_at_all/x"}, "correct it"),
+    ],
+    ids=str,
+)
+def test_bounds_in_a_fields_metadata(value: dict[str, Any], fix: str) -> None:
+    with pytest.raises(ProbesError) as caught:
+        fields.check(Kinds, value, "task")
+    assert caught.value.where == f"task.{next(iter(value))}"
+    assert caught.value.fix == fix
 
 
 def test_the_demo_is_the_study() -> None:
@@ -164,6 +228,52 @@ def test_arms_can_be_added_and_taken_out_and_have_seeds_of_their_own() -> None:
     assert (arms["new"].seed, arms["vcot"].seed) == (4, 9)
 
 
+def test_an_arm_may_name_an_intervention_and_a_decoding() -> None:
+    cfg = frozen(
+        "+suite.arms.cut={frames: own, reference: baseline, intervention: {name: knockout, "
+        'edges: ["frames>frames"], layers: "0-0.5"}}',
+        "suite.arms.vcot.intervention=logit_lens",
+        "suite.arms.vcot.decoding={name: sampling, top_p: 0.9, seeds: [1, [2, null]], raw: true}",
+    )
+    arms = {arm.name: arm for arm in cfg.suite}
+    params = (("edges", ("frames>frames",)), ("layers", "0-0.5"))
+    assert arms["cut"].intervention == Intervention("knockout", params)
+    assert arms["vcot"].intervention == Intervention("logit_lens")
+    params = (("raw", True), ("seeds", (1, (2, None))), ("top_p", 0.9))
+    assert arms["vcot"].decoding == Decoding("sampling", params)
+    assert (arms["cut"].decoding, arms["baseline"].intervention) == (None, None)
+    assert len(set(cfg.suite)) == len(cfg.suite)
+
+
+def test_a_setting_that_an_arm_does_not_list_takes_a_plus_sign(tmp_path: Path) -> None:
+    (tmp_path / "suite").mkdir()
+    (tmp_path / "suite" / "mine.yaml").write_text("name: mine\narms: {one: {frames: own}}\n")
+    chosen = ["suite=mine", "--config-dir", str(tmp_path)]
+    with pytest.raises(ProbesError) as caught:
+        compose_run([*chosen, "suite.arms.one.intervention=lens"])
+    assert caught.value.fix == "put a plus sign before it: +suite.arms.one.intervention=lens"
+    (arm,) = compose_run([*chosen, "+suite.arms.one.intervention=lens"]).suite
+    assert arm == Arm("one", intervention=Intervention("lens"))
+
+
+def test_the_frames_of_an_arm_are_an_open_name() -> None:
+    assert frozen("suite.arms.vcot.frames=foreign").suite[1].frames == "foreign"
+
+
+def test_a_task_has_its_own_settings_and_the_manifest_holds_them_among_the_others() -> None:
+    cfg = frozen("task=iraven", "task.per_config=5")
+    assert cfg.task.settings == IravenSettings(per_config=5)
+    task = settings.as_plain(cfg)["task"]
+    assert (task["per_config"], task["seed"], task["across_rows"], task["frames"]) == (
+        5,
+        0,
+        False,
+        8,
+    )
+    assert not {"settings", "videos", "include_path"} & set(task)
+    assert frozen().task.settings == WorldSettings(300, 1, 128, 4.0, 18.0)
+
+
 def test_arms_of_a_suite_can_be_selected() -> None:
     def names(*overrides: str) -> list[str]:
         return [arm.name for arm in frozen(*overrides).suite]
@@ -199,14 +309,18 @@ def test_arms_of_a_suite_can_be_selected() -> None:
         (["scoring=lettr"], "scoring", "letter"),
         (["task.scoring=x"], "task.scoring", "cloze"),
         (["pair.scoring=cloz"], "pair.scoring", "cloze"),
-        (["backend=server"], "scoring", "scoring=letter or scoring=generate"),
-        (["backend=lmms", "scoring=letter"], "scoring", "scoring=generate"),
         (["pair.frame_as=vide"], "pair.frame_as", "video"),
         (["suite.arms.vcot.reference=basline"], "suite.arms.vcot.reference", "baseline"),
         (["suite.arms.vcot.reference=vcot"], "suite.arms.vcot.reference", "baseline"),
         (["~suite.arms.baseline"], "suite.arms.vcot.reference", "compared with none"),
         (["suite.arms.vcot.infills=onw"], "suite.arms.vcot.infills", "own"),
-        (["suite.arms.vcot.frames=donr"], "suite.arms.vcot.frames", "donor"),
+        (["suite.arms.vcot.intervention=3"], "suite.arms.vcot.intervention", "{name: NAME"),
+        (["suite.arms.vcot.decoding={top_p: 1}"], "suite.arms.vcot.decoding", "{name: NAME"),
+        (
+            ["suite.arms.vcot.intervention={name: a, b: {c: 1}}"],
+            "suite.arms.vcot.intervention.b",
+            "a list of those",
+        ),
         (["suite.arms.vcot.presentation=x"], "suite.arms.vcot.presentation", "grid"),
         (["infill.source=slf"], "infill.source", "self"),
         (["infill.generator=control"], "infill.generator", "image or video"),
@@ -223,7 +337,14 @@ def test_arms_of_a_suite_can_be_selected() -> None:
         (["pair=own"], "pair.image.repo", "pair.video.repo="),
         (["+pair.vidoe={name: a, repo: b}"], "pair.vidoe", "video"),
         (["+pair.members={image: {repo: b}}"], "pair.members", "image, video, control"),
-        (["+task.hight=3"], "task.hight", "height"),
+        (["+task.hight=3"], "task.hight", "did you mean task.height?"),
+        (["task.hight=3"], "task.hight", "did you mean task.height?"),
+        (["task.per_config=3"], "task.per_config", "videos, seed, height, fps, seconds"),
+        (["task=iraven", "task.videos=3"], "task.videos", "across_rows, per_config, seed"),
+        (["task=egoschema", "task.include_path=x"], "task.include_path", "name, reader, root"),
+        (["task=iraven", "task.per_config=0"], "task.per_config", "1"),
+        (["task.seed=-1"], "task.seed", "0"),
+        (["task.reader=egoshema"], "task.reader", "did you mean egoschema?"),
         (["+sed=3"], "sed", "seed"),
         (["+suite.arms.new={frmes: own}"], "suite.arms.new.frmes", "frames"),
         (["+suite.arms.new=3"], "suite.arms.new", "setting: value"),

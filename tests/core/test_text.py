@@ -18,3 +18,7 @@ def test_nested_mappings_get_dotted_names() -> None:
 def test_an_unknown_name_gets_the_nearest_or_all() -> None:
     assert nearest("leter", ("letter", "cloze")) == "did you mean letter?"
     assert nearest("xyz", ("letter", "cloze")) == "use one of letter, cloze"
+    known = ("letter", "letters", "cloze")
+    assert nearest("letterz", known, count=2) == "did you mean letter or letters?"
+    assert nearest("leter", known, prefix="scoring.") == "did you mean scoring.letter?"
+    assert nearest("xyz", known, otherwise="see the list") == "see the list"

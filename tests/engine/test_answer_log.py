@@ -27,7 +27,7 @@ def test_a_log_keeps_the_order_of_trials(tmp_path: Path) -> None:
     log.extend(entries[3:])
     assert list(log) == entries
     assert [log[n] for n in range(5)] == entries
-    assert (len(log), len(other)) == (5, 1)
+    assert list(other) == entries[:1]
     for number in (-1, 5):
         with pytest.raises(IndexError):
             log[number]

@@ -93,7 +93,7 @@ def test_a_disk_that_is_full_ends_the_run_and_with_room_it_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)
-        patch.setattr(export.os, "link", no_links)
+        patch.setattr(os, "link", no_links)
         with pytest.raises(MachineError, match="No space left"):
             go(settle())
     halves = [p for p in (*home.rglob(".*"), *(tmp_path / "out").rglob(".*")) if p.is_file()]
@@ -421,9 +421,9 @@ def test_a_signal_leaves_a_run_that_the_named_command_goes_on_with(tmp_path: Pat
     place = Place(tmp_path, [*SCRIPTED, "backend.options.seconds=0.02"])
     stored = set()
     for by, phase, code, said in (
-        # The phase that was the last to end: the next one is stopped, 0.1 s after it began.
-        (signal.SIGTERM, "infills", 143, "terminated"),
-        (signal.SIGINT, "answers 1", 130, "interrupted"),
+        # The phase that is stopped, 0.1 s after it began.
+        (signal.SIGTERM, "answers 1", 143, "terminated"),
+        (signal.SIGINT, "answers 2", 130, "interrupted"),
     ):
         found, output = place.run_and_kill(0.1, phase, by)
         assert found == code, output

@@ -150,8 +150,8 @@ def test_gains_drops_and_did_are_those_planted_with_their_intervals(planted: Any
             row = rows[name, role, arm]
             assert row["reference"] == reference
             assert row["estimate"] == pytest.approx(TRUTH[role][arm] - TRUTH[role][reference])
-            truth = right(role, arm) * 1.0, right(role, reference) * 1.0
-            expected = stats.difference(*truth, clusters)
+            changes = right(role, arm) * 1.0 - right(role, reference)
+            expected = stats.clustered_mean(changes, clusters, bounds=(-1, 1))
             got = [row[key] for key in ("low", "high", "p", "discordant", "clusters")]
             assert got == pytest.approx(
                 [expected.low, expected.high, expected.p, expected.discordant, 20]
@@ -159,8 +159,8 @@ def test_gains_drops_and_did_are_those_planted_with_their_intervals(planted: Any
     did = rows["did", "video", "vcot"]
     assert did["estimate"] == pytest.approx(0.3)
     cells = [(role, arm) for role in ("image", "video") for arm in ("vcot", "baseline")]
-    four = stats.DidCells(*(right(*cell) * 1.0 for cell in cells))
-    expected = stats.did(four, clusters)
+    each = np.stack([right(*cell) * 1.0 for cell in cells], 1) @ stats.DID_WEIGHTS
+    expected = stats.clustered_mean(each, clusters, bounds=(-2, 2))
     assert (did["low"], did["high"], did["p"]) == pytest.approx(
         (expected.low, expected.high, expected.p)
     )

@@ -64,7 +64,8 @@ def test_problems_are_those_of_this_harness_where_no_folder_is_named(
     assert len(lmms_iraven._read("center_single")) == PER_CONFIGURATION
     (task,) = wanted
     assert (task.name, task.reader, task.root) == ("iraven", "iraven", None)
-    assert task.per_config == OmegaConf.load(conf_dir() / "task" / "iraven.yaml").per_config
+    given = OmegaConf.load(conf_dir() / "task" / "iraven.yaml")
+    assert task.settings.per_config == given.per_config
 
 
 def shown(messages: list[dict[str, Any]]) -> list[str]:

@@ -8,32 +8,19 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from filming import N, film_all
+from filming import N
 
 from probes.core.errors import MachineError, ProbesError
-from probes.core.hashing import array_sha256
+from probes.core.hashing import array_sha256, sha256_file
 from probes.core.types import Video
-from probes.media.decoder_pool import DecoderPool, DecoderProcess
+from probes.media.decoder_pool import DecoderPool
 from probes.media.frame_store import FrameStore
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return film_all(tmp_path_factory.mktemp("clips"))
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[DecoderProcess]:
-    process = DecoderProcess(timeout_s=30)
-    yield process
-    process.close()
 
 
 def fake_decord(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
@@ -55,33 +42,35 @@ def fake_decord(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Non
 )
 def test_pyav_replaces_decord_where_it_fails(
     clips: dict[str, Path],
-    process: DecoderProcess,
+    pool: DecoderPool,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     body: str,
 ) -> None:
-    expected = process.decode(clips["constant"], "decord", counts=(5,))
+    expected = pool.decode(clips["constant"], ["decord"], counts=(5,))
     fake_decord(tmp_path, monkeypatch, body)
-    frames = FrameStore(tmp_path, timeout_s=3)
+    monkeypatch.setenv("PROBES_DECODE_TIMEOUT", "3")
+    frames = FrameStore(tmp_path)
     clip = frames.clips(Video(clips["constant"]), (5,))[5]
     frames.close()
     assert clip.hashes == tuple(array_sha256(frame) for frame in expected.frames)
-    assert frames.decoders == {"pyav": 1}
+    assert frames._folder.index(sha256_file(clips["constant"])).decoder == "pyav"
 
 
 def test_a_hang_ends_and_the_next_video_decodes(clips: dict[str, Path]) -> None:
-    process = DecoderProcess(timeout_s=3)
-    process.decode(clips["constant"], "pyav", counts=(2,))
+    pool = DecoderPool(timeout_s=3)
+    pool.decode(clips["constant"], ["pyav"], counts=(2,))
+    (process,) = pool._processes
     os.kill(process._child.pid, signal.SIGSTOP)
     start = time.monotonic()
     with pytest.raises(ProbesError, match="within 3 s"):
-        process.decode(clips["constant"], "pyav", counts=(2,))
+        pool.decode(clips["constant"], ["pyav"], counts=(2,))
     assert 3 <= time.monotonic() - start < 10
-    assert process.decode(clips["variable"], "pyav", counts=(2,)).count == N
+    assert pool.decode(clips["variable"], ["pyav"], counts=(2,)).count == N
     os.kill(process._child.pid, signal.SIGKILL)
     process._child.wait()
-    assert process.decode(clips["variable"], "pyav", counts=(2,)).count == N
-    process.close()
+    assert pool.decode(clips["variable"], ["pyav"], counts=(2,)).count == N
+    pool.end()
 
 
 def is_running(pid: int) -> bool:
@@ -105,11 +94,11 @@ def test_the_child_ends_with_its_parent(
         import os, signal, sys, threading, time
         sys.path[:] = {sys.path!r}
         from pathlib import Path
-        from probes.media.decoder_pool import DecoderProcess
-        process = DecoderProcess(timeout_s=1)
-        print(process._start().pid, flush=True)
-        request = dict(path=Path({str(clips["constant"])!r}), decoder="decord", counts=(2,))
-        threading.Thread(target=process.decode, kwargs=request, daemon=True).start()
+        from probes.media.decoder_pool import DecoderPool
+        pool = DecoderPool(timeout_s=1)
+        print(pool._processes[0]._start().pid, flush=True)
+        request = dict(path=Path({str(clips["constant"])!r}), decoders=["decord"], counts=(2,))
+        threading.Thread(target=pool.decode, kwargs=request, daemon=True).start()
         time.sleep(0.7)
         os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -144,11 +133,11 @@ def test_a_pool_decodes_in_parallel_and_ends_during_a_video(
     assert 1 <= sum(process._child is not None for process in pool._processes) <= 2
     pool.end()
     with pytest.raises(MachineError, match="ended"):
-        pool.decode(clips["constant"], "pyav", counts=(2,))
+        pool.decode(clips["constant"], ["pyav"], counts=(2,))
     fake_decord(tmp_path, monkeypatch, "def VideoReader(path):\n    while True: pass")
     hanging = DecoderPool(timeout_s=60)
     with ThreadPoolExecutor(1) as threads:
-        job = threads.submit(hanging.decode, clips["constant"], "auto", counts=(2,))
+        job = threads.submit(hanging.decode, clips["constant"], counts=(2,))
         while hanging._processes[0]._child is None:
             time.sleep(0.01)
         child = hanging._processes[0]._child

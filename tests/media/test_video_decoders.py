@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,29 +11,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from filming import (
-    UNEVEN,
-    N,
-    film_all,
-    number_in,
-    packets,
-)
+from filming import UNEVEN, N, number_in, packets
 
 from probes.core.errors import ProbesError
-from probes.media.decoder_pool import DecoderProcess
-from probes.media.video_decoders import NOT_MP4, indices, mp4_fault
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return film_all(tmp_path_factory.mktemp("clips"))
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[DecoderProcess]:
-    process = DecoderProcess(timeout_s=30)
-    yield process
-    process.close()
+from probes.media.decoder_pool import DecoderPool
+from probes.media.video_decoders import DECODERS, NOT_MP4, indices, mp4_fault
 
 
 def test_indices_are_exact() -> None:
@@ -54,10 +36,10 @@ def test_indices_refuse(n: int, k: int) -> None:
 
 @pytest.mark.parametrize("name", ["constant", "variable", "bt709", "full_range", "rotated"])
 def test_decoders_give_identical_frames(
-    process: DecoderProcess, clips: dict[str, Path], name: str
+    pool: DecoderPool, clips: dict[str, Path], name: str
 ) -> None:
-    one = process.decode(clips[name], "decord", counts=(5, 10))
-    two = process.decode(clips[name], "pyav", counts=(5, 10))
+    one = pool.decode(clips[name], ["decord"], counts=(5, 10))
+    two = pool.decode(clips[name], ["pyav"], counts=(5, 10))
     assert (one.decoder, two.decoder) == ("decord", "pyav")
     assert one.count == two.count == N
     assert one.numbers == two.numbers == tuple(sorted({*indices(N, 5), *indices(N, 10)}))
@@ -68,35 +50,33 @@ def test_decoders_give_identical_frames(
     assert [number_in(frame) for frame in frames] == list(one.numbers)
 
 
-def test_every_single_frame_is_identical(process: DecoderProcess, clips: dict[str, Path]) -> None:
+def test_every_single_frame_is_identical(pool: DecoderPool, clips: dict[str, Path]) -> None:
     for name in ("constant", "variable"):
-        one = process.decode(clips[name], "decord", counts=(N,))
-        two = process.decode(clips[name], "pyav", counts=(N,))
+        one = pool.decode(clips[name], ["decord"], counts=(N,))
+        two = pool.decode(clips[name], ["pyav"], counts=(N,))
         assert np.array_equal(one.frames, two.frames)
 
 
-def test_times_are_presentation_times(process: DecoderProcess, clips: dict[str, Path]) -> None:
-    got = process.decode(clips["variable"], "auto", counts=(N,))
+def test_times_are_presentation_times(pool: DecoderPool, clips: dict[str, Path]) -> None:
+    got = pool.decode(clips["variable"], counts=(N,))
     expected = [(t - UNEVEN[0]) / 90_000 for t in UNEVEN]
     assert got.times_s == pytest.approx(expected, abs=1e-3)
 
 
-def test_plain_conversion_gives_other_colours(
-    process: DecoderProcess, clips: dict[str, Path]
-) -> None:
+def test_plain_conversion_gives_other_colours(pool: DecoderPool, clips: dict[str, Path]) -> None:
     with av.open(str(clips["bt709"])) as container:
         naive = next(container.decode(video=0)).to_ndarray(format="rgb24")
-    ours = process.decode(clips["bt709"], "pyav", numbers=(0,)).frames[0]
+    ours = pool.decode(clips["bt709"], ["pyav"], numbers=(0,)).frames[0]
     assert np.abs(naive.astype(int) - ours).max() > 5
 
 
 @pytest.mark.parametrize(("name", "first"), [("open_gop", 0), ("edited", 20)])
 def test_decord_is_not_trusted_where_it_is_wrong(
-    process: DecoderProcess, clips: dict[str, Path], name: str, first: int
+    pool: DecoderPool, clips: dict[str, Path], name: str, first: int
 ) -> None:
     with pytest.raises(ProbesError, match="trusted"):
-        process.decode(clips[name], "decord", counts=(10,))
-    got = process.decode(clips[name], "auto", counts=(10,))
+        pool.decode(clips[name], ["decord"], counts=(10,))
+    got = pool.decode(clips[name], counts=(10,))
     assert (got.decoder, got.count) == ("pyav", N - first)
     assert [number_in(frame) - first for frame in got.frames] == list(got.numbers)
 
@@ -112,35 +92,45 @@ def broken(kind: str, clip: Path, path: Path) -> Path:
             container.mux(stream.encode(sound))
             container.mux(stream.encode())
     elif kind != "missing":
-        path.write_bytes({
-            "empty": b"",
-            "garbage": b"not a video at all " * 300,
-            "cut between packets": content[:cut],
-            "cut within a packet": content[: cut + size // 2],
-            "without index": content[:32] + struct.pack(">I4s", len(content), b"mdat"),
-            "bytes changed": content[: cut + 9] + bytes(size - 9) + content[cut + size :],
-        }[kind])  # fmt: skip
+        path.write_bytes(
+            {
+                "empty": b"",
+                "garbage": b"not a video at all " * 300,
+                "cut between packets": content[:cut],
+                "cut within a packet": content[: cut + size // 2],
+                "without index": content[:32] + struct.pack(">I4s", len(content), b"mdat"),
+                "bytes changed": content[: cut + 9] + bytes(size - 9) + content[cut + size :],
+            }[kind]
+        )
     return path
 
 
-@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+@pytest.mark.parametrize("decoders", [DECODERS, ["pyav"]], ids=["both", "pyav"])
 @pytest.mark.parametrize(
     "kind",
-    ["missing", "empty", "garbage", "cut between packets", "cut within a packet", "without index",
-     "bytes changed", "sound only"],
-)  # fmt: skip
+    [
+        "missing",
+        "empty",
+        "garbage",
+        "cut between packets",
+        "cut within a packet",
+        "without index",
+        "bytes changed",
+        "sound only",
+    ],
+)
 def test_broken_videos_are_errors(
-    process: DecoderProcess, clips: dict[str, Path], tmp_path: Path, kind: str, decoder: str
+    pool: DecoderPool, clips: dict[str, Path], tmp_path: Path, kind: str, decoders: Sequence[str]
 ) -> None:
     path = broken(kind, clips["constant"], tmp_path / "broken.mp4")
     with pytest.raises(ProbesError) as caught:
-        process.decode(path, decoder, counts=(10,))
+        pool.decode(path, decoders, counts=(10,))
     assert caught.value.where == str(path)
     assert caught.value.what and caught.value.fix
 
 
 def test_slight_damage_is_never_served_as_a_picture(
-    process: DecoderProcess, clips: dict[str, Path], tmp_path: Path
+    pool: DecoderPool, clips: dict[str, Path], tmp_path: Path
 ) -> None:
     # Five bytes in the middle of a packet: decord returns a patched-up picture and no error.
     content = bytearray(clips["constant"].read_bytes())
@@ -148,9 +138,9 @@ def test_slight_damage_is_never_served_as_a_picture(
     content[at + size // 3 : at + size // 3 + 5] = b"\x00\xff\x13\x37\x00"
     path = tmp_path / "damaged.mp4"
     path.write_bytes(content)
-    for decoder in ("decord", "pyav"):
+    for decoder in DECODERS:
         with pytest.raises(ProbesError):
-            process.decode(path, decoder, counts=(N,))
+            pool.decode(path, [decoder], counts=(N,))
 
 
 def test_mp4_structure(clips: dict[str, Path], tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_a_template_that_moves_pictures_is_refused(
     opened: Any, stand_in: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = stand_in(lambda shown, settings: "x")
-    monkeypatch.setattr("probes.models.lmms_eval.backend.order_of_pictures", lambda *_: "moved")
+    monkeypatch.setattr("probes.models.chat_template.order_of_pictures", lambda *_: "moved")
     with pytest.raises(ProbesError, match="all pictures before all text"):
         ask(opened(name), [Request(("q",))], {})
     (output,) = ask(opened(name, order_is_checked=True), [Request(("q",))], {})

@@ -17,11 +17,12 @@ import sys
 from pathlib import Path
 from probes import load
 from probes.records import schema
+from test_records_docs import markdown
 run = Path(sys.argv[1])
 print(*sorted(set(load(run)["frame_as"])))
 old = schema.read(run / "records.parquet", schema.Record).drop_columns(["frame_as"])
 print(*set(schema.conform(old, schema.Record, "records.parquet")["frame_as"].to_pylist()), "|")
-print([line for line in schema.markdown(schema.Record).splitlines() if "frame_as" in line])
+print([line for line in markdown(schema.Record).splitlines() if "frame_as" in line])
 """
 
 
@@ -37,7 +38,8 @@ def test_the_diff_is_all_that_a_new_column_takes(tmp_path: Path) -> None:
         ["git", "apply", "-"], input=diff, text=True, cwd=tmp_path, capture_output=True
     )
     assert done.returncode == 0, done.stderr
-    place = os.environ | {"PYTHONPATH": str(tmp_path), "PROBES_HOME": str(tmp_path / "home")}
+    paths = f"{tmp_path}{os.pathsep}{Path(__file__).parent}"
+    place = os.environ | {"PYTHONPATH": paths, "PROBES_HOME": str(tmp_path / "home")}
     words = [sys.executable, "-m", "probes", "run", *SETTINGS, "hydra.run.dir=run"]
     done = subprocess.run(words, cwd=tmp_path, env=place, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -4,19 +4,45 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from probes.records import manifest, schema
-from probes.records.schema import InfillRow, ItemRow, Record
+from probes.records import schema
+from probes.records.manifest import Manifest
+from probes.records.schema import ArtifactRow, InfillRow, ItemRow, Record
+
+
+def markdown(row: type) -> str:
+    """The columns of a row type as a table."""
+    lines = ["| column | type | meaning |", "|---|---|---|"]
+    for field in schema.fields(row):
+        kind = in_words(field.kind) + (", or null" if field.nullable else "")
+        lines.append(f"| `{field.name}` | {kind} | {field.column.meaning} |")
+    return "\n".join(lines)
+
+
+def in_words(kind: pa.DataType) -> str:
+    if pa.types.is_map(kind):
+        return f"map from {kind.key_type} to {in_words(kind.item_type)}"
+    return f"list of {in_words(kind.value_type)}" if pa.types.is_list(kind) else str(kind)
+
+
+def entries() -> str:
+    """The entries of a manifest as a table."""
+    rows = (f"| `{one.name}` | {one.metadata['meaning']} |" for one in fields(Manifest))
+    return "\n".join(["| entry | meaning |", "|---|---|", *rows])
+
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "records.md"
 TABLES: dict[str, Callable[[], str]] = {
-    "records": lambda: schema.markdown(Record),
-    "items": lambda: schema.markdown(ItemRow),
-    "infills": lambda: schema.markdown(InfillRow),
-    "manifest": manifest.markdown,
+    "records": lambda: markdown(Record),
+    "items": lambda: markdown(ItemRow),
+    "infills": lambda: markdown(InfillRow),
+    "artifacts": lambda: markdown(ArtifactRow),
+    "manifest": entries,
 }
 
 

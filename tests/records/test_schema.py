@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import made_records
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from test_records_docs import markdown
 
 from probes.core.errors import ProbesError
 from probes.records import manifest, parquet, schema
-from probes.records.schema import InfillRow, ItemRow, Record
+from probes.records.schema import ArtifactRow, InfillRow, ItemRow, Record
 
 ITEM = ItemRow(
     "q0", "t", "what?", ("a", "b"), None, "", "r0", "videos/q0.mp4", None,
@@ -23,11 +25,20 @@ ITEM = ItemRow(
 INFILL = InfillRow(
     "shared", 5, "q0", 0, "f0", "f1", "it moves", "c", "e", "g", True, "", (0, 2), "ok"
 )
+ARTIFACT = ArtifactRow("k", "attention", None, "frame 0", (2, 0), "bool", "s", "t", "0" * 64)
+EXTRAS = [{}, {"é": 0.1 + 0.2, "": -math.inf}, {"😀 «x»": 1.0}]
 
 
 @pytest.mark.parametrize(
     ("row", "rows"),
-    [(Record, made_records.study(items=4)), (ItemRow, [ITEM]), (InfillRow, [INFILL])],
+    [
+        (Record, made_records.study(items=4)),
+        (Record, [made_records.record(n, extras=one) for n, one in enumerate(EXTRAS)]),
+        (ItemRow, [ITEM, dataclasses.replace(ITEM, frame_hashes={}, meta={})]),
+        (InfillRow, [INFILL]),
+        (ArtifactRow, [ARTIFACT]),
+    ],
+    ids=["records", "extras", "items", "infills", "artifacts"],
 )
 def test_rows_come_back_as_they_went_in(row: type, rows: list[Any], tmp_path: Path) -> None:
     parquet.write(tmp_path / "rows.parquet", schema.to_table(rows, row))
@@ -40,11 +51,27 @@ def test_only_named_columns_are_read(tmp_path: Path) -> None:
     parquet.write(tmp_path / "infills.parquet", schema.to_table([INFILL], InfillRow))
     table = schema.read(tmp_path / "infills.parquet", InfillRow, ("text", "role"))
     assert table.to_pylist() == [{"text": "it moves", "role": "shared"}]
+    rows = [made_records.record(n, extras=one) for n, one in enumerate(EXTRAS)]
+    parquet.write(tmp_path / "records.parquet", schema.to_table(rows, Record))
+    table = schema.read(tmp_path / "records.parquet", Record, ("extras",))
+    assert table.to_pylist() == [{"extras": list(one.items())} for one in EXTRAS]
 
 
 def test_an_older_table_of_records_has_no_rotation() -> None:
     table = schema.to_table(made_records.study(items=2), Record).drop_columns(["rotation"])
     assert schema.conform(table, Record, "records.parquet")["rotation"].to_pylist() == [0] * 40
+
+
+def test_an_older_table_of_records_has_no_extras() -> None:
+    rows = [made_records.record(n, extras=one) for n, one in enumerate(EXTRAS)]
+    table = schema.to_table(rows, Record)
+    for older in (table.drop_columns(["extras"]), table.drop_columns(["extras", "rotation"])):
+        found = schema.conform(older, Record, "records.parquet")
+        assert [row.extras for row in schema.rows(found, Record)] == [{}, {}, {}]
+        joined = pa.concat_tables([older, table], promote_options="default")
+        found = schema.conform(joined, Record, "records.parquet", ("extras", "rotation"))
+        assert [dict(one) for one in found["extras"].to_pylist()] == [{}, {}, {}, *EXTRAS]
+        assert found["rotation"].to_pylist() == [0] * 6
 
 
 @pytest.mark.parametrize(
@@ -139,9 +166,11 @@ def test_half_a_character_becomes_a_question_mark() -> None:
     row = dataclasses.replace(ITEM, media_path="a\ud800b", options=("x\udfff", "y"))
     (found,) = schema.rows(schema.to_table([row], ItemRow), ItemRow)
     assert (found.media_path, found.options) == ("a?b", ("x?", "y"))
+    row = made_records.record(0, extras={"a\ud800": 1.0})
+    assert next(schema.rows(schema.to_table([row], Record), Record)).extras == {"a?": 1.0}
 
 
-@pytest.mark.parametrize("row", [Record, ItemRow, InfillRow])
+@pytest.mark.parametrize("row", [Record, ItemRow, InfillRow, ArtifactRow])
 def test_every_column_has_a_meaning_and_those_with_a_default_are_behind_the_others(
     row: type,
 ) -> None:
@@ -163,7 +192,7 @@ def test_a_new_column_is_one_field(tmp_path: Path) -> None:
     found = schema.conform(old, new, "infills.parquet")
     assert found["entropy"].to_pylist() == [None]
     assert found.schema.field("entropy").type == pa.float64()
-    assert "| `entropy` | double, or null | of the options |" in schema.markdown(new)
+    assert "| `entropy` | double, or null | of the options |" in markdown(new)
 
 
 def test_a_manifest_is_read_as_it_was_written_without_secrets(tmp_path: Path) -> None:
@@ -177,8 +206,7 @@ def test_a_manifest_is_read_as_it_was_written_without_secrets(tmp_path: Path) ->
     manifest.write_manifest(tmp_path, written)
     found = manifest.read_manifest(tmp_path)
     assert "sk-abcdefghijklmnopqrstuvwxyz" not in (tmp_path / "manifest.json").read_text()
-    assert "frames_lost" not in found
-    assert {**found, "config": {}} == {
-        **{name: value for name, value in dataclasses.asdict(written).items()
-           if name != "frames_lost"}, "config": {},
-    }  # fmt: skip
+    expected = dataclasses.asdict(written) | {"config": found["config"]}
+    for name in ("frames_lost", "artifacts"):
+        assert expected.pop(name) in ((), {})
+    assert found == expected

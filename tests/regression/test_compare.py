@@ -180,6 +180,16 @@ def test_what_cannot_change_a_question_is_not_looked_at(base: Path, tmp_path: Pa
     assert check(put(tmp_path / "run", answers(), config), base) == 0
 
 
+def test_a_setting_that_the_runs_task_no_longer_has_was_off(tmp_path: Path, capsys: Out):
+    run = put(tmp_path / "run", answers())
+    for value, code in ((False, 0), (True, 2)):
+        config = changed_config("task.across_rows", value)
+        base = tmp_path / f"{value}.json"
+        assert check(put(tmp_path / str(value), answers(), config), base, "--update") == 0
+        assert check(run, base) == code
+    assert "tiny: task.across_rows is not set, in the baseline True" in capsys.readouterr().err
+
+
 def test_shards_and_folders_of_runs_are_one_run(base: Path, tmp_path: Path):
     for at in (0, 1):
         part = [one for one in answers() if int(one.item_id[1:]) % 2 == at]

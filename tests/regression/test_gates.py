@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import pytest
-from made_records import record
+from made_records import bad, record
 from regression_runs import PACKAGES, PLATFORM, Out, answers, changes, check, edit, flip, put
 
+from probes import regression
+from probes.analysis.measures import MEASURES, of_extra
 from probes.records.schema import Record
 
 
@@ -232,3 +235,122 @@ def test_withheld_items_have_no_metric_but_are_compared_exactly(tmp_path: Path, 
     assert check(only, tmp_path / "no.json", "--update") == 2
     assert "there is no metric to guard" in capsys.readouterr().err
     assert not (tmp_path / "no.json").exists()
+
+
+# Other measures than accuracy
+
+
+def shifted(by: float) -> list[Record]:
+    """Every answer of the image member under vcot with its right option moved by `by` nats."""
+    return [
+        dataclasses.replace(
+            one,
+            option_logprobs=tuple(
+                score + by * (at == one.answer) for at, score in enumerate(one.option_logprobs)
+            ),
+        )
+        if (one.arm, one.role) == ("vcot", "image")
+        else one
+        for one in answers()
+    ]
+
+
+def test_a_margin_is_guarded_in_nats(tmp_path: Path, capsys: Out):
+    file, first = tmp_path / "base.json", put(tmp_path / "first", answers())
+    update = ["--update", "--measure", "margin", "--band", "margin=0.25", "--band", "2"]
+    assert check(first, file, *update) == 0
+    metrics = json.loads(file.read_text())["metrics"]
+    of_margin = [one for one in metrics if one.get("measure") == "margin"]
+    assert len(metrics) == 18
+    assert [one["name"] for one in of_margin].count("mean") == 4
+    assert {one["band"] for one in of_margin} == {0.25}
+    assert {one["band"] for one in metrics if "measure" not in one} == {2.0}
+    assert check(first, file, "--band", "0", "--band", "margin=0") == 0
+    capsys.readouterr()
+    # No answer changes, so no accuracy does; the margins of one cell do.
+    run = put(tmp_path / "run", shifted(0.3))
+    junit = tmp_path / "junit.xml"
+    assert check(run, file, "--junit", str(junit)) == 1
+    out = capsys.readouterr().out
+    assert "4 of 18 metrics left their bands" in out
+    assert "Metrics that moved (percentage points; margin: nats; items: how many changed)" in out
+    squeezed = " ".join(out.split())
+    assert "mean of margin vcot image 5 0.00 0.30 +0.30 [undefined: all values" in squeezed
+    assert "gain of margin vcot image 5 +0.00 +0.30 +0.30 [undefined: all values" in squeezed
+    failed = ET.parse(junit).findall(".//failure")
+    assert all("nats left the band +-0.25" in one.attrib["message"] for one in failed)
+    assert check(run, file, "--band", "margin=0.4") == 1  # without spread there is no interval
+
+
+def test_the_interval_of_a_margin_is_that_of_its_changes(tmp_path: Path):
+    file = tmp_path / "base.json"
+    update = ["--update", "--measure", "margin", "--band", "margin=0.25"]
+    check(put(tmp_path / "first", answers()), file, *update)
+    # One right answer of a hundred turns wrong: its margin falls from 2 to -2 nats.
+    found = changes(file, put(tmp_path / "run", flip(answers(), [6])))
+    one = found["mean of margin vcot, image, 5 frames"]
+    assert (one.before, one.now, one.changed) == (0.0, pytest.approx(-0.04), 1)
+    assert (one.low, one.high) == pytest.approx((-0.04 - 0.0793691, -0.04 + 0.0793691), abs=1e-6)
+    assert one.least_band == pytest.approx(0.1193691, abs=1e-6)
+    assert found["accuracy vcot, image, 5 frames"].least_band == pytest.approx(2.98422, abs=1e-4)
+    assert found["did of margin vcot, image - video, 5 frames"].estimate == pytest.approx(-0.04)
+
+
+def test_failed_answers_are_left_out_of_a_margin(tmp_path: Path, capsys: Out):
+    file = tmp_path / "base.json"
+    update = ["--update", "--measure", "margin", "--band", "margin=9"]
+    check(put(tmp_path / "first", answers()), file, *update)
+    failing = [bad(int(one.item_id[1:]), "error", arm="vcot", cluster="")
+               if (one.item_id, one.arm, one.role) == ("q6", "vcot", "image") else one
+               for one in answers()]  # fmt: skip
+    found = changes(file, put(tmp_path / "run", failing))
+    assert found["mean of margin vcot, image, 5 frames"].n == 99
+    assert found["accuracy vcot, image, 5 frames"].n == 100
+    none = [bad(i, "error", arm="vcot", cluster="") for i in range(100)]
+    rest = [one for one in answers() if (one.arm, one.role) != ("vcot", "image")]
+    capsys.readouterr()
+    assert check(put(tmp_path / "none", [*none, *rest]), file) == 2
+    assert "the run's cells do not give that metric" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--update", "--measure", "margin"], "there is no usual band of margin"),
+        (["--update", "--measure", "magin"], "did you mean margin?"),
+        (["--update", "--measure", "logit", "--band", "logit=1"], "compares whole cells"),
+        (["--measure", "margin"], "add --update"),
+    ],
+    ids=["band", "typo", "cells", "check"],
+)
+def test_a_measure_that_cannot_be_guarded_is_refused(
+    more: list[str], message: str, base: Path, tmp_path: Path, capsys: Out
+):
+    before = base.read_bytes()
+    assert check(put(tmp_path / "run", answers()), base, *more) == 2
+    assert message in capsys.readouterr().err
+    assert base.read_bytes() == before
+
+
+def test_a_measure_that_a_baseline_does_not_keep_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Out
+):
+    monkeypatch.setitem(MEASURES._loaded, "margin", of_extra("margin"))
+    run = put(tmp_path / "run", answers())
+    more = ["--update", "--measure", "margin", "--band", "margin=1"]
+    assert check(run, tmp_path / "base.json", *more) == 2
+    assert "no answer has a value of margin: a baseline keeps choices" in capsys.readouterr().err
+
+
+def test_an_updated_baseline_keeps_its_measures_and_their_bands(tmp_path: Path, capsys: Out):
+    file = tmp_path / "base.json"
+    first = put(tmp_path / "first", answers())
+    check(first, file, "--update")
+    check(first, file, "--update", "--measure", "margin", "--band", "margin=0.5")
+    wider = put(tmp_path / "wider", answers(arms=("baseline", "vcot", "blind")))
+    capsys.readouterr()
+    assert check(wider, file, "--update") == 0
+    assert "new, band 0.5 nats: mean of margin blind, image, 5 frames" in capsys.readouterr().out
+    bands = regression.read(file).bands
+    assert {band for metric, band in bands.items() if metric.measure == "margin"} == {0.5}
+    assert sum(metric.measure == "margin" for metric in bands) == 15

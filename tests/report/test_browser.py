@@ -19,9 +19,9 @@ from PIL import Image
 
 from probes import analysis
 from probes.analysis.margins import margins
-from probes.core.types import FrameRef, Output, Panels, Request
+from probes.core.types import Clip, FrameRef, Output, Panels, Request, Stimulus, TextSpan
 from probes.records import run_folder
-from probes.report import browser, browser_data
+from probes.report import browser, browser_data, stimuli
 from probes.report.browser_data import probabilities
 from probes.report.stimuli import Rebuilder, ShownTrial
 from probes.stimuli import arms
@@ -103,6 +103,15 @@ def test_slots_say_which_frame_is_shown_where(study: Path) -> None:
         assert frames == [clip[slot] for slot in shown.slots]
         expected = {"blind": 0, "infills_only": 0, "single": 1}.get(one["arm"], one["frames"])
         assert len(frames) == expected
+
+
+def test_slots_of_a_source_that_repeats_borrows_and_leaves_out() -> None:
+    own, lent = (Clip((), (), tuple(f"{name}{t}" for t in range(3))) for name in "ad")
+    shown = {0: "a2", 1: "a1", 3: "a2", 4: "d0"}
+    spans = tuple(TextSpan(f"frame {slot}", at) for at, slot in enumerate(shown, 1))
+    parts = ("q", *map(FrameRef, shown.values()))
+    stimulus = Stimulus("i", "mine", parts, (), "sha", spans=spans)
+    assert stimuli._slots(stimulus, [own, lent]) == (2, 1, 2, 0)
 
 
 def test_a_still_clip_uses_each_index_once(tmp_path: Path, monkeypatch: Any) -> None:
@@ -425,6 +434,30 @@ def test_replies_failures_and_withheld_answers(
             assert data["texts"][reply] == (HOSTILE if role else "B.")
             assert choice == (-1 if role else 1)
         assert (correct == -1) == (one["a"] is None)
+
+
+def test_further_numbers_are_part_of_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(role: str) -> Any:
+        def one(prompt: Request) -> Output:
+            more = (
+                {HOSTILE: math.nan, "entropy": 0.125, "low": -math.inf} if role == "image" else {}
+            )
+            return Output((0.0, -1, -1, -1, -1), (1,) * 5, text="x", extras=more)
+
+        return one
+
+    items = [item(n) for n in range(2)]
+    changes = ("scoring=letter", "frames=2", "arms=[baseline]")
+    folder = make_run(monkeypatch, tmp_path / "run", *changes, items=items, answer=answer)
+    data, _ = content(section(folder))
+    for one in data["items"]:
+        ((image,), (video,)) = one["v"]["0"]["2"][0]
+        assert len(video) == 10  # as without any
+        assert [[data["texts"][name], value] for name, value in image[10]] == [
+            [HOSTILE, "nan"], ["entropy", "0.125"], ["low", "-inf"]
+        ]  # fmt: skip
 
 
 def test_items_beyond_the_budget_are_reported(study: Path) -> None:

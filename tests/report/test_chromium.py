@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+import pandas as pd
 import pytest
 from browser_runs import CSP, HOSTILE, item, make_run
 
@@ -19,6 +21,7 @@ CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
 
 ITEMS = 500
+EXTRAS = {"entropy": 0.12345678, HOSTILE: math.nan, "__proto__": -1e9}
 Open = Callable[..., "playwright.Page"]
 
 
@@ -30,7 +33,10 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Path:
     items[7] = item(7, question=f"why {HOSTILE}?", options=(HOSTILE, "b", "c", "d", "e"))
     with pytest.MonkeyPatch.context() as patch:
         run = make_run(patch, folder / "run", items=items)
-    fragment = browser.section([run], analysis.load(run))
+    frame = analysis.load(run)
+    given = [list(EXTRAS.items()) if one == "clip/3 é" else [] for one in frame["item_id"]]
+    frame["extras"] = pd.array(given, dtype=frame["extras"].dtype)
+    fragment = browser.section([run], frame)
     page = folder / "report.html"
     page.write_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>report</title>'
@@ -335,6 +341,19 @@ def test_answers_show_probabilities_and_the_right_answer(open_page: Open, docume
     assert card.locator("thead th").count() == 2
     page.select_option("#ib-arm", "blind")
     assert page.locator(".ib-arm").count() == 1
+
+
+def test_further_numbers_of_an_answer_are_shown_below_it(open_page: Open) -> None:
+    page = open_page("#item=clip%2F3%20%C3%A9&frames=4")
+    rows = page.locator('.ib-arm[data-arm="vcot"] .ib-answers tfoot tr')
+    shown = [one.locator("th, td").all_text_contents() for one in rows.all()]
+    assert [row for row in shown if row[0] in EXTRAS] == [
+        ["entropy", "0.123457", "0.123457"],
+        [HOSTILE, "nan", "nan"],
+        ["__proto__", "-1e+09", "-1e+09"],
+    ]
+    page.click("#ib-next")
+    assert set(EXTRAS).isdisjoint(page.locator(".ib-answers tfoot th").all_text_contents())
 
 
 def test_a_frame_opens_large_and_its_neighbours_follow(open_page: Open) -> None:

@@ -79,6 +79,7 @@ def test_the_page_is_well_formed_loads_nothing_and_has_every_section(both: Writt
     assert "The difference in differences (DiD) is gain(image) - gain(other)." in page.text
     assert "The difference in differences (DiD) is gain(image) - gain(other)." in both.md
     assert [one for one in page.ids if one in SECTIONS] == list(SECTIONS)
+    assert "extras" not in page.ids  # no answer has further numbers
     assert both.html.startswith("<!DOCTYPE html>\n")
     assert made.CAVEAT in page.text
     assert made.CAVEAT in both.md

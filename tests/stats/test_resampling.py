@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from probes.stats import ContrastMethod, bootstrap, contrast, mcnemar, sign_flip
+from probes.stats import ContrastMethod, bootstrap, contrast, sign_flip
 from probes.stats.bootstrap import bca_tails
 from probes.stats.estimate import cluster_sums
+from probes.stats.permutation import mcnemar_p
 
 
 def test_sign_flip_without_clusters_is_the_exact_mcnemar_test():
@@ -14,7 +15,7 @@ def test_sign_flip_without_clusters_is_the_exact_mcnemar_test():
     for _ in range(20):
         a, b = rng.integers(0, 2, 60), rng.integers(0, 2, 60)
         p, name = sign_flip(a - b)
-        assert p == pytest.approx(mcnemar(a, b)[0], abs=1e-12)
+        assert p == pytest.approx(mcnemar_p(int((a > b).sum()), int((a < b).sum())), abs=1e-12)
         assert name == "sign-flip, exact"
 
 
@@ -73,13 +74,6 @@ def test_bootstrap_is_seeded_and_clustered():
     assert by_cluster.se / by_item.se == pytest.approx(np.sqrt(8), rel=0.15)
 
 
-def test_bootstrap_of_a_function_of_means():
-    x = np.random.default_rng(5).random((60, 2))
-    ratio = bootstrap(x, statistic=lambda means: means[..., 0] / means[..., 1], draws=999)
-    assert ratio.estimate == pytest.approx(x[:, 0].mean() / x[:, 1].mean())
-    assert ratio.low < ratio.estimate < ratio.high
-
-
 def test_bootstrap_says_why_it_is_undefined():
     assert bootstrap([0.0] * 9).reason == "all bootstrap samples give the same value"
     assert bootstrap([0.0, 1.0], ["a", "a"]).reason == "one cluster only"
@@ -91,7 +85,7 @@ def test_contrast_combines_interval_and_test():
     method = ContrastMethod(interval="bca", test="mcnemar", draws=999)
     mixed = contrast(values, bounds=(-1, 1), method=method)
     assert mixed.estimate == plain.estimate
-    assert mixed.p == pytest.approx(mcnemar((values > 0) * 1, (values < 0) * 1)[0])
+    assert mixed.p == mcnemar_p(int((values > 0).sum()), int((values < 0).sum()))
     assert mixed.low == bootstrap(values, kind="bca", draws=999).low
     assert "bca" in mixed.method and "McNemar" in mixed.method
     assert contrast(values, method=ContrastMethod(test="permutation")).p == sign_flip(values)[0]

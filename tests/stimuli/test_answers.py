@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from probes.core.errors import ProbesError
 from probes.core.types import Item, Output, Video
-from probes.stimuli import answers
+from probes.stimuli import answers, arms
+from probes.stimuli.templates import merged
 
 OPTIONS = (
     "A man opens the red door",
@@ -22,8 +23,8 @@ TEN = tuple(f"thing number {n}" for n in range(1, 11))
 
 
 def test_listed_and_scored_options():
-    assert answers.listed(("x", "y: {z}")) == "A. x\nB. y: {z}"
-    assert answers.listed(()) == ""
+    assert merged(arms.listed(("x", "y: {z}")))[0] == ("A. x\nB. y: {z}",)
+    assert arms.listed(()) == []
     assert answers.scored_options(ITEM, "letter") == ("A", "B", "C", "D", "E")
     assert answers.scored_options(ITEM, "generate") == ("A", "B", "C", "D", "E")
     assert answers.scored_options(ITEM, "cloze") == OPTIONS
@@ -36,7 +37,7 @@ def test_more_options_than_letters_are_an_error_but_for_cloze():
         with pytest.raises(ProbesError, match="11 options"):
             answers.scored_options(eleven, scoring)
     with pytest.raises(ProbesError, match="11 options"):
-        answers.listed(eleven.options)
+        arms.listed(eleven.options)
 
 
 def output(*logprobs, tokens=None, **more):

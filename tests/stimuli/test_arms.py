@@ -23,7 +23,7 @@ from made_arms import (
 from probes.core.errors import ProbesError
 from probes.core.types import Arm, Clip, FrameRef, Infill, Item, Stimulus, Video
 from probes.stimuli.arms import StimulusForm, StimulusSources, build, needs_donor, needs_infills
-from probes.stimuli.donors import find_donor
+from probes.stimuli.donors import Donors
 
 quick = settings(max_examples=40, deadline=None)
 
@@ -32,6 +32,12 @@ def item(name: str = "a", cluster: str = "", stratum: str = "") -> Item:
     return Item(
         name, "t", f"What of {name}?", ("yes", "no"), 0, Video(Path("v.mp4")), stratum, cluster
     )
+
+
+def find_donor(
+    one: Item, items: list[Item], arm: Arm, *, same_stratum: bool, draw: int = 0
+) -> Item:
+    return Donors(items, same_stratum=same_stratum).find(one, arm, draw)
 
 
 def clip(name: str, count: int) -> Clip:
@@ -163,10 +169,8 @@ def test_the_hash_covers_frames_their_order_text_and_options():
     asks = replace(item(), question="a0")
     only = replace(PROMPTS, cloze="{question}{context}")
     text = build(asks, BLIND, StimulusSources(clip("a", 1)), StimulusForm(only, "cloze"))
-    frame = build(
-        replace(asks, question=""), BASELINE, StimulusSources(clip("a", 1)),
-        StimulusForm(only, "cloze"),
-    )  # fmt: skip
+    silent, form = replace(asks, question=""), StimulusForm(only, "cloze")
+    frame = build(silent, BASELINE, StimulusSources(clip("a", 1)), form)
     assert text.parts == ("a0",) and frame.parts == (FrameRef("a0"),) and text.sha != frame.sha
 
 

@@ -1,5 +1,6 @@
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -233,13 +234,22 @@ some_infills = st.builds(
 )  # fmt: skip
 
 
+def rows_of(clip_key, given_infills):
+    """Rows in the file's form with all of its fields, as they come from infills.parquet."""
+    for gap, ((a, b), one) in enumerate(
+        zip(pairwise(CLIPS[clip_key].hashes), given_infills, strict=True)
+    ):
+        place = {"item_id": clip_key[0], "frames": clip_key[1], "gap": gap}
+        yield place | {"frame_a": a, "frame_b": b} | asdict(one)
+
+
 @quick
 @given(st.lists(some_infills, min_size=3, max_size=3))
-def test_save_then_load_gives_the_same(tmp_path_factory, three):
-    path = tmp_path_factory.mktemp("round") / "sub" / "infills.jsonl"
-    given_infills = {("i", 3): tuple(three[:2]), ("j", 2): (three[2],)}
-    infill_file.save_file(path, CLIPS, given_infills)
-    assert infill_file.load_file(path, CLIPS, {"i", "j"}) == given_infills
+def test_a_file_of_infills_gives_the_same(tmp_path_factory, three):
+    infills_by_clip = {("i", 3): tuple(three[:2]), ("j", 2): (three[2],)}
+    rows = [row for key, some in infills_by_clip.items() for row in rows_of(key, some)]
+    path = file_of(tmp_path_factory.mktemp("round"), rows)
+    assert infill_file.load_file(path, CLIPS, {"i", "j"}) == infills_by_clip
 
 
 @pytest.mark.parametrize(
@@ -252,22 +262,11 @@ def test_save_then_load_gives_the_same(tmp_path_factory, three):
     ],
 )
 def test_a_file_without_status_has_what_its_errors_mean(tmp_path, error, status):
-    path = tmp_path / "old.jsonl"
-    infill_file.save_file(path, CLIPS, {("j", 2): (Infill("", "", "", "g", "empty", error),)})
-    row = json.loads(path.read_text())
+    (row,) = rows_of(("j", 2), [Infill("", "", "", "g", "empty", error)])
     del row["status"]
-    path.write_text(json.dumps(row) + "\n")
+    path = file_of(tmp_path, [row])
     (found,) = infill_file.load_file(path, {("j", 2): CLIPS["j", 2]}, {"j"})["j", 2]
     assert (found.status, found.error) == (status, error)
-
-
-def test_saved_rows_carry_the_frame_hashes(tmp_path):
-    path = tmp_path / "x.jsonl"
-    infill_file.save_file(path, CLIPS, {("j", 2): (Infill("é", "c", "e", "g"),)})
-    line = path.read_text(encoding="utf-8")
-    assert "é" in line
-    row = json.loads(line)
-    assert (row["frame_a"], row["frame_b"], row["gap"]) == ("f0", "f2", 0)
 
 
 def row(**changes):
@@ -277,7 +276,7 @@ def row(**changes):
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([*ROWS, row(item_id="ii")], ["unknown item 'ii'", "line 4", "did you mean 'i'"]),
+        ([*ROWS, row(item_id="ii")], ["unknown item 'ii'", "line 4", "did you mean i?"]),
         ([*ROWS, row(item_id="zzz")], ["unknown item 'zzz'", "ids of the task's items"]),
         ([row(gap=2), *ROWS], ["gap 2 is not among", "line 1"]),
         ([row(gap=-1), *ROWS], ["gap -1 is not among", "line 1"]),

@@ -181,10 +181,14 @@ def test_resumed_training_gives_the_same_weights(
 
 
 def test_a_folder_is_not_continued_with_other_settings(tmp_path: Path) -> None:
-    training._same_settings(tmp_path / "settings.json", {"seed": 1})
-    training._same_settings(tmp_path / "settings.json", {"seed": 1})
-    with pytest.raises(ProbesError, match="other settings"):
-        training._same_settings(tmp_path / "settings.json", {"seed": 2})
+    for stage in training.STAGES:  # all of them are done
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "model.safetensors").touch()
+    done = CONFIG | {"threads": 1, "evaluate": 0}
+    training.train(tmp_path, done)
+    training.train(tmp_path, done)
+    with pytest.raises(ProbesError, match="other data"):
+        training.train(tmp_path, done | {"seed": 99})
 
 
 def test_an_unknown_training_setting_is_refused() -> None:

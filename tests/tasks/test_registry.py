@@ -7,32 +7,27 @@ import json
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from probes.config.paths import conf_dir
 from probes.core.errors import ProbesError
+from probes.core.hashing import sha256_file, sha256_json
 from probes.core.types import Item
 from probes.tasks import registry
+from probes.tasks.builtin import IravenSettings, WorldSettings
 from probes.tasks.egoworld.generate import ClipSettings
+from probes.tasks.made import claim
+from probes.tasks.registry import TASKS, TaskConfig, TaskReader
 
 
-@dataclass(frozen=True)
-class Task:
-    """The part of probes.config.settings.TaskConfig that the registry reads."""
-
-    name: str = "egoworld"
-    reader: str = "egoschema"
-    root: str | None = None
-    unanswered: bool = False
-    videos: int = 3
-    seed: int = 0
-    height: int = 64
-    fps: float = 4.0
-    seconds: float = 2.0
+def world(name: str = "egoworld", root: str | None = None, **clips: Any) -> TaskConfig:
+    settings = WorldSettings(**{"videos": 3, "seed": 0, "height": 64, "seconds": 2.0, **clips})
+    return TaskConfig(name, "egoworld", root, settings=settings)
 
 
 class Generator(ModuleType):
@@ -84,20 +79,20 @@ def made(tmp_path: Path) -> list[str]:
 
 def test_data_are_made_on_first_use_only(generator: Generator, tmp_path: Path) -> None:
     reported: list[tuple[int, int]] = []
-    items = registry.load(Task(), lambda done, total: reported.append((done, total)))
+    items = registry.load(world(), lambda done, total: reported.append((done, total)))
     assert [item.id for item in items] == ["v0", "v1", "v2"]
     assert {item.task for item in items} == {"egoworld"}
     assert reported == [(1, 3), (2, 3), (3, 3)]
     assert generator.calls[0] == ClipSettings(3, 0, height=64, fps=4.0, seconds=2.0)
-    assert registry.load(Task()) == items
+    assert registry.load(world()) == items
     assert len(generator.calls) == 1
-    root = registry.root(Task())
+    root = registry.root(world())
     assert root.is_absolute() and root.name in made(tmp_path) and len(made(tmp_path)) == 1
     assert all(item.media.path.is_relative_to(root) for item in items)
 
 
 def test_settings_and_code_name_the_folder(generator: Generator, tmp_path: Path) -> None:
-    registry.load(Task())
+    registry.load(world())
     for changed in (
         {"videos": 2},
         {"seed": 1},
@@ -105,13 +100,33 @@ def test_settings_and_code_name_the_folder(generator: Generator, tmp_path: Path)
         {"fps": 5.0},
         {"seconds": 3.0},
     ):
-        registry.load(Task(**changed))
+        registry.load(world(**changed))
     assert len(made(tmp_path)) == len(generator.calls) == 6
-    registry.load(Task(fps=4, unanswered=True))
+    registry.load(replace(world(fps=4), unanswered=True))
     assert len(generator.calls) == 6
     Path(generator.__file__ or "").write_text("version = 22")
-    registry.load(Task())
+    registry.load(world())
     assert len(made(tmp_path)) == len(generator.calls) == 7
+
+
+def test_the_names_of_folders_are_those_of_equal_settings_and_code(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As before tasks had settings of their own: what was made is found again."""
+    (code,) = Path(generator.__file__ or "").parent.glob("*.py")
+    drawn = sha256_file(conf_dir() / "world" / "egoworld.yaml")
+    facts: dict[str, Any] = {"videos": 3, "seed": 0, "height": 64, "fps": 4.0, "seconds": 2.0}
+    facts["world"] = [sha256_file(code), drawn]
+    assert registry.root(world()).name == f"egoworld-{sha256_json(facts)[:12]}"
+
+    from probes.tasks.iraven import generate
+
+    monkeypatch.setattr(generate, "make", lambda folder, *_, **__: folder.mkdir())
+    files = sorted(Path(generate.__file__).parent.glob("*.py"))
+    facts = {"per_config": 2, "seed": 5, "generator": [sha256_file(file) for file in files]}
+    task = TaskConfig("iraven", "iraven", settings=IravenSettings(per_config=2, seed=5))
+    assert registry.root(task).name == f"iraven-{sha256_json(facts)[:12]}"
+    assert registry.root(replace(task, settings=IravenSettings(True, 2, 5))) == registry.root(task)
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt()])
@@ -120,26 +135,43 @@ def test_half_made_data_are_not_kept(
 ) -> None:
     generator.fail = error
     with pytest.raises(type(error)):
-        registry.load(Task())
+        registry.load(world())
     assert made(tmp_path) == []
     generator.fail = None
-    assert len(registry.load(Task())) == 3
+    assert len(registry.load(world())) == 3
 
 
 def test_what_a_killed_process_left_is_removed(generator: Generator, tmp_path: Path) -> None:
-    registry.load(Task())
+    registry.load(world())
     (folder,) = made(tmp_path)
     data = tmp_path / "home" / "data"
     (data / folder).rename(data / f"{folder}.half-12345678")
-    assert len(registry.load(Task())) == 3
+    assert len(registry.load(world())) == 3
     assert made(tmp_path) == [folder]
+
+
+def test_a_folder_is_claimed_by_what_its_data_was_made_with(tmp_path: Path) -> None:
+    note = tmp_path / "data" / "note.json"
+    claim(note, {"seed": 1}, has_data=False)
+    claim(note, {"seed": 2}, has_data=False)  # nothing was made of the first
+    before = note.stat().st_mtime_ns
+    claim(note, {"seed": 2}, has_data=True)
+    assert note.stat().st_mtime_ns == before
+    with pytest.raises(ProbesError, match=r"other data: \{'seed': 2\}, not \{'seed': 3\}"):
+        claim(note, {"seed": 3}, has_data=True)
+    note.write_text("{")
+    with pytest.raises(ProbesError, match="cannot be read"):
+        claim(note, {"seed": 2}, has_data=True)
+    for path in (tmp_path / "none.json", note / "below.json"):
+        with pytest.raises(ProbesError, match="not empty"):
+            claim(path, {"seed": 2}, has_data=True)
 
 
 def test_concurrent_calls_make_the_data_once(generator: Generator, tmp_path: Path) -> None:
     generator.wait_s = 0.05
     found: list[int] = []
     threads = [
-        threading.Thread(target=lambda: found.append(len(registry.load(Task())))) for _ in range(4)
+        threading.Thread(target=lambda: found.append(len(registry.load(world())))) for _ in range(4)
     ]
     for thread in threads:
         thread.start()
@@ -156,11 +188,11 @@ def test_concurrent_calls_without_locks_do_not_clash(
     def no_locks(*_: object) -> None:
         raise OSError("no locks here")
 
-    monkeypatch.setattr("probes.tasks.registry.fcntl.flock", no_locks)
+    monkeypatch.setattr("probes.tasks.made.fcntl.flock", no_locks)
     generator.wait_s = 0.05
     found: list[int] = []
     threads = [
-        threading.Thread(target=lambda: found.append(len(registry.load(Task())))) for _ in range(3)
+        threading.Thread(target=lambda: found.append(len(registry.load(world())))) for _ in range(3)
     ]
     for thread in threads:
         thread.start()
@@ -173,18 +205,18 @@ def test_concurrent_calls_without_locks_do_not_clash(
 def test_a_given_folder_is_read(generator: Generator, tmp_path: Path) -> None:
     generator.make(tmp_path / "own", ClipSettings(2, 0))
     generator.calls.clear()
-    task = Task(name="egoschema", root=str(tmp_path / "own"))
+    task = TaskConfig("egoschema", "egoschema", str(tmp_path / "own"))
     assert [item.task for item in registry.load(task)] == ["egoschema"] * 2
-    assert len(registry.load(Task(root=str(tmp_path / "own")))) == 2
+    assert len(registry.load(world(root=str(tmp_path / "own")))) == 2
     assert registry.root(task) == (tmp_path / "own").resolve()
     assert generator.calls == []
 
 
 def test_wrong_tasks() -> None:
     with pytest.raises(ProbesError, match="names no folder"):
-        registry.load(Task(name="egoschema"))
-    with pytest.raises(ProbesError, match="no reader 'egoshema'"):
-        registry.load(Task(reader="egoshema"))
+        registry.load(TaskConfig("egoschema", "egoschema"))
+    with pytest.raises(ProbesError, match="no reader named 'egoshema'"):
+        registry.load(TaskConfig("egoschema", "egoshema"))
 
 
 def _read_json(root: Path, task: Any) -> list[Item]:
@@ -202,11 +234,11 @@ def _read_json(root: Path, task: Any) -> list[Item]:
 def test_what_a_reader_cannot_read_is_an_error_with_its_name(
     content: bytes | None, what: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(registry.READERS, "mine", registry.TaskReader(_read_json))
+    monkeypatch.setitem(TASKS._loaded, "mine", TaskReader(_read_json))
     if content is not None:
         (tmp_path / "items.json").write_bytes(content)
     with pytest.raises(ProbesError, match=f"reader mine cannot read the data: .*{what}") as caught:
-        registry.load(Task(name="mine", reader="mine", root=str(tmp_path)))
+        registry.load(TaskConfig("mine", "mine", str(tmp_path)))
     assert Path(caught.value.where) == (tmp_path / where).resolve()
 
 
@@ -216,12 +248,12 @@ def test_a_disk_that_fails_is_not_the_readers_fault(
     def fail(root: Path, task: Any) -> list[Item]:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setitem(registry.READERS, "mine", registry.TaskReader(fail))
+    monkeypatch.setitem(TASKS._loaded, "mine", TaskReader(fail))
     with pytest.raises(OSError, match="Input/output"):
-        registry.load(Task(name="mine", reader="mine", root=str(tmp_path)))
+        registry.load(TaskConfig("mine", "mine", str(tmp_path)))
 
 
 def test_submissions_are_for_unanswered_runs() -> None:
-    assert registry.submission(Task(), {"a": 1}) is None
-    data = registry.submission(Task(unanswered=True), {"a": 1, "b": None})
+    assert registry.submission(world(), {"a": 1}) is None
+    data = registry.submission(replace(world(), unanswered=True), {"a": 1, "b": None})
     assert data is not None and json.loads(data) == {"a": 1, "b": -1}

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from installed_entries import install
 from running import make_world
 
 from probes.cli.main import main
 from probes.core.errors import ProbesError
 from probes.core.types import Item, Panels, Video
 from probes.models.scripted import ScriptedBackend
-from probes.tasks import registry
+from probes.tasks.registry import TASKS
 from probes.tasks.validation import check_items
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "own_task.md"
@@ -162,18 +163,15 @@ def test_the_first_offenders_are_named_and_all_are_counted() -> None:
 
 @pytest.fixture
 def own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The guide's reader, registered, with a folder that it reads; returns a run of it."""
+    """The guide's reader, installed, with a folder that it reads; returns a run of it."""
     code = re.search(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), re.S)
     assert code
-    names: dict[str, Any] = {}
-    exec(code[1], names)
-    monkeypatch.setitem(registry.READERS, "mine", registry.TaskReader(names["load"]))
+    entry = "\nfrom probes.tasks.registry import TaskReader\nENTRY = TaskReader(load)\n"
+    install(monkeypatch, tmp_path, TASKS, {"mine": code[1] + entry})
     monkeypatch.setenv("PROBES_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     make_world(tmp_path / "data")
-    (tmp_path / "conf" / "task").mkdir(parents=True)
-    (tmp_path / "conf" / "task" / "mine.yaml").write_text("name: mine\nreader: mine\n")
 
     def run(**changes: Any) -> int:
         rows = [
@@ -184,9 +182,8 @@ def own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         ]  # fmt: skip
         (tmp_path / "data" / "items.json").write_text(json.dumps(rows))
         return main(
-            ["run", "--config-dir", str(tmp_path / "conf"), "task=mine", "frames=2",
-             f"task.root={tmp_path / 'data'}", "backend=scripted", "scoring=cloze",
-             f"hydra.run.dir={tmp_path / 'out'}"]
+            ["run", "task=mine", "frames=2", f"task.root={tmp_path / 'data'}", "backend=scripted",
+             "scoring=cloze", f"hydra.run.dir={tmp_path / 'out'}"]
         )  # fmt: skip
 
     yield run

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from probes.core.errors import MachineError
+from probes.core.errors import MachineError, ProbesError
 
 R = TypeVar("R")
 
@@ -72,6 +72,7 @@ class Batcher:
 
         Raises:
             MachineError: the device is lost, so that all other inputs would fail too.
+        ProbesError: `function` raised it.
         """
         pending = deque(batches(lengths, self.size, self.tokens))
         while pending:
@@ -92,6 +93,8 @@ class Batcher:
 def _attempt(function: Callable[[list[int]], R], batch: list[int]) -> R | Failed:
     try:
         return function(batch)
+    except ProbesError:  # no input is to blame
+        raise
     except Exception as error:
         if is_device_lost(error):
             raise MachineError(

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,20 @@ class PackedPrompts:
 def unpacked(prompts: Sequence[TokenizedPrompt], indices: Iterable[int]) -> list[PackedPrompts]:
     """Return a sequence of its own for each of the prompts at those indices."""
     return [PackedPrompts((at,), (prompts[at],), len(prompts[at].ids)) for at in indices]
+
+
+def one_answer_each(packed: Iterable[PackedPrompts]) -> list[PackedPrompts]:
+    """Return sequences for passes without a mask: a prompt, and at most one continuation.
+
+    Answers of one token add none to a sequence, and stay together.
+    """
+    split: list[TokenizedPrompt] = []
+    for prompt in chain.from_iterable(one.prompts for one in packed):
+        if _behind(prompt):
+            split += (replace(prompt, answers=(answer,)) for answer in prompt.answers)
+        else:
+            split.append(prompt)
+    return unpacked(split, range(len(split)))
 
 
 def pack(prompts: Sequence[TokenizedPrompt], most: int) -> list[PackedPrompts]:
@@ -157,9 +172,28 @@ Target = tuple[int, int, int]
 """A token whose log-probability is read: (sequence, place before it, token)."""
 
 
+class Places(NamedTuple):
+    """Where some tokens are in a batch."""
+
+    row: int
+    """Of which sequence."""
+    at: NDArray[np.int64]
+    """Their places within it, one per token."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPlaces:
+    """Where the tokens of a prompt and of its continuations are in a batch."""
+
+    prompt: Places
+    """Of every token of the prompt, the shared prefix included."""
+    answers: tuple[Places, ...] = ()
+    """Of every continuation, whose last token is not read and has no place."""
+
+
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """Packed prompts as arrays, padded at the right."""
+    """Packed prompts as arrays, padded at the right; lists are by prompt, in their order."""
 
     ids_BT: NDArray[np.int64]
     """Token ids; `FRAME` for every token of every frame."""
@@ -170,7 +204,8 @@ class PackedBatch:
     answer_BT: NDArray[np.int64]
     """Of which of its prompt's continuations it is, from 1 on; 0 for none."""
     targets: list[list[list[Target]]]
-    """By prompt, in the order of the packed prompts, and by continuation."""
+    """By continuation."""
+    places: list[PromptPlaces]
 
 
 def packed_batch(packed: Sequence[PackedPrompts]) -> PackedBatch:
@@ -184,20 +219,21 @@ def packed_batch(packed: Sequence[PackedPrompts]) -> PackedBatch:
         prompt_BT=np.full(size, -1, np.int64),
         answer_BT=np.zeros(size, np.int64),
         targets=[],
+        places=[],
     )
-    for at, one in enumerate(packed):
+    for row, one in enumerate(packed):
         end = one.shared_prefix
-        batch.ids_BT[at, :end] = one.prompts[0].ids[:end]
-        batch.position_ABT[:, at, :end] = each[at][0][:, :end]
-        batch.prompt_BT[at, :end] = 0
+        batch.ids_BT[row, :end] = one.prompts[0].ids[:end]
+        batch.position_ABT[:, row, :end] = each[row][0][:, :end]
+        batch.prompt_BT[row, :end] = 0
         for number in range(len(one.prompts)):
-            end = _write(batch, at, one, number, each[at][number], end)
+            end = _write(batch, row, one, number, each[row][number], end)
     return batch
 
 
 def _write(
     batch: PackedBatch,
-    at: int,
+    row: int,
     packed: PackedPrompts,
     number: int,
     position_AT: NDArray[np.int64],
@@ -206,18 +242,21 @@ def _write(
     """Write a prompt's suffix and continuations from `start` on; return where they end."""
     prompt, prefix = packed.prompts[number], packed.shared_prefix
     end = start + len(prompt.ids) - prefix
-    batch.ids_BT[at, start:end] = prompt.ids[prefix:]
-    batch.position_ABT[:, at, start:end] = position_AT[:, prefix:]
-    last = end - 1 if end > start else prefix - 1
-    behind, targets = position_AT.max() + 1, []
+    batch.ids_BT[row, start:end] = prompt.ids[prefix:]
+    batch.position_ABT[:, row, start:end] = position_AT[:, prefix:]
+    own = Places(row, np.concatenate([np.arange(prefix), np.arange(start, end)]))
+    # Rotary positions go on from what a continuation sees, however far behind it is written.
+    behind, targets, places = position_AT.max() + 1, [], []
     first = start
     for which, answer in enumerate(prompt.answers, 1):
         start, end = end, end + len(answer) - 1  # nothing is read off its last token
-        batch.ids_BT[at, start:end] = answer[:-1]
-        batch.position_ABT[:, at, start:end] = behind + np.arange(end - start)
-        batch.answer_BT[at, start:end] = which
-        places = (last, *range(start, end))
-        targets.append([(at, place, token) for place, token in zip(places, answer, strict=True)])
-    batch.prompt_BT[at, first:end] = number + 1
+        batch.ids_BT[row, start:end] = answer[:-1]
+        batch.position_ABT[:, row, start:end] = behind + np.arange(end - start)
+        batch.answer_BT[row, start:end] = which
+        places.append(Places(row, np.arange(start, end)))
+        before = (int(own.at[-1]), *range(start, end))
+        targets.append([(row, place, token) for place, token in zip(before, answer, strict=True)])
+    batch.prompt_BT[row, first:end] = number + 1
     batch.targets.append(targets)
+    batch.places.append(PromptPlaces(own, tuple(places)))
     return end

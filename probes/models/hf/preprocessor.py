@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from probes.core.types import FramesByHash, Request, ScoringSpec
+from probes.models.base import PromptSize, Unaskable, frames_of
 from probes.models.hf.families.base import ProcessorBundle
-from probes.models.hf.token_layout import (
-    PromptSize,
-    TokenGrid,
-    TokenizedPrompt,
-    Unaskable,
-    frames_of,
-    marked,
-    tokenize,
-)
+from probes.models.hf.token_layout import TokenGrid, TokenizedPrompt, marked, tokenize
 from probes.models.hf.vision_cache import TokenGrids
 
 
@@ -30,7 +23,6 @@ class Preprocessor:
         self.tokens = bundle.tokens()
         self.grids = TokenGrids(bundle.grid)
         self.context = context
-        self._placeholder = bundle.placeholder
 
     def tokenize(
         self, prompts: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec
@@ -66,4 +58,4 @@ class Preprocessor:
     def shown(self, prompt: Request, answer_prefix: str = "") -> str:
         """Return the text that is tokenized, with `<frame SHA8>` for a frame's own tokens."""
         text = self.tokens.render(prompt, answer_prefix)
-        return marked(text, self._placeholder, prompt)
+        return marked(text, self.tokens.placeholder, prompt)

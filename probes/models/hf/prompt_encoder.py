@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from probes.core.errors import ProbesError
 from probes.core.types import FrameRef, Request
@@ -43,6 +46,11 @@ def join(text: str, answer: str) -> str:
     """
     spaced = not text or text[-1].isspace() or answer[:1].isspace()
     return text + answer if spaced else f"{text} {answer}"
+
+
+def broken(special: re.Pattern[str], text: str) -> str:
+    """Return a text with a zero-width space in everything that a pattern finds."""
+    return special.sub(lambda found: found[0][0] + BREAK + found[0][1:], text)
 
 
 def interleaved(prompt: Request, escape_special_tokens: Callable[[str], str]) -> list[str | None]:
@@ -82,15 +90,17 @@ class PromptTokens:
         after: str = "",
     ) -> None:
         self._tokenizer = tokenizer
-        self._placeholder = placeholder
-        self._frame = before + placeholder + after
+        self.placeholder = placeholder
+        self.before = before
+        self.frame = before + placeholder + after
+        """What stands for a frame in a text."""
         self._placeholder_id: int = tokenizer.convert_tokens_to_ids(placeholder)
         added = tokenizer.added_tokens_decoder.values()
         special = {str(token) for token in added if token.special}
         special |= set(tokenizer.all_special_tokens) | {placeholder, "<image>", "<video>"}
         # A token of one character cannot be broken, and is ordinary text.
-        broken = sorted((token for token in special if len(token) > 1), key=len, reverse=True)
-        self._special = re.compile("|".join(re.escape(token) for token in broken))
+        longest_first = sorted((one for one in special if len(one) > 1), key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, longest_first)))
         self._chat = _chat(processor, tokenizer)
         whole, bare = (
             list(tokenizer("a", add_special_tokens=add)["input_ids"]) for add in (True, False)
@@ -98,6 +108,7 @@ class PromptTokens:
         # Only the start: an end token behind the prompt would end it unanswered.
         self._start: list[int] = whole[: _find(whole, bare)]
         self._pieces: dict[_PromptPiece, array[int]] = {}
+        self._bounds: dict[_PromptPiece, NDArray[np.int64]] = {}
 
     def escape_special_tokens(self, text: str) -> str:
         """Return `text` with every special token in it broken by a zero-width space.
@@ -105,7 +116,11 @@ class PromptTokens:
         Text of a data set must not become a picture, an end of turn or padding. A person sees the
         same characters; the model sees a few tokens of plain text.
         """
-        return self._special.sub(lambda found: found[0][0] + BREAK + found[0][1:], text)
+        return broken(self._special, text)
+
+    def breaks(self, text: str) -> list[int]:
+        """Return the characters of `text`, by number, that have a zero-width space before them."""
+        return [found.start() + 1 for found in self._special.finditer(text)]
 
     def render(self, prompt: Request, answer_prefix: str = "") -> str:
         """Return the text that is tokenized, with one placeholder per frame.
@@ -113,9 +128,28 @@ class PromptTokens:
         The body is the one text of one user message, followed by the generation prompt and
         `answer_prefix`.
         """
-        parts = interleaved(prompt, self.escape_special_tokens)
-        text = self._render_chat("".join(self._frame if part is None else part for part in parts))
+        text = self._render_chat(self.body(prompt))
         return join(text, self.escape_special_tokens(answer_prefix)) if answer_prefix else text
+
+    def body(self, prompt: Request) -> str:
+        """Return what a prompt shows, in one text."""
+        parts = interleaved(prompt, self.escape_special_tokens)
+        return "".join(self.frame if part is None else part for part in parts)
+
+    def placed(self, body: str) -> tuple[str, int]:
+        """Return a body as the chat template renders it, and where it begins in that text.
+
+        Raises:
+            ProbesError: the template changes more of it than white space around it.
+        """
+        text = self._render_chat(body)
+        # Found by what the template writes around any body: a short one may occur in that too.
+        before, _, after = self._render_chat(_MARK).partition(_MARK)
+        within = text[len(before) : len(text) - len(after)]
+        at = body.find(within)
+        if at < 0 or len(body.strip()) > len(within) or text != before + within + after:
+            raise self._not_located("the chat template changes them")
+        return text, len(before) - at
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of rendered texts, `FRAME` for every placeholder, start token included.
@@ -128,6 +162,38 @@ class PromptTokens:
         split = [self._split(text) for text in texts]
         self._learn(chain.from_iterable(split))
         return [self._assemble(text, pieces) for text, pieces in zip(texts, split, strict=True)]
+
+    def count(self, text: str) -> int:
+        """Return the number of tokens of a text by itself."""
+        return len(self.encode([text])[0])
+
+    def bounds(self, text: str) -> NDArray[np.int64]:
+        """Return the characters of a rendered text that its ids stand for, as `encode` gives them.
+
+        Returns:
+            [tokens, 2]: where each begins and ends; a start token that is not in the text has none.
+
+        Raises:
+            ProbesError: the tokenizer is one of those that do not say.
+        """
+        if not self._tokenizer.is_fast:
+            raise self._not_located("a slow tokenizer does not tell which characters a token has")
+        pieces = self._split(text)
+        new = [piece for piece in pieces if piece not in self._bounds]
+        for piece, encoded in self._tokenized(new, return_offsets_mapping=True):
+            left, _, right = piece
+            offsets_N2 = np.array(encoded["offset_mapping"], np.int64).reshape(-1, 2)
+            own_N2 = offsets_N2[left : len(offsets_N2) - right]
+            self._bounds[piece] = own_N2 - len(self.placeholder) * left
+        out = [np.zeros((len(self._start_of(text)), 2), np.int64)]
+        at = 0
+        for piece in pieces:
+            if piece[0]:
+                out.append(np.array([[at, at + len(self.placeholder)]]))
+                at += len(self.placeholder)
+            out.append(self._bounds[piece] + at)
+            at += len(piece[1])
+        return np.concatenate(out)
 
     def continuations(
         self, texts: Sequence[str], answers: Sequence[Sequence[str]]
@@ -173,7 +239,7 @@ class PromptTokens:
         found = list(ids).count(FRAME) + list(ids).count(self._placeholder_id)
         if found == frames:
             return None
-        return f"{frames} frames became {found} placeholders {self._placeholder}"
+        return f"{frames} frames became {found} placeholders {self.placeholder}"
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids, without special tokens and outer white space."""
@@ -184,30 +250,52 @@ class PromptTokens:
         return body if self._chat is None else str(self._chat(body))
 
     def _split(self, text: str) -> list[_PromptPiece]:
-        pieces = text.split(self._placeholder)
+        pieces = text.split(self.placeholder)
         last = len(pieces) - 1
         return [(i > 0, piece, i < last) for i, piece in enumerate(pieces)]
 
     def _learn(self, pieces: Iterable[_PromptPiece]) -> None:
         if len(self._pieces) > _REMEMBERED:
             self._pieces.clear()
-        new = list(dict.fromkeys(piece for piece in pieces if piece not in self._pieces))
-        if not new:
-            return
-        mark = self._placeholder
-        texts = [mark * left + text + mark * right for left, text, right in new]
-        encoded = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
-        for (left, text, right), ids in zip(new, encoded, strict=True):
+            self._bounds.clear()
+        new = [piece for piece in pieces if piece not in self._pieces]
+        for (left, text, right), encoded in self._tokenized(new):
+            ids = encoded["input_ids"]
             self._pieces[left, text, right] = array("i", ids[left : len(ids) - right])
 
+    def _tokenized(
+        self, pieces: Iterable[_PromptPiece], **more: bool
+    ) -> Iterator[tuple[_PromptPiece, dict[str, Any]]]:
+        """Yield every different piece and what the tokenizer makes of it between its neighbours."""
+        different = list(dict.fromkeys(pieces))
+        if not different:
+            return
+        mark = self.placeholder
+        texts = [mark * left + text + mark * right for left, text, right in different]
+        encoded = self._tokenizer(texts, add_special_tokens=False, **more)
+        for at, piece in enumerate(different):
+            yield piece, {name: values[at] for name, values in encoded.items()}
+
     def _assemble(self, text: str, pieces: Sequence[_PromptPiece]) -> list[int]:
-        bos = self._tokenizer.bos_token
-        ids = [] if bos and text.startswith(bos) else list(self._start)
+        ids = list(self._start_of(text))
         for piece in pieces:
             if piece[0]:
                 ids.append(FRAME)
             ids += self._pieces[piece]
         return ids
+
+    def _start_of(self, text: str) -> list[int]:
+        """Return the ids before a text; none where its template writes the start token itself."""
+        bos = self._tokenizer.bos_token
+        return [] if bos and text.startswith(bos) else self._start
+
+    def _not_located(self, reason: str) -> ProbesError:
+        return ProbesError(
+            f"the places of a prompt's texts among its tokens cannot be known: {reason}",
+            self.name,
+            "use the checkpoint's fast tokenizer and a chat template that leaves texts as they"
+            " are, or leave out interventions that need spans",
+        )
 
 
 def _chat(processor: Any, tokenizer: Any) -> Any:

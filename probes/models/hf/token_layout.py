@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probes.core.errors import ProbesError
-from probes.core.types import FrameRef, Request, ScoringSpec
+from probes.core.types import Request, ScoringSpec
+from probes.models.base import Unaskable, frames_of
 from probes.models.hf.prompt_encoder import FRAME, EncodedPrompt, PromptTokens
+from probes.models.hf.spans import Span, locate
 
 TokenGrid = tuple[int, ...]
 """How many tokens a frame takes: (tokens,), or (rows, columns) where positions depend on both."""
@@ -29,28 +32,21 @@ class TokenizedPrompt:
     """How many tokens each of them takes."""
     answers: tuple[tuple[int, ...], ...] = ()
     """Ids of every continuation; none where text is generated."""
+    locate: Callable[[TokenizedPrompt], tuple[Span, ...]] | None = field(
+        default=None, compare=False, repr=False
+    )
+    """Finds the spans."""
 
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Which tokens are a frame, an infill, the question, an option, `last`.
 
-@dataclass(frozen=True, slots=True)
-class Unaskable:
-    """A prompt that cannot be put to this model."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class PromptSize:
-    """How long a prompt is for one member."""
-
-    tokens: int
-    """Of the prompt, its frames included: what an output calls `input_tokens`."""
-    answers: tuple[int, ...] = ()
-    """Of every continuation that is scored."""
-
-
-def frames_of(prompt: Request) -> tuple[str, ...]:
-    """Return the sha256 of a prompt's frames, in order."""
-    return tuple(part.sha256 for part in prompt.parts if isinstance(part, FrameRef))
+        Raises:
+            ProbesError: the tokenizer or the chat template does not say where things are.
+        """
+        # Found when asked for: most prompts are never looked into, and finding takes as long as
+        # tokenizing.
+        return () if self.locate is None else self.locate(self)
 
 
 def marked(text: str, placeholder: str, prompt: Request) -> str:
@@ -93,7 +89,8 @@ def tokenize(
             check_letters(tokens, prompt.options, one.answers)
         names = frames_of(prompt)
         reason = tokens.problem(one.ids, len(names)) or _unscorable(one, scoring)
-        made = Unaskable(reason) if reason else _expanded(one, names, grids)
+        find = partial(locate, tokens, prompt, scoring.answer_prefix)
+        made = Unaskable(reason) if reason else _expanded(one, names, grids, find)
         if isinstance(made, TokenizedPrompt):
             made = too_long(len(made.ids), _behind(one, scoring), context) or made
         out.append(made)
@@ -110,7 +107,10 @@ def _unscorable(encoded: EncodedPrompt, scoring: ScoringSpec) -> str | None:
 
 
 def _expanded(
-    encoded: EncodedPrompt, names: tuple[str, ...], grids: Mapping[str, TokenGrid]
+    encoded: EncodedPrompt,
+    names: tuple[str, ...],
+    grids: Mapping[str, TokenGrid],
+    find: Callable[[TokenizedPrompt], tuple[Span, ...]],
 ) -> TokenizedPrompt:
     """Give every frame as many places as it has tokens."""
     taken = tuple(grids[name] for name in names)
@@ -118,7 +118,7 @@ def _expanded(
     ids: list[int] = []
     for token in encoded.ids:
         ids += [FRAME] * math.prod(next(each)) if token == FRAME else [token]
-    return TokenizedPrompt(tuple(ids), names, taken, tuple(map(tuple, encoded.answers)))
+    return TokenizedPrompt(tuple(ids), names, taken, tuple(map(tuple, encoded.answers)), find)
 
 
 def _behind(encoded: EncodedPrompt, scoring: ScoringSpec) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -65,6 +66,10 @@ class TokenGrids:
                 results.errors[name] = f"frame {name[:12]}: {type(error).__name__}: {error}"
         return results
 
+    def tokens(self, names: Iterable[str], frames: FramesByHash) -> int:
+        """Return how many tokens frames take together; unreadable ones count for nothing."""
+        return sum(map(math.prod, self.of(names, frames).found.values()))
+
 
 def _shape(frames: FramesByHash, name: str) -> tuple[int, ...]:
     """Return a frame's shape; a mapping with a method `shape` reads no pixels for it."""
@@ -123,6 +128,7 @@ class FeatureCache:
 
     def __init__(self, encode_frames: EncodeFrames, capacity: int, batch_size: int) -> None:
         self.capacity = capacity
+        self.batch_size = batch_size
         self.encoded = 0
         """Frames that went through the vision tower."""
         self._encode_frames = encode_frames

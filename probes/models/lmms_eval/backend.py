@@ -14,13 +14,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-import numpy as np
-
 from probes.core.errors import ProbesError
-from probes.core.hashing import array_sha256, sha256_json
+from probes.core.hashing import sha256_json
 from probes.core.types import FrameRef, FramesByHash, ModelSpec, Output, Request, ScoringSpec
-from probes.models.base import BackendSettings, Capabilities, check_options, error_output
-from probes.models.chat_template import message_parts, order_of_pictures
+from probes.models.base import (
+    BackendSettings,
+    Capabilities,
+    check_options,
+    check_requests,
+    error_output,
+)
+from probes.models.chat_template import first_request, kept_order, message_parts
 from probes.models.checkpoint import find
 from probes.models.hf.batching import free_memory
 from probes.models.hf.families.loading import best_device
@@ -83,7 +87,15 @@ class LmmsBackend:
 
     def capabilities(self) -> Capabilities:
         """Return what this backend can do."""
-        return Capabilities(("generate",))
+        return Capabilities(
+            ("generate",),
+            reason="its model runs behind a wrapper of lmms-eval",
+            unscored="it has no log-probabilities of given text, nor of letters",
+            answer_prefix=False,
+        )
+
+    def planning(self) -> None:
+        """Return that lengths are not known without asking."""
 
     def describe(self) -> dict[str, Any]:
         """Return the facts of wrapper and checkpoint."""
@@ -118,18 +130,7 @@ class LmmsBackend:
         self, prompts: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, Output]]:
         """Answer prompts in their order; see `Backend.score`."""
-        if scoring.kind != "generate":
-            raise ProbesError(
-                f"lmms-eval's chat wrappers write text and cannot score by {scoring.kind}",
-                "scoring",
-                "set scoring=generate, or use backend=hf",
-            )
-        if scoring.answer_prefix:
-            raise ProbesError(
-                "lmms-eval's wrappers cannot be made to begin an answer with a given text",
-                "pair.answer_prefix",
-                'set pair.answer_prefix="", or use backend=hf',
-            )
+        check_requests(self.capabilities(), "lmms", prompts, scoring)
         if not prompts:
             return
         if self._wrapper is None:
@@ -141,18 +142,15 @@ class LmmsBackend:
             yield at, self._answer(prompt, frames, scoring)
 
     def _load(self) -> Any:
-        if self._checked:
-            self._order = "kept, says the user"
-        else:
-            self._order = order_of_pictures(self._checkpoint, self._spec)
-        if self._order == "moved":
-            raise ProbesError(
-                "the checkpoint's chat template puts all pictures before all text, so a wrapper"
-                " that uses it cannot show text between frames",
-                str(self._checkpoint.folder),
-                "use backend=hf, or give the folder a template that keeps the order; if this"
-                " wrapper has one of its own, set backend.options.order_is_checked=true",
-            )
+        self._order = kept_order(
+            self._checkpoint,
+            self._spec,
+            by_user=self._checked,
+            who="wrapper",
+            where=str(self._checkpoint.folder),
+            fix="use backend=hf, or give the folder a template that keeps the order; if this"
+            " wrapper has one of its own, set backend.options.order_is_checked=true",
+        )
         found = wrappers.wrapper_class(self._name)
         from loguru import logger
 
@@ -167,10 +165,7 @@ class LmmsBackend:
 
     def _preflight(self, pictures: bool, scoring: ScoringSpec) -> None:
         """Ask one small question first: a wrapper that always fails ends the run at once."""
-        grey = np.full((224, 224, 3), 128, np.uint8)
-        sha = array_sha256(grey)
-        prompt = Request((*([FrameRef(sha)] if pictures else ()), "What is shown?"))
-        output = self._answer(prompt, {sha: grey}, scoring)
+        output = self._answer(*first_request(pictures=pictures), scoring)
         if output.status != "ok":
             self.close()
             raise ProbesError(

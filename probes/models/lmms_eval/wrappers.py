@@ -7,7 +7,6 @@ messages.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.core.errors import ProbesError
+from probes.core.text import nearest
 from probes.core.types import ModelSpec
 
 RAN = ("internvl_hf", "llava_hf", "qwen2_5_vl")
@@ -77,8 +77,7 @@ def wrapper_class(name: str) -> type:
         registry = MODEL_REGISTRY_V2
         manifest = registry.get_manifest(name)
     except ValueError as error:
-        near = difflib.get_close_matches(name, registry.list_model_names(), 1)
-        fix = f"did you mean {near[0]}?" if near else _others()
+        fix = nearest(name, sorted(RAN + READ))
         raise ProbesError(f"lmms-eval has no model {name!r}", _WHERE, fix) from error
     if known := refusal(manifest.model_id):  # an alias of a refused one
         raise known

@@ -22,18 +22,16 @@ from itertools import islice
 from typing import Any
 
 from probes.core.errors import ProbesError
-from probes.core.hashing import array_sha256, sha256_json
+from probes.core.hashing import sha256_json
 from probes.core.types import FrameRef, FramesByHash, ModelSpec, Output, Request, ScoringSpec
-from probes.models import checkpoint as on_disk
-from probes.models.base import BackendSettings, Capabilities, error_output
-from probes.models.chat_template import local_checkpoint, order_of_pictures
+from probes.models.base import BackendSettings, Capabilities, check_requests, error_output
+from probes.models.chat_template import first_request, kept_order, local_checkpoint
 from probes.models.server import messages as protocol
 from probes.models.server.http import Endpoint, Failure
 from probes.models.server.options import ServerOptions
 
 ADAPTER = "server-1"
 """Raised whenever the same prompt and served weights would get other numbers or another text."""
-SCORINGS = ("letter", "generate")
 _PATH = "/chat/completions"
 _FINAL = (401, 404)
 """Refusals that every further request would get too."""
@@ -76,7 +74,15 @@ class ServerBackend:
 
     def capabilities(self) -> Capabilities:
         """Return what this backend can do."""
-        return Capabilities(("letter", "generate"))
+        return Capabilities(
+            ("letter", "generate"),
+            reason="its model runs in another process",
+            unscored="it has no log-probabilities of given text",
+            answer_prefix=False,
+        )
+
+    def planning(self) -> None:
+        """Return that lengths are not known without asking."""
 
     def describe(self) -> dict[str, Any]:
         """Return what is declared, and what the server said about itself if it was asked."""
@@ -118,7 +124,7 @@ class ServerBackend:
         self, prompts: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, Output]]:
         """Answer prompts, `concurrency` at a time; see `Backend.score`."""
-        self._check(scoring)
+        check_requests(self.capabilities(), "server", prompts, scoring)
         if not prompts:
             return
         if self._endpoint is None:
@@ -140,21 +146,6 @@ class ServerBackend:
         finally:
             self._counts["encoded"] += encoded.encoded
 
-    def _check(self, scoring: ScoringSpec) -> None:
-        if scoring.kind not in SCORINGS:
-            raise ProbesError(
-                f"a chat endpoint cannot score by {scoring.kind}: it gives no log-probabilities of"
-                " texts that it did not write",
-                "scoring",
-                "set scoring=letter or scoring=generate, or use backend=hf",
-            )
-        if scoring.answer_prefix:
-            raise ProbesError(
-                "a chat endpoint cannot be made to begin its answer with a given text",
-                "pair.answer_prefix",
-                'set pair.answer_prefix="", or use backend=hf',
-            )
-
     def _fingerprint(self) -> str:
         options = self._options
         declared: dict[str, Any] = {
@@ -165,7 +156,7 @@ class ServerBackend:
             "top_logprobs": options.top_logprobs,
         }
         if self._local is not None:
-            declared["files"] = _files(self._local)
+            declared["files"] = self._local.files()
         return sha256_json(declared)
 
     def _preflight(self, endpoint: Endpoint, scoring: ScoringSpec, pictures: bool) -> None:
@@ -185,11 +176,19 @@ class ServerBackend:
             ):
                 raise endpoint.refusal(listed, where)
             self._served = _served(listed, self._model)
-        self._check_order(pictures, where)
-        grey = array_sha256(protocol.GREY)
-        frames = protocol.EncodedFrames({grey: protocol.GREY}, 0)
-        prompt = Request((*([FrameRef(grey)] if pictures else ()), "What is shown?"), ("A",))
-        body = self._body(prompt, frames, scoring) | {"max_tokens": 1}
+        if pictures or self._options.order_is_checked:
+            self._order = kept_order(
+                self._local,
+                self._spec,
+                by_user=self._options.order_is_checked,
+                who="server",
+                where=where,
+                fix="serve the model with a template that keeps the order (docs/server.md has one)"
+                " and then set backend.options.order_is_checked=true, or use backend=hf",
+            )
+        prompt, shown = first_request(pictures=pictures)
+        encoded = protocol.EncodedFrames(shown, 0)
+        body = self._body(prompt, encoded, scoring) | {"max_tokens": 1}
         reply = endpoint.post(_PATH, body, whole=protocol.is_completion, patient=False)
         if isinstance(reply, Failure):
             raise endpoint.refusal(reply, where)
@@ -202,25 +201,6 @@ class ServerBackend:
                 "set scoring=generate: the letter is then read strictly from the reply",
             ) from None
         self._preflighted.add((scoring.kind, pictures))
-
-    def _check_order(self, pictures: bool, where: str) -> None:
-        """Note whether the chat template keeps the order of pictures and texts.
-
-        Raises:
-            ProbesError: it does not, as far as its files show.
-        """
-        if self._options.order_is_checked:
-            self._order = "kept, says the user"
-        elif pictures:
-            self._order = order_of_pictures(self._local, self._spec)
-            if self._order == "moved":
-                raise ProbesError(
-                    "the checkpoint's chat template puts all pictures before all text, so a server"
-                    " that uses it cannot show text between frames",
-                    where,
-                    "serve the model with a template that keeps the order (docs/server.md has one)"
-                    " and then set backend.options.order_is_checked=true, or use backend=hf",
-                )
 
     def _body(
         self, prompt: Request, picture: Callable[[str], str], scoring: ScoringSpec
@@ -309,16 +289,3 @@ def _served(listed: Any, model: str) -> dict[str, Any]:
         if isinstance(entry, dict) and entry.get("id") == model:
             return {name: entry[name] for name in _FACTS if entry.get(name) is not None}
     return {"listed": False}
-
-
-def _files(checkpoint: on_disk.Checkpoint) -> dict[str, str]:
-    """Return the hashes of a local checkpoint's files, as the hf backend takes them."""
-    return checkpoint.hashes(
-        (
-            *on_disk.CONFIG_FILES,
-            *on_disk.TOKENIZER_FILES,
-            *on_disk.PROCESSOR_FILES,
-            *on_disk.CHAT_FILES,
-            *checkpoint.weights(),
-        )
-    )

@@ -10,8 +10,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from probes.core.types import FrameArray, FramesByHash, Output, Request
 from probes.models.base import error_output
 from probes.models.chat_template import message_parts
@@ -19,8 +17,6 @@ from probes.models.hf.vision_cache import read_frame
 
 # How tokenizers show the space before a word.
 _SPACES = " \t\n\r\u2581\u0120"
-GREY = np.full((224, 224, 3), 128, np.uint8)
-"""A frame for the preflight prompt: uint8 RGB [height, width, 3]."""
 
 
 class NoLogprobsError(Exception):

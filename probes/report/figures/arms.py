@@ -6,6 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from probes.analysis import accuracies
+from probes.analysis.columns import BLOCK, groups
 from probes.report.figures import style
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GROUP = ("pair", "task", "scoring", "setting", "seed", "frames")
 _SPREAD = 0.2  # distance between members within an arm, in arms
 _HALF_WIDTH = 5  # arms that fit into half the width with their names
 _LINE_LENGTH = 9  # letters in a line of an arm's name
@@ -32,16 +32,13 @@ def arms_figure(frame: pd.DataFrame) -> Figure:
         ProbesError: an empty frame.
     """
     cells = accuracies(frame)
-    parts = list(cells.groupby(list(GROUP), sort=False))
+    parts = list(groups(cells, (*BLOCK, "frames")))
     arms = list(dict.fromkeys(cells["arm"]))
     figure, axes = style.panels(len(parts), 2 if len(arms) <= _HALF_WIDTH else 1, 3.4)
-    for at, (axis, (values, part)) in enumerate(zip(axes, parts, strict=True)):
-        head = dict(zip(GROUP, values, strict=True))
+    for at, (axis, (head, part)) in enumerate(zip(axes, parts, strict=True)):
         _panel(axis, part, arms)
-        axis.set_title(
-            f"{style.title(head)}\n{head['frames']} frames, n = {part['n'].max()}",
-            size=9,
-        )
+        shown = f"{head['frames']} frames, n = {part['n'].max()}"
+        axis.set_title(f"{style.title(head)}\n{shown}", size=9)
         if at % 2 == 0 or len(arms) > _HALF_WIDTH:
             axis.set_ylabel("accuracy, %")
     style.legend(figure, axes)
@@ -49,29 +46,10 @@ def arms_figure(frame: pd.DataFrame) -> Figure:
 
 
 def _panel(axis: Axes, part: pd.DataFrame, arms: list[str]) -> None:
-    roles = style.in_order(list(part["role"]))
-    for order, role in enumerate(roles):
-        rows = part[part["role"] == role].set_index("arm").reindex(arms)
-        middle = 100 * rows["accuracy"]
-        axis.errorbar(
-            [x + style.spread(order, len(roles), _SPREAD) for x in range(len(arms))],
-            middle,
-            yerr=style.bars(middle, 100 * rows["low"], 100 * rows["high"]),
-            linestyle="none",
-            label=f"{role} member",
-            **style.role_style(role),
-        )
-    chance = 100 * float(part["chance"].iloc[0])
-    axis.axhline(chance, color="black", linestyle=":", linewidth=1)
+    chance = style.draw_members(axis, part, arms, "arm", _SPREAD, upright=True)
     # At the left end, halfway between the axis and the first arm, nothing else is drawn.
-    axis.annotate(
-        "chance",
-        (0.01, chance + 1),
-        xycoords=("axes fraction", "data"),
-        ha="left",
-        va="bottom",
-        fontsize=7,
-    )
+    at = ("axes fraction", "data")
+    axis.annotate("chance", (0.01, chance + 1), xycoords=at, ha="left", va="bottom", fontsize=7)
     names = [textwrap.fill(style.short(arm), _LINE_LENGTH) for arm in arms]
     axis.set_xticks(range(len(arms)), names, fontsize=8)
     axis.set_xlim(-0.75, len(arms) - 0.5)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from probes.analysis.columns import BLOCK, groups, in_order, rows_of, where
 from probes.core.errors import ProbesError
+from probes.core.tables import cut
 from probes.report.figures import style
 
 if TYPE_CHECKING:
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 
 _LINE = 0.27  # height of a line, in inches
 _LONGEST = 24  # characters of an arm's or a stratum's name
-_BLOCK = ("task", "pair", "scoring", "setting", "seed")
+
+ForestLine = tuple[str, dict[str, Any] | None]
+"""A line's text and the contrast that is drawn in it; None: a heading."""
 
 
 def forest_figure(
@@ -35,21 +39,18 @@ def forest_figure(
     Raises:
         ProbesError: no such contrast.
     """
-    rows = found[
-        found["name"].isin(list(names)) & (found["policy"] == policy) & (found["stratum"] == "")
-    ]
+    rows = where(found[found["name"].isin(list(names))], policy=policy, stratum="")
     if rows.empty:
         raise ProbesError(
             f"there is no {' or '.join(map(_written, names))} to draw",
             fix="run an arm and its reference arm",
         )
-    lines: list[tuple[str, dict[str, Any] | None]] = []
-    blocks = list(rows.groupby(list(_BLOCK), sort=False))
-    for values, part in blocks:
+    lines: list[ForestLine] = []
+    blocks = list(groups(rows, BLOCK))
+    for head, part in blocks:
         if len(blocks) > 1:
-            lines.append((style.heading(dict(zip(_BLOCK, values, strict=True))), None))
-        for row in _sorted(part):
-            lines.append((_label(row), row))
+            lines.append((style.heading(head), None))
+        lines += [(_label(row), row) for row in _sorted(part)]
     return _draw(lines, f"{_plural(names)}, percentage points")
 
 
@@ -67,20 +68,18 @@ def strata_figure(found: pd.DataFrame, name: str = "gain", arm: str = "vcot") ->
     Raises:
         ProbesError: no such contrast, or no strata.
     """
-    rows = found[(found["name"] == name) & (found["arm"] == arm) & (found["policy"] == "strict")]
+    rows = where(found, name=name, arm=arm, policy="strict")
     if rows.empty or not (rows["stratum"] != "").any():
         raise ProbesError(
             f"there is no {_written(name)} of {arm} by stratum",
             fix="contrasts(frame, by_stratum=True)",
         )
-    lines: list[tuple[str, dict[str, Any] | None]] = []
-    blocks = list(rows.groupby([*_BLOCK, "frames"], sort=False))
-    for values, part in blocks:
-        head = dict(zip((*_BLOCK, "frames"), values, strict=True))
+    lines: list[ForestLine] = []
+    for head, part in groups(rows, (*BLOCK, "frames")):
         lines.append((f"{style.heading(head)}, {head['frames']} frames", None))
         for stratum in ("", *sorted(set(part["stratum"]) - {""})):
             for row in _sorted(part[part["stratum"] == stratum]):
-                shown = style.cut(stratum, _LONGEST) or "all"
+                shown = cut(stratum, _LONGEST) or "all"
                 label = f"{shown}, {row['role']}  (n = {row['n']})"
                 lines.append((style.plain(label), row))
     return _draw(lines, style.plain(f"{_written(name)} of {arm}, percentage points"))
@@ -98,10 +97,10 @@ def _plural(names: Sequence[str]) -> str:
 def _sorted(part: pd.DataFrame) -> list[dict[str, Any]]:
     """Return rows by arm (in order of appearance), frame count and member."""
     arms = list(dict.fromkeys(part["arm"]))
-    rows = [{str(name): value for name, value in row.items()} for row in part.to_dict("records")]
-    roles = style.in_order([str(row["role"]) for row in rows])
+    roles = in_order(part["role"])
     return sorted(
-        rows, key=lambda row: (arms.index(row["arm"]), row["frames"], roles.index(row["role"]))
+        rows_of(part),
+        key=lambda row: (arms.index(row["arm"]), row["frames"], roles.index(row["role"])),
     )
 
 
@@ -109,51 +108,30 @@ def _label(row: dict[str, Any]) -> str:
     member = f"image - {row['role']}" if row["name"] == "did" else str(row["role"])
     if row["name"] == "transfer":
         member = f"{row['role']} - image"
-    arms = [style.cut(str(row[name]), _LONGEST) for name in ("arm", "reference") if row[name]]
+    arms = [cut(str(row[name]), _LONGEST) for name in ("arm", "reference") if row[name]]
     return style.plain(f"{' - '.join(arms)}, {row['frames']} frames, {member}")
 
 
-def _draw(lines: Sequence[tuple[str, dict[str, Any] | None]], label: str) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(style.WIDTH, 0.9 + _LINE * len(lines)), layout="constrained")
-    axis = figure.subplots()
+def _draw(lines: Sequence[ForestLine], label: str) -> Figure:
+    figure, axis = style.one_axis(len(lines), _LINE)
     rows = [row for _, row in lines if row is not None]
     ends = [100 * row[end] for row in rows for end in ("low", "high", "estimate")]
     known = [end for end in ends if isfinite(end)]
     axis.set_xlim(*style.percent_limits(min(known, default=0.0), max(known, default=0.0)))
-    axis.set_ylim(len(lines) - 0.4, -0.6)
     axis.axvline(0, color="black", linewidth=1)
     row_transform = axis.get_yaxis_transform()  # x as a share of the axis, y as a line
+    at_line: dict[str, Any] = {"transform": row_transform, "va": "center", "fontsize": 8}
     for y, (text, row) in enumerate(lines):
         if row is None:
             axis.axhline(y - 0.5, color="black", linewidth=0.4, alpha=0.5)
-            axis.text(
-                0.005,
-                y,
-                text,
-                transform=row_transform,
-                va="center",
-                fontsize=8,
-                weight="bold",
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-            )
-            continue
-        _draw_contrast(axis, y, row)
-        figures = _figures(row)
-        axis.text(
-            1.01, y, figures, transform=row_transform, va="center", fontsize=8, family="monospace"
-        )
-    axis.set_yticks(
-        [y for y, (_, row) in enumerate(lines) if row is not None],
-        [text for text, row in lines if row is not None],
-        fontsize=8,
-    )
+            frame = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+            axis.text(0.005, y, text, weight="bold", bbox=frame, **at_line)
+        else:
+            _draw_contrast(axis, y, row)
+            axis.text(1.01, y, _figures(row), family="monospace", **at_line)
+    style.name_lines(axis, {y: text for y, (text, row) in enumerate(lines) if row is not None})
     axis.set_xlabel(label, fontsize=9)
     axis.tick_params(axis="x", labelsize=8)
-    axis.tick_params(axis="y", length=0)
-    style.tidy(axis, "x")
-    axis.spines["left"].set_visible(False)
     return figure
 
 

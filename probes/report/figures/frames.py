@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from probes.analysis import accuracies
+from probes.analysis.columns import BLOCK, groups
 from probes.report.figures import style
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-_GROUP = ("pair", "task", "scoring", "setting", "seed", "role")
 _SPREAD = 0.6  # greatest width of the arms of one frame count, in steps between counts
 
 
@@ -32,31 +32,25 @@ def frames_figure(frame: pd.DataFrame) -> Figure:
     arms = list(dict.fromkeys(cells["arm"]))
     counts = sorted({int(count) for count in cells["frames"]})
     step = min(0.05, _SPREAD / len(arms))
-    groups = list(cells.groupby(list(_GROUP), sort=False))
-    figure, axes = style.panels(len(groups), 2, 3.4)
-    for at, (axis, (values, part)) in enumerate(zip(axes, groups, strict=True)):
-        head = dict(zip(_GROUP, values, strict=True))
+    parts = list(groups(cells, (*BLOCK, "role")))
+    figure, axes = style.panels(len(parts), 2, 3.4)
+    for at, (axis, (head, part)) in enumerate(zip(axes, parts, strict=True)):
         for order, arm in enumerate(arms):
             rows = part[part["arm"] == arm].sort_values("frames")
             if rows.empty:
                 continue
-            middle = 100 * rows["accuracy"]
-            axis.errorbar(
-                [counts.index(n) + style.spread(order, len(arms), step) for n in rows["frames"]],
-                middle,
-                yerr=style.bars(middle, 100 * rows["low"], 100 * rows["high"]),
-                label=style.short(arm),
-                linewidth=1.2,
-                **style.arm_style(order),
-            )
-        axis.axhline(100 * float(part["chance"].iloc[0]), color="black", linestyle=":", linewidth=1)
+            offset = style.spread(order, len(arms), step)
+            places = [counts.index(count) + offset for count in rows["frames"]]
+            look = {"label": style.short(arm), "linewidth": 1.2, **style.arm_style(order)}
+            style.draw_accuracies(axis, places, rows, **look)
+        style.chance_line(axis, part)
         axis.set_title(f"{head['role']} member\n{style.title(head)}", size=9)
         axis.set_xticks(range(len(counts)), [str(count) for count in counts])
         axis.set_xlim(-0.4, len(counts) - 0.6)
         axis.set_ylim(0, 100)
         if at % 2 == 0:
             axis.set_ylabel("accuracy, %")
-        if at >= len(groups) - 2:
+        if at >= len(parts) - 2:
             axis.set_xlabel("frames")
         style.tidy(axis, "y")
     style.legend(figure, axes)

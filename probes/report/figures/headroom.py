@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from probes.analysis.columns import BLOCK, rows_of, where
 from probes.core.errors import ProbesError
 from probes.report.figures import style
 
@@ -29,33 +30,20 @@ def headroom_figure(found: pd.DataFrame, arm: str = "vcot") -> Figure:
     Raises:
         ProbesError: the arm has no gain.
     """
-    from matplotlib.figure import Figure
-
-    rows = found[
-        (found["name"] == "gain")
-        & (found["arm"] == arm)
-        & (found["policy"] == "strict")
-        & (found["stratum"] == "")
-    ]
+    rows = where(found, name="gain", arm=arm, policy="strict", stratum="")
     if rows.empty:
         raise ProbesError(f"there is no gain of {arm} to draw", fix="run it and its reference arm")
-    figure = Figure(figsize=(style.WIDTH, 0.9 + _LINE * len(rows)), layout="constrained")
-    axis = figure.subplots()
-    several = len(rows[["task", "pair", "scoring", "setting", "seed"]].drop_duplicates()) > 1
-    labels = []
-    for y, row in enumerate(rows.to_dict("records")):
-        values = {str(name): value for name, value in row.items()}
-        _line(axis, y, values)
-        head = f"\n{style.heading(values)}" if several else ""
-        labels.append(f"{values['role']}, {values['frames']} frames{head}")
-    axis.set_yticks(range(len(labels)), labels, fontsize=8)
-    axis.set_ylim(len(labels) - 0.4, -0.6)
+    figure, axis = style.one_axis(len(rows), _LINE)
+    several = len(rows[list(BLOCK)].drop_duplicates()) > 1
+    names = {}
+    for y, row in enumerate(rows_of(rows)):
+        _line(axis, y, row)
+        head = f"\n{style.heading(row)}" if several else ""
+        names[y] = f"{row['role']}, {row['frames']} frames{head}"
+    style.name_lines(axis, names)
     axis.set_xlim(0, 100)
     change = f"from {rows['reference'].iloc[0]} (marker) to {arm} (arrow's head)"
     axis.set_xlabel(style.plain(f"accuracy, %: {change}; hatched: room to gain"), fontsize=8)
-    axis.tick_params(axis="y", length=0)
-    style.tidy(axis, "x")
-    axis.spines["left"].set_visible(False)
     return figure
 
 
@@ -77,18 +65,14 @@ def _line(axis: Axes, y: int, row: dict[str, Any]) -> None:
     )
     # An arrow's head needs some length; a shorter change is drawn as a line.
     shape = "-|>" if abs(end - start) > 2 else "-"
-    axis.annotate(
-        "",
-        (end, y),
-        (start, y),
-        arrowprops={
-            "arrowstyle": shape,
-            "color": look["color"],
-            "linewidth": 2,
-            "shrinkA": 0,
-            "shrinkB": 0,
-        },
-    )
+    arrow = {
+        "arrowstyle": shape,
+        "color": look["color"],
+        "linewidth": 2,
+        "shrinkA": 0,
+        "shrinkB": 0,
+    }
+    axis.annotate("", (end, y), (start, y), arrowprops=arrow)
     axis.plot([start], [y], linestyle="none", clip_on=False, **look)
     room = 100 - start
     share = f" ({100 * (end - start) / room:.0f} %)" if room > 0 else ""

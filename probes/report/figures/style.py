@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probes.analysis.cells import role_order
+from probes.analysis.columns import in_order
 from probes.core.errors import ProbesError
 from probes.core.files import atomic_write
+from probes.core.tables import cut
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,11 +57,6 @@ def arm_style(index: int) -> dict[str, Any]:
     }
 
 
-def in_order(roles: Sequence[str]) -> list[str]:
-    """Return roles once each: image, video, control, then others by name."""
-    return sorted(set(roles), key=role_order)
-
-
 def spread(index: int, count: int, step: float) -> float:
     """Return the offset of one of `count` members from the middle of its row."""
     return step * (index - (count - 1) / 2)
@@ -74,21 +70,89 @@ def bars(middle: pd.Series, low: pd.Series, high: pd.Series) -> NDArray[np.float
     return found
 
 
-def panels(count: int, columns: int, height: float, width: float = WIDTH) -> tuple[Figure, Any]:
+def draw_accuracies(
+    axis: Axes, places: Sequence[float], cells: pd.DataFrame, upright: bool = True, **look: Any
+) -> None:
+    """Draw accuracies with their intervals.
+
+    Args:
+        axis: to draw on.
+        places: of the cells along the other axis [n].
+        cells: as returned by `accuracies` [n].
+        upright: whether accuracies go upwards, not to the right.
+        **look: arguments of `Axes.errorbar`.
+    """
+    middle = 100 * cells["accuracy"]
+    lengths = bars(middle, 100 * cells["low"], 100 * cells["high"])
+    if upright:
+        axis.errorbar(places, middle, yerr=lengths, **look)
+    else:
+        axis.errorbar(middle, places, xerr=lengths, **look)
+
+
+def draw_members(
+    axis: Axes, cells: pd.DataFrame, names: Sequence[str], column: str, step: float, upright: bool
+) -> float:
+    """Draw every member's accuracies next to each other, and chance, which is returned (percent).
+
+    Args:
+        axis: to draw on.
+        cells: as returned by `accuracies`.
+        names: values of the column, each at its place 0, 1, ...
+        column: `arm` or `stratum`.
+        step: distance between members.
+        upright: see `draw_accuracies`.
+    """
+    roles = in_order(cells["role"])
+    for order, role in enumerate(roles):
+        of_role = cells[cells["role"] == role].set_index(column).reindex(list(names))
+        places = [at + spread(order, len(roles), step) for at in range(len(names))]
+        look = {"linestyle": "none", "label": f"{role} member", **role_style(role)}
+        draw_accuracies(axis, places, of_role, upright, **look)
+    return chance_line(axis, cells, upright)
+
+
+def chance_line(axis: Axes, cells: pd.DataFrame, upright: bool = True) -> float:
+    """Draw the accuracy of guessing as a dotted line, and return it in percent."""
+    chance = 100 * float(cells["chance"].iloc[0])
+    draw = axis.axhline if upright else axis.axvline
+    draw(chance, color="black", linestyle=":", linewidth=1)
+    return chance
+
+
+def one_axis(lines: int, height: float) -> tuple[Figure, Axes]:
+    """Return a figure with room for lines of text and marks, whose height is in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, 0.9 + height * lines), layout="constrained")
+    axis = figure.subplots()
+    axis.set_ylim(lines - 0.4, -0.6)
+    return figure, axis
+
+
+def name_lines(axis: Axes, names: Mapping[int, str]) -> None:
+    """Write names to the left of lines, by their number, and remove what else is drawn there."""
+    axis.set_yticks(list(names), list(names.values()), fontsize=8)
+    axis.tick_params(axis="y", length=0)
+    tidy(axis, "x")
+    axis.spines["left"].set_visible(False)
+
+
+def panels(count: int, columns: int, height: float) -> tuple[Figure, Any]:
     """Return a figure with a grid of `count` panels that share their axes, in reading order.
 
     Args:
         count: panels, at least 1.
         columns: most panels in a row.
-        height: of one row of panels, in inches.
-        width: of the whole figure; where fewer panels than `columns` are drawn, 3/4 of it.
+        height: of one row of panels, in inches. The width is `WIDTH`; where fewer panels than
+            `columns` are drawn, 3/4 of it.
     """
     from matplotlib.figure import Figure
 
     if count < 1:
         raise ProbesError("there is nothing to draw", fix="run something, or load another folder")
-    if count < columns:
-        columns, width = count, 0.75 * width
+    width = WIDTH if count >= columns else 0.75 * WIDTH
+    columns = min(columns, count)
     rows = ceil(count / columns)
     figure = Figure(figsize=(width, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
@@ -116,9 +180,9 @@ def percent_limits(low: float, high: float) -> tuple[float, float]:
     return 10 * np.floor((least - room) / 10), 10 * np.ceil((most + room) / 10)
 
 
-def title(values: Mapping[str, Any], width: int = PANEL) -> str:
-    """Return the settings of a group of records, in lines of at most `width` characters."""
-    return plain(textwrap.fill(cut(_settings(values), 3 * width), width))
+def title(values: Mapping[str, Any]) -> str:
+    """Return the settings of a group of records, in lines that fit above a panel."""
+    return plain(textwrap.fill(cut(_settings(values), 3 * PANEL), PANEL))
 
 
 def heading(values: Mapping[str, Any]) -> str:
@@ -152,14 +216,6 @@ def short(arm: str) -> str:
     return plain(cut(arm.replace("perturbation", "perturb.").replace("_", " "), 20))
 
 
-def cut(name: str, most: int) -> str:
-    """Shorten a long name in the middle: similar names often differ at the end."""
-    if len(name) <= most:
-        return name
-    head = (most - 2) // 2
-    return f"{name[:head]}..{name[len(name) - (most - 2 - head) :]}"
-
-
 def plain(text: str) -> str:
     """Escape dollar signs, between which matplotlib would read mathematics."""
     return text.replace("$", r"\$")
@@ -182,7 +238,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 def rendered(figure: Figure) -> dict[str, bytes]:
     """Return a figure as `png` and `svg` files; the same figure gives the same bytes."""
     engine = figure.get_layout_engine()
-    figure.draw_without_rendering()
+    figure.draw_without_rendering()  # which computes the layout
     # The layout is computed once, not once per file: that is half of the work.
     figure.set_layout_engine("none")
     try:

@@ -44,9 +44,9 @@
     const byArm = (item.v[state.view] || {})[state.frames];
     return byArm ? byArm[arm][role] : [];
   }
-  const read = ([stimulus, donor, status, choice, correct, p, margin, reply, error, rotation]) => ({
+  const read = ([stimulus, donor, status, choice, correct, p, margin, reply, error, rotation, extras]) => ({
     stimulus, donor: text(donor), status, choice, correct, p, margin, reply: text(reply),
-    error: text(error), rotation,
+    error: text(error), rotation, extras: new Map((extras || []).map(([name, value]) => [text(name), value])),
   });
   const verdict = ({ status, correct }) =>
     status === 2 ? "failed" : status === 1 ? "unparsed" : correct < 0 ? "withheld" : correct ? "right" : "wrong";
@@ -310,8 +310,10 @@
       })));
     const signed = (x) => (x === null ? "" : (x > 0 ? "+" : "") + x.toFixed(3).replace("-", "−"));
     const quoted = (words) => (words ? el("div", { class: "ib-reply" }, words) : "");
+    const extras = new Set(shown.flatMap(([, , one]) => [...one.extras.keys()]));
     const foot = [["margin of the right answer, nats", (one) => signed(one.margin)],
-      ["reply", (one) => quoted(one.reply)], ["error", (one) => quoted(one.error)]]
+      ["reply", (one) => quoted(one.reply)], ["error", (one) => quoted(one.error)],
+      ...[...extras].map((name) => [name, (one) => one.extras.get(name) || ""])]
       .map(([label, value]) => [label, shown.map(([, , one]) => value(one))])
       .filter(([, values]) => values.some((value) => value !== ""))
       .map(([label, values]) => el("tr", {}, el("th", { scope: "row" }, label), values.map((value) => el("td", {}, value))));

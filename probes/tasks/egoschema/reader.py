@@ -214,6 +214,7 @@ def _json(path: Path, kind: type) -> Any:
     if not path.exists():
         raise ProbesError("a file of the data set is missing", str(path), _LAYOUT)
     try:
+        # Of two equal names json keeps the last: a question would be lost without a word.
         value = json.loads(path.read_bytes(), object_pairs_hook=_unique)
     except (OSError, ValueError, RecursionError) as error:
         raise ProbesError(

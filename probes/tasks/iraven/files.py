@@ -21,29 +21,13 @@ _SPLITS = ("train",) * 6 + ("val",) * 2 + ("test",) * 2
 RULES = ("Constant", "Progression", "Arithmetic", "Distribute_Three")
 ATTRIBUTES = ("Number", "Position", "Type", "Size", "Color")
 """The columns of `meta_matrix`: first the four rule names, then these five attributes."""
-_NODES = (
-    "Singleton",
-    "Left_Right",
-    "Up_Down",
-    "Out_In",
-    "Left",
-    "Right",
-    "Up",
-    "Down",
-    "Out",
-    "In",
-    "Grid",
-    "Center_Single",
-    "Distribute_Four",
-    "Distribute_Nine",
-    "Left_Center_Single",
-    "Right_Center_Single",
-    "Up_Center_Single",
-    "Down_Center_Single",
-    "Out_Center_Single",
-    "In_Center_Single",
-    "In_Distribute_Four",
-)
+_NODES = """
+    Singleton Left_Right Up_Down Out_In
+    Left Right Up Down Out In Grid
+    Center_Single Distribute_Four Distribute_Nine
+    Left_Center_Single Right_Center_Single Up_Center_Single Down_Center_Single
+    Out_Center_Single In_Center_Single In_Distribute_Four
+""".split()
 """The nodes that the bits of `meta_structure` stand for."""
 
 
@@ -62,10 +46,11 @@ def save(npz: Path, problem: Problem, images: NDArray[np.uint8], predict: int) -
 
     Args:
         npz: path of the npz.
-        problem: what it shows; its target is known.
+        problem: what it shows.
         images: uint8 [16, 160, 160].
         predict: what the solver chose, 0..7.
     """
+    # A folder is finished by the npz that are missing, so a problem counts once its npz is there.
     atomic_write(npz.with_suffix(".xml"), xmlio.write(problem).encode("ascii"))
     atomic_write(npz, pack(problem, images, predict))
 
@@ -75,10 +60,11 @@ def pack(problem: Problem, images: NDArray[np.uint8], predict: int) -> bytes:
     configuration = CONFIGURATIONS[problem.configuration]
     matrix = meta_matrix(problem)
     buffer = io.BytesIO()
+    # Not compressed: zlib's bytes differ between its versions. Dates of members are 1980 always.
     np.savez(
         buffer,
         image=images,
-        target=np.int64(problem.known_target),
+        target=np.int64(problem.target),
         predict=np.int64(predict),
         meta_matrix=matrix,
         meta_target=matrix.max(axis=0),

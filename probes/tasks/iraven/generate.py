@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -15,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.core.errors import ProbesError
-from probes.core.files import atomic_write
 from probes.core.progress import ReportProgress
 from probes.core.signals import serve_parent
+from probes.core.text import nearest
 from probes.tasks.iraven import files, render
 from probes.tasks.iraven.candidates import candidates
 from probes.tasks.iraven.problem import Problem
@@ -26,6 +24,7 @@ from probes.tasks.iraven.rows import fill
 from probes.tasks.iraven.rules import draw
 from probes.tasks.iraven.solver import solve
 from probes.tasks.iraven.space import CONFIGURATIONS, Configuration
+from probes.tasks.made import claim
 
 VERSION = 1
 """Raised whenever the same seed would make another problem."""
@@ -62,11 +61,10 @@ def _tree(configuration: str) -> Configuration:
         ProbesError: there is none of that name.
     """
     if configuration not in CONFIGURATIONS:
-        near = difflib.get_close_matches(configuration, _ORDER, n=1, cutoff=0)[0]
         raise ProbesError(
             f"there is no i-RAVEN configuration {configuration!r}",
             f"configurations: {', '.join(_ORDER)}",
-            f"did you mean {near}?",
+            nearest(configuration, _ORDER),
         )
     return CONFIGURATIONS[configuration]
 
@@ -91,7 +89,7 @@ def _problem(tree: Configuration, rng: RandomStream) -> Problem:
 def has_lookalike(made: Problem) -> bool:
     """Return whether a distractor looks exactly like the answer."""
     tree = CONFIGURATIONS[made.configuration]
-    answer = made.candidates[made.known_target]
+    answer = made.candidates[made.target]
     others = [candidate for candidate in made.candidates if candidate is not answer]
     return any(render.look_alike(tree, candidate, answer) for candidate in others)
 
@@ -146,7 +144,9 @@ def make(
         if value < least:
             raise ProbesError(f"{what} is {value}", "making i-RAVEN", f"give at least {least}")
     render.opencv()
-    _claim(root, seed, lookalikes)
+    settings = {"seed": seed, "twins": lookalikes, "version": VERSION}  # the word in the file
+    has_data = any(next((root / name).glob("*.npz"), None) for name in _ORDER)
+    claim(root / SETTINGS, settings, has_data)
     wanted = [(name, k) for name in names for k in range(per_config)]
     missing = [(name, k) for name, k in wanted if not files.path(root, name, k).exists()]
     done = len(wanted) - len(missing)
@@ -155,30 +155,6 @@ def make(
         if progress:
             progress(done, len(wanted))
     return len(missing)
-
-
-def _claim(root: Path, seed: int, lookalikes: bool) -> None:
-    """Write into a folder which problems it holds, or check that they are the wanted ones."""
-    settings = {"seed": seed, "twins": lookalikes, "version": VERSION}  # the word in the file
-    note = root / SETTINGS
-    fix = "give another folder, or remove this one"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ProbesError(f"the folder cannot be made ({error})", str(root), fix) from error
-    if note.exists():
-        try:
-            found = json.loads(note.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ProbesError("a made folder's settings cannot be read", str(note), fix) from error
-        if found != settings:
-            raise ProbesError(
-                f"the folder holds other problems: {found}, wanted {settings}", str(note), fix
-            )
-        return
-    if any(next((root / name).glob("*.npz"), None) for name in _ORDER):
-        raise ProbesError("the folder holds problems that were not made here", str(root), fix)
-    atomic_write(note, json.dumps(settings).encode())
 
 
 ProblemBatch = list[tuple[str, int]]

@@ -19,10 +19,7 @@ class Rule:
     name: RuleName
     attribute: RuleAttribute
     value: int = 0
-    """Step of a Progression (-2, -1, 1, 2) or sign of an Arithmetic rule (1, -1); else 0.
-
-    Files do not store it: it is 0 in a rule that was read.
-    """
+    """Step of a Progression (-2, -1, 1, 2) or sign of an Arithmetic rule (1, -1); else 0."""
 
     @property
     def carrying(self) -> bool:
@@ -94,10 +91,10 @@ class Problem:
     """One set per component."""
     panels: tuple[Panel, ...]
     """Sixteen: eight context panels in reading order, then the candidates."""
-    target: int | None
-    """Index of the right candidate, 0..7; None where a file does not say."""
-    modified: tuple[tuple[Modification, ...], ...] = ()
-    """Changes per candidate, in order of application; none for the answer. Empty: unknown."""
+    target: int
+    """Index of the right candidate, 0..7."""
+    modified: tuple[tuple[Modification, ...], ...]
+    """Changes per candidate, in order of application; none for the answer."""
 
     @property
     def context(self) -> tuple[Panel, ...]:
@@ -108,14 +105,3 @@ class Problem:
     def candidates(self) -> tuple[Panel, ...]:
         """The eight candidates."""
         return self.panels[8:]
-
-    @property
-    def known_target(self) -> int:
-        """The target.
-
-        Raises:
-            ValueError: the file that it was read from does not say.
-        """
-        if self.target is None:
-            raise ValueError("it is not known which candidate is right")
-        return self.target

@@ -33,6 +33,7 @@ class RandomStream:
 
     def uniform(self) -> float:
         """Return a uniform number in [0, 1)."""
+        # Taken from the end, which is cheap; the order is part of what a seed means.
         if not self._block:
             self._block = self._generator.random(_BLOCK).tolist()
         return self._block.pop()

@@ -1,6 +1,6 @@
 """Reading a folder of problems, made here or by the original generator.
 
-`DIR/<configuration>/RAVEN_<k>_<split>.npz` is enough; the XML next to it may be missing. Arrays are
+`DIR/<configuration>/RAVEN_<k>_<split>.npz` is enough: the XML next to it is not read. Arrays are
 read from the npz one by one, and nothing is unpickled.
 """
 
@@ -21,9 +21,7 @@ from numpy.typing import NDArray
 
 from probes.core.errors import ProbesError
 from probes.core.types import Item, Panels
-from probes.tasks.iraven import xmlio
 from probes.tasks.iraven.files import ATTRIBUTES, RULES, SHAPE, structure
-from probes.tasks.iraven.problem import Problem
 from probes.tasks.iraven.space import CONFIGURATIONS
 
 TASK = "iraven"
@@ -57,7 +55,6 @@ class ProblemMetadata:
 def load(
     root: Path,
     configurations: Sequence[str] | None = None,
-    splits: Sequence[str] | None = None,
     *,
     task: str = TASK,
     across_rows: bool = False,
@@ -69,7 +66,6 @@ def load(
     Args:
         root: folder that holds a folder per configuration.
         configurations: which to read; None: all that the folder has.
-        splits: `train`, `val`, `test`; None: all.
         task: the items' task.
         across_rows: whether there are infills also between two rows of the matrix.
 
@@ -88,7 +84,7 @@ def load(
             match = _NAME.fullmatch(path.name)
             if path.is_symlink() and not path.resolve().is_relative_to((root / name).resolve()):
                 raise ProbesError("a problem is a link that leaves the folder", str(path), _FIX)
-            if match and (splits is None or match[2] in splits):
+            if match:
                 found.append((int(match[1]), match[2], path))
         if configurations is not None and not found:
             raise _nothing(root / name)
@@ -161,16 +157,6 @@ def read_metadata(path: Path) -> ProblemMetadata:
         return ProblemMetadata(target, predict, rules, _tokens(tokens, path))
 
 
-def read_problem(path: Path) -> Problem | None:
-    """Read the XML next to an npz; None where there is none.
-
-    Raises:
-        ProbesError: it is damaged or not a problem.
-    """
-    xml = path.with_suffix(".xml")
-    return xmlio.parse(xml.read_bytes(), str(xml)) if xml.exists() else None
-
-
 # --- parts of an npz ------------------------------------------------------------------------------
 
 
@@ -199,6 +185,7 @@ def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
         raise ValueError(f"{name} claims to be {dtype} {shape}")  # before memory is allocated
     with archive.open(f"{name}.npy") as file:
         array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
+        # Read to the end: only there zipfile compares the member's checksum.
         if file.read(1):
             raise ValueError(f"{name} is longer than its header says")
         return array
@@ -206,6 +193,7 @@ def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
 
 def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     with archive.open(f"{name}.npy") as file:
+        # numpy writes 2.0 only where a header is longer than 65,535 bytes; pictures have 1.0.
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(file)

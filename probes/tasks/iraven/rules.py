@@ -121,6 +121,7 @@ def _ladders(component: Component) -> tuple[tuple[list[Rule], list[float]], ...]
     ladders = []
     for weights in distribution(component):
         sums = [float(total) for total in accumulate(weight for _, weight in weights)]
+        # Rounded, the last sum may be below 1, and a number between the two would find no rule.
         ladders.append(([rule for rule, _ in weights], sums[:-1]))
     return tuple(ladders)
 

@@ -89,20 +89,12 @@ def _outer() -> Component:
 CONFIGURATIONS = {
     configuration.name: configuration
     for configuration in (
+        Configuration("center_single", "Singleton", (Component("Grid", "Center_Single", _WHOLE),)),
         Configuration(
-            "center_single",
-            "Singleton",
-            (Component("Grid", "Center_Single", _WHOLE),),
+            "distribute_four", "Singleton", (Component("Grid", "Distribute_Four", _FOUR),)
         ),
         Configuration(
-            "distribute_four",
-            "Singleton",
-            (Component("Grid", "Distribute_Four", _FOUR),),
-        ),
-        Configuration(
-            "distribute_nine",
-            "Singleton",
-            (Component("Grid", "Distribute_Nine", _NINE),),
+            "distribute_nine", "Singleton", (Component("Grid", "Distribute_Nine", _NINE),)
         ),
         Configuration(
             "left_center_single_right_center_single",

@@ -114,6 +114,7 @@ def split(text: str) -> tuple[list[str], list[str], list[str]]:
     lines = text.splitlines()
     found = [_LINE.fullmatch(line) for line in lines]
     starts = [at for at, match in enumerate(found) if match and (match[1] or match[2]) == "A"]
+    # The last run: a question may list something itself before it lists the options.
     for start in reversed(starts):
         options: list[str] = []
         at = start
@@ -168,7 +169,7 @@ def _by_index(target: Any, options: Sequence[str], first: int = 0) -> int | None
     if isinstance(target, bool):
         return None
     with suppress(TypeError, ValueError):
-        index = int(target) - first
+        index = int(target) - first  # of 1.5 too: a number that is none is compared once more
         return index if 0 <= index < len(options) and float(target) == index + first else None
     return None
 

@@ -6,9 +6,11 @@ option. Whether it credits nonsense is noted: such a scorer guesses where it can
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -202,41 +204,43 @@ def _guesses(task: Any, docs: Sequence[Doc], metric: str) -> bool:
     return False
 
 
+_thread = threading.local()
+"""`calls`, where this thread is cut off: what it tried to reach."""
+
+
 @contextmanager
 def cut_off() -> Iterator[list[str]]:
     """Let this thread reach no other machine and never sleep; yield what it tried to reach.
 
     A scorer that asks a judge would cost money, and one without an API token retries for minutes.
     """
+    _listen()
     calls: list[str] = []
-    this_thread = threading.get_ident()
-    connect, look_up, sleep = socket.socket.connect, socket.getaddrinfo, time.sleep
-
-    def refuse(host: object) -> None:
-        calls.append(str(host))
-        raise ConnectionRefusedError(f"cut off from {host}")
-
-    def guarded_connect(one: socket.socket, address: Any) -> None:
-        if threading.get_ident() == this_thread and one.family != getattr(socket, "AF_UNIX", None):
-            refuse(address[0])
-        connect(one, address)
-
-    def guarded_look_up(host: Any, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() == this_thread:
-            refuse(host)
-        return look_up(host, *args, **kwargs)
-
-    def guarded_sleep(seconds: Any) -> None:
-        if threading.get_ident() != this_thread:
-            sleep(seconds)
-
-    socket.socket.connect = guarded_connect  # type: ignore[method-assign, assignment]
-    socket.getaddrinfo, time.sleep = guarded_look_up, guarded_sleep
+    around, _thread.calls = getattr(_thread, "calls", None), calls
+    thread, sleep = threading.get_ident(), time.sleep
+    # Replaced, as Python announces a sleep to audit hooks only from 3.13 on, and an error instead
+    # of a pause would keep a scorer from what it does without a judge. Other threads do sleep.
+    time.sleep = lambda seconds: None if threading.get_ident() == thread else sleep(seconds)
     try:
         yield calls
     finally:
-        socket.socket.connect = connect  # type: ignore[method-assign]
-        socket.getaddrinfo, time.sleep = look_up, sleep
+        time.sleep, _thread.calls = sleep, around
+
+
+@functools.cache  # once in a process: a hook stays, and does nothing where no thread is cut off
+def _listen() -> None:
+    sys.addaudithook(_refuse)
+
+
+def _refuse(event: str, args: tuple[Any, ...]) -> None:
+    """Refuse a connection that Python announces: no function of sockets has to be replaced."""
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        calls = getattr(_thread, "calls", None)
+        local = event == "socket.connect" and args[0].family == getattr(socket, "AF_UNIX", None)
+        if calls is not None and not local:
+            host = args[1][0] if event == "socket.connect" else args[0]
+            calls.append(str(host))
+            raise ConnectionRefusedError(f"cut off from {host}")
 
 
 @contextmanager

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from probes.core.errors import ProbesError
+from probes.core.text import nearest
+from probes.records import schema
+from probes.records.manifest import read_manifest
+from probes.records.schema import Record
 from probes.tasks.lmms_eval import reader, structure
 from probes.tasks.lmms_eval.structure import Finding
 
@@ -33,53 +36,8 @@ seedbench hrbench4k vstar_bench visulogic
 """What is listed unless tasks are named: the multiple-choice families, and some others."""
 
 COLUMNS = ("task", "shows", "options", "answer", "verdict", "why")
-_PAGE = """\
-# lmms-eval's tasks in this harness
-
-Written by `probes tasks lmms --markdown` with lmms-eval {version}:
-{counts}.
-
-No data was read: each task's own functions were run on invented docs, and the adapter's rule
-(tasks/lmms/README.md) was tried on them. Where the data is present, `task=lmms task.name=NAME`
-checks the rule on real docs before a run starts, and that decides. Rows with
-`a fetched file` need the hub to be reachable when the list is written: no `HF_HUB_OFFLINE=1`.
-
-- **accepted**: its own scorer credits the right answer and nothing else. Options: `its text` lists
-  them, `doc_to_choice` gives them, or `its data`: the task asks to choose, and the questions in its
-  data have to list the options. The column `answer` says how its target names the right answer.
-- **guessing**: accepted too, but its own scorer also credits replies that name nothing. Here such a
-  reply is unparsed and wrong.
-- **refused**, with the reason.
-- **unsettled**: real docs decide, because its code needs more than invented ones, a package or a
-  file, or because it is not known whether its questions list options.
-
-## The task's own score
-
-A run of `task=lmms` ends with its accuracies and, next to them, the task's own score of the same
-answers (`probes tasks lmms --run RUN` prints them again): of the reply under `scoring=generate`,
-else of the chosen option in the form of reply that its scorer credits. The two differ where the
-scorer guesses at a reply that names nothing, or reads one that the strict parser leaves unparsed.
-
-## The same replies as lmms-eval's own command
-
-`python -m lmms_eval --model qwen2_5_vl` and `probes run task=lmms scoring=generate` of one random
-Qwen2.5-VL on one task of pictures: 24 of 24 replies are equal, character by character, and so are
-those of `--model probes --model_args arm=vcot,...` and the run's arm
-(`tests/integrations/test_lmms_parity.py`). This needs equal inputs:
-
-- **Prompt.** A run asks with its prompt set, lmms-eval with the task's own text. The test's prompt
-  set (`prompt_set=DIR`) repeats the task's text; with the default set no reply of 24 is equal.
-- **Frames.** Both get the same pictures, but not the same frames of a video: the wrapper samples
-  them by its own rule and shows them as one video, two frames to a token; a run shows every frame
-  by itself, with room for text after it. On videos the two commands therefore ask different things.
-- **Size.** The wrapper resizes by its own `min_pixels` and `max_pixels`, a run by the checkpoint's.
-- **Precision and batches.** The wrapper loads bfloat16. With `pair.dtype=float32` 14 of the 24 are
-  equal: greedy text of random weights changes at every near tie. bfloat16 also rounds differently
-  in larger batches, so `backend.batch_size=1`.
-- **Length.** `max_new_tokens` is the task's in lmms-eval, and the run's setting here.
-
-## The tasks
-"""
+_PAGE = Path(__file__).with_name("page.md")
+"""What the page says before its table."""
 
 
 class ScoreComparison(NamedTuple):
@@ -108,11 +66,9 @@ def classified(names: Sequence[str], include_path: str | None) -> list[Finding]:
         names = NAMES if include_path is None else manager.all_subtasks
     for name in names:
         if name not in manager.all_subtasks:
-            raise ProbesError(
-                f"there is no task {name!r}",
-                f"lmms-eval {_version()}",
-                "`python -m lmms_eval --tasks list_subtasks` names all",
-            )
+            fix = "`python -m lmms_eval --tasks list_subtasks` names all"
+            fix = nearest(name, manager.all_subtasks, otherwise=fix)
+            raise ProbesError(f"there is no task {name!r}", f"lmms-eval {_version()}", fix)
     return [structure.classify(name, manager) for name in names]
 
 
@@ -138,7 +94,9 @@ def page(findings: Sequence[Finding]) -> str:
     counts = ", ".join(f"{number[verdict]} {verdict}" for verdict in verdicts)
     table = [COLUMNS, ("---",) * len(COLUMNS), *rows(findings)]
     rendered = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
-    head = _PAGE.format(version=_version(), counts=f"{len(findings)} tasks, {counts}")
+    head = _PAGE.read_text("utf-8").format(
+        version=_version(), counts=f"{len(findings)} tasks, {counts}"
+    )
     return "\n".join([head, *rendered])
 
 
@@ -163,33 +121,26 @@ def compare(run: Path) -> list[ScoreComparison]:
     Raises:
         ProbesError: it is not such a run, or its task cannot be loaded.
     """
-    import pyarrow.parquet as pq
-
-    try:
-        task = json.loads((run / "manifest.json").read_bytes())["config"]["task"]
-        records: list[dict[str, Any]] = pq.read_table(run / "records.parquet").to_pylist()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        what = f"this is not a finished run: {error}"
-        raise ProbesError(what, str(run), "name its folder") from error
+    task = (read_manifest(run).get("config") or {}).get("task") or {}
+    records = schema.read_records(run)
     if task.get("reader") != "lmms":
         raise ProbesError("this run's task is not one of lmms-eval", str(run), "name another run")
-    own = reader.own_scores(
-        reader.folder(task["include_path"]), task["name"], [_answer(row) for row in records]
-    )
+    folder = reader.folder(task["include_path"])
+    own = reader.own_scores(folder, task["name"], list(map(_answer, records)))
     cells = defaultdict(list)
     for row, credited in zip(records, own, strict=True):
-        if row["correct"] is not None:
-            cells[row["role"], row["arm"], row["frames"]].append((row["correct"], credited))
+        if row.correct is not None:
+            cells[row.role, row.arm, row.frames].append((row.correct, credited))
     return [
         ScoreComparison(*cell, len(both), *map(fmean, zip(*both, strict=True)))
         for cell, both in cells.items()
     ]
 
 
-def _answer(row: Mapping[str, Any]) -> reader.GivenAnswer:
+def _answer(row: Record) -> reader.GivenAnswer:
     # A reply to rotated options names another letter; the choice is in the item's own order.
-    generated = row["scoring"] == "generate" and not row["rotation"]
-    return reader.GivenAnswer(row["item_id"], row["choice"], row["text"] if generated else None)
+    generated = row.scoring == "generate" and not row.rotation
+    return reader.GivenAnswer(row.item_id, row.choice, row.text if generated else None)
 
 
 def at_end_of_run(run: Path) -> list[str]:

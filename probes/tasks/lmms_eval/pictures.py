@@ -31,6 +31,7 @@ def write(pictures: Sequence[NDArray[np.uint8]]) -> Panels:
     path = home() / "data" / "lmms" / name[:2] / f"{name}{SUFFIX}"
     if not path.is_file():
         data = io.BytesIO()
+        # Padded: names are read back in their order as text.
         named: dict[str, Any] = {f"{at:04}": one for at, one in enumerate(pictures)}
         np.savez_compressed(data, **named)
         atomic_write(path, data.getvalue())

@@ -6,7 +6,6 @@ scoring and backend of this harness works on the items.
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import os
 import random
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.core.errors import ProbesError
+from probes.core.text import nearest
 from probes.core.types import Item, Panels
 from probes.tasks.lmms_eval import visuals
 from probes.tasks.lmms_eval.adapter import FORMS, READINGS, DocQuestion, RefusedError, question
@@ -242,8 +242,7 @@ def _task(root: Path, name: str) -> Any:
     tasks = manager(root)
     known = tasks.task_index
     if name not in known:
-        near = difflib.get_close_matches(name, known, 3)
-        fix = f"did you mean {' or '.join(near)}?" if near else f"the folder has {len(known)} tasks"
+        fix = nearest(name, known, count=3, otherwise=f"the folder has {len(known)} tasks")
         raise ProbesError(f"there is no task {name!r}", str(root), f"task.name=...; {fix}")
     if known[name]["type"] in ("group", "tag"):
         members = known[name]["task"]

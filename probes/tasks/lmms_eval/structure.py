@@ -17,6 +17,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 from probes.tasks.lmms_eval import invented, visuals
@@ -28,6 +29,7 @@ DOCS = 3
 UNLESS = "it is open-ended, unless the questions in its data list options"
 KINDS = ("multiple-choice", "multi_choice", "mcq")
 MOST_KINDS = 12
+_HELPER = "lmms_eval.tasks._task_utils.video_loader"
 _KIND_WORD = re.compile(r"\w*(?:choice|mcq?|object_rel|perception|option)[\w -]*", re.IGNORECASE)
 
 
@@ -158,7 +160,7 @@ def _kinds(task: Any) -> list[str]:
 
 
 def _shown(task: Any, doc: invented.Invented) -> str:
-    with _everything_exists(), cut_off() as calls:
+    with _everything_exists(task), cut_off() as calls:
         try:
             return visuals.kind(visuals.of(task, doc))
         except RefusedError as refusal:
@@ -180,15 +182,29 @@ def _options(task: Any, shape: invented.Shape) -> str:
     return "its data" if shape.inline else "its text"
 
 
+_PATHS = SimpleNamespace(**vars(os.path) | {"exists": lambda path: True})
+_FULL_DISK = SimpleNamespace(**vars(os) | {"path": _PATHS})
+"""`os`, but that every path exists."""
+
+
 @contextmanager
-def _everything_exists() -> Iterator[None]:
-    """Let a task find its media files: it makes their paths from an invented doc."""
-    exists = os.path.exists
-    os.path.exists = lambda path: True
+def _everything_exists(task: Any) -> Iterator[None]:
+    """Let a task find its media files: it makes their paths from an invented doc.
+
+    The task's own file, and the helper of many, get another `os`: the module stays as it is.
+    """
+    functions = (task.config.doc_to_visual, task.config.doc_to_messages)
+    spaces = [one.__globals__ for one in functions if isinstance(one, FunctionType)]
+    if _HELPER in sys.modules:
+        spaces.append(vars(sys.modules[_HELPER]))
+    found = [space for space in spaces if space.get("os") is os]
+    for space in found:
+        space["os"] = _FULL_DISK
     try:
         yield
     finally:
-        os.path.exists = exists
+        for space in found:
+            space["os"] = os
 
 
 @contextmanager

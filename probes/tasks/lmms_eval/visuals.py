@@ -50,10 +50,9 @@ def _kind(one: Any) -> str:
     if isinstance(one, Mapping):
         if any(one.get(end) is not None for end in ("video_start", "video_end")):
             raise RefusedError("it shows a part of a video, from one time to another")
-        path = one.get("url") or one.get("path")
-        if not isinstance(path, str | Path) or one.get("type", "video") == "audio":
+        if not isinstance(_path(one), str | Path) or one.get("type", "video") == "audio":
             raise RefusedError("it shows neither pictures nor a video file")
-        one = path
+        one = _path(one)
     if isinstance(one, str | Path):
         if str(one).lower().startswith(("http://", "https://")):
             raise RefusedError("it shows something from the web")
@@ -66,6 +65,11 @@ def _kind(one: Any) -> str:
     if _is_frames(one):
         return "image" if one.ndim == 3 else "frames"
     raise RefusedError(f"it shows a {type(one).__name__}, neither pictures nor a video file")
+
+
+def _path(one: Any) -> Any:
+    """Return the path that a part of a message names; what is no part is returned as it is."""
+    return one.get("url") or one.get("path") if isinstance(one, Mapping) else one
 
 
 def _is_frames(one: Any) -> bool:
@@ -82,8 +86,7 @@ def media(shown: Sequence[Any]) -> Media:
     """
     if kind(shown) == "video":
         (one,) = shown
-        path: Any = one.get("url") or one.get("path") if isinstance(one, Mapping) else one
-        return Video(Path(path).resolve(strict=True))
+        return Video(Path(_path(one)).resolve(strict=True))
     flat = [frame for one in shown for frame in _frames(one)]
     return pictures.write(flat)
 
@@ -93,8 +96,7 @@ def _frames(one: Any) -> list[NDArray[np.uint8]]:
 
     if isinstance(one, np.ndarray):
         return [one] if one.ndim == 3 else list(one)
-    if isinstance(one, Mapping):
-        one = one.get("url") or one.get("path")
+    one = _path(one)
     if isinstance(one, str | Path):
         with Image.open(one) as picture:
             return [np.asarray(picture.convert("RGB"))]

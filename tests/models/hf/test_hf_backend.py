@@ -13,7 +13,7 @@ import pytest
 
 from probes.core.errors import ProbesError
 from probes.core.types import FrameRef, Request, ScoringSpec
-from probes.models.hf import forward
+from probes.models.hf import decoding, forward
 from probes.models.hf.prompt_encoder import FRAME
 from probes.models.hf.token_layout import tokenize
 
@@ -131,7 +131,7 @@ def test_generation_stops_at_the_end_token(backend, cloze_prompts, frames):
 
     @torch.inference_mode()
     def write(*ends):
-        return forward.greedy(ready.model, tokenized, features, max_new_tokens=6, ends=ends)
+        return decoding.write(ready.model, tokenized, features, max_new_tokens=6, ends=ends)[0]
 
     free = write()
     # The commonest token becomes an end token: texts end at different steps, and leave the batch.
@@ -228,14 +228,14 @@ def test_a_batch_that_does_not_fit_is_halved(
     message, open_hf, video_checkpoint, letter_prompts, frames, monkeypatch
 ):
     expected = dict(open_hf(video_checkpoint).score(letter_prompts, frames, LETTER))
-    genuine = forward.next_token
+    genuine = forward.score_options
 
-    def crowded(model, prompts, features):
-        if len(prompts) > 2:
+    def crowded(model, packed, features, **more):
+        if len(packed) > 2:
             raise RuntimeError(message)
-        return genuine(model, prompts, features)
+        return genuine(model, packed, features, **more)
 
-    monkeypatch.setattr(forward, "next_token", crowded)
+    monkeypatch.setattr(forward, "score_options", crowded)
     backend = open_hf(video_checkpoint, batch_size=16)
     outputs = dict(backend.score(letter_prompts, frames, LETTER))
     assert {at: out.status for at, out in outputs.items()} == dict.fromkeys(expected, "ok")
@@ -246,14 +246,14 @@ def test_a_batch_that_does_not_fit_is_halved(
 def test_one_failing_prompt_does_not_fail_the_others(
     open_hf, video_checkpoint, letter_prompts, frames, monkeypatch
 ):
-    genuine = forward.next_token
+    genuine = forward.score_options
 
-    def fragile(model, prompts, features):
-        if any(len(prompt.ids) > 100 for prompt in prompts):
+    def fragile(model, packed, features, **more):
+        if any(len(prompt.ids) > 100 for one in packed for prompt in one.prompts):
             raise RuntimeError("kernel error")
-        return genuine(model, prompts, features)
+        return genuine(model, packed, features, **more)
 
-    monkeypatch.setattr(forward, "next_token", fragile)
+    monkeypatch.setattr(forward, "score_options", fragile)
     outputs = dict(open_hf(video_checkpoint).score(letter_prompts, frames, LETTER))
     assert len(outputs) == len(letter_prompts)
     # Ten frames with text between them; the same frames without text are short enough.

@@ -109,13 +109,13 @@ def prompts(frames: dict[str, np.ndarray]) -> list[Request]:
 def tokens_per_pass(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return how many tokens go through the language model, pass by pass."""
     seen: list[int] = []
-    genuine = forward._hidden
+    genuine = forward.hidden_states
 
     def hidden(model: Any, ids: Any, *args: Any, **more: Any) -> Any:
         seen.append(ids.size)
         return genuine(model, ids, *args, **more)
 
-    monkeypatch.setattr(forward, "_hidden", hidden)
+    monkeypatch.setattr(forward, "hidden_states", hidden)
     return seen
 
 
@@ -160,21 +160,23 @@ def test_one_bad_prompt_spoils_no_other(
 ) -> None:
     backend = open_hf(video_checkpoint)
     expected = dict(backend.score(prompts, frames, CLOZE))
-    genuine = forward.packed_answers
+    genuine = forward.score_options
     longest = expected[2].input_tokens  # of the prompts that share the first clip
 
-    def fragile(model: Any, some: list[PackedPrompts], features: Any) -> Any:
+    def fragile(model: Any, some: list[PackedPrompts], features: Any, **more: Any) -> Any:
         sizes = [len(one.ids) for packed in some for one in packed.prompts]
         if longest not in sizes:
-            return genuine(model, some, features)
+            return genuine(model, some, features, **more)
         if failure == "NaN":  # it spreads through a sequence, as no mask stops it
-            sums = iter(genuine(model, some, features))
+            found, collected = genuine(model, some, features, **more)
+            sums = iter(found)
             each = [(packed, next(sums)) for packed in some for _ in packed.prompts]
             hit = [packed for packed in some if longest in (len(p.ids) for p in packed.prompts)]
-            return [[math.nan] * 3 if packed in hit else scores for packed, scores in each]
+            spread = [[math.nan] * 3 if packed in hit else scores for packed, scores in each]
+            return spread, collected
         raise RuntimeError("out of memory" if failure == "no memory" else "kernel error")
 
-    monkeypatch.setattr(forward, "packed_answers", fragile)
+    monkeypatch.setattr(forward, "score_options", fragile)
     outputs = dict(backend.score(prompts, frames, CLOZE))
     if failure == "no memory":  # what did not fit is not tried again
         assert (

@@ -6,15 +6,9 @@ import pytest
 
 from probes.core.errors import ProbesError
 from probes.core.types import FrameRef, Request, ScoringSpec
+from probes.models.base import Unaskable, frames_of
 from probes.models.hf.prompt_encoder import FRAME, PromptTokens
-from probes.models.hf.token_layout import (
-    TokenizedPrompt,
-    Unaskable,
-    frames_of,
-    marked,
-    positions,
-    tokenize,
-)
+from probes.models.hf.token_layout import TokenizedPrompt, marked, positions, tokenize
 
 LETTER, CLOZE = ScoringSpec("letter"), ScoringSpec("cloze")
 GRIDS = {"x": (2,), "y": (3,)}

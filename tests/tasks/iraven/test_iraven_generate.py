@@ -86,15 +86,15 @@ def test_predict_is_the_solvers_choice_and_target_is_right(tmp_path):
 def test_a_folder_of_other_problems_is_refused(tmp_path, originals):
     make(tmp_path / "one", 1, 1, ["center_single"])
     for arguments in ({"seed": 2}, {"seed": 1, "lookalikes": False}):
-        with pytest.raises(ProbesError, match="other problems"):
+        with pytest.raises(ProbesError, match="other data"):
             make(tmp_path / "one", 1, configurations=["center_single"], **arguments)
     (tmp_path / "one" / generate.SETTINGS).write_text("{")
     with pytest.raises(ProbesError, match="cannot be read"):
         make(tmp_path / "one", 1, 1)
-    with pytest.raises(ProbesError, match="not made here"):
+    with pytest.raises(ProbesError, match="not empty"):
         make(originals, 1, 1)
     (tmp_path / "file").write_text("")
-    with pytest.raises(ProbesError, match="cannot be made"):
+    with pytest.raises(ProbesError, match="cannot be written"):
         make(tmp_path / "file" / "below", 1, 1)
 
 

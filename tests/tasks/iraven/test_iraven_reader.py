@@ -62,12 +62,9 @@ def test_by_configuration_split_and_number(tmp_path, originals):
     (tmp_path / "center_single" / "notes.npz").write_bytes(b"")
     numbers = [item.id.split("/")[1] for item in reader.load(tmp_path)]
     assert numbers == ["RAVEN_2_train", "RAVEN_6_val", "RAVEN_8_test", "RAVEN_10_train"]
-    assert len(reader.load(tmp_path, splits=["val", "test"])) == 2
     assert len(reader.load(tmp_path, ["center_single"])) == 4
     with pytest.raises(ProbesError, match="no i-RAVEN problems"):
         reader.load(tmp_path, ["center_single", "distribute_four"])
-    with pytest.raises(ProbesError, match="no i-RAVEN problems"):
-        reader.load(tmp_path, splits=["trian"])
     with pytest.raises(ProbesError, match="no such folder"):
         reader.load(tmp_path / "none")
 
@@ -78,7 +75,7 @@ def test_an_empty_folder_names_the_command_that_fills_it(tmp_path):
 
 
 def test_an_npz_alone_is_enough(npz):
-    assert reader.read_problem(npz) is None
+    assert not npz.with_suffix(".xml").exists()
     (item,) = reader.load(npz.parents[1])
     assert item.answer == 3
     rewrite(npz, drop=("predict", "meta_matrix", "meta_target", "structure", "meta_structure"))
@@ -208,11 +205,3 @@ def test_a_bare_pickle_is_refused(npz):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ProbesError, match="missing"):
         reader.images(tmp_path / "nothing.npz")
-
-
-def test_a_damaged_xml_is_named_with_its_path(npz):
-    npz.with_suffix(".xml").write_text("<Data>", encoding="ascii")
-    with pytest.raises(ProbesError, match="cannot be parsed") as error:
-        reader.read_problem(npz)
-    assert error.value.where.endswith(".xml")
-    assert len(reader.load(npz.parents[1])) == 1

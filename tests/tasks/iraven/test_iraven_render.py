@@ -4,9 +4,10 @@ import types
 import cv2
 import numpy as np
 import pytest
+from problem_xml import read
 
 from probes.core.errors import ProbesError
-from probes.tasks.iraven import generate, reader, render, xmlio
+from probes.tasks.iraven import generate, reader, render
 from probes.tasks.iraven.problem import Entities
 from probes.tasks.iraven.space import COLOR, CONFIGURATIONS, DEGREES, SIDE, SIZE, TYPE
 
@@ -22,7 +23,10 @@ def test_every_panel_of_the_originals_is_redrawn_exactly(originals):
     panels = 0
     for path in sorted(originals.glob("*/*.npz")):
         tree = CONFIGURATIONS[path.parent.name]
-        stored, problem = reader.images(path), reader.read_problem(path)
+        stored, problem = (
+            reader.images(path),
+            read(path),
+        )
         drawn = render.draw(tree, problem.panels)
         np.testing.assert_array_equal(drawn, stored, err_msg=str(path))
         panels += len(drawn)
@@ -35,7 +39,7 @@ def test_every_panel_made_here_is_redrawn_exactly_from_its_xml(name, tmp_path):
     paths = sorted(tmp_path.glob("*/*.npz"))
     assert len(paths) == 10
     for path in paths:
-        problem = xmlio.parse(path.with_suffix(".xml").read_text(encoding="ascii"))
+        problem = read(path)
         np.testing.assert_array_equal(generate.images(problem), reader.images(path))
 
 

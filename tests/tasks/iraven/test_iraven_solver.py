@@ -3,6 +3,7 @@ import random
 from dataclasses import replace
 
 import pytest
+from problem_xml import read
 
 from probes.tasks.iraven import generate, reader, rows
 from probes.tasks.iraven.problem import Entities
@@ -29,7 +30,7 @@ def test_right_on_at_least_999_of_1000_of_700_problems_and_all_explained(made):
 
 def test_right_on_the_originals(originals):
     for path in originals.glob("*/*.npz"):
-        problem = reader.read_problem(path)
+        problem = read(path)
         solution = solved(problem)
         assert solution.choice == problem.target == reader.read_metadata(path).target
         assert solution.posterior[problem.target] > 0.9

@@ -10,34 +10,29 @@ Shape suffixes: T tokens, V vocabulary, N scored tokens.
 from __future__ import annotations
 
 import inspect
+import math
 import re
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from probes.core.errors import MachineError, ProbesError
 from probes.core.types import (
+    FrameArray,
     FrameAs,
-    FrameRef,
     FramesByHash,
     ModelSpec,
     Output,
     Request,
     ScoringSpec,
 )
-from probes.models.base import error_output
+from probes.models.base import NOT_NUMBERS, PromptSize, Unaskable, error_output, frames_of
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf.families.base import DevicePlacement
 from probes.models.hf.families.loading import context_of, load_processor, load_weights, loading
 from probes.models.hf.prompt_encoder import PromptTokens, interleaved, join
-from probes.models.hf.token_layout import (
-    PromptSize,
-    Unaskable,
-    check_letters,
-    frames_of,
-    marked,
-    too_long,
-)
+from probes.models.hf.token_layout import check_letters, marked, too_long
 from probes.models.hf.vision_cache import read_frame
 
 if TYPE_CHECKING:
@@ -133,21 +128,17 @@ class GenericModel:
     ) -> Iterator[tuple[int, PromptSize | Unaskable]]:
         """Yield (index, size) of every prompt."""
         for at, prompt in enumerate(prompts):
-            try:
-                shown = {name: read_frame(frames, name) for name in frames_of(prompt)}
-            except MachineError:
-                raise
-            except Exception as error:
-                yield at, Unaskable(f"frame: {type(error).__name__}: {error}")
+            shown = _pixels(prompt, frames)
+            if isinstance(shown, Unaskable):
+                yield at, shown
                 continue
             text = self.render(prompt, scoring.answer_prefix)
             tokens = self.inputs(text, prompt, shown)["input_ids"].shape[1]
             answers: list[list[int]] = []
             if scoring.kind != "generate":
-                whole = len(self.tokens.encode([text])[0])
                 (encoded,) = self.tokens.continuations([text], [prompt.options])
                 answers = encoded.answers
-                tokens -= whole - len(encoded.ids)
+                tokens -= self.tokens.count(text) - len(encoded.ids)
             more = scoring.max_new_tokens or max(map(len, answers), default=0)
             long = too_long(tokens, 0 if scoring.kind == "letter" else more, self.context)
             yield at, long or PromptSize(tokens, tuple(map(len, answers)))
@@ -160,11 +151,7 @@ class GenericModel:
         """Return the model's inputs (tensors, batch of one) for a rendered text."""
         from PIL import Image
 
-        shown = [
-            Image.fromarray(frames[part.sha256])
-            for part in prompt.parts
-            if isinstance(part, FrameRef)
-        ]
+        shown = [Image.fromarray(frames[name]) for name in frames_of(prompt)]
         bos = self.processor.tokenizer.bos_token
         return self.processor(
             text=[text],
@@ -191,26 +178,22 @@ class GenericModel:
             check_letters(self.tokens, prompt.options, answers)
         if not answers or not all(answers):
             return error_output("the prompt has no options to score, or one adds no token to it")
-        if scoring.kind == "letter":  # one pass: the place before any letter gives all of them
-            joined = join(text, self.tokens.escape_special_tokens(prompt.options[0]))
+        # Under `letter` the place before any option gives the log-probabilities of all.
+        letter = scoring.kind == "letter"
+        sums: list[float] = []
+        for option, answer in zip(prompt.options, answers, strict=True):
+            joined = join(text, self.tokens.escape_special_tokens(option))
             inputs = self.inputs(joined, prompt, frames)
-            length = inputs["input_ids"].shape[1] - 1
-            if long := too_long(length, 0, self.context):
+            length = inputs["input_ids"].shape[1] - len(answer)
+            if long := too_long(length, 0 if letter else len(answer), self.context):
                 return error_output(long.reason, length)
-            logprobs_V = self._logprobs(model, inputs, 1)[0]
-            sums = [float(logprobs_V[answer[0]]) for answer in answers]
-        else:
-            sums, length = [], 0
-            for option, answer in zip(prompt.options, answers, strict=True):
-                joined = join(text, self.tokens.escape_special_tokens(option))
-                inputs = self.inputs(joined, prompt, frames)
-                length = inputs["input_ids"].shape[1] - len(answer)
-                if long := too_long(length, len(answer), self.context):
-                    return error_output(long.reason, length)
-                logprobs_NV = self._logprobs(model, inputs, len(answer))
-                sums.append(sum(float(p[t]) for p, t in zip(logprobs_NV, answer, strict=True)))
-        if any(value != value for value in sums):
-            return error_output("the model's logits are not numbers (NaN)", length)
+            logprobs_NV = self._logprobs(model, inputs, len(answer))
+            if letter:
+                sums = [float(logprobs_NV[0][one]) for (one,) in answers]
+                break
+            sums.append(sum(float(p[t]) for p, t in zip(logprobs_NV, answer, strict=True)))
+        if any(map(math.isnan, sums)):
+            return error_output(NOT_NUMBERS, length)
         return Output(
             option_logprobs=tuple(sums),
             option_tokens=tuple(map(len, answers)),
@@ -255,6 +238,55 @@ class GenericModel:
             "use a checkpoint of a family that is listed in docs/own_pair.md, or give this one a"
             " template that leaves pictures in their places",
         )
+
+
+@dataclass(slots=True)
+class LoadedGenericModel:
+    """What exists only while a model of no family is loaded; prompts are put to it one by one."""
+
+    model: Any
+    preprocessor: GenericModel
+    passes: int = 0
+    """Prompts that were put to it."""
+
+    def score(
+        self, requests: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec
+    ) -> Iterator[tuple[int, Output]]:
+        """Answer requests; see `Backend.score`."""
+        import torch
+
+        for at, request in enumerate(requests):
+            started = time.perf_counter()
+            shown = _pixels(request, frames)
+            if isinstance(shown, Unaskable):
+                yield at, error_output(shown.reason)
+                continue
+            self.passes += 1
+            try:
+                with torch.inference_mode():
+                    output = self.preprocessor.answer(self.model, request, shown, scoring)
+            except ProbesError:
+                raise
+            except Exception as error:
+                output = error_output(f"{type(error).__name__}: {error}")
+            yield at, replace(output, seconds=time.perf_counter() - started)
+
+    def counters(self) -> dict[str, int]:
+        """Return the passes."""
+        return {"passes": self.passes}
+
+    def close(self) -> None:
+        """Leave everything to the garbage collector."""
+
+
+def _pixels(prompt: Request, frames: FramesByHash) -> dict[str, FrameArray] | Unaskable:
+    """Return the frames of a prompt, or why one of them cannot be read."""
+    try:
+        return {name: read_frame(frames, name) for name in frames_of(prompt)}
+    except MachineError:
+        raise
+    except Exception as error:
+        return Unaskable(f"frame: {type(error).__name__}: {error}")
 
 
 def _text(text: str | None) -> dict[str, str]:

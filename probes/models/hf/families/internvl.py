@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from probes.core.types import FrameArray, FrameAs, ModelSpec
 from probes.models.checkpoint import Checkpoint
-from probes.models.hf.families.base import DevicePlacement, ProcessorBundle, counted, frame_token
-from probes.models.hf.families.loading import load_processor, load_weights
+from probes.models.hf.families.base import ProcessorBundle, counted, frame_token
+from probes.models.hf.families.loading import OneClass, load_processor
 
 if TYPE_CHECKING:
     import torch
 
 
-class InternVL:
+class InternVL(OneClass):
     """InternVL.
 
     As a video a frame is one tile behind the words "Frame1: ", which the processor writes for the
@@ -26,6 +26,7 @@ class InternVL:
     model_types: tuple[str, ...] = ("internvl",)
     architectures: tuple[str, ...] = ("InternVLForConditionalGeneration",)
     paths: tuple[FrameAs, ...] = ("video", "image")
+    _class = "InternVLForConditionalGeneration"
 
     def facts(self, checkpoint: Checkpoint, frame_as: FrameAs) -> dict[str, Any]:
         """Return the facts; what the file leaves out has the class's default."""
@@ -35,7 +36,7 @@ class InternVL:
         images = checkpoint.processor_settings("image_processor")
         tiles = f"{images.get('min_patches', 1)} to {images.get('max_patches', 12)}, and the whole"
         return {
-            "class": "InternVLForConditionalGeneration",
+            "class": self._class,
             "image_size": vision.get("image_size", 448),
             "patch_size": vision.get("patch_size", 14),
             "vision_feature_layer": config.get("vision_feature_layer", -1),
@@ -64,18 +65,6 @@ class InternVL:
             before=start,
             after=end,
         )
-
-    def load(
-        self,
-        checkpoint: Checkpoint,
-        spec: ModelSpec,
-        bundle: ProcessorBundle,
-        placement: DevicePlacement,
-    ) -> Any:
-        """Load the model."""
-        from transformers import InternVLForConditionalGeneration
-
-        return load_weights(InternVLForConditionalGeneration, None, checkpoint, spec, placement)
 
     def encode_frames(
         self, model: Any, bundle: ProcessorBundle, frames: Sequence[FrameArray]

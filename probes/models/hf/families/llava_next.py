@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 from probes.core.types import FrameArray, FrameAs, ModelSpec
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf.families.base import (
-    DevicePlacement,
     ProcessorBundle,
     counted,
     frame_token,
     is_token,
     video_pixels,
 )
-from probes.models.hf.families.loading import load_processor, load_weights, loading
+from probes.models.hf.families.loading import OneClass, load_processor
 from probes.models.hf.token_layout import TokenGrid
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ _VIDEO_SETTINGS = (
 )
 
 
-class LlavaNextVideo:
+class LlavaNextVideo(OneClass):
     """LLaVA-NeXT-Video, and LLaVA-NeXT loaded into it: the same parameters by name and shape.
 
     Both members of a pair thus run through one class and differ in their weights only.
@@ -92,20 +91,6 @@ class LlavaNextVideo:
         else:
             grid = _fixed(_pooled(checkpoint.config))
         return ProcessorBundle(processor, tokenizer, token, spec.frame_as, grid)
-
-    def load(
-        self,
-        checkpoint: Checkpoint,
-        spec: ModelSpec,
-        bundle: ProcessorBundle,
-        placement: DevicePlacement,
-    ) -> Any:
-        """Load a checkpoint of either model type into this class."""
-        import transformers
-
-        with loading(checkpoint):
-            config = self._config(checkpoint, bundle.tokenizer)
-        return load_weights(getattr(transformers, self._class), config, checkpoint, spec, placement)
 
     def encode_frames(
         self, model: Any, bundle: ProcessorBundle, frames: Sequence[FrameArray]

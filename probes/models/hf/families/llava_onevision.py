@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any
 from probes.core.types import FrameArray, FrameAs, ModelSpec
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf.families.base import (
-    DevicePlacement,
     ProcessorBundle,
     counted,
     frame_token,
     video_pixels,
 )
-from probes.models.hf.families.loading import load_processor, load_weights
+from probes.models.hf.families.loading import OneClass, load_processor
 
 if TYPE_CHECKING:
     import torch
 
 
-class LlavaOnevision:
+class LlavaOnevision(OneClass):
     """LLaVA-OneVision, whose single-image and final stages are a pair in one class.
 
     As a video a frame is pooled 2x2 and ends with the newline token, as one-frame videos do. As an
@@ -34,6 +33,7 @@ class LlavaOnevision:
     model_types: tuple[str, ...] = ("llava_onevision",)
     architectures: tuple[str, ...] = ("LlavaOnevisionForConditionalGeneration",)
     paths: tuple[FrameAs, ...] = ("video", "image")
+    _class = "LlavaOnevisionForConditionalGeneration"
 
     def facts(self, checkpoint: Checkpoint, frame_as: FrameAs) -> dict[str, Any]:
         """Return the facts; what the file leaves out has the class's default."""
@@ -43,7 +43,7 @@ class LlavaOnevision:
         grid, pooled = side // patch, math.ceil(side // patch / 2)
         as_video = frame_as == "video"
         return {
-            "class": "LlavaOnevisionForConditionalGeneration",
+            "class": self._class,
             "image_size": side,
             "patch_size": patch,
             "vision_feature_layer": config.get("vision_feature_layer", -1),
@@ -70,20 +70,6 @@ class LlavaOnevision:
                 token_id, lambda frame: processor(text=[token * 2], images=[[frame, frame]]), 2
             )
         return ProcessorBundle(processor, processor.tokenizer, token, spec.frame_as, grid)
-
-    def load(
-        self,
-        checkpoint: Checkpoint,
-        spec: ModelSpec,
-        bundle: ProcessorBundle,
-        placement: DevicePlacement,
-    ) -> Any:
-        """Load the model."""
-        from transformers import LlavaOnevisionForConditionalGeneration
-
-        return load_weights(
-            LlavaOnevisionForConditionalGeneration, None, checkpoint, spec, placement
-        )
 
     def encode_frames(
         self, model: Any, bundle: ProcessorBundle, frames: Sequence[FrameArray]

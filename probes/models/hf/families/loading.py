@@ -10,7 +10,7 @@ from typing import Any, get_args
 from probes.core.errors import ProbesError
 from probes.core.types import Dtype, ModelSpec
 from probes.models.checkpoint import Checkpoint
-from probes.models.hf.families.base import DevicePlacement
+from probes.models.hf.families.base import DevicePlacement, ProcessorBundle
 
 DTYPES: tuple[str, ...] = get_args(Dtype)
 QUANTIZED = {"4bit": "load_in_4bit", "8bit": "load_in_8bit"}
@@ -162,6 +162,29 @@ def load_weights(
             torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cudnn.allow_tf32 = False
         return (model if "device_map" in more else model.to(place)).eval()
+
+
+class OneClass:
+    """How families whose checkpoints are of one class of transformers load a model."""
+
+    _class = ""
+
+    def load(
+        self,
+        checkpoint: Checkpoint,
+        spec: ModelSpec,
+        bundle: ProcessorBundle,
+        placement: DevicePlacement,
+    ) -> Any:
+        """Load the model."""
+        import transformers
+
+        with loading(checkpoint):
+            config = self._config(checkpoint, bundle.tokenizer)
+        return load_weights(getattr(transformers, self._class), config, checkpoint, spec, placement)
+
+    def _config(self, checkpoint: Checkpoint, tokenizer: Any) -> Any:
+        """Return a configuration other than the checkpoint's own, or None."""
 
 
 def _quantization(quantize: str, compute: Any) -> Any:

@@ -9,15 +9,15 @@ import numpy as np
 
 from probes.core.types import FrameArray, FrameAs, ModelSpec
 from probes.models.checkpoint import Checkpoint
-from probes.models.hf.families.base import DevicePlacement, ProcessorBundle, frame_token
-from probes.models.hf.families.loading import load_processor, load_weights
+from probes.models.hf.families.base import ProcessorBundle, frame_token
+from probes.models.hf.families.loading import OneClass, load_processor
 from probes.models.hf.token_layout import TokenGrid
 
 if TYPE_CHECKING:
     import torch
 
 
-class Qwen2VL:
+class Qwen2VL(OneClass):
     """Qwen2-VL.
 
     The tower sees two frames at a time; a single frame, whether an image or a one-frame video, is
@@ -70,18 +70,6 @@ class Qwen2VL:
             before="<|vision_start|>",
             after="<|vision_end|>",
         )
-
-    def load(
-        self,
-        checkpoint: Checkpoint,
-        spec: ModelSpec,
-        bundle: ProcessorBundle,
-        placement: DevicePlacement,
-    ) -> Any:
-        """Load the model."""
-        import transformers
-
-        return load_weights(getattr(transformers, self._class), None, checkpoint, spec, placement)
 
     def encode_frames(
         self, model: Any, bundle: ProcessorBundle, frames: Sequence[FrameArray]

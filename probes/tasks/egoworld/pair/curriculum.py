@@ -8,7 +8,7 @@ between frames is sometimes wrong or missing, so that frames matter where text i
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,28 +80,23 @@ class Curriculum:
 
     def draw(self, source: str, noise: Mapping[str, float], rng: Rng) -> Sample:
         """Draw one sample of a source: describe, look, read, text, drill or watch."""
-        table: Mapping[str, Callable[[Mapping[str, float], Rng], Sample]] = {
-            "describe": self._draw_describe,
-            "look": self._draw_look,
-            "read": self._draw_read,
-            "text": self._draw_text,
-            "drill": self._draw_drill,
-            "watch": self._draw_watch,
-        }
-        return table[source](noise, rng)
+        if source in ("read", "text", "watch"):
+            return self._clip(noise, rng, frames=source != "text", texts=source != "watch")
+        table = {"describe": self._describe, "look": self._look, "drill": self._drill}
+        return table[source](rng)
 
     def footage(self, rng: Rng) -> Footage:
         """Film a new story of this curriculum's split."""
         return shoot(draw_story(self.world, rng, self.split), self.world, rng)
 
-    def _draw_describe(self, noise: Mapping[str, float], rng: Rng) -> Sample:
+    def _describe(self, rng: Rng) -> Sample:
         footage = self.footage(rng)
         time = float(rng.uniform(0, self.world.gaps))
         frame = footage.frame(self._painter, time)
         caption = caption_of(footage.story.things, footage.state_at(time))
         return Sample((START, frame), (Ask(DESCRIBE + END, f" {caption}", "caption"),))
 
-    def _draw_look(self, noise: Mapping[str, float], rng: Rng) -> Sample:
+    def _look(self, rng: Rng) -> Sample:
         footage = self.footage(rng)
         times = self._times(rng)
         at = int(rng.integers(len(times) - 1))
@@ -119,16 +114,7 @@ class Curriculum:
             ),
         )
 
-    def _draw_read(self, noise: Mapping[str, float], rng: Rng) -> Sample:
-        return self._clip(rng, frames=True, texts=True, noise=noise)
-
-    def _draw_text(self, noise: Mapping[str, float], rng: Rng) -> Sample:
-        return self._clip(rng, frames=False, texts=True, noise=noise)
-
-    def _draw_watch(self, noise: Mapping[str, float], rng: Rng) -> Sample:
-        return self._clip(rng, frames=True, texts=False, noise=noise)
-
-    def _clip(self, rng: Rng, *, frames: bool, texts: bool, noise: Mapping[str, float]) -> Sample:
+    def _clip(self, noise: Mapping[str, float], rng: Rng, *, frames: bool, texts: bool) -> Sample:
         footage = self.footage(rng)
         times = self._times(rng)
         true_texts = _narrated(footage, times)
@@ -154,7 +140,7 @@ class Curriculum:
                     asks.append(self._letter_ask(question, rng))
         return Sample(tuple(context), tuple(asks))
 
-    def _draw_drill(self, noise: Mapping[str, float], rng: Rng) -> Sample:
+    def _drill(self, rng: Rng) -> Sample:
         """Draw a sentence and listed options: only the sentence's letter has to be found."""
         things = draw_things(self.world, rng)
         texts = [Event(verb, thing).text() for verb in VERBS for thing in things]
@@ -162,7 +148,7 @@ class Curriculum:
         asks = []
         for answer in chosen[:2]:
             wrong = [t for t in chosen if t != answer][:4]
-            question = Question("drill", f"{answer}", answer, tuple(wrong))
+            question = Question("drill", answer, answer, tuple(wrong))
             asks.append(self._letter_ask(question, rng))
         return Sample((START,), tuple(asks))
 

@@ -24,11 +24,8 @@ from probes.tasks.egoworld.world import load_world
 NO_NOISE = {"other": 0.0, "gaps": 0.0, "missing": 0.0, "wrong": 0.0}
 SEED = 20_000
 BATCH = 25
-SOURCES = (
-    ("describe", 0), ("look", 10), ("look", 5), ("text", 10),
-    ("read", 10), ("read", 5), ("watch", 10), ("watch", 5),
-)  # fmt: skip
-"""(source of samples, frames of a clip; 0: a single frame)."""
+SOURCES = {"describe": (0,), "look": (10, 5), "text": (10,), "read": (10, 5), "watch": (10, 5)}
+"""Frames of a clip (0: a single frame) by source of samples."""
 
 
 def evaluate(out: Path, stories: int) -> dict[str, dict[str, float]]:
@@ -45,18 +42,13 @@ def measure(
     model: LlavaNextVideoForConditionalGeneration, stories: int, seed: int
 ) -> dict[str, float]:
     """Return measure -> share of right answers for one model."""
-    config = model.config
-    vision = config.vision_config
+    vision = model.config.vision_config
     per_frame = tokens_per_frame(vision.image_size, vision.patch_size)
     packer = Packer(build_tokenizer(), per_frame, 1.0)
     out = {}
-    for source, count in SOURCES:
-        mix = {
-            "wrong_common": 0.0,
-            "letter_share": 1.0,
-            "frame_counts": {count or 10: 1.0},
-        }
-        curriculum = Curriculum(load_world(), mix, config.vision_config.image_size, "tuning")
+    for source, count in ((one, count) for one, counts in SOURCES.items() for count in counts):
+        mix = {"wrong_common": 0.0, "letter_share": 1.0, "frame_counts": {count or 10: 1.0}}
+        curriculum = Curriculum(load_world(), mix, vision.image_size, "tuning")
         rng = np.random.default_rng([seed, count])
         samples = [curriculum.draw(source, NO_NOISE, rng) for _ in range(stories)]
         suffix = f", {count} frames" if count else ""
@@ -92,7 +84,7 @@ def _as_choices(sample: Sample) -> list[tuple[Ask, ...]]:
     """Return each listed question's options as answers to the unlisted one, the right one first."""
     out = []
     for ask in sample.asks:
-        if ask.kind != "letter" or sample.context == ("<s> user:",):
+        if ask.kind != "letter":
             continue
         lines = ask.prompt.split("\n")
         options = [line[3:] for line in lines[1:-1]]

@@ -1,4 +1,8 @@
-"""The training loop: packed forward passes, the rate's schedule, checkpoints without pickle."""
+"""The training loop: packed forward passes, the rate's schedule, checkpoints without pickle.
+
+Suffixes: B sequences, L tokens (twice: those that look, those that are seen), N frames, H height,
+W width, C channels.
+"""
 
 from __future__ import annotations
 
@@ -58,6 +62,7 @@ def logits_of(
     length = ids.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
     seen, seeing = blocks[:, None, :], blocks[:, :, None]
+    # Padding sees padding: a row of the mask without any token would be NaN in the softmax.
     mask_BLL = causal & ((seen == 0) | (seen == seeing))
     hidden = model.model.language_model(
         inputs_embeds=embeds,
@@ -66,6 +71,7 @@ def logits_of(
         use_cache=False,
     ).last_hidden_state
     positions = (batch.labels_BL.to(device) != IGNORED).flatten().nonzero().squeeze(1)
+    # Only what is learnt gets logits: the whole batch times the vocabulary is most of the memory.
     return model.lm_head(hidden.flatten(0, 1)[positions]), positions
 
 
@@ -199,6 +205,7 @@ def _save(
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / ".state.safetensors"
     save_file(tensors, temporary, metadata={"step": str(step)})
+    # Killed before this line, the next start goes on from the step that was saved last.
     temporary.replace(folder / "state.safetensors")
 
 
@@ -218,6 +225,7 @@ def _resume(
     for name, parameter in named.items():
         for moment in ("exp_avg", "exp_avg_sq", "step"):
             if (value := tensors.get(f"adam.{moment}.{name}")) is not None:
+                # AdamW counts its steps on the CPU, wherever its moments are.
                 device = "cpu" if moment == "step" else parameter.device
                 adam.state[parameter][moment] = value.to(device)
     with safe_open(path, framework="pt") as file:

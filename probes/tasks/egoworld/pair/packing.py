@@ -2,6 +2,8 @@
 
 Every question sees the context and itself, not the other questions, and its positions continue
 from the context's end: to the model each looks like a prompt of its own.
+
+Suffixes: B sequences, L tokens, N frames, H height, W width, C channels.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ IGNORED = -100
 
 @dataclass(frozen=True, slots=True)
 class TrainingBatch:
-    """One batch (B sequences, L tokens, N frames)."""
+    """One batch."""
 
     ids_BL: torch.Tensor
     positions_BL: torch.Tensor
@@ -106,6 +108,8 @@ class Packer:
         labels, weights = [IGNORED] * start, [0.0] * start
         for block, ask in enumerate(sample.asks, 1):
             prompt, answer = self._encode(ask.prompt), (*self._encode(ask.answer), self._eos)
+            # Labels are one ahead of the inputs: the prompt's last token is where the answer's
+            # first one is learnt, and nothing follows the end token, so it is no input.
             inputs = (*prompt, *answer[:-1])
             ids += inputs
             positions += range(start, start + len(inputs))

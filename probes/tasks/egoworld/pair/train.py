@@ -22,7 +22,7 @@ from probes.config.paths import conf_dir
 from probes.core.environment import packages
 from probes.core.errors import ProbesError
 from probes.core.files import atomic_write
-from probes.core.hashing import sha256_json
+from probes.tasks.made import claim
 
 STAGES = ("image", "video", "control")
 _SOURCE = {"video": "image", "control": "image"}
@@ -53,7 +53,8 @@ def train(out: Path, config: Mapping[str, Any]) -> None:
 
     torch.set_num_threads(int(config["threads"]) or os.cpu_count() or 1)
     settings = {name: config[name] for name in ("seed", "model", "optimiser", "mix", "stages")}
-    _same_settings(out / "work" / "settings.json", settings)
+    note = out / "work" / "settings.json"
+    claim(note, settings, has_data=note.exists())
     costs = _read(out / "training.json")
     for stage in STAGES:
         if not (out / stage / "model.safetensors").exists():
@@ -134,21 +135,6 @@ def _reporter(stage: str) -> Any:
         )
 
     return report
-
-
-def _same_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse to continue with settings other than those that the folder was begun with."""
-    settings = json.loads(json.dumps(settings))
-    if path.exists():
-        begun = json.loads(path.read_text())
-        if sha256_json(begun) != sha256_json(settings):
-            raise ProbesError(
-                "this folder was begun with other settings",
-                where=str(path),
-                fix="give another OUT, the same overrides, or delete the folder",
-            )
-    else:
-        atomic_write(path, json.dumps(settings, indent=2).encode())
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,0 +1,100 @@
+"""Data that is made: on first use, in a folder that its facts name, or where the user wants it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from probes.config.tasks import Recipe
+from probes.core.errors import ProbesError
+from probes.core.files import atomic_write, home
+from probes.core.hashing import sha256_file, sha256_json
+from probes.core.progress import ReportProgress
+
+
+def code(generator: ModuleType) -> list[str]:
+    """Return the hashes of a generator's files: another release may make other data."""
+    return [
+        sha256_file(path) for path in sorted(Path(generator.__file__ or "").parent.glob("*.py"))
+    ]
+
+
+def folder(name: str, recipe: Recipe, progress: ReportProgress | None) -> Path:
+    """Return the folder of made data; it appears only once it is complete.
+
+    Args:
+        name: of the task.
+        recipe: what the data holds, and how it is made.
+        progress: called while it is made.
+    """
+    made = home().resolve() / "data" / f"{name}-{sha256_json(recipe.facts)[:12]}"
+    if made.is_dir():
+        return made
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(made.with_name(f".{made.name}.lock")) as held:
+        if made.is_dir():  # another process made it while this one waited
+            return made
+        if held:  # what is there was left by a process that was killed
+            for left in made.parent.glob(f"{made.name}.half-*"):
+                shutil.rmtree(left, ignore_errors=True)
+        half = made.with_name(f"{made.name}.half-{uuid.uuid4().hex[:8]}")
+        try:
+            recipe.make(half, progress)
+            half.rename(made)
+        except BaseException as error:
+            shutil.rmtree(half, ignore_errors=True)
+            # Without a lock another process may have been first: its data is as good.
+            if not (isinstance(error, OSError) and made.is_dir()):
+                raise
+    return made
+
+
+def claim(note: Path, settings: Mapping[str, Any], has_data: bool) -> None:
+    """Note in a folder what its data is made with, or see that it is what is wanted now.
+
+    Args:
+        note: the file in the folder that says so.
+        settings: what is wanted, as plain values.
+        has_data: whether the folder holds any data yet.
+
+    Raises:
+        ProbesError: it holds other data.
+    """
+    wanted = json.loads(json.dumps(settings))
+    if not has_data:  # what was refused or stopped before it made anything claims nothing
+        atomic_write(note, (json.dumps(wanted, indent=1) + "\n").encode())
+    else:
+        fix = "name another folder, or repeat the settings that it was made with"
+        try:
+            held = json.loads(note.read_bytes())
+        except (FileNotFoundError, NotADirectoryError) as error:
+            what = "the folder is not empty, and does not say what its data was made with"
+            raise ProbesError(what, str(note.parent), fix) from error
+        except ValueError as error:
+            what = "what the folder's data was made with cannot be read"
+            raise ProbesError(what, str(note), fix) from error
+        if held != wanted:
+            raise ProbesError(f"the folder holds other data: {held}, not {wanted}", str(note), fix)
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[bool]:
+    """Hold a lock file that the system releases if the process dies; yield whether it is held.
+
+    Some network disks have no locks. Two processes then both make the data, each in a folder of its
+    own, and the first one to rename its folder wins.
+    """
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+        else:
+            yield True

@@ -1,0 +1,190 @@
+"""A task that another package brings: no file in conf/, its own settings, its mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from installed_entries import install
+from running import make_world
+
+from probes.cli.main import main
+from probes.config.compose import compose
+from probes.core.errors import ProbesError
+from probes.tasks import registry
+from probes.tasks.registry import TASKS, TaskReader
+
+CLIPS = """
+from dataclasses import dataclass, field
+from typing import Literal
+
+from probes.config.tasks import TaskReader
+from probes.tasks.egoschema.reader import load
+
+
+@dataclass(frozen=True)
+class Settings:
+    lights: Literal["on", "off"] = "on"
+    depth: int = field(default=2, metadata={"at_least": 1})
+    walls: tuple[int, ...] = (3, 4)
+
+
+def read(root, task):
+    items = load(root, task=task.name)
+    return items[: task.settings.depth]
+
+
+ENTRY = TaskReader(read, settings=Settings, defaults={"frames": 3, "scoring": "cloze"})
+"""
+BROKEN = "import no_such_module_anywhere"
+ONE = (
+    "from probes.config.tasks import TaskReader\n"
+    "from probes.core.types import Item, Video\n"
+    "ENTRY = TaskReader(lambda root, task: [Item('a', task.name, '?', ('x',), 0, Video(root))])"
+)
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, tmp_path, TASKS, {"clips": CLIPS, "broken": BROKEN, "single": ONE})
+    monkeypatch.setenv("PROBES_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("installed")
+def test_it_is_chosen_by_name_with_the_defaults_of_its_reader() -> None:
+    task = compose(["task=clips"]).task
+    assert (task.name, task.reader, task.frames, task.scoring) == ("clips", "clips", 3, "cloze")
+    assert (task.settings.lights, task.settings.depth, task.settings.walls) == ("on", 2, (3, 4))
+    task = compose(["task=clips", "task.depth=5", "task.walls=[1]", "task.frames=2"]).task
+    assert (task.settings.depth, task.settings.walls, task.frames) == (5, (1,), 2)
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("overrides", "where", "fix"),
+    [
+        (["task=clips", "task.dept=3"], "task.dept", "did you mean task.depth?"),
+        (["task=clips", "+task.light=off"], "task.light", "did you mean task.lights?"),
+        (["task=clips", "task.videos=3"], "task.videos", "lights, depth, walls"),
+        (["task=clips", "task.depth=0"], "task.depth", "give at least 1"),
+        (["task=clips", "task.depth=deep"], "task.depth", "conf/"),
+        (["task=clips", "task.lights=of"], "task.lights", "did you mean off?"),
+        (["task=egoworld", "task.depth=3"], "task.depth", "use one of name, reader"),
+        (["task=clip"], "task", "did you mean clips?"),
+        (["task.reader=clip"], "task.reader", "did you mean clips?"),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_names_its_setting_and_the_way_out(
+    overrides: list[str], where: str, fix: str
+) -> None:
+    with pytest.raises(ProbesError) as caught:
+        compose(overrides)
+    assert caught.value.where == where
+    assert fix in caught.value.fix
+
+
+@pytest.mark.usefixtures("installed")
+def test_one_that_fails_to_load_is_told_when_it_is_asked_for() -> None:
+    assert compose(["task=egoworld"]).task.name == "egoworld"
+    with pytest.raises(ProbesError) as caught:
+        compose(["task=broken"])
+    assert caught.value.what.startswith(
+        "reader 'broken' of sample-plugin 1.0 cannot be loaded: ModuleNotFoundError"
+    )
+
+
+@pytest.mark.usefixtures("installed")
+def test_it_runs_and_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "world").mkdir()
+    make_world(tmp_path / "world")
+    base = ["run", "backend=scripted", "task=clips", f"task.root={tmp_path / 'world'}"]
+    assert main([*base, "task.depth=6", f"hydra.run.dir={tmp_path / 'out'}"]) == 0
+    rows = pq.read_table(tmp_path / "out" / "records.parquet").to_pylist()
+    assert {row["item_id"] for row in rows} == {f"clip{n}" for n in range(6)}
+    assert {(row["task"], row["frames"], row["scoring"]) for row in rows} == {("clips", 3, "cloze")}
+    task = json.loads((tmp_path / "out" / "manifest.json").read_text())["config"]["task"]
+    assert (task["depth"], task["walls"], task["layout"]) == (6, [3, 4], None)
+    assert "settings" not in task
+    capsys.readouterr()
+    assert main(["run", "--cfg", "job", "task=clips"]) == 0
+    assert "  lights: 'on'\n  depth: 2\n  walls:\n  - 3" in capsys.readouterr().out
+    assert main(["run", "--cfg", "job", "task=clips", "task.dept=3"]) == 2
+    assert "did you mean task.depth?" in capsys.readouterr().err
+    assert main(["tasks"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "clips      installed by sample-plugin 1.0" in lines
+    assert "broken     installed by sample-plugin 1.0" in lines
+    assert [line.split()[0] for line in lines] == [
+        "broken", "clips", "egoschema", "egoworld", "iraven", "lmms", "single"
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_it_reads_is_checked(tmp_path: Path) -> None:
+    with pytest.raises(ProbesError) as caught:
+        registry.load(compose(["task=single", f"task.root={tmp_path}"]).task)
+    assert caught.value.what == "1 items have fewer than two options: 'a'"
+
+
+def test_a_file_of_the_users_comes_before_what_is_installed(
+    installed: None, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    (tmp_path / "own" / "task").mkdir(parents=True)
+    text = "name: night\nreader: clips\nlights: 'off'\n"
+    (tmp_path / "own" / "task" / "clips.yaml").write_text(text)
+    task = compose(["task=clips", "task.depth=7", "--config-dir", str(tmp_path / "own")]).task
+    assert (task.name, task.settings.lights, task.settings.depth) == ("night", "off", 7)
+    assert not recwarn.list  # Hydra warns where a file and what is installed have one name
+    assert compose(["task=clips"]).task.name == "clips"
+
+
+SETTINGS = """
+from dataclasses import dataclass
+from probes.config.tasks import TaskReader
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("ENTRY = len", "it is not a TaskReader but a builtin_function_or_method"),
+        ("ENTRY = TaskReader(len, settings=int)", "its settings are no frozen dataclass"),
+        (
+            "@dataclass\nclass Own:\n    a: int = 1\nENTRY = TaskReader(len, settings=Own)",
+            "its settings are no frozen dataclass",
+        ),
+        (
+            "@dataclass(frozen=True)\nclass Own:\n    a: int\n"
+            "ENTRY = TaskReader(len, settings=Own)",
+            "missing 1 required positional argument: 'a'",
+        ),
+        (
+            "@dataclass(frozen=True)\nclass Own:\n    frames: int = 1\n"
+            "ENTRY = TaskReader(len, settings=Own)",
+            "frames",
+        ),
+        ("ENTRY = TaskReader(len, defaults={'frmes': 3})", "its defaults: Key 'frmes'"),
+        ("ENTRY = TaskReader(len, defaults={'frames': 'x'})", "its defaults: Value 'x'"),
+    ],
+    ids=["callable", "int", "mutable", "required", "twice", "unknown", "type"],
+)
+def test_what_is_no_reader_is_refused(
+    code: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, tmp_path, TASKS, {"odd": SETTINGS + code})
+    with pytest.raises(ProbesError) as caught:
+        TASKS.get("odd", "task.reader")
+    assert what in caught.value.what
+    assert caught.value.what.startswith("reader 'odd' of sample-plugin 1.0 cannot be loaded")
+
+
+def test_the_readers_of_the_package_are_entries_too() -> None:
+    assert TASKS.names()[:4] == ("egoschema", "egoworld", "iraven", "lmms")
+    found: Any = TASKS.get("iraven", "")
+    assert isinstance(found, TaskReader)
+    assert found.frames == 8

@@ -38,5 +38,5 @@ def install(
         lines.append(f"{name} = {module}:ENTRY")
     (facts / "entry_points.txt").write_text("\n".join(lines))
     monkeypatch.syspath_prepend(str(site))
-    monkeypatch.setattr(plugins, "_installed", functools.cache(plugins._installed.__wrapped__))
+    monkeypatch.setattr(plugins, "installed", functools.cache(plugins.installed.__wrapped__))
     monkeypatch.setattr(registry, "_loaded", dict(registry._loaded))

@@ -96,20 +96,8 @@ def test_there_are_command_lines_to_check() -> None:
     assert {"run", "plan", "report", "check", "power", "data"} <= {w[0] for _, w in SHOWN}
 
 
-NOT_YET = pytest.mark.xfail(strict=True, reason="`probes plugins` is not there yet: remove this")
-
-
 @pytest.mark.parametrize(
-    ("page", "words"),
-    [
-        pytest.param(
-            page,
-            words,
-            id=f"{page}: {' '.join(words)}",
-            marks=[NOT_YET] if words[:1] == ("plugins",) else [],
-        )
-        for page, words in SHOWN
-    ],
+    ("page", "words"), SHOWN, ids=[f"{page}: {' '.join(words)}" for page, words in SHOWN]
 )
 def test_every_command_line_is_understood(
     page: str, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -70,6 +70,9 @@ COMMANDS = (
     Command(("compare-published",), "a run next to the study's tables", "compare_published:main"),
     Command(("tasks", "lmms"), "which of lmms-eval's tasks can be run, and why not", "tasks:lmms"),
     Command(("tasks",), "--path prints the folder of the task definitions", "tasks:main"),
+    Command(
+        ("plugins",), "what installed packages add, and what of it cannot be loaded", "plugins:main"
+    ),
     Command(("data", "egoworld"), "make clips and questions of the small world", "data:egoworld"),
     Command(("data", "iraven"), "make i-RAVEN problems", "data:iraven"),
     Command(("train", "tiny"), "train the embedded pair from scratch", "train:main"),

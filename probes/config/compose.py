@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from probes.config import schema
 from probes.config.paths import conf_dir
 from probes.config.settings import freeze
-from probes.config.tasks import TASKS
 from probes.core import logs
 from probes.core.errors import ProbesError
 from probes.core.text import nearest
@@ -162,8 +161,7 @@ def _options(group: str, folder: Path | None) -> list[str]:
     folders = [one / group for one in (conf_dir(), folder) if one is not None]
     paths = ((one, path) for one in folders for path in sorted(one.rglob("*.yaml")))
     files = [str(path.relative_to(one).with_suffix("")) for one, path in paths]
-    installed = [one.name for one in TASKS.entries().values() if one.distribution]
-    return list(dict.fromkeys(files + (installed if group == "task" else [])))
+    return list(dict.fromkeys(files + schema.installed_options(group)))
 
 
 def setting_names(overrides: Sequence[str], folder: Path | None) -> set[str]:

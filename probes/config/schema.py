@@ -17,6 +17,7 @@ from probes.config.fields import composed
 from probes.config.paths import conf_dir
 from probes.config.settings import BackendConfig, InfillConfig, PairConfig, RunConfig
 from probes.config.tasks import TASKS, NoSettings, composed_task, installed_tasks
+from probes.core import plugins
 from probes.core.errors import ProbesError
 from probes.core.text import nearest
 from probes.core.types import ROLES, Arm, ModelSpec
@@ -83,7 +84,9 @@ def _run(task_settings: type) -> type:
 
 
 def register(folder: Path | None = None) -> None:
-    """Register with Hydra the schema that conf/config.yaml lists first, and the installed tasks.
+    """Register with Hydra the schema that conf/config.yaml lists first, and what is installed.
+
+    An installed task or backend is an option of its group, without any file.
 
     Args:
         folder: the user's own configuration folder, if there is one.
@@ -96,11 +99,19 @@ def register(folder: Path | None = None) -> None:
     # and `typed` refuses the wrong ones.
     OmegaConf.set_struct(node.task, False)
     store.store(name="schema", node=node, provider="probes")
-    store.repo["task"] = {}
-    for name, values in installed_tasks().items():
-        files = [one / "task" / f"{name}.yaml" for one in (conf_dir(), folder) if one is not None]
-        if not any(file.is_file() for file in files):  # Hydra would merge the two, with a warning
-            store.store(group="task", name=name, node=values, provider="probes")
+    backends = {name: {"name": name} for name in installed_options("backend")}
+    for group, options in {"task": installed_tasks(), "backend": backends}.items():
+        store.repo[group] = {}
+        for name, values in options.items():
+            files = [one / group / f"{name}.yaml" for one in (conf_dir(), folder) if one]
+            if not any(map(Path.is_file, files)):  # Hydra would merge the two, with a warning
+                store.store(group=group, name=name, node=values, provider="probes")
+
+
+def installed_options(group: str) -> list[str]:
+    """Return the options of a group that installed packages add."""
+    points = {"task": "probes.tasks", "backend": "probes.backends"}.get(group)
+    return [entry.name for entry in plugins.installed(points)] if points else []
 
 
 def typed(cfg: DictConfig) -> DictConfig:

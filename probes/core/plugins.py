@@ -57,14 +57,14 @@ class Registry(Generic[T]):
         Of two installed entries of one name the first by package is taken; `clashes` has the rest.
         """
         found = dict(self._builtin)
-        for entry in _installed(self.group):
+        for entry in installed(self.group):
             found.setdefault(entry.name, entry)
         return found
 
     def clashes(self) -> list[Entry]:
         """Return the installed entries whose name is taken."""
         taken = self.entries()
-        return [entry for entry in _installed(self.group) if taken[entry.name] != entry]
+        return [entry for entry in installed(self.group) if taken[entry.name] != entry]
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all entries; nothing is imported."""
@@ -109,7 +109,8 @@ def load(target: str) -> object:
 
 
 @functools.cache  # looking through all installed packages takes tens of milliseconds
-def _installed(group: str) -> tuple[Entry, ...]:
+def installed(group: str) -> tuple[Entry, ...]:
+    """Return what installed packages add to a group, by package and name; nothing is imported."""
     points = metadata.entry_points(group=group)
     entries = (
         Entry(

@@ -36,7 +36,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
             ("nothing", "pd"), ("missing", "NO_SUCH"),
         )
     )  # fmt: skip
-    monkeypatch.setattr(plugins, "_installed", lambda group: entries)
+    monkeypatch.setattr(plugins, "installed", lambda group: entries)
     monkeypatch.setattr(MEASURES, "_loaded", {})
 
 

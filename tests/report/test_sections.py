@@ -78,7 +78,7 @@ def _nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def install(patch: pytest.MonkeyPatch, **targets: str) -> None:
     entries = tuple(Entry(name, target, "others 1.0") for name, target in targets.items())
-    patch.setattr(plugins, "_installed", lambda group: entries)
+    patch.setattr(plugins, "installed", lambda group: entries)
     patch.setattr(SECTIONS, "_loaded", {})
 
 

@@ -46,7 +46,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
         Entry(name, f"{__name__}:{attribute}", "others 1.0")
         for name, attribute in (names | {"wrong": "ITEM"}).items()
     )
-    monkeypatch.setattr(plugins, "_installed", lambda group: entries)
+    monkeypatch.setattr(plugins, "installed", lambda group: entries)
     monkeypatch.setattr(FRAME_SOURCES, "_loaded", {})
 
 

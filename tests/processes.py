@@ -45,9 +45,17 @@ class Place:
         }
         command = [sys.executable, "-m", "probes", "run", *self.overrides]
         with log.open("wb") as errors:
-            return subprocess.Popen(
-                command, env=environment, stdout=subprocess.DEVNULL, stderr=errors, cwd=self.folder
-            ), log
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                cwd=self.folder,
+                # A shell starts what it leaves in the background with SIGINT ignored, which all
+                # processes below it inherit.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
+        return process, log
 
     def run(self, code: int = 0) -> float:
         """Let a process run to its end; return the seconds it took."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import nan
 
@@ -10,7 +10,6 @@ from probes.core.errors import ProbesError
 from probes.core.text import listed
 from probes.regression.snapshot import (
     UNKNOWN,
-    AnswerKey,
     BaselineAnswer,
     CellAnswers,
     CellName,
@@ -229,23 +228,14 @@ def tied(before: BaselineAnswer, now: BaselineAnswer, scoring: str, tolerance: f
 
 def resolve_ties(base: Snapshot, run: Snapshot, changes: Sequence[AnswerChange]) -> Snapshot:
     """Return the run's answers to the baseline's questions, with its ties decided as before."""
-    ties: Mapping[tuple[CellName, AnswerKey], AnswerChange] = {
-        (change.cell, change.now.answer_key): change for change in changes if change.tie
-    }
+    ties = {(one.cell, one.now.answer_key): one.before.choice for one in changes if one.tie}
     run_cells = run.cells_by_name()
     cells = []
     for cell in base.cells:
         answers = tuple(
-            replace(answer, choice=ties[cell.name, answer.answer_key].before.choice)
-            if (cell.name, answer.answer_key) in ties
-            else answer
+            replace(answer, choice=ties.get((cell.name, answer.answer_key), answer.choice))
             for answer in run_cells[cell.name].answers
         )
         cells.append(CellAnswers(cell.name, cell.member, answers))
-    return replace(
-        run,
-        cells=tuple(cells),
-        items=base.items,
-        references=base.references,
-        infill_sources=base.infill_sources,
-    )
+    asked = {name: getattr(base, name) for name in ("items", "references", "infill_sources")}
+    return replace(run, cells=tuple(cells), **asked)

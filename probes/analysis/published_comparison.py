@@ -128,7 +128,7 @@ def _as_contrast(row: Mapping[str, Any]) -> dict[str, Any]:
 def _sources(
     row: Mapping[str, Any], frames: str, configuration: str
 ) -> list[tuple[str, str, str, str]]:
-    """Return the published cells that make up one of our rows, in the order of `_weights`."""
+    """Return the published cells that make up one of our rows, in the order of the weights."""
     arm, role, reference = row["arm"], row["role"], row["reference"]
     cells = {
         "accuracy": [(role, arm)],
@@ -140,17 +140,11 @@ def _sources(
     return [(role, frames, arm, configuration) for role, arm in cells]
 
 
-def _weights(name: str) -> Sequence[float]:
-    """Return the weights of the accuracies that make up an accuracy or a contrast."""
-    if name == "accuracy":
-        return (1.0,)
-    return [float(w) for w in (stats.DID_WEIGHTS if name == "did" else stats.DIFFERENCE_WEIGHTS)]
-
-
 def _row(
     row: Mapping[str, Any], sources: Sequence[float], n: int, family: str, same_task: bool
 ) -> dict[str, Any]:
-    weights = _weights(row["name"])
+    special = {"accuracy": [1.0], "did": stats.DID_WEIGHTS.tolist()}
+    weights = special.get(row["name"], stats.DIFFERENCE_WEIGHTS.tolist())
     count = len(sources) // len(weights)
     each = [Figure(p, *stats.wilson(round(p * n), n)) for p in sources]
     published = combined(each, [weight / count for _ in range(count) for weight in weights])

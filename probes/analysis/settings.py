@@ -52,13 +52,13 @@ def read_run(folder: Path) -> LoadedRun:
     Raises:
         ProbesError: a file that is there but cannot be read.
     """
-    config: Mapping[str, Any] = {}
-    models: dict[str, str] = {}
     content = read_manifest(folder)
     try:
         config = dict(content.get("config") or {})
-        for name, facts in (content.get("members") or {}).items():
-            models[name] = f"{facts.get('fingerprint', '')} {facts.get('adapter', '')}"
+        models = {
+            name: f"{facts.get('fingerprint', '')} {facts.get('adapter', '')}"
+            for name, facts in (content.get("members") or {}).items()
+        }
     except (AttributeError, TypeError, ValueError) as error:
         what = "the manifest's config or members are not groups of settings"
         raise ProbesError(what, str(folder / FILE), REWRITE) from error

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from probes.analysis.formats import compared
 from probes.core.files import atomic_write
 from probes.core.types import CONTRASTS
 from probes.regression.snapshot import CellAnswers, CellName, Snapshot
@@ -60,9 +61,7 @@ class Metric(NamedTuple):
     @property
     def label(self) -> str:
         """The metric within its task and pair."""
-        role = f"image - {self.cell.role}" if self.name == "did" else self.cell.role
-        if self.name == "transfer":
-            role = f"{self.cell.role} - image"
+        role = compared(self.name, self.cell.role)
         return f"{self.what} {self.cell.arm}, {role}, {self.cell.frames} frames"
 
     @property

@@ -8,13 +8,7 @@ from math import nan
 
 from probes.core.errors import ProbesError
 from probes.core.text import listed
-from probes.regression.snapshot import (
-    UNKNOWN,
-    BaselineAnswer,
-    CellAnswers,
-    CellName,
-    Snapshot,
-)
+from probes.regression.snapshot import UNKNOWN, BaselineAnswer, CellAnswers, CellName, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +137,11 @@ def _items(base: Snapshot, run: Snapshot) -> Iterator[str]:
 
 def notes(base: Snapshot, run: Snapshot) -> list[str]:
     """Return what differs and does not prevent a comparison."""
-    out = []
-    for name, before in base.members.items():
-        if run.members.get(name) != before:
-            out.append(f"{name} is another checkpoint, or runs with other settings, than before")
+    out = [
+        f"{name} is another checkpoint, or runs with other settings, than before"
+        for name, before in base.members.items()
+        if run.members.get(name) != before
+    ]
     for what, before in base.platform.items():
         now = run.platform.get(what, UNKNOWN)
         if UNKNOWN not in (before, now) and now != before:
@@ -163,16 +158,15 @@ def notes(base: Snapshot, run: Snapshot) -> list[str]:
 
 def _other_stimuli(base: Snapshot, run: Snapshot) -> Iterator[str]:
     """Yield where models were shown another text, although the settings are the same."""
-    changed: dict[bool, list[str]] = {True: [], False: []}
+    by_infills, by_prompts = "infills came out otherwise", "prompts are built otherwise"
+    changed: dict[str, list[str]] = {by_infills: [], by_prompts: []}
     infills = base.infills()
     for cell, before, now in matched_answers(base, run):
         if before.stimulus != now.stimulus:
-            changed[infills.get((cell.pair, cell.arm)) == "none"].append(cell.arm)
-    for no_infills, why in (
-        (False, "infills came out otherwise"),
-        (True, "prompts are built otherwise"),
-    ):
-        if arms := changed[no_infills]:
+            no_infills = infills.get((cell.pair, cell.arm)) == "none"
+            changed[by_prompts if no_infills else by_infills].append(cell.arm)
+    for why, arms in changed.items():
+        if arms:
             names = ", ".join(dict.fromkeys(arms))
             yield f"{why}: in {len(arms)} of {base.records} records the text is another ({names})"
 

@@ -125,18 +125,13 @@ def _answers(check: Check, limit: int) -> list[str]:
     changed = [change for change in check.answer_changes if not change.tie]
     ties = [change for change in check.answer_changes if change.tie]
     total, tolerance = check.baseline.snapshot.records, check.baseline.tie_tolerance
+    titled = {
+        f"{len(changed)} of {total} answers changed (margin: nats by which the right answer leads "
+        "the best other option)": changed,
+        f"{len(ties)} near-ties (within {tolerance:g} nats in both runs) count as unchanged": ties,
+    }
     out = []
-    for changes, title in (
-        (
-            changed,
-            f"{len(changed)} of {total} answers changed (margin: nats by which the right answer "
-            "leads the best other option)",
-        ),
-        (
-            ties,
-            f"{len(ties)} near-ties (within {tolerance:g} nats in both runs) count as unchanged",
-        ),
-    ):
+    for title, changes in titled.items():
         if changes:
             out += ["", title, *_change_lines(changes, limit)]
     listed = {(change.cell, change.now.answer_key) for change in changed}

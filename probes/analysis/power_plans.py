@@ -229,8 +229,10 @@ def _table(plan: _PowerPlan) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ..
         words = [] if not several else ["one" if scope == 1 else f"all {scope}"]
         for truth in plan.truths:
             for n in items if both else (None,):
-                asked = [(effect, n) for effect in effects] or [(None, each) for each in items]
-                texts = [_found(plan, truth, scope, *one) for one in asked]
+                if effects:
+                    texts = [_found(plan, truth, scope, effect, n) for effect in effects]
+                else:
+                    texts = [_found(plan, truth, scope, None, each) for each in items]
                 rows.append((*words, truth.name, *([str(n)] if both else []), *texts))
     head = [*(["strata"] if several else []), "discordance", *(["items"] if both else [])]
     head += [f"{100 * effect:+g} points" for effect in effects] or [f"{n} items" for n in items]

@@ -93,22 +93,17 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-_Kind = Callable[[str], Any]
+_Group = argparse._ActionsContainer
 
 
 def _add(
-    group: argparse._ActionsContainer,
-    name: str,
-    kind: _Kind,
-    unit: str,
-    text: str,
-    usual: Any = None,
+    group: _Group, name: str, kind: Callable[[str], Any], unit: str, text: str, usual: Any = None
 ) -> None:
     """Add an option that takes a value: its name, type, unit, help text and default."""
     group.add_argument(name, type=kind, metavar=unit, help=text, default=usual)
 
 
-def _add_question(group: argparse._ActionsContainer) -> None:
+def _add_question(group: _Group) -> None:
     group.add_argument(
         "run", nargs="?", metavar="RUN", help="folder of a finished run, which has the discordance"
     )
@@ -154,7 +149,7 @@ def _add_question(group: argparse._ActionsContainer) -> None:
     )
 
 
-def _add_did(group: argparse._ActionsContainer) -> None:
+def _add_did(group: _Group) -> None:
     _add(
         group,
         "--other-discordance",
@@ -166,7 +161,7 @@ def _add_did(group: argparse._ActionsContainer) -> None:
     _add(group, "--correlation", float, "R", "of the two members' gains over items (default: 0)")
 
 
-def _add_clusters(group: argparse._ActionsContainer) -> None:
+def _add_clusters(group: _Group) -> None:
     text = (
         "items of one recording: 5, or 1x267,2x45 (267 of one item, 45 of two), or egoschema "
         "(its 347 recordings)"
@@ -177,7 +172,7 @@ def _add_clusters(group: argparse._ActionsContainer) -> None:
     group.add_argument("--by-stratum", action="store_true", help="of a RUN: a row per stratum too")
 
 
-def _add_simulation(group: argparse._ActionsContainer) -> None:
+def _add_simulation(group: _Group) -> None:
     group.add_argument(
         "--simulate", action="store_true", help="add the power found in simulated runs"
     )

@@ -93,17 +93,39 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-_Group = argparse._ActionsContainer
+_HELP = {
+    "--measure": "of a RUN: what its contrasts are of, e.g. margin; effects are then in its unit",
+    "--effect": "true effect(s), e.g. 6 or 2,5,10 (of a RUN: 2,5,10)",
+    "--discordance": "share of items that differ: one or several, e.g. 10,20,40",
+    "--items": "items (with --strata: of one stratum)",
+    "--power": "chance of finding the effect (default: 0.8)",
+    "--alpha": "level of the two-sided test (default: 0.05)",
+    "--family": "tests in the family: Holm's first step then asks for alpha / K (default: 1)",
+    "--other-discordance": "the other member's, where it is not the image member's",
+    "--other-gain": "the other member's true gain (default: 0)",
+    "--correlation": "of the two members' gains over items (default: 0)",
+    "--cluster-sizes": "items of one recording: 5, or 1x267,2x45 (267 of one item, 45 of two), or "
+    "egoschema (its 347 recordings)",
+    "--icc": "correlation of the differences of two items of one recording",
+    "--strata": "strata of equal size, e.g. i-RAVEN's 7 configurations",
+    "--draws": "simulated runs (default: 2000)",
+    "--seed": "of the simulation (default: 0)",
+}
+"""Options that take a value."""
 
 
 def _add(
-    group: _Group, name: str, kind: Callable[[str], Any], unit: str, text: str, usual: Any = None
+    group: argparse._ActionsContainer,
+    name: str,
+    kind: Callable[[str], Any],
+    unit: str,
+    usual: Any = None,
 ) -> None:
-    """Add an option that takes a value: its name, type, unit, help text and default."""
-    group.add_argument(name, type=kind, metavar=unit, help=text, default=usual)
+    """Add an option that takes a value: its name, type, unit and default."""
+    group.add_argument(name, type=kind, metavar=unit, default=usual, help=_HELP[name])
 
 
-def _add_question(group: _Group) -> None:
+def _add_question(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "run", nargs="?", metavar="RUN", help="folder of a finished run, which has the discordance"
     )
@@ -114,70 +136,34 @@ def _add_question(group: _Group) -> None:
         choices=CONTRASTS,
         help="which contrast (default: gain; of a RUN: gain, drop and did; may be repeated there)",
     )
-    _add(
-        group,
-        "--measure",
-        str,
-        "NAME",
-        "of a RUN: what its contrasts are of, e.g. margin; effects are then in its unit",
-        "accuracy",
-    )
-    _add(
-        group, "--effect", _numbers, "POINTS", "true effect(s), e.g. 6 or 2,5,10 (of a RUN: 2,5,10)"
-    )
-    _add(
-        group,
-        "--discordance",
-        _numbers,
-        "PERCENT",
-        "share of items that differ: one or several, e.g. 10,20,40",
-    )
-    _add(group, "--items", _numbers, "N", "items (with --strata: of one stratum)")
-    _add(
-        group, "--power", float, "POWER", "chance of finding the effect (default: 0.8)", stats.POWER
-    )
-    _add(
-        group, "--alpha", float, "ALPHA", "level of the two-sided test (default: 0.05)", stats.ALPHA
-    )
-    _add(
-        group,
-        "--family",
-        int,
-        "K",
-        "tests in the family: Holm's first step then asks for alpha / K (default: 1)",
-        1,
-    )
+    _add(group, "--measure", str, "NAME", "accuracy")
+    _add(group, "--effect", _numbers, "POINTS")
+    _add(group, "--discordance", _numbers, "PERCENT")
+    _add(group, "--items", _numbers, "N")
+    _add(group, "--power", float, "POWER", stats.POWER)
+    _add(group, "--alpha", float, "ALPHA", stats.ALPHA)
+    _add(group, "--family", int, "K", 1)
 
 
-def _add_did(group: _Group) -> None:
-    _add(
-        group,
-        "--other-discordance",
-        float,
-        "PERCENT",
-        "the other member's, where it is not the image member's",
-    )
-    _add(group, "--other-gain", float, "POINTS", "the other member's true gain (default: 0)")
-    _add(group, "--correlation", float, "R", "of the two members' gains over items (default: 0)")
+def _add_did(group: argparse._ActionsContainer) -> None:
+    _add(group, "--other-discordance", float, "PERCENT")
+    _add(group, "--other-gain", float, "POINTS")
+    _add(group, "--correlation", float, "R")
 
 
-def _add_clusters(group: _Group) -> None:
-    text = (
-        "items of one recording: 5, or 1x267,2x45 (267 of one item, 45 of two), or egoschema "
-        "(its 347 recordings)"
-    )
-    _add(group, "--cluster-sizes", str, "SIZES", text)
-    _add(group, "--icc", float, "R", "correlation of the differences of two items of one recording")
-    _add(group, "--strata", int, "H", "strata of equal size, e.g. i-RAVEN's 7 configurations")
+def _add_clusters(group: argparse._ActionsContainer) -> None:
+    _add(group, "--cluster-sizes", str, "SIZES")
+    _add(group, "--icc", float, "R")
+    _add(group, "--strata", int, "H")
     group.add_argument("--by-stratum", action="store_true", help="of a RUN: a row per stratum too")
 
 
-def _add_simulation(group: _Group) -> None:
+def _add_simulation(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--simulate", action="store_true", help="add the power found in simulated runs"
     )
-    _add(group, "--draws", int, "DRAWS", "simulated runs (default: 2000)", 2000)
-    _add(group, "--seed", int, "SEED", "of the simulation (default: 0)", 0)
+    _add(group, "--draws", int, "DRAWS", 2000)
+    _add(group, "--seed", int, "SEED", 0)
 
 
 def _numbers(text: str) -> tuple[float, ...]:

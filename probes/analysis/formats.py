@@ -94,6 +94,11 @@ def count(value: float) -> str:
     return f"{value:,.0f}" if isfinite(value) else "-"
 
 
+def compared(name: str, role: str) -> str:
+    """Return whose answers a contrast compares: a member's own arms, or two members' answers."""
+    return {"did": f"image - {role}", "transfer": f"{role} - image"}.get(name, role)
+
+
 def span(values: Iterable[int]) -> str:
     """Format whole numbers as `5-60`, or as the number that all of them are."""
     distinct = sorted(set(values))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +53,8 @@ def load(path: Paths) -> pd.DataFrame:
     for table, run, label in zip(tables, runs, labels, strict=True):
         frame = _to_pandas(table)
         sizes = {place: len(item.options) for place, item in run.items.items()}
-        frame["n_options"] = _n_options(frame, sizes)
-        frame["setting"] = label
-        frame["run"] = str(run.folder)
-        parts.append(frame)
+        options = _n_options(frame, sizes)
+        parts.append(frame.assign(n_options=options, setting=label, run=str(run.folder)))
     whole = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
     whole = merge(whole)
     whole.attrs.update(settings.attributes(runs))
@@ -73,9 +71,7 @@ def from_records(
         references: reference arm by arm (empty for a reference arm); default: see `contrasts`.
     """
     frame = _to_pandas(schema.to_table(list(records), Record))
-    frame["n_options"] = _n_options(frame, {})
-    frame["setting"] = ""
-    frame["run"] = ""
+    frame = frame.assign(n_options=_n_options(frame, {}), setting="", run="")
     if references is not None:
         frame.attrs["references"] = dict(references)
     return merge(frame)
@@ -108,15 +104,10 @@ def _to_pandas(table: pa.Table) -> pd.DataFrame:
         if pa.types.is_list(field.kind) or pa.types.is_map(field.kind):
             # Kept in Arrow: a million small Python lists would cost more than all the rest.
             columns[field.name] = pd.Series(pd.arrays.ArrowExtensionArray(column))
-        elif field.nullable and field.kind in _NULLABLE:
-            columns[field.name] = column.to_pandas(types_mapper=_constant(_NULLABLE[field.kind]))
         else:
-            columns[field.name] = column.to_pandas()
+            mapper = _NULLABLE.get if field.nullable else None
+            columns[field.name] = column.to_pandas(types_mapper=mapper)
     return pd.DataFrame(columns)
-
-
-def _constant(dtype: Any) -> Callable[[pa.DataType], Any]:
-    return lambda _: dtype
 
 
 def _n_options(frame: pd.DataFrame, known: dict[tuple[str, str], int]) -> pd.Series:

@@ -57,9 +57,7 @@ def in_arrow(column: pd.Series, kind: pa.DataType) -> pa.Array:
     return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
 
 
-def flat(
-    column: pd.Series,
-) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
+def flat(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
     """Return a column of lists as one array of all values, each row's start, and its length."""
     whole = in_arrow(column, pa.list_(pa.float64()))
     lengths = np.nan_to_num(

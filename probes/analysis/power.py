@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import inf, isfinite, nan, sqrt
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from probes import stats
@@ -47,28 +48,26 @@ def planning(
     taken = per_item(measure)
     rows = where(found, policy=taken.policies[0], measure=taken.name).copy()
     rows["discordance"] = rows["discordant"] / rows["n"].where(rows["n"] > 0)
-    least: list[float] = []
-    needed: dict[str, list[float]] = {"items_needed": []}
-    needed |= {column_for(effect, taken.unit): [] for effect in effects}
+    added = ["minimum_effect", "items_needed", *(column_for(one, taken.unit) for one in effects)]
+    found_by_row = []
     for row in rows_of(rows):
         if row["n"] < 2:
-            least.append(nan)
-            for column in needed.values():
-                column.append(nan)
+            found_by_row.append([nan] * len(added))
             continue
         spread, options = _spread(row, taken), _options(row, alpha)
         reach = taken.difference_bounds(4 if row["name"] == "did" else 2) or (-inf, inf)
         # Without discordance there is no greatest effect: far beyond the noise all are found.
         noise = sqrt(options["design_effect"] / row["n"]) * row["sd"]
         most = reach[1] if taken.is_share else min(reach[1], _FAR * noise)
-        least.append(
-            stats.minimum_effect(row["n"], spread, power_wanted=power_wanted, most=most, **options)
+        least = stats.minimum_effect(
+            row["n"], spread, power_wanted=power_wanted, most=most, **options
         )
-        for column, effect in zip(needed.values(), [row["estimate"], *effects], strict=True):
-            column.append(stats.items_needed(effect, spread, power_wanted=power_wanted, **options))
-    rows["minimum_effect"] = least
-    for name, column in needed.items():
-        rows[name] = column
+        needed = [
+            stats.items_needed(effect, spread, power_wanted=power_wanted, **options)
+            for effect in (row["estimate"], *effects)
+        ]
+        found_by_row.append([least, *needed])
+    rows[added] = np.array(found_by_row, dtype=np.float64).reshape(len(rows), len(added))
     return rows
 
 

@@ -49,21 +49,19 @@ class _Truth:
 
 @dataclass(frozen=True, slots=True)
 class _Design:
-    """How items are clustered, and what is asked of the test."""
+    """How items are clustered."""
 
     shape: tuple[int, ...]
     """Sizes of clusters in their proportions."""
     icc: float
-    power: float
-    alpha: float
 
     @property
     def inflation(self) -> float:
         return stats.design_effect(self.shape, self.icc)
 
-    def options(self, strata: int) -> stats.PowerOptions:
+    def options(self, alpha: float, strata: int) -> stats.PowerOptions:
         return {
-            "alpha": self.alpha,
+            "alpha": alpha,
             "design_effect": self.inflation,
             "per_cluster": sum(self.shape) / len(self.shape),
             "strata": float(strata),
@@ -184,7 +182,7 @@ def _design(question: PlanQuestion) -> _Design:
         )
     if icc and max(shape) == 1:
         raise ProbesError("there are no clusters to be alike in", "--icc", "add --cluster-sizes")
-    return _Design(shape, icc, question.target.power, question.target.level)
+    return _Design(shape, icc)
 
 
 def _shape(text: str | None) -> tuple[int, ...]:
@@ -210,14 +208,14 @@ def _shape(text: str | None) -> tuple[int, ...]:
 
 def _title(plan: _PowerPlan) -> str:
     power, several = plan.target.power, plan.strata > 1
+    by_items = ", by items per stratum" if several else ""
     if plan.effects and plan.items:
-        title = f"Chance of finding a {plan.name}" + (", by items per stratum" if several else "")
+        title = f"Chance of finding a {plan.name}{by_items}"
     elif plan.effects:
         per_stratum = " per stratum" if several else ""
         title = f"Items{per_stratum} needed to find a {plan.name} with power {power:g}"
     else:
-        title = f"Least {plan.name}, in points, found with power {power:g}"
-        title += ", by items per stratum" if several else ""
+        title = f"Least {plan.name}, in points, found with power {power:g}{by_items}"
     return title + (" (power in simulated runs)" if plan.simulation else "")
 
 
@@ -251,7 +249,8 @@ def _found(plan: _PowerPlan, truth: _Truth, scope: int, effect: float | None, n:
         effect: None where the least one is asked for.
         n: items per stratum; None where they are asked for.
     """
-    power, options, spread = plan.design.power, plan.design.options(scope), truth.spread()
+    power, spread = plan.target.power, truth.spread()
+    options = plan.design.options(plan.target.level, scope)
     if effect is None:
         assert n is not None
         # Beyond this the image member's gain would exceed its discordance.
@@ -288,7 +287,7 @@ def _with_simulated(text: str, plan: _PowerPlan, truth: _Truth, effect: float, i
         design.sizes(int(items)),
         draws=simulation.draws,
         seed=simulation.seed,
-        alpha=design.alpha,
+        alpha=plan.target.level,
         alike=stats.latent_alike(gains, design.icc, shared),
         shared=shared,
     )

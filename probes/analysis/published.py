@@ -91,14 +91,10 @@ def resolved(
             f"there is no published table of {task!r}", "task", "choose egoschema or iraven"
         )
     sizes = [size for size, count in RECORDINGS for _ in range(count)]
-    clustered = task == "egoschema" and icc != 0
-    inflation = stats.design_effect(sizes, icc) if clustered else 1.0
-    per_cluster = EGOSCHEMA_ITEMS / len(sizes) if clustered else 1.0
-    test: stats.PowerOptions = {
-        "alpha": alpha,
-        "design_effect": inflation,
-        "per_cluster": per_cluster,
-    }
+    test: stats.PowerOptions = {"alpha": alpha, "design_effect": 1.0, "per_cluster": 1.0}
+    if task == "egoschema" and icc:
+        test["design_effect"] = stats.design_effect(sizes, icc)
+        test["per_cluster"] = EGOSCHEMA_ITEMS / len(sizes)
     return [_resolve(task, one, power_wanted, test) for one in differences(published_cells(task))]
 
 
@@ -126,13 +122,10 @@ def _resolve(
         found = stats.largest_discordance(
             estimate, n, spread, least=least, power_wanted=power_wanted, **options
         )
+    same = ("family", "name", "what", "estimate", "n")
     return Resolved(
         task=task,
-        family=difference.family,
-        name=difference.name,
-        what=difference.what,
-        estimate=estimate,
-        n=n,
+        **{name: getattr(difference, name) for name in same},
         least=least,
         independent=independent,
         significant_below=min(significant, 1.0) if estimate and significant >= least else nan,

@@ -8,9 +8,8 @@ sides. DiD is the difference in differences of two members.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import nan, sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -26,16 +25,21 @@ PAIRS: Mapping[str, str] = {"llava_next_7b": "LLaVA-NeXT"}
 """The study's families by the pairs of conf/pair that are the same models. Which InternVL
 checkpoints it used is not published: such a pair is compared by name (`family`)."""
 SOURCE = "arXiv 2511.12868; see results/reference/README.md"
-_RESULTS = "published published_low published_high difference difference_low difference_high"
+_RESULTS = (
+    *("estimate", "low", "high"),
+    *("published", "published_low", "published_high"),
+    *("difference", "difference_low", "difference_high"),
+)
 COLUMNS = (
     *SETTING,
-    *"family name role arm configuration n estimate low high published_n".split(),
-    *_RESULTS.split(),
+    *"family name role arm configuration n".split(),
+    *_RESULTS[:3],
+    "published_n",
+    *_RESULTS[3:],
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
+class Figure(NamedTuple):
     """A number and its 95 % interval (proportions)."""
 
     estimate: float
@@ -63,7 +67,9 @@ def compare(frame: pd.DataFrame, family: str | None = None) -> pd.DataFrame:
     Raises:
         ProbesError: an unknown family, or unreadable tables.
     """
-    _known(family)
+    if family is not None and family not in ITEMS:
+        known = " or ".join(ITEMS)
+        raise ProbesError(f"the study has no family {family!r}", "family", f"choose {known}")
     rows: list[dict[str, Any]] = []
     for head, part in groups(frame, ("task", "pair")):
         compared_with = family or PAIRS.get(str(head["pair"]))
@@ -77,18 +83,6 @@ def compare(frame: pd.DataFrame, family: str | None = None) -> pd.DataFrame:
         for row, sources in _matches(part, table, cells):
             rows.append(_row(row, sources, n, compared_with, own is not None))
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def families() -> tuple[str, ...]:
-    """Return the names of the study's families."""
-    return tuple(ITEMS)
-
-
-def _known(family: str | None) -> None:
-    if family is not None and family not in families():
-        raise ProbesError(
-            f"the study has no family {family!r}", "family", f"choose {' or '.join(families())}"
-        )
 
 
 OwnCells = Mapping[tuple[str, str, str, str], float]
@@ -134,7 +128,7 @@ def _as_contrast(row: Mapping[str, Any]) -> dict[str, Any]:
 def _sources(
     row: Mapping[str, Any], frames: str, configuration: str
 ) -> list[tuple[str, str, str, str]]:
-    """Return the published cells that make up one of our rows, in the order of `_weights`."""
+    """Return the published cells that make up one of our rows, in the order of the weights."""
     arm, role, reference = row["arm"], row["role"], row["reference"]
     cells = {
         "accuracy": [(role, arm)],
@@ -146,17 +140,11 @@ def _sources(
     return [(role, frames, arm, configuration) for role, arm in cells]
 
 
-def _weights(name: str) -> Sequence[float]:
-    """Return the weights of the accuracies that make up an accuracy or a contrast."""
-    if name == "accuracy":
-        return (1.0,)
-    return [float(w) for w in (stats.DID_WEIGHTS if name == "did" else stats.DIFFERENCE_WEIGHTS)]
-
-
 def _row(
     row: Mapping[str, Any], sources: Sequence[float], n: int, family: str, same_task: bool
 ) -> dict[str, Any]:
-    weights = _weights(row["name"])
+    special = {"accuracy": [1.0], "did": stats.DID_WEIGHTS.tolist()}
+    weights = special.get(row["name"], stats.DIFFERENCE_WEIGHTS.tolist())
     count = len(sources) // len(weights)
     each = [Figure(p, *stats.wilson(round(p * n), n)) for p in sources]
     published = combined(each, [weight / count for _ in range(count) for weight in weights])
@@ -167,19 +155,7 @@ def _row(
         "family": family,
         "configuration": row["stratum"],
         "published_n": n * count,
-        **_three("", ours),
-        **_three("published", published),
-        **_three("difference", difference),
-    }
-
-
-def _three(name: str, figure: Figure) -> dict[str, float]:
-    """Return a figure and the ends of its interval by the names of their columns."""
-    prefix = f"{name}_" if name else ""
-    return {
-        name or "estimate": figure.estimate,
-        f"{prefix}low": figure.low,
-        f"{prefix}high": figure.high,
+        **dict(zip(_RESULTS, (*ours, *published, *difference), strict=True)),
     }
 
 

@@ -52,13 +52,13 @@ def read_run(folder: Path) -> LoadedRun:
     Raises:
         ProbesError: a file that is there but cannot be read.
     """
-    config: Mapping[str, Any] = {}
-    models: dict[str, str] = {}
     content = read_manifest(folder)
     try:
         config = dict(content.get("config") or {})
-        for name, facts in (content.get("members") or {}).items():
-            models[name] = f"{facts.get('fingerprint', '')} {facts.get('adapter', '')}"
+        models = {
+            name: f"{facts.get('fingerprint', '')} {facts.get('adapter', '')}"
+            for name, facts in (content.get("members") or {}).items()
+        }
     except (AttributeError, TypeError, ValueError) as error:
         what = "the manifest's config or members are not groups of settings"
         raise ProbesError(what, str(folder / FILE), REWRITE) from error
@@ -105,19 +105,28 @@ def _differs(name: str, configs: Sequence[Mapping[str, Any]]) -> bool:
 def _relevant(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
-        for name, value in flat(_without_lists(config)).items()
+        for name, value in flat(without_lists(config)).items()
         if name not in _IGNORED
         and name.split(".")[0] not in _IGNORED
         and name.rsplit(".", 1)[-1] not in _IGNORED_LAST
     }
 
 
-def _without_lists(value: Any) -> Any:
-    """Turn lists of mappings into mappings by position, so that they flatten."""
+def without_lists(value: Any, by: str | None = None) -> Any:
+    """Turn lists of mappings into mappings, so that they flatten.
+
+    Args:
+        value: a mapping, a list, or anything else, which stays as it is.
+        by: the entry that names a mapping within a list; otherwise its position does.
+    """
     if isinstance(value, Mapping):
-        return {str(name): _without_lists(inner) for name, inner in value.items()}
+        return {str(name): without_lists(inner, by) for name, inner in value.items()}
     if isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
-        return {str(at): _without_lists(inner) for at, inner in enumerate(value)}
+        named = (
+            (inner.get(by, at) if isinstance(inner, Mapping) else at, inner)
+            for at, inner in enumerate(value)
+        )
+        return {str(name): without_lists(inner, by) for name, inner in named}
     return value
 
 
@@ -159,14 +168,8 @@ def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
         infill = run.config.get("infill")
         if isinstance(infill, Mapping) and infill.get("source"):
             sources.add(str(infill["source"]))
-    out: dict[str, Any] = {}
-    if references:
-        out["references"] = references
-    if infills:
-        out["infills"] = infills
-    if sources:
-        out["infill_sources"] = sorted(sources)
-    return out
+    found = {"references": references, "infills": infills, "infill_sources": sorted(sources)}
+    return {name: value for name, value in found.items() if value}
 
 
 def _arms(suite: Any, field: str) -> dict[str, str]:

@@ -70,9 +70,7 @@ def study_tables(frame: pd.DataFrame) -> Tables:
 
 def _transfer_tables(found: pd.DataFrame) -> list[Table]:
     tables = []
-    for head, part in groups(found, ("arm", "frames")):
-        if head["arm"] not in ("baseline", "vcot"):
-            continue
+    for head, part in groups(found[found["arm"].isin(["baseline", "vcot"])], ("arm", "frames")):
         header, *lines = iraven.rows(part)
         title = f"i-RAVEN by configuration, {arm_name(head['arm'])} (chance 12.5)"
         tables.append(Table(title, header, tuple(lines), words=1))
@@ -113,11 +111,11 @@ class _Results:
         cell = self.cells.get((frames, role, arm))
         return percent(cell["accuracy"]) if cell else "-"
 
-    def change(self, frames: int, role: str, arm: str, policy: str = "strict") -> str:
-        row = self.contrasts.get(("gain", policy, frames, role, arm)) or self.contrasts.get(
-            ("drop", policy, frames, role, arm)
-        )
-        return interval(row) if row else "-"
+    def change(self, frames: int, role: str, arm: str) -> str:
+        for name in ("gain", "drop"):
+            if row := self.contrasts.get((name, "strict", frames, role, arm)):
+                return interval(row)
+        return "-"
 
 
 def _gain_table(results: _Results) -> Table | None:
@@ -172,19 +170,11 @@ def _perturbation_table(results: _Results) -> Table | None:
         for arm in arms:
             row += [results.percent(frames, role, arm), results.change(frames, role, arm)]
         rows.append(tuple(row))
-    return Table(
-        "vCoT, and its drop under visual and text perturbation", tuple(header), tuple(rows)
-    )
+    title = "vCoT, and its drop under visual and text perturbation"
+    return Table(title, tuple(header), tuple(rows))
 
 
 def _further(results: _Results, refs: Mapping[str, str]) -> Table | None:
-    known = {"baseline", "vcot", "blind", *PERTURBATIONS}
-    shown = [
-        (arm, role, frames)
-        for arm in results.arms
-        for frames, role, _ in results.rows
-        if arm not in known and (frames, role, arm) in results.cells
-    ]
     rows = [
         (
             arm,
@@ -194,7 +184,9 @@ def _further(results: _Results, refs: Mapping[str, str]) -> Table | None:
             refs.get(arm, "") or "-",
             results.change(frames, role, arm),
         )
-        for arm, role, frames in shown
+        for arm in results.arms
+        for frames, role, _ in results.rows
+        if arm not in _ARM_NAMES and (frames, role, arm) in results.cells
     ]
     if not rows:
         return None

@@ -9,9 +9,12 @@ from pathlib import Path
 import pandas as pd
 
 from probes import analysis
-from probes.analysis.published_comparison import PAIRS, compare, families, notes, table
+from probes.analysis.published import ITEMS
+from probes.analysis.published_comparison import PAIRS, compare, notes, table
 from probes.core.errors import ProbesError
 from probes.core.tables import listing, wrapped
+
+FAMILIES = tuple(ITEMS)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -21,12 +24,12 @@ def main(arguments: Sequence[str]) -> int:
         description="Compare a run with the study's tables, figure by figure: accuracies, gains, "
         "drops, transfer and difference in differences (DiD), ours with clustered intervals, the "
         "published ones with intervals from their numbers of items, and the unpaired difference.",
-        epilog=f"example: probes compare-published results/runs/DAY/RUN --family {families()[0]}",
+        epilog=f"example: probes compare-published results/runs/DAY/RUN --family {FAMILIES[0]}",
     )
     parser.add_argument("path", type=Path, help="a run folder, or a folder above those of a sweep")
     parser.add_argument(
         "--family",
-        help=f"{' or '.join(families())}: which of the study's pairs the run's pair is "
+        help=f"{' or '.join(FAMILIES)}: which of the study's pairs the run's pair is "
         f"(default: by name: {', '.join(f'{a} is {b}' for a, b in PAIRS.items())})",
     )
     given = parser.parse_args(arguments)
@@ -51,5 +54,5 @@ def _nothing(frame: pd.DataFrame, family: str | None, where: str) -> ProbesError
     return ProbesError(
         f"the study reports nothing of the pair {pairs}",
         where,
-        f"if it is one of the study's under another name, add --family {families()[0]}",
+        f"if it is one of the study's under another name, add --family {FAMILIES[0]}",
     )

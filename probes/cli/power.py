@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from probes import stats
 from probes.analysis import power_finished, power_plans
@@ -58,30 +59,21 @@ def _answer(given: argparse.Namespace) -> list[str]:
     simulation = Simulation(given.draws, given.seed) if given.simulate else None
     if given.published is not None:
         return power_finished.of_published(given.published, given.icc or 0.0, target)
+    asked: dict[str, Any] = {
+        "effects": given.effect or (),
+        "target": target,
+        "simulation": simulation,
+    }
     if given.run is not None:
-        of_run = RunQuestion(
-            given.run,
-            names=tuple(given.of or ()),
-            effects=given.effect or (),
-            measure=given.measure,
-            by_stratum=given.by_stratum,
-            target=target,
-            simulation=simulation,
-        )
-        return power_finished.of_run(of_run)
+        of_run = {"measure": given.measure, "by_stratum": given.by_stratum, **asked}
+        return power_finished.of_run(RunQuestion(given.run, tuple(given.of or ()), **of_run))
+    same = "other_discordance other_gain correlation cluster_sizes icc strata".split()
     plan = PlanQuestion(
         names=tuple(given.of or ("gain",)),
-        effects=given.effect or (),
         items=given.items or (),
         discordances=given.discordance or (),
-        other_discordance=given.other_discordance,
-        other_gain=given.other_gain,
-        correlation=given.correlation,
-        cluster_sizes=given.cluster_sizes,
-        icc=given.icc,
-        strata=given.strata,
-        target=target,
-        simulation=simulation,
+        **{name: getattr(given, name) for name in same},
+        **asked,
     )
     return power_plans.answer(plan)
 
@@ -95,11 +87,42 @@ def parser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
     )
     _add_question(parser)
-    _add_test(parser)
     _add_did(parser.add_argument_group("of a DiD"))
     _add_clusters(parser.add_argument_group("clusters and strata"))
     _add_simulation(parser.add_argument_group("check by simulation"))
     return parser
+
+
+_HELP = {
+    "--measure": "of a RUN: what its contrasts are of, e.g. margin; effects are then in its unit",
+    "--effect": "true effect(s), e.g. 6 or 2,5,10 (of a RUN: 2,5,10)",
+    "--discordance": "share of items that differ: one or several, e.g. 10,20,40",
+    "--items": "items (with --strata: of one stratum)",
+    "--power": "chance of finding the effect (default: 0.8)",
+    "--alpha": "level of the two-sided test (default: 0.05)",
+    "--family": "tests in the family: Holm's first step then asks for alpha / K (default: 1)",
+    "--other-discordance": "the other member's, where it is not the image member's",
+    "--other-gain": "the other member's true gain (default: 0)",
+    "--correlation": "of the two members' gains over items (default: 0)",
+    "--cluster-sizes": "items of one recording: 5, or 1x267,2x45 (267 of one item, 45 of two), or "
+    "egoschema (its 347 recordings)",
+    "--icc": "correlation of the differences of two items of one recording",
+    "--strata": "strata of equal size, e.g. i-RAVEN's 7 configurations",
+    "--draws": "simulated runs (default: 2000)",
+    "--seed": "of the simulation (default: 0)",
+}
+"""Options that take a value."""
+
+
+def _add(
+    group: argparse._ActionsContainer,
+    name: str,
+    kind: Callable[[str], Any],
+    unit: str,
+    usual: Any = None,
+) -> None:
+    """Add an option that takes a value: its name, type, unit and default."""
+    group.add_argument(name, type=kind, metavar=unit, default=usual, help=_HELP[name])
 
 
 def _add_question(group: argparse._ActionsContainer) -> None:
@@ -113,91 +136,25 @@ def _add_question(group: argparse._ActionsContainer) -> None:
         choices=CONTRASTS,
         help="which contrast (default: gain; of a RUN: gain, drop and did; may be repeated there)",
     )
-    group.add_argument(
-        "--measure",
-        metavar="NAME",
-        default="accuracy",
-        help="of a RUN: what its contrasts are of, e.g. margin; effects are then in its unit",
-    )
-    group.add_argument(
-        "--effect",
-        type=_numbers,
-        metavar="POINTS",
-        help="true effect(s), e.g. 6 or 2,5,10 (of a RUN: 2,5,10)",
-    )
-    group.add_argument(
-        "--discordance",
-        type=_numbers,
-        metavar="PERCENT",
-        help="share of items that differ: one or several, e.g. 10,20,40",
-    )
-    group.add_argument(
-        "--items", type=_numbers, metavar="N", help="items (with --strata: of one stratum)"
-    )
-
-
-def _add_test(group: argparse._ActionsContainer) -> None:
-    group.add_argument(
-        "--power",
-        type=float,
-        default=stats.POWER,
-        help="chance of finding the effect (default: 0.8)",
-    )
-    group.add_argument(
-        "--alpha",
-        type=float,
-        default=stats.ALPHA,
-        help="level of the two-sided test (default: 0.05)",
-    )
-    group.add_argument(
-        "--family",
-        type=int,
-        default=1,
-        metavar="K",
-        help="tests in the family: Holm's first step then asks for alpha / K (default: 1)",
-    )
+    _add(group, "--measure", str, "NAME", "accuracy")
+    _add(group, "--effect", _numbers, "POINTS")
+    _add(group, "--discordance", _numbers, "PERCENT")
+    _add(group, "--items", _numbers, "N")
+    _add(group, "--power", float, "POWER", stats.POWER)
+    _add(group, "--alpha", float, "ALPHA", stats.ALPHA)
+    _add(group, "--family", int, "K", 1)
 
 
 def _add_did(group: argparse._ActionsContainer) -> None:
-    group.add_argument(
-        "--other-discordance",
-        type=float,
-        metavar="PERCENT",
-        help="the other member's, where it is not the image member's",
-    )
-    group.add_argument(
-        "--other-gain",
-        type=float,
-        metavar="POINTS",
-        help="the other member's true gain (default: 0)",
-    )
-    group.add_argument(
-        "--correlation",
-        type=float,
-        metavar="R",
-        help="of the two members' gains over items (default: 0)",
-    )
+    _add(group, "--other-discordance", float, "PERCENT")
+    _add(group, "--other-gain", float, "POINTS")
+    _add(group, "--correlation", float, "R")
 
 
 def _add_clusters(group: argparse._ActionsContainer) -> None:
-    group.add_argument(
-        "--cluster-sizes",
-        metavar="SIZES",
-        help="items of one recording: 5, or 1x267,2x45 (267 of one item, 45 of two), or egoschema "
-        "(its 347 recordings)",
-    )
-    group.add_argument(
-        "--icc",
-        type=float,
-        metavar="R",
-        help="correlation of the differences of two items of one recording",
-    )
-    group.add_argument(
-        "--strata",
-        type=int,
-        metavar="H",
-        help="strata of equal size, e.g. i-RAVEN's 7 configurations",
-    )
+    _add(group, "--cluster-sizes", str, "SIZES")
+    _add(group, "--icc", float, "R")
+    _add(group, "--strata", int, "H")
     group.add_argument("--by-stratum", action="store_true", help="of a RUN: a row per stratum too")
 
 
@@ -205,8 +162,8 @@ def _add_simulation(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--simulate", action="store_true", help="add the power found in simulated runs"
     )
-    group.add_argument("--draws", type=int, default=2000, help="simulated runs (default: 2000)")
-    group.add_argument("--seed", type=int, default=0, help="of the simulation (default: 0)")
+    _add(group, "--draws", int, "DRAWS", 2000)
+    _add(group, "--seed", int, "SEED", 0)
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from probes.analysis.formats import compared
 from probes.core.files import atomic_write
 from probes.core.types import CONTRASTS
 from probes.regression.snapshot import CellAnswers, CellName, Snapshot
@@ -60,9 +61,7 @@ class Metric(NamedTuple):
     @property
     def label(self) -> str:
         """The metric within its task and pair."""
-        role = f"image - {self.cell.role}" if self.name == "did" else self.cell.role
-        if self.name == "transfer":
-            role = f"{self.cell.role} - image"
+        role = compared(self.name, self.cell.role)
         return f"{self.what} {self.cell.arm}, {role}, {self.cell.frames} frames"
 
     @property
@@ -94,31 +93,24 @@ def to_json(baseline: Baseline) -> str:
         {"name": metric.name, **_measure(metric), **metric.cell._asdict(), "band": band}
         for metric, band in sorted(baseline.bands.items(), key=_order)
     ]
-    # The names are the file's format; a field may have another name in this code.
-    values: dict[str, Any] = {
-        "format": FORMAT,
-        "version": VERSION,
-        "created": snapshot.created,
-        "git": snapshot.git,
-        "tie_tolerance": baseline.tie_tolerance,
-    }
-    sources: dict[str, Any] = {
-        "references": snapshot.references,
-        "infill_sources": snapshot.infill_sources,
-    }
-    tables: dict[str, Mapping[str, Any]] = {
-        "platform": snapshot.platform,
-        "asked": snapshot.settings,
-        "members": snapshot.members,
-    }
-    parts = [f"{_line(name)}: {_line(value)}" for name, value in values.items()]
-    parts.append(f'"metrics": {_list(map(_line, metrics))}')
-    parts += [f"{_line(name)}: {_line(value)}" for name, value in sources.items()]
-    parts += [f'"{name}": {_table(table)}' for name, table in tables.items()]
     items = (_dense([getattr(item, name) for name in ITEM]) for item in snapshot.items)
-    parts.append(f'"items": {_list(items)}')
-    parts.append(f'"cells": {_list(map(_cell_lines, snapshot.cells))}')
-    return "{\n" + ",\n".join(parts) + "\n}\n"
+    # The names are the file's format; a field may have another name in this code.
+    parts = {
+        "format": _line(FORMAT),
+        "version": _line(VERSION),
+        "created": _line(snapshot.created),
+        "git": _line(snapshot.git),
+        "tie_tolerance": _line(baseline.tie_tolerance),
+        "metrics": _list(map(_line, metrics)),
+        "references": _line(snapshot.references),
+        "infill_sources": _line(snapshot.infill_sources),
+        "platform": _table(snapshot.platform),
+        "asked": _table(snapshot.settings),
+        "members": _table(snapshot.members),
+        "items": _list(items),
+        "cells": _list(map(_cell_lines, snapshot.cells)),
+    }
+    return "{\n" + ",\n".join(f'"{name}": {part}' for name, part in parts.items()) + "\n}\n"
 
 
 def _measure(metric: Metric) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from probes import analysis
+from probes.analysis.columns import rows_of
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
 from probes.core.text import flat
@@ -30,7 +31,6 @@ from probes.regression.snapshot import (
 
 # Versions that decide the arithmetic of a forward pass, and what a frame or a prompt becomes.
 _ARITHMETIC = ("torch", "torchvision", "transformers", "tokenizers", "numpy")
-_REPLY = "max_new_tokens"
 # What records and items hold themselves, and what may change under test.
 _NOT_OF_THE_QUESTION = {
     *"backend frames limit out scoring seed shard shards infill.file prompts.name".split(),
@@ -38,11 +38,6 @@ _NOT_OF_THE_QUESTION = {
     *"task.unanswered task.videos task.per_config task.seed task.height".split(),
     *"task.width task.fps task.seconds".split(),
 }
-_RECORD_COLUMNS = (
-    *CellName._fields,
-    *"member item_id donor_id status choice option_logprobs option_tokens key".split(),
-    *"stimulus_sha rotation".split(),
-)
 _ITEM_COLUMNS = "task id question options answer cluster stratum meta frame_hashes".split()
 
 
@@ -65,9 +60,8 @@ def capture(path: str | Path) -> Snapshot:
         )
     folders = [Path(run) for run in dict.fromkeys(frame["run"].astype(str))]
     manifests = [_manifest(folder) for folder in folders]
-    settings_of_question: dict[str, Any] = {}
-    for manifest in manifests:
-        settings_of_question |= _settings(manifest["config"])
+    configs = [manifest["config"] for manifest in manifests]
+    settings_of_question = {k: v for config in configs for k, v in _settings(config).items()}
     computed = [count for manifest in manifests for count in _computed(manifest)]
     return Snapshot(
         created=max(str(manifest.get("created", "")) for manifest in manifests),
@@ -132,9 +126,8 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     kept["frame_as"] = {
         member.get("role"): member.get("frame_as") for member in pair.get("members") or ()
     }
-    left_out = _NOT_OF_THE_QUESTION
-    if config.get("scoring") != "generate":
-        left_out = left_out | {_REPLY}
+    reply = set() if config.get("scoring") == "generate" else {"max_new_tokens"}
+    left_out = _NOT_OF_THE_QUESTION | reply
     return {
         f"{pair.get('name', '')}: {name}": value
         for name, value in flat(kept).items()
@@ -179,9 +172,7 @@ def _joined(parts: Sequence[Mapping[str, str]]) -> dict[str, str]:
 def _cells(frame: pd.DataFrame) -> tuple[CellAnswers, ...]:
     cells: dict[CellName, dict[AnswerKey, BaselineAnswer]] = {}
     members: dict[CellName, str] = {}
-    columns = (frame[name].tolist() for name in _RECORD_COLUMNS)
-    for values in zip(*columns, strict=True):
-        row = dict(zip(_RECORD_COLUMNS, values, strict=True))
+    for row in rows_of(frame):
         name = CellName(*(row[field] for field in CellName._fields))
         answer = _answer(row)
         cells.setdefault(name, {})[answer.answer_key] = answer

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import nan
 
 from probes.core.errors import ProbesError
 from probes.core.text import listed
-from probes.regression.snapshot import (
-    UNKNOWN,
-    AnswerKey,
-    BaselineAnswer,
-    CellAnswers,
-    CellName,
-    Snapshot,
-)
+from probes.regression.snapshot import UNKNOWN, BaselineAnswer, CellAnswers, CellName, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +137,11 @@ def _items(base: Snapshot, run: Snapshot) -> Iterator[str]:
 
 def notes(base: Snapshot, run: Snapshot) -> list[str]:
     """Return what differs and does not prevent a comparison."""
-    out = []
-    for name, before in base.members.items():
-        if run.members.get(name) != before:
-            out.append(f"{name} is another checkpoint, or runs with other settings, than before")
+    out = [
+        f"{name} is another checkpoint, or runs with other settings, than before"
+        for name, before in base.members.items()
+        if run.members.get(name) != before
+    ]
     for what, before in base.platform.items():
         now = run.platform.get(what, UNKNOWN)
         if UNKNOWN not in (before, now) and now != before:
@@ -164,16 +158,15 @@ def notes(base: Snapshot, run: Snapshot) -> list[str]:
 
 def _other_stimuli(base: Snapshot, run: Snapshot) -> Iterator[str]:
     """Yield where models were shown another text, although the settings are the same."""
-    changed: dict[bool, list[str]] = {True: [], False: []}
+    by_infills, by_prompts = "infills came out otherwise", "prompts are built otherwise"
+    changed: dict[str, list[str]] = {by_infills: [], by_prompts: []}
     infills = base.infills()
     for cell, before, now in matched_answers(base, run):
         if before.stimulus != now.stimulus:
-            changed[infills.get((cell.pair, cell.arm)) == "none"].append(cell.arm)
-    for no_infills, why in (
-        (False, "infills came out otherwise"),
-        (True, "prompts are built otherwise"),
-    ):
-        if arms := changed[no_infills]:
+            no_infills = infills.get((cell.pair, cell.arm)) == "none"
+            changed[by_prompts if no_infills else by_infills].append(cell.arm)
+    for why, arms in changed.items():
+        if arms:
             names = ", ".join(dict.fromkeys(arms))
             yield f"{why}: in {len(arms)} of {base.records} records the text is another ({names})"
 
@@ -229,23 +222,14 @@ def tied(before: BaselineAnswer, now: BaselineAnswer, scoring: str, tolerance: f
 
 def resolve_ties(base: Snapshot, run: Snapshot, changes: Sequence[AnswerChange]) -> Snapshot:
     """Return the run's answers to the baseline's questions, with its ties decided as before."""
-    ties: Mapping[tuple[CellName, AnswerKey], AnswerChange] = {
-        (change.cell, change.now.answer_key): change for change in changes if change.tie
-    }
+    ties = {(one.cell, one.now.answer_key): one.before.choice for one in changes if one.tie}
     run_cells = run.cells_by_name()
     cells = []
     for cell in base.cells:
         answers = tuple(
-            replace(answer, choice=ties[cell.name, answer.answer_key].before.choice)
-            if (cell.name, answer.answer_key) in ties
-            else answer
+            replace(answer, choice=ties.get((cell.name, answer.answer_key), answer.choice))
             for answer in run_cells[cell.name].answers
         )
         cells.append(CellAnswers(cell.name, cell.member, answers))
-    return replace(
-        run,
-        cells=tuple(cells),
-        items=base.items,
-        references=base.references,
-        infill_sources=base.infill_sources,
-    )
+    asked = {name: getattr(base, name) for name in ("items", "references", "infill_sources")}
+    return replace(run, cells=tuple(cells), **asked)

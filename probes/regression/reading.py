@@ -66,13 +66,13 @@ def _parse(content: Mapping[str, Any]) -> Baseline:
     bands = _bands(content, {cell.name for cell in cells})
     tolerance = _number(content, "tie_tolerance")
     snapshot = Snapshot(
-        created=_text(content, "created"),
-        git=_text(content, "git"),
+        created=_get(content, "created", str),
+        git=_get(content, "git", str),
         platform=_texts(content, "platform"),
-        settings=_mapping(content, "asked"),
+        settings=_get(content, "asked", dict),
         members=_texts(content, "members"),
         references=_texts(content, "references"),
-        infill_sources=tuple(str(source) for source in _list(content, "infill_sources")),
+        infill_sources=tuple(str(source) for source in _get(content, "infill_sources", list)),
         items=items,
         cells=cells,
     )
@@ -105,7 +105,7 @@ def _bands(content: Mapping[str, Any], cells: Set[CellName]) -> dict[Metric, flo
 
 
 def _each(content: Mapping[str, Any], name: str, parse: Callable[[Any], T]) -> Iterator[T]:
-    for at, value in enumerate(_list(content, name)):
+    for at, value in enumerate(_get(content, name, list)):
         try:
             yield parse(value)
         except _DamageError as damage:
@@ -186,22 +186,10 @@ def _get(content: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -
     return content[name]
 
 
-def _list(content: Mapping[str, Any], name: str) -> list[Any]:
-    return list(_get(content, name, list))
-
-
-def _mapping(content: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return dict(_get(content, name, dict))
-
-
 def _texts(content: Mapping[str, Any], name: str) -> dict[str, str]:
-    found = _mapping(content, name)
+    found: dict[str, str] = _get(content, name, dict)
     _require_type(str, *found.values())
     return found
-
-
-def _text(content: Mapping[str, Any], name: str) -> str:
-    return str(_get(content, name, str))
 
 
 def _number(content: Mapping[str, Any], name: str) -> float:

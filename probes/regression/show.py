@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import isnan
 from xml.etree import ElementTree
 
@@ -77,7 +77,6 @@ def _counted(differences: Sequence[Difference]) -> str:
 def _metrics(check: Check) -> list[str]:
     changes = check.metric_changes
     shown = [change for change in changes if change.changed or not change.passed]
-    unchanged = len(changes) - len(shown)
     out = []
     if shown:
         numbers = ("baseline", "now", "change [95 % interval]", "band", "items")
@@ -87,7 +86,7 @@ def _metrics(check: Check) -> list[str]:
         units = "".join(f"; {name}: {unit_name(per_item(name).unit)}" for name in others)
         title = f"Metrics that moved (percentage points{units}; items: how many changed)"
         out += listing([Table(title, header, rows)])
-    if unchanged:
+    if unchanged := len(changes) - len(shown):
         out.append(f"{unchanged} of {len(changes)} metrics: no item changed")
     return out
 
@@ -107,12 +106,8 @@ def _row(check: Check, change: MetricChange) -> tuple[str, ...]:
     )
 
 
-def metric_label(check: Check, metric: Metric) -> str:
-    """Name a metric, with as much of its task and pair as the baseline's metrics differ in."""
-    return " ".join([*_prefix(check, metric), metric.label])
-
-
 def _prefix(check: Check, metric: Metric) -> list[str]:
+    """Return as much of a metric's task and pair as the baseline's metrics differ in."""
     return [
         str(getattr(metric.cell, field))
         for field in ("task", "pair", "scoring", "seed")
@@ -129,22 +124,16 @@ def _interval(change: MetricChange) -> str:
 def _answers(check: Check, limit: int) -> list[str]:
     changed = [change for change in check.answer_changes if not change.tie]
     ties = [change for change in check.answer_changes if change.tie]
+    total, tolerance = check.baseline.snapshot.records, check.baseline.tie_tolerance
+    titled = {
+        f"{len(changed)} of {total} answers changed (margin: nats by which the right answer leads "
+        "the best other option)": changed,
+        f"{len(ties)} near-ties (within {tolerance:g} nats in both runs) count as unchanged": ties,
+    }
     out = []
-    if changed:
-        total = check.baseline.snapshot.records
-        out += [
-            "",
-            f"{len(changed)} of {total} answers changed (margin: nats by which the right answer "
-            "leads the best other option)",
-        ]
-        out += _change_lines(changed, limit)
-    if ties:
-        tolerance = check.baseline.tie_tolerance
-        out += [
-            "",
-            f"{len(ties)} near-ties (within {tolerance:g} nats in both runs) count as unchanged",
-        ]
-        out += _change_lines(ties, limit)
+    for title, changes in titled.items():
+        if changes:
+            out += ["", title, *_change_lines(changes, limit)]
     listed = {(change.cell, change.now.answer_key) for change in changed}
     rest = [one for one in check.differences if (one.cell, one.now.answer_key) not in listed]
     if rest:
@@ -193,7 +182,8 @@ def junit(check: Check, run: str, against: str, limit: int) -> bytes:
     Failures contain the answers that changed. Where the exact gate was asked for and does not
     apply, it is a skipped case.
     """
-    suite = ElementTree.Element("testsuite", name=f"probes check {_clean(run)}")
+    root = ElementTree.Element("testsuites")
+    suite = ElementTree.SubElement(root, "testsuite", name=f"probes check {_clean(run)}")
     properties = ElementTree.SubElement(suite, "properties")
     facts = [("baseline", against), ("gate", check.gate), *(("note", note) for note in check.notes)]
     for name, value in facts:
@@ -201,8 +191,8 @@ def junit(check: Check, run: str, against: str, limit: int) -> bytes:
     if check.why_not_exact:
         case = _add_case(suite, "exact", "same records")
         ElementTree.SubElement(case, "skipped", message=_clean("; ".join(check.why_not_exact)))
-    cases = _exact_cases(check, limit) if check.gate == "exact" else _metric_cases(check, limit)
-    for name, message, detail in cases:
+    cases = _exact_cases if check.gate == "exact" else _metric_cases
+    for name, message, detail in cases(check, limit):
         case = _add_case(suite, check.gate, name)
         if message:
             failure = ElementTree.SubElement(case, "failure", message=_clean(message))
@@ -211,8 +201,6 @@ def junit(check: Check, run: str, against: str, limit: int) -> bytes:
     suite.set("failures", str(len(suite.findall("testcase/failure"))))
     suite.set("skipped", str(len(suite.findall("testcase/skipped"))))
     suite.set("errors", "0")
-    root = ElementTree.Element("testsuites")
-    root.append(suite)
     ElementTree.indent(root)
     return bytes(ElementTree.tostring(root, "utf-8", xml_declaration=True)) + b"\n"
 
@@ -222,10 +210,9 @@ def _add_case(suite: ElementTree.Element, gate: str, name: str) -> ElementTree.E
     return ElementTree.SubElement(suite, "testcase", classname=classname, name=_clean(name))
 
 
-def _metric_cases(check: Check, limit: int) -> list[tuple[str, str, str]]:
-    """Return (name, message, detail) of every metric; the message is empty where it passed."""
+def _metric_cases(check: Check, limit: int) -> Iterator[tuple[str, str, str]]:
+    """Yield (name, message, detail) of every metric; the message is empty where it passed."""
     references = check.baseline.snapshot.references
-    out = []
     for change in check.metric_changes:
         message = detail = ""
         if not change.passed:
@@ -233,32 +220,24 @@ def _metric_cases(check: Check, limit: int) -> list[tuple[str, str, str]]:
             message = f"{_interval(change)} {unit} left the band +-{change.band:g}"
             behind = changes_behind(change.metric, check.answer_changes, references)
             detail = "\n".join(_change_lines(behind, limit))
-        out.append((metric_label(check, change.metric), message, detail))
-    return out
+        name = " ".join([*_prefix(check, change.metric), change.metric.label])
+        yield name, message, detail
 
 
-def _exact_cases(check: Check, limit: int) -> list[tuple[str, str, str]]:
-    """Return (name, message, detail) of every cell; the message is empty where it is the same."""
-    out = []
+def _exact_cases(check: Check, limit: int) -> Iterator[tuple[str, str, str]]:
+    """Yield (name, message, detail) of every cell; the message is empty where it is the same."""
     for cell in check.baseline.snapshot.cells:
         differences = [one for one in check.differences if one.cell == cell.name]
         message = detail = ""
         if differences:
             count = f"{len(differences)} of {len(cell.answers)} records"
             message = f"{count} are not the same ({_counted(differences)})"
-            changed = [
-                change
-                for change in check.answer_changes
-                if change.cell == cell.name and not change.tie
-            ]
-            listed = [
-                f"  {one.now.item_id}: {', '.join(one.fields)}" for one in differences[:limit]
-            ]
-            more = _more(len(differences), limit)
-            detail = "\n".join([*_change_lines(changed, limit), *listed, *more])
+            of_cell = [change for change in check.answer_changes if change.cell == cell.name]
+            rows = _change_lines([change for change in of_cell if not change.tie], limit)
+            rows += [f"  {one.now.item_id}: {', '.join(one.fields)}" for one in differences[:limit]]
+            detail = "\n".join(rows + _more(len(differences), limit))
         name = cell.name
-        out.append((f"{name.task} {name.pair} {name.scoring}: {name.label}", message, detail))
-    return out
+        yield f"{name.task} {name.pair} {name.scoring}: {name.label}", message, detail
 
 
 def _clean(text: str) -> str:

@@ -155,26 +155,17 @@ class Snapshot:
 
 def _record(cell: CellAnswers, answer: BaselineAnswer, item: ItemFacts) -> Record:
     """Return the record of an answer; what a baseline does not keep is empty."""
-    not_kept: dict[str, Any] = {
-        **dict.fromkeys(("text", "error"), ""),
-        **dict.fromkeys(("input_tokens", "output_tokens"), 0),
-        "seconds": 0.0,
-    }
+    not_kept: dict[str, Any] = {"text": "", "error": "", "seconds": 0.0}
+    not_kept |= {"input_tokens": 0, "output_tokens": 0}
+    of_answer = "item_id donor_id status choice key rotation".split()
     return Record(
         **cell.name._asdict(),
+        **{name: getattr(answer, name) for name in of_answer},
+        **{name: getattr(item, name) for name in ("cluster", "stratum", "answer")},
         **not_kept,
-        key=answer.key,
-        item_id=item.id,
-        cluster=item.cluster,
-        stratum=item.stratum,
         member=cell.member,
-        donor_id=answer.donor_id,
-        status=answer.status,
-        choice=answer.choice,
-        answer=item.answer,
         correct=None if item.answer is None else answer.choice == item.answer,
         option_logprobs=answer.logprobs,
         option_tokens=answer.tokens,
         stimulus_sha=answer.stimulus,
-        rotation=answer.rotation,
     )

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,11 +164,8 @@ class _Content:
     def tables(self) -> str:
         """Return all tables except the items as a JSON object."""
         frames = [[sha, self._texts[path.parent.parent.name]] for sha, path in self.frames.items()]
-        tables = {
-            "views": list(self._heads.values()),
-            "frames": frames,
-            "texts": list(self._texts),
-        }
+        views = list(self._heads.values())
+        tables = {"views": views, "frames": frames, "texts": list(self._texts)}
         return f'{_dump(tables)[:-1]},"stimuli":[{",".join(self._stimuli)}]}}'
 
     def item(self, item: Item | None, rows: Sequence[TableRow]) -> dict[str, Any]:
@@ -283,6 +280,8 @@ def _head(view: View, rows: Sequence[TableRow], runs: Runs, seeds_differ: bool) 
     for one in files:
         known |= one.arms
     asked = dict.fromkeys(row["arm"] for row in rows)
+    # In the suite's order, those not in the suite last.
+    arms = sorted(asked, key=[*known, *asked].index)
     members = {row["role"]: row["member"] for row in rows}
     pair = files[0].config.get("pair")
     return {
@@ -290,14 +289,9 @@ def _head(view: View, rows: Sequence[TableRow], runs: Runs, seeds_differ: bool) 
         "scoring": rows[0]["scoring"],
         "prefix": str(pair.get("answer_prefix") or "") if isinstance(pair, dict) else "",
         "members": [[role, members[role]] for role in sorted(members, key=ROLES.index)],
-        "arms": [_arm(name, known.get(name)) for name in _in_order(asked, known)],
+        "arms": [_arm(name, known.get(name)) for name in arms],
         "frames": sorted({row["frames"] for row in rows}),
     }
-
-
-def _in_order(asked: Iterable[str], known: Mapping[str, Arm]) -> list[str]:
-    """Return the arms that were asked in the suite's order, those not in the suite last."""
-    return sorted(asked, key=[*known, *asked].index)
 
 
 def _arm(name: str, arm: Arm | None) -> dict[str, str]:

@@ -39,19 +39,14 @@ def _failed(study: Study) -> Iterator[ReportPart]:
         f"{failed:,} failed and {len(bad) - failed:,} could not be parsed, of "
         f"{counted(len(frame), 'record')}; they count as wrong in every strict number."
     )
-    bad = bad.assign(reason=_reasons(bad))
+    usual = {"unparsed": "no option can be read from the reply", "error": "no reason was given"}
+    bad = bad.assign(reason=[row["error"] or usual[row["status"]] for row in rows_of(bad)])
     grouped = bad.groupby(["status", "role", "arm", "reason"], sort=False).size()
     counts = grouped.rename("records").reset_index().sort_values("records", ascending=False)
     yield cut_list(Table("By reason", words=4, name="failed-by-reason", data=counts))
     columns = ["item_id", "status", "role", "arm", *study.differing, "reason", "text", "frames"]
     title, words = "Every such record", len(columns) - 1
     yield cut_list(Table(title, words=words, name="failed", data=bad[columns], folded=True))
-
-
-def _reasons(bad: pd.DataFrame) -> list[str]:
-    usual = {"unparsed": "no option can be read from the reply"}
-    fallback = "no reason was given"
-    return [row["error"] or usual.get(row["status"], fallback) for row in rows_of(bad)]
 
 
 def _missing(study: Study) -> Iterator[ReportPart]:

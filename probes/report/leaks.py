@@ -31,8 +31,8 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
     """
     tables = []
     for _, run in frame[["run", *_RUN]].drop_duplicates("run").iterrows():
-        table = _read(Path(run["run"]) / "infills.parquet")
-        if len(table):
+        file = Path(run["run"]) / "infills.parquet"
+        if file.is_file() and len(table := _read(file)):
             tables.append(table.assign(**{name: run[name] for name in _RUN}))
     if not tables:
         return pd.DataFrame(columns=[*COLUMNS, *_RUN, "answer", "asked", "leaks_answer"])
@@ -50,8 +50,6 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read(file: Path) -> pd.DataFrame:
-    if not file.is_file():
-        return pd.DataFrame(columns=list(COLUMNS))
     frame: pd.DataFrame = schema.read(file, InfillRow, COLUMNS).to_pandas()
     lists = [list(one) if one is not None else [] for one in frame["leaks"]]
     return frame.assign(leaks=pd.Series(lists, index=frame.index, dtype=object))

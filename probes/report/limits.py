@@ -35,18 +35,14 @@ def limits(study: Study, block: Mapping[str, Any], with_did: bool) -> Iterator[s
             "member may be due to more training of any kind."
         )
     if study.frame_as(block) == "video":
-        others = [study.frame_as(other) for other in study.blocks if _alike(other, block)]
-        if "image" not in others:
+        same = {name: block[name] for name in ("task", "pair", "scoring", "seed")}
+        if "image" not in [study.frame_as(b) for b in study.blocks if same.items() <= b.items()]:
             yield (
                 "Frames were received as one-frame videos only, which is new to an image member "
                 "and may favour the hypothesis; run the same with pair.frame_as=image."
             )
     if with_did:
         yield "A DiD can show that text helps one member more on these items, never why."
-
-
-def _alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    return all(a[name] == b[name] for name in ("task", "pair", "scoring", "seed"))
 
 
 def _at_chance(study: Study, block: Mapping[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from probes.analysis.settings import without_lists
 from probes.core.tables import Table
 from probes.core.text import flat, listed
 from probes.report.parts import Paragraph, ReportPart, Section, counted
@@ -17,7 +18,11 @@ _FactRows = list[tuple[str, ...]]
 
 def section(study: Study) -> Section:
     """Return the runs' manifests: what they share, and what differs."""
-    manifests = {run: _flat(manifest) for run, manifest in study.manifests.items() if manifest}
+    manifests = {
+        run: flat(without_lists(manifest, by="name"))
+        for run, manifest in study.manifests.items()
+        if manifest
+    }
     folders = listed([str(folder) for folder in study.folders], 50)
     parts: list[ReportPart] = [Paragraph(f"{counted(len(study.manifests), 'run')}: {folders}")]
     if missing := [run for run in study.manifests if run not in manifests]:
@@ -77,19 +82,3 @@ def _compared(manifests: Mapping[str, Mapping[str, Any]]) -> tuple[_FactRows, _F
 
 def _last(run: str) -> str:
     return run.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-
-
-def _flat(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten a manifest to dotted names; mappings within lists by their name or position."""
-    return flat({str(name): _by_name(value) for name, value in manifest.items()})
-
-
-def _by_name(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(name): _by_name(one) for name, one in value.items()}
-    if isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
-        return {
-            str(one.get("name", at)) if isinstance(one, Mapping) else str(at): _by_name(one)
-            for at, one in enumerate(value)
-        }
-    return value

@@ -158,7 +158,7 @@ def further_measure(study: Study, name: str) -> Section:
     """Return the contrasts of one more measure, which was asked for by name, in its unit."""
     measure = named(name)
     unit = formats.unit_name(measure.unit)
-    found = study.contrasts_of(measure)
+    found = analysis.contrasts(study.frame, measure=measure)
     known = found[found["n"] > 0]
     bounds = f", in {measure.bounds[0]:g} to {measure.bounds[1]:g}" if measure.bounds else ""
     parts: list[ReportPart] = [

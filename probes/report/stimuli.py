@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256
-from probes.core.types import Arm, Clip, ClipKey, FrameRef, Infill, Item, Part, Stimulus
+from probes.core.types import Arm, Clip, ClipKey, FrameRef, Infill, Part, Stimulus
 from probes.media import composites
 from probes.media.composites import Composite
 from probes.records.manifest import REWRITE
@@ -64,18 +64,6 @@ class ShownTrial:
     rotation: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Ingredients:
-    """What a trial's stimulus is made from."""
-
-    item: Item
-    arm: Arm
-    clip: Clip
-    infills: Mapping[ClipKey, tuple[Infill, ...]]
-    """Those that the member was shown."""
-    donor: Item | None
-
-
 class Rebuilder:
     """Makes a run's stimuli again.
 
@@ -124,31 +112,31 @@ class Rebuilder:
             return drawn[-1]
 
         try:
-            found = self._ingredients(trial)
-            stimulus = self._build(trial, found, compose)
+            arm, clip, infills, stimulus = self._build(trial, compose)
         except _NotInFolderError as missing:
             return _unknown(str(missing)), ""
         except ProbesError as error:
             return _unknown(" ".join(f"{error.what} ({error.where})".split())), ""
-        arm = found.arm
         lender = trial.donor_id or "" if arm.infills == "donor" else trial.item_id
-        gaps = found.infills.get((lender, trial.frames), ()) if arms.needs_infills(arm) else ()
+        gaps = infills.get((lender, trial.frames), ()) if arms.needs_infills(arm) else ()
         lent = self._files.clips.get((trial.donor_id or "", trial.frames))
         shown = ShownStimulus(
             stimulus.parts,
-            _slots(stimulus, [found.clip, *([lent] if lent else [])]),
+            _slots(stimulus, [clip, *([lent] if lent else [])]),
             bool(drawn),
             _bare_gaps(arm, stimulus, gaps),
         )
         return shown, stimulus.sha
 
-    def _ingredients(self, trial: ShownTrial) -> _Ingredients:
-        """Return what the files hold for a trial.
+    def _build(
+        self, trial: ShownTrial, compose: arms.DrawComposite
+    ) -> tuple[Arm, Clip, Mapping[ClipKey, tuple[Infill, ...]], Stimulus]:
+        """Return a trial's arm, clip, infills (those that the member was shown) and stimulus.
 
         Raises:
-            _NotInFolderError: they have no such item, arm, clip or donor.
+            _NotInFolderError: the files have no such item, arm, clip or donor.
         """
-        files = self._files
+        files, r = self._files, trial.rotation
         item, arm = files.items.get(trial.item_id), files.arms.get(trial.arm)
         if item is None:
             raise _NotInFolderError(f"items.parquet has no item {trial.item_id}")
@@ -157,31 +145,22 @@ class Rebuilder:
         clip = files.clips.get((trial.item_id, trial.frames))
         if clip is None:
             raise _NotInFolderError(f"items.parquet has no clip of {trial.frames} frames")
-        donor_id = trial.donor_id or ""
-        donor = files.items.get(donor_id) or files.lenders.get(donor_id)
+        borrowed = (trial.donor_id or "", trial.frames)
+        donor = files.items.get(borrowed[0]) or files.lenders.get(borrowed[0])
         if trial.donor_id is not None and donor is None:
             raise _NotInFolderError(f"the run's files do not hold the donor {trial.donor_id}")
-        return _Ingredients(item, arm, clip, files.written(trial.role), donor)
-
-    def _build(
-        self, trial: ShownTrial, found: _Ingredients, compose: arms.DrawComposite
-    ) -> Stimulus:
-        files, r = self._files, trial.rotation
         if files.prompts is None or files.scoring is None:
             raise _NotInFolderError("the manifest does not state prompts and scoring")
-        borrowed = (trial.donor_id or "", trial.frames)
-        return arms.build(
-            rotated(found.item, r),
-            found.arm,
-            StimulusSources(
-                clip=replace(found.clip, options=found.clip.options[r:] + found.clip.options[:r]),
-                infills=found.infills.get((trial.item_id, trial.frames)),
-                donor=found.donor,
-                donor_clip=files.clips.get(borrowed),
-                donor_infills=found.infills.get(borrowed),
-            ),
-            StimulusForm(files.prompts, files.scoring, files.layout, compose),
+        infills = files.written(trial.role)
+        sources = StimulusSources(
+            clip=replace(clip, options=clip.options[r:] + clip.options[:r]),
+            infills=infills.get((trial.item_id, trial.frames)),
+            donor=donor,
+            donor_clip=files.clips.get(borrowed),
+            donor_infills=infills.get(borrowed),
         )
+        form = StimulusForm(files.prompts, files.scoring, files.layout, compose)
+        return arm, clip, infills, arms.build(rotated(item, r), arm, sources, form)
 
     def _compose(self, composite: Composite) -> str:
         """Return the sha256 of a composite, drawn again from the frames in the run's folder.

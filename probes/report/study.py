@@ -12,7 +12,7 @@ import pandas as pd
 
 from probes import analysis
 from probes.analysis.columns import BLOCK, rows_of, where
-from probes.analysis.measures import Measure, named
+from probes.analysis.measures import named
 from probes.analysis.tables import TableRow
 from probes.core.tables import Table
 from probes.records.manifest import read_manifest
@@ -74,10 +74,6 @@ class Study:
         )
         return pd.concat([logit, margin], ignore_index=True) if len(logit) else margin
 
-    def contrasts_of(self, measure: Measure) -> pd.DataFrame:
-        """Return all contrasts of a measure over all items."""
-        return analysis.contrasts(self.frame, measure=measure)
-
     @cached_property
     def infills(self) -> pd.DataFrame:
         """All infills; see `leaks.read`."""
@@ -93,10 +89,6 @@ class Study:
         """Settings that differ between blocks: the leading columns of tables over all of them."""
         return tuple(n for n in BLOCK if len({str(block[n]) for block in self.blocks}) > 1)
 
-    def settings(self, row: TableRow) -> tuple[str, ...]:
-        """Return a row's values of `differing`."""
-        return tuple(str(row[name]) for name in self.differing)
-
     def table(
         self,
         table: Table,
@@ -111,11 +103,9 @@ class Study:
             columns: how each column is made, by its heading.
         """
         every = rows_of(rows) if isinstance(rows, pd.DataFrame) else rows
+        all_columns: list[ShownColumn] = [*self.differing, *columns.values()]
         shown = tuple(
-            (
-                *self.settings(row),
-                *(str(row[of]) if isinstance(of, str) else of(row) for of in columns.values()),
-            )
+            tuple(str(row[of]) if isinstance(of, str) else of(row) for of in all_columns)
             for row in every
         )
         header, words = (*self.differing, *columns), len(self.differing) + table.words
@@ -139,14 +129,10 @@ class Study:
         found = [pair_of(manifest).get("caveat") for manifest in self.manifests.values()]
         return list(dict.fromkeys(str(caveat) for caveat in found if caveat))
 
-    def runs(self, block: Mapping[str, Any]) -> list[str]:
-        """Return the run folders whose records make up a block."""
-        return [str(run) for run in where(self.frame, block)["run"].unique()]
-
     def frame_as(self, block: Mapping[str, Any]) -> str:
         """Return how a block's members received a frame: `video`, `image`, both, or empty."""
         found: dict[str, None] = {}
-        for run in self.runs(block):
+        for run in where(self.frame, block)["run"].unique():
             members = pair_of(self.manifests[run]).get("members")
             for member in members if isinstance(members, list) else []:
                 if isinstance(member, Mapping) and member.get("frame_as"):

@@ -15,6 +15,13 @@ from probes.report.parts import BulletList, Paragraph, ReportPart, Section, coun
 from probes.report.study import Study
 
 _ARM = "vcot"
+_OUTCOMES = {
+    "image": "the image member gained more",
+    "other": "the other member gained more",
+    "open": "cannot be distinguished",
+    "undefined": "undefined",
+    "uncorrected": "not beyond what so many comparisons give by chance",
+}
 
 
 def summary(study: Study) -> Section:
@@ -87,17 +94,19 @@ def _verdict(study: Study, block: Mapping[str, Any]) -> str:
     if not found:
         return f"No DiD: {_ARM} and its reference arm were not both put to both members."
     outcomes = [outcome(row) for row in found]
-    for name, member in (("image", "the image member"), ("other", "the other member")):
-        if all(one == name for one in outcomes):
-            scope = "" if len(outcomes) == 1 else f" in all {len(outcomes)} comparisons"
-            return f"On these items {member} gained more from {_ARM}{scope}."
-    if all(one in ("open", "undefined") for one in outcomes):
+    if set(outcomes) in ({"image"}, {"other"}):
+        scope = "" if len(outcomes) == 1 else f" in all {len(outcomes)} comparisons"
+        return f"On these items the {outcomes[0]} member gained more from {_ARM}{scope}."
+    if set(outcomes) <= {"open", "undefined"}:
         return (
             f"In this run the members' gains from {_ARM} cannot be distinguished. That is not "
             "evidence that they are the same."
         )
-    each = [f"{_where(row)}: {_short(one)}" for row, one in zip(found, outcomes, strict=True)]
-    return "Mixed: " + "; ".join(each) + "."
+    each = [
+        f"image - {row['role']} at {row['frames']} frames: {_OUTCOMES[one]}"
+        for row, one in zip(found, outcomes, strict=True)
+    ]
+    return f"Mixed: {'; '.join(each)}."
 
 
 def _no_verdict(study: Study, block: Mapping[str, Any]) -> str:
@@ -114,20 +123,6 @@ def _no_verdict(study: Study, block: Mapping[str, Any]) -> str:
     if (frame["status"] != "ok").all():
         return "No answer was parsed: these numbers show nothing about the members."
     return ""
-
-
-def _where(row: Mapping[str, Any]) -> str:
-    return f"image - {row['role']} at {row['frames']} frames"
-
-
-def _short(name: str) -> str:
-    return {
-        "image": "the image member gained more",
-        "other": "the other member gained more",
-        "open": "cannot be distinguished",
-        "undefined": "undefined",
-        "uncorrected": "not beyond what so many comparisons give by chance",
-    }[name]
 
 
 def _findings(study: Study, block: Mapping[str, Any]) -> Iterator[str]:

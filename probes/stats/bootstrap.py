@@ -17,6 +17,7 @@ from probes.stats.estimate import (
     check_level,
     cluster_codes,
     cluster_sums,
+    parts_of,
     undefined,
 )
 
@@ -79,14 +80,12 @@ def _resampled_means(sums: Floats, sizes: Floats, draws: int, seed: int) -> Floa
     rng = np.random.default_rng(seed)
     count = len(sizes)
     even = np.full(count, 1.0 / count)
-    out = np.empty(draws)
-    # A block's counts stay within tens of megabytes, however many clusters there are.
-    block = max(1, 2**22 // count)
-    for start in range(0, draws, block):
-        size = min(block, draws - start)
+    means = []
+    # A part's counts stay within tens of megabytes, however many clusters there are.
+    for size in parts_of(draws, 2**22 // count):
         times = rng.multinomial(count, even, size=size).astype(np.float64)
-        out[start : start + size] = (times @ sums) / (times @ sizes)
-    return out
+        means.append((times @ sums) / (times @ sizes))
+    return np.concatenate(means)
 
 
 def bca_tails(replicates: Floats, estimate: float, left_out: Floats, tails: Floats) -> Floats:

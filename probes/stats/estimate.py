@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import nan
 from typing import Any
@@ -111,6 +112,12 @@ def cluster_sums(values: Floats, codes: Codes, count: int) -> Floats:
         return np.bincount(codes, weights=values, minlength=count).astype(np.float64, copy=False)
     columns = [np.bincount(codes, weights=column, minlength=count) for column in values.T]
     return np.stack(columns, axis=1).astype(np.float64, copy=False)
+
+
+def parts_of(draws: int, most: int) -> Iterator[int]:
+    """Yield the sizes of the parts in which draws are made, to stay within the memory."""
+    for start in range(0, draws, max(1, most)):
+        yield min(max(1, most), draws - start)
 
 
 def is_singletons(clusters: ArrayLike | None, n: int) -> bool:

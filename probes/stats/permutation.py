@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from probes.stats.estimate import Floats, as_values, cluster_codes, cluster_sums
+from probes.stats.estimate import Floats, as_values, cluster_codes, cluster_sums, parts_of
 
 _MOST_STEPS = 2**27
 """Work above which random flips replace exact counting."""
@@ -17,11 +17,7 @@ _ENUMERATED = 16
 
 
 def sign_flip(
-    values: ArrayLike,
-    clusters: ArrayLike | None = None,
-    *,
-    draws: int = 9999,
-    seed: int = 0,
+    values: ArrayLike, clusters: ArrayLike | None = None, *, draws: int = 9999, seed: int = 0
 ) -> tuple[float, str]:
     """Return the two-sided p-value of "the mean is zero" when whole clusters change sign.
 
@@ -86,11 +82,8 @@ def _counted(sums: np.ndarray, observed: int) -> float:
 
 def _random_hits(sums: Floats, threshold: float, draws: int, seed: int) -> int:
     rng = np.random.default_rng(seed)
-    hits, done = 0, 0
-    block = max(1, 2**22 // len(sums))
-    while done < draws:
-        size = min(block, draws - done)
+    hits = 0
+    for size in parts_of(draws, 2**22 // len(sums)):
         signs = rng.integers(0, 2, size=(size, len(sums)), dtype=np.int8) * 2.0 - 1.0
         hits += int(np.count_nonzero(np.abs(signs @ sums) >= threshold))
-        done += size
     return hits

@@ -144,11 +144,7 @@ def power(
 
 
 def items_needed(
-    effect: float,
-    sd: Spread,
-    *,
-    power_wanted: float = POWER,
-    **options: Unpack[PowerOptions],
+    effect: float, sd: Spread, *, power_wanted: float = POWER, **options: Unpack[PowerOptions]
 ) -> float:
     """Return the least number of items that reach the power wanted; inf where none does.
 

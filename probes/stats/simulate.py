@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from probes.stats.clustered import Kind
-from probes.stats.estimate import ALPHA, Floats, as_values, cluster_codes, cluster_sums
+from probes.stats.estimate import ALPHA, Floats, as_values, cluster_codes, cluster_sums, parts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +153,9 @@ def power_by_simulation(
     if len(gains) not in (1, 2):
         raise ValueError(f"expected one member (gain) or two (DiD), got {len(gains)}")
     rng = np.random.default_rng(seed)
-    # Runs are drawn in blocks of two million items: all at once would take gigabytes.
-    found, block = 0.0, max(1, 2**21 // int(np.sum(sizes)))
-    for start in range(0, draws, block):
-        size = min(block, draws - start)
+    # Runs are drawn in parts of two million items: all at once would take gigabytes.
+    found = 0.0
+    for size in parts_of(draws, 2**21 // int(np.sum(sizes))):
         drawn = draw(rng, size, sizes, gains, alike=alike, shared=shared)
         values = drawn[0] if len(drawn) == 1 else drawn[0] - drawn[1]
         found += size * estimate_many(values, sizes).found(alpha)
@@ -195,9 +194,8 @@ def power_by_resampling(
     sums = cluster_sums(d - d.mean() + effect, codes, count)
     sizes = np.bincount(codes, minlength=count).astype(np.float64)
     rng = np.random.default_rng(seed)
-    found, block = 0.0, max(1, 2**21 // count)
-    for start in range(0, draws, block):
-        size = min(block, draws - start)
+    found = 0.0
+    for size in parts_of(draws, 2**21 // count):
         chosen = rng.integers(0, count, size=(size, count))
         found += size * estimate_sums(sums[chosen], sizes[chosen]).found(alpha)
     return found / draws

@@ -97,7 +97,7 @@ def test_simulated_runs_have_the_power_planned(ask: Any, words: tuple[str, ...])
 def test_simulated_clusters_hold_the_items_asked_for() -> None:
     from probes.analysis.power_plans import _Design
 
-    design = _Design((1, 1, 1, 5), 0.1, 0.8, 0.05)
+    design = _Design((1, 1, 1, 5), 0.1)
     for items in (3, 8, 203):
         assert sum(design.sizes(items)) == items
     assert sorted(design.sizes(8)) == [1, 1, 1, 5]

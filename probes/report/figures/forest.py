@@ -7,6 +7,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from probes.analysis.columns import BLOCK, groups, in_order, rows_of, where
+from probes.analysis.formats import compared
 from probes.core.errors import ProbesError
 from probes.core.tables import cut
 from probes.report.figures import style
@@ -105,9 +106,7 @@ def _sorted(part: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _label(row: dict[str, Any]) -> str:
-    member = f"image - {row['role']}" if row["name"] == "did" else str(row["role"])
-    if row["name"] == "transfer":
-        member = f"{row['role']} - image"
+    member = compared(row["name"], str(row["role"]))
     arms = [cut(str(row[name]), _LONGEST) for name in ("arm", "reference") if row[name]]
     return style.plain(f"{' - '.join(arms)}, {row['frames']} frames, {member}")
 
@@ -116,19 +115,16 @@ def _draw(lines: Sequence[ForestLine], label: str) -> Figure:
     figure, axis = style.one_axis(len(lines), _LINE)
     rows = [row for _, row in lines if row is not None]
     ends = [100 * row[end] for row in rows for end in ("low", "high", "estimate")]
-    known = [end for end in ends if isfinite(end)]
-    axis.set_xlim(*style.percent_limits(min(known, default=0.0), max(known, default=0.0)))
+    axis.set_xlim(*style.percent_limits(ends))
     axis.axvline(0, color="black", linewidth=1)
-    row_transform = axis.get_yaxis_transform()  # x as a share of the axis, y as a line
-    at_line: dict[str, Any] = {"transform": row_transform, "va": "center", "fontsize": 8}
     for y, (text, row) in enumerate(lines):
         if row is None:
             axis.axhline(y - 0.5, color="black", linewidth=0.4, alpha=0.5)
             frame = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-            axis.text(0.005, y, text, weight="bold", bbox=frame, **at_line)
+            style.write_at_line(axis, 0.005, y, text, weight="bold", bbox=frame)
         else:
             _draw_contrast(axis, y, row)
-            axis.text(1.01, y, _figures(row), family="monospace", **at_line)
+            style.write_at_line(axis, 1.01, y, _figures(row), family="monospace")
     style.name_lines(axis, {y: text for y, (text, row) in enumerate(lines) if row is not None})
     axis.set_xlabel(label, fontsize=9)
     axis.tick_params(axis="x", labelsize=8)

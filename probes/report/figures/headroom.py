@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LINE = 0.34  # height of a line, in inches
+_HATCHED: dict[str, Any] = {"fc": "white", "ec": "#999999", "hatch": "////", "linewidth": 0.6}
 
 
 def headroom_figure(found: pd.DataFrame, arm: str = "vcot") -> Figure:
@@ -53,34 +54,13 @@ def _line(axis: Axes, y: int, row: dict[str, Any]) -> None:
         return
     look = style.role_style(str(row["role"]))
     look.pop("capsize")
-    axis.barh(
-        y,
-        100 - start,
-        left=start,
-        height=0.5,
-        facecolor="white",
-        edgecolor="#999999",
-        hatch="////",
-        linewidth=0.6,
-    )
+    axis.barh(y, 100 - start, left=start, height=0.5, **_HATCHED)
     # An arrow's head needs some length; a shorter change is drawn as a line.
     shape = "-|>" if abs(end - start) > 2 else "-"
-    arrow = {
-        "arrowstyle": shape,
-        "color": look["color"],
-        "linewidth": 2,
-        "shrinkA": 0,
-        "shrinkB": 0,
-    }
+    whole = {"shrinkA": 0, "shrinkB": 0}  # from point to point, without a gap at its ends
+    arrow = {"arrowstyle": shape, "color": look["color"], "linewidth": 2, **whole}
     axis.annotate("", (end, y), (start, y), arrowprops=arrow)
     axis.plot([start], [y], linestyle="none", clip_on=False, **look)
     room = 100 - start
     share = f" ({100 * (end - start) / room:.0f} %)" if room > 0 else ""
-    axis.text(
-        1.02,
-        y,
-        f"{end - start:+.1f} of {room:.1f}{share}",
-        transform=axis.get_yaxis_transform(),
-        va="center",
-        fontsize=8,
-    )
+    style.write_at_line(axis, 1.02, y, f"{end - start:+.1f} of {room:.1f}{share}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
-from math import ceil
+from math import ceil, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +138,11 @@ def name_lines(axis: Axes, names: Mapping[int, str]) -> None:
     axis.spines["left"].set_visible(False)
 
 
+def write_at_line(axis: Axes, x: float, line: int, text: str, **look: Any) -> None:
+    """Write text at the height of a line; `x` is a share of the axis, 1 its right end."""
+    axis.text(x, line, text, transform=axis.get_yaxis_transform(), va="center", fontsize=8, **look)
+
+
 def panels(count: int, columns: int, height: float) -> tuple[Figure, Any]:
     """Return a figure with a grid of `count` panels that share their axes, in reading order.
 
@@ -171,11 +176,10 @@ def tidy(axis: Axes, grid: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def percent_limits(low: float, high: float) -> tuple[float, float]:
+def percent_limits(drawn: Sequence[float]) -> tuple[float, float]:
     """Return ends for an axis of differences in points: round tens with zero among them."""
-    ends = np.array([low, high, 0.0])
-    ends = ends[np.isfinite(ends)]
-    least, most = float(ends.min()), float(ends.max())
+    known = [0.0, *(end for end in drawn if isfinite(end))]
+    least, most = min(known), max(known)
     room = max(0.05 * (most - least), 1.0)
     return 10 * np.floor((least - room) / 10), 10 * np.ceil((most + room) / 10)
 

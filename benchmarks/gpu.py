@@ -227,7 +227,7 @@ def measure(
     ready.cache.clear()
     before, outputs = backend.counters()["perceived"], []
     passes: list[tuple[int, int]] = []
-    hidden = forward._hidden
+    hidden = forward.hidden_states
 
     def recording(model: Any, ids: np.ndarray, *args: Any, **named: Any) -> Any:
         passes.append(ids.shape)
@@ -235,7 +235,7 @@ def measure(
 
     least = prefix_packing.LEAST if way.shared_prefixes else math.inf
     with (
-        mock.patch.object(forward, "_hidden", recording),
+        mock.patch.object(forward, "hidden_states", recording),
         mock.patch.object(prefix_packing, "LEAST", least),
     ):
         _wait(str(ready.model.device))

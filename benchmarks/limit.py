@@ -37,7 +37,6 @@ from _machine import RESULTS, described, timed, write
 ROOT = Path(__file__).resolve().parent.parent
 WANTED = 0.7
 """Share of the harness's CPU time that `--check` demands."""
-CALLS = ("next_token", "packed_answers", "plain_answers", "greedy")
 Call = Callable[[], Any]
 
 
@@ -68,7 +67,7 @@ def recorded(calls: list[Call]) -> Iterator[None]:
     """Record every call of the language model and of the vision tower."""
     import transformers
 
-    from probes.models.hf import forward
+    from probes.models.hf import decoding, forward
 
     def recording(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **named: Any) -> Any:
@@ -78,12 +77,11 @@ def recorded(calls: list[Call]) -> Iterator[None]:
         return call
 
     towers = transformers.LlavaNextVideoForConditionalGeneration
+    places = [(forward, "score_options"), (decoding, "write")]
+    places += [(towers, "get_video_features"), (towers, "get_image_features")]
     with ExitStack() as patches:
-        for name in CALLS:
-            patch = mock.patch.object(forward, name, recording(getattr(forward, name)))
-            patches.enter_context(patch)
-        for name in ("get_video_features", "get_image_features"):
-            patch = mock.patch.object(towers, name, recording(getattr(towers, name)))
+        for place, name in places:
+            patch = mock.patch.object(place, name, recording(getattr(place, name)))
             patches.enter_context(patch)
         yield
 

@@ -17,7 +17,8 @@ from probes.core.hashing import array_sha256
 from probes.core.types import FrameRef, ModelSpec, Request, ScoringSpec
 from probes.media import video_decoders
 from probes.models import open_backend
-from probes.models.hf import decoding, families
+from probes.models.hf import decoding
+from probes.models.hf.families import qwen_vl
 from probes.models.hf.prompt_encoder import FRAME
 
 _versus = versus._versus
@@ -161,7 +162,7 @@ def test_both_models_get_the_same_ids_and_pixels(
     reply = reply_of_wrapper(wrapper, parts, frames)
 
     ours: dict[str, Any] = {}
-    inputs, write = families.qwen_vl._inputs, decoding.write
+    inputs, write = qwen_vl._inputs, decoding.write
 
     def seen_inputs(*args: Any) -> Any:
         ours["pixels"] = inputs(*args)["pixel_values"]
@@ -171,7 +172,7 @@ def test_both_models_get_the_same_ids_and_pixels(
         ours["ids"] = [int(i) for i in rows[0].ids]
         return write(model, rows, *args, **more)
 
-    monkeypatch.setattr(families.qwen_vl, "_inputs", seen_inputs)
+    monkeypatch.setattr(qwen_vl, "_inputs", seen_inputs)
     monkeypatch.setattr(decoding, "write", seen_rows)
     spec = ModelSpec("tiny", "image", str(folder), dtype="float32", frame_as="image")
     backend = open_backend(compose([]).backend, spec)

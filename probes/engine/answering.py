@@ -29,11 +29,7 @@ def scoring_of(cfg: RunConfig) -> ScoringSpec:
 
 
 def ask(
-    context: RunContext,
-    spec: ModelSpec,
-    planned: Plan,
-    builder: StimulusBuilder,
-    shown: HashSet,
+    context: RunContext, spec: ModelSpec, planned: Plan, builder: StimulusBuilder, shown: HashSet
 ) -> AnswerLog:
     """Put every trial to one member; what the output cache holds is not asked.
 

@@ -211,11 +211,7 @@ class ServerBackend:
             "temperature": 0,
         }
         if scoring.kind == "letter":
-            body |= {
-                "max_tokens": 1,
-                "logprobs": True,
-                "top_logprobs": self._options.top_logprobs,
-            }
+            body |= {"max_tokens": 1, "logprobs": True, "top_logprobs": self._options.top_logprobs}
         else:
             body["max_tokens"] = scoring.max_new_tokens
         return body | dict(self._options.extra)

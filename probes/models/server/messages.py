@@ -152,7 +152,7 @@ def letter_output(reply: Any, letters: Sequence[str]) -> Output:
     )
 
 
-def _at(value: Any, *steps: str | int) -> Any:
+def at(value: Any, *steps: str | int) -> Any:
     """Return what lies at a path of names and places in JSON; None where the path does not lead."""
     for step in steps:
         try:
@@ -164,19 +164,19 @@ def _at(value: Any, *steps: str | int) -> Any:
 
 def _choice(reply: Any) -> dict[str, Any] | None:
     """Return the first choice, if the reply has the protocol's shape."""
-    choice = _at(reply, "choices", 0)
-    return choice if isinstance(_at(choice, "message"), dict) else None
+    choice = at(reply, "choices", 0)
+    return choice if isinstance(at(choice, "message"), dict) else None
 
 
 def _tokens(reply: Any, name: str) -> int:
-    count = _at(reply, "usage", name)
+    count = at(reply, "usage", name)
     return count if isinstance(count, int) else 0
 
 
 def _first_token(choice: Any) -> list[tuple[str, float]]:
     """Return (token, log-probability) of the listed first tokens, the likeliest first."""
-    first = _at(choice, "logprobs", "content", 0)
-    entries = _at(first, "top_logprobs")
+    first = at(choice, "logprobs", "content", 0)
+    entries = at(first, "top_logprobs")
     found = [pair for pair in map(_pair, entries if isinstance(entries, list) else []) if pair]
     own = _pair(first)
     if found and own and own not in found:  # a server may leave the chosen token out of its list
@@ -185,7 +185,7 @@ def _first_token(choice: Any) -> list[tuple[str, float]]:
 
 
 def _pair(entry: Any) -> tuple[str, float] | None:
-    token, logprob = _at(entry, "token"), _at(entry, "logprob")
+    token, logprob = at(entry, "token"), at(entry, "logprob")
     if not isinstance(token, str) or not isinstance(logprob, int | float) or math.isnan(logprob):
         return None
     return token, float(logprob)

@@ -284,7 +284,7 @@ def test_candidates_with_one_change_each_are_found_out(monkeypatch):
 def test_unshuffled_candidates_are_found_out(monkeypatch):
     def unshuffled(components, rules, right, rng):
         picks = candidates.chosen(modifiable(components, rules, right), rng)
-        return candidates._grow(components, picks, right, rules, rng)
+        return candidates.BisectionTree(components, rules, right, rng).grow(picks)
 
     monkeypatch.setattr(generate, "candidates", unshuffled)
     assert targets_check(problems("center_single", 100)) < LEVEL

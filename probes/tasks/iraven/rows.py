@@ -162,11 +162,9 @@ def _entities(
 
 
 def _fresh(component: Component, uniformity: int, slots: Levels, rng: RandomStream) -> Entities:
-    types, sizes, colors, angles = (
-        tuple([rng.choice(levels) for _ in slots])
-        for levels in map(component.levels, (TYPE, SIZE, COLOR, ANGLE))
-    )
-    return Entities(uniformity, slots, (types, sizes, colors, angles))
+    ranges = map(component.levels, (TYPE, SIZE, COLOR, ANGLE))
+    values = tuple([tuple([rng.choice(levels) for _ in slots]) for levels in ranges])
+    return Entities(uniformity, slots, values)
 
 
 # --- what the Type, Size and Color rules impose ---------------------------------------------------

@@ -267,12 +267,12 @@ def test_blind_majority_choice_is_chance(made):
 
 def one_change_each(components, rules, right, rng):
     """Make candidates as the older RAVEN does: seven distractors, each with one change."""
-    root = Candidate(right)
+    root, tree = Candidate(right), candidates.BisectionTree(components, rules, right, rng)
     options = [pick for pick in modifiable(components, rules, right) if pick[1] in VALUES]
     grown = [root]
     while options and len(grown) < 8:
         pick = rng.choice(options)
-        grown.append(root.changed(pick, candidates._new_value(components, pick, right, rules, rng)))
+        grown.append(root.changed(pick, tree._new_value(pick)))
     return [grown[i] for i in rng.sample(len(grown), len(grown))]
 
 

@@ -37,18 +37,8 @@ MENUS: tuple[Menu, Menu, Menu, Menu] = (
         ("Constant", "Number/Position"),
     ),
     (("Progression", "Type"), ("Distribute_Three", "Type"), ("Constant", "Type")),
-    (
-        ("Progression", "Size"),
-        ("Arithmetic", "Size"),
-        ("Distribute_Three", "Size"),
-        ("Constant", "Size"),
-    ),
-    (
-        ("Progression", "Color"),
-        ("Arithmetic", "Color"),
-        ("Distribute_Three", "Color"),
-        ("Constant", "Color"),
-    ),
+    tuple((name, "Size") for name in PARAMETERS),
+    tuple((name, "Color") for name in PARAMETERS),
 )
 """The menus of the four rule slots. Number and Position never both have a rule."""
 

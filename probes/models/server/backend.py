@@ -65,7 +65,7 @@ class ServerBackend:
         self._capacity = cfg.feature_cache_mb * 2**20
         self._local = local_checkpoint(spec)
         self._model = self._options.model or (str(self._local.folder) if self._local else spec.repo)
-        self.fingerprint = self._fingerprint()
+        self.fingerprint = sha256_json(self._declared())
         self._endpoint: Endpoint | None = None
         self._preflighted: set[tuple[str, bool]] = set()
         self._order = "not looked up"
@@ -146,18 +146,17 @@ class ServerBackend:
         finally:
             self._counts["encoded"] += encoded.encoded
 
-    def _fingerprint(self) -> str:
+    def _declared(self) -> dict[str, Any]:
+        """Return what stands for the weights, which a server cannot prove."""
         options = self._options
-        declared: dict[str, Any] = {
+        files = {"files": self._local.files()} if self._local is not None else {}
+        return files | {
             "server": options.deployment,
             "model": self._model,
             "revision": self._spec.revision,
             "extra": dict(options.extra),
             "top_logprobs": options.top_logprobs,
         }
-        if self._local is not None:
-            declared["files"] = self._local.files()
-        return sha256_json(declared)
 
     def _preflight(self, endpoint: Endpoint, scoring: ScoringSpec, pictures: bool) -> None:
         """Ask one small question first: what is wrong for all prompts ends the run at once.

@@ -32,8 +32,8 @@ class Rule:
         )
 
 
-Rules = tuple[Rule, Rule, Rule, Rule]
-"""A component's rules: for Number/Position, Type, Size, Color."""
+Rules = tuple[Rule, ...]
+"""A component's four rules: for Number/Position, Type, Size, Color."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,21 +283,21 @@ def _withheld(target: Any) -> bool:
 
 def _ids(task: Any) -> list[str]:
     """Return an id per doc: a field with another value in every doc, else the doc's index."""
-    docs: Any = task.eval_docs_no_media
-    for field in _ID:
-        if field in docs.features:
-            values = [str(value) for value in docs[field]]
-            if len(set(values)) == len(values) and all(values):
-                return values
-    return [str(at) for at in range(len(docs))]
+    for values in _columns(task, _ID):
+        names = list(map(str, values))
+        if len(set(names)) == len(names) and all(names):
+            return names
+    return [str(at) for at in range(len(task.eval_docs_no_media))]
 
 
 def _column(task: Any, fields: Sequence[str]) -> list[str]:
     """Return the first of the fields that the docs have as text; empty texts where none is."""
+    for values in _columns(task, fields):
+        if all(isinstance(value, str) for value in values):
+            return values
+    return [""] * len(task.eval_docs_no_media)
+
+
+def _columns(task: Any, fields: Sequence[str]) -> Iterator[list[Any]]:
     docs: Any = task.eval_docs_no_media
-    for field in fields:
-        if field in docs.features:
-            values = list(docs[field])
-            if all(isinstance(value, str) for value in values):
-                return values
-    return [""] * len(docs)
+    return (list(docs[field]) for field in fields if field in docs.features)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from probes.core.types import Request
-from probes.engine.answer_log import UnaskableTrial
 from probes.engine.dry_run import DryRun
 from probes.engine.placeholder_text import shortened
 from probes.engine.stimulus_builder import request_of
@@ -26,7 +25,7 @@ def preview(planned: DryRun) -> Iterator[str]:
         for spec in planned.cfg.pair.members:
             model = planned.models[spec.name]
             request = state.requests[spec.role][at]
-            if isinstance(request, UnaskableTrial):
+            if request.problem:
                 yield f"--- {spec.name}: cannot be asked: {request.problem}"
                 continue
             stimulus = state.builder(spec.role).stimulus(trial)

@@ -80,8 +80,6 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with _arguments(["probes run", *options, *overrides]):
             entry()
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else USAGE if stop.code else DONE
     except KeyboardInterrupt as stop:
         command = shlex.join(["probes", "run", *arguments])
         stored = "every answer so far is stored. To go on:"

@@ -11,20 +11,14 @@ from probes.core.scratch import Scratch
 
 @dataclass(frozen=True, slots=True)
 class TrialRequest:
-    """A trial that was put to a member."""
+    """How a trial was put to a member, or why it could not be."""
 
-    key: str
+    key: str = ""
     """The output cache's key (hex sha256)."""
-    stimulus_sha: str
+    stimulus_sha: str = ""
     """sha256 of what was shown (hex)."""
-
-
-@dataclass(frozen=True, slots=True)
-class UnaskableTrial:
-    """A trial that could not be put to a member."""
-
-    problem: str
-    """Why."""
+    problem: str = ""
+    """Why it was not asked; then there is no key and no stimulus."""
 
 
 class AnswerLog:
@@ -39,29 +33,19 @@ class AnswerLog:
         self._scratch, self._space = scratch, space
         self._length = 0
 
-    def extend(self, entries: list[TrialRequest | UnaskableTrial]) -> None:
+    def extend(self, entries: list[TrialRequest]) -> None:
         """Add the next trials."""
-        texts = (
-            json.dumps(
-                [one.problem] if isinstance(one, UnaskableTrial) else [one.key, one.stimulus_sha]
-            )
-            for one in entries
-        )
+        texts = (json.dumps([one.key, one.stimulus_sha, one.problem]) for one in entries)
         self._scratch.put(self._space, enumerate(texts, self._length))
         self._length += len(entries)
 
-    def __getitem__(self, number: int) -> TrialRequest | UnaskableTrial:
+    def __getitem__(self, number: int) -> TrialRequest:
         """Return the entry of a trial by its place in the plan."""
-        text = self._scratch.get(self._space, number) if 0 <= number < self._length else None
+        text = self._scratch.get(self._space, number)
         if text is None:
             raise IndexError(number)
-        return _entry(text)
+        return TrialRequest(*json.loads(text))
 
-    def __iter__(self) -> Iterator[TrialRequest | UnaskableTrial]:
+    def __iter__(self) -> Iterator[TrialRequest]:
         """Iterate over the entries in the order of the trials."""
-        return (_entry(text) for _, text in self._scratch.scan(self._space))
-
-
-def _entry(text: str) -> TrialRequest | UnaskableTrial:
-    values = json.loads(text)
-    return TrialRequest(*values) if len(values) == 2 else UnaskableTrial(*values)
+        return (TrialRequest(*json.loads(text)) for _, text in self._scratch.scan(self._space))

@@ -11,7 +11,7 @@ from typing import TypeVar
 from probes.config.settings import RunConfig
 from probes.core.scratch import HashSet
 from probes.core.types import ModelSpec, Output, Request, ScoringSpec
-from probes.engine.answer_log import AnswerLog, TrialRequest, UnaskableTrial
+from probes.engine.answer_log import AnswerLog, TrialRequest
 from probes.engine.context import RunContext
 from probes.engine.plan import Plan, Trial
 from probes.engine.stimulus_builder import StimulusBuilder, request_of
@@ -29,11 +29,7 @@ def scoring_of(cfg: RunConfig) -> ScoringSpec:
 
 
 def ask(
-    context: RunContext,
-    spec: ModelSpec,
-    planned: Plan,
-    builder: StimulusBuilder,
-    shown: HashSet,
+    context: RunContext, spec: ModelSpec, planned: Plan, builder: StimulusBuilder, shown: HashSet
 ) -> AnswerLog:
     """Put every trial to one member; what the output cache holds is not asked.
 
@@ -52,12 +48,12 @@ def ask(
     with context.progress.phase(f"answers of {spec.name}") as phase:
         phase.expect(planned.count())
         for trials in planned.blocks():
-            entries: list[TrialRequest | UnaskableTrial] = []
+            entries: list[TrialRequest] = []
             requests: dict[str, Request] = {}
             frames: set[str] = set()
             for trial in trials:
                 if (problem := builder.problem(trial)) is not None:
-                    entries.append(UnaskableTrial(problem))
+                    entries.append(TrialRequest(problem=problem))
                     continue
                 stimulus = builder.stimulus(trial)
                 frames |= {part.sha256 for part in stimulus.parts if not isinstance(part, str)}
@@ -88,13 +84,11 @@ def records_of(
     model, entries = context.member(spec), iter(log)
     for trials in planned.blocks():
         some = list(islice(entries, len(trials)))
-        answers = model.answers([one.key for one in some if isinstance(one, TrialRequest)])
+        answers = model.answers([one.key for one in some if not one.problem])
         for trial, entry in zip(trials, some, strict=True):
-            if isinstance(entry, TrialRequest):
-                yield _record(context.cfg, spec, trial, entry, answers[entry.key])
-            else:
-                output = Output(status="error", error=entry.problem)
-                yield _record(context.cfg, spec, trial, TrialRequest("", ""), output)
+            unasked = Output(status="error", error=entry.problem)
+            output = unasked if entry.problem else answers[entry.key]
+            yield _record(context.cfg, spec, trial, entry, output)
 
 
 def _record(

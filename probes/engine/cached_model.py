@@ -85,7 +85,8 @@ class CachedModel:
     frames: FramesByHash
     slot: ModelSlot
     stats: RequestStats
-    _failures: dict[str, Output] = field(default_factory=dict)
+    _unstored: dict[str, Output] = field(default_factory=dict)
+    """What the model answered in this run and the output cache does not hold: failures."""
 
     def key(self, prompt: Request, scoring: ScoringSpec) -> str:
         """Return the output cache's key of a prompt put to this backend."""
@@ -97,7 +98,7 @@ class CachedModel:
         What failed is not asked again before the next run: one prompt has one answer in a run.
         """
         self.stats.meet(prompts)
-        known = self.store.has(prompts) | self._failures.keys()
+        known = self.store.has(prompts) | self._unstored.keys()
         return {key: prompt for key, prompt in prompts.items() if key not in known}
 
     def ask(
@@ -120,7 +121,7 @@ class CachedModel:
                 if output.status == "error":
                     # Without arrays: failures stay in memory until the run ends.
                     output = replace(output, error=whole_text(redact(output.error)), arrays={})
-                    self._failures[keys[index]] = output
+                    self._unstored[keys[index]] = output
                 put(keys[index], output)
                 advance()
 
@@ -128,7 +129,7 @@ class CachedModel:
         """Return the answer of every key: stored, failed in this run, or never given."""
         lost = Output(status="error", error="the backend gave no answer")
         found = self.store.get(keys)
-        return {key: found.get(key) or self._failures.get(key, lost) for key in keys}
+        return {key: found.get(key) or self._unstored.get(key, lost) for key in keys}
 
     def generate(
         self, prompts: Sequence[Request], max_new_tokens: int, advance: Callable[[], None]

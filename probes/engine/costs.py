@@ -167,10 +167,7 @@ class Execution:
 
 
 def memory(
-    weights: ParameterCounts,
-    loads: Mapping[Scoring, Workload],
-    execution: Execution,
-    features: int,
+    weights: ParameterCounts, loads: Mapping[Scoring, Workload], execution: Execution, features: int
 ) -> Memory:
     """Estimate the memory of one model.
 

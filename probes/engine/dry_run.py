@@ -18,7 +18,7 @@ from probes.config.settings import RunConfig
 from probes.core.files import home
 from probes.core.progress import Progress
 from probes.engine import plan
-from probes.engine.answer_log import TrialRequest, UnaskableTrial
+from probes.engine.answer_log import TrialRequest
 from probes.engine.context import RunContext
 from probes.engine.phases import RunState, run_phases
 from probes.engine.workload import DryRunModel
@@ -103,12 +103,12 @@ def _workloads(
 ) -> Iterator[ArmWorkload]:
     for spec in cfg.pair.members:
         model, log = models[spec.name], state.requests[spec.role]
-        sizes = _sizes(model, [one.key for one in log if isinstance(one, TrialRequest)])
-        groups: dict[tuple[str, int], list[TrialRequest | UnaskableTrial]] = defaultdict(list)
+        sizes = _sizes(model, [one.key for one in log if not one.problem])
+        groups: dict[tuple[str, int], list[TrialRequest]] = defaultdict(list)
         for trial, entry in zip(state.plan.trials(), log, strict=True):
             groups[trial.arm.name, trial.frames].append(entry)
         for (arm, frames), entries in groups.items():
-            asked = [one for one in entries if isinstance(one, TrialRequest)]
+            asked = [one for one in entries if not one.problem]
             found = [sizes[one.key] for one in asked if one.key in sizes]
             yield ArmWorkload(
                 member=spec.name,

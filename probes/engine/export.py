@@ -101,9 +101,7 @@ def media_sha256(item: Item) -> str | None:
 
 
 def _infill_rows(
-    infills: Mapping[str, InfillsByClip],
-    clips: Mapping[ClipKey, Clip],
-    items: Mapping[str, Item],
+    infills: Mapping[str, InfillsByClip], clips: Mapping[ClipKey, Clip], items: Mapping[str, Item]
 ) -> Iterator[InfillRow]:
     for role, by_clip in infills.items():
         for (item_id, count), gaps in by_clip.items():

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from probes.core.files import home
 from probes.core.hashing import sha256_json, sha256_json_rows
 from probes.core.machine import device_name, platform_facts
 from probes.core.progress import Progress
-from probes.core.types import Item
 from probes.engine import export
 from probes.engine.answering import RecordCounter, records_of
 from probes.engine.context import RunContext
@@ -26,6 +26,9 @@ from probes.records import artifacts, schema
 from probes.records.manifest import Manifest, write_manifest
 from probes.records.schema import Record
 from probes.tasks import registry
+
+_CONTENT = attrgetter("id", "question", "options", "answer", "stratum", "cluster", "meta")
+"""What the manifest's hash of the items covers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,7 @@ def _manifest(context: RunContext, state: RunState, result: RunResult, lost: lis
         data={
             "root": str(registry.root(cfg.task)),
             "items": len(state.plan.known),
-            "items_sha256": sha256_json_rows(map(_content, shown)),
+            "items_sha256": sha256_json_rows(map(_CONTENT, shown)),
             "media_sha256": sha256_json(sorted(sha for sha in media if sha)),
         },
         seeds={"run": cfg.seed} | data | {arm.name: arm.seed for arm in cfg.suite},
@@ -159,15 +162,3 @@ def _manifest(context: RunContext, state: RunState, result: RunResult, lost: lis
         frames_lost=tuple(lost),
         artifacts=artifacts.facts(result.out),
     )
-
-
-def _content(item: Item) -> list[Any]:
-    return [
-        item.id,
-        item.question,
-        item.options,
-        item.answer,
-        item.stratum,
-        item.cluster,
-        item.meta,
-    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count, takewhile
@@ -14,6 +14,7 @@ from probes.models.base import Planning, PromptSize, Unaskable, frames_of
 
 WORDS_PER_TOKEN = 0.75
 """Length of a text that is not written yet where a backend has no tokenizer to measure it by."""
+_NOT_ASKED = Output(status="error", error="not asked yet")
 
 
 @dataclass(slots=True)
@@ -50,7 +51,10 @@ class Workload:
 
 @dataclass
 class DryRunModel(CachedModel):
-    """A model that is not asked: what is missing from the output cache is measured."""
+    """A model that is not asked: what is missing from the output cache is measured.
+
+    Its answers are those stored, and placeholders of texts that are not written yet.
+    """
 
     keep: int = 0
     """How many prompts of each kind are kept, to be timed; none with texts not written yet."""
@@ -62,18 +66,11 @@ class DryRunModel(CachedModel):
     kept: dict[ScoringSpec, list[tuple[Request, int]]] = field(default_factory=dict)
     """Prompts, and what each adds to the length of a kind's `Workload`."""
     _words: dict[int, int] = field(default_factory=dict)
-    _measured: set[str] = field(default_factory=set)
-    _placeholders: dict[str, Output] = field(default_factory=dict)
 
     @cached_property
     def planning(self) -> Planning | None:
         """What the backend knows without a model; asking for it may load a processor."""
         return self.backend.planning()
-
-    def missing(self, prompts: Mapping[str, Request]) -> dict[str, Request]:
-        """Return those prompts, by key, that are neither stored nor measured."""
-        missing = super().missing(prompts)
-        return {key: prompt for key, prompt in missing.items() if key not in self._measured}
 
     def ask(
         self, prompts: Mapping[str, Request], scoring: ScoringSpec, advance: Callable[[], None]
@@ -86,7 +83,8 @@ class DryRunModel(CachedModel):
             measured = ((at, None) for at in range(len(asked)))
         else:
             measured = self.planning.sizes(asked, self.frames, scoring)
-        self._measured.update(keys)
+        # Known from now on, so that none is measured twice.
+        self._unstored |= dict.fromkeys(keys, _NOT_ASKED)
         for at, size in measured:
             self.stats.count(failed=False)
             if isinstance(size, PromptSize):
@@ -99,17 +97,11 @@ class DryRunModel(CachedModel):
                 workload.problem = workload.problem or size.reason
             if scoring.kind == "generate":
                 words = self._allowed(scoring.max_new_tokens)
-                self._placeholders[keys[at]] = Output(text=placeholder(asked[at], words))
+                self._unstored[keys[at]] = Output(text=placeholder(asked[at], words))
             if not isinstance(size, Unaskable):
                 self._keep(asked[at], scoring, size)
             self.shown.update(frames_of(asked[at]))
             advance()
-
-    def answers(self, keys: Sequence[str]) -> dict[str, Output]:
-        """Return stored answers, and placeholders of those that are not written yet."""
-        lost = Output(status="error", error="not asked yet")
-        found = self.store.get(keys)
-        return {key: found.get(key) or self._placeholders.get(key, lost) for key in keys}
 
     def features(self) -> int | None:
         """Return how many tokens the frames take that have to be encoded; None if unknown."""

@@ -56,10 +56,7 @@ def _plainly() -> Iterator[None]:
 
 
 def settings(
-    pretrained: str | None,
-    arm: str,
-    role: str | None,
-    overrides: Mapping[str, Any],
+    pretrained: str | None, arm: str, role: str | None, overrides: Mapping[str, Any]
 ) -> tuple[RunConfig, ModelSpec | None]:
     """Compose the run of the model: one member, one arm, one number of frames.
 

@@ -48,10 +48,7 @@ class FrameStore(Mapping[str, FrameArray]):
     """
 
     def __init__(
-        self,
-        home: Path,
-        memory_mb: int = 512,
-        read_panels: ReadPanels | None = None,
+        self, home: Path, memory_mb: int = 512, read_panels: ReadPanels | None = None
     ) -> None:
         self.decoded = 0
         """Decode passes so far."""

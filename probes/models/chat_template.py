@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,6 +65,29 @@ def first_request(*, pictures: bool) -> tuple[Request, FramesByHash]:
     name = array_sha256(grey)
     parts = (FrameRef(name), "What is shown?") if pictures else ("What is shown?",)
     return Request(parts, ("A",)), {name: grey}
+
+
+def refuse_videos(spec: ModelSpec, who: str) -> None:
+    """Refuse a member whose frames are a video, where chat messages hold pictures only.
+
+    Args:
+        spec: the member.
+        who: takes the messages: "a server receives", say.
+
+    Raises:
+        ProbesError: `frame_as` is not `image`.
+    """
+    if spec.frame_as != "image":
+        raise ProbesError(
+            f"{who} frames as images, not as {spec.frame_as}",
+            "pair.frame_as",
+            "set pair.frame_as=image (and compare with backend=hf under the same setting)",
+        )
+
+
+def has_pictures(prompts: Iterable[Request]) -> bool:
+    """Return whether any prompt shows a frame."""
+    return any(isinstance(part, FrameRef) for prompt in prompts for part in prompt.parts)
 
 
 def local_checkpoint(spec: ModelSpec) -> Checkpoint | None:

@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from probes.core.errors import ProbesError
-from probes.core.text import whole_text
+from probes.core.text import listed, whole_text
 from probes.core.types import Item, Panels, Video
 
-NAMED = 5
-"""How many offenders a message names."""
 _FIX = "correct the data, or what its reader returns (docs/own_task.md, 'A reader of your own')"
 
 
@@ -60,14 +58,8 @@ def refuse(offenders: Sequence[str], what: str, where: str, fix: str) -> None:
         ProbesError: there are offenders.
     """
     if offenders:
-        named = first_few([repr(name) for name in offenders])
+        named = listed([repr(name) for name in offenders])
         raise ProbesError(f"{len(offenders)} {what}: {named}", where, fix)
-
-
-def first_few(texts: Sequence[str], separator: str = ", ") -> str:
-    """Return the first few texts, and how many more there are."""
-    more = f" and {len(texts) - NAMED} more" if len(texts) > NAMED else ""
-    return separator.join(texts[:NAMED]) + more
 
 
 def _is_name(value: object) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from probes.core.scratch import Scratch
-from probes.engine.answer_log import AnswerLog, TrialRequest, UnaskableTrial
+from probes.engine.answer_log import AnswerLog, TrialRequest
 from probes.engine.cached_model import RequestStats
 
 
@@ -19,7 +19,8 @@ def sha(number: int) -> str:
 def test_a_log_keeps_the_order_of_trials(tmp_path: Path) -> None:
     scratch = Scratch(tmp_path)
     entries = [
-        UnaskableTrial("no frames") if n == 2 else TrialRequest(sha(n), sha(-n)) for n in range(5)
+        TrialRequest(problem="no frames") if n == 2 else TrialRequest(sha(n), sha(-n))
+        for n in range(5)
     ]
     log, other = AnswerLog(scratch, "a"), AnswerLog(scratch, "b")
     log.extend(entries[:3])

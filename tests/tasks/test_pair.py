@@ -104,10 +104,8 @@ def test_packed_questions_are_independent(native: bool) -> None:
     sample = curriculum(letter_share=1.0, frame_counts={3: 1.0}).draw("read", NO_NOISE, rng)
     alone = [Sample(sample.context, (ask,)) for ask in sample.asks]
     with torch.inference_mode():
-        packed, _ = logits_of(model, packer.pack([sample], native=native), torch.device("cpu"))
-        single = [
-            logits_of(model, packer.pack([s], native=native), torch.device("cpu"))[0] for s in alone
-        ]
+        packed, _ = logits_of(model, packer.pack([sample], native=native))
+        single = [logits_of(model, packer.pack([s], native=native))[0] for s in alone]
     assert len(sample.asks) > 3
     torch.testing.assert_close(packed, torch.cat(single), atol=2e-5, rtol=1e-4)
 
@@ -122,7 +120,7 @@ def test_packed_forward_is_the_class_own_forward(tmp_path: Path) -> None:
     sample = curriculum(frame_counts={4: 1.0}).draw("watch", NO_NOISE, np.random.default_rng(3))
     batch = packer.pack([Sample(sample.context, sample.asks[:1])], native=False)
     with torch.inference_mode():
-        packed, positions = logits_of(model, batch, torch.device("cpu"))
+        packed, positions = logits_of(model, batch)
         pixels = normalise(batch.frames_NHWC).unsqueeze(1)
         own = model(input_ids=batch.ids_BL, pixel_values_videos=pixels).logits[0, positions]
     torch.testing.assert_close(packed, own, atol=2e-5, rtol=1e-4)

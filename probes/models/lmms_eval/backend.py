@@ -16,7 +16,7 @@ from typing import Any
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
-from probes.core.types import FrameRef, FramesByHash, ModelSpec, Output, Request, ScoringSpec
+from probes.core.types import FramesByHash, ModelSpec, Output, Request, ScoringSpec
 from probes.models.base import (
     BackendSettings,
     Capabilities,
@@ -24,7 +24,13 @@ from probes.models.base import (
     check_requests,
     error_output,
 )
-from probes.models.chat_template import first_request, kept_order, message_parts
+from probes.models.chat_template import (
+    first_request,
+    has_pictures,
+    kept_order,
+    message_parts,
+    refuse_videos,
+)
 from probes.models.checkpoint import find
 from probes.models.hf.batching import free_memory
 from probes.models.hf.families.loading import best_device
@@ -57,12 +63,7 @@ class LmmsBackend:
         self._name = str(cfg.options.get("model") or "")
         if refused := wrappers.refusal(self._name):
             raise refused
-        if spec.frame_as != "image":
-            raise ProbesError(
-                f"lmms-eval's wrappers receive frames as images, not as {spec.frame_as}",
-                "pair.frame_as",
-                "set pair.frame_as=image (and compare with backend=hf under the same setting)",
-            )
+        refuse_videos(spec, "lmms-eval's wrappers receive")
         args = cfg.options.get("args") or {}
         if not isinstance(args, Mapping):
             raise ProbesError(f"{args!r} is not a group of arguments", "backend.options.args")
@@ -135,8 +136,7 @@ class LmmsBackend:
             return
         if self._wrapper is None:
             self._wrapper = self._load()
-            pictures = any(isinstance(part, FrameRef) for one in prompts for part in one.parts)
-            self._preflight(pictures, scoring)
+            self._preflight(has_pictures(prompts), scoring)
         for at, prompt in enumerate(prompts):
             self._requests += 1
             yield at, self._answer(prompt, frames, scoring)

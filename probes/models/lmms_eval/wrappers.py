@@ -51,9 +51,7 @@ def refusal(name: str) -> ProbesError | None:
     if not name:
         return ProbesError("no model wrapper is named", _WHERE, f"name one, e.g. {', '.join(RAN)}")
     if name in REFUSED:
-        return ProbesError(
-            f"lmms-eval's {name} cannot show this: {REFUSED[name]}", _WHERE, _others()
-        )
+        return _unusable(f"{name} cannot show this: {REFUSED[name]}")
     return None
 
 
@@ -68,40 +66,29 @@ def wrapper_class(name: str) -> type:
         from lmms_eval.models import MODEL_REGISTRY_V2
     except Exception as error:
         # Its import runs much of other packages' code.
-        raise ProbesError(
-            f"lmms-eval does not import: {type(error).__name__}: {error}",
-            _WHERE,
-            "install it again",
-        ) from error
+        what = f"lmms-eval does not import: {type(error).__name__}: {error}"
+        raise ProbesError(what, _WHERE, "install it again") from error
     try:
-        registry = MODEL_REGISTRY_V2
-        manifest = registry.get_manifest(name)
+        manifest = MODEL_REGISTRY_V2.get_manifest(name)
     except ValueError as error:
         fix = nearest(name, sorted(RAN + READ))
         raise ProbesError(f"lmms-eval has no model {name!r}", _WHERE, fix) from error
     if known := refusal(manifest.model_id):  # an alias of a refused one
         raise known
     if manifest.chat_class_path is None:
-        raise ProbesError(
-            f"lmms-eval's {name} is a simple wrapper: it gets text and pictures separately, and"
-            " cannot show text between frames",
-            _WHERE,
-            _others(),
+        raise _unusable(
+            f"{name} is a simple wrapper: it gets text and pictures separately, and cannot show"
+            " text between frames"
         )
     try:
-        found: type = registry.get_model_class(name)
+        found: type = MODEL_REGISTRY_V2.get_model_class(name)
     except (Exception, SystemExit) as error:
-        raise ProbesError(
-            f"lmms-eval's {name} does not import: {type(error).__name__}: {error}",
-            _WHERE,
-            f"install what it needs, or {_others()}",
-        ) from error
+        what = f"{name} does not import: {type(error).__name__}: {error}"
+        raise _unusable(what, "install what it needs, or ") from error
     if getattr(found, "is_simple", True) or not _asks_for_messages(found):
-        raise ProbesError(
-            f"lmms-eval's {name} never asks for messages (doc_to_messages), so it cannot show text"
-            " between frames",
-            _WHERE,
-            _others(),
+        raise _unusable(
+            f"{name} never asks for messages (doc_to_messages), so it cannot show text between"
+            " frames"
         )
     return found
 
@@ -172,8 +159,10 @@ def _check_code(folder: str, spec: ModelSpec, args: Mapping[str, Any]) -> None:
         )
 
 
-def _others() -> str:
-    return f"use one of {', '.join(sorted(RAN + READ))}, or backend=hf"
+def _unusable(what: str, first: str = "") -> ProbesError:
+    """Return the refusal of a wrapper; others are offered, after what could be done first."""
+    fix = f"{first}use one of {', '.join(sorted(RAN + READ))}, or backend=hf"
+    return ProbesError(f"lmms-eval's {what}", _WHERE, fix)
 
 
 def _arguments(found: type) -> set[str]:

@@ -23,9 +23,15 @@ from typing import Any
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
-from probes.core.types import FrameRef, FramesByHash, ModelSpec, Output, Request, ScoringSpec
+from probes.core.types import FramesByHash, ModelSpec, Output, Request, ScoringSpec
 from probes.models.base import BackendSettings, Capabilities, check_requests, error_output
-from probes.models.chat_template import first_request, kept_order, local_checkpoint
+from probes.models.chat_template import (
+    first_request,
+    has_pictures,
+    kept_order,
+    local_checkpoint,
+    refuse_videos,
+)
 from probes.models.server import messages as protocol
 from probes.models.server.http import Endpoint, Failure
 from probes.models.server.options import ServerOptions
@@ -53,18 +59,13 @@ class ServerBackend:
     adapter = ADAPTER
 
     def __init__(self, cfg: BackendSettings, spec: ModelSpec) -> None:
-        if spec.frame_as != "image":
-            raise ProbesError(
-                f"a server receives frames as images, not as {spec.frame_as}",
-                "pair.frame_as",
-                "set pair.frame_as=image (and compare with backend=hf under the same setting)",
-            )
+        refuse_videos(spec, "a server receives")
         self._spec = spec
         self._options = ServerOptions.of(cfg.options, spec)
         self._capacity = cfg.feature_cache_mb * 2**20
         self._local = local_checkpoint(spec)
         self._model = self._options.model or (str(self._local.folder) if self._local else spec.repo)
-        self.fingerprint = self._fingerprint()
+        self.fingerprint = sha256_json(self._declared())
         self._endpoint: Endpoint | None = None
         self._preflighted: set[tuple[str, bool]] = set()
         self._order = "not looked up"
@@ -138,26 +139,24 @@ class ServerBackend:
                 connections=options.concurrency,
             )
         endpoint = self._endpoint
-        pictures = any(isinstance(part, FrameRef) for one in prompts for part in one.parts)
-        self._preflight(endpoint, scoring, pictures)
+        self._preflight(endpoint, scoring, has_pictures(prompts))
         encoded = protocol.EncodedFrames(frames, self._capacity)
         try:
             yield from self._ask_all(endpoint, prompts, encoded, scoring)
         finally:
             self._counts["encoded"] += encoded.encoded
 
-    def _fingerprint(self) -> str:
+    def _declared(self) -> dict[str, Any]:
+        """Return what stands for the weights, which a server cannot prove."""
         options = self._options
-        declared: dict[str, Any] = {
+        files = {"files": self._local.files()} if self._local is not None else {}
+        return files | {
             "server": options.deployment,
             "model": self._model,
             "revision": self._spec.revision,
             "extra": dict(options.extra),
             "top_logprobs": options.top_logprobs,
         }
-        if self._local is not None:
-            declared["files"] = self._local.files()
-        return sha256_json(declared)
 
     def _preflight(self, endpoint: Endpoint, scoring: ScoringSpec, pictures: bool) -> None:
         """Ask one small question first: what is wrong for all prompts ends the run at once.
@@ -211,11 +210,7 @@ class ServerBackend:
             "temperature": 0,
         }
         if scoring.kind == "letter":
-            body |= {
-                "max_tokens": 1,
-                "logprobs": True,
-                "top_logprobs": self._options.top_logprobs,
-            }
+            body |= {"max_tokens": 1, "logprobs": True, "top_logprobs": self._options.top_logprobs}
         else:
             body["max_tokens"] = scoring.max_new_tokens
         return body | dict(self._options.extra)
@@ -284,8 +279,8 @@ def _output(reply: Any, prompt: Request, scoring: ScoringSpec) -> Output:
 
 def _served(listed: Any, model: str) -> dict[str, Any]:
     """Return what GET /models says about the model."""
-    entries = listed.get("data") if isinstance(listed, dict) else None
+    entries = protocol.at(listed, "data")
     for entry in entries if isinstance(entries, list) else []:
-        if isinstance(entry, dict) and entry.get("id") == model:
+        if protocol.at(entry, "id") == model:
             return {name: entry[name] for name in _FACTS if entry.get(name) is not None}
     return {"listed": False}

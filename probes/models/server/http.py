@@ -44,14 +44,7 @@ class Failure:
     """HTTP status of the last attempt; 0 where there was no answer."""
     connected: bool = True
     """False where the server could not be reached at all."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """What one attempt gave."""
-
-    reply: Any | Failure
-    again: bool = False
+    again: bool = True
     """Whether another attempt may help."""
     after_s: float = 0.0
     """Seconds to wait before it, at least."""
@@ -131,7 +124,7 @@ class Endpoint:
 
     def get(self, path: str) -> Any | Failure:
         """Return the JSON at a path, asked for once."""
-        return self._attempt(lambda: self._client.get(f"{self.base_url}{path}"), _anything).reply
+        return self._attempt(lambda: self._client.get(f"{self.base_url}{path}"))
 
     def post(
         self,
@@ -165,16 +158,16 @@ class Endpoint:
 
         wait_s = FIRST_WAIT_S
         for number in range(self._retries + 1):
-            attempt = self._attempt(send, whole or _anything)
-            reply = attempt.reply
-            absent = isinstance(reply, Failure) and not reply.connected and not patient
-            if not attempt.again or absent or number == self._retries:
+            reply = self._attempt(send, whole)
+            if not isinstance(reply, Failure) or not reply.again or number == self._retries:
+                return reply
+            if not reply.connected and not patient:
                 return reply
             with self._lock:
                 self.retried += 1
             # Between half and all of the wait: clients that failed together try again at
             # different times.
-            if self._closed.wait(max(attempt.after_s, wait_s * random.uniform(0.5, 1.0))):
+            if self._closed.wait(max(reply.after_s, wait_s * random.uniform(0.5, 1.0))):
                 return reply
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
         raise AssertionError("unreachable: the last attempt returns")
@@ -195,38 +188,37 @@ class Endpoint:
         return ProbesError(failure.error, where, fix)
 
     def _attempt(
-        self, send: Callable[[], httpx.Response], whole: Callable[[Any], bool]
-    ) -> _Attempt:
+        self, send: Callable[[], httpx.Response], whole: Callable[[Any], bool] | None = None
+    ) -> Any | Failure:
         import httpx
 
         try:
             response = send()
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             what = f"no server answers at {self.base_url}: {self._clean(str(error))}"
-            return _Attempt(Failure(what, connected=False), again=True)
+            return Failure(what, connected=False)
         except httpx.TimeoutException:
-            return _Attempt(Failure("the server did not answer in time"), again=True)
+            return Failure("the server did not answer in time")
         except httpx.InvalidURL as error:
             what = f"{self.base_url} is not an address: {self._clean(str(error))}"
-            return _Attempt(Failure(what, connected=False))
+            return Failure(what, connected=False, again=False)
         except httpx.RequestError as error:
             what = f"the connection broke: {type(error).__name__}: {self._clean(str(error))}"
-            return _Attempt(Failure(what), again=True)
+            return Failure(what)
         status = response.status_code
         if status == 200:
             try:
                 reply = response.json()
             except ValueError:  # a proxy's page, or an answer that was cut off
-                return _Attempt(Failure("the reply is not JSON", status), again=True)
-            if whole(reply):
-                return _Attempt(reply)
+                return Failure("the reply is not JSON", status)
+            if whole is None or whole(reply):
+                return reply
             # Some servers report that they are overloaded with status 200.
             what = f"the reply is not what was asked for: {self._message(response)}"
-            return _Attempt(Failure(what, status), again=True)
-        message = self._message(response)
-        failure = Failure(f"the server says {status}: {message}", status)
+            return Failure(what, status)
+        what = f"the server says {status}: {self._message(response)}"
         after_s = _retry_after(response.headers.get("Retry-After", ""))
-        return _Attempt(failure, status in RETRIED, after_s)
+        return Failure(what, status, again=status in RETRIED, after_s=after_s)
 
     def _message(self, response: httpx.Response) -> str:
         """Return the message of a refusal, in one line and without the token."""
@@ -246,10 +238,6 @@ class Endpoint:
         if self._token:
             text = text.replace(self._token, "***")
         return " ".join(text.split())[:_SHOWN]
-
-
-def _anything(reply: Any) -> bool:
-    return True
 
 
 def _retry_after(value: str) -> float:

@@ -99,8 +99,11 @@ def text_output(reply: Any) -> Output:
     text = choice["message"].get("content")
     if text is not None and not isinstance(text, str):
         return error_output("the reply's content is not a text")
-    inputs, outputs = _usage(reply)
-    return Output(text=(text or "").strip(), input_tokens=inputs, output_tokens=outputs)
+    return Output(
+        text=(text or "").strip(),
+        input_tokens=_tokens(reply, "prompt_tokens"),
+        output_tokens=_tokens(reply, "completion_tokens"),
+    )
 
 
 def letter_output(reply: Any, letters: Sequence[str]) -> Output:
@@ -149,34 +152,32 @@ def letter_output(reply: Any, letters: Sequence[str]) -> Output:
     )
 
 
+def at(value: Any, *steps: str | int) -> Any:
+    """Return what lies at a path of names and places in JSON; None where the path does not lead."""
+    for step in steps:
+        try:
+            value = value[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value
+
+
 def _choice(reply: Any) -> dict[str, Any] | None:
     """Return the first choice, if the reply has the protocol's shape."""
-    choices = reply.get("choices") if isinstance(reply, dict) else None
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    if isinstance(choice, dict) and isinstance(choice.get("message"), dict):
-        return choice
-    return None
+    choice = at(reply, "choices", 0)
+    return choice if isinstance(at(choice, "message"), dict) else None
 
 
-def _usage(reply: dict[str, Any]) -> tuple[int, int]:
-    usage = reply.get("usage")
-    found = usage if isinstance(usage, dict) else {}
-    counts = [found.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    inputs, outputs = (count if isinstance(count, int) else 0 for count in counts)
-    return inputs, outputs
+def _tokens(reply: Any, name: str) -> int:
+    count = at(reply, "usage", name)
+    return count if isinstance(count, int) else 0
 
 
 def _first_token(choice: Any) -> list[tuple[str, float]]:
     """Return (token, log-probability) of the listed first tokens, the likeliest first."""
-    logprobs = choice.get("logprobs")
-    content = logprobs.get("content") if isinstance(logprobs, dict) else None
-    first = content[0] if isinstance(content, list) and content else None
-    if not isinstance(first, dict):
-        return []
-    entries = first.get("top_logprobs")
-    found = [
-        pair for entry in (entries if isinstance(entries, list) else []) if (pair := _pair(entry))
-    ]
+    first = at(choice, "logprobs", "content", 0)
+    entries = at(first, "top_logprobs")
+    found = [pair for pair in map(_pair, entries if isinstance(entries, list) else []) if pair]
     own = _pair(first)
     if found and own and own not in found:  # a server may leave the chosen token out of its list
         found.append(own)
@@ -184,9 +185,7 @@ def _first_token(choice: Any) -> list[tuple[str, float]]:
 
 
 def _pair(entry: Any) -> tuple[str, float] | None:
-    if not isinstance(entry, dict):
-        return None
-    token, logprob = entry.get("token"), entry.get("logprob")
+    token, logprob = at(entry, "token"), at(entry, "logprob")
     if not isinstance(token, str) or not isinstance(logprob, int | float) or math.isnan(logprob):
         return None
     return token, float(logprob)

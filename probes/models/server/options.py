@@ -54,8 +54,7 @@ class ServerOptions:
         """
         check_options("server", options, [one.name for one in fields(cls)])
         given = {name: value for name, value in options.items() if value is not None}
-        if "api_key_env" in options and options["api_key_env"] is None:
-            given["api_key_env"] = None
+        given["api_key_env"] = options.get("api_key_env", TOKEN_ENV)
         if isinstance(given.get("model"), str):
             raise ProbesError(
                 "one model name for all members would make them the same model",
@@ -79,18 +78,14 @@ class ServerOptions:
                 raise ProbesError(
                     f"{value!r} is not a {name}", f"{_WHERE}.{name}", f"give a number from {least}"
                 )
-        if not isinstance(given.get("order_is_checked", False), bool):
-            raise ProbesError(
-                f"{given['order_is_checked']!r} is neither true nor false",
-                f"{_WHERE}.order_is_checked",
-            )
-        if not isinstance(given.get("extra", {}), Mapping):
-            raise ProbesError(
-                f"{given['extra']!r} is not a group of fields",
-                f"{_WHERE}.extra",
-                "give name: value",
-            )
-        read_token(given.get("api_key_env", TOKEN_ENV))
+        checked, extra = given.get("order_is_checked", False), given.get("extra", {})
+        if not isinstance(checked, bool):
+            what = f"{checked!r} is neither true nor false"
+            raise ProbesError(what, f"{_WHERE}.order_is_checked")
+        if not isinstance(extra, Mapping):
+            what = f"{extra!r} is not a group of fields"
+            raise ProbesError(what, f"{_WHERE}.extra", "give name: value")
+        read_token(given["api_key_env"])
         return cls(**given)
 
 

@@ -141,9 +141,7 @@ def _recordings(
     path: Path, questions: Iterable[str]
 ) -> dict[str, tuple[str, tuple[tuple[str, str], ...]]]:
     """Return the recording of every question, with start and end in it where the file has them."""
-    given = {}
-    if path.exists():
-        given = _json(path, dict)
+    given = _json(path, dict) if path.exists() else {}
     found, missing, bad = {}, [], []
     for uid in questions:
         name, meta = _recording(given.get(uid, uid))
@@ -217,9 +215,8 @@ def _json(path: Path, kind: type) -> Any:
         # Of two equal names json keeps the last: a question would be lost without a word.
         value = json.loads(path.read_bytes(), object_pairs_hook=_unique)
     except (OSError, ValueError, RecursionError) as error:
-        raise ProbesError(
-            f"this is not valid JSON: {error}", str(path), "download it again"
-        ) from None
+        what = f"this is not valid JSON: {error}"
+        raise ProbesError(what, str(path), "download it again") from None
     if not isinstance(value, kind):
         what = f"this holds a JSON {type(value).__name__} where a {kind.__name__} is expected"
         raise ProbesError(what, str(path), _LAYOUT)

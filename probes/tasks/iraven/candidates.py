@@ -3,7 +3,7 @@
 Three attributes of the answer are chosen; each gets a new value, and the candidates are the answer
 with every subset of the three changed. Counting which values are most frequent among the eight then
 finds no candidate, because every value of a changed attribute is on four of them. Grids with fewer
-than three modifiable attributes need other constructions; see `_grow`.
+than three modifiable attributes need other constructions; see `BisectionTree.grow`.
 """
 
 from __future__ import annotations
@@ -41,9 +41,8 @@ def candidates(
     components: Sequence[Component], rules: Sequence[Rules], answer: Panel, rng: RandomStream
 ) -> list[Candidate]:
     """Return the eight candidates in shuffled order."""
-    grown = _grow(
-        components, chosen(modifiable(components, rules, answer), rng), answer, rules, rng
-    )
+    picks = chosen(modifiable(components, rules, answer), rng)
+    grown = BisectionTree(components, rules, answer, rng).grow(picks)
     return [grown[i] for i in rng.sample(8, 8)]
 
 
@@ -87,92 +86,79 @@ def chosen(modifications: Sequence[Modification], rng: RandomStream) -> list[Mod
     return picks
 
 
-def _grow(
-    components: Sequence[Component],
-    picks: Sequence[Modification],
-    answer: Panel,
-    rules: Sequence[Rules],
-    rng: RandomStream,
-) -> list[Candidate]:
-    """Return eight candidates, the answer first.
+@dataclass(frozen=True, slots=True)
+class BisectionTree:
+    """Candidates by changes of the answer; new values are always computed from the answer."""
 
-    | picks | construction |
-    |---|---|
-    | three | each change on every candidate so far: 2, 4, 8 |
-    | X, Number | X once; three Number values, each on the answer and on X |
-    | Position, Number | Position once; six Number values, on the answer only |
-    | Number | seven Number values, on the answer |
-    """
-    root = Candidate(answer)
-    if len(picks) == 3:
-        grown = [root]
-        for pick in picks:
-            grown += _three_pick_copies(components, pick, grown, answer, rules, rng)
+    components: Sequence[Component]
+    rules: Sequence[Rules]
+    answer: Panel
+    rng: RandomStream
+
+    def grow(self, picks: Sequence[Modification]) -> list[Candidate]:
+        """Return eight candidates, the answer first.
+
+        | picks | construction |
+        |---|---|
+        | three | each change on every candidate so far: 2, 4, 8 |
+        | X, Number | X once; three Number values, each on the answer and on X |
+        | Position, Number | Position once; six Number values, on the answer only |
+        | Number | seven Number values, on the answer |
+        """
+        grown = [Candidate(self.answer)]
+        if len(picks) == 3:
+            for pick in picks:
+                grown += self._copies(pick, grown)
+            return grown
+        number = picks[-1]
+        values = number_changes(self.components[number[0]], self.answer[number[0]], self.rng)
+        bases = grown[:]
+        if len(picks) == 2:
+            grown.append(grown[0].changed(picks[0], self._new_value(picks[0])))
+            bases = grown[:1] if picks[0][1] == "Position" else grown[:]
+        while len(grown) < 8:
+            change = next(values)
+            grown += [base.changed(number, change) for base in bases]
         return grown
-    number = picks[-1]
-    values = number_changes(components[number[0]], answer[number[0]], rng)
-    grown = [root]
-    if len(picks) == 2:
-        grown.append(root.changed(picks[0], _new_value(components, picks[0], answer, rules, rng)))
-    bases = [root] if len(picks) == 2 and picks[0][1] == "Position" else list(grown)
-    while len(grown) < 8:
-        change = next(values)
-        grown += [base.changed(number, change) for base in bases]
-    return grown
+
+    def _copies(self, pick: Modification, grown: Sequence[Candidate]) -> list[Candidate]:
+        """Return a modified copy of every candidate so far.
+
+        Where both Position and Number of a grid are changed, Number hides the change of Position,
+        so Number gets two slot sets: one for candidates with the answer's Position, one for the
+        others.
+        """
+        index, attribute = pick
+        component, answer, moved = self.components[index], self.answer[index], (index, "Position")
+        if attribute != "Number":
+            unmoved = displaced = self._new_value(pick)
+        elif any(moved in candidate.modified for candidate in grown):
+            unmoved, displaced = _number_change_twice(component, answer, self.rng)
+        else:
+            unmoved = displaced = next(number_changes(component, answer, self.rng))
+        return [
+            candidate.changed(pick, displaced if moved in candidate.modified else unmoved)
+            for candidate in grown
+        ]
+
+    def _new_value(self, pick: Modification) -> AttributeChange:
+        """Return the change of Position, Type, Size or Color."""
+        index, name = pick
+        component, entities, rng = self.components[index], self.answer[index], self.rng
+        if name == "Position":
+            slots = _other_slots(component, entities.slots, rng)
+            return lambda given: given.at(slots)
+        attribute = VALUES.index(name)
+        shared = entities.uniform or self.rules[index][1 + attribute].name != "Constant"
+        present = entities.values[attribute]
+        if shared:
+            levels = (_other_level(component, attribute, present[0], rng),) * len(present)
+        else:
+            levels = tuple([_other_level(component, attribute, level, rng) for level in present])
+        return lambda given: given.with_levels(attribute, levels)
 
 
-def _three_pick_copies(
-    components: Sequence[Component],
-    pick: Modification,
-    grown: Sequence[Candidate],
-    answer: Panel,
-    rules: Sequence[Rules],
-    rng: RandomStream,
-) -> list[Candidate]:
-    """Return a modified copy of every candidate so far.
-
-    Where both Position and Number of a grid are changed, Number hides the change of Position, so
-    Number gets two slot sets: one for candidates with the answer's Position, one for the others.
-    """
-    index, attribute = pick
-    moved = (index, "Position")
-    if attribute != "Number":
-        change = _new_value(components, pick, answer, rules, rng)
-        return [candidate.changed(pick, change) for candidate in grown]
-    if not any(moved in candidate.modified for candidate in grown):
-        change = next(number_changes(components[index], answer[index], rng))
-        return [candidate.changed(pick, change) for candidate in grown]
-    unmoved, displaced = _number_change_twice(components[index], answer[index], rng)
-    return [
-        candidate.changed(pick, displaced if moved in candidate.modified else unmoved)
-        for candidate in grown
-    ]
-
-
-# --- new values, always computed from the answer --------------------------------------------------
-
-
-def _new_value(
-    components: Sequence[Component],
-    pick: Modification,
-    answer: Panel,
-    rules: Sequence[Rules],
-    rng: RandomStream,
-) -> AttributeChange:
-    """Return the change of Position, Type, Size or Color."""
-    index, name = pick
-    component, entities = components[index], answer[index]
-    if name == "Position":
-        slots = _other_slots(component, entities.slots, rng)
-        return lambda given: given.at(slots)
-    attribute = VALUES.index(name)
-    shared = entities.uniform or rules[index][1 + attribute].name != "Constant"
-    present = entities.values[attribute]
-    if shared:
-        levels = (_other_level(component, attribute, present[0], rng),) * len(present)
-    else:
-        levels = tuple([_other_level(component, attribute, level, rng) for level in present])
-    return lambda given: given.with_levels(attribute, levels)
+# --- new values -----------------------------------------------------------------------------------
 
 
 def _other_level(component: Component, attribute: int, present: int, rng: RandomStream) -> int:

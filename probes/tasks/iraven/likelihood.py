@@ -22,7 +22,7 @@ class Seen:
     """What one component of one panel shows, in slot order."""
 
     slots: Levels
-    values: tuple[Levels, Levels, Levels]
+    values: tuple[Levels, ...]
     """Type, Size and Color levels."""
 
 
@@ -36,10 +36,11 @@ def see(entities: Entities) -> Seen:
     if len(entities.slots) == 1:
         return Seen(entities.slots, entities.values[:3])
     order = sorted(range(len(entities.slots)), key=entities.slots.__getitem__)
-    types, sizes, colors = (
-        tuple([levels[place] for place in order]) for levels in entities.values[:3]
+    slots, *values = (
+        tuple([levels[place] for place in order])
+        for levels in (entities.slots, *entities.values[:3])
     )
-    return Seen(tuple([entities.slots[place] for place in order]), (types, sizes, colors))
+    return Seen(slots, tuple(values))
 
 
 def triple(row: PanelRow, attribute: int) -> Triple:

@@ -32,8 +32,8 @@ class Rule:
         )
 
 
-Rules = tuple[Rule, Rule, Rule, Rule]
-"""A component's rules: for Number/Position, Type, Size, Color."""
+Rules = tuple[Rule, ...]
+"""A component's four rules: for Number/Position, Type, Size, Color."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Entities:
     """Uniformity level, 0..3."""
     slots: Levels
     """Slot index of every entity; all different."""
-    values: tuple[Levels, Levels, Levels, Levels]
+    values: tuple[Levels, ...]
     """Type, Size, Color and Angle levels, one per entity each."""
 
     @property
@@ -63,16 +63,13 @@ class Entities:
 
     def with_levels(self, attribute: int, levels: Levels) -> Entities:
         """Return a copy whose value attribute (TYPE, SIZE, COLOR, ANGLE) has these levels."""
-        values = list(self.values)
-        values[attribute] = levels
-        return Entities(self.uniformity, self.slots, (values[0], values[1], values[2], values[3]))
+        values = (*self.values[:attribute], levels, *self.values[attribute + 1 :])
+        return Entities(self.uniformity, self.slots, values)
 
     def picked(self, slots: Levels, picks: Levels) -> Entities:
         """Return copies of the entities at list places `picks`, put into `slots`."""
-        types, sizes, colors, angles = (
-            tuple([levels[pick] for pick in picks]) for levels in self.values
-        )
-        return Entities(self.uniformity, slots, (types, sizes, colors, angles))
+        values = tuple([tuple([levels[pick] for pick in picks]) for levels in self.values])
+        return Entities(self.uniformity, slots, values)
 
 
 Panel = tuple[Entities, ...]

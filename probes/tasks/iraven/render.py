@@ -65,8 +65,7 @@ def draw(configuration: Configuration, panels: Sequence[Panel]) -> Pixels:
     images = np.full((len(panels), SIDE, SIDE), 255, np.uint8)
     for image, panel in zip(images, panels, strict=True):
         for component, entities in zip(configuration.components, panel, strict=True):
-            types, sizes, colors, angles = entities.values
-            for slot, *look in zip(entities.slots, types, sizes, colors, angles, strict=True):
+            for slot, *look in zip(entities.slots, *entities.values, strict=True):
                 rows, columns, ink = sprite(component.slots[slot], *look)
                 np.copyto(image[rows, columns], ink, where=ink < 255)
     if configuration.structure == "Left_Right":

@@ -14,7 +14,7 @@ from probes.tasks.iraven.random_stream import RandomStream
 from probes.tasks.iraven.rules import first_levels
 from probes.tasks.iraven.space import ANGLE, COLOR, SIZE, TYPE, UNIFORM, Component
 
-SlotRow = tuple[Levels, Levels, Levels]
+SlotRow = tuple[Levels, ...]
 """Slots of the entities of a row's three panels, in list order."""
 LevelRow = tuple[int, int, int]
 """One level for all entities of each of a row's three panels."""
@@ -77,10 +77,8 @@ def _number_progression(component: Component, rule: Rule, rng: RandomStream) -> 
 def _position_progression(component: Component, rule: Rule, rng: RandomStream) -> SlotRow:
     first = _place(component, rng.choice(first_levels(rule, component)), rng)
     count = len(component.slots)
-    second, third = (
-        tuple([(slot + steps * rule.value) % count for slot in first]) for steps in (1, 2)
-    )
-    return first, second, third
+    moves = [steps * rule.value for steps in range(3)]
+    return tuple([tuple([(slot + move) % count for slot in first]) for move in moves])
 
 
 def _number_arithmetic(component: Component, rule: Rule, rng: RandomStream) -> SlotRow:
@@ -123,12 +121,11 @@ def _three_positions(component: Component, rule: Rule, rng: RandomStream) -> lis
         slots = _place(component, number, rng)
         if all(set(slots) != set(other) for other in found):
             found.append(slots)
-    return [(found[i], found[j], found[k]) for i, j, k in rotations(0, 1, 2, rng)]
+    return [tuple([found[at] for at in row]) for row in rotations(0, 1, 2, rng)]
 
 
 def _placed(component: Component, numbers: LevelRow, rng: RandomStream) -> SlotRow:
-    first, second, third = (_place(component, number, rng) for number in numbers)
-    return first, second, third
+    return tuple([_place(component, number, rng) for number in numbers])
 
 
 def rotations(a: int, b: int, c: int, rng: RandomStream) -> tuple[LevelRow, LevelRow, LevelRow]:
@@ -162,11 +159,9 @@ def _entities(
 
 
 def _fresh(component: Component, uniformity: int, slots: Levels, rng: RandomStream) -> Entities:
-    types, sizes, colors, angles = (
-        tuple([rng.choice(levels) for _ in slots])
-        for levels in map(component.levels, (TYPE, SIZE, COLOR, ANGLE))
-    )
-    return Entities(uniformity, slots, (types, sizes, colors, angles))
+    ranges = map(component.levels, (TYPE, SIZE, COLOR, ANGLE))
+    values = tuple([tuple([rng.choice(levels) for _ in slots]) for levels in ranges])
+    return Entities(uniformity, slots, values)
 
 
 # --- what the Type, Size and Color rules impose ---------------------------------------------------

@@ -95,9 +95,9 @@ RuleWeights = tuple[tuple[Rule, Fraction], ...]
 
 
 @functools.cache
-def distribution(component: Component) -> tuple[RuleWeights, RuleWeights, RuleWeights, RuleWeights]:
+def distribution(component: Component) -> tuple[RuleWeights, ...]:
     """Return the exact probability of every feasible (rule, parameter) of the four slots."""
-    return tuple(_weights(menu, component) for menu in MENUS)  # type: ignore[return-value]
+    return tuple(_weights(menu, component) for menu in MENUS)
 
 
 def _weights(menu: Menu, component: Component) -> RuleWeights:
@@ -124,8 +124,6 @@ def _ladders(component: Component) -> tuple[tuple[list[Rule], list[float]], ...]
 
 def draw(component: Component, rng: RandomStream) -> Rules:
     """Draw a component's four rules."""
-    number_position, of_type, of_size, of_color = (
-        rules[bisect(sums, rng.uniform())] if sums else rules[0]
-        for rules, sums in _ladders(component)
-    )
-    return number_position, of_type, of_size, of_color
+    ladders = _ladders(component)
+    drawn = [rules[bisect(sums, rng.uniform())] if sums else rules[0] for rules, sums in ladders]
+    return tuple(drawn)

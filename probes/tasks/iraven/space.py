@@ -81,41 +81,41 @@ _INNER_FOUR: tuple[Slot, ...] = tuple(
 )
 
 
+def _single(name: str, *slot: float) -> Component:
+    """Return a component with one slot."""
+    row, column, height, width = slot
+    return Component(name, f"{name}_Center_Single", ((row, column, height, width),))
+
+
 def _outer() -> Component:
     """Return the frame of the two out/in configurations: large and never filled."""
     return Component("Out", "Out_Center_Single", _WHOLE, sizes=range(3, 6), colors=range(1))
 
 
+def _grid(layout: str, slots: tuple[Slot, ...]) -> tuple[Component]:
+    return (Component("Grid", layout, slots),)
+
+
 CONFIGURATIONS = {
     configuration.name: configuration
     for configuration in (
-        Configuration("center_single", "Singleton", (Component("Grid", "Center_Single", _WHOLE),)),
-        Configuration(
-            "distribute_four", "Singleton", (Component("Grid", "Distribute_Four", _FOUR),)
-        ),
-        Configuration(
-            "distribute_nine", "Singleton", (Component("Grid", "Distribute_Nine", _NINE),)
-        ),
+        Configuration("center_single", "Singleton", _grid("Center_Single", _WHOLE)),
+        Configuration("distribute_four", "Singleton", _grid("Distribute_Four", _FOUR)),
+        Configuration("distribute_nine", "Singleton", _grid("Distribute_Nine", _NINE)),
         Configuration(
             "left_center_single_right_center_single",
             "Left_Right",
-            (
-                Component("Left", "Left_Center_Single", ((0.5, 0.25, 0.5, 0.5),)),
-                Component("Right", "Right_Center_Single", ((0.5, 0.75, 0.5, 0.5),)),
-            ),
+            (_single("Left", 0.5, 0.25, 0.5, 0.5), _single("Right", 0.5, 0.75, 0.5, 0.5)),
         ),
         Configuration(
             "up_center_single_down_center_single",
             "Up_Down",
-            (
-                Component("Up", "Up_Center_Single", ((0.25, 0.5, 0.5, 0.5),)),
-                Component("Down", "Down_Center_Single", ((0.75, 0.5, 0.5, 0.5),)),
-            ),
+            (_single("Up", 0.25, 0.5, 0.5, 0.5), _single("Down", 0.75, 0.5, 0.5, 0.5)),
         ),
         Configuration(
             "in_center_single_out_center_single",
             "Out_In",
-            (_outer(), Component("In", "In_Center_Single", ((0.5, 0.5, 0.33, 0.33),))),
+            (_outer(), _single("In", 0.5, 0.5, 0.33, 0.33)),
         ),
         Configuration(
             "in_distribute_four_out_center_single",

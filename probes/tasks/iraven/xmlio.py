@@ -43,10 +43,8 @@ def _panel(configuration: Configuration, panel: Panel) -> str:
             f'Number="{entities.number}" Position="{_slots(component)}" '
             f'Uniformity="{entities.uniformity}">'
         )
-        types, sizes, colors, angles = entities.values
-        for slot, type_, size, color, angle in zip(
-            entities.slots, types, sizes, colors, angles, strict=True
-        ):
+        looks = zip(entities.slots, *entities.values, strict=True)
+        for slot, type_, size, color, angle in looks:
             place = _place(component.slots[slot], type_, size, angle)
             parts.append(
                 f'<Entity {place} Type="{type_}" Size="{size}" Color="{color}" Angle="{angle}" />'

@@ -100,12 +100,10 @@ def _has_meaning(name: str) -> bool:
 
 def _value(name: str, shape: Shape, answer: int) -> Any:
     lower = name.lower()
-    numbered = _NUMBERED.fullmatch(lower)
-    lettered = _LETTERED.fullmatch(name)
-    if numbered or lettered:
-        found = numbered[1] if numbered else lettered and (lettered[1] or lettered[2])
-        assert found
-        return WORDS[int(found) if numbered else LETTERS.index(found.upper())]
+    if numbered := _NUMBERED.fullmatch(lower):
+        return WORDS[int(numbered[1])]
+    if lettered := _LETTERED.fullmatch(name):
+        return WORDS[LETTERS.index((lettered[1] or lettered[2]).upper())]
     for pattern, make in _MAKERS:
         if pattern.fullmatch(lower):
             return make(lower, shape, answer)

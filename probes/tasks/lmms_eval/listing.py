@@ -74,17 +74,11 @@ def classified(names: Sequence[str], include_path: str | None) -> list[Finding]:
 
 def rows(findings: Iterable[Finding]) -> list[tuple[str, ...]]:
     """Return the findings as rows of a table."""
-    return [
-        (
-            one.name,
-            one.shown or "-",
-            one.options or "-",
-            one.rule.reading if one.rule else "-",
-            one.verdict,
-            one.reason or "-",
-        )
+    table = (
+        (one.name, one.shown, one.options, one.rule and one.rule.reading, one.verdict, one.reason)
         for one in findings
-    ]
+    )
+    return [tuple(cell or "-" for cell in row) for row in table]
 
 
 def page(findings: Sequence[Finding]) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.core.errors import ProbesError
-from probes.core.text import nearest
+from probes.core.text import listed, nearest
 from probes.core.types import Item, Panels
 from probes.tasks.lmms_eval import visuals
 from probes.tasks.lmms_eval.adapter import FORMS, READINGS, DocQuestion, RefusedError, question
@@ -29,7 +29,6 @@ from probes.tasks.lmms_eval.judging import (
     find,
     unchanged_random_state,
 )
-from probes.tasks.validation import first_few
 
 SAMPLE = 16
 """Docs on which a task's own scorer has to confirm how they are read."""
@@ -122,7 +121,7 @@ def items(accepted: Accepted, *, unanswered: bool = False) -> dict[int, Item]:
         )
     if problems:
         raise ProbesError(
-            f"{len(problems)} docs cannot be used: {first_few(problems, '; ')}",
+            f"{len(problems)} docs cannot be used: {listed(problems, separator='; ')}",
             f"task {name}",
             "complete the data (its media are under $HF_HOME), or correct it",
         )
@@ -248,7 +247,7 @@ def _task(root: Path, name: str) -> Any:
         members = known[name]["task"]
         if members == -1:
             members = tasks._get_config(name)["task"]
-        named = ", ".join(one if isinstance(one, str) else str(one) for one in members)
+        named = ", ".join(map(str, members))
         raise ProbesError(f"{name} is a group of tasks", str(root), f"name one of them: {named}")
     try:
         with _at_once():
@@ -284,21 +283,21 @@ def _withheld(target: Any) -> bool:
 
 def _ids(task: Any) -> list[str]:
     """Return an id per doc: a field with another value in every doc, else the doc's index."""
-    docs: Any = task.eval_docs_no_media
-    for field in _ID:
-        if field in docs.features:
-            values = [str(value) for value in docs[field]]
-            if len(set(values)) == len(values) and all(values):
-                return values
-    return [str(at) for at in range(len(docs))]
+    for values in _columns(task, _ID):
+        names = list(map(str, values))
+        if len(set(names)) == len(names) and all(names):
+            return names
+    return [str(at) for at in range(len(task.eval_docs_no_media))]
 
 
 def _column(task: Any, fields: Sequence[str]) -> list[str]:
     """Return the first of the fields that the docs have as text; empty texts where none is."""
+    for values in _columns(task, fields):
+        if all(isinstance(value, str) for value in values):
+            return values
+    return [""] * len(task.eval_docs_no_media)
+
+
+def _columns(task: Any, fields: Sequence[str]) -> Iterator[list[Any]]:
     docs: Any = task.eval_docs_no_media
-    for field in fields:
-        if field in docs.features:
-            values = list(docs[field])
-            if all(isinstance(value, str) for value in values):
-                return values
-    return [""] * len(docs)
+    return (list(docs[field]) for field in fields if field in docs.features)

@@ -267,12 +267,12 @@ def test_blind_majority_choice_is_chance(made):
 
 def one_change_each(components, rules, right, rng):
     """Make candidates as the older RAVEN does: seven distractors, each with one change."""
-    root = Candidate(right)
+    root, tree = Candidate(right), candidates.BisectionTree(components, rules, right, rng)
     options = [pick for pick in modifiable(components, rules, right) if pick[1] in VALUES]
     grown = [root]
     while options and len(grown) < 8:
         pick = rng.choice(options)
-        grown.append(root.changed(pick, candidates._new_value(components, pick, right, rules, rng)))
+        grown.append(root.changed(pick, tree._new_value(pick)))
     return [grown[i] for i in rng.sample(len(grown), len(grown))]
 
 
@@ -284,7 +284,7 @@ def test_candidates_with_one_change_each_are_found_out(monkeypatch):
 def test_unshuffled_candidates_are_found_out(monkeypatch):
     def unshuffled(components, rules, right, rng):
         picks = candidates.chosen(modifiable(components, rules, right), rng)
-        return candidates._grow(components, picks, right, rules, rng)
+        return candidates.BisectionTree(components, rules, right, rng).grow(picks)
 
     monkeypatch.setattr(generate, "candidates", unshuffled)
     assert targets_check(problems("center_single", 100)) < LEVEL

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import LlavaNextVideoForConditionalGeneration
 
 from probes.tasks.egoworld.pair.curriculum import END, LETTERS, Ask, Curriculum, Sample
 from probes.tasks.egoworld.pair.learn import logits_of
-from probes.tasks.egoworld.pair.model import tokens_per_frame
+from probes.tasks.egoworld.pair.model import PairModel, tokens_per_frame
 from probes.tasks.egoworld.pair.packing import IGNORED, Packer
 from probes.tasks.egoworld.pair.vocabulary import build_tokenizer
 from probes.tasks.egoworld.world import load_world
@@ -32,15 +31,13 @@ def evaluate(out: Path, stories: int) -> dict[str, dict[str, float]]:
     """Return member -> measure -> share of right answers, over `stories` held-out stories each."""
     table = {}
     for folder in sorted(p.parent for p in out.glob("*/model.safetensors")):
-        model = LlavaNextVideoForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        model = PairModel.from_pretrained(folder, dtype=torch.float32)
         table[folder.name] = measure(model.eval(), stories, SEED)
     return table
 
 
 @torch.inference_mode()
-def measure(
-    model: LlavaNextVideoForConditionalGeneration, stories: int, seed: int
-) -> dict[str, float]:
+def measure(model: PairModel, stories: int, seed: int) -> dict[str, float]:
     """Return measure -> share of right answers for one model."""
     vision = model.config.vision_config
     per_frame = tokens_per_frame(vision.image_size, vision.patch_size)
@@ -57,9 +54,7 @@ def measure(
     return out
 
 
-def _measure(
-    model: LlavaNextVideoForConditionalGeneration, packer: Packer, samples: Sequence[Sample]
-) -> dict[str, float]:
+def _measure(model: PairModel, packer: Packer, samples: Sequence[Sample]) -> dict[str, float]:
     right: dict[str, list[bool]] = defaultdict(list)
     for start in range(0, len(samples), BATCH):
         batch = samples[start : start + BATCH]
@@ -68,12 +63,7 @@ def _measure(
             for ask, is_exact in zip(sample.asks, answers, strict=True):
                 if ask.kind != "cloze":
                     right[ask.kind].append(is_exact)
-        choices = [_as_choices(sample) for sample in batch]
-        flat = [
-            Sample(s.context, asks)
-            for s, groups in zip(batch, choices, strict=True)
-            for asks in groups
-        ]
+        flat = [Sample(s.context, asks) for s in batch for asks in _as_choices(s)]
         if flat:
             _, scores = _answers(model, packer, flat)
             right["cloze"] += [int(np.argmax(row)) == 0 for row in scores]
@@ -95,11 +85,11 @@ def _as_choices(sample: Sample) -> list[tuple[Ask, ...]]:
 
 
 def _answers(
-    model: LlavaNextVideoForConditionalGeneration, packer: Packer, samples: Sequence[Sample]
+    model: PairModel, packer: Packer, samples: Sequence[Sample]
 ) -> tuple[list[list[bool]], list[list[float]]]:
     """Return for every sample and ask: exact, and mean log-probability without the end token."""
     batch = packer.pack(samples, native=False)
-    logits, positions = logits_of(model, batch, model.device)
+    logits, positions = logits_of(model, batch)
     labels = batch.labels_BL.flatten()[positions]
     logprobs = logits.float().log_softmax(-1)
     hit = (logprobs.argmax(-1) == labels).tolist()
@@ -108,12 +98,11 @@ def _answers(
     blocks = batch.blocks_BL.flatten()[positions].tolist()
     assert IGNORED not in labels
     exact = [[True] * len(s.asks) for s in samples]
-    sums = [[[] for _ in s.asks] for s in samples]  # type: ignore[var-annotated]
+    scores: list[list[list[float]]] = [[[] for _ in s.asks] for s in samples]
     for row, block, good, value in zip(rows, blocks, hit, score, strict=True):
         exact[row][block - 1] &= good
-        sums[row][block - 1].append(value)
-    means = [[float(np.mean(values[:-1])) for values in asks] for asks in sums]
-    return exact, means
+        scores[row][block - 1].append(value)
+    return exact, [[float(np.mean(values[:-1])) for values in asks] for asks in scores]
 
 
 def render(table: Mapping[str, Mapping[str, float]]) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from torch.utils.data import DataLoader
-from transformers import LlavaNextVideoForConditionalGeneration
 
-from probes.tasks.egoworld.pair.model import normalise
+from probes.tasks.egoworld.pair.model import PairModel, normalise
 from probes.tasks.egoworld.pair.packing import IGNORED, Steps, TrainingBatch
 
 Report = Callable[[int, int, Mapping[str, float], float], None]
 """Called with (step, steps, running mean loss of every source in nats, seconds per step)."""
 
 
-def features_of(
-    model: LlavaNextVideoForConditionalGeneration, batch: TrainingBatch, device: torch.device
-) -> torch.Tensor:
+def features_of(model: PairModel, batch: TrainingBatch) -> torch.Tensor:
     """Return the frames' features in the order of their placeholders: [tokens, width]."""
-    pixels = normalise(batch.frames_NHWC.to(device))
+    pixels = normalise(batch.frames_NHWC.to(model.device))
     if batch.native:
         side = pixels.shape[-1]
         sizes = torch.tensor([[side, side]] * len(pixels))
@@ -46,14 +44,13 @@ def features_of(
     return features.reshape(-1, features.shape[-1])
 
 
-def logits_of(
-    model: LlavaNextVideoForConditionalGeneration, batch: TrainingBatch, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
+def logits_of(model: PairModel, batch: TrainingBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (logits [M, vocabulary], positions [M] of the M learnt tokens in the flat batch)."""
+    device = model.device
     ids = batch.ids_BL.to(device)
     embeds = model.get_input_embeddings()(ids)
     if len(batch.frames_NHWC):
-        features = features_of(model, batch, device)
+        features = features_of(model, batch)
         config = model.config
         token = config.image_token_id if batch.native else config.video_token_id
         mask = (ids == token).unsqueeze(-1).expand_as(embeds)
@@ -75,13 +72,13 @@ def logits_of(
     return model.lm_head(hidden.flatten(0, 1)[positions]), positions
 
 
-def loss_of(
-    model: LlavaNextVideoForConditionalGeneration, batch: TrainingBatch, device: torch.device
-) -> torch.Tensor:
+def loss_of(model: PairModel, batch: TrainingBatch) -> torch.Tensor:
     """Return the weighted mean cross-entropy (nats) of a batch's answers."""
-    logits, positions = logits_of(model, batch, device)
-    labels = batch.labels_BL.to(device).flatten()[positions]
-    weights = batch.weights_BL.to(device).flatten()[positions]
+    logits, positions = logits_of(model, batch)
+    labels, weights = (
+        values_BL.to(model.device).flatten()[positions]
+        for values_BL in (batch.labels_BL, batch.weights_BL)
+    )
     losses = functional.cross_entropy(logits.float(), labels, reduction="none")
     return (losses * weights).sum() / weights.sum()
 
@@ -105,13 +102,12 @@ class StageSettings:
     optimiser: Mapping[str, Any]
     save_every: int
     """Steps between checkpoints."""
-    device: torch.device
     compiled: bool
     """Layers are fused by torch.compile."""
 
 
 def learn(
-    model: LlavaNextVideoForConditionalGeneration,
+    model: PairModel,
     steps_from: Callable[[int], Steps],
     settings: StageSettings,
     folder: Path,
@@ -120,7 +116,7 @@ def learn(
     """Train a model through one stage, resuming from `folder` where it holds a checkpoint.
 
     Args:
-        model: on the settings' device; trained in place.
+        model: trained in place, on its device.
         steps_from: returns the batches from a step on.
         settings: how to train.
         folder: for checkpoints.
@@ -128,12 +124,16 @@ def learn(
     """
     for parameter in model.model.vision_tower.parameters():
         parameter.requires_grad_(bool(settings.stage["train_vision"]))
-    named = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    adam = _adam(named, settings.optimiser)
-    first = _resume(model, adam, named, folder)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    adam = _adam(trained, settings.optimiser)
+    first = _resume(model, adam, folder)
     steps = int(settings.stage["steps"])
     if settings.compiled:
-        _compile(model)
+        # Norms, rotations and activations of so small a model cost more than its matrices; fused,
+        # a step takes less than half the time on a CPU.
+        layers = model.model.language_model.layers, model.model.vision_tower.encoder.layers
+        for layer in chain(*layers):
+            layer.compile(dynamic=True)
     # One worker draws stories and paints frames while this process computes.
     loader = DataLoader(steps_from(first), batch_size=None, num_workers=1, prefetch_factor=4)
     model.train()
@@ -143,42 +143,30 @@ def learn(
         for group in adam.param_groups:
             group["lr"] = rate_at(step, settings.stage, settings.optimiser)
         for source, batch in zip(settings.stage["sizes"], batches, strict=True):
-            loss = _add_gradients(model, batch, settings.device)
+            loss = _add_gradients(model, batch)
             means[source] = 0.98 * means.get(source, loss) + 0.02 * loss
-        torch.nn.utils.clip_grad_norm_(named.values(), settings.optimiser["clip"])
+        torch.nn.utils.clip_grad_norm_(trained, settings.optimiser["clip"])
         adam.step()
         adam.zero_grad(set_to_none=True)
         report(step + 1, steps, means, (time.monotonic() - began) / (step + 1 - first))
         if (step + 1) % settings.save_every == 0 or step + 1 == steps:
-            _save(model, adam, named, folder, step + 1)
+            _save(model, adam, folder, step + 1)
 
 
-def _adam(
-    named: Mapping[str, torch.nn.Parameter], optimiser: Mapping[str, Any]
-) -> torch.optim.AdamW:
+def _adam(trained: Sequence[torch.nn.Parameter], optimiser: Mapping[str, Any]) -> torch.optim.AdamW:
     """Return the optimiser of these parameters: weight decay on matrices only."""
-    decayed = [p for p in named.values() if p.ndim >= 2]
-    others = [p for p in named.values() if p.ndim < 2]
     groups = [
-        {"params": decayed, "weight_decay": optimiser["weight_decay"]},
-        {"params": others, "weight_decay": 0.0},
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": optimiser["weight_decay"]},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=0.0, betas=tuple(optimiser["betas"]))
 
 
-def _compile(model: LlavaNextVideoForConditionalGeneration) -> None:
-    # Norms, rotations and activations of so small a model cost more than its matrices; fused,
-    # a step takes less than half the time on a CPU.
-    for layer in (*model.model.language_model.layers, *model.model.vision_tower.encoder.layers):
-        layer.compile(dynamic=True)
-
-
-def _add_gradients(
-    model: LlavaNextVideoForConditionalGeneration, batch: TrainingBatch, device: torch.device
-) -> float:
+def _add_gradients(model: PairModel, batch: TrainingBatch) -> float:
     """Add the gradients of a batch's loss to the parameters, and return the loss (nats)."""
+    device = model.device
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=_fast_bf16(device)):
-        loss = loss_of(model, batch, device)
+        loss = loss_of(model, batch)
     torch.autograd.backward(loss)
     return loss.item()
 
@@ -190,16 +178,12 @@ def _fast_bf16(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def _save(
-    model: LlavaNextVideoForConditionalGeneration,
-    adam: torch.optim.AdamW,
-    named: Mapping[str, torch.nn.Parameter],
-    folder: Path,
-    step: int,
-) -> None:
-    tensors = {f"model.{n}": p.detach().contiguous() for n, p in model.named_parameters()}
-    for name, parameter in named.items():
-        # A weight that no step has used yet (the newline of the native path) has no moments.
+def _save(model: PairModel, adam: torch.optim.AdamW, folder: Path, step: int) -> None:
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        tensors[f"model.{name}"] = parameter.detach().contiguous()
+        # A weight that is not trained, or that no step has used yet (the newline of the native
+        # path), has no moments.
         for moment, value in adam.state.get(parameter, {}).items():
             tensors[f"adam.{moment}.{name}"] = value
     folder.mkdir(parents=True, exist_ok=True)
@@ -209,20 +193,13 @@ def _save(
     temporary.replace(folder / "state.safetensors")
 
 
-def _resume(
-    model: LlavaNextVideoForConditionalGeneration,
-    adam: torch.optim.AdamW,
-    named: Mapping[str, torch.nn.Parameter],
-    folder: Path,
-) -> int:
+def _resume(model: PairModel, adam: torch.optim.AdamW, folder: Path) -> int:
     path = folder / "state.safetensors"
     if not path.exists():
         return 0
     tensors = load_file(path)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[f"model.{name}"])
-    for name, parameter in named.items():
+    for name, parameter in model.named_parameters():
+        parameter.data.copy_(tensors[f"model.{name}"])
         for moment in ("exp_avg", "exp_avg_sq", "step"):
             if (value := tensors.get(f"adam.{moment}.{name}")) is not None:
                 # AdamW counts its steps on the CPU, wherever its moments are.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from transformers import (
@@ -19,13 +19,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+PairModel: TypeAlias = LlavaNextVideoForConditionalGeneration
 MEAN, STD = CLIPImageProcessor.image_mean, CLIPImageProcessor.image_std
 """Normalisation of pixels in [0, 1], per channel; the processors' own."""
 
 
-def build_model(
-    sizes: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast
-) -> LlavaNextVideoForConditionalGeneration:
+def build_model(sizes: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast) -> PairModel:
     """Build a model with random weights.
 
     Args:
@@ -69,7 +68,7 @@ def build_model(
         video_seq_length=(sizes["image_size"] // sizes["patch_size"] // 2) ** 2,
         tie_word_embeddings=True,
     )
-    return LlavaNextVideoForConditionalGeneration(config)
+    return PairModel(config)
 
 
 def build_processor(
@@ -101,9 +100,7 @@ def tokens_per_frame(image_size: int, patch_size: int) -> tuple[int, int]:
     return grid * grid // 4, 2 * grid * grid + grid
 
 
-def save_member(
-    model: LlavaNextVideoForConditionalGeneration, processor: LlavaNextVideoProcessor, folder: Path
-) -> None:
+def save_member(model: PairModel, processor: LlavaNextVideoProcessor, folder: Path) -> None:
     """Write a member as a checkpoint folder that `AutoProcessor` and `AutoModel...` load; bf16."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.to(torch.bfloat16) for name, value in model.state_dict().items()}
@@ -114,6 +111,5 @@ def save_member(
 
 def normalise(frames: torch.Tensor) -> torch.Tensor:
     """Turn uint8 [n, height, width, 3] into what the vision tower takes: [n, 3, height, width]."""
-    mean = torch.tensor(MEAN).view(1, 3, 1, 1)
-    std = torch.tensor(STD).view(1, 3, 1, 1)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     return (frames.permute(0, 3, 1, 2).float() / 255 - mean) / std

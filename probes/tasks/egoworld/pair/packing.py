@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
@@ -57,10 +57,7 @@ class Packer:
         letter_weight: float,
     ) -> None:
         self._tokens_per_frame, self._letter_weight = tokens_per_frame, letter_weight
-        self._placeholders = (
-            tokenizer.convert_tokens_to_ids("<video>"),
-            tokenizer.convert_tokens_to_ids("<image>"),
-        )
+        self._placeholders = tokenizer.convert_tokens_to_ids(["<video>", "<image>"])
         self._eos, self._pad = tokenizer.eos_token_id, tokenizer.pad_token_id
 
         @functools.lru_cache(maxsize=100_000)
@@ -72,28 +69,15 @@ class Packer:
     def pack(self, samples: Sequence[Sample], *, native: bool) -> TrainingBatch:
         """Pack samples into one padded batch."""
         rows = [self._row(sample, native) for sample in samples]
-        length = max(len(row[0]) for row in rows)
-        shape = (len(rows), length)
-        arrays: list[NDArray[Any]] = [
-            np.full(shape, self._pad),
-            np.zeros(shape, np.int64),
-            np.full(shape, -1),
-            np.full(shape, IGNORED),
-            np.zeros(shape, np.float32),
-        ]
-        for at, row in enumerate(rows):
-            for target, values in zip(arrays, row, strict=True):
-                target[at, : len(values)] = values
-        ids, positions, blocks, labels, weights = map(torch.from_numpy, arrays)
+        fills = (self._pad, 0, -1, IGNORED, 0.0)
+        ids, positions, blocks, labels, weights = (
+            pad_sequence([*map(torch.tensor, column)], batch_first=True, padding_value=fill)
+            for column, fill in zip(zip(*rows, strict=True), fills, strict=True)
+        )
         frames = [p for s in samples for p in s.context if not isinstance(p, str)]
+        stacked = np.stack(frames) if frames else np.empty(0, np.uint8)
         return TrainingBatch(
-            ids,
-            positions,
-            blocks,
-            labels,
-            weights,
-            torch.from_numpy(np.stack(frames)) if frames else torch.empty(0, dtype=torch.uint8),
-            native,
+            ids, positions, blocks, labels, weights, torch.from_numpy(stacked), native
         )
 
     def _row(self, sample: Sample, native: bool) -> tuple[list[int], ...]:
@@ -120,37 +104,35 @@ class Packer:
         return ids, positions, blocks, labels, weights  # type: ignore[return-value]
 
 
+@dataclass(frozen=True)
 class Steps(Dataset[list[TrainingBatch]]):
     """The batches of every step of a stage; step k's content depends on (seed, stage, k) only.
 
     So training that is resumed gives exactly the same weights.
     """
 
-    def __init__(
-        self,
-        curriculum: Curriculum,
-        packer: Packer,
-        stage: Mapping[str, object],
-        native_share: float,
-        seed: tuple[int, int],
-        first: int,
-    ) -> None:
-        self._curriculum, self._packer, self._stage = curriculum, packer, stage
-        self._native_share, self._seed, self._first = native_share, seed, first
+    curriculum: Curriculum
+    packer: Packer
+    stage: Mapping[str, Any]
+    """One of `stages` of conf/train/tiny.yaml."""
+    native_share: float
+    """Of batches with frames, those that go by the native image path."""
+    seed: tuple[int, int]
+    """Of the run, and the stage's number."""
+    first: int
+    """The step that index 0 stands for."""
 
     def __len__(self) -> int:
-        return int(str(self._stage["steps"])) - self._first
+        return int(self.stage["steps"]) - self.first
 
     def __getitem__(self, index: int) -> list[TrainingBatch]:
-        rng = np.random.default_rng([*self._seed, self._first + index])
-        sizes: Mapping[str, int] = self._stage["sizes"]  # type: ignore[assignment]
-        return [self._batch(source, size, rng) for source, size in sizes.items()]
+        rng = np.random.default_rng([*self.seed, self.first + index])
+        return [self._batch(source, size, rng) for source, size in self.stage["sizes"].items()]
 
     def _batch(self, source: str, size: int, rng: np.random.Generator) -> TrainingBatch:
-        native = source not in ("text", "drill") and bool(rng.random() < self._native_share)
+        native = source not in ("text", "drill") and bool(rng.random() < self.native_share)
         # The native path has nine times the tokens: fewer sequences keep the time of a step.
         size = max(1, size // (4 if native else 1))
-        noise: Mapping[str, float] = self._stage["noise"]  # type: ignore[assignment]
-        return self._packer.pack(
-            [self._curriculum.draw(source, noise, rng) for _ in range(size)], native=native
-        )
+        noise = self.stage["noise"]
+        samples = [self.curriculum.draw(source, noise, rng) for _ in range(size)]
+        return self.packer.pack(samples, native=native)

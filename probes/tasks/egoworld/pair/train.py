@@ -55,14 +55,15 @@ def train(out: Path, config: Mapping[str, Any]) -> None:
     settings = {name: config[name] for name in ("seed", "model", "optimiser", "mix", "stages")}
     note = out / "work" / "settings.json"
     claim(note, settings, has_data=note.exists())
-    costs = _read(out / "training.json")
+    record = out / "training.json"
+    costs = json.loads(record.read_text()) if record.exists() else {}
     for stage in STAGES:
         if not (out / stage / "model.safetensors").exists():
             began = time.monotonic()
             _train_stage(stage, out, config)
             seconds = costs.get(stage, {}).get("seconds", 0.0) + time.monotonic() - began
             costs[stage] = {"seconds": round(seconds), "packages": packages()}
-            atomic_write(out / "training.json", json.dumps(costs, indent=2).encode())
+            atomic_write(record, json.dumps(costs, indent=2).encode())
     if int(config["evaluate"]):
         table = evaluate(out, int(config["evaluate"]))
         atomic_write(out / "heldout.json", json.dumps(table, indent=2).encode())
@@ -71,40 +72,30 @@ def train(out: Path, config: Mapping[str, Any]) -> None:
 
 def _train_stage(stage: str, out: Path, config: Mapping[str, Any]) -> None:
     import torch
-    from transformers import LlavaNextVideoForConditionalGeneration
 
+    from probes.tasks.egoworld.pair import model as pair
     from probes.tasks.egoworld.pair.curriculum import Curriculum
     from probes.tasks.egoworld.pair.learn import StageSettings, learn
-    from probes.tasks.egoworld.pair.model import (
-        build_model,
-        build_processor,
-        save_member,
-        tokens_per_frame,
-    )
     from probes.tasks.egoworld.pair.packing import Packer, Steps
     from probes.tasks.egoworld.pair.vocabulary import build_tokenizer
     from probes.tasks.egoworld.world import load_world
 
     seed, sizes, mix = int(config["seed"]), config["model"], config["mix"]
     name = "cuda" if config["device"] == "auto" and torch.cuda.is_available() else config["device"]
-    device = torch.device("cpu" if name == "auto" else name)
     tokenizer = build_tokenizer()
     torch.manual_seed(seed)
     if stage in _SOURCE:
-        model = LlavaNextVideoForConditionalGeneration.from_pretrained(
-            out / _SOURCE[stage], dtype=torch.float32
-        )
+        model = pair.PairModel.from_pretrained(out / _SOURCE[stage], dtype=torch.float32)
     else:
-        model = build_model(sizes, tokenizer)
-    model.to(device)
+        model = pair.build_model(sizes, tokenizer)
+    model.to("cpu" if name == "auto" else name)
     curriculum = Curriculum(load_world(), mix, int(sizes["image_size"]), "training")
-    per_frame = tokens_per_frame(int(sizes["image_size"]), int(sizes["patch_size"]))
+    per_frame = pair.tokens_per_frame(int(sizes["image_size"]), int(sizes["patch_size"]))
     packer = Packer(tokenizer, per_frame, float(mix["letter_weight"]))
     settings = StageSettings(
         config["stages"][stage],
         config["optimiser"],
         int(config["save_every"]),
-        device,
         compiled=bool(config["compile"]) and shutil.which("c++") is not None,
     )
     native_share, stage_seed = float(mix["native_share"]), (seed, STAGES.index(stage))
@@ -115,7 +106,7 @@ def _train_stage(stage: str, out: Path, config: Mapping[str, Any]) -> None:
         out / "work" / stage,
         _reporter(stage),
     )
-    save_member(model, build_processor(sizes, tokenizer), out / stage)
+    pair.save_member(model, pair.build_processor(sizes, tokenizer), out / stage)
 
 
 def _reporter(stage: str) -> Any:
@@ -135,7 +126,3 @@ def _reporter(stage: str) -> Any:
         )
 
     return report
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.exists() else {}

@@ -102,6 +102,18 @@ def test_a_controller_sees_every_texts_own_logits(
             assert seen[at, step].numpy() == pytest.approx(logits[step].numpy(), abs=1e-4)
 
 
+def test_texts_stay_in_their_rows_where_a_hook_looks(loaded: Any) -> None:
+    """Cut edges hold to the last step, though most texts have ended."""
+    hook = made_hooks.CutEdges("written", "last")
+    whole, _ = written(loaded, ends=(), hook=hook)
+    assert whole != written(loaded, ends=())[0]
+    end = commonest(whole)
+    some, _ = written(loaded, ends=[end], hook=hook)
+    for ids, short in zip(whole, some, strict=True):
+        assert short == (ids[: ids.index(end) + 1] if end in ids else ids)
+    assert sum(len(ids) < 6 for ids in some) > len(some) / 4
+
+
 def test_a_controller_may_end_all_texts_and_force_tokens(backend: Any, frames: Any) -> None:
     asked = [Request(("the red box",), decoding=Decoding("forced", (("tokens", (300, 301)),), "1"))]
     ((_, output),) = backend.score(asked, frames, GENERATE)
@@ -170,17 +182,37 @@ def test_a_narrow_sample_is_greedy(
     assert {at: o.text for at, o in backend.score(narrow, frames, GENERATE)} == greedy
 
 
-def drawn(sampling: Sampling, probabilities: list[float], count: int = 4000) -> np.ndarray:
-    """Frequencies of the first token over prompts that differ in their ids."""
-    prompts = [TokenizedPrompt((n,), ()) for n in range(count)]
+def tokens_of(
+    sampling: Sampling, probabilities: list[float], prompts: list[TokenizedPrompt], step: int = 0
+) -> list[int]:
     state: Any = SimpleNamespace(
         prompts=prompts,
-        rows=list(range(count)),
-        ids=[[] for _ in prompts],
-        logits_BV=torch.tensor(probabilities).log().expand(count, -1) + 3,
+        rows=list(range(len(prompts))),
+        ids=[[0] * step for _ in prompts],
+        logits_BV=torch.tensor(probabilities).log().expand(len(prompts), -1) + 3,
     )
-    tokens = sampling.start(state).step(state).argmax(-1)
-    return np.bincount(tokens.numpy(), minlength=len(probabilities)) / count
+    return sampling.start(state).step(state).argmax(-1).tolist()
+
+
+def drawn(sampling: Sampling, probabilities: list[float], count: int = 4000) -> np.ndarray:
+    """Frequencies of the first token over prompts that differ in their ids."""
+    tokens = tokens_of(sampling, probabilities, [TokenizedPrompt((n,), ()) for n in range(count)])
+    return np.bincount(tokens, minlength=len(probabilities)) / count
+
+
+def test_draws_are_keyed_by_text_frames_seed_and_step() -> None:
+    even = [1 / 64] * 64
+    prompts = [TokenizedPrompt((n, -1), ("x",)) for n in range(50)]
+    one = tokens_of(Sampling(), even, prompts)
+    assert tokens_of(Sampling(), even, prompts[::-1]) == one[::-1]
+    others = (
+        tokens_of(Sampling(seed=1), even, prompts),
+        tokens_of(Sampling(), even, prompts, step=1),
+        tokens_of(Sampling(), even, [replace(prompt, frames=("y",)) for prompt in prompts]),
+        tokens_of(Sampling(), even, [replace(prompt, ids=(99, *prompt.ids)) for prompt in prompts]),
+    )
+    for other in others:
+        assert sum(a != b for a, b in zip(one, other, strict=True)) > 40
 
 
 def test_samples_have_the_models_probabilities() -> None:

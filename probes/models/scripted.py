@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 
 from probes.core.errors import ProbesError
@@ -155,7 +156,8 @@ def open_scripted(cfg: BackendSettings, spec: ModelSpec) -> ScriptedBackend:
 def _draws(fingerprint: str, prompt: Request) -> Iterator[float]:
     """Yield numbers in [0, 1) that depend on fingerprint and content only."""
     parts = [[p.sha256] if isinstance(p, FrameRef) else p for p in prompt.parts]
-    seed = sha256_json([fingerprint, parts, list(prompt.options)])
+    inside = [astuple(one) for one in (prompt.intervention, prompt.decoding) if one is not None]
+    seed = sha256_json([fingerprint, parts, list(prompt.options), *inside])
     counter = 0
     while True:
         digest = hashlib.sha256(f"{seed}{counter}".encode()).digest()

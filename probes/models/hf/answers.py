@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.core.errors import ProbesError
 from probes.core.types import FramesByHash, Output, Request, ScoringSpec
 from probes.models.base import NOT_NUMBERS, Unaskable, error_output
 from probes.models.controllers import Controller, controller_of
@@ -207,6 +208,13 @@ class LoadedModel:
         """Run one batch; return the outputs of every sequence of packed prompts."""
         from probes.models.hf import decoding, forward
 
+        if "mask" in kind.needs and not self.packed:
+            # Known by the class's defaults only; `capabilities` goes by the checkpoint's file.
+            raise ProbesError(
+                "the model's layers attend to a sliding window, which a mask would undo",
+                f"intervention {type(kind.hook).__name__}",
+                "leave the arm out, or use another checkpoint",
+            )
         prompts = [prompt for one in packed for prompt in one.prompts]
         collected: Sequence[Collected]
         with _gradients(on="grad" in kind.needs):

@@ -96,14 +96,14 @@ def hook_batch(
         prompts=prompts,
         ids_BT=batch.ids_BT,
         position_ABT=batch.position_ABT,
-        places=_by_prompt(batch.places, prompts),
+        places=by_prompt(batch.places, prompts),
         features=features,
         mask_B1TT=given["attention_mask"] if "mask" in needs else None,
         layers=model.get_decoder().layers if needs & {"mask", "layers"} else (),
     )
 
 
-def _by_prompt(
+def by_prompt(
     places: Sequence[PromptPlaces], prompts: Sequence[TokenizedPrompt]
 ) -> list[PromptPlaces]:
     """Join the places of prompts whose continuations have sequences of their own."""

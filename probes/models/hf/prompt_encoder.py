@@ -180,11 +180,9 @@ class PromptTokens:
             raise self._not_located("a slow tokenizer does not tell which characters a token has")
         pieces = self._split(text)
         new = [piece for piece in pieces if piece not in self._bounds]
-        for piece, encoded in self._tokenized(new, return_offsets_mapping=True):
-            left, _, right = piece
-            offsets_N2 = np.array(encoded["offset_mapping"], np.int64).reshape(-1, 2)
-            own_N2 = offsets_N2[left : len(offsets_N2) - right]
-            self._bounds[piece] = own_N2 - len(self.placeholder) * left
+        for piece, offsets in self._tokenized(new, "offset_mapping", return_offsets_mapping=True):
+            own_N2 = np.array(offsets, np.int64).reshape(-1, 2)
+            self._bounds[piece] = own_N2 - len(self.placeholder) * piece[0]
         out = [np.zeros((len(self._start_of(text)), 2), np.int64)]
         at = 0
         for piece in pieces:
@@ -259,22 +257,22 @@ class PromptTokens:
             self._pieces.clear()
             self._bounds.clear()
         new = [piece for piece in pieces if piece not in self._pieces]
-        for (left, text, right), encoded in self._tokenized(new):
-            ids = encoded["input_ids"]
-            self._pieces[left, text, right] = array("i", ids[left : len(ids) - right])
+        for piece, ids in self._tokenized(new, "input_ids"):
+            self._pieces[piece] = array("i", ids)
 
     def _tokenized(
-        self, pieces: Iterable[_PromptPiece], **more: bool
-    ) -> Iterator[tuple[_PromptPiece, dict[str, Any]]]:
+        self, pieces: Iterable[_PromptPiece], what: str, **more: bool
+    ) -> Iterator[tuple[_PromptPiece, list[Any]]]:
         """Yield every different piece and what the tokenizer makes of it between its neighbours."""
         different = list(dict.fromkeys(pieces))
         if not different:
             return
         mark = self.placeholder
         texts = [mark * left + text + mark * right for left, text, right in different]
-        encoded = self._tokenizer(texts, add_special_tokens=False, **more)
-        for at, piece in enumerate(different):
-            yield piece, {name: values[at] for name, values in encoded.items()}
+        encoded = self._tokenizer(texts, add_special_tokens=False, **more)[what]
+        for piece, found in zip(different, encoded, strict=True):
+            left, _, right = piece
+            yield piece, found[left : len(found) - right]
 
     def _assemble(self, text: str, pieces: Sequence[_PromptPiece]) -> list[int]:
         ids = list(self._start_of(text))

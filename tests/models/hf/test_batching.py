@@ -2,7 +2,7 @@
 
 import pytest
 
-from probes.core.errors import MachineError
+from probes.core.errors import MachineError, ProbesError
 from probes.models.hf.batching import Batcher, Failed, batches, is_device_lost, is_out_of_memory
 
 
@@ -54,6 +54,14 @@ def test_one_bad_input_costs_only_itself():
     done = run(Batcher(8, 10**6), [1] * 20, function)
     assert done.pop(5) == Failed("ValueError: bad pixels")
     assert done == {at: at for at in range(20) if at != 5}
+
+
+def test_what_no_input_is_to_blame_for_ends_all():
+    def function(batch):
+        raise ProbesError("wrong setting", "backend.options", "correct it")
+
+    with pytest.raises(ProbesError, match="wrong setting"):
+        run(Batcher(8, 10**6), [1] * 20, function)
 
 
 def test_a_single_input_that_never_fits_is_failed():

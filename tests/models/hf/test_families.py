@@ -11,11 +11,14 @@ import tiny_models
 import torch
 import transformers
 
+from probes.core import plugins
 from probes.core.errors import ProbesError
+from probes.core.plugins import Entry
 from probes.core.types import FrameRef, ModelSpec, Request, ScoringSpec
 from probes.models.checkpoint import find
 from probes.models.hf.families import FAMILIES, family_of
 from probes.models.hf.families.base import video_pixels
+from probes.models.hf.families.qwen_vl import Qwen2VL
 
 LETTER = ScoringSpec("letter")
 GENERATE = ScoringSpec("generate", max_new_tokens=2)
@@ -191,6 +194,69 @@ def test_every_family_of_the_table_is_chosen_by_a_config():
     chosen = [kind for family in families for kind in family.model_types]
     assert len(set(chosen)) == len(chosen)
     assert [family.name for family in families] == list(FAMILIES.names())
+
+
+class Foreign(Qwen2VL):
+    """A family of another package, for a class that transformers does not have."""
+
+    name = "foreign"
+    model_types = ("foreign_vl",)
+    architectures = ("ForeignVL", "InternVLForConditionalGeneration")
+
+
+class Nameless(Foreign):
+    name = "another"
+
+
+class Pathless(Foreign):
+    name = "pathless"
+    paths = ("audio",)
+
+
+class Methodless:
+    name = "methodless"
+    model_types, architectures, paths = (), (), ("image",)
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Return a function that has entry points of another package found."""
+
+    def install(**entries):
+        found = tuple(Entry(n, f"{__name__}:{c}", "package 2.0") for n, c in entries.items())
+        monkeypatch.setattr(plugins, "_installed", lambda group: found)
+        monkeypatch.setattr(FAMILIES, "_loaded", {})
+
+    return install
+
+
+def test_installed_families_come_after_built_in_ones(edited, made, installed):
+    installed(foreign="Foreign")
+    folder = edited(model_type="foreign_vl", architectures=None)
+    assert family(folder) == "foreign"
+    assert family(made("internvl")) == "internvl"  # though it names that class too
+    assert family(made("llava"), frame_as="image") == "fallback"
+    assert family(made("internvl"), family="foreign") == "foreign"
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        ({"foreign": "Nameless"}, "`name` is not 'foreign'"),
+        ({"pathless": "Pathless"}, "`paths` is .'audio',., not some of video and image"),
+        ({"methodless": "Methodless"}, "no method facts"),
+        ({"gone": "Gone"}, "no attribute 'Gone'"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_broken_family_harms_only_who_names_it(edited, made, installed, entry, why):
+    installed(**entry)
+    name = next(iter(entry))
+    with pytest.raises(ProbesError, match=f"of package 2.0 cannot be loaded.*{why}"):
+        family(made("internvl"), family=name)
+    assert family(made("internvl")) == "internvl"
+    with pytest.warns(UserWarning, match="cannot be loaded"):
+        assert family(made("llava"), frame_as="image") == "fallback"
 
 
 def test_the_size_of_a_frame_gives_its_tokens_before_it_is_encoded(made, open_hf, frames):

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from probes.core.types import FrameRef, Request, ScoringSpec
 from probes.models.hf import forward, prefix_packing
-from probes.models.hf.prefix_packing import PackedPrompts, pack
+from probes.models.hf.forward import by_prompt
+from probes.models.hf.prefix_packing import PackedPrompts, one_answer_each, pack, packed_batch
 from probes.models.hf.prompt_encoder import FRAME
 from probes.models.hf.token_layout import TokenizedPrompt
 
@@ -60,6 +61,26 @@ def test_every_prompt_is_packed_once_and_the_shared_prefix_is_its_own_beginning(
             longest = max(map(len, each))
             assert packed.shared_prefix >= longest / 2
             assert packed.tokens <= min(most, 4 * longest)
+
+
+@given(st.lists(PARTS, min_size=1, max_size=9))
+def test_every_token_is_found_at_its_place(given: list[list[int | str]]) -> None:
+    """Packed, each with its continuations, or with a sequence for every continuation."""
+    prompts = [tokenized(*parts, answers=((5, 6, 8), (7,), (9, 4))) for parts in given]
+    packed = pack(prompts, 60)
+    batch = packed_batch(packed)
+    order = [prompt for one in packed for prompt in one.prompts]
+    split = packed_batch(one_answer_each(packed))
+    for found, places in ((batch, batch.places), (split, by_prompt(split.places, order))):
+        for prompt, place in zip(order, places, strict=True):
+            positions = found.position_ABT[0, place.prompt.row, place.prompt.at]
+            assert tuple(found.ids_BT[place.prompt.row, place.prompt.at]) == prompt.ids
+            assert positions.tolist() == list(range(len(prompt.ids)))
+            for answer, own in zip(prompt.answers, place.answers, strict=True):
+                assert tuple(found.ids_BT[own.row, own.at]) == answer[:-1]
+                positions = found.position_ABT[0, own.row, own.at]
+                assert positions.tolist() == [len(prompt.ids) + n for n in range(len(own.at))]
+    assert len(split.ids_BT) == 3 * len(prompts)
 
 
 def test_what_is_packed() -> None:

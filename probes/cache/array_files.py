@@ -68,6 +68,8 @@ def path_of(store: Path, key: str, sha256: str) -> Path:
     """
     if not _SHA256.fullmatch(key) or not _SHA256.fullmatch(sha256):
         raise ValueError(f"{key!r} or {sha256!r} is no sha256")
+    # Only hex reaches the path: a row of a foreign store names no file outside of this folder.
+    # Sixteen digits of the content's hash keep two writers of one key apart, the row has them all.
     return store / FOLDER / key[:2] / f"{key}-{sha256[:16]}.safetensors"
 
 
@@ -101,6 +103,7 @@ def write(store: Path, arrays: Mapping[str, Arrays]) -> dict[str, str]:
 
 def _sync(folder: Path) -> None:
     """Make the names in a folder safe; then a row may name them."""
+    # Without this, a power cut could keep a row and lose the name of the file that it needs.
     with contextlib.suppress(OSError):  # not every network disk can
         handle = os.open(folder, os.O_RDONLY)
         try:

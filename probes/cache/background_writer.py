@@ -60,6 +60,7 @@ class BackgroundWriter:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._pending or not self._open)
+                # Copied under the lock, stored without it: `add` must not wait for the disk.
                 batch = self._pending[:]
                 self._pending.clear()
             if not batch:
@@ -71,6 +72,7 @@ class BackgroundWriter:
                 error = caught
             with self._changed:
                 self._error = error
+                # Only now: what is being stored is still in memory, and counts against the bound.
                 self._bytes -= sum(_bytes(output) for _, output in batch)
                 self._changed.notify_all()
             if error is not None:
@@ -78,4 +80,5 @@ class BackgroundWriter:
 
 
 def _bytes(output: Output) -> int:
+    # Texts and numbers do not count: an output of these alone has size 0, and never waits.
     return sum(array.nbytes for array in output.arrays.values())

@@ -39,6 +39,8 @@ def key(request: Request, fingerprint: str, scoring: ScoringSpec, adapter: str) 
         scoring: how the request becomes an output.
         adapter: version of the backend's behaviour.
     """
+    # A frame as an object, a text as a string: a text that looks like a hash is no frame. Spans are
+    # left out, as they follow from what is shown.
     parts = [{"frame": p.sha256} if isinstance(p, FrameRef) else p for p in request.parts]
     content: dict[str, Any] = {
         "parts": parts,
@@ -116,6 +118,7 @@ class Store:
         good: dict[str, Output] = {}
         failed: dict[str, Output] = {}
         for key, output in outputs:
+            # Failures have a table that no look-up reads: the next run asks them again.
             (failed if output.status == "error" else good)[key] = output
         if not good and not failed:
             return
@@ -152,11 +155,14 @@ class Store:
         """
         with self._lock:
             self._insert([], [])  # a full disk is met before a model is loaded
+        # Not under the lock: the writer's thread takes it for every batch.
         writer = BackgroundWriter(self.put)
         try:
             yield writer.add
         finally:
+            # After an error or Ctrl-C too: what the model has answered is stored first.
             writer.finish()
+        # Behind `finally`: an error of the body itself must not be replaced by the disk's.
         writer.check()
 
     def close(self) -> None:
@@ -177,6 +183,7 @@ class Store:
 
     def _insert(self, good: Sequence[_Row], failed: Sequence[_Row], clash: str = "replace") -> None:
         """Write rows in one transaction; a file that proves to be damaged is replaced once."""
+        # Twice at most: a second file that is damaged at once means that the disk is to blame.
         for last in (False, True):
             try:
                 writer = self._open_writer()
@@ -231,11 +238,13 @@ class Store:
                             "wait until other runs have ended; a store in a folder that cannot be "
                             "written has to be copied first, and $PROBES_HOME pointed to the copy",
                         ) from error
+                    # The file is renamed or set aside by now: this comes to an end.
                     self._replace_damaged(path, error)
                     return self._look_up(value, wanted, parse)
         return found
 
     def _open_reader(self, path: Path) -> sqlite3.Connection | None:
+        # A file that is still being created is not remembered: the next look-up tries it again.
         if path not in self._readers and (reader := sqlite_file.open_reader(path)) is not None:
             self._readers[path] = reader
         return self._readers.get(path)
@@ -249,6 +258,7 @@ class Store:
         return self._writer
 
     def _release(self) -> None:
+        # First the connection, then the lock: no other process gets a file that is still open here.
         for one in (self._writer, self._own_lock):
             if one is not None:
                 one.close()
@@ -288,6 +298,7 @@ class Store:
                     # The bytes that were stored, not the output made of them: a newer version may
                     # have written fields that this one does not know.
                     sound[table].append((key, text))
+            # What this process has stored meanwhile was computed later, and may have been served.
             self._insert(sound["outputs"], sound["errors"], clash="ignore")
             kept += len(sound["outputs"])
         return kept

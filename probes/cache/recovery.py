@@ -21,6 +21,7 @@ def rows(path: Path) -> Iterator[tuple[str, str, str]]:
     Args:
         path: a file of the store that no process writes any more.
     """
+    # Not opened read-only: a log (-wal) that was renamed with the file is applied first.
     connection = sqlite3.connect(path)
     try:
         for table in ("outputs", "errors"):
@@ -49,4 +50,5 @@ def _ranges(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
     while 16**digits < 4 * pages and digits < _DIGITS:
         digits += 1
     bounds = [f"{number:0{digits}x}" for number in range(16**digits)]
+    # The last range ends at "g", the letter behind all hexadecimal digits.
     yield from zip(bounds, [*bounds[1:], "g"], strict=True)

@@ -75,6 +75,8 @@ def open_writer(path: Path) -> sqlite3.Connection:
     with contextlib.ExitStack() as opened:
         connection = opened.enter_context(contextlib.closing(connect(path)))
         connection.execute(f"pragma cache_size = -{_CACHE_KB}")
+        # Set at every opening: `wal` is kept in the file, which may have been copied from a local
+        # disk to another.
         connection.execute(f"pragma journal_mode = {mode}")
         # With a log, a power cut can lose the last outputs but not damage the file.
         connection.execute(f"pragma synchronous = {'normal' if mode == 'wal' else 'full'}")
@@ -86,6 +88,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
 
 def is_damage(error: Exception) -> bool:
     """Return whether an error means that the file is damaged."""
+    # The low byte is the kind of error; higher bits hold details (SQLITE_CORRUPT_INDEX, ...).
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -162,8 +165,10 @@ def disk_type(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
         words = line.split(" ")
         if len(words) < 3:
             continue
+        # The kernel writes a space in a path as \040.
         mount = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), words[1])
         inside = mount == "/" or here == mount or here.startswith(f"{mount}/")
+        # The deepest mount counts; of several at one place the last, which hides those before.
         if inside and len(mount) >= len(best):
             best, kind = mount, words[2]
     return kind
@@ -194,6 +199,7 @@ def row_of(output: Output, arrays: str = "") -> str:
     Raises:
         ProbesError: an extra is no number.
     """
+    # Not `asdict`, which would copy all arrays.
     values = {name: getattr(output, name) for name in _PLAIN}
     try:
         more = {"extras": {str(k): float(v) for k, v in output.extras.items()}, "arrays": arrays}
@@ -203,11 +209,13 @@ def row_of(output: Output, arrays: str = "") -> str:
             "correct the backend or the readout that gives it",
         ) from error  # fmt: skip
     values |= {name: value for name, value in more.items() if value}
+    # NaN and infinities are kept: Python writes them into JSON, and reads them back.
     return with_checksum(json.dumps(values, separators=(",", ":")))
 
 
 def with_checksum(text: str) -> str:
     """Return a text with its checksum appended."""
+    # Against lost bits, not against an attacker: whoever can write the store can write answers.
     return f"{text} {zlib.crc32(text.encode()):08x}"
 
 
@@ -218,13 +226,16 @@ def output_of(row: str) -> tuple[Output, str]:
         Exception: one of `UNSOUND`: the row is not an output.
     """
     text, _, checksum = row.rpartition(" ")
+    # Checked before JSON is read: one changed digit of a number would still be good JSON.
     if int(checksum, 16) != zlib.crc32(text.encode()):
         raise ValueError("a row is not what was written")
     found = json.loads(text)
+    # Fields of a newer version are left out, those that an older one lacked get their defaults.
     values: dict[str, Any] = {name: found[name] for name in _PLAIN if name in found}
     for name in ("option_logprobs", "option_tokens"):
         values[name] = tuple(values[name])
     values["extras"] = {name: float(value) for name, value in found.get("extras", {}).items()}
+    # It becomes part of a file's name.
     if not re.fullmatch("([0-9a-f]{64})?", arrays := found.get("arrays") or ""):
         raise ValueError("a row names no file of arrays")
     return Output(**values), arrays

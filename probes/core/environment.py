@@ -27,6 +27,7 @@ def git_state(folder: Path) -> tuple[str, bool]:
     """Return (commit, dirty) of the checkout that holds `folder`; ("", False) outside one."""
     try:
         commit = _git(folder, "rev-parse", "HEAD")
+        # Untracked files do not count: results of runs may lie in the checkout.
         return commit, bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.SubprocessError):
         return "", False
@@ -37,6 +38,7 @@ def _git(folder: Path, *arguments: str) -> str:
         ["git", "-C", str(folder), *arguments],
         capture_output=True,
         text=True,
+        # A checkout on a slow disk must not hold up a run for the sake of two facts about it.
         timeout=10,
         check=True,
     )

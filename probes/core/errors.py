@@ -30,6 +30,7 @@ class MachineError(ProbesError):
 
 UNSOUND = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What reading values out of damaged JSON can raise."""
+# ENOENT is not among them: a file that is missing may well be a mistake of a program.
 _NAMES = "ENOSPC EDQUOT EROFS EFBIG EIO EACCES EPERM EMFILE ENFILE ENOMEM ESTALE"
 _MACHINE = {getattr(errno, name) for name in _NAMES.split()}
 

@@ -39,12 +39,17 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         MachineError: the disk is full or cannot be written; nothing is left behind.
     """
     # Not mkstemp: its files are closed to all other users, and results are shared.
+    # A name may have 255 bytes on most disks, and this one gets a process and a draw as well: two
+    # processes, or two threads of one, may write the same file at the same time.
     temporary = path.with_name(f".{path.name[:64]}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Without fsync: a power cut may leave less than the whole, which checksums of the readers
+        # notice. Every frame would have to wait for it.
         with temporary.open("wb") as file:
             yield file
         temporary.replace(path)  # within one folder, hence one disk: atomic
+    # Ctrl-C too: what is half written goes.
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -80,6 +85,7 @@ def named_path(text: str, where: str) -> Path:
     """
     try:
         path = Path(text).expanduser()
+        # Only the system knows what is too long; null characters are its ValueError.
         path.resolve().exists()
     except (OSError, RuntimeError, ValueError) as error:
         shown = f"{text[:60]}..." if len(text) > 60 else text

@@ -39,6 +39,7 @@ def sha256_json_rows(rows: Iterable[Any]) -> str:
 
 
 def _canonical(value: Any) -> bytes:
+    # Text of others may hold half a character (a lone surrogate), which plain UTF-8 refuses.
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode("utf-8", "surrogatepass")
 
@@ -63,6 +64,7 @@ def _sha256_file(path: str, *state: int) -> str:
         return known
     with Path(path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
+        # Of the open file: the path may lead to another one by now.
         stat = os.fstat(file.fileno())
     same = state == (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
     if large and same and max(state[1:3]) < time.time_ns() - _SETTLED_NS:
@@ -86,6 +88,7 @@ def _remembered(file: Path) -> dict[tuple[str | int, ...], str]:
         return found
     for line in lines:
         text, _, check = line.rpartition(b" ")
+        # A line without a right checksum may be half of one, from a process that was killed.
         if check == b"%08x" % zlib.crc32(text):
             *state, digest = json.loads(text)
             found[tuple(state)] = digest
@@ -108,6 +111,7 @@ def _remember(file: Path, state: tuple[str | int, ...], digest: str) -> None:
 
 def array_sha256(array: NDArray[np.generic]) -> str:
     """Return the hex sha256 of an array's shape and bytes, which identifies a frame everywhere."""
+    # The shape first: equal bytes as 2 x 3 and 3 x 2 pixels are two pictures.
     digest = hashlib.sha256(repr(array.shape).encode())
     digest.update(np.ascontiguousarray(array).reshape(-1).data)
     return digest.hexdigest()

@@ -21,6 +21,7 @@ def frozen(values: Mapping[str, Any]) -> Params:
 
 
 def _frozen(value: Any) -> Param:
+    # One form for both: JSON knows lists only, and a cache key is made of JSON.
     if isinstance(value, list | tuple):
         return tuple(map(_frozen, value))
     if value is None or isinstance(value, str | int | float | bool):

@@ -58,6 +58,7 @@ class Registry(Generic[T]):
         """
         found = dict(self._builtin)
         for entry in installed(self.group):
+            # In the order of packages: the order of folders on a disk decides nothing.
             found.setdefault(entry.name, entry)
         return found
 
@@ -82,6 +83,7 @@ class Registry(Generic[T]):
         """
         if name in self._loaded:
             return self._loaded[name]
+        # Built-in ones first: no package takes their name, and none is looked for on their account.
         entry = self._builtin.get(name) or self.entries().get(name)
         if entry is None:
             raise ProbesError(

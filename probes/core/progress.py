@@ -38,6 +38,7 @@ class Phase:
     ) -> None:
         self._shown, self._lines = shown, lines
         shown.add_task(name, total=total)
+        # `add_task` returns a number only; the display has this one task.
         (self._task,) = shown.tasks
         self._last_s = self.seconds
 
@@ -123,6 +124,7 @@ class Progress:
                 steps = f"{phase.done}, " if phase.done else ""
                 _log.info("%s: done (%s%.1f s)", name, steps, phase.seconds)
         finally:
+            # A sum: several phases may have one name.
             self.seconds[name] = self.seconds.get(name, 0.0) + phase.seconds
 
 

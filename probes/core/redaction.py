@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|PASS|PAT|AUTH)S?$", re.IGNORECASE)
+# Not every name that ends in `token`: `pad_token` and the like are no secrets.
 _SETTING = re.compile(
     r"(api_?key|secret|password|passwd|(api|auth|access|hf)_token)$", re.IGNORECASE
 )
@@ -39,6 +40,7 @@ def redacted(value: Any) -> Any:
         return redact(value)
     if isinstance(value, Mapping):
         return {
+            # A secret in a configuration is in no variable: its name gives it away.
             redact(name) if isinstance(name, str) else name: "***"
             if isinstance(name, str) and isinstance(inner, str) and inner and _SETTING.search(name)
             else redacted(inner)

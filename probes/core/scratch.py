@@ -59,6 +59,7 @@ class Scratch:
             try:
                 self._db = _unnamed(self._folder)
             except OSError as error:
+                # A full disk is no reason to go elsewhere: the output cache would soon meet it too.
                 if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
                     raise
                 self._db = _unnamed(Path(tempfile.gettempdir()))
@@ -97,6 +98,7 @@ class Scratch:
             MachineError: the disk does not give them back.
         """
         last: Name = -1  # SQLite puts all numbers before all bytes
+        # In pieces, each under the lock by itself: others write while a long scan is consumed.
         while rows := self._select(f"{_NEXT} ORDER BY name LIMIT {_CHUNK}", space, last):
             yield from rows
             last = rows[-1][0]
@@ -136,6 +138,7 @@ def _unnamed(folder: Path) -> sqlite3.Connection:
     handle, name = tempfile.mkstemp(prefix=_PREFIX, dir=folder)
     os.close(handle)
     try:
+        # Without Python's own transactions: nothing ever has to be taken back.
         db = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
         # Nothing survives the process, so nothing has to be safe: no journal, no waiting for disks.
         db.executescript(
@@ -147,6 +150,7 @@ def _unnamed(folder: Path) -> sqlite3.Connection:
             "WITHOUT ROWID"
         )
     finally:
+        # SQLite keeps the open file, and without a journal it never looks for the name again.
         Path(name).unlink()
     return db
 
@@ -177,8 +181,10 @@ class SpilledDict(MutableMapping[K, tuple[V, ...]], Generic[K, V]):
     def __setitem__(self, key: K, values: Iterable[V]) -> None:
         rows: list[Any] = [astuple(value) for value in values]  # type: ignore[call-overload]
         text = json.dumps(rows, separators=(",", ":"))
+        # A key that is set again keeps its number, and its row is replaced.
         number = self._numbers.setdefault(key, len(self._numbers))
         self._scratch.put(self._space, [(number, text)])
+        # Else an older value, still kept as objects, would be read in place of this one.
         self._recent.pop(key, None)
 
     def __getitem__(self, key: K) -> tuple[V, ...]:
@@ -187,6 +193,7 @@ class SpilledDict(MutableMapping[K, tuple[V, ...]], Generic[K, V]):
             rows = json.loads(text or "null")
             found = tuple(self._kind(*map(_frozen, row)) for row in rows)
             self._recent[key] = found
+            # By age of reading, not of use: a dictionary that is gone through needs no more.
             while len(self._recent) > _RECENT:
                 self._recent.popitem(last=False)
         return found

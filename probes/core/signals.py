@@ -26,6 +26,7 @@ def terminable() -> Iterator[None]:
     submitit.
     """
     main = threading.current_thread() is threading.main_thread()
+    # Python lets only the main thread set handlers; another's handler is not ours to replace.
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return

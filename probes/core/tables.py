@@ -105,6 +105,7 @@ def _markdown_row(cells: Iterator[str]) -> str:
 def escaped(text: str) -> str:
     """Return text that Markdown shows unchanged, in one line."""
     flat = " ".join(text.split("\n"))
+    # The ampersand first: it stands in what the others become.
     plain = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKS.sub(r"\\\1", plain)
 

@@ -12,6 +12,7 @@ def whole_text(text: str) -> str:
 
     JSON may hold half a character, which no file, table or tokenizer accepts.
     """
+    # Nearly all texts are ASCII, which is known without a look at each character.
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
@@ -58,6 +59,7 @@ def nearest(
         prefix: what stands before every name, e.g. that of its group.
         otherwise: the fix where no known name is near and there are too many to list.
     """
+    # Below the library's own 0.6: in a short name one wrong letter counts for much.
     near = difflib.get_close_matches(given, known, count, cutoff=0.5)
     if near:
         return f"did you mean {' or '.join(prefix + name for name in near)}?"

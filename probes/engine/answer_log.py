@@ -35,6 +35,7 @@ class AnswerLog:
 
     def extend(self, entries: list[TrialRequest]) -> None:
         """Add the next trials."""
+        # In the plan's order and without names: a trial is known by its number alone.
         texts = (json.dumps([one.key, one.stimulus_sha, one.problem]) for one in entries)
         self._scratch.put(self._space, enumerate(texts, self._length))
         self._length += len(entries)

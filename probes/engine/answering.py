@@ -60,10 +60,13 @@ def ask(
                 request = request_of(stimulus, trial.arm)
                 key = model.key(request, scoring)
                 entries.append(TrialRequest(key, stimulus.sha))
+                # Trials with the same stimulus, option order and intervention are one request.
                 requests[key] = request
+            # Before anything is asked: records are made from this log, whatever the model answers.
             log.extend(entries)
             shown.update(frames)
             missing = model.missing(requests)
+            # Of the trials of this block only what is missing is work.
             phase.expect((phase.total or 0) - len(trials) + len(missing))
             if missing:
                 model.ask(missing, scoring, phase.advance)
@@ -97,6 +100,7 @@ def _record(
     item, rotation = trial.item, trial.rotation
     listed = rotated(item, rotation)
     status, choice = judge(output, listed, cfg.scoring)
+    # The chosen place in the list, turned back into the item's own option.
     choice = None if choice is None else (choice + rotation) % len(item.options)
     return Record(
         key=request.key,

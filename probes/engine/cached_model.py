@@ -23,6 +23,7 @@ class ModelSlot:
     def enter(self, backend: Backend) -> None:
         """Make room for a backend that is about to load its model."""
         if self._backend is not backend:
+            # Before the next one loads: two models at a time may not fit on the device.
             self.leave()
             self._backend = backend
 
@@ -98,6 +99,7 @@ class CachedModel:
         What failed is not asked again before the next run: one prompt has one answer in a run.
         """
         self.stats.meet(prompts)
+        # Asked anew for every block: another run on the same store may have answered meanwhile.
         known = self.store.has(prompts) | self._unstored.keys()
         return {key: prompt for key, prompt in prompts.items() if key not in known}
 
@@ -112,10 +114,12 @@ class CachedModel:
             advance: called after every answer.
         """
         self.slot.enter(self.backend)
+        # Backends answer by place, in any order: places lead back to keys.
         keys = list(prompts)
         with self.store.writing() as put:
             for index, output in self.backend.score(list(prompts.values()), self.frames, scoring):
                 self.stats.count(failed=output.status == "error")
+                # A server's JSON may hold half a character, which SQLite and Arrow refuse.
                 if not output.text.isascii():
                     output = replace(output, text=whole_text(output.text))
                 if output.status == "error":

@@ -62,9 +62,11 @@ class RunContext:
         if self.clips is not None:
             self.clips.stop()
         try:
+            # Kills the children, so that threads in the middle of a video come to an end.
             self.frames.close()
         finally:
             self._slot.leave()
             if self.clips is not None:
                 self.clips.join(_JOIN_S)
+            # Last: threads that decode write their clips into it until they have ended.
             self.scratch.close()

@@ -112,6 +112,7 @@ def weights_of(shapes: Mapping[str, tuple[int, ...]]) -> ParameterCounts | None:
 
 def encoding(weights: ParameterCounts, features: int, patches_per_token: float) -> float:
     """Return the FLOPs of encoding frames of `features` tokens; attention is left out."""
+    # One token of the language model may be merged from several patches of the tower.
     return 2.0 * weights.vision * features * patches_per_token
 
 
@@ -122,6 +123,7 @@ def reading(weights: ParameterCounts, load: Workload) -> float:
     another, and the map to the vocabulary where a distribution is needed.
     """
     dense = 2.0 * weights.layers * (load.tokens + load.answers)
+    # Half of all pairs: a token sees those before it only. A continuation sees a mean prompt.
     seen = load.squares / 2 + load.answers * (load.tokens / max(1, load.prompts))
     return dense + 4.0 * weights.depth * weights.queries * seen + 2.0 * weights.head * load.scored
 
@@ -222,6 +224,7 @@ def seconds(
         if load.written:
             length = (load.tokens + load.written) / load.prompts
             batch = max(1, min(execution.batch_size, int(execution.batch_tokens // length)))
+            # All texts of a batch are written in the same steps, so weights are read once for all.
             steps = math.ceil(load.prompts / batch) * load.written / load.prompts
             read = (weights.layers + weights.head) * BYTES[execution.dtype]
             time += steps * read / (device.bandwidth * 1e12 * BANDWIDTH)

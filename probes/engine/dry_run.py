@@ -84,6 +84,7 @@ def dry_run(cfg: RunConfig, progress: Progress | None = None, keep: int = 0) -> 
         state = run_phases(context)
         models = {n: one for n, one in context.models.items() if isinstance(one, DryRunModel)}
         needing = state.plan.needing_infills() if state.infills else []
+        # One block of any size: a pair that two blocks share would count twice.
         blocks = plan.infill_blocks(needing, state.clips, sys.maxsize)
         yield DryRun(
             cfg=cfg,
@@ -105,6 +106,7 @@ def _workloads(
         model, log = models[spec.name], state.requests[spec.role]
         sizes = _sizes(model, [one.key for one in log if not one.problem])
         groups: dict[tuple[str, int], list[TrialRequest]] = defaultdict(list)
+        # The log has no names: both go through the plan in its one order.
         for trial, entry in zip(state.plan.trials(), log, strict=True):
             groups[trial.arm.name, trial.frames].append(entry)
         for (arm, frames), entries in groups.items():

@@ -83,6 +83,7 @@ def _item_row(
         answer=item.answer,
         stratum=item.stratum,
         cluster=item.cluster,
+        # Relative where it can be: a run folder is read on other machines too.
         media_path=str(path.relative_to(root) if path.is_relative_to(root) else path),
         media_sha256=media_sha256(item),
         frame_hashes={str(count): clip.hashes for count, clip in mine.items() if clip},
@@ -107,6 +108,7 @@ def _infill_rows(
         for (item_id, count), gaps in by_clip.items():
             hashes = clips[item_id, count].hashes
             for gap, infill in enumerate(gaps):
+                # A break has no text by design: as an empty row it would look like a failure.
                 if infill.status == "not_applicable":
                     continue
                 yield InfillRow(
@@ -174,6 +176,7 @@ def frames(folder: Path, shown: Iterable[str], store: FrameStore) -> list[str]:
     Returns:
         The frames that are gone, with the video they came from: no reason to lose the answers.
     """
+    # Frames of an earlier run may stay: their names are hashes of what is in them.
     folder.mkdir(exist_ok=True)
     lost = []
     for sha in shown:
@@ -181,6 +184,7 @@ def frames(folder: Path, shown: Iterable[str], store: FrameStore) -> list[str]:
         if target.exists():
             continue
         try:
+            # A link first: a run's frames would else take their room on the disk twice.
             link_or_copy(store.path(sha), target)
         except FileNotFoundError:
             try:
@@ -203,6 +207,7 @@ def _submissions(out: Path, task: TaskConfig) -> None:
     cells: dict[tuple[str, str, int], dict[str, int | None]] = {}
     for row in schema.read(out / "records.parquet", Record, names).to_pylist():
         cell = cells.setdefault((row["role"], row["arm"], row["frames"]), {})
+        # The first draw and rotation counts: a benchmark takes one answer to an item.
         cell.setdefault(row["item_id"], row["choice"])
     for (role, arm, count), choices in cells.items():
         if (content := registry.submission(task, choices)) is not None:

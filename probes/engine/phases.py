@@ -69,6 +69,7 @@ def run_phases(context: RunContext, planned: Plan | None = None) -> RunState:
     clips = decode_clips(context, planned)
     shown = HashSet(context.scratch, "frames shown")
     form = _stimulus_form(context, shown)
+    # Shared infills are written before any answer, as all members are shown them.
     needing = planned.needing_infills()
     infills: dict[str, InfillsByClip] = {}
     if needing and context.cfg.infill.source == "file":
@@ -125,4 +126,5 @@ def _stimulus_form(context: RunContext, shown: HashSet) -> StimulusForm:
 def _in_order(context: RunContext, writers: InfillWriters) -> list[ModelSpec]:
     """Return the members; the one that has just written infills is still loaded: it goes first."""
     members = context.cfg.pair.members
+    # False sorts before True, and the sort is stable: the others keep their order.
     return sorted(members, key=lambda spec: writers.shared not in (None, spec.name))

@@ -64,6 +64,7 @@ class Plan:
         for item in self.items:
             for count in self.counts:
                 for arm in self.arms:
+                    # An arm that borrows nothing has one trial all the same, with no donor.
                     for donor in self.donors.get((item.id, arm.name), (None,)):
                         for rotation in range(len(item.options) if self.rotate else 1):
                             yield Trial(item, arm, count, donor, rotation)
@@ -211,17 +212,21 @@ def choose(
     by_stratum: dict[str, list[Item]] = defaultdict(list)
     for item in sorted(items, key=lambda item: _hash(seed, "item", item.id)):
         by_stratum[item.stratum].append(item)
+    # The place within its stratum comes first: all strata give their first item, then their
+    # second. The hash decides which strata give one more where the limit falls into a round.
     rounds = sorted(
         (place, _hash(seed, place, stratum), item.id)
         for stratum, members in by_stratum.items()
         for place, item in enumerate(members)
     )
     sample = [item_id for *_, item_id in rounds[:limit]]
+    # Every n-th of the sample and not a stretch of it: each shard has items of all strata.
     chosen = set(sample[shard::shards])
     return [item for item in items if item.id in chosen]
 
 
 def _hash(*key: str | int) -> str:
+    # Not Python's `hash`, which differs from process to process.
     return hashlib.sha256(repr(key).encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -243,6 +248,7 @@ def infill_blocks(
         if clips.problem(item.id) is not None:
             continue
         block.append(item)
+        # A dictionary and no set: its order is that of insertion, on every machine.
         pairs |= dict.fromkeys(infills.pairs(clips[item.id, count] for count in clips.counts))
         if len(pairs) >= size:
             yield block, list(pairs)

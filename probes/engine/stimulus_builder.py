@@ -44,6 +44,7 @@ class StimulusBuilder:
         texts = self.infills[source.id, trial.frames] if source else None
         sources = StimulusSources(
             clip=clip,
+            # By identity: a donor's text must never pass for the item's own.
             infills=texts if source is trial.item else None,
             donor=donor,
             donor_clip=self.clips[donor.id, trial.frames] if donor else None,

@@ -117,6 +117,7 @@ class DryRunModel(CachedModel):
                 tokens = self.planning.tokens
                 sample = Request((FrameRef("5e6f7a8b"), FrameRef("1a2b3c4d")))
                 lengths = (tokens(placeholder(sample, n)) for n in count(1))
+                # More words are more tokens: the first text beyond the bound ends the search.
                 words = sum(1 for _ in takewhile(lambda size: size <= max_new_tokens, lengths))
             self._words[max_new_tokens] = words
         return self._words[max_new_tokens]

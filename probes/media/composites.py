@@ -70,6 +70,7 @@ def draw(composite: Composite, frames: FramesByHash) -> FrameArray:
     Raises:
         ProbesError: the composite shows no picture.
     """
+    # Each picture once, and reduced at once, so that no full-size copies are held here.
     shown = {sha: _reduced(frames[sha]) for sha in dict.fromkeys(composite.pictures())}
     if not shown:
         raise ProbesError(
@@ -110,6 +111,7 @@ def _write(area: FrameArray, text: str) -> None:
     import cv2  # its Hershey letters are the same everywhere; a system's fonts are not
 
     height, width = area.shape[:2]
+    # At scale 1 this font's capitals are 22 pixels high; 80 keeps large slots from huge letters.
     scale = min(0.6 * height, 80) / 22
     thick = max(1, round(scale * 1.5))
     (text_width, text_height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
@@ -124,6 +126,7 @@ def _pad(picture: FrameArray, height: int, width: int, value: int) -> FrameArray
     down, right = height - picture.shape[0], width - picture.shape[1]
     if not down and not right:
         return picture
+    # An odd rest goes below and to the right, always: a composite is known by its pixels' hash.
     edges = ((down // 2, down - down // 2), (right // 2, right - right // 2), (0, 0))
     return np.pad(picture, edges, constant_values=value)
 

@@ -31,11 +31,13 @@ def serve() -> None:
 
     A request is a line of JSON; an answer is eight bytes of length, JSON, then the frames' bytes.
     """
+    # The pipe gets another number before descriptor 1 is turned to the log.
     answers = os.fdopen(os.dup(1), "wb")
     with tempfile.TemporaryFile() as log:
         os.dup2(log.fileno(), 1)  # native code prints anywhere; answers must stay clean
         os.dup2(log.fileno(), 2)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+        # Never a handler in Python: it would run only once native code returns.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         with contextlib.suppress(Exception):  # now, so that it costs no file's time limit
             import av  # noqa: F401
@@ -58,6 +60,8 @@ def _answer(request: dict[str, Any], log: int) -> tuple[dict[str, Any], NDArray[
     signal.setitimer(signal.ITIMER_REAL, request["limit_s"])
     try:
         fault = mp4_fault(Path(path))
+        # First: a file that was cut between two packets would decode without an error. Other
+        # containers are left to the decoders.
         if fault not in (None, NOT_MP4):
             raise ProbesError(f"the video {fault}", path, REPLACE)
         read = read_decord if request["decoder"] == "decord" else read_pyav
@@ -66,9 +70,11 @@ def _answer(request: dict[str, Any], log: int) -> tuple[dict[str, Any], NDArray[
         return {"error": [error.what, error.where, error.fix]}, nothing
     except OSError as error:
         return {"error": [f"the video cannot be read: {error.strerror}", path, REPLACE]}, nothing
+    # An error that ended the child would reach the parent as a crash, without its reason.
     except Exception as error:
         return {"error": [f"{type(error).__name__}: {error}", path, REPLACE]}, nothing
     finally:
+        # The child lives on: an alarm that was left would end it during another file.
         signal.setitimer(signal.ITIMER_REAL, 0)
     frames = np.asarray(got.frames)
     head = {"count": got.count, "numbers": got.numbers, "times_s": got.times_s}

@@ -78,6 +78,7 @@ class DecoderPool:
                 try:
                     return process.ask(request | {"decoder": name})
                 except ProbesError as error:
+                    # A failure of the machine would be the next decoder's too.
                     if isinstance(error, MachineError) or name == decoders[-1]:
                         raise
         finally:
@@ -124,6 +125,7 @@ class DecoderProcess:
 
     def kill(self) -> None:
         """Kill the child, whatever it is doing for another thread; nothing decodes any more."""
+        # Before the child is killed: its thread must see why its answers ended.
         self._ended = True
         if (child := self._child) is not None:
             child.kill()  # a thread that waits for it reads the end of its answers
@@ -131,6 +133,8 @@ class DecoderProcess:
     def end(self) -> None:
         """Kill the child and close its pipes."""
         self.kill()
+        # The thread that asks may still read from the pipes: they are closed when it has let go, or
+        # left to the end of this process.
         if self._lock.acquire(timeout=_END_S):
             self.close()
             self._lock.release()
@@ -140,12 +144,15 @@ class DecoderProcess:
             child = self._start()
             assert child.stdin is not None
             deadline = time.monotonic() + self._timeout_s
+            # The child's own alarm comes a second later: it is for when this process is gone.
             line = json.dumps(request | {"limit_s": self._timeout_s + 1}).encode() + b"\n"
             child.stdin.write(line)
             text = self._take(child, int.from_bytes(self._take(child, 8, deadline)), deadline)
             head = json.loads(bytes(text))
             if "error" in head:
+                # A refusal is a whole answer: the child waits for the next line, and is kept.
                 raise ProbesError(*head["error"])
+            # As plain bytes: JSON would be several times as long, and a pickle could run code.
             body = self._take(child, int(np.prod(head["shape"])), deadline)
         except MachineError:
             self.close()
@@ -189,6 +196,8 @@ class DecoderProcess:
                 # It does no linear algebra: NumPy need not start a thread per processor.
                 env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
             )
+            # Also at exit, and when nobody holds this object any more. `_stop` gets the child and
+            # not `self`, which would then never be freed.
             self._stop_child = weakref.finalize(self, _stop, self._child)
             assert self._child.stdout is not None
             with contextlib.suppress(AttributeError, OSError):  # not Linux, or above its limit
@@ -230,6 +239,7 @@ def _ended() -> MachineError:
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
     child.kill()
+    # Else it stays in the process table as a zombie.
     child.wait()
     for pipe in (child.stdin, child.stdout):
         if pipe is not None:
@@ -251,6 +261,7 @@ def processes_setting() -> int:
     Raises:
         ProbesError: $PROBES_DECODE_PROCESSES is not a number of processes.
     """
+    # A scheduler may have given this process fewer processors than the machine has.
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     half = max(1, min(PROCESSES_MOST, (usable or 1) // 2))
     return _setting("PROBES_DECODE_PROCESSES", int, half, 1_000, "processes")
@@ -263,6 +274,7 @@ def _setting(name: str, kind: type[Number], usual: Number, below: float, unit: s
         value = kind(given or usual)
     except ValueError:
         value = kind(0)
+    # NaN fails both comparisons, and is refused too.
     if not 0 < value < below:
         raise ProbesError(f"{given!r} is not a number of {unit}", f"${name}", f"give e.g. {usual}")
     return value

@@ -43,6 +43,7 @@ class FrameFolder:
                 frame = np.asarray(picture, dtype=np.uint8)
         except Exception:  # PIL raises nearly anything on a damaged file
             return None
+        # PNG's own checksums miss a sound file under another frame's name.
         return frame if hashing.array_sha256(frame) == sha256 else None
 
     def shape(self, sha256: str) -> tuple[int, ...] | None:
@@ -103,6 +104,7 @@ def encode_png(frame: FrameArray) -> bytes:
         # Every row as its difference from the row above: trying all five filters of the format on
         # each takes twice the time, for files of about the same size. Older versions do that.
         options += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
+    # OpenCV takes pictures as blue, green, red.
     _, data = cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), options)
     return data.tobytes()
 

@@ -42,6 +42,7 @@ class FrameIndex:
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the frames that are known, each once, file by file."""
+        # A copy: another thread may add files while the frames are gone through.
         return (name.hex() for name in tuple(self._look_up()))
 
     def __len__(self) -> int:
@@ -50,6 +51,7 @@ class FrameIndex:
     def _look_up(self) -> dict[bytes, tuple[str, int]]:
         for media_sha in [sha for sha in self._media if sha in self._changed]:
             for number, name in self._frames_of(media_sha).items():
+                # As bytes, which take less memory; a frame of two files is that of the first.
                 self._found.setdefault(bytes.fromhex(name), (media_sha, number))
         self._changed.clear()
         return self._found

@@ -45,10 +45,12 @@ class FrameMemory:
         frame = np.array(frame)  # a frame of a batch would keep the whole batch in memory
         frame.flags.writeable = False
         with self._lock:
+            # Two threads may have read the same frame: it counts once.
             if sha256 not in self._frames:
                 self.size += frame.nbytes
             self._frames[sha256] = frame
             self._frames.move_to_end(sha256)
+            # A frame above the whole bound is not kept either; its caller has it all the same.
             while self.size > self.limit:
                 self.size -= self._frames.popitem(last=False)[1].nbytes
         return frame

@@ -56,10 +56,11 @@ class FrameStore(Mapping[str, FrameArray]):
         self._memory = FrameMemory(memory_mb * 2**20)
         self._read_panels = read_panels
         self._decoder_pool = DecoderPool(timeout_setting(), processes_setting())
-        self._lock = threading.Lock()  # guards everything below
+        self._lock = threading.Lock()  # guards what is below but `_failed`
         self._origins = FrameIndex(self._frames_of)
         self._composites: OrderedDict[str, tuple[str, Composite]] = OrderedDict()
         """sha256 of the drawn picture, and what it shows, by the composite's digest."""
+        # Guarded by the lock of its media file.
         self._failed: dict[tuple[str, tuple[int, ...]], ProbesError] = {}
         # One thread per media file, so that two that want the same clip decode it once.
         self._media_locks = [threading.Lock() for _ in range(64)]
@@ -72,6 +73,7 @@ class FrameStore(Mapping[str, FrameArray]):
         """
         counts = tuple(sorted(set(counts)))
         sha, where = _media_sha(media), str(media.path)
+        # The index is read under the lock: the thread before may just have decoded these frames.
         with self._media_lock(sha):
             index = self._folder.index(sha)
             clips = {k: index.clip(k, where) for k in counts}
@@ -93,9 +95,11 @@ class FrameStore(Mapping[str, FrameArray]):
                 self._composites.move_to_end(digest)
                 return known[0]
         _, sha256 = self._folder.index(digest).frames.get(0, (0.0, ""))
+        # The index alone is not enough: someone may have deleted the picture.
         if not sha256 or sha256 not in self._folder:
             sha256 = hashing.array_sha256(self._draw(composite))
             # "sheet" is the word for a composite in the stored format.
+            # Behind the picture, which `_draw` has stored: else a crash would leave its name alone.
             self._folder.write_index(digest, MediaIndex(1, "sheet", {0: (0.0, sha256)}))
         with self._lock:
             self._composites[digest] = (sha256, composite)
@@ -120,6 +124,7 @@ class FrameStore(Mapping[str, FrameArray]):
         if frame is None:
             frame = self._again(sha256)
         if frame is None:
+            # Never stored, or there and damaged: only the second is for the user to correct.
             if not self.path(sha256).exists():
                 raise KeyError(sha256)
             raise ProbesError(
@@ -180,6 +185,7 @@ class FrameStore(Mapping[str, FrameArray]):
             raise ProbesError(failed.what, failed.where, failed.fix)
         numbers: set[int] = set()
         if index.count:
+            # Only frames that are not stored yet: a larger clip shares some with a smaller one.
             numbers = {i for k in counts for i in indices(index.count, k)} - index.frames.keys()
         try:
             got = self._decode(media, () if index.count else counts, numbers)
@@ -188,6 +194,7 @@ class FrameStore(Mapping[str, FrameArray]):
         except ProbesError as error:
             self._failed[sha, counts] = error
             raise
+        # Frames of two numberings must not stand in one clip.
         if index.count not in (0, got.count):
             what = f"{got.decoder} counts {got.count} frames, {index.decoder} counted {index.count}"
             raise ProbesError(what, str(media.path), "encode the video again")
@@ -223,11 +230,13 @@ class FrameStore(Mapping[str, FrameArray]):
             if (frame := self._folder.read(sha256)) is not None:
                 return frame  # another thread was faster
             known = self._folder.index(media_sha).frames.items()
+            # Together: each lost frame would else cost a pass of its own.
             lost = {i for i, (_, stored) in known if stored not in self._folder}
             got = self._decode(media, (), lost | {number})
             for found in got.frames:
                 self._store(hashing.array_sha256(found), found)
         again: FrameArray = got.frames[got.numbers.index(number)]
+        # The request's key names the old pixels: others must not be answered under it.
         if hashing.array_sha256(again) != sha256:
             what = "a frame decodes to other pixels than before: the video was changed meanwhile"
             raise ProbesError(what, str(media.path), "run again")
@@ -242,6 +251,8 @@ class FrameStore(Mapping[str, FrameArray]):
         return {number: name for number, (_, name) in index.frames.items()}
 
     def _media_lock(self, media_sha: str) -> threading.Lock:
+        # A fixed number: one per file would grow with the data set. Two files that share a lock
+        # wait for each other, and nothing worse.
         return self._media_locks[int(media_sha[:8], 16) % len(self._media_locks)]
 
 

@@ -35,6 +35,7 @@ class MediaIndex:
         if not self.count:
             return None
         numbers = indices(self.count, k, where)
+        # All or none: a clip with a frame less would be another stimulus.
         if any(i not in self.frames for i in numbers):
             return None
         found = [self.frames[i] for i in numbers]
@@ -51,6 +52,7 @@ class MediaIndex:
             found = json.loads(data)
             if found["version"] != VERSION:
                 return cls()
+            # JSON turns the numbers of frames into texts.
             frames = {int(i): (float(t), str(sha)) for i, (t, sha) in found["frames"].items()}
             if not all(_SHA256.fullmatch(sha) for _, sha in frames.values()):
                 return cls()  # a hash becomes a file name: nothing else may

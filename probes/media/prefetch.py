@@ -46,11 +46,12 @@ class ClipPrefetcher(Mapping[ClipKey, Clip]):
         """Numbers of frames of every item's clips."""
         self._items, self._clips_of, self._ahead = items, clips_of, ahead
         self._places = {item.id: at for at, item in enumerate(items)}
-        self._lock = threading.Lock()  # guards everything below
+        self._lock = threading.Lock()  # guards `_begun`, `_clips` and what is added to `_jobs`
         self._pool = futures.ThreadPoolExecutor(threads, "decoding")
         self._jobs: dict[int, futures.Future[None]] = {}
         """Items that are being decoded, or were and nobody has asked for them yet."""
         self._begun = 0
+        # Written without the lock: `problem` reads it only when the item's job has ended.
         self._problems: dict[int, str] = {}
         self._clips: SpilledDict[int, Clip] = SpilledDict(scratch, "clips", Clip)
         self._error: BaseException | None = None
@@ -107,6 +108,7 @@ class ClipPrefetcher(Mapping[ClipKey, Clip]):
 
     def stop(self) -> None:
         """Begin no further item; a thread that waits for one gets a RuntimeError."""
+        # Not waited for: a thread may be in a video for minutes, until its child is killed.
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def join(self, seconds: float = 60.0) -> None:
@@ -121,11 +123,13 @@ class ClipPrefetcher(Mapping[ClipKey, Clip]):
             until = min(at + 1 + self._ahead, len(self._items))
             for place in range(self._begun, until):
                 self._jobs[place] = self._pool.submit(self._decode, place)
+            # Each item is begun once, even where an earlier one is asked for again.
             self._begun = max(self._begun, until)
             job = self._jobs.get(at)
         if job is None:
             return
         try:
+            # A machine's error is raised again for everyone who asks: its job is not forgotten.
             job.result()
         except futures.CancelledError:
             raise RuntimeError("decoding was stopped") from None
@@ -136,6 +140,7 @@ class ClipPrefetcher(Mapping[ClipKey, Clip]):
             raise self._error
         try:
             found = self._clips_of(self._items[at])
+            # Stored before the job ends: who waits for the job finds the clips, or a problem.
             clips = tuple(found[count] for count in self.counts)
             with self._lock:
                 self._clips[at] = clips

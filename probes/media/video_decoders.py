@@ -92,12 +92,14 @@ def mp4_fault(path: Path) -> str | None:
             if kind not in _BOXES:
                 break  # not an MP4, or stray bytes behind it, which players skip too
             seen.add(kind)
+            # The format's way of saying that 64 bits follow; 0 means up to the end of the file.
             if length == 1:
                 length = int.from_bytes(head[8:], "big")
             if length == 0:
                 length = size - at
             if at + length > size and kind in (b"mdat", b"moov", b"moof"):
                 return f"is cut off: {at + length - size} bytes are missing at its end"
+            # A damaged length below a head's eight bytes would keep the loop in its place for ever.
             at += max(length, 8)
     if not seen & {b"ftyp", b"moov", b"mdat"}:
         return NOT_MP4
@@ -143,6 +145,7 @@ def _scan(path: str) -> _Scan:
         extra = bytes(codec.extradata or b"")
         prefix = (extra[4] & 3) + 1 if len(extra) > 4 and extra[0] == 1 else 0
         for packet in container.demux(stream):
+            # The demuxer ends with an empty packet, which is no frame.
             if not packet.size:
                 continue
             if packet.is_discard:
@@ -150,6 +153,7 @@ def _scan(path: str) -> _Scan:
                 continue
             if packet.is_corrupt or packet.pts is None:
                 doubt = doubt or "a packet is damaged or has no time"
+            # libav flags recovery points as keyframes too, where decoding begins with wrong pixels.
             if (first or packet.is_keyframe) and not (prefix and _has_idr(bytes(packet), prefix)):
                 doubt = doubt or "a keyframe is not a clean entry point"
             pts.append(packet.pts or 0)
@@ -190,17 +194,20 @@ def _rgb(frame: Any) -> NDArray[np.uint8]:
         src_color_range=2 if full else 1,
         dst_color_range=0,
     ).to_ndarray()
+    # Other angles are shown as stored; only quarter turns leave pixels unchanged.
     turns = frame.rotation // 90 if frame.rotation % 90 == 0 else 0
     return np.ascontiguousarray(np.rot90(picture, turns))
 
 
 def _clear_log(log: int) -> None:
+    # What a file before this one left in the log must not be held against it.
     os.ftruncate(log, 0)
     os.lseek(log, 0, os.SEEK_SET)
 
 
 def _logged(log: int) -> list[str]:
     text = os.pread(log, os.fstat(log).st_size, 0).decode(errors="replace")
+    # The scaler only remarks on formats and speed; nothing of it means damage.
     return [line for line in text.splitlines() if "[swscaler" not in line]
 
 
@@ -241,6 +248,7 @@ def read_pyav(path: str, counts: Collection[int], numbers: Collection[int], log:
             times_s = _seconds(pts, stream)
         if damaged or any("concealing" in line for line in _logged(log)):
             raise ProbesError("the video is damaged: frames do not decode", path, REPLACE)
+        # A resolution may change in mid-stream: frames of two sizes are no array.
         if len({frame.shape for frame in kept.values()}) > 1:
             raise ProbesError("the size of the picture changes", path, "encode the video again")
         if len(pts) == count:

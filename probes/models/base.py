@@ -209,6 +209,7 @@ def check_requests(
             "pair.answer_prefix",
             'set pair.answer_prefix="", or use backend=hf',
         )
+    # Distinct ones: thousands of requests share a few.
     interventions = {one.intervention for one in requests if one.intervention is not None}
     decodings = {one.decoding for one in requests if one.decoding is not None}
     check_capabilities(can, backend, scoring.kind, interventions, decodings)

@@ -47,6 +47,7 @@ def message_parts(
     names = iter(frames_of(prompt))
     return [
         picture(next(names)) if text is None else {"type": "text", "text": text}
+        # Neighbouring texts are joined first: "<ima" and "ge>" are one token too.
         for text in interleaved(prompt, escape_special_tokens)
     ]
 
@@ -138,6 +139,7 @@ def order_of_pictures(local: Checkpoint | None, spec: ModelSpec) -> PictureOrder
 
     def between_marks(*parts: dict[str, str]) -> str:
         message = [{"role": "user", "content": list(parts)}]
+        # A template is a program of others: transformers runs it in Jinja's sandbox.
         texts, _ = render_jinja_template(
             conversations=[message],
             chat_template=template,
@@ -145,6 +147,7 @@ def order_of_pictures(local: Checkpoint | None, spec: ModelSpec) -> PictureOrder
             bos_token="<s>",
             eos_token="</s>",
         )
+        # A template may add text around a turn, or leave one of the marks out.
         _, _, rest = str(texts[0]).partition(_BEFORE)
         middle, found, _ = rest.partition(_AFTER)
         if not found:
@@ -158,6 +161,7 @@ def order_of_pictures(local: Checkpoint | None, spec: ModelSpec) -> PictureOrder
     except Exception:
         # Templates are programs of others: whatever they raise, the order stays unknown.
         return "unknown"
+    # Only what stands between the marks is compared: every model has its own text for a picture.
     return "moved" if bare == shown else "kept"
 
 
@@ -186,4 +190,5 @@ def _cached(spec: ModelSpec, name: str) -> Path | None:
         found = try_to_load_from_cache(spec.repo, name, revision=spec.revision)
     except HFValidationError:  # a served name need not be one of the hub's
         return None
+    # Not a text where the hub is known to lack the file: then it is an object of the library's.
     return Path(found) if isinstance(found, str) else None

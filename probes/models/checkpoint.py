@@ -66,6 +66,7 @@ class Checkpoint:
     def has_sliding_window(self) -> bool:
         """Whether layers of the language model attend to a window, as far as `config.json` says."""
         text = self.config.get("text_config") or self.config  # older files have one level only
+        # Qwen's files give a window and say next to it that it is not used.
         window = text.get("sliding_window") if text.get("use_sliding_window", True) else None
         return window is not None or "sliding_attention" in str(text.get("layer_types"))
 
@@ -120,6 +121,7 @@ class Checkpoint:
         index = self.read_json("model.safetensors.index.json").get("weight_map", {})
         listed = list(index.values()) if isinstance(index, dict) else [index]
         for name in listed:
+            # A hostile index could name a file outside of the folder, or a pickle, which runs code.
             plain = isinstance(name, str) and name == Path(name).name
             if not plain or not name.endswith(".safetensors"):
                 raise ProbesError(
@@ -236,6 +238,7 @@ def _looks_like_path(repo: str) -> bool:
 
 def _embedded(name: str) -> Path:
     folder = _EMBEDDED_FOLDER
+    # The parent is compared, so that `embedded:../..` leads nowhere.
     if name and (folder / name).is_dir() and (folder / name).parent == folder:
         return folder / name
     names = sorted(path.parent.name for path in folder.glob("*/config.json"))
@@ -253,6 +256,7 @@ def _snapshot(spec: ModelSpec) -> Path:
 
     cached: ProbesError | None = None
     try:
+        # Without the network first: a cached member needs no hub, and no branch moves under it.
         folder = Path(snapshot_download(spec.repo, revision=spec.revision, local_files_only=True))
         snapshot = Checkpoint(folder, spec.repo, folder.name)
         snapshot.weights()  # a fetch that was cut off leaves a folder too

@@ -151,6 +151,7 @@ class _Draws:
     def step(self, state: DecodingState) -> torch.Tensor:
         import torch
 
+        # In float32 whatever the weights' dtype: sums over a vocabulary need it.
         logprobs_BV = (state.logits_BV.float() / self.sampling.temperature).log_softmax(-1)
         ordered_BV, order_BV = logprobs_BV.exp().sort(descending=True)
         # Of the likeliest tokens the first is always kept, whatever it exceeds.
@@ -164,6 +165,7 @@ class _Draws:
 
     def _times(self, text: int, state: DecodingState) -> NDArray[np.float64]:
         """Return the waiting times (unit rate) of all tokens for the next place of a text."""
+        # By the text's own length, never by the step of the batch: texts are drawn as if alone.
         key = sha256(f"{self.keys[text]} {len(state.ids[text])}".encode()).digest()
         drawn = np.random.default_rng(int.from_bytes(key))
         return drawn.standard_exponential(state.logits_BV.shape[1])

@@ -98,12 +98,14 @@ class HookBatch:
         """
         if self.mask_B1TT is None:
             raise TypeError("this hook has no `mask` among its needs")
+        # `number` is a default of `change`: a closure would see the last layer's in all layers.
         for number, layer in enumerate(self.layers):
 
             def change(
                 _: Any, args: Any, given: dict[str, Any], number: int = number
             ) -> tuple[Any, dict[str, Any]]:
                 mask_B1QK = given["attention_mask"]
+                # Queries are the last of the keys: behind a cache there are fewer of them.
                 first = mask_B1QK.shape[-1] - mask_B1QK.shape[-2]
                 return args, given | {"attention_mask": edit(mask_B1QK, number, first)}
 
@@ -196,6 +198,7 @@ def applied(hook: Hook | None, model: Any, batch: HookBatch) -> Iterator[Sequenc
     if hook is None:
         yield [Collected() for _ in batch.prompts]
         return
+    # `cleanup` is entered first, hence left last: a hook that fails on leaving leaves no handle.
     with batch.cleanup, hook.apply(model, batch) as collected:
         yield collected
 
@@ -239,6 +242,7 @@ class OptionEntropy:
         """Read the options' log-probabilities."""
         collected = [Collected() for _ in batch.prompts]
         yield collected
+        # Not strict: where text is written there are no options.
         for one, options in zip(collected, batch.logprobs, strict=False):
             one.extras["option_entropy"] = entropy([float(logs.mean()) for logs in options])
 

@@ -26,6 +26,7 @@ def check_class(loaded: object, methods: Collection[str], settings: dict[str, ty
     """
     if not inspect.isclass(loaded) or not is_dataclass(loaded):
         raise TypeError(f"{loaded!r} is not a dataclass")
+    # Instances are shared by all requests of equal parameters: none may change.
     if not loaded.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         raise TypeError(f"{loaded.__name__} is not frozen: write @dataclass(frozen=True)")
     for name in methods:
@@ -96,6 +97,7 @@ def _fits(value: Any, hint: Any) -> bool:
         if given[-1] is Ellipsis:
             return all(_fits(one, given[0]) for one in value)
         return len(value) == len(given) and all(map(_fits, value, given))
+    # In Python a bool is an int: `true` must not pass for 1.
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:

@@ -161,5 +161,6 @@ def _draws(fingerprint: str, prompt: Request) -> Iterator[float]:
     counter = 0
     while True:
         digest = hashlib.sha256(f"{seed}{counter}".encode()).digest()
+        # 48 bits fit into a float's 53: the number is exact, and never rounded up to 1.
         yield int.from_bytes(digest[:6], "big") / 2**48
         counter += 1

@@ -124,6 +124,7 @@ class TextBackend:
             with no_progress_bars():
                 self._tokenizer = AutoTokenizer.from_pretrained(self._folder, **source)
                 if not self._gguf:
+                    # Never a pickled file, which could run code; GGUF is another format.
                     source["use_safetensors"] = True
                 model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=dtype, **source)
                 self._model = model.to(device).eval()
@@ -140,6 +141,7 @@ class TextBackend:
         if tokenizer.chat_template:
             turn = [{"role": "user", "content": text}]
             text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+            # The template has written the special tokens already, a start token among them.
             return list(tokenizer(text, add_special_tokens=False).input_ids)
         return list(tokenizer(text).input_ids)
 
@@ -150,6 +152,7 @@ class TextBackend:
         self._passes += 1
         model, tokenizer = self._model, self._tokenizer
         ends = model.generation_config.eos_token_id or tokenizer.eos_token_id
+        # A model may have several end tokens, e.g. one of a turn and one of a text.
         ends = ends if isinstance(ends, list) else [ends]
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
         width = max(map(len, batch))
@@ -164,6 +167,7 @@ class TextBackend:
                 attention_mask=mask_BL,
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
+                # A checkpoint's own settings of sampling would only be warned about.
                 temperature=None,
                 top_p=None,
                 top_k=None,
@@ -172,6 +176,7 @@ class TextBackend:
             )
         outputs = []
         for ids, new in zip(batch, whole_BL[:, width:].tolist(), strict=True):
+            # A text that ended early is filled up to the longest of its batch.
             stop = next((at for at, token in enumerate(new) if token in ends), len(new))
             text = tokenizer.decode(new[:stop], skip_special_tokens=True)
             outputs.append(Output(text=text, input_tokens=len(ids), output_tokens=stop))

@@ -102,6 +102,7 @@ class Artifacts:
 
     def _read(self, row: ArtifactRow) -> NDArray[np.generic]:
         path = _shard(self.run, row.shard)
+        # One file is open at a time: the index is in the order of the files.
         if self._opened is None or self._opened[0] != row.shard:
             self._opened = row.shard, tensors.TensorFile(path)
         array = self._opened[1].read(row.tensor)
@@ -180,6 +181,7 @@ def _write(run: Path, tables: Iterator[pa.Table]) -> None:
     """Write the files that make the rows of an index, then the index."""
     _remove(run)
     try:
+        # Looked at first: a run without arrays has no index at all.
         if (first := next(tables, None)) is not None:
             # Each table is made when its file is written: one file's arrays are in memory.
             groups = itertools.chain([first], tables)
@@ -206,6 +208,7 @@ def _written(run: Path, arrays: Iterator[NamedArray]) -> Iterator[pa.Table]:
         content: dict[str, NDArray[np.generic]] = {}
         rows: list[ArtifactRow] = []
         size = 0
+        # One array is known ahead: whether it still fits is decided before it is taken.
         while following and (not rows or size + following[2].nbytes <= SHARD_BYTES):
             key, name, given = following
             tensor = f"{key} {tensors.label(name)}"
@@ -230,6 +233,7 @@ def _merged(runs: Sequence[Path], out: Path) -> Iterator[pa.Table]:
             continue
         table = schema.read(run / INDEX, ArtifactRow)
         keys = table["key"].to_pylist()
+        # An equal key is one computation: its arrays are the same in every run.
         table = table.filter(pa.array([key not in seen for key in keys], pa.bool_()))
         seen.update(keys)
         renamed: dict[str, str] = {}
@@ -247,6 +251,7 @@ def _merged(runs: Sequence[Path], out: Path) -> Iterator[pa.Table]:
 
 def _shard(run: Path, name: str) -> Path:
     """Return the path of a file that an index names."""
+    # A run folder may come from others: a name with slashes would lead out of it.
     if not _SHARD.fullmatch(name):
         raise tensors.damaged(run / INDEX, f"{name!r} is not the name of a file of arrays")
     return run / FOLDER / name

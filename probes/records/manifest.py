@@ -69,6 +69,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a run's manifest as a whole, without secrets."""
     optional = ("frames_lost", "artifacts")
     content = {k: v for k, v in asdict(manifest).items() if v or k not in optional}
+    # Plain JSON first: a secret within a path or another object would escape the search.
     text = json.dumps(redacted(json.loads(json.dumps(content, default=str))), indent=2)
     atomic_write(folder / FILE, f"{text}\n".encode())
 

@@ -24,6 +24,7 @@ def write_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> N
     import pyarrow.parquet as pq
 
     with (
+        # The writer closes first and adds the footer; only then does the file take its name.
         atomic_file(path) as file,
         pq.ParquetWriter(file, schema, write_page_checksum=True) as writer,
     ):
@@ -35,6 +36,7 @@ def batches(path: Path, column: str, rows: int) -> Iterator[list[Any]]:
     """Yield the values of one column of a table that was just written, some rows at a time."""
     import pyarrow.parquet as pq
 
+    # A column in pieces: the keys of all records as Python's texts would fill the memory.
     for batch in pq.ParquetFile(path).iter_batches(rows, columns=[column]):
         yield batch.column(0).to_pylist()
 

@@ -123,6 +123,7 @@ def _infills(
             row.text, row.common, row.event, row.generator, row.status, row.error
         )
     return {
+        # Sorted: breaks were put in first, and rows may come in any order.
         role: {key: tuple(gaps[gap] for gap in sorted(gaps)) for key, gaps in by_clip.items()}
         for role, by_clip in found.items()
     }
@@ -133,6 +134,7 @@ def _arms(config: Mapping[str, Any]) -> dict[str, Arm]:
     suite = config.get("suite")
     rows = [row for row in suite if isinstance(row, dict)] if isinstance(suite, list) else []
     return {
+        # Only fields known here: a folder of a newer version may have others.
         row["name"]: Arm(**{name: value for name, value in row.items() if name in names})
         for row in rows
         if "name" in row

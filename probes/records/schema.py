@@ -208,6 +208,7 @@ class Field(NamedTuple):
 @functools.cache
 def fields(row: type) -> tuple[Field, ...]:
     """Return the columns of a row type, in order."""
+    # Annotations are texts in this module, and plain resolving would drop their `Column`.
     hints = get_type_hints(row, include_extras=True)
     found = []
     for one in dataclasses.fields(row):
@@ -265,6 +266,7 @@ def to_table(rows: Sequence[object], row: type) -> pa.Table:
 
 
 def _cell(value: Any) -> Any:
+    # Arrow takes a map as its pairs.
     return list(value.items()) if isinstance(value, Mapping) else value
 
 
@@ -350,6 +352,7 @@ def _cast(column: pa.ChunkedArray, field: Field, where: str) -> pa.ChunkedArray:
     if column.type == field.kind:
         return column
     try:
+        # Arrow's safe cast: a number that does not fit is refused, never cut.
         return column.cast(field.kind)
     except pa.ArrowException as error:
         what = f"column {field.name} holds {column.type}, not {field.kind}"

@@ -179,6 +179,7 @@ class LmmsBackend:
         from lmms_eval.api.instance import Instance, unwrap_generation_output
 
         started = time.perf_counter()
+        # What an earlier request logged must not become this one's reason.
         self._logged.clear()
         wrapper = self._wrapper
         settings = {
@@ -203,6 +204,7 @@ class LmmsBackend:
             return error_output(f"{type(error).__name__}: {error}")
         text = reply if isinstance(reply, str) else ""
         written = int(getattr(counts, "output_tokens", None) or 0)
+        # An end token alone is a reply, though an empty one; no token at all is a hidden exception.
         if text.startswith(_FAILED) or not (text.strip() or written):
             reason = text or " ".join("".join(self._logged).split())[:300] or "no reason was given"
             return error_output(f"the wrapper returned nothing: {reason}")

@@ -85,6 +85,7 @@ def wrapper_class(name: str) -> type:
     except (Exception, SystemExit) as error:
         what = f"{name} does not import: {type(error).__name__}: {error}"
         raise _unusable(what, "install what it needs, or ") from error
+    # The source is searched as well: the flag alone does not say that messages are asked for.
     if getattr(found, "is_simple", True) or not _asks_for_messages(found):
         raise _unusable(
             f"{name} never asks for messages (doc_to_messages), so it cannot show text between"
@@ -119,6 +120,7 @@ def open_wrapper(
         "attn_implementation": spec.attention,
         "trust_remote_code": spec.trust_remote_code,
     }
+    # Some wrappers refuse an argument that they do not have.
     settings = {name: value for name, value in settings.items() if name in names}
     folder_name = next((name for name in ("pretrained", "model") if name in names), "pretrained")
     where = f"member {spec.name}, lmms-eval's {found.__name__}"
@@ -130,6 +132,7 @@ def open_wrapper(
             where,
             "see the message; backend.options.args holds further arguments of the wrapper",
         ) from error
+    # Some wrappers load a dtype of their own choice and say nothing.
     dtype = str(getattr(getattr(wrapper, "model", None), "dtype", "")).removeprefix("torch.")
     if dtype and dtype != spec.dtype:
         raise ProbesError(
@@ -199,6 +202,7 @@ def _hide_bars(found: type) -> None:
     for one in found.__mro__:
         names = vars(sys.modules[one.__module__]) if one.__module__ in sys.modules else {}
         if "tqdm" in names:
+            # In the wrapper's own module: there is no switch, and other progress bars stay.
             names["tqdm"] = partial(_without_bar, names["tqdm"])
 
 

@@ -116,6 +116,7 @@ class ServerBackend:
     def close(self) -> None:
         """Close all connections."""
         if self._endpoint is not None:
+            # The endpoint goes, with the retries that it counted.
             self._counts = self.counters()
             self._endpoint.close()
             self._endpoint = None
@@ -213,6 +214,7 @@ class ServerBackend:
             body |= {"max_tokens": 1, "logprobs": True, "top_logprobs": self._options.top_logprobs}
         else:
             body["max_tokens"] = scoring.max_new_tokens
+        # Last, so that what the user gives replaces a field of ours.
         return body | dict(self._options.extra)
 
     def _ask_all(
@@ -256,11 +258,13 @@ class ServerBackend:
                         yield at, answer
                         continue
                     self._unreached = 0 if answer.connected else self._unreached + 1
+                    # More than are under way at once: a short outage fails all of those.
                     lost = self._unreached > 2 * self._options.concurrency
                     if answer.status in _FINAL or lost:
                         raise endpoint.refusal(answer, f"member {self._spec.name}")
                     yield at, error_output(answer.error)
         except BaseException:
+            # Ctrl-C and a caller that stops early too: threads must not sit out their retries.
             endpoint.stop()
             pool.shutdown(cancel_futures=True)
             self.close()

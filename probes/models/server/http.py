@@ -66,6 +66,7 @@ def read_token(api_key_env: str | None) -> str | None:
             " OPENAI_API_KEY; if it was the token itself, it is now in your shell's history",
         )
     token = os.environ.get(api_key_env, "").strip()
+    # A line break would begin another header.
     if not token.isascii() or not token.isprintable() or " " in token:
         raise ProbesError(
             "the API token has characters that an HTTP header cannot hold",
@@ -109,6 +110,7 @@ class Endpoint:
         # Redirects are not followed: a token must not travel to another host.
         self._client = httpx.Client(
             headers=headers,
+            # To wait for a free connection is no fault of the server, and has no bound.
             timeout=httpx.Timeout(timeout_s, pool=None),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         )
@@ -194,11 +196,13 @@ class Endpoint:
 
         try:
             response = send()
+        # Before all timeouts, of which the second is one: no server at all may end the run.
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             what = f"no server answers at {self.base_url}: {self._clean(str(error))}"
             return Failure(what, connected=False)
         except httpx.TimeoutException:
             return Failure("the server did not answer in time")
+        # Not one of httpx's errors of requests, which are caught below.
         except httpx.InvalidURL as error:
             what = f"{self.base_url} is not an address: {self._clean(str(error))}"
             return Failure(what, connected=False, again=False)
@@ -236,6 +240,7 @@ class Endpoint:
 
     def _clean(self, text: str) -> str:
         if self._token:
+            # A server may quote the header. Cut out before shortening, so that no half is left.
             text = text.replace(self._token, "***")
         return " ".join(text.split())[:_SHOWN]
 

@@ -74,6 +74,7 @@ class EncodedFrames:
             if sha256 in self._kept:
                 self._kept.move_to_end(sha256)
                 return self._kept[sha256]
+        # Without the lock, so that threads encode side by side; two may encode the same frame.
         url = data_url(read_frame(self._frames, sha256))
         with self._lock:
             self.encoded += 1
@@ -179,6 +180,7 @@ def _first_token(choice: Any) -> list[tuple[str, float]]:
     entries = at(first, "top_logprobs")
     found = [pair for pair in map(_pair, entries if isinstance(entries, list) else []) if pair]
     own = _pair(first)
+    # The chosen token alone is no list: nothing would be known of the other letters.
     if found and own and own not in found:  # a server may leave the chosen token out of its list
         found.append(own)
     return sorted(found, key=lambda pair: -pair[1])
@@ -186,6 +188,7 @@ def _first_token(choice: Any) -> list[tuple[str, float]]:
 
 def _pair(entry: Any) -> tuple[str, float] | None:
     token, logprob = at(entry, "token"), at(entry, "logprob")
+    # NaN has no place in any order: sorted among the others it would hide the likeliest.
     if not isinstance(token, str) or not isinstance(logprob, int | float) or math.isnan(logprob):
         return None
     return token, float(logprob)

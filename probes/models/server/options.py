@@ -54,6 +54,7 @@ class ServerOptions:
         """
         check_options("server", options, [one.name for one in fields(cls)])
         given = {name: value for name, value in options.items() if value is not None}
+        # `null` means that no token is sent, so that it is not replaced by the default.
         given["api_key_env"] = options.get("api_key_env", TOKEN_ENV)
         if isinstance(given.get("model"), str):
             raise ProbesError(
@@ -74,6 +75,7 @@ class ServerOptions:
             ("top_logprobs", (int,), 1),
         ):
             value = given.get(name, least)
+            # `not >=` and no `<`: NaN is refused too. A bool is an int of Python's.
             if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
                 raise ProbesError(
                     f"{value!r} is not a {name}", f"{_WHERE}.{name}", f"give a number from {least}"
@@ -107,11 +109,13 @@ def _url(value: Any) -> str:
     fix = "give the address up to and with /v1, e.g. http://localhost:8000/v1"
     try:
         parts = urlsplit(value if isinstance(value, str) else "")
+        # Reading `port` raises ValueError where it is no port.
         whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         whole = False
     if not whole:
         raise ProbesError(f"{value!r} is not an address", f"{_WHERE}.base_url", fix)
+    # The address goes into manifests and cache keys, where no secret may be.
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ProbesError(
             "a base_url has no user, password, query or fragment",

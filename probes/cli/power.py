@@ -208,6 +208,7 @@ def _check_together(given: argparse.Namespace) -> None:
         )
     source = "a RUN" if given.run is not None else "--published" if given.published else ""
     of_plans = [*_OF_PLANS, *(("effect", "of") if given.published else ("icc",))]
+    # Options of plans have no default, so that None means: not given.
     if extra := [name for name in of_plans if source and getattr(given, name) is not None]:
         option = "--" + extra[0].replace("_", "-")
         raise ProbesError(f"{option} is for plans: {source} settles it", option, "leave it out")

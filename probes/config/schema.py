@@ -101,6 +101,7 @@ def register(folder: Path | None = None) -> None:
     store.store(name="schema", node=node, provider="probes")
     backends = {name: {"name": name} for name in installed_options("backend")}
     for group, options in {"task": installed_tasks(), "backend": backends}.items():
+        # One store for the process: options of an earlier call, with another folder, would stay.
         store.repo[group] = {}
         for name, values in options.items():
             files = [one / group / f"{name}.yaml" for one in (conf_dir(), folder) if one]

@@ -158,6 +158,7 @@ def freeze(settings: Mapping[str, Any], out: Path) -> RunConfig:
 
 def _backend(backend: Mapping[str, Any]) -> BackendConfig:
     made = build(BackendConfig, backend, "backend")
+    # Other backends, installed ones too, may name devices in their own way.
     if made.name in _ON_DEVICE and not _DEVICE.fullmatch(made.device):
         raise ProbesError(
             f"{made.device!r} is not a device", "backend.device", "use auto, cpu, cuda or cuda:N"
@@ -197,6 +198,7 @@ def _named(member: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _scoring(given: Scoring | None, pair: PairConfig, task: TaskConfig) -> Scoring:
+    # With pictures the pair's default is passed over: the tiny pair's, cloze, scores texts.
     if task.layout is None:
         return given or pair.scoring or task.scoring
     if (given or task.scoring) == "cloze":
@@ -229,6 +231,7 @@ def _suite(suite: Mapping[str, Any], seed: int) -> tuple[Arm, ...]:
             )
         more = {
             "name": name,
+            # Not `or`: 0 is a seed of its own.
             "seed": seed if arm["seed"] is None else arm["seed"],
             "intervention": _entry(Intervention, arm["intervention"], f"{where}.intervention"),
             "decoding": _entry(Decoding, arm["decoding"], f"{where}.decoding"),
@@ -250,6 +253,7 @@ def _entry(kind: type[Named], given: Any, where: str) -> Named | None:
         what = f"{given!r} names no {kind.__name__.lower()}"
         raise ProbesError(what, where, "give its name, or {name: NAME, PARAMETER: VALUE}")
     found: Params = ()
+    # Sorted: whatever the order in a file, an intervention has one form and one cache key.
     for parameter, value in sorted((str(key), value) for key, value in values.items()):
         try:
             found += frozen({parameter: value})
@@ -274,6 +278,7 @@ def _selected(suite: tuple[Arm, ...], wanted: object) -> tuple[Arm, ...]:
     if len(set(names)) < len(names):
         raise ProbesError("an arm is named twice", "arms", "name each once")
     for arm in suite:
+        # Refused, not added: every arm costs an answer per item and member.
         if arm.name in names and arm.reference and arm.reference not in names:
             raise ProbesError(
                 f"arm {arm.name} is compared with {arm.reference}, which is not selected",
@@ -301,6 +306,7 @@ def _infill(infill: Mapping[str, Any], pair: PairConfig) -> InfillConfig:
 
 def _frames(frames: object) -> tuple[int, ...]:
     counts = tuple(frames) if isinstance(frames, list | tuple) else (frames,)
+    # `frames=true` would otherwise be one frame.
     whole = [count for count in counts if isinstance(count, int) and not isinstance(count, bool)]
     if not whole or len(whole) < len(counts) or min(whole) < 1:
         fix = "give a number of at least 1 or a list of them, e.g. frames=5 or frames=[5,10]"

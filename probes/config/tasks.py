@@ -149,5 +149,6 @@ def freeze_task(values: Mapping[str, Any]) -> TaskConfig:
     Raises:
         ProbesError: the first value that makes no sense, with the name of its setting.
     """
+    # From the same values: a task's own settings stand among the common ones in files.
     own: object = build(TASKS.get(values["reader"], "task.reader").settings, values, "task")
     return build(TaskConfig, values, "task", settings=own)

@@ -65,6 +65,7 @@ def parts(doc: Doc, frames: Sequence[str], options: Sequence[str] = ()) -> tuple
         frames: names of the frames, or of the clip as one.
         options: names of the options' pictures, where options are pictures.
     """
+    # Neither frame numbers nor times are shown: any will do.
     clip = Clip(tuple(range(len(frames))), (0.0,) * len(frames), tuple(frames), tuple(options))
     media = Video(Path(doc["media"]))
     asked = Item(doc["id"], "", doc["question"], tuple(doc["options"]), doc["answer"], media)

@@ -61,6 +61,7 @@ def main(arguments: Sequence[str]) -> int:
             "a check takes the measures that the baseline declares", "--measure", "add --update"
         )
     run = capture(given.path)
+    # Of two bands for one metric the later one counts.
     bands = dict(given.band or ())
     if given.update:
         return _update(given, run, bands)

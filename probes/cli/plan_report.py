@@ -229,6 +229,7 @@ def _timed(
 ) -> float:
     """Return the seconds that a model takes to answer prompts, from pixels on."""
     start = time.perf_counter()
+    # Answers are computed as they are taken, and dropped: a measurement stores nothing.
     for _ in model.backend.score([one for one, _ in prompts], model.frames, scoring):
         pass
     return time.perf_counter() - start

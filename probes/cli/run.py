@@ -169,6 +169,7 @@ def job(cfg: DictConfig) -> int:
             raise
         _log.error("%s", refusal)
         return USAGE
+    # Not 2: the command was right, and given again it asks the failed records once more.
     return FAILED_ITEMS if result.errors else DONE
 
 
@@ -211,6 +212,7 @@ def _from_here(path: Path) -> str:
 
 def _discard(out: Path) -> None:
     """Remove a folder that holds nothing but Hydra's notes of a run that did not begin."""
+    # A folder with any file of a run in it is kept.
     if out.is_dir() and {path.name for path in out.iterdir()} <= {".hydra"}:
         shutil.rmtree(out, ignore_errors=True)
         with contextlib.suppress(OSError):  # the day's folder, if it is empty now

@@ -130,6 +130,7 @@ def explain(error: Exception, overrides: Sequence[str], folder: Path | None = No
         # Composed anew, and only once an override needs it: the names depend on the groups chosen.
         known = known or setting_names(overrides, folder)
         if not override.is_add() and name not in known:
+            # Arms are open mappings: Hydra takes what a file does not list for an addition.
             arm, _, setting = name.rpartition(".")
             if arm.startswith("suite.arms.") and arm in known and setting in schema.ARM_SETTINGS:
                 what = f"{arm} does not list {setting}"
@@ -137,6 +138,7 @@ def explain(error: Exception, overrides: Sequence[str], folder: Path | None = No
             return _unknown(f"there is no setting {name!r}", "command line", name, sorted(known))
     # Hydra wraps errors of OmegaConf: what is wrong is often in the cause alone.
     lines = [line for one in _chain(error) for line in str(one).splitlines()]
+    # OmegaConf's notes about its own types, which say nothing of what was set.
     noise = ("full_key", "object_type", "reference_type", "See https:", "Config search path")
     kept = [line for line in lines if line.strip() and not line.strip().startswith(noise)]
     return ProbesError(

@@ -51,6 +51,7 @@ def prompt_set(name: str) -> PromptSet:
                 f"a prompt cannot be read: {error}", str(path), f"write it; it holds {placeholders}"
             ) from error
         found = {match.group().strip("{}") for match in _KNOWN.finditer(texts[step])}
+        # None may be missing: without {context} a model would answer without seeing a frame.
         if found != placeholders:
             wanted = " ".join(f"{{{name}}}" for name in sorted(placeholders))
             raise ProbesError(

@@ -75,6 +75,7 @@ def _run(task_settings: type) -> type:
         [
             *((name, kind, field(default_factory=kind)) for name, kind in groups.items()),
             ("prompt_set", str | None, None),  # not `prompts`: a folder of conf/ would be a group
+            # A value or a list of them: OmegaConf has no type for that, and `freeze` checks both.
             ("arms", Any, None),
             ("frames", Any, None),
             ("scoring", str | None, None),

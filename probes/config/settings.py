@@ -181,6 +181,7 @@ def _pair(pair: Mapping[str, Any], device: str) -> PairConfig:
     for role in roles:
         named_path(pair[role]["repo"], f"pair.{role}.repo")
         members.append(ModelSpec(role=role, device=device, **shared, **_named(pair[role])))
+        # Models of a run, and columns of tables, go by their names.
         if members[-1].name in [other.name for other in members[:-1]]:
             raise ProbesError(
                 f"two members are named {members[-1].name!r}",
@@ -193,6 +194,7 @@ def _pair(pair: Mapping[str, Any], device: str) -> PairConfig:
 
 def _named(member: Mapping[str, Any]) -> dict[str, Any]:
     """Return a member's settings with its name, by default the last part of its repo."""
+    # At the colon too: `embedded:image` is the member `image`.
     last = re.split(r"[/:]", str(member["repo"]).rstrip("/"))[-1]
     return {**member, "name": member["name"] or last}
 

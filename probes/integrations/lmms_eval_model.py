@@ -72,6 +72,7 @@ def settings(
     Raises:
         ProbesError: the arguments do not fit together.
     """
+    # lmms-eval has turned numbers and booleans into Python's; Hydra reads text.
     given = {key: str(value) for key, value in overrides.items()}
     if pretrained is None:
         if "pair" not in given or role is None:

@@ -51,6 +51,7 @@ def _doc(item: Item) -> dict[str, Any]:
         "options": list(item.options),
         "answer": item.answer,
         "target": answers.LETTERS[item.answer],
+        # As text: tables of `datasets` hold no paths.
         "media": str(item.media.path),
         "stratum": item.stratum,
         "cluster": item.cluster,

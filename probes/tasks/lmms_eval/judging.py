@@ -77,6 +77,7 @@ def _credit(value: Any) -> bool | None:
     """Read one metric of one question; None where it has no value by itself."""
     if hasattr(value, "item") and getattr(value, "size", 0) == 1:
         value = value.item()
+    # Any credit counts: some metrics give parts of a point.
     if isinstance(value, bool | int | float):
         return value > 0
     if isinstance(value, list | tuple) and len(value) == 1:

@@ -203,6 +203,7 @@ def _everything_exists(task: Any) -> Iterator[None]:
     spaces = [one.__globals__ for one in functions if isinstance(one, FunctionType)]
     if _HELPER in sys.modules:
         spaces.append(vars(sys.modules[_HELPER]))
+    # Only where `os` is the module: a file may use the name for something else.
     found = [space for space in spaces if space.get("os") is os]
     for space in found:
         space["os"] = _FULL_DISK

@@ -61,12 +61,14 @@ def main(arguments: Sequence[str]) -> int:
             "a check takes the measures that the baseline declares", "--measure", "add --update"
         )
     run = capture(given.path)
+    # Of two bands for one metric the later one counts.
     bands = dict(given.band or ())
     if given.update:
         return _update(given, run, bands)
     baseline = _tolerant(with_bands(read(given.against), bands), given.tie_tolerance)
     found = check(baseline, run, given.gate, str(given.path))
     print("\n".join(show.lines(found, str(given.path), str(given.against), given.items)))
+    # After the lines: a file that cannot be written must not hide what was found.
     if given.junit:
         data = show.junit(found, str(given.path), str(given.against), given.items)
         _write(given.junit, data)
@@ -122,6 +124,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _number(text: str) -> float:
+    # float() also reads "nan" and "inf", and nothing leaves a band of these.
     value = float(text)
     if not math.isfinite(value) or value < 0:
         raise ValueError
@@ -142,6 +145,7 @@ def _count(text: str) -> int:
 
 
 def _band(text: str) -> tuple[str, float]:
+    # Without an equal sign the name is empty: the band of all metrics.
     name, equals, value = text.rpartition("=")
     known = dict.fromkeys((*NAMES, *MEASURES.names()))
     if equals and name not in known:
@@ -158,6 +162,7 @@ def _tolerant(baseline: Baseline, tie_tolerance: float | None) -> Baseline:
 
 def _update(given: argparse.Namespace, run: Snapshot, bands: dict[str, float]) -> int:
     path, file = given.path, given.against
+    # Before it is replaced: the bands that people edited are in it.
     old = read(file) if file.exists() else None
     made, notes = renew(old, run, bands, given.measure or ())
     new = _tolerant(made, given.tie_tolerance)

@@ -39,6 +39,7 @@ def egoworld(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     settings = {name: value for name, value in vars(given).items() if name != "dir"}
     note = given.dir / "egoworld.json"
+    # The note alone is no data: the next call may then have other settings.
     others = given.dir.exists() and (
         not given.dir.is_dir() or any(path != note for path in given.dir.iterdir())
     )

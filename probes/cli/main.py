@@ -17,6 +17,7 @@ from probes.core.signals import exit_code, stop_reason, terminable
 from probes.core.text import nearest
 
 _log = logging.getLogger(__name__)
+# CLOSED is 128 + SIGPIPE: what a shell reports of a command whose reader has left.
 DONE, USAGE, CLOSED = 0, 2, 141
 
 HELP = """\
@@ -68,6 +69,7 @@ COMMANDS = (
     ),
     Command(("check",), "compare a run with a baseline, exactly or within bands", "check:main"),
     Command(("compare-published",), "a run next to the study's tables", "compare_published:main"),
+    # The first that fits is taken: two words come before the one that they begin with.
     Command(("tasks", "lmms"), "which of lmms-eval's tasks can be run, and why not", "tasks:lmms"),
     Command(("tasks",), "--path prints the folder of the task definitions", "tasks:main"),
     Command(
@@ -88,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     to_screen()
     try:
         code = _main(list(sys.argv[1:] if arguments is None else arguments))
+        # While it can be caught: at exit Python would report a closed pipe by itself.
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader of the output, e.g. head, has closed it
@@ -113,12 +116,14 @@ def _main(words: Sequence[str]) -> int:
 
 def _guarded(command: Command, arguments: Sequence[str]) -> int:
     try:
+        # SIGTERM as an interrupt: blocks are left in order, and the user is told how to go on.
         with terminable():
             return command.main(arguments)
     except ProbesError as error:
         _log.error("%s", error)
         return USAGE
     except OSError as error:
+        # Anything else is a fault of the program, and shows its traceback.
         if (refusal := machine_error(error)) is None:
             raise
         _log.error("%s", refusal)

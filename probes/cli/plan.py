@@ -46,6 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     folder = [f"--config-dir={given.config_dir}"] if given.config_dir else []
     cfg = compose.compose([*overrides, *folder])
     if given.dry_run is not None:
+        # A smaller limit of the configuration holds.
         few = min(given.dry_run, cfg.limit or given.dry_run)
         with dry_run(replace(cfg, limit=few), on_terminal()) as planned:
             print("\n".join(preview(planned)))

@@ -32,6 +32,7 @@ def preview(planned: DryRun) -> Iterator[str]:
             asked = shortened(request_of(stimulus, trial.arm))
             yield f"--- {spec.name}: {_length(model, request.key)}"
             text = _text(model, asked, planned.cfg.pair.answer_prefix)
+            # Members of a pair mostly get one text: what is printed again is a difference.
             yield "(the same text)" if text == last else text
             last = text
         yield ""
@@ -51,6 +52,7 @@ def _text(model: DryRunModel, asked: Request, answer_prefix: str) -> str:
 def _length(model: DryRunModel, key: str) -> str:
     """Return the number of tokens of a prompt, and whether its answer is stored."""
     tokens = model.sizes.get(key)
+    # Only prompts that are still to be asked were measured; a stored answer has its length.
     stored = model.store.get([key]).get(key) if tokens is None else None
     count = tokens if stored is None else stored.input_tokens
     known = count if count is not None else "unknown"

@@ -157,6 +157,7 @@ def _costs(known: dict[str, ModelCosts], memory: dict[str, costs.Memory]) -> Tab
 def _times(
     known: dict[str, ModelCosts], memory: dict[str, costs.Memory], device: str | None
 ) -> Table:
+    # Not the sum: one model is in memory at a time.
     need = max(one.total for one in memory.values())
     rows = []
     for name, one in costs.DEVICES.items():
@@ -216,6 +217,7 @@ def measured(planned: DryRun) -> Table:
             device = str(model.backend.describe().get("device", ""))
             times = (f"{elapsed:.2f} s", f"{load.prompts:,}", _time(total))
             rows.append((name, scoring.kind, device, str(len(prompts)), *times))
+        # Before the next one is loaded: both together need not fit.
         model.backend.close()
     header = ("model", "kind", "device", "timed", "in", "to do", "time")
     title = "Time by measurement" if rows else "Time by measurement: nothing is left to be timed"
@@ -227,6 +229,7 @@ def _timed(
 ) -> float:
     """Return the seconds that a model takes to answer prompts, from pixels on."""
     start = time.perf_counter()
+    # Answers are computed as they are taken, and dropped: a measurement stores nothing.
     for _ in model.backend.score([one for one, _ in prompts], model.frames, scoring):
         pass
     return time.perf_counter() - start

@@ -11,6 +11,7 @@ from probes.core import plugins
 from probes.core.errors import ProbesError
 from probes.core.plugins import Entry, Registry
 
+# As texts: rooms are imported as their registries are listed, not with this module.
 REGISTRIES = (
     "probes.tasks.registry:TASKS",
     "probes.models.hf.families:FAMILIES",
@@ -73,6 +74,7 @@ def listed(*, built_in: bool = False) -> Iterator[Listed]:
         for entry in registry.entries().values():
             if entry.distribution or built_in:
                 yield _listed(registry, entry, _problem(registry, entry.name))
+        # Whoever came first keeps the name: the loser would be passed over without a word.
         for entry in registry.clashes():
             other = registry.entries()[entry.name].distribution or "this package"
             yield _listed(registry, entry, f"the name is taken by {other}")

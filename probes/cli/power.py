@@ -176,6 +176,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 def _check(given: argparse.Namespace) -> None:
     """Raise ProbesError where the arguments have no meaning, whatever is asked."""
     _check_together(given)
+    # A power of alpha is what a test has without any effect: no number of items is asked for.
     if not 0 < given.alpha < given.power < 1:
         raise ProbesError(
             f"alpha {given.alpha:g} and power {given.power:g}",
@@ -188,6 +189,7 @@ def _check(given: argparse.Namespace) -> None:
     if given.seed < 0:
         raise ProbesError(f"a seed of {given.seed}", "--seed", "give a whole number from 0 on")
     for effect in given.effect or ():
+        # A DiD is the difference of two gains, which are 100 points at most.
         if not 0 < abs(effect) <= 200:
             raise ProbesError(
                 f"an effect of {effect:g} points", "--effect", "6 is six points; it may not be 0"
@@ -208,6 +210,7 @@ def _check_together(given: argparse.Namespace) -> None:
         )
     source = "a RUN" if given.run is not None else "--published" if given.published else ""
     of_plans = [*_OF_PLANS, *(("effect", "of") if given.published else ("icc",))]
+    # Options of plans have no default, so that None means: not given.
     if extra := [name for name in of_plans if source and getattr(given, name) is not None]:
         option = "--" + extra[0].replace("_", "-")
         raise ProbesError(f"{option} is for plans: {source} settles it", option, "leave it out")

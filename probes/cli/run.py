@@ -43,6 +43,7 @@ class ExitCodeCallback(Callback):  # type: ignore[misc]
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Take the exit code that `job` returned."""
+        # Not `return_value`: of a job that failed, this property raises the error again.
         result = kwargs["job_return"]
         if isinstance(result._return_value, int):
             ExitCodeCallback.code = result._return_value
@@ -58,6 +59,7 @@ class ExitCodeCallback(Callback):  # type: ignore[misc]
                 code = FAILED_ITEMS if manifest["counts"]["error"] else DONE
             except (OSError, ValueError, KeyError):
                 code = USAGE
+            # On the class: Hydra makes the instance, and `main` never sees it.
             ExitCodeCallback.code = max(ExitCodeCallback.code, code)
 
 
@@ -74,8 +76,10 @@ def main(arguments: Sequence[str]) -> int:
     schema.register(config_dir)
     if {"--cfg", "-c"}.intersection(options) and not {"-m", "--multirun"}.intersection(options):
         schema.typed(compose.composed(arguments))  # no job is started that would check names
+    # An earlier call in this process may have left another.
     ExitCodeCallback.code = DONE
     entry = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)
+    # Before `_arguments` sets it: whether the user wants Hydra's tracebacks.
     full = os.environ.get(_FULL_ERROR) == "1"
     try:
         with _arguments(["probes run", *options, *overrides]):
@@ -143,6 +147,7 @@ def job(cfg: DictConfig) -> int:
     out = Path(hydra.runtime.output_dir)
     try:
         config = freeze(schema.plain(cfg), out)
+        # Before the engine is imported: libraries read these variables as they are loaded.
         compose.quiet()
         from probes.core import progress
         from probes.engine import run
@@ -155,6 +160,7 @@ def job(cfg: DictConfig) -> int:
             print("\n".join(["", *listing.at_end_of_run(out), ""]))
         if hydra.mode == RunMode.RUN:  # a sweep's end writes the report of all its runs
             print(f"to see every item: probes report {shlex.quote(_from_here(out))}")
+    # An interrupt only for the folder's sake: it is raised again below.
     except (ProbesError, OSError, KeyboardInterrupt) as error:
         if hydra.mode == RunMode.RUN:  # in a sweep the empty folder shows that the job failed
             _discard(out)
@@ -163,6 +169,7 @@ def job(cfg: DictConfig) -> int:
             raise
         _log.error("%s", refusal)
         return USAGE
+    # Not 2: the command was right, and given again it asks the failed records once more.
     return FAILED_ITEMS if result.errors else DONE
 
 
@@ -205,6 +212,7 @@ def _from_here(path: Path) -> str:
 
 def _discard(out: Path) -> None:
     """Remove a folder that holds nothing but Hydra's notes of a run that did not begin."""
+    # A folder with any file of a run in it is kept.
     if out.is_dir() and {path.name for path in out.iterdir()} <= {".hydra"}:
         shutil.rmtree(out, ignore_errors=True)
         with contextlib.suppress(OSError):  # the day's folder, if it is empty now

@@ -30,6 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     rows = {path.stem: _first_comment(path) for path in (conf_dir() / "task").glob("*.yaml")}
     for name, entry in TASKS.entries().items():
         if entry.distribution:
+            # A file of the same name goes first, as where Hydra looks for it (`schema.register`).
             rows.setdefault(name, f"installed by {entry.distribution}")
     width = max(map(len, rows)) + 2
     print("\n".join(f"{name:<{width}}{rows[name]}" for name in sorted(rows)))
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _first_comment(path: Path) -> str:
+    # Every file in conf/task begins with what it is: a second list would go out of date.
     return path.read_text("utf-8").splitlines()[0].removeprefix("# ")
 
 

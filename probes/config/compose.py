@@ -29,6 +29,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     Repositories of two members without a pair choose `pair=own`: the class, prompts and scoring of
     the default pair would be wrong for them.
     """
+    # Hydra's deletions, `~name`, are the only overrides that may have no equal sign.
     overrides = [a for a in arguments if a.startswith("~") or ("=" in a and not a.startswith("-"))]
     names = [text.split("=")[0] for text in overrides]
     repos = {f"pair.{role}.repo" for role in ROLES}
@@ -62,6 +63,7 @@ def composed(arguments: Sequence[str]) -> DictConfig:
     schema.register(folder)
     path = [f"hydra.searchpath=[file://{folder.resolve()}]"] if folder else []
     try:
+        # A block, as this state is global: left set, the next call in the process would fail.
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return hydra.compose("config", [*overrides, *path])
     except Exception as error:
@@ -116,6 +118,7 @@ def explain(error: Exception, overrides: Sequence[str], folder: Path | None = No
                 "write setting=value; quote a value that holds commas, braces or equal signs",
             )
         name = override.key_or_group
+        # Its own settings are known to Hydra alone.
         if name.split(".")[0].split("/")[0] == "hydra":
             continue
         if name in schema.GROUPS:
@@ -124,14 +127,18 @@ def explain(error: Exception, overrides: Sequence[str], folder: Path | None = No
                 if value not in options:
                     return _unknown(f"there is no {name} named {value!r}", name, value, options)
             continue
+        # Composed anew, and only once an override needs it: the names depend on the groups chosen.
         known = known or setting_names(overrides, folder)
         if not override.is_add() and name not in known:
+            # Arms are open mappings: Hydra takes what a file does not list for an addition.
             arm, _, setting = name.rpartition(".")
             if arm.startswith("suite.arms.") and arm in known and setting in schema.ARM_SETTINGS:
                 what = f"{arm} does not list {setting}"
                 return ProbesError(what, "command line", f"put a plus sign before it: +{text}")
             return _unknown(f"there is no setting {name!r}", "command line", name, sorted(known))
+    # Hydra wraps errors of OmegaConf: what is wrong is often in the cause alone.
     lines = [line for one in _chain(error) for line in str(one).splitlines()]
+    # OmegaConf's notes about its own types, which say nothing of what was set.
     noise = ("full_key", "object_type", "reference_type", "See https:", "Config search path")
     kept = [line for line in lines if line.strip() and not line.strip().startswith(noise)]
     return ProbesError(
@@ -185,6 +192,7 @@ def setting_names(overrides: Sequence[str], folder: Path | None) -> set[str]:
             if isinstance(value, dict):
                 collect(value, f"{prefix}{name}.")
 
+    # Not resolved: only names are wanted, and a value may refer to what is not set yet.
     collect(OmegaConf.to_container(cfg), "")
     return found
 

@@ -34,10 +34,12 @@ def composed(kind: type, *names: str, without: Collection[str] = ()) -> list[tup
         names: which of its fields; all where none is named.
         without: those that files do not hold.
     """
+    # Not the fields' own types: with postponed annotations these are texts.
     hints = get_type_hints(kind)
     found = []
     for one in dataclasses.fields(kind):
         if (one.name in names or not names) and one.name not in without:
+            # OmegaConf's mark, not None: `schema.plain` then refuses what nobody has set.
             default: Any = MISSING if one.default is dataclasses.MISSING else one.default
             if one.default_factory is not dataclasses.MISSING:
                 default = dataclasses.field(default_factory=one.default_factory)
@@ -50,6 +52,7 @@ def _held(hint: Any) -> Any:
     origin = get_origin(hint)
     if origin in (Union, UnionType):
         (held, *others) = {_held(one) for one in get_args(hint) if one is not NoneType}
+        # Several kinds are let through here: what such a setting holds is checked as it is frozen.
         return Any if others or held is Any else held | None
     if origin is Literal:
         return str

@@ -30,6 +30,7 @@ def reference_dir() -> Path:
 
 def _folder(in_wheel: str, in_checkout: str, file: str) -> Path:
     for folder in (_PACKAGE / in_wheel, _PACKAGE.parent / in_checkout):
+        # By a file in it: next to an installed package there may be a foreign folder `tasks`.
         if (folder / file).is_file():
             return folder
     raise ProbesError(

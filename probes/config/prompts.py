@@ -19,6 +19,7 @@ _PLACEHOLDERS = {
     "cloze": {"context", "question"},
     "generate": {"context", "question", "options"},
 }
+# Known names only: other braces, as in a prompt that shows JSON, are plain text.
 _KNOWN = re.compile(
     "|".join(f"{{({name})}}" for name in sorted(set.union(*_PLACEHOLDERS.values())))
 )
@@ -43,12 +44,14 @@ def prompt_set(name: str) -> PromptSet:
     for step, placeholders in _PLACEHOLDERS.items():
         path = folder / f"{step}.txt"
         try:
+            # The last line break is the editor's: kept, it would be part of every prompt.
             texts[step] = path.read_text("utf-8").removesuffix("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ProbesError(
                 f"a prompt cannot be read: {error}", str(path), f"write it; it holds {placeholders}"
             ) from error
         found = {match.group().strip("{}") for match in _KNOWN.finditer(texts[step])}
+        # None may be missing: without {context} a model would answer without seeing a frame.
         if found != placeholders:
             wanted = " ".join(f"{{{name}}}" for name in sorted(placeholders))
             raise ProbesError(

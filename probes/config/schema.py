@@ -75,6 +75,7 @@ def _run(task_settings: type) -> type:
         [
             *((name, kind, field(default_factory=kind)) for name, kind in groups.items()),
             ("prompt_set", str | None, None),  # not `prompts`: a folder of conf/ would be a group
+            # A value or a list of them: OmegaConf has no type for that, and `freeze` checks both.
             ("arms", Any, None),
             ("frames", Any, None),
             ("scoring", str | None, None),
@@ -101,6 +102,7 @@ def register(folder: Path | None = None) -> None:
     store.store(name="schema", node=node, provider="probes")
     backends = {name: {"name": name} for name in installed_options("backend")}
     for group, options in {"task": installed_tasks(), "backend": backends}.items():
+        # One store for the process: options of an earlier call, with another folder, would stay.
         store.repo[group] = {}
         for name, values in options.items():
             files = [one / group / f"{name}.yaml" for one in (conf_dir(), folder) if one]

@@ -158,6 +158,7 @@ def freeze(settings: Mapping[str, Any], out: Path) -> RunConfig:
 
 def _backend(backend: Mapping[str, Any]) -> BackendConfig:
     made = build(BackendConfig, backend, "backend")
+    # Other backends, installed ones too, may name devices in their own way.
     if made.name in _ON_DEVICE and not _DEVICE.fullmatch(made.device):
         raise ProbesError(
             f"{made.device!r} is not a device", "backend.device", "use auto, cpu, cuda or cuda:N"
@@ -180,6 +181,7 @@ def _pair(pair: Mapping[str, Any], device: str) -> PairConfig:
     for role in roles:
         named_path(pair[role]["repo"], f"pair.{role}.repo")
         members.append(ModelSpec(role=role, device=device, **shared, **_named(pair[role])))
+        # Models of a run, and columns of tables, go by their names.
         if members[-1].name in [other.name for other in members[:-1]]:
             raise ProbesError(
                 f"two members are named {members[-1].name!r}",
@@ -192,11 +194,13 @@ def _pair(pair: Mapping[str, Any], device: str) -> PairConfig:
 
 def _named(member: Mapping[str, Any]) -> dict[str, Any]:
     """Return a member's settings with its name, by default the last part of its repo."""
+    # At the colon too: `embedded:image` is the member `image`.
     last = re.split(r"[/:]", str(member["repo"]).rstrip("/"))[-1]
     return {**member, "name": member["name"] or last}
 
 
 def _scoring(given: Scoring | None, pair: PairConfig, task: TaskConfig) -> Scoring:
+    # With pictures the pair's default is passed over: the tiny pair's, cloze, scores texts.
     if task.layout is None:
         return given or pair.scoring or task.scoring
     if (given or task.scoring) == "cloze":
@@ -229,6 +233,7 @@ def _suite(suite: Mapping[str, Any], seed: int) -> tuple[Arm, ...]:
             )
         more = {
             "name": name,
+            # Not `or`: 0 is a seed of its own.
             "seed": seed if arm["seed"] is None else arm["seed"],
             "intervention": _entry(Intervention, arm["intervention"], f"{where}.intervention"),
             "decoding": _entry(Decoding, arm["decoding"], f"{where}.decoding"),
@@ -250,6 +255,7 @@ def _entry(kind: type[Named], given: Any, where: str) -> Named | None:
         what = f"{given!r} names no {kind.__name__.lower()}"
         raise ProbesError(what, where, "give its name, or {name: NAME, PARAMETER: VALUE}")
     found: Params = ()
+    # Sorted: whatever the order in a file, an intervention has one form and one cache key.
     for parameter, value in sorted((str(key), value) for key, value in values.items()):
         try:
             found += frozen({parameter: value})
@@ -274,6 +280,7 @@ def _selected(suite: tuple[Arm, ...], wanted: object) -> tuple[Arm, ...]:
     if len(set(names)) < len(names):
         raise ProbesError("an arm is named twice", "arms", "name each once")
     for arm in suite:
+        # Refused, not added: every arm costs an answer per item and member.
         if arm.name in names and arm.reference and arm.reference not in names:
             raise ProbesError(
                 f"arm {arm.name} is compared with {arm.reference}, which is not selected",
@@ -301,6 +308,7 @@ def _infill(infill: Mapping[str, Any], pair: PairConfig) -> InfillConfig:
 
 def _frames(frames: object) -> tuple[int, ...]:
     counts = tuple(frames) if isinstance(frames, list | tuple) else (frames,)
+    # `frames=true` would otherwise be one frame.
     whole = [count for count in counts if isinstance(count, int) and not isinstance(count, bool)]
     if not whole or len(whole) < len(counts) or min(whole) < 1:
         fix = "give a number of at least 1 or a list of them, e.g. frames=5 or frames=[5,10]"

@@ -93,6 +93,7 @@ def composed_task(settings: type) -> type:
 def _check(name: str, found: object) -> TaskReader:
     if not isinstance(found, TaskReader):
         raise TypeError(f"it is not a TaskReader but a {type(found).__name__}")
+    # A private name, but dataclasses offer no other way to see whether a class is frozen.
     if not getattr(getattr(found.settings, "__dataclass_params__", None), "frozen", False):
         raise TypeError(f"its settings are no frozen dataclass but {found.settings!r}")
     found.settings()  # every field has a default
@@ -149,5 +150,6 @@ def freeze_task(values: Mapping[str, Any]) -> TaskConfig:
     Raises:
         ProbesError: the first value that makes no sense, with the name of its setting.
     """
+    # From the same values: a task's own settings stand among the common ones in files.
     own: object = build(TASKS.get(values["reader"], "task.reader").settings, values, "task")
     return build(TaskConfig, values, "task", settings=own)

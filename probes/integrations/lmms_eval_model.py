@@ -72,6 +72,7 @@ def settings(
     Raises:
         ProbesError: the arguments do not fit together.
     """
+    # lmms-eval has turned numbers and booleans into Python's; Hydra reads text.
     given = {key: str(value) for key, value in overrides.items()}
     if pretrained is None:
         if "pair" not in given or role is None:
@@ -85,6 +86,7 @@ def settings(
     else:
         role = role or _OWN
         given = {"pair": "own"} | given | {f"pair.{role}.repo": pretrained}
+        # There is no other member that could write.
         given.setdefault("infill.source", "self")
     cfg = compose.compose([f"{key}={value}" for key, value in given.items()])
     members = {str(member.role): member for member in cfg.pair.members}
@@ -106,6 +108,7 @@ def settings(
         pair=replace(cfg.pair, members=(members[role],)),
         suite=tuple(chosen),
         infill=replace(cfg.infill, generator=writer.name) if writer else cfg.infill,
+        # lmms-eval's own limit has chosen the docs; donors are found among all.
         limit=None,
     )
     return cfg, writer
@@ -124,6 +127,7 @@ class ArmModel(lmms):  # type: ignore[misc]
         overrides: further settings of a run, as `probes run` takes them.
     """
 
+    # A chat model's requests hold the doc's index and a method that is bound to its task.
     is_simple = False
 
     def __init__(
@@ -172,6 +176,7 @@ class ArmModel(lmms):  # type: ignore[misc]
 
     def _answer(self, accepted: reader.Accepted, places: Sequence[int]) -> list[str]:
         """Return the replies to docs of a task; empty where a doc is not an item or fails."""
+        # Test splits withhold their answers: such docs are asked, and lmms-eval writes the replies.
         items = reader.items(accepted, unanswered=True)
         records = self.records(accepted.name, items, places)
         generated = self.cfg.scoring == "generate"
@@ -211,6 +216,7 @@ class ArmModel(lmms):  # type: ignore[misc]
         asked = {items[at].id for at in places if at in items}
         if not asked:
             return {}
+        # Planned over all docs and then cut: a doc's donor must not depend on --limit.
         planned = plan.make(list(items.values()), cfg)
         planned = replace(
             planned,

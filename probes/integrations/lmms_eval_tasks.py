@@ -51,6 +51,7 @@ def _doc(item: Item) -> dict[str, Any]:
         "options": list(item.options),
         "answer": item.answer,
         "target": answers.LETTERS[item.answer],
+        # As text: tables of `datasets` hold no paths.
         "media": str(item.media.path),
         "stratum": item.stratum,
         "cluster": item.cluster,
@@ -65,6 +66,7 @@ def parts(doc: Doc, frames: Sequence[str], options: Sequence[str] = ()) -> tuple
         frames: names of the frames, or of the clip as one.
         options: names of the options' pictures, where options are pictures.
     """
+    # Neither frame numbers nor times are shown: any will do.
     clip = Clip(tuple(range(len(frames))), (0.0,) * len(frames), tuple(frames), tuple(options))
     media = Video(Path(doc["media"]))
     asked = Item(doc["id"], "", doc["question"], tuple(doc["options"]), doc["answer"], media)

@@ -61,6 +61,7 @@ def visual(doc: Doc) -> list[Image]:
 
 def text(doc: Doc) -> str:
     """Return the question for models that take pictures and text separately."""
+    # Without the pictures the lines "A. " to "H. " are empty: they are left out.
     asked, *_, how = "".join(part for part in _shown(doc) if isinstance(part, str)).split("\nA. ")
     return "\n".join([PANELS, asked.strip(), CANDIDATES, how.rpartition("\n")[2]])
 

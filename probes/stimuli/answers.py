@@ -69,6 +69,7 @@ def judge(output: Output, item: Item, scoring: Scoring) -> tuple[Status, int | N
         return ("unparsed", None) if choice is None else ("ok", choice)
     scores = list(output.option_logprobs)
     if scoring == "cloze":
+        # Per token: by the sum, the option of fewest tokens would mostly win.
         scores = [total / n for total, n in zip(scores, output.option_tokens, strict=True)]
     return "ok", scores.index(max(scores))
 
@@ -84,6 +85,7 @@ def fault(output: Output, item: Item, scoring: Scoring) -> str:
         return f"{len(scores)} log-probabilities for {count} options"
     if any(math.isnan(s) or s == math.inf for s in scores):
         return "a log-probability is NaN or infinite"
+    # One of -inf is a score like others; if all are, `judge` would choose the first.
     if all(s == -math.inf for s in scores):
         return "every option has probability zero"
     if scoring == "cloze" and (len(output.option_tokens) != count or min(output.option_tokens) < 1):
@@ -107,9 +109,11 @@ def parse(reply: str, options: Sequence[str]) -> int | None:
     Returns:
         Index of the option, or None.
     """
+    # Markdown's emphasis: "**B**" is a B.
     text = reply.replace("*", "").replace("`", "").strip()
     prefix = _PREFIX.match(text)
     body = text[prefix.end() :] if prefix else text
+    # With what comes before as well: an option may itself begin with "The answer".
     whole = [words(text), words(body)]
     found = {i for i, option in enumerate(options) if words(option) and words(option) in whole}
     # Two options of the same text are distinguished by a letter only.
@@ -121,6 +125,7 @@ def parse(reply: str, options: Sequence[str]) -> int | None:
 
 def _named(body: str, options: Sequence[str], *, lone: bool) -> int | None:
     """Return the option whose letter the text begins with, if nothing after it speaks against."""
+    # Only by itself: "The answer is a" may have broken off before a word.
     if lone and _LOWER.fullmatch(body):
         index, rest = LETTERS.find(body.upper()), ""
     elif match := _LETTER.match(body):
@@ -163,11 +168,13 @@ def _mentions(text: str, index: int, count: int) -> bool:
     """Tell whether the text names another option's letter."""
     for match in _MENTION.finditer(text):
         letter = (match[1] or match[2]).upper()
+        # Letters of no option, and the named one again, speak against nothing.
         if LETTERS.find(letter) in (-1, index, *range(count, len(LETTERS))):
             continue
         before = text[: match.start()].rstrip(" \t")
         plain = match[1] and _PLAIN_WORD.match(text, match.end())
         article = letter == "A" and (not before or before[-1] in '.!?:;"“(\n')
+        # After "option" or "or" it is the ninth letter, elsewhere the pronoun.
         pronoun = letter == "I" and not _NAMING.intersection(before.casefold().split()[-1:])
         if plain and (article or pronoun):
             continue

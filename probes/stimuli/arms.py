@@ -104,6 +104,7 @@ def build(item: Item, arm: Arm, sources: StimulusSources, form: StimulusForm) ->
     templates = {"letter": prompts.letter, "cloze": prompts.cloze, "generate": prompts.generate}
     parts, spans = merged(pieces(templates[scoring], _values(item, arm, sources, form)))
     options = answers.scored_options(item, scoring)
+    # As objects: a text that reads like a frame's sha is another stimulus.
     content = [{"frame": part.sha256} if isinstance(part, FrameRef) else part for part in parts]
     return Stimulus(
         item_id=item.id,
@@ -143,11 +144,13 @@ def _values(
         name = "frames" if any(cells) else "options"
         values["context"] = [_composed(matrix(cells, clip.options), name, form), *chain(*gaps)]
         letters = answers.scored_options(item, form.scoring)
+        # The picture shows the options under their letters: the text names letters only.
         values["options"] = _block(", ", [""] * len(letters), letters)
         return values
     values["context"] = _context(arm, slots, gaps, form)
     if clip.options:
         values["options"] = listed([FrameRef(sha) for sha in clip.options])
+    # The cloze template has no place for options, and `pieces` refuses values without one.
     elif form.scoring != "cloze":
         values["options"] = listed(item.options)
     return values
@@ -162,9 +165,11 @@ def _texts(item: Item, arm: Arm, sources: StimulusSources) -> list[str]:
     given = sources.donor_infills if borrowed else sources.infills
     if given is None or len(given) != gaps:
         raise missing(item, arm, f"{gaps} {'donor ' if borrowed else ''}infills")
+    # Whoever needs a failed infill is an error and not asked; an empty one leaves its gap bare.
     texts = [infill.text if infill.ok else "" for infill in given]
     if arm.infills == "filler":
         return [
+            # As many words as the infill has: what is left of its effect is that of more text.
             words.filler(len(text.split()), arm.seed, item.id, arm.name, gap)
             for gap, text in enumerate(texts)
         ]

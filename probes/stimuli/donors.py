@@ -21,6 +21,7 @@ class Donors:
     def __init__(self, items: Sequence[Item], *, same_stratum: bool) -> None:
         self._items = items
         self._same = same_stratum
+        # Of all items, not of the sample alone: a larger limit would change the donors.
         self._among: dict[str, list[Item]] = {}
         for item in items:
             self._among.setdefault(item.stratum if same_stratum else "", []).append(item)
@@ -64,6 +65,7 @@ class Donors:
         eligible = [(r, o.id, o) for r, o in zip(ranks, among, strict=True) if _may_lend(o, item)]
         if not eligible:
             raise self._none(item, arm)
+        # By rank, then id: items themselves have no order.
         return max(eligible, key=lambda one: one[:2])[2]
 
     def _none(self, item: Item, arm: Arm) -> ProbesError:
@@ -78,6 +80,7 @@ class Donors:
 
 
 def _may_lend(other: Item, item: Item) -> bool:
+    # A clip of the same recording shows the same place and people: it would hardly perturb.
     return other.id != item.id and (not item.cluster or other.cluster != item.cluster)
 
 

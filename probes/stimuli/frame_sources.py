@@ -42,6 +42,7 @@ FRAME_SOURCES: Registry[FrameSource] = Registry(
     "probes.frame_sources",
     "frame source",
     {
+        # By name, as installed ones are: both go the same way, and are checked alike.
         name: f"{__name__}:{name.upper()}"
         for name in ("own", "donor", "none", "shuffled", "reversed", "single")
     },
@@ -62,6 +63,7 @@ def slots(item: Item, arm: Arm, clip: Clip, donor_clip: Clip | None) -> Slots:
             shows a picture that is of neither clip.
     """
     source = source_of(arm)
+    # A source that declares no donor gets none: records would not say whose frames it shows.
     lent = donor_clip if source.needs_donor else None
     if source.needs_donor and (lent is None or len(lent.hashes) != len(clip.hashes)):
         raise missing(item, arm, f"a donor's clip of {len(clip.hashes)} frames")

@@ -42,6 +42,7 @@ def load_file(
             twice or missing, or frames other than the clip's.
     """
     gaps = {key: range(len(clip.hashes) - 1) for key, clip in clips.items()}
+    # Gaps at the ends of rows have no text: they are there from the start, and never lacking.
     found: dict[tuple[str, int, int], tuple[int, Infill]] = {
         (*key, gap): (0, NO_INFILL) for key, clip in clips.items() for gap in clip.breaks
     }
@@ -85,6 +86,7 @@ def _check_place(
         raise ProbesError(what, where, fix)
     if clip is None:
         return
+    # Texts of frames that were sampled otherwise would be shown as if they fitted.
     for name, sha in (("frame_a", clip.hashes[gap]), ("frame_b", clip.hashes[gap + 1])):
         if row.get(name, sha) != sha:
             what = f"{name} is not the frame that is shown at gap {gap} of {item_id!r}"
@@ -113,6 +115,7 @@ def _infill(row: Mapping[str, Any], where: str) -> Infill:
 
 def _lines(path: Path) -> list[tuple[int, str]]:
     try:
+        # Half a character passes here, so that `_row` can name its line.
         text = path.read_bytes().decode("utf-8", "surrogatepass")
     except OSError as error:
         what = f"the infill file cannot be read: {error.strerror}"

@@ -78,6 +78,7 @@ def generator_fingerprint(
         max_new_tokens: length limit of every step.
     """
     steps = {"common": prompts.common, "event": prompts.event}
+    # Only then: editing a prompt that nobody is asked must not write all infills anew.
     if condenser:
         steps["condense"] = prompts.condense
     return sha256_json(
@@ -119,6 +120,7 @@ def write(
     commons = _replies("common", asked, generate, max_new_tokens)
     goes_on = {pair: common.text for pair, common in commons.items() if common.status == "ok"}
     asked = {pair: shown(prompts.event, pair, common=text) for pair, text in goes_on.items()}
+    # Pairs that dropped out at the first step keep that reply as their end.
     ends = commons | _replies("event", asked, generate, max_new_tokens)
     return {
         pair: Infill(end.text, commons[pair].text, end.text, generator, end.status, end.error)
@@ -154,6 +156,7 @@ def condensed(
         pair: replace(written[pair], text=reply.text, status=reply.status, error=reply.error)
         for pair, reply in texts.items()
     }
+    # `written` first: it keeps the order, and the infills that had nothing to shorten.
     return {**written, **shorter}
 
 

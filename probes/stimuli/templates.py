@@ -83,6 +83,7 @@ def merged(given: Iterable[Piece]) -> tuple[tuple[Part, ...], tuple[TextSpan, ..
         for name in names:
             span = TextSpan(name, len(parts) - 1, start, end)
             at = last.get(name)
+            # Only where nothing stands between: that would belong to the span as well.
             if at is not None and spans[at].part == span.part and spans[at].end == start:
                 spans[at] = TextSpan(name, span.part, spans[at].start, end)
             else:

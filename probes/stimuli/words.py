@@ -34,6 +34,7 @@ def leaks(infill_texts: Iterable[str], item: Item) -> list[int]:
     """
     if isinstance(item.media, Panels) and item.media.options:
         return []  # options are pictures, and their texts mere letters
+    # Spaces at both ends: "car" is not in "carpet".
     texts = [f" {' '.join(words(text))} " for text in infill_texts]
     options = [f" {' '.join(words(option))} " for option in item.options]
     return [
@@ -58,6 +59,7 @@ def filler(count: int, seed: int, *salt: str | int) -> str:
     """
     if count <= 0:
         return ""
+    # Not hash(), which Python salts anew in every process.
     start = int(hashlib.sha256(sha256_json([seed, *salt]).encode()).hexdigest(), 16)
     passage = _FILLER.split()
     chosen = [passage[(start + step) % len(passage)] for step in range(count)]

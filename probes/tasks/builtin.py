@@ -40,6 +40,7 @@ def _egoworld(task: TaskConfig) -> Recipe:
     # 4 and 4.0 frames per second are the same clips, and have to name the same folder.
     clips = asdict(task.settings)
     clips |= {name: float(clips[name]) for name in ("fps", "seconds")}
+    # The world's sizes are in its YAML, not in the code: they decide the clips as well.
     world = [*made.code(generate), sha256_file(conf_dir() / "world" / "egoworld.yaml")]
     return Recipe(
         clips | {"world": world},

@@ -21,6 +21,7 @@ from probes.core.progress import ReportProgress
 
 def code(generator: ModuleType) -> list[str]:
     """Return the hashes of a generator's files: another release may make other data."""
+    # Not the folders below: what egoworld/pair/ learns changes no clip.
     return [
         sha256_file(path) for path in sorted(Path(generator.__file__ or "").parent.glob("*.py"))
     ]
@@ -35,6 +36,7 @@ def folder(name: str, recipe: Recipe, progress: ReportProgress | None) -> Path:
         progress: called while it is made.
     """
     made = home().resolve() / "data" / f"{name}-{sha256_json(recipe.facts)[:12]}"
+    # Before the lock: finished data may lie on a disk that can only be read.
     if made.is_dir():
         return made
     made.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +49,9 @@ def folder(name: str, recipe: Recipe, progress: ReportProgress | None) -> Path:
         half = made.with_name(f"{made.name}.half-{uuid.uuid4().hex[:8]}")
         try:
             recipe.make(half, progress)
+            # At once: whoever finds the folder finds all of it.
             half.rename(made)
+        # Not Exception: after Ctrl-C the half folder has to go as well.
         except BaseException as error:
             shutil.rmtree(half, ignore_errors=True)
             # Without a lock another process may have been first: its data is as good.
@@ -67,6 +71,7 @@ def claim(note: Path, settings: Mapping[str, Any], has_data: bool) -> None:
     Raises:
         ProbesError: it holds other data.
     """
+    # As the file gives it back: tuples are lists there, and all names are text.
     wanted = json.loads(json.dumps(settings))
     if not has_data:  # what was refused or stopped before it made anything claims nothing
         atomic_write(note, (json.dumps(wanted, indent=1) + "\n").encode())
@@ -91,6 +96,7 @@ def _lock(path: Path) -> Iterator[bool]:
     Some network disks have no locks. Two processes then both make the data, each in a folder of its
     own, and the first one to rename its folder wins.
     """
+    # The file is never removed: a newcomer would lock another one of that name meanwhile.
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)

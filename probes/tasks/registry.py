@@ -32,6 +32,7 @@ def load(task: TaskConfig, progress: ReportProgress | None = None) -> list[Item]
     try:
         items = reader.load(folder, task)
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        # A full disk or a lack of rights is no fault of the data, and is reported as what it is.
         if machine_error(error) is not None:
             raise
         raise ProbesError(
@@ -39,6 +40,7 @@ def load(task: TaskConfig, progress: ReportProgress | None = None) -> list[Item]
             str(getattr(error, "filename", None) or folder),
             "correct task.root or the data",
         ) from error
+    # Here, not in the readers: those of other packages are checked in the same way.
     check_items(items, task.name)
     return items
 
@@ -50,6 +52,7 @@ def root(task: TaskConfig, progress: ReportProgress | None = None) -> Path:
         ProbesError: the task names no folder and its data cannot be made.
     """
     reader = TASKS.get(task.reader, "task.reader")
+    # First: such a reader finds its data itself, whatever `task.root` says.
     if reader.root is not None:
         return reader.root(task)
     if task.root is not None:

@@ -29,6 +29,7 @@ def check_items(items: Sequence[Item], task_name: str) -> None:
         ProbesError: a rule is broken; the first offenders are named.
     """
     where = f"task {task_name}"
+    # A text is a sequence as well, of characters.
     if not isinstance(items, Sequence) or isinstance(items, str | bytes):
         what = f"the reader returned a {type(items).__name__}, not a list of items"
         raise ProbesError(what, where, _FIX)
@@ -42,6 +43,7 @@ def check_items(items: Sequence[Item], task_name: str) -> None:
     refuse(others, "entries are not of type Item", where, _FIX)
     unnamed = [f"entry {at}" for at, item in enumerate(items) if not _is_name(item.id)]
     refuse(unnamed, "items have no id (a text that is not empty)", where, _FIX)
+    # Samples, donors and records go by the id: two items of one id would be mixed up.
     repeated = [name for name, count in Counter(item.id for item in items).items() if count > 1]
     refuse(repeated, "ids occur more than once", where, _FIX)
     others = [item.id for item in items if item.task != task_name]
@@ -67,6 +69,7 @@ def _is_name(value: object) -> bool:
 
 
 def _is_count(value: object, least: int = 0) -> bool:
+    # For Python True is the number 1.
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
@@ -103,6 +106,7 @@ _RULES: tuple[tuple[str, Callable[[Item], bool]], ...] = (
         lambda item: len({name for name, _ in item.meta}) < len(item.meta),
     ),
     (
+        # UTF-8 cannot hold it: the records could not be written.
         "have text with half a character (a lone surrogate)",
         lambda item: any(whole_text(text) != text for text in _texts(item)),
     ),
@@ -116,6 +120,7 @@ _RULES: tuple[tuple[str, Callable[[Item], bool]], ...] = (
         lambda item: not isinstance(item.media, Video | Panels),
     ),
     (
+        # A relative path is another file for whoever works in another folder.
         "have media whose path is not an absolute pathlib.Path",
         lambda item: not isinstance(item.media.path, Path) or not item.media.path.is_absolute(),
     ),

@@ -95,6 +95,7 @@ def submission(choices: Mapping[str, int | None]) -> bytes:
 def _questions(path: Path) -> dict[str, dict[str, Any]]:
     entries = _json(path, list)
     fix = f"correct these entries; {_LAYOUT}"
+    # Names come before the checks: an entry may be no object, or have no uid.
     where = [
         f"entry {n}"
         if not isinstance(e, dict) or not isinstance(e.get("q_uid"), str)
@@ -103,6 +104,7 @@ def _questions(path: Path) -> dict[str, dict[str, Any]]:
     ]
     named = list(zip(where, entries, strict=True))
 
+    # Every check relies on the ones before it, so the first kind of problem is reported alone.
     def refuse_where(is_wrong: Callable[[dict[str, Any]], bool], what: str) -> None:
         refuse([name for name, entry in named if is_wrong(entry)], what, str(path), fix)
 
@@ -131,6 +133,7 @@ def _answers(path: Path, questions: Mapping[str, object]) -> dict[str, int]:
     answers: dict[str, int] = _json(path, dict)
     bad = [f"{uid}: {a!r}" for uid, a in answers.items() if not _is_index(a)]
     refuse(bad, f"answers are not integers 0..{OPTIONS - 1}", str(path), "correct them")
+    # Mixed releases would otherwise only show in a smaller number of items.
     unknown = [uid for uid in answers if uid not in questions]
     fix = "take both files from the same release of the data set"
     refuse(unknown, "answers belong to no entry of questions.json", str(path), fix)
@@ -149,6 +152,7 @@ def _recordings(
             missing.append(uid)
         elif not name or not all(map(_is_whole, (name, *(value for _, value in meta)))):
             bad.append(uid)
+        # Without an entry the clip's own name: intervals then take it for independent.
         found[uid] = (name, meta)
     fix = f"give the recording's uid; {_LAYOUT}"
     refuse(bad, "entries name no source recording", str(path), fix)
@@ -189,6 +193,7 @@ def _videos(folder: Path, uids: Iterable[str]) -> dict[str, Path]:
     gone, out, bad = [], [], []
     for path in paths.values():
         try:
+            # Strict: without it a link to nothing would pass as a path.
             target = path.resolve(strict=True)
             if not target.is_relative_to(inside):
                 out.append(path.name)
@@ -214,6 +219,7 @@ def _json(path: Path, kind: type) -> Any:
     try:
         # Of two equal names json keeps the last: a question would be lost without a word.
         value = json.loads(path.read_bytes(), object_pairs_hook=_unique)
+    # RecursionError: brackets nested deeper than json can follow.
     except (OSError, ValueError, RecursionError) as error:
         what = f"this is not valid JSON: {error}"
         raise ProbesError(what, str(path), "download it again") from None

@@ -43,6 +43,7 @@ def candidates(
     """Return the eight candidates in shuffled order."""
     picks = chosen(modifiable(components, rules, answer), rng)
     grown = BisectionTree(components, rules, answer, rng).grow(picks)
+    # The answer grows first: without the shuffle its place alone would give it away.
     return [grown[i] for i in rng.sample(8, 8)]
 
 
@@ -63,10 +64,12 @@ def modifiable(
         slots = len(component.slots)
         if slots > 1:
             found.append((index, "Number"))
+        # A Number rule leaves slots to chance: a candidate with other slots would be right as well.
         if rule[0].attribute != "Number" and comb(slots, len(entities.slots)) > 1:
             found.append((index, "Position"))
         for attribute in range(3):
             ruled = rule[1 + attribute].name != "Constant"
+            # A noise attribute has no right value: who differs in it alone would be right as well.
             if len(component.levels(attribute)) > 1 and (
                 ruled or entities.uniform or rule[0].carrying
             ):
@@ -81,6 +84,7 @@ def chosen(modifications: Sequence[Modification], rng: RandomStream) -> list[Mod
         picks = [modifications[i] for i in rng.sample(len(modifications), 3)]
     for place, (_, attribute) in enumerate(picks):
         if attribute == "Number":
+            # Last, as new levels and slots fit the answer's number of entities only.
             picks[place], picks[-1] = picks[-1], picks[place]
             break
     return picks
@@ -115,6 +119,7 @@ class BisectionTree:
         bases = grown[:]
         if len(picks) == 2:
             grown.append(grown[0].changed(picks[0], self._new_value(picks[0])))
+            # Number sets the slots too: from a displaced copy it would make the same picture again.
             bases = grown[:1] if picks[0][1] == "Position" else grown[:]
         while len(grown) < 8:
             change = next(values)
@@ -152,6 +157,7 @@ class BisectionTree:
         shared = entities.uniform or self.rules[index][1 + attribute].name != "Constant"
         present = entities.values[attribute]
         if shared:
+            # Here all entities have one level, so the first speaks for all.
             levels = (_other_level(component, attribute, present[0], rng),) * len(present)
         else:
             levels = tuple([_other_level(component, attribute, level, rng) for level in present])
@@ -170,6 +176,7 @@ def _other_slots(component: Component, present: Levels, rng: RandomStream) -> Le
     """Return as many uniformly drawn slots that differ as a set."""
     while True:
         slots = rng.sample(len(component.slots), len(present))
+        # As sets: which entity stands in which slot is no part of Position.
         if set(slots) != set(present):
             return slots
 
@@ -187,6 +194,7 @@ def number_changes(
         level: set() for level in component.numbers if level != answer.number
     }
     while True:
+        # Used sets count: without them a level would give two candidates in the same slots.
         left = [level for level, sets in used.items() if len(sets) < comb(count, level + 1)]
         for place in rng.sample(len(left), len(left)):
             level = left[place]
@@ -203,6 +211,7 @@ def _number_change_twice(
     """Return one change of Number with two different slot sets, holding the same entities."""
     count = len(component.slots)
     level = rng.choice(
+        # A level that fills all slots has no second slot set.
         [level for level in component.numbers if level != answer.number and level + 1 < count]
     )
     slots = rng.sample(count, level + 1)

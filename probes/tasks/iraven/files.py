@@ -17,6 +17,7 @@ from probes.tasks.iraven.space import CONFIGURATIONS, SIDE, Configuration
 SHAPE = (16, SIDE, SIDE)
 """Shape of the npz's `image`: eight context panels, then eight candidates."""
 
+# By k, not drawn: a folder that grows never moves a problem to another split.
 _SPLITS = ("train",) * 6 + ("val",) * 2 + ("test",) * 2
 RULES = ("Constant", "Progression", "Arithmetic", "Distribute_Three")
 ATTRIBUTES = ("Number", "Position", "Type", "Size", "Color")
@@ -79,6 +80,7 @@ def meta_matrix(problem: Problem) -> NDArray[np.uint8]:
     matrix = np.zeros((8, 9), np.uint8)
     for row, rule in enumerate(rule for rules in problem.rules for rule in rules):
         matrix[row, RULES.index(rule.name)] = 1
+        # A Constant rule on Number/Position sets both bits, as in the original's files.
         for attribute in rule.attribute.split("/"):
             matrix[row, 4 + ATTRIBUTES.index(attribute)] = 1
     return matrix
@@ -90,6 +92,7 @@ def structure(configuration: Configuration) -> tuple[str, ...]:
     tokens = ["Scene", configuration.structure]
     for component in configuration.components:
         tokens += [component.name, component.layout, "/", "/"]
+    # Two are still open: the structure and the scene.
     return (*tokens, "/", "/")
 
 

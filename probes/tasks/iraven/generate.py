@@ -32,6 +32,7 @@ SETTINGS = "iraven.json"
 """File in a made folder that says which problems the folder holds."""
 
 _BATCH = 32
+# A configuration's place in it is part of what a seed means: a new one has to go to the end.
 _ORDER = tuple(CONFIGURATIONS)
 
 
@@ -48,6 +49,8 @@ def problem(seed: int, configuration: str, k: int, *, lookalikes: bool = True) -
     tree = _tree(configuration)
     attempt = 0
     while True:
+        # Keyed by the problem alone: workers, shards and larger folders make the same files. The
+        # original seeds once, so that its problems depend on how many were made before them.
         made = _problem(tree, RandomStream(seed, _ORDER.index(configuration), k, attempt))
         if lookalikes or not has_lookalike(made):
             return made
@@ -143,7 +146,9 @@ def make(
     for what, (value, least) in least_of.items():
         if value < least:
             raise ProbesError(f"{what} is {value}", "making i-RAVEN", f"give at least {least}")
+    # Before the folder is claimed: without a fitting OpenCV no note is left in it.
     render.opencv()
+    # `per_config` is left out: a larger number adds to the same folder.
     settings = {"seed": seed, "twins": lookalikes, "version": VERSION}  # the word in the file
     has_data = any(next((root / name).glob("*.npz"), None) for name in _ORDER)
     claim(root / SETTINGS, settings, has_data)

@@ -56,6 +56,7 @@ def _turns(triples: Sequence[Sequence[object]]) -> float:
     a, b, c = triples[0]
     turns = [[b, c, a], [c, a, b]]
     last = list(triples[-1])
+    # Row 3 is the rotation that row 2 left over.
     if last not in turns or (len(triples) == 3 and last == list(triples[1])):
         return 0.0
     return 0.5 if len(triples) == 2 else 1.0
@@ -81,9 +82,11 @@ def levels_likelihood(
         return 0.0
     levels = component.levels(attribute)
     if attribute == SIZE:
+        # How many `rows._size_sum` chooses from: lo..hi-a-1, or lo..a-lo-1.
         seconds = (levels[-1] - a if rule.value > 0 else a - levels[0]) - levels[0]
         return 1 / len(firsts) / seconds if b >= levels[0] else 0.0
     seconds = (levels[-1] - a if rule.value > 0 else a) + 1
+    # Redrawing once is drawing from the rest: of ten, 1/10 + 1/10 * 1/9 is 1/9.
     if len(triples) == 2 and triples[0][1] == 0:  # the guard of the second row
         return 0.0 if b == 0 else 1 / (len(firsts) - 1) / (seconds - 1)
     return 1 / len(firsts) / seconds
@@ -97,6 +100,7 @@ def slots_likelihood(component: Component, rule: Rule, rows: Sequence[PanelRow])
     if rule.name == "Distribute_Three" and len(rows) > 1:
         if rule.attribute == "Position":
             return _turns([[seen.slots for seen in row] for row in rows])
+        # The counts recur, but slots are drawn anew in every panel: each set has its own chance.
         turned = _turns([[len(seen.slots) for seen in row] for row in rows])
         return turned / prod([comb(slots, count) for count in counts])
     firsts = first_levels(rule, component)
@@ -108,6 +112,7 @@ def slots_likelihood(component: Component, rule: Rule, rows: Sequence[PanelRow])
         return p * _move(component, rule, sets)
     if rule.name == "Constant":
         return p if sets[0] == sets[1] == sets[2] else 0.0
+    # What is left are rules of Number, which place entities anew in panels 2 and 3.
     p /= comb(slots, second) * comb(slots, third)
     if rule.name == "Progression":
         return p if (second, third) == (first + rule.value, first + 2 * rule.value) else 0.0
@@ -133,6 +138,7 @@ def _move(component: Component, rule: Rule, sets: Sequence[Levels]) -> float:
         fits = len(first) == len(second) == len(third)
         fits = fits and first != second and second != third and first != third
         return 1 / ((ways - 1) * (ways - 2)) if fits else 0.0
+    # What `rows._position_arithmetic` rejects; `_useful` is the share that it keeps.
     trivial = second <= first if rule.value > 0 else first <= second
     if trivial or third != (first | second if rule.value > 0 else first - second):
         return 0.0
@@ -171,7 +177,9 @@ def kept_likelihood(
         )
         return looks_in_all ** -(len(rows)) if same else 0.0
     if not rule.carrying:
+        # Noise: every entity of every panel is a draw of its own, and none speaks against it.
         return looks_in_all ** -(sum(len(seen.slots) for row in rows for seen in row))
+    # Carried: only the first panel of a row is drawn, the other two follow from it.
     p = looks_in_all ** -(sum(len(row[0].slots) for row in rows))
     looks = [[_looks(seen, kept) for seen in row] for row in rows]
     if rule.name == "Distribute_Three":
@@ -211,4 +219,5 @@ def _pairings(
     if not tracks[0] == tracks[1] == tracks[2]:
         return 0.0
     ways = prod([factorial(n) for n in tracks[0].values()]) / factorial(len(sets[0][0]))
+    # Squared: two sets are each paired with the first, and both pairings are random.
     return ways**2

@@ -27,6 +27,7 @@ class RandomStream:
     __slots__ = ("_block", "_generator")
 
     def __init__(self, seed: int, *numbers: int) -> None:
+        # As spawn_key, not added to the seed: (1, 2) and (2, 1) would be the same stream.
         sequence = np.random.SeedSequence(entropy=seed, spawn_key=numbers)
         self._generator = np.random.Generator(np.random.PCG64(sequence))
         self._block: list[float] = []
@@ -50,6 +51,8 @@ class RandomStream:
 
     def sample(self, n: int, k: int) -> tuple[int, ...]:
         """Return a uniform ordered sample of k of the integers 0..n-1, without replacement."""
+        # The first k steps of a Fisher-Yates shuffle. It takes k doubles whatever comes out, where
+        # rejection would take a varying number.
         numbers = list(range(n))
         for i in range(k):
             j = i + self.below(n - i)

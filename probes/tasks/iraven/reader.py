@@ -82,12 +82,14 @@ def load(
         found = []
         for path in (root / name).glob("RAVEN_*.npz"):
             match = _NAME.fullmatch(path.name)
+            # A data set of somebody else's must not make a run read other files of this machine.
             if path.is_symlink() and not path.resolve().is_relative_to((root / name).resolve()):
                 raise ProbesError("a problem is a link that leaves the folder", str(path), _FIX)
             if match:
                 found.append((int(match[1]), match[2], path))
         if configurations is not None and not found:
             raise _nothing(root / name)
+        # One row of all eight has no ends within it, so that no gap is a break.
         row = CONTEXT if across_rows else ROW
         items += [_item(name, split, path, task, row) for _, split, path in sorted(found)]
     if not items:
@@ -124,6 +126,7 @@ def _item(configuration: str, split: str, path: Path, task: str, row: int) -> It
         answer=about.target,
         media=Panels(path.absolute(), CONTEXT, options=len(OPTIONS), row=row),
         stratum=configuration,
+        # Problems are drawn independently of each other: each is a cluster of its own.
         cluster=name,
         meta=tuple(sorted(meta.items())),
     )

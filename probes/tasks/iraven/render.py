@@ -67,7 +67,9 @@ def draw(configuration: Configuration, panels: Sequence[Panel]) -> Pixels:
         for component, entities in zip(configuration.components, panel, strict=True):
             for slot, *look in zip(entities.slots, *entities.values, strict=True):
                 rows, columns, ink = sprite(component.slots[slot], *look)
+                # Replaced, not blended: as in the original, a pale rotated rim hides what is below.
                 np.copyto(image[rows, columns], ink, where=ink < 255)
+    # Last: the line lies over entities that reach it.
     if configuration.structure == "Left_Right":
         images[:, :, SIDE // 2] = 0
     elif configuration.structure == "Up_Down":
@@ -97,6 +99,7 @@ def _extent(
 ) -> tuple[slice, slice, PixelMap, PixelFractions]:
     """Return the rows and columns that a rotated shape covers, and their part of `_turn`."""
     whole, parts = _turn(slot, angle)
+    # One extent for all colours: a filling never shows outside the outline, always black.
     touched = _turned(_upright(slot, type_, size, BLACK), whole, parts) > 0
     down, across = (np.flatnonzero(touched.any(axis)) for axis in (1, 0))
     inner = slice(down[0], down[-1] + 1), slice(across[0], across[-1] + 1)
@@ -123,6 +126,7 @@ def _upright(slot: Slot, type_: int, size: int, color: int) -> Pixels:
     x, y = centre(slot)
     d = radius(slot, type_, size)
     strokes = [(255 - GREYS[color], -1), (255, _PEN)]
+    # Color 0 is not filled with white: what lies below has to show through.
     for value, pen in strokes if color else strokes[1:]:
         if type_ == 5:
             cv2.circle(image, (x, y), d, value, pen)
@@ -134,6 +138,7 @@ def _upright(slot: Slot, type_: int, size: int, color: int) -> Pixels:
                 cv2.fillPoly(image, [points], value)
             else:
                 cv2.polylines(image, [points], True, value, pen)
+    # A view would keep the whole panel in the cache.
     return image[window(slot)].copy()
 
 
@@ -149,6 +154,8 @@ def _turn(slot: Slot, angle: int) -> tuple[PixelMap, PixelFractions]:
     rows, columns = window(slot)
     y = np.arange(rows.start, rows.stop)[:, None]
     x = np.arange(columns.start, columns.stop)[None, :]
+    # Both terms are rounded by themselves, and 16 is half of a 32nd of a pixel: one rounding of
+    # their sum would be cleaner, and differ from OpenCV's.
     fine_x = (np.rint(1024 * (b * y + tx)) + 16 + np.rint(1024 * a * x)).astype(np.int64) >> 5
     fine_y = (np.rint(1024 * (d * y + ty)) + 16 + np.rint(1024 * c * x)).astype(np.int64) >> 5
     whole = np.stack(((fine_x >> 5) - columns.start, (fine_y >> 5) - rows.start), axis=-1)
@@ -161,12 +168,14 @@ def _turn(slot: Slot, angle: int) -> tuple[PixelMap, PixelFractions]:
 
 def centre(slot: Slot) -> tuple[int, int]:
     """Return a slot's centre (x, y) in whole pixels."""
+    # Truncated, as the original does: rounding would move column .16 from pixel 25 to 26.
     return int(SIDE * slot[1]), int(SIDE * slot[0])
 
 
 def window(slot: Slot) -> tuple[slice, slice]:
     """Return the rows and columns that hold every entity of a slot, however rotated."""
     x, y = centre(slot)
+    # Two more: half of the pen lies outside of the shape, and rotation softens it further.
     reach = int(half_side(slot)) + 2
     rows, columns = (slice(max(0, at - reach), min(SIDE, at + reach + 1)) for at in (y, x))
     return rows, columns
@@ -181,6 +190,7 @@ def radius(slot: Slot, type_: int, size: int) -> int:
     """Return a shape's extent from the centre in whole pixels: half the side of a square."""
     half = half_side(slot)
     if type_ == 2:
+        # Its half diagonal is what `Size` scales: turned, it stays in the other shapes' circle.
         return int(half / 2 * math.sqrt(2) * SIZES[size])
     return int(half * SIZES[size])
 
@@ -188,6 +198,7 @@ def radius(slot: Slot, type_: int, size: int) -> int:
 def vertices(slot: Slot, type_: int, size: int) -> list[tuple[int, int]]:
     """Return a polygon's vertices (x, y) in whole pixels, before rotation."""
     d = radius(slot, type_, size)
+    # From the whole d, and truncated again: both steps decide pixels.
     w, h = int(d / 2 * math.sqrt(3)), int(d / 2)
     if type_ == 1:
         around = [(0, -d), (w, h), (-w, h)]
@@ -236,6 +247,8 @@ def mask_runs(slot: Slot, type_: int, size: int, angle: int) -> NDArray[np.int64
     The entity is drawn as black; softened rims, which are not exactly black, drop out.
     """
     rows, columns, ink = sprite(slot, type_, size, BLACK, angle)
+    # An empty column on either side lets runs at the sprite's edges begin and end as well. No
+    # entity reaches both sides of the panel, so that no run goes on in the next row.
     black = np.zeros((ink.shape[0], ink.shape[1] + 2), np.int8)
     black[:, 1:-1] = ink == 0
     steps = np.diff(black, axis=1)

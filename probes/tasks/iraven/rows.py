@@ -25,11 +25,13 @@ def fill(component: Component, rules: Rules, rng: RandomStream) -> list[Entities
 
     Uniformity is drawn once and holds for all of them. Everything else is drawn per row.
     """
+    # One of four levels is uniform: a chance of 1/4, as `solver` assumes.
     uniformity = rng.below(4)
     rows = [
         _entities(component, uniformity, slots, rules[0].carrying, rng)
         for slots in slot_rows(component, rules[0], rng)
     ]
+    # The order of all draws is part of what a seed means: changing it raises `generate.VERSION`.
     for attribute in (TYPE, SIZE, COLOR):
         rule = rules[1 + attribute]
         if rule.name == "Constant":
@@ -99,6 +101,7 @@ def _position_arithmetic(component: Component, rule: Rule, rng: RandomStream) ->
     numbers = first_levels(rule, component)
     first = _place(component, rng.choice(numbers), rng)
     while True:
+        # Its number is drawn again too: kept, numbers whose sets mostly fail would be too frequent.
         second = _place(component, rng.choice(numbers), rng)
         if rule.value > 0 and not set(second) <= set(first):
             return first, second, first + tuple([slot for slot in second if slot not in first])

@@ -65,6 +65,7 @@ def first_levels(rule: Rule, component: Component) -> range:
     low, high, step = whole[0], whole[-1], rule.value
     match rule.name, rule.attribute:
         case "Progression", _:
+            # Two steps have to stay within the range.
             if step > 0:
                 return range(low, high - 2 * step + 1)
             return range(low + 2 * -step, high + 1)
@@ -86,6 +87,7 @@ def _first_numbers_of_position(rule: Rule, top: int) -> range:
     """Return the Number levels of the first panel under a Position rule on top + 1 slots."""
     if rule.name == "Progression":
         return range(top - 2 * abs(rule.value) + 1)
+    # To be subtracted from, the first set holds half of the slots or more.
     if rule.name == "Arithmetic":
         return range(top) if rule.value > 0 else range((top + 2) // 2 - 1, top)
     return range(top) if top + 1 >= 3 else _NONE
@@ -106,6 +108,8 @@ def _weights(menu: Menu, component: Component) -> RuleWeights:
         for value in PARAMETERS[name]:
             rule = Rule(name, attribute, value)
             if first_levels(rule, component):
+                # Split over all parameters, the infeasible ones too: the original draws a rule
+                # first, and rejects it where its parameter does not fit.
                 weights[rule] = Fraction(1, len(PARAMETERS[name]))
     total = sum(weights.values())
     return tuple((rule, weight / total) for rule, weight in weights.items())

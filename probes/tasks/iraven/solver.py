@@ -56,6 +56,7 @@ def solve(
         context: eight panels, in reading order.
         candidates: panels to choose from.
     """
+    # Components are made independently, so that their likelihoods multiply.
     scores = [1.0] * len(candidates)
     for index, component in enumerate(configuration.components):
         given = [see(panel[index]) for panel in context]
@@ -63,6 +64,7 @@ def solve(
         known: dict[Seen, float] = {}
         for place, candidate in enumerate(candidates):
             seen = see(candidate[index])
+            # Many candidates show the same of a component: only some changed it.
             if seen not in known:
                 known[seen] = belief.likelihood([*given[6:], seen])
             scores[place] *= known[seen]
@@ -91,6 +93,7 @@ class Belief:
         ]
         self._hypotheses: list[tuple[float, Rule, bool, tuple[int, ...]]] = []
         for rule, prior in weights[0]:
+            # Row by row: the likelihood of a later row takes it for granted that those before fit.
             placed = float(prior) * slots_likelihood(component, rule, [first])
             placed = placed and placed * slots_likelihood(component, rule, [first, second])
             if not placed:

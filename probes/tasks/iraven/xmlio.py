@@ -63,6 +63,7 @@ def _slots(component: Component) -> str:
 def _place(slot: Slot, type_: int, size: int, angle: int) -> str:
     """Return the attributes that say where an entity is; the mask is the costly one."""
     runs = mask_runs(slot, type_, size, angle).ravel().tolist()
+    # The format has no spaces in masks, but ", " in boxes and positions.
     mask = json.dumps(runs, separators=(",", ":"))
     box = json.dumps(real_box(slot, type_, size, angle))
     return f'bbox="{json.dumps(slot)}" real_bbox="{box}" mask="{mask}"'

@@ -86,6 +86,7 @@ def question(task: Any, doc: Doc) -> DocQuestion:
     if not isinstance(text, str):
         raise RefusedError(f"its text is not text but a {type(text).__name__}")
     before, listed, after = split(text)
+    # Asked of the config first: without a setting lmms-eval's method fails on its own variable.
     given = task.doc_to_choice(doc) if task.config.doc_to_choice is not None else None
     options = listed if given is None else [str(one) for one in given]
     if listed and len(listed) == len(options) and set(options) <= set(LETTERS):
@@ -98,6 +99,7 @@ def question(task: Any, doc: Doc) -> DocQuestion:
         raise RefusedError("it is open-ended: no options in doc_to_choice or in its text")
     if len(options) > len(LETTERS):
         raise RefusedError(f"{len(options)} options, but only {len(LETTERS)} letters")
+    # Options leave the question: the prompts of this harness list them.
     lines = [*before, *after] if listed else text.splitlines()
     asked = "\n".join(line for line in lines if not _HOW.fullmatch(line)).strip()
     asked = _HEAD.sub("", asked)
@@ -133,6 +135,7 @@ def split(text: str) -> tuple[list[str], list[str], list[str]]:
 def _without_labels(options: Sequence[str]) -> list[str]:
     """Return options without their labels, where all have the label of their position."""
     labels = [_LABEL.fullmatch(option.strip()) for option in options]
+    # All or none: one option alone that begins with "A." is a sentence.
     if all(m and m[1].upper() == a and m[2] for m, a in zip(labels, LETTERS, strict=False)):
         return [match[2].strip() for match in labels if match]
     return [option.strip() for option in options]
@@ -152,6 +155,7 @@ def _by_letter(target: Any, options: Sequence[str]) -> int | None:
     if not isinstance(target, str):
         return None
     bare = target.strip().strip("().:* ")
+    # "E. coli" is a text, not letter E: what follows a letter has to be an option.
     if match := _LABEL.fullmatch(target.strip()):
         rest = match[2].strip()
         bare = match[1] if not rest or rest in options else ""
@@ -162,10 +166,12 @@ def _by_letter(target: Any, options: Sequence[str]) -> int | None:
 def _by_text(target: Any, options: Sequence[str]) -> int | None:
     wanted = plain(target)
     found = [i for i, option in enumerate(options) if plain(option) == wanted]
+    # Of two options with the same text it is not known which one is meant.
     return found[0] if len(found) == 1 else None
 
 
 def _by_index(target: Any, options: Sequence[str], first: int = 0) -> int | None:
+    # For Python True is the number 1.
     if isinstance(target, bool):
         return None
     with suppress(TypeError, ValueError):
@@ -179,6 +185,7 @@ def plain(value: object) -> str:
     return " ".join(str(value).casefold().split()).rstrip(".")
 
 
+# In the order of trial, as are FORMS: the first that the scorer confirms is taken.
 READINGS: dict[str, Callable[[Any, Sequence[str]], int | None]] = {
     "letter": _by_letter,
     "text": _by_text,

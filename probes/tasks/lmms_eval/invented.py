@@ -85,6 +85,7 @@ class Invented(dict[str, Any]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return a field; where there is a default, that for names without a meaning."""
+        # `get` of a dict never calls __missing__: code that asks by it would find an empty doc.
         if name in self or _has_meaning(name):
             return self[name]
         return default if default is not None else self[name]
@@ -102,6 +103,7 @@ def _value(name: str, shape: Shape, answer: int) -> Any:
     lower = name.lower()
     if numbered := _NUMBERED.fullmatch(lower):
         return WORDS[int(numbered[1])]
+    # Case counts: column "A" holds an option, "a" is any name.
     if lettered := _LETTERED.fullmatch(name):
         return WORDS[LETTERS.index((lettered[1] or lettered[2]).upper())]
     for pattern, make in _MAKERS:
@@ -139,6 +141,7 @@ def _answer(name: str, shape: Shape, answer: int) -> Any:
         "text": text,
         "written": written[answer] if isinstance(written, list) else f"{letter}. {text}",
     }
+    # Where the answer is a text, a field named after an index still holds a number.
     return answer if _INDEX.fullmatch(name) and shape.answer == "text" else made[shape.answer]
 
 
@@ -153,6 +156,7 @@ def _picture() -> Any:
     return Image.new("RGB", (32, 32))
 
 
+# The first that fits counts: "correct_option" is an answer, not a list of options.
 _MAKERS: tuple[tuple[re.Pattern[str], Callable[[str, Shape, int], Any]], ...] = (
     (_KIND, lambda name, shape, answer: shape.kind),
     (_ANSWER, _answer),

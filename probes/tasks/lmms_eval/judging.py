@@ -65,6 +65,7 @@ def credits(task: Any, doc: Doc, reply: str) -> dict[str, bool]:
     lmms-eval repeats a failing scorer five times, two seconds apart; here it is called once.
     """
     scorer = type(task).process_results
+    # Below the decorator that repeats; from the class, as a bound method would pass `task` twice.
     values = getattr(scorer, "__wrapped__", scorer)(task, doc, [reply])
     if not isinstance(values, Mapping):
         return {}
@@ -76,6 +77,7 @@ def _credit(value: Any) -> bool | None:
     """Read one metric of one question; None where it has no value by itself."""
     if hasattr(value, "item") and getattr(value, "size", 0) == 1:
         value = value.item()
+    # Any credit counts: some metrics give parts of a point.
     if isinstance(value, bool | int | float):
         return value > 0
     if isinstance(value, list | tuple) and len(value) == 1:
@@ -117,6 +119,7 @@ def find(task: Any, docs: Sequence[Doc]) -> ReadingRule:
             for reading, metric in _exact(task, samples, form, scores):
                 rule = ReadingRule(reading, form, metric)
                 return replace(rule, guesses=_guesses(task, docs, metric))
+            # After one form: a scorer that asks a judge does so for the other forms as well.
             if calls:
                 raise RefusedError(f"its scorer asks a judge ({calls[0]})", Stage.JUDGE)
         raise _refusal(scores)
@@ -163,11 +166,13 @@ def _exact(
         scores += found
         if left is None:
             metrics = dict.fromkeys(name for score in found for name in score.credited)
+            # All combinations at first; each doc strikes out those that it contradicts.
             left = [(reading, metric) for reading in READINGS for metric in metrics]
         left = [
             (reading, metric)
             for reading, metric in left
             if (answer := sample.answers[reading]) is not None
+            # Both ways: a metric that credits every reply would confirm any reading.
             and all(score.credited.get(metric) == (i == answer) for i, score in enumerate(found))
         ]
         if not left:
@@ -178,6 +183,7 @@ def _exact(
 def _score(task: Any, doc: Doc, reply: str) -> _Score:
     try:
         return _Score(credits(task, doc, reply))
+    # SystemExit is no Exception: a scorer that calls exit() would end the run.
     except (Exception, SystemExit) as error:
         return _Score({}, f"{type(error).__name__}: {error}")
 
@@ -236,6 +242,7 @@ def _refuse(event: str, args: tuple[Any, ...]) -> None:
     """Refuse a connection that Python announces: no function of sockets has to be replaced."""
     if event in ("socket.connect", "socket.getaddrinfo"):
         calls = getattr(_thread, "calls", None)
+        # A socket file leads to no other machine.
         local = event == "socket.connect" and args[0].family == getattr(socket, "AF_UNIX", None)
         if calls is not None and not local:
             host = args[1][0] if event == "socket.connect" else args[0]

@@ -142,6 +142,7 @@ def at_end_of_run(run: Path) -> list[str]:
     try:
         return ["Accuracy here, and by the task's own scorer of the same answers", *scores(run)]
     except ProbesError as error:
+        # Said, not raised: the run is finished and its records are written.
         return [f"The task's own score is not known: {error.what}"]
 
 

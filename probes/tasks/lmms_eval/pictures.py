@@ -27,6 +27,7 @@ def write(pictures: Sequence[NDArray[np.uint8]]) -> Panels:
     Args:
         pictures: uint8 RGB [height, width, 3], of any sizes.
     """
+    # By pixels, not by the file's bytes: zlib compresses differently from version to version.
     name = sha256_json([array_sha256(one) for one in pictures])
     path = home() / "data" / "lmms" / name[:2] / f"{name}{SUFFIX}"
     if not path.is_file():

@@ -98,6 +98,7 @@ def items(accepted: Accepted, *, unanswered: bool = False) -> dict[int, Item]:
     problems = []
     for at, asked in accepted.asked.items():
         answer = READINGS[rule.reading](asked.target, asked.options)
+        # Told apart from a target that no reading understands: only that is an error of the data.
         withheld = _withheld(asked.target)
         if answer is None and not withheld:
             problems.append(f"{names[at]}: its answer {asked.target!r} is none of the options")
@@ -117,6 +118,7 @@ def items(accepted: Accepted, *, unanswered: bool = False) -> dict[int, Item]:
             answer=answer,
             media=media,
             stratum=strata[at],
+            # Docs about the same video or pictures are no independent observations.
             cluster=clusters[at] or shown,
         )
     if problems:
@@ -193,6 +195,7 @@ def manager(root: Path) -> Any:
     from lmms_eval.tasks import TaskManager
 
     datasets.disable_progress_bars()
+    # Without the defaults: the folder alone decides which tasks there are.
     return TaskManager("ERROR", include_path=str(root), include_defaults=False)
 
 
@@ -207,6 +210,7 @@ def accept(task: Any, name: str) -> Accepted:
         ProbesError: why it cannot be used.
     """
     asked, others = {}, Counter[str]()
+    # Without media, which are decoded where an item needs them.
     for at, doc in enumerate(task.eval_docs_no_media):
         try:
             asked[at] = question(task, doc)
@@ -218,8 +222,10 @@ def accept(task: Any, name: str) -> Accepted:
         if not asked:
             raise RefusedError(others.most_common(1)[0][0] if others else "it has no docs")
         answered = [at for at, one in asked.items() if not _withheld(one.target)]
+        # Spread over all docs: the first ones may all be of one kind.
         step = max(1, len(answered) // SAMPLE)
         rule = find(task, [task.eval_docs_no_media[at] for at in answered[::step][:SAMPLE]])
+        # One doc shows whether media of this kind can be shown; `items` then reads all.
         visuals.kind(visuals.of(task, task.eval_docs[next(iter(asked))]))
     except RefusedError as refusal:
         fix = "name another task; docs/lmms_tasks.md lists those that are accepted"
@@ -285,6 +291,7 @@ def _ids(task: Any) -> list[str]:
     """Return an id per doc: a field with another value in every doc, else the doc's index."""
     for values in _columns(task, _ID):
         names = list(map(str, values))
+        # Two docs of one id would be one item.
         if len(set(names)) == len(names) and all(names):
             return names
     return [str(at) for at in range(len(task.eval_docs_no_media))]

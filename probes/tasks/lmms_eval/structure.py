@@ -85,6 +85,8 @@ def _classify(name: str, task: Any) -> Finding:
         rule = None
         try:
             shown = shown or _shown(task, docs[0])
+            # Options in the question would suit open-ended tasks as well: the task's own words
+            # have to ask for a choice.
             asks = not shape.inline or _asks_to_choose(task, shape)
             rule = find(task, docs)
         except RefusedError as refusal:
@@ -97,9 +99,11 @@ def _classify(name: str, task: Any) -> Finding:
             return Finding(name, None, shown, UNLESS, settled=False)
         if shape.inline and stage == Stage.SCORER_FAILS:
             stage, reason = Stage.TEXT, UNLESS
+        # UNLESS outweighs any count of other reasons of its stage.
         reasons[stage, reason] += sys.maxsize if reason == UNLESS else 1
         if stage == Stage.JUDGE and reasons[stage, reason] > 1:  # other shapes would take seconds
             break
+    # The furthest stage says most: shapes that do not suit a task fail early.
     stage, reason = max(reasons, key=lambda one: (one[0], reasons[one]))
     # Where its functions fail on invented docs, they may still work on real ones.
     settled = stage not in (Stage.UNKNOWN, Stage.SCORER_FAILS) and reason != UNLESS
@@ -124,6 +128,7 @@ def bare(name: str, manager: Any) -> Any:
     config = load_yaml_config(manager.task_index[name]["yaml_path"], mode="full")
     if "class" in config:
         raise RefusedError("it is a Python class of its own")
+    # Past the constructor, which loads the data; what it sets and methods read is set below.
     task = ConfigurableMessagesTask.__new__(ConfigurableMessagesTask)
     task._config, task.model_name = TaskConfig(**config), None
     task._prepare_model_specific_config()
@@ -146,6 +151,7 @@ def _kinds(task: Any) -> list[str]:
     kinds = list(KINDS)
     for function in (task.config.doc_to_text, task.config.process_results):
         path = getattr(function, "__globals__", {}).get("__file__")
+        # Code that branches on a field's value is reached only by a value that it names.
         tree = ast.parse(Path(path).read_text("utf-8")) if path else ast.Module([], [])
         kinds += [
             one.value
@@ -197,6 +203,7 @@ def _everything_exists(task: Any) -> Iterator[None]:
     spaces = [one.__globals__ for one in functions if isinstance(one, FunctionType)]
     if _HELPER in sys.modules:
         spaces.append(vars(sys.modules[_HELPER]))
+    # Only where `os` is the module: a file may use the name for something else.
     found = [space for space in spaces if space.get("os") is os]
     for space in found:
         space["os"] = _FULL_DISK

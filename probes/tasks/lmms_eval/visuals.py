@@ -48,6 +48,7 @@ def kind(shown: Sequence[Any]) -> str:
 
 def _kind(one: Any) -> str:
     if isinstance(one, Mapping):
+        # Frames are sampled over the whole file: they would be of other times than asked about.
         if any(one.get(end) is not None for end in ("video_start", "video_end")):
             raise RefusedError("it shows a part of a video, from one time to another")
         if not isinstance(_path(one), str | Path) or one.get("type", "video") == "audio":
@@ -86,6 +87,7 @@ def media(shown: Sequence[Any]) -> Media:
     """
     if kind(shown) == "video":
         (one,) = shown
+        # Caches hold links: by two paths, one video would be two clusters.
         return Video(Path(_path(one)).resolve(strict=True))
     flat = [frame for one in shown for frame in _frames(one)]
     return pictures.write(flat)

@@ -72,6 +72,7 @@ class Curriculum:
         self._painter = Painter(side, side)
         prompts = prompt_set("tiny")
         # The prompts of the harness: what is trained is what is asked.
+        # Frames are in the shared context, before every question: placeholders of them go.
         self._common = prompts.common.replace("{frame_a}{frame_b}", "")
         self._event = prompts.event.replace("{frame_a}{frame_b}", "")
         self._cloze = prompts.cloze.replace("{context}", "")
@@ -100,10 +101,12 @@ class Curriculum:
         footage = self.footage(rng)
         times = self._times(rng)
         at = int(rng.integers(len(times) - 1))
+        # Neighbours among a clip's sampled frames: what the harness asks infills about.
         first, second = times[at], times[at + 1]
         common = common_of(footage, first, second)
         given = common
         if rng.random() < self.mix["wrong_common"]:
+            # The event stays true: step 2 has to learn from the frames, not to trust step 1.
             given = _listed(draw_things(self.world, rng))
         event = narrate(footage.events_between(first, second))
         return Sample(
@@ -132,6 +135,7 @@ class Curriculum:
             # From frames, this is what video finetuning teaches; from text it is copying, the first
             # step towards looking up what comes after something.
             asks.append(Ask(NARRATE + END, f" {' '.join(true_texts)}", "narrate"))
+        # The answer is what happened, even where the texts are wrong: then only frames have it.
         for kind in TYPES:
             question = ask(footage.story, kind, rng)
             if question is not None:
@@ -158,6 +162,7 @@ class Curriculum:
         )
 
     def _letter_ask(self, question: Question, rng: Rng) -> Ask:
+        # Drawn evenly: with a usual place, its letter would be learnt instead of the search.
         position = int(rng.integers(len(LETTERS)))
         listed = "\n".join(
             f"{letter}. {text}"
@@ -179,6 +184,7 @@ class Curriculum:
         """Return the text of every gap: true, or wrong or missing as often as `noise` says."""
         kind = rng.random()
         if kind < noise["other"]:
+            # The whole text of one other story: it contradicts the frames, but not itself.
             return _narrated(self.footage(rng), times)
         texts = _narrated(footage, times)
         if kind < noise["other"] + noise["gaps"]:
@@ -192,6 +198,7 @@ class Curriculum:
 
     def _mistake(self, footage: Footage, rng: Rng) -> str:
         """Return what a bad caption might say: an event with one of the clip's own things."""
+        # Its own things: others would give the mistake away without a look at the frames.
         things = footage.story.things
         if rng.random() < 0.3:
             return narrate([])

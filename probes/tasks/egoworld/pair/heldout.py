@@ -4,6 +4,7 @@ Everything is read from teacher-forced forward passes: an answer is exact when e
 tokens is the model's first choice, that is when greedy decoding would write it.
 """
 
+# Suffixes of a batch: B sequences, L tokens.
 from __future__ import annotations
 
 from collections import defaultdict
@@ -46,6 +47,7 @@ def measure(model: PairModel, stories: int, seed: int) -> dict[str, float]:
     for source, count in ((one, count) for one, counts in SOURCES.items() for count in counts):
         mix = {"wrong_common": 0.0, "letter_share": 1.0, "frame_counts": {count or 10: 1.0}}
         curriculum = Curriculum(load_world(), mix, vision.image_size, "tuning")
+        # The same stories for every member: differences are the members' own.
         rng = np.random.default_rng([seed, count])
         samples = [curriculum.draw(source, NO_NOISE, rng) for _ in range(stories)]
         suffix = f", {count} frames" if count else ""
@@ -61,6 +63,7 @@ def _measure(model: PairModel, packer: Packer, samples: Sequence[Sample]) -> dic
         exact, _ = _answers(model, packer, batch)
         for sample, answers in zip(batch, exact, strict=True):
             for ask, is_exact in zip(sample.asks, answers, strict=True):
+                # Cloze is a choice among options, as in the harness, not writing word for word.
                 if ask.kind != "cloze":
                     right[ask.kind].append(is_exact)
         flat = [Sample(s.context, asks) for s in batch for asks in _as_choices(s)]
@@ -77,6 +80,7 @@ def _as_choices(sample: Sample) -> list[tuple[Ask, ...]]:
         if ask.kind != "letter":
             continue
         lines = ask.prompt.split("\n")
+        # Question, five lines "A. option", instruction: only the prompt has the options' texts.
         options = [line[3:] for line in lines[1:-1]]
         right = LETTERS.index(ask.answer.strip())
         order = [right, *(i for i in range(len(options)) if i != right)]
@@ -88,6 +92,7 @@ def _answers(
     model: PairModel, packer: Packer, samples: Sequence[Sample]
 ) -> tuple[list[list[bool]], list[list[float]]]:
     """Return for every sample and ask: exact, and mean log-probability without the end token."""
+    # Each frame as a video of one frame, as conf/pair/tiny.yaml has the pair shown it.
     batch = packer.pack(samples, native=False)
     logits, positions = logits_of(model, batch)
     labels = batch.labels_BL.flatten()[positions]
@@ -102,6 +107,7 @@ def _answers(
     for row, block, good, value in zip(rows, blocks, hit, score, strict=True):
         exact[row][block - 1] &= good
         scores[row][block - 1].append(value)
+    # Scored as `scoring=cloze` scores: the mean over the option's tokens, its end not among them.
     return exact, [[float(np.mean(values[:-1])) for values in asks] for asks in scores]
 
 

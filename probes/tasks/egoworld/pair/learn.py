@@ -37,8 +37,10 @@ def features_of(model: PairModel, batch: TrainingBatch) -> torch.Tensor:
         tiles = pixels.unsqueeze(1).expand(-1, 2, -1, -1, -1)
         output = model.get_image_features(tiles, sizes)
     else:
+        # The class pools only videos: a frame goes as a video of one frame.
         output = model.get_video_features(pixels.unsqueeze(1))
     features = output.pooler_output
+    # The class returns one tensor per picture, as pictures may have several tiles.
     if not isinstance(features, torch.Tensor):
         features = torch.cat(list(features))
     return features.reshape(-1, features.shape[-1])
@@ -54,6 +56,7 @@ def logits_of(model: PairModel, batch: TrainingBatch) -> tuple[torch.Tensor, tor
         config = model.config
         token = config.image_token_id if batch.native else config.video_token_id
         mask = (ids == token).unsqueeze(-1).expand_as(embeds)
+        # Filled row by row, which is the order that frames were stacked in.
         embeds = embeds.masked_scatter(mask, features.to(embeds.dtype))
     blocks = batch.blocks_BL.to(device)
     length = ids.shape[1]
@@ -79,6 +82,7 @@ def loss_of(model: PairModel, batch: TrainingBatch) -> torch.Tensor:
         values_BL.to(model.device).flatten()[positions]
         for values_BL in (batch.labels_BL, batch.weights_BL)
     )
+    # In float32, whatever type autocast has given the logits.
     losses = functional.cross_entropy(logits.float(), labels, reduction="none")
     return (losses * weights).sum() / weights.sum()
 
@@ -122,6 +126,7 @@ def learn(
         folder: for checkpoints.
         report: called after every step.
     """
+    # Before the optimiser is made: it is given only what is trained.
     for parameter in model.model.vision_tower.parameters():
         parameter.requires_grad_(bool(settings.stage["train_vision"]))
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -143,8 +148,10 @@ def learn(
         for group in adam.param_groups:
             group["lr"] = rate_at(step, settings.stage, settings.optimiser)
         for source, batch in zip(settings.stage["sizes"], batches, strict=True):
+            # Gradients add up, a backward pass for each source: one batch's activations at a time.
             loss = _add_gradients(model, batch)
             means[source] = 0.98 * means.get(source, loss) + 0.02 * loss
+        # Once for the sum: clipped one by one, sources would weigh alike whatever their loss.
         torch.nn.utils.clip_grad_norm_(trained, settings.optimiser["clip"])
         adam.step()
         adam.zero_grad(set_to_none=True)
@@ -159,6 +166,7 @@ def _adam(trained: Sequence[torch.nn.Parameter], optimiser: Mapping[str, Any]) -
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": optimiser["weight_decay"]},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
+    # The rate is set before every step (`rate_at`), also of the first after a resume.
     return torch.optim.AdamW(groups, lr=0.0, betas=tuple(optimiser["betas"]))
 
 
@@ -167,6 +175,7 @@ def _add_gradients(model: PairModel, batch: TrainingBatch) -> float:
     device = model.device
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=_fast_bf16(device)):
         loss = loss_of(model, batch)
+    # Outside of autocast: the backward pass repeats the types of the forward one.
     torch.autograd.backward(loss)
     return loss.item()
 
@@ -180,6 +189,7 @@ def _fast_bf16(device: torch.device) -> bool:
 
 def _save(model: PairModel, adam: torch.optim.AdamW, folder: Path, step: int) -> None:
     tensors = {}
+    # A tied weight (lm_head is the embedding) comes once: safetensors refuses shared memory.
     for name, parameter in model.named_parameters():
         tensors[f"model.{name}"] = parameter.detach().contiguous()
         # A weight that is not trained, or that no step has used yet (the newline of the native

@@ -59,9 +59,11 @@ def build_model(sizes: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast) ->
         ),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
+        # One tile of a frame's own size: a larger grid shows the same pixels in more tokens.
         image_grid_pinpoints=[[sizes["image_size"]] * 2],
         spatial_pool_mode="average",
         spatial_pool_stride=2,
+        # The last one: LLaVA skips CLIP's last layer, but this tower is trained with the pair.
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         image_seq_length=(sizes["image_size"] // sizes["patch_size"]) ** 2,
@@ -85,6 +87,7 @@ def build_processor(
         video_processor=LlavaNextVideoVideoProcessor(size={"shortest_edge": side}, crop_size=crop),
         patch_size=sizes["patch_size"],
         vision_feature_select_strategy="default",
+        # The class token: counted here, as "default" subtracts one before placeholders are made.
         num_additional_image_tokens=1,
         chat_template=tokenizer.chat_template,
     )
@@ -103,6 +106,7 @@ def tokens_per_frame(image_size: int, patch_size: int) -> tuple[int, int]:
 def save_member(model: PairModel, processor: LlavaNextVideoProcessor, folder: Path) -> None:
     """Write a member as a checkpoint folder that `AutoProcessor` and `AutoModel...` load; bf16."""
     folder.mkdir(parents=True, exist_ok=True)
+    # What is written is rounded, so that the stages that follow start from what users load.
     state = {name: value.to(torch.bfloat16) for name, value in model.state_dict().items()}
     model.config.dtype = torch.bfloat16
     model.save_pretrained(folder, state_dict=state, safe_serialization=True)

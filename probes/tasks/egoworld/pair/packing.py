@@ -57,6 +57,7 @@ class Packer:
         letter_weight: float,
     ) -> None:
         self._tokens_per_frame, self._letter_weight = tokens_per_frame, letter_weight
+        # Indexed by `native`, as are the tokens per frame: False comes first.
         self._placeholders = tokenizer.convert_tokens_to_ids(["<video>", "<image>"])
         self._eos, self._pad = tokenizer.eos_token_id, tokenizer.pad_token_id
 
@@ -75,6 +76,7 @@ class Packer:
             for column, fill in zip(zip(*rows, strict=True), fills, strict=True)
         )
         frames = [p for s in samples for p in s.context if not isinstance(p, str)]
+        # Text alone: an array of length 0, which `logits_of` asks for.
         stacked = np.stack(frames) if frames else np.empty(0, np.uint8)
         return TrainingBatch(
             ids, positions, blocks, labels, weights, torch.from_numpy(stacked), native

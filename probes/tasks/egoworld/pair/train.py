@@ -32,6 +32,7 @@ _SOURCE = {"video": "image", "control": "image"}
 def read_config(overrides: Sequence[str]) -> dict[str, Any]:
     """Read conf/train/tiny.yaml with `name=value` overrides; an unknown name is an error."""
     config = OmegaConf.load(conf_dir() / "train" / "tiny.yaml")
+    # Without it, merging takes a mistyped name for a new setting.
     OmegaConf.set_struct(config, True)
     try:
         config = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
@@ -52,6 +53,7 @@ def train(out: Path, config: Mapping[str, Any]) -> None:
     from probes.tasks.egoworld.pair.heldout import evaluate, render
 
     torch.set_num_threads(int(config["threads"]) or os.cpu_count() or 1)
+    # What decides what is learnt: threads, device or save_every may change on the way.
     settings = {name: config[name] for name in ("seed", "model", "optimiser", "mix", "stages")}
     note = out / "work" / "settings.json"
     claim(note, settings, has_data=note.exists())
@@ -83,12 +85,15 @@ def _train_stage(stage: str, out: Path, config: Mapping[str, Any]) -> None:
     seed, sizes, mix = int(config["seed"]), config["model"], config["mix"]
     name = "cuda" if config["device"] == "auto" and torch.cuda.is_available() else config["device"]
     tokenizer = build_tokenizer()
+    # Before the model is built, whose first weights are drawn from it.
     torch.manual_seed(seed)
     if stage in _SOURCE:
+        # Video and control start from the same weights: they differ in their data alone.
         model = pair.PairModel.from_pretrained(out / _SOURCE[stage], dtype=torch.float32)
     else:
         model = pair.build_model(sizes, tokenizer)
     model.to("cpu" if name == "auto" else name)
+    # Of the training split: no story that is evaluated anywhere has been trained on.
     curriculum = Curriculum(load_world(), mix, int(sizes["image_size"]), "training")
     per_frame = pair.tokens_per_frame(int(sizes["image_size"]), int(sizes["patch_size"]))
     packer = Packer(tokenizer, per_frame, float(mix["letter_weight"]))
@@ -96,8 +101,10 @@ def _train_stage(stage: str, out: Path, config: Mapping[str, Any]) -> None:
         config["stages"][stage],
         config["optimiser"],
         int(config["save_every"]),
+        # torch.compile needs the compiler, and would fail only at the first step.
         compiled=bool(config["compile"]) and shutil.which("c++") is not None,
     )
+    # The stage's number too: the control sees new stories, not those of the image stage again.
     native_share, stage_seed = float(mix["native_share"]), (seed, STAGES.index(stage))
     learn(
         model,

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from probes.tasks.egoworld.world import PLACES, THINGS, VERBS
 
+# Here and in `phrases` the order gives the ids: a change makes every checkpoint worthless.
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>", "<video>")
 LETTERS = "ABCDEFGHIJ"
 CHAT_TEMPLATE = (
@@ -78,6 +79,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
             decoders.Replace("\n ", "\n"),
         ]
     )
+    # Not normalised: placeholders are found before line breaks and spaces are rewritten.
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

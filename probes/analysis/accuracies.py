@@ -45,6 +45,7 @@ def accuracies(
     for table in tables(frame):
         for cell in table.cells.values():
             for stratum, chosen in _strata(table.items, cell, by_stratum):
+                # Within one stratum there is nothing to average: Wilson's interval applies.
                 equal = stratify and not stratum
                 row = _row(table.items, cell, chosen, level, equal)
                 rows.append({**table.settings, "stratum": stratum, **row})
@@ -56,6 +57,7 @@ def _strata(items: Items, cell: Cell, by_stratum: bool) -> Iterator[tuple[str, N
     yield "", np.ones(len(cell.items), dtype=bool)
     if by_stratum:
         strata = items.strata[cell.items]
+        # Items without a stratum belong to the whole only.
         for stratum in sorted({str(name) for name in strata} - {""}):
             yield stratum, strata == stratum
 
@@ -105,5 +107,7 @@ def position_majority(answers: NDArray[np.float64]) -> tuple[float, int]:
     """
     if not len(answers):
         return nan, -1
+    # No NaN to cast: items with a withheld answer are in no cell of accuracies.
     counts = np.bincount(answers.astype(np.intp))
+    # Of equally common answers argmax names the first.
     return float(counts.max() / len(answers)), int(counts.argmax())

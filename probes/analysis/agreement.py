@@ -27,6 +27,7 @@ def check(
     seen: dict[Hashable, tuple[Any, Path]] = {}
     for run, label, kind in zip(runs, labels, kinds, strict=True):
         for name, value, what in _facts(run, label, kind):
+            # The first run that states a fact sets it, and is named in the message.
             first, folder = seen.setdefault(name, (value, run.folder))
             if first != value:
                 raise ProbesError(
@@ -45,6 +46,7 @@ def _facts(
         shown |= {"media": row.media_sha256}
         shown |= {f"{count} frames": hashes for count, hashes in row.frame_hashes.items()}
         for name, value in shown.items():
+            # What is not stated (withheld, or not kept) contradicts nothing.
             if value is not None:
                 what = f"item {item} of task {task} is not the same ({name} differs)"
                 yield ("item", label, task, item, name), value, what

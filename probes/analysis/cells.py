@@ -108,9 +108,11 @@ def tables(frame: pd.DataFrame, measure: Measure = ACCURACY) -> list[CellTable]:
     """
     if frame.empty:
         raise ProbesError("there are no records", fix="run something, or load another folder")
+    # Frames that were put together by hand may lack what `load` adds.
     if "setting" not in frame:
         frame = frame.assign(setting="")
     task_codes = _dense(combine([frame["task"], frame["setting"]]))
+    # An id names an item within its task (and setting) only.
     item_codes = _dense(combine([pd.Series(task_codes), frame["item_id"]]))
     first_row = _first(item_codes)
     _same_items(frame, item_codes, first_row)
@@ -177,11 +179,14 @@ def _cell(
     n_withheld = len(np.unique(numbers[withheld])) if withheld.any() else 0
     kept = ~withheld | ~np.isnan(data.value[rows])
     numbers, chosen = numbers[kept], rows[kept]
+    # The slice is for cells without rows, which have no first one either.
     starts = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1])[: len(numbers)])
     value = data.value[chosen]
     every = np.ones(len(value), dtype=bool)
+    # A failed answer counts as 0 for accuracies; other measures have NaN for it.
     parsed = data.status[chosen] == "ok" if measure.of_failed else ~np.isnan(value)
     known: dict[Policy, NDArray[np.bool_]] = {"strict": every, "complete": parsed}
+    # Withheld items are counted too: failures say how a run went, not how good a member is.
     status = data.status[rows]
     return Cell(
         *head,
@@ -250,6 +255,7 @@ def _same_items(
 ) -> None:
     """Raise ProbesError where an item's answer, cluster or stratum differs between its rows."""
     for name in ("answer", "cluster", "stratum"):
+        # NA has a code too: an answer withheld in one row and known in another is a difference.
         codes = pd.factorize(frame[name], use_na_sentinel=False)[0]
         wrong = codes != codes[first_row][item_codes]
         if wrong.any():
@@ -276,6 +282,7 @@ def _no_repeats(
     repeated = np.flatnonzero((cell[1:] == cell[:-1]) & (item[1:] == item[:-1]))
     if not len(repeated):
         return
+    # Donors and rotations repeat items lawfully: only these rows need a closer look.
     rows = order[np.union1d(repeated, repeated + 1)]
     draw = [name for name in ("donor_id", "rotation") if name in frame]
     some = frame.iloc[rows][["item_id", "role", "arm", "frames", *draw]].assign(
@@ -323,6 +330,7 @@ def align(
         items that only some cells have.
     """
     first = cells[0].items
+    # Mostly every cell has every item; then no sets need to be built.
     if all(np.array_equal(first, cell.items) for cell in cells[1:]):
         positions = np.arange(len(first), dtype=np.intp)
         return first, [positions] * len(cells), np.empty(0, dtype=np.intp)
@@ -348,10 +356,12 @@ def same_stimuli(table: CellTable, a: Cell, b: Cell, told: Mapping[str, Any]) ->
     """
     sources = told.get("infill_sources", ())
     kind = told.get("infills", {}).get(a.arm, "none" if a.arm in TEXTLESS else "")
+    # Where no source is stated, members may have written their own.
     if kind != "none" and (not sources or "self" in sources):
         return
     shared, (in_a, in_b), _ = align([a, b])
     shown_a, shown_b = a.shown[in_a], b.shown[in_b]
+    # 0 is an unknown hash, which is no evidence of a difference.
     differ = (shown_a != shown_b) & (shown_a != 0) & (shown_b != 0)
     if differ.any():
         names = [str(name) for name in table.items.ids[shared[differ]]]

@@ -46,6 +46,7 @@ def groups(
     table: pd.DataFrame, columns: Sequence[str]
 ) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """Yield a table's groups in order of appearance, each with its values of the columns."""
+    # A list even of one column makes pandas give tuples; rows with NaN in a column are dropped.
     for values, part in table.groupby(list(columns), sort=False):
         yield dict(zip(columns, values, strict=True)), part
 

@@ -187,6 +187,7 @@ def _estimate(
         **{name: getattr(found, name) for name in taken},
         "p_adjusted": nan,
         "sd": sd,
+        # NaN without spread, with one item, or on the log-odds scale.
         "design_effect": (found.se / independent) ** 2,
         "mean_a": means[0],
         "mean_b": means[1],
@@ -197,6 +198,7 @@ def _estimate(
 
 def _headroom(cell: Cell, items: NDArray[np.intp]) -> float:
     """Return 1 - accuracy of a cell over those of some items whose right answer is known."""
+    # Items are sorted and all of these are in the cell, so each is found.
     right = cell.right[np.searchsorted(cell.items, items)]
     return stats.headroom(right[~np.isnan(right)])
 

@@ -49,6 +49,7 @@ def equivalences(
     """
     check(names, policies)
     taken = per_item(measure)
+    # A margin as wide as the measure's range would be met by any data.
     low, high = taken.bounds or (0.0, inf)
     if not 0 < margin < high - low:
         raise ProbesError(

@@ -54,6 +54,7 @@ def p_value(p: float) -> str:
     """Format a p-value."""
     if not isfinite(p):
         return "-"
+    # 0.000 would read as impossible.
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -89,6 +90,7 @@ def with_interval(row: Mapping[str, Any]) -> str:
 
 def count(value: float) -> str:
     """Format a number of items; `-` where it is unknown, `none suffices` where infinite."""
+    # An effect of exactly zero is found by no number of items.
     if value == float("inf"):
         return "none suffices"
     return f"{value:,.0f}" if isfinite(value) else "-"

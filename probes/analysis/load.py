@@ -82,6 +82,7 @@ def _find(path: Paths) -> list[Path]:
         found = [file for part in path for file in _find(part)]
         if not found:
             raise ProbesError("no run was named", fix="give a run folder or a folder of runs")
+        # A sweep and a run in it may both be named: each file is read once.
         return sorted(dict.fromkeys(found))
     start = Path(path)
     if start.is_file():
@@ -119,6 +120,7 @@ def _n_options(frame: pd.DataFrame, known: dict[tuple[str, str], int]) -> pd.Ser
         pairs = pd.MultiIndex.from_arrays([frame["task"], frame["item_id"]])
         codes, unique = pairs.factorize()
         sizes = np.array([known.get(pair, 0) for pair in unique], dtype=np.float64)[codes]
+        # 0: the run's items file does not know the item, so what was scored stands.
         scored = scored.where(sizes == 0, sizes)
     return scored.astype("int64")
 
@@ -139,11 +141,13 @@ def merge(frame: pd.DataFrame) -> pd.DataFrame:
     repeated = np.flatnonzero(ordered[1:] == ordered[:-1])
     if not len(repeated):
         return frame
+    # Few rows repeat; unique also restores their order, so that the first one loaded is kept.
     touched = np.unique(np.concatenate([order[repeated], order[repeated + 1]]))
     some = frame.iloc[touched].copy()
     some["_identity"] = identity[touched]
     failed = some["status"] == "error"
     answered = some.loc[~failed, ["_identity", "key"]].drop_duplicates()
+    # With the key: a failed request is not answered by another one of the same question.
     requests = pd.MultiIndex.from_frame(some[["_identity", "key"]])
     superseded = failed & requests.isin(pd.MultiIndex.from_frame(answered))
     dropped = set(some.index[superseded])
@@ -153,6 +157,7 @@ def merge(frame: pd.DataFrame) -> pd.DataFrame:
     if (variants > 1).any():
         raise _conflict(rest[rest["_identity"].isin(variants.index[variants > 1])])
     dropped |= set(rest.index[rest["_identity"].duplicated()])
+    # pandas does not promise to pass attrs on, and references are in them.
     attrs = frame.attrs
     kept = frame.drop(index=list(dropped)).reset_index(drop=True)
     kept.attrs = attrs

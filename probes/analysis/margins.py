@@ -26,6 +26,7 @@ def margins(frame: pd.DataFrame) -> NDArray[np.float64]:
     tokens, _, token_lengths = flat(frame["option_tokens"])
     answer = frame["answer"].to_numpy(np.float64, na_value=np.nan)
     cloze = (frame["scoring"] == "cloze").to_numpy(bool)
+    # One option leads no other, and a generated reply was not scored: neither has a margin.
     usable = (lengths >= 2) & (lengths == token_lengths) & (answer >= 0) & (answer < lengths)
     if not usable.any():
         return out
@@ -35,6 +36,7 @@ def margins(frame: pd.DataFrame) -> NDArray[np.float64]:
         divisor = np.ones(len(scores))
         counted = np.repeat(cloze & (lengths == token_lengths), token_lengths)
         divisor[per_token & whole] = tokens[counted]
+        # An option of no token must not divide by zero.
         scores = scores / np.maximum(divisor, 1.0)
     rows = np.flatnonzero(usable)
     answers = starts[rows] + answer[rows].astype(np.intp)
@@ -44,8 +46,10 @@ def margins(frame: pd.DataFrame) -> NDArray[np.float64]:
     # Empty lists would break reduceat; every usable row has at least two options.
     ends = starts[rows] + lengths[rows]
     edges = np.stack([starts[rows], ends], axis=1).ravel()
+    # Every second segment lies between two rows; the appended value makes the last end an index.
     best = np.maximum.reduceat(np.append(others, -np.inf), edges)[::2]
     out[rows] = right - best
+    # An impossible option has -inf, and one of those would make every mean infinite.
     out[~np.isfinite(out)] = np.nan
     return out
 
@@ -60,9 +64,11 @@ def in_arrow(column: pd.Series, kind: pa.DataType) -> pa.Array:
 def flat(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
     """Return a column of lists as one array of all values, each row's start, and its length."""
     whole = in_arrow(column, pa.list_(pa.float64()))
+    # The length of a null list is null; it has no values, so 0.
     lengths = np.nan_to_num(
         whole.value_lengths().to_numpy(zero_copy_only=False).astype(np.float64)
     ).astype(np.intp)
+    # flatten() heeds the offsets of a slice and skips nulls; `.values` does neither.
     values = whole.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.intp)
     return values, starts, lengths

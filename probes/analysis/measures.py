@@ -64,6 +64,7 @@ class Measure:
         """Return the least and greatest difference of an item, of two cells or of four (DiD)."""
         if self.bounds is None:
             return None
+        # Each pair of cells can differ by the whole range, in either direction.
         reach = (self.bounds[1] - self.bounds[0]) * cells / 2
         return -reach, reach
 
@@ -129,6 +130,7 @@ def extra(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
     if "extras" not in frame:
         return np.full(len(frame), np.nan)
     pairs = in_arrow(frame["extras"], pa.map_(pa.string(), pa.float64()))
+    # Null where an answer lacks the name, which becomes NaN in float64.
     found = pc.map_lookup(pairs, name, "first").to_numpy(zero_copy_only=False)
     return np.asarray(found, dtype=np.float64)
 
@@ -145,6 +147,7 @@ def _option_probability(frame: pd.DataFrame) -> NDArray[np.float64]:
     part = frame[usable]
     scores, starts, count = flat(part["option_logprobs"])
     cloze = np.repeat((part["scoring"] == "cloze").to_numpy(bool), count)
+    # By token where the choice was by token, or the likeliest could be another than the chosen.
     scores = scores / np.where(cloze, np.maximum(flat(part["option_tokens"])[0], 1), 1)
     right = scores[starts + answer[usable].astype(np.intp)]
     rows = np.repeat(np.arange(len(part)), count)
@@ -182,6 +185,7 @@ def _checked(name: str, found: object) -> Measure:
         raise TypeError("it is not a Measure")
     if found.name != name:
         raise ValueError(f"it is registered as {name}, and calls itself {found.name}")
+    # Not `>=`, so that NaN bounds are refused as well.
     if found.bounds is not None and not found.bounds[0] < found.bounds[1]:
         raise ValueError(f"its bounds are {found.bounds}")
     return found

@@ -45,6 +45,7 @@ def merge(paths: Sequence[Path], out: Path) -> int:
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ProbesError("the folder is not empty", str(out), "give a new one")
+    # Loading compares the runs: nothing is written before they are known to agree.
     frame = load(list(paths))
     _check_one_setting(frame, paths)
     folders = [Path(run) for run in dict.fromkeys(frame["run"])]
@@ -54,6 +55,7 @@ def merge(paths: Sequence[Path], out: Path) -> int:
     tables = {
         "records": _records(frame),
         "items": schema.to_table([], ItemRow) if items is None else items,
+        # One shard's donor may be another's item: then items.parquet has it.
         "donors": _joined(folders, "donors", ItemRow, lambda row: row["id"] not in asked),
         "infills": _joined(folders, "infills", InfillRow),
     }
@@ -93,6 +95,7 @@ def _check_one_setting(frame: pd.DataFrame, paths: Sequence[Path]) -> None:
 def _join_frames(folders: Sequence[Path], out: Path) -> None:
     out.mkdir()
     for picture in (path for folder in folders for path in (folder / "frames").glob("*.png")):
+        # Files are named by the sha256 of their pixels: an equal name is an equal picture.
         if not (target := out / picture.name).exists():
             link_or_copy(picture, target)
 
@@ -161,6 +164,7 @@ def _manifest(
         | {name: manifest[name] for name in own if name in manifest}
         for folder, manifest in runs
     ]
+    # These are true of the first run only, not of the whole.
     kept = {k: v for k, v in first.items() if k not in ("seconds", "backends", "artifacts")}
     sums = {
         name: sum(int(manifest.get(name) or 0) for manifest in manifests)

@@ -131,6 +131,7 @@ def _matches(table: CellTable, refs: Mapping[str, str], told: Mapping[Any, Any])
             if (role, arm) in cells and (role, reference) in cells:
                 a, b = cells[role, arm], cells[role, reference]
                 yield Match(name, (a, b), role, a.member, arm, reference)
+    # Contrasts of members start from the image member; without it there are only gains.
     image = "image"
     for other in roles:
         if other == image:
@@ -139,7 +140,9 @@ def _matches(table: CellTable, refs: Mapping[str, str], told: Mapping[Any, Any])
             if (image, arm) not in cells or (other, arm) not in cells:
                 continue
             a, b = cells[image, arm], cells[other, arm]
+            # Across members only: arms of one member are meant to differ in what is shown.
             same_stimuli(table, a, b, told)
+            # Other minus image: what video finetuning adds is positive.
             yield Match("transfer", (b, a), other, b.member, arm, "")
             reference = refs.get(arm, "")
             if (image, reference) in cells and (other, reference) in cells:
@@ -158,6 +161,7 @@ def _no_stray_reference(
             continue
         for other in whole:
             there = other.settings
+            # Another frame count is a question of its own; other settings suggest a mistake.
             alike = all(there[name] == here[name] for name in ("task", "pair", "frames"))
             if not alike or (role, reference) not in other.cells:
                 continue
@@ -191,6 +195,7 @@ def paired(
         ProbesError: cells without any item in common.
     """
     shared, positions, missing = align(match.cells)
+    # A cell without any usable item is no mistake: its contrasts have n = 0.
     if not len(shared) and all(len(cell.items) for cell in match.cells):
         raise ProbesError(
             f"{match.name} of {match.arm} ({match.role}): its cells have no item in common",
@@ -241,6 +246,7 @@ def differences(
             values = (known.ids[at], known.clusters[at], known.strata[at], pairs.differences)
             columns = {**table.settings, **match.columns, **dict(zip(own, values, strict=True))}
             parts.append(pd.DataFrame(columns))
+    # The empty part has columns without types: it serves only where there is nothing else.
     return pd.concat(parts[1:] or parts, ignore_index=True)
 
 

@@ -51,6 +51,7 @@ def planning(
     added = ["minimum_effect", "items_needed", *(column_for(one, taken.unit) for one in effects)]
     found_by_row = []
     for row in rows_of(rows):
+        # One item has no spread to plan with.
         if row["n"] < 2:
             found_by_row.append([nan] * len(added))
             continue
@@ -75,6 +76,7 @@ def _spread(row: Mapping[str, Any], measure: Measure) -> stats.Spread:
     """Return the spread of an item's difference, for shares of items by effect."""
     estimate, sd, n = row["estimate"], float(row["sd"]), row["n"]
     # A greater share of right answers changes how many items differ; a shift leaves its spread.
+    # Spread is over n - 1 here, mean squares over n.
     return stats.sd_square(estimate**2 + sd**2 * (n - 1) / n) if measure.is_share else sd
 
 

@@ -24,6 +24,7 @@ def of_run(question: RunQuestion) -> list[str]:
     """Return the answer for a finished run: one row per contrast, role, arm and frame count."""
     target, simulation = question.target, question.simulation
     measure = per_item(question.measure)
+    # Of points there are usual sizes; of nats or other units nobody knows them.
     given = question.effects or ((2.0, 5.0, 10.0) if measure.unit == PROPORTION else ())
     effects = [effect / (100 if measure.unit == PROPORTION else 1) for effect in given]
     planned = _planned(question, measure, effects)
@@ -120,6 +121,7 @@ def of_published(task: str, icc: float, target: PowerTarget) -> list[str]:
     for one in resolved:
         limits = (one.least, one.independent, one.significant_below, one.found_below)
         texts = (number(100 * value) for value in limits)
+        # Adding 0.0 turns -0.0 into 0.0.
         estimate = f"{100 * one.estimate + 0.0:+.1f}"
         rows.append((one.family, one.name, one.what, str(one.n), estimate, *texts))
     limits_head = ("least", "indep.", f"p < {target.level:g}", f"power {target.power:g}")

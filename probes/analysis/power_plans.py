@@ -71,6 +71,7 @@ class _Design:
         """Return clusters of that shape for so many items; the last may be cut."""
         out: list[int] = []
         left = items
+        # A fixed seed: clusters are part of the plan, --seed is of the draws.
         rng = np.random.default_rng(0)
         while left:
             # Shuffled: part of the shape is to be as uneven as the whole.
@@ -107,6 +108,7 @@ def answer(question: PlanQuestion) -> list[str]:
     """
     plan = _checked(question)
     try:
+        # What is impossible together, as a gain beyond its discordance, shows in computing.
         table = Table(_title(plan), *_table(plan))
     except ValueError as error:
         raise ProbesError(
@@ -259,6 +261,7 @@ def _found(plan: _PowerPlan, truth: _Truth, scope: int, effect: float | None, n:
         text = number(100 * effect)
     elif n is None:
         total = stats.items_needed(effect, spread, power_wanted=power, **options)
+        # Rounded up once per stratum, as all are of one size.
         each = ceil(total / scope) if isfinite(total) else inf
         return _with_simulated(number(each, 0), plan, truth, effect, each * scope)
     else:

@@ -111,12 +111,14 @@ def _resolve(
     square = sum((a - b) ** 2 for a, b in pairs) / strata
     t = float(special.stdtrit(df, 1 - test["alpha"] / 2))
     reach = estimate**2 * (n - strata) / (t * t * test["design_effect"])
+    # The t statistic set to its critical value and solved for the discordance.
     significant = (reach + square) / members
 
     def spread(discordance: float) -> float:
         return float((members * discordance - square) ** 0.5)
 
     found = nan
+    # No number of items finds an effect of exactly zero.
     if estimate:
         options: stats.PowerOptions = {**test, "strata": strata}
         found = stats.largest_discordance(

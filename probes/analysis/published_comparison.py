@@ -110,6 +110,7 @@ def _matches(frame: pd.DataFrame, table: str, cells: OwnCells) -> Iterator[Publi
 def _whole(frame: pd.DataFrame, cells: OwnCells) -> Iterator[PublishedMatch]:
     """Yield the means over all configurations, each counting the same."""
     names = sorted({configuration for *_, configuration in cells})
+    # A mean over some of the configurations is not the number that was published.
     if not set(names) <= set(frame["stratum"]):
         return
     part = frame[frame["stratum"].isin(names)]
@@ -146,6 +147,7 @@ def _row(
     special = {"accuracy": [1.0], "did": stats.DID_WEIGHTS.tolist()}
     weights = special.get(row["name"], stats.DIFFERENCE_WEIGHTS.tolist())
     count = len(sources) // len(weights)
+    # Published as percent with one decimal: the whole number of right answers is restored.
     each = [Figure(p, *stats.wilson(round(p * n), n)) for p in sources]
     published = combined(each, [weight / count for _ in range(count) for weight in weights])
     ours = Figure(row["estimate"], row["low"], row["high"])

@@ -92,13 +92,16 @@ def labels(runs: Sequence[LoadedRun], kinds: Sequence[tuple[str, ...]]) -> list[
         alike = [config for config, of in zip(configs, kinds, strict=True) if of == kind and config]
         names = sorted({name for config in alike for name in config})
         differing = [name for name in names if _differs(name, alike)]
+        # A run without a manifest is not labelled by what it does not say.
         shown = [f"{_short(name, differing)}={_value(own.get(name))}" for name in differing if own]
         out.append(", ".join(dict.fromkeys(shown)))
     return out
 
 
 def _differs(name: str, configs: Sequence[Mapping[str, Any]]) -> bool:
+    # Otherwise a missing setting is a difference: it may stand for another default.
     having = [one for one in configs if name in one or name not in _OF_SOME_TASKS]
+    # repr, since lists cannot be in a set, where 1 and True would be one entry.
     return len({repr(one.get(name)) for one in having}) > 1
 
 

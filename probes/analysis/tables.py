@@ -136,6 +136,7 @@ def _gain_table(results: _Results) -> Table | None:
 def _did_table(results: _Results) -> Table | None:
     rows = []
     for (name, policy, frames, role, arm), row in results.contrasts.items():
+        # `blind` takes frames away: its DiD is not about text between them.
         if name != "did" or policy != "strict" or arm == "blind":
             continue
         texts = (
@@ -198,6 +199,7 @@ def _notes(results: _Results, refs: Mapping[str, str]) -> Iterator[str]:
     cells = list(results.cells.values())
     n, clusters = (span(cell[name] for cell in cells) for name in ("n", "clusters"))
     yield f"n = {n} items in {clusters} clusters per cell"
+    # The fullest cell: guessing is to be that over all items.
     first = max(cells, key=lambda cell: int(cell["n"]))
     if first["n"]:
         guess = f"chance {percent(first['chance'])}, " if isfinite(first["chance"]) else ""

@@ -50,6 +50,7 @@ def transfer(frame: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     part = frame[frame["stratum"].isin(list(CONFIGURATIONS))]
     if part.empty:
         return pd.DataFrame(columns=[*GROUP, "row", "member", "configuration", *_VALUES])
+    # Configurations count the same, also where a run has unequally many problems of each.
     cells = accuracies(part, by_stratum=True, stratify=True, level=level)
     cells = cells.rename(columns={"accuracy": "estimate"}).assign(row=cells["role"])
     found = contrasts(
@@ -62,6 +63,7 @@ def transfer(frame: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     )
     found = found.assign(row=[_difference(str(role)) for role in found["role"]])
     both = pd.concat([cells, found], ignore_index=True)
+    # The rows over all strata have an empty one, which the map does not know.
     both["configuration"] = both["stratum"].map(CONFIGURATIONS).fillna(MEAN)
     return both[[*GROUP, "row", "member", "configuration", *_VALUES]]
 

@@ -147,6 +147,7 @@ def _table(entries: Mapping[str, Any]) -> str:
 
 
 def _line(value: Any) -> str:
+    # NaN is not JSON: other readers would refuse the file.
     return json.dumps(value, separators=(", ", ": "), allow_nan=False)
 
 

@@ -73,6 +73,7 @@ def capture(path: str | Path) -> Snapshot:
         infill_sources=tuple(frame.attrs.get("infill_sources", ())),
         items=_items(folders),
         cells=_cells(frame),
+        # A manifest without counts says nothing, and nothing is claimed.
         cached=bool(computed) and not any(computed),
     )
 
@@ -121,11 +122,13 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     pair = config.get("pair") or {}
     kept: dict[str, Any] = {k: v for k, v in config.items() if k not in ("pair", "suite")}
+    # By name, since another order of arms is no other question.
     kept["suite"] = {str(arm.get("name")): dict(arm) for arm in config.get("suite") or ()}
     kept["pair"] = {"answer_prefix": pair.get("answer_prefix", "")}
     kept["frame_as"] = {
         member.get("role"): member.get("frame_as") for member in pair.get("members") or ()
     }
+    # How long a reply may be matters only where replies are what is scored.
     reply = set() if config.get("scoring") == "generate" else {"max_new_tokens"}
     left_out = _NOT_OF_THE_QUESTION | reply
     return {

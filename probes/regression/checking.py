@@ -40,6 +40,7 @@ class Check:
     @property
     def passed(self) -> bool:
         """Whether the run passes the deciding gate."""
+        # Bands are not asked: the same records have the same metrics.
         if self.gate == "exact":
             return not self.differences
         return all(change.passed for change in self.metric_changes)
@@ -58,12 +59,14 @@ def check(baseline: Baseline, run: Snapshot, gate: Gate = "statistical", where: 
         ProbesError: the run answers other questions than the baseline.
     """
     base = baseline.snapshot
+    # Before any gate: over other questions it would pass or fail by chance.
     compare.require_comparable(base, run, where)
     why_not_exact = gates.platform_differences(base, run) if gate == "exact" else []
     decides: Gate = "exact" if gate == "exact" and not why_not_exact else "statistical"
     # The exact gate excuses an exact tie, so the metrics printed with it must not count it either.
     tolerance = max(baseline.tie_tolerance, gates.SAME if decides == "exact" else 0.0)
     changes = compare.answer_changes(base, run, tolerance)
+    # Before the metrics, or what a rounding decides would move them.
     resolved = compare.resolve_ties(base, run, changes)
     return Check(
         baseline=baseline,

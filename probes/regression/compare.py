@@ -82,6 +82,7 @@ def _short(value: object) -> str:
 def _cells(base: Snapshot, run: Snapshot) -> Iterator[str]:
     run_cells = run.cells_by_name()
     missing = [cell for cell in base.cells if cell.name not in run_cells]
+    # Most likely another task or pair: one sentence instead of a list of all cells.
     if len(missing) == len(base.cells):
         in_base = ", ".join(sorted({_kind(cell.name) for cell in base.cells}))
         in_run = ", ".join(sorted({_kind(cell.name) for cell in run.cells}))
@@ -125,6 +126,7 @@ def _items(base: Snapshot, run: Snapshot) -> Iterator[str]:
         if differing:
             what = "question or options" if field == "content" else field
             yield f"{what} differ in {len(differing)} items: {listed(differing)}"
+    # A frame count that was not run is reported as cells, not here.
     differing = [
         a.id for a, b in pairs if any(b.frames.get(k, sha) != sha for k, sha in a.frames.items())
     ]
@@ -144,6 +146,7 @@ def notes(base: Snapshot, run: Snapshot) -> list[str]:
     ]
     for what, before in base.platform.items():
         now = run.platform.get(what, UNKNOWN)
+        # What one side does not state cannot be said to differ.
         if UNKNOWN not in (before, now) and now != before:
             out.append(f"{what}: {now or 'none'}, in the baseline {before or 'none'}")
     base_cells = base.cells_by_name()
@@ -217,6 +220,7 @@ def tied(before: BaselineAnswer, now: BaselineAnswer, scoring: str, tolerance: f
         if max(a, b) >= len(scores):  # nothing was scored: a reply was read
             return False
         gaps.append(abs(scores[a] - scores[b]))
+    # In both runs: an answer that was clear before has changed, however near it is now.
     return max(gaps) <= tolerance
 
 

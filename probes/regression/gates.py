@@ -43,6 +43,7 @@ def platform_differences(base: Snapshot, run: Snapshot) -> list[str]:
     differing, unknown = [], []
     for name in sorted({*base.platform, *run.platform}):
         before, now = base.platform.get(name, UNKNOWN), run.platform.get(name, UNKNOWN)
+        # Not knowing counts against the exact gate: a difference in arithmetic could be a failure.
         if UNKNOWN in (before, now):
             unknown.append(name)
         elif before != now:
@@ -69,10 +70,12 @@ def exact(base: Snapshot, run: Snapshot) -> list[Difference]:
 
 
 def _largest_change(before: BaselineAnswer, now: BaselineAnswer) -> float:
+    # Another number of options shows as other tokens.
     if len(before.logprobs) != len(now.logprobs):
         return 0.0
     pairs = zip(before.logprobs, now.logprobs, strict=True)
     gaps = [0.0 if isnan(a) and isnan(b) else abs(a - b) for a, b in pairs]
+    # NaN on one side only is a change; max() alone could pass over it.
     return max((np.inf if isnan(gap) else gap for gap in gaps), default=0.0)
 
 
@@ -107,12 +110,14 @@ class MetricChange:
         """The narrowest band that lets this change pass; inf: none does."""
         if not self.changed:
             return 0.0
+        # Of the whole interval: with few items a wide one fails rather than passes.
         reach = max(abs(self.low), abs(self.high)) * (100 if self.unit == PROPORTION else 1)
         return reach if isfinite(reach) else np.inf
 
     @property
     def passed(self) -> bool:
         """Whether no item changed, or the whole interval is within the band."""
+        # A band in points and an interval in proportions differ in their last digits.
         return self.least_band <= self.band + 1e-9
 
 
@@ -203,6 +208,7 @@ def _change(metric: Metric, before: ItemValues, now: ItemValues, band: float) ->
             "metrics",
             "remove that line, or write the baseline anew with --update",
         )
+    # intersect1d sorts by id; the baseline's order is restored.
     order = np.argsort(old)
     old, new = old[order], new[order]
     differences = now.values[new] - before.values[old]
@@ -210,10 +216,12 @@ def _change(metric: Metric, before: ItemValues, now: ItemValues, band: float) ->
     differences[np.abs(differences) < 1e-12] = 0.0
     measure = per_item(metric.measure)
     cells = {"accuracy": 1, "mean": 1, "did": 4}.get(metric.name, 2)
+    # Now less before has twice the metric's cells, and so its range.
     found = stats.clustered_mean(
         differences, before.clusters[old], bounds=measure.difference_bounds(2 * cells)
     )
     changed = int(np.count_nonzero(differences))
+    # If no item changed that is known exactly, and needs no score interval.
     low, high = (found.low, found.high) if changed else (0.0, 0.0)
     return MetricChange(
         metric=metric,

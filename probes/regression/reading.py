@@ -32,6 +32,7 @@ def read(path: Path) -> Baseline:
             "name another, or write it: probes check RUN --against FILE --update",
         ) from error
     except (ValueError, RecursionError) as error:
+        # RecursionError: brackets nested deeper than json can follow.
         raise _refusal(path, f"it is not JSON ({error})") from error
     if not isinstance(content, dict) or content.get("format") != baseline.FORMAT:
         raise _refusal(path, f"its format is not {baseline.FORMAT!r}")

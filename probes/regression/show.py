@@ -135,6 +135,7 @@ def _answers(check: Check, limit: int) -> list[str]:
         if changes:
             out += ["", title, *_change_lines(changes, limit)]
     listed = {(change.cell, change.now.answer_key) for change in changed}
+    # A changed answer is listed once, although its record differs too.
     rest = [one for one in check.differences if (one.cell, one.now.answer_key) not in listed]
     if rest:
         out += ["", f"{len(rest)} records give the same answer, but are not the same"]

@@ -148,6 +148,8 @@ class Snapshot:
             for answer in cell.answers
         ]
         frame = from_records(rows, dict(self.references))
+        # As `load` takes them from manifests: they decide whether members may be shown different
+        # text.
         frame.attrs["infill_sources"] = list(self.infill_sources)
         frame.attrs["infills"] = {arm: kind for (_, arm), kind in self.infills().items()}
         return frame
@@ -164,6 +166,7 @@ def _record(cell: CellAnswers, answer: BaselineAnswer, item: ItemFacts) -> Recor
         **{name: getattr(item, name) for name in ("cluster", "stratum", "answer")},
         **not_kept,
         member=cell.member,
+        # A failed answer has no choice, and so counts as wrong, as in a run.
         correct=None if item.answer is None else answer.choice == item.answer,
         option_logprobs=answer.logprobs,
         option_tokens=answer.tokens,

@@ -44,8 +44,10 @@ def section(folders: Sequence[Path], frame: pd.DataFrame, budget: int = BUDGET) 
     """
     runs = {str(folder.resolve()): run_folder.read(folder.resolve()) for folder in folders}
     css, js = templating.text("browser.css"), templating.text("browser.js")
+    # 20,000 for the skeleton and its notes, which are known only afterwards.
     content_budget = budget - len(css) - len(js) - 20_000
     data = browser_data.assemble(runs, frame, min(_TEXTS, content_budget))
+    # Pictures come second: an item can be read without them, not without its texts.
     images = frame_images.make(data.frames, max(0, content_budget - len(data.json)))
     template = templating.environment().get_template("browser.html")
     return template.render(

@@ -86,6 +86,7 @@ def assemble(runs: Runs, frame: pd.DataFrame, budget: int) -> BrowserData:
     for (_, _, item), answers in by_item.items():
         text = _dump(content.item(item, answers))
         size += len(text)
+        # One item is shown however small the budget is.
         if items and size + content.size > budget:
             break
         items.append(text)
@@ -116,10 +117,13 @@ def _rows(frame: pd.DataFrame, runs: Runs, most: int) -> tuple[list[TableRow], i
     items = frame.groupby(["task", "item_id"], sort=False)["key"].size()
     turn = items.groupby(level="task", sort=False).cumcount().to_numpy()
     chosen = items.iloc[turn.argsort(kind="stable")].cumsum()
+    # Less the first, which stays even if it alone exceeds the limit.
     chosen = chosen[chosen - chosen.iloc[0] < most]
     position = pd.Series(range(len(chosen)), index=chosen.index)
     order = position.reindex(pd.MultiIndex.from_frame(frame[["task", "item_id"]])).to_numpy()
+    # NaN, which is not equal to itself, marks rows of items that were not chosen.
     frame = frame[order == order].iloc[order[order == order].argsort(kind="stable")]
+    # Arrow gives None for every kind of missing value, and plain Python numbers.
     columns = {name: pa.array(frame[name].array, from_pandas=True) for name in _COLUMNS}
     rows: list[TableRow] = pa.table(columns | {"margin": margins(frame)}).to_pylist()
     return rows, len(items)
@@ -213,6 +217,7 @@ class _Content:
             -1 if row["choice"] is None else row["choice"],
             -1 if row["correct"] is None else int(row["correct"]),
             probabilities(row["option_logprobs"], row["option_tokens"], row["scoring"]),
+            # JSON has no NaN, and `_dump` refuses it.
             round(margin, 4) if math.isfinite(margin) else None,
             text(row["text"]),
             text(row["error"]),
@@ -236,6 +241,7 @@ class _Content:
                 gaps = shown.bare_gaps
                 content["b"] = [[gap.after, gap.gap, self._texts[gap.reason]] for gap in gaps]
         text = _dump(content)
+        # Counted when first seen, as the page states different stimuli.
         self.checked += shown.problem is None and text not in self._stimuli
         return self._stimuli[text]
 
@@ -262,8 +268,10 @@ def probabilities(
         if tokens is None or len(tokens) != len(scores) or min(tokens, default=0) < 1:
             return None
         scores = [total / count for total, count in zip(scores, tokens, strict=True)]
+    # One -inf is a probability of 0; if all are, there is nothing to divide by.
     if not scores or any(math.isnan(score) for score in scores) or math.isinf(max(scores)):
         return None
+    # Less the greatest, or exponentials of long options would all vanish.
     weights = [math.exp(score - max(scores)) for score in scores]
     return [round(weight / sum(weights), 4) for weight in weights]
 
@@ -305,6 +313,7 @@ def _dump(value: Any) -> str:
 
 def _safe(text: str) -> str:
     """Return JSON that no HTML parser reads as markup; to a JSON parser it is the same."""
+    # `</script>` or `<!--` in a question would end the element or change how it is read.
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return text

@@ -20,6 +20,7 @@ _LONGEST = 300  # characters of a reply or a reason that the page shows
 def section(study: Study) -> Section:
     """Return failed and unparsed records, missing items and withheld answers."""
     parts: list[ReportPart] = [*_failed(study), *_missing(study)]
+    # The greatest of the cells, as the same items are withheld in each.
     if withheld := int(study.accuracies_over_all["withheld"].max()):
         items = counted(withheld, "item")
         parts.append(

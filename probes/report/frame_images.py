@@ -64,6 +64,7 @@ def make(frames: Sequence[FrameFile], budget: int) -> EncodedImages:
         The pictures. Frames beyond the budget, frames whose file is missing and frames whose file
         holds other pixels than its name says have none, with the reason.
     """
+    # Evenly over the list: neighbouring frames are of one item, and alike in size.
     step = max(1, len(frames) // _SAMPLE)
     sample = frames[::step][:_SAMPLE]
     for height, quality in QUALITIES:
@@ -104,6 +105,7 @@ def _encode(frames: Iterable[FrameFile], height: int, quality: int) -> Iterator[
     pending = iter(frames)
     # Pillow lets other threads run while it decodes and encodes.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        # In chunks: once a quality proves too large, the rest is not encoded.
         while chunk := list(islice(pending, _CHUNK)):
             yield from pool.map(lambda frame: _encode_one(frame, height, quality), chunk)
 
@@ -121,7 +123,9 @@ def _encode_one(frame: FrameFile, height: int, quality: int) -> tuple[str, str]:
     except FileNotFoundError:
         return "", "its file is not there"
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        # Pillow raises SyntaxError for a damaged PNG, and refuses sizes that could fill the memory.
         return "", "its file cannot be read"
+    # The hash is of pixels, so that another compression of the file is no difference.
     if array_sha256(np.asarray(image)) != sha:
         return "", "its file holds other pixels than were shown"
     data = io.BytesIO()

@@ -32,9 +32,11 @@ def section(study: Study) -> Section:
 
 def without_leaked_answers(study: Study, infills: pd.DataFrame) -> pd.DataFrame:
     """Return the records whose clip has no infill that contains the right answer's text."""
+    # By clip, since every frame count has infills of its own.
     leaked = pd.MultiIndex.from_frame(clips_with_leaked_answer(infills))
     clips = pd.MultiIndex.from_frame(study.frame[list(CLIP)])
     kept = study.frame[~clips.isin(leaked)].reset_index(drop=True)
+    # References are in attrs; without them arms would have the default ones.
     kept.attrs = study.frame.attrs
     return kept
 
@@ -45,6 +47,7 @@ def _leaks(study: Study, infills: pd.DataFrame) -> Iterator[ReportPart]:
         "punctuation aside). An infill that leaks the right answer can give it away instead of "
         "helping to reason."
     )
+    # Items that only lent were not answered: leaks there give nothing away.
     asked = infills[infills["asked"]]
     names = ("pair", "task", "setting", "role", "frames")
     data = [{**head, **_leak_counts(part)} for head, part in groups(asked, names)]
@@ -101,6 +104,7 @@ def _without_leaks(study: Study, infills: pd.DataFrame) -> ReportPart:
         return Paragraph(
             "vcot was not run together with its reference arm: leaks change no contrast."
         )
+    # Left: a contrast whose items all leak keeps its row.
     pairs = whole.merge(rest, on=list(CONTRAST), how="left", suffixes=("", "_rest"))
     columns: dict[str, ShownColumn] = {
         "contrast": "name",

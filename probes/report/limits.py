@@ -35,6 +35,7 @@ def limits(study: Study, block: Mapping[str, Any], with_did: bool) -> Iterator[s
             "member may be due to more training of any kind."
         )
     if study.frame_as(block) == "video":
+        # Without `setting`: the other way of receiving frames is another block of this report.
         same = {name: block[name] for name in ("task", "pair", "scoring", "seed")}
         if "image" not in [study.frame_as(b) for b in study.blocks if same.items() <= b.items()]:
             yield (
@@ -47,6 +48,7 @@ def limits(study: Study, block: Mapping[str, Any], with_did: bool) -> Iterator[s
 
 def _at_chance(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
     cells = where(study.accuracies_over_all, block, arm="baseline")
+    # A chance that is unknown is NaN, which compares false and drops out.
     cells = cells[(cells["low"] <= cells["chance"]) & (cells["chance"] <= cells["high"])]
     for head, part in groups(cells, ("role",)):
         places = [

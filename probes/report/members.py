@@ -72,6 +72,7 @@ def _did_table(study: Study, dids: pd.DataFrame, ways: Sequence[str]) -> Table:
     names = (*differing, "arm", "role", "frames")
     table: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows_of(dids):
+        # frame_as has columns here; what is left of the label makes the row.
         further = _FRAME_AS_SETTING.sub("", row["setting"]).strip(", ")
         head = (*(str(row[name]) for name in names), further)
         table.setdefault(head, {})[row["frame_as"]] = formats.interval(row)
@@ -158,6 +159,7 @@ def _facts(study: Study, pair: str, role: str, name: str) -> dict[str, Any]:
         configured = pair_of(manifest).get("members")
         for member in configured if isinstance(configured, list) else []:
             if isinstance(member, Mapping) and member.get("name") == name:
+                # What was loaded outranks what was configured.
                 facts = {**{k: v for k, v in member.items() if k not in ("name", "role")}, **facts}
         for fact, value in flat(facts).items():
             values = merged.setdefault(fact, [])

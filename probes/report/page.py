@@ -48,6 +48,7 @@ def render(title: str, sections: Sequence[Section], svgs: Mapping[str, bytes]) -
 
     environment = templating.environment()
     environment.filters["kind"] = lambda part: _KINDS[type(part)]
+    # `tables.html` escapes every cell itself; without Markup all of it would be escaped again.
     environment.filters["table"] = lambda part: Markup(tables.html(part))
     # Base64 makes four characters of three bytes.
     size = sum(len(svg) for svg in svgs.values()) * 4 // 3 + sum(map(_size, sections))
@@ -60,6 +61,7 @@ def render(title: str, sections: Sequence[Section], svgs: Mapping[str, bytes]) -
             return part
         html = part.html if isinstance(part.html, str) else part.html(budget)
         html, style, code = _split(html)
+        # HTML allows style elements in the head only.
         styles.append(style)
         hashes.extend(code)
         return Fragment(html)
@@ -89,6 +91,7 @@ def _split(fragment: str) -> tuple[str, str, list[str]]:
     if style is not None:
         fragment = fragment[: style.start()] + fragment[style.end() :]
     code = _SCRIPT.findall(fragment)
+    # A browser hashes all between the tags, so not even a space may be trimmed.
     hashes = [base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in code]
     return fragment, style.group(1) if style else "", hashes
 
@@ -103,8 +106,11 @@ def policy(hashes: Sequence[str]) -> str:
     rules: dict[str, Any] = {
         "default-src": "'none'",
         "script-src": scripts,
+        # Styles may be in the page: as nothing can be loaded, they cannot send anything out either.
         "style-src": "'unsafe-inline'",
+        # Figures and frames are embedded; an address of a picture elsewhere stays unused.
         "img-src": "data:",
+        # default-src does not cover these two.
         "base-uri": "'none'",
         "form-action": "'none'",
     }

@@ -72,6 +72,7 @@ def _compared(manifests: Mapping[str, Mapping[str, Any]]) -> tuple[_FactRows, _F
     shared: _FactRows = []
     differing: _FactRows = []
     for name in dict.fromkeys(name for manifest in manifests.values() for name in manifest):
+        # An entry that is missing is a difference too: older manifests have fewer.
         values = {run: str(manifest.get(name, "-")) for run, manifest in manifests.items()}
         if len(set(values.values())) == 1:
             shared.append((name, next(iter(values.values()))))
@@ -81,4 +82,5 @@ def _compared(manifests: Mapping[str, Mapping[str, Any]]) -> tuple[_FactRows, _F
 
 
 def _last(run: str) -> str:
+    # Runs may come from Windows, whose paths pathlib would not split elsewhere.
     return run.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]

@@ -38,6 +38,7 @@ def study_tables(study: Study) -> Section:
     """Return the study's tables, block by block, and every accuracy as CSV."""
     parts: list[ReportPart] = []
     tables = analysis.study_tables(study.frame)
+    # Both go by first appearance; strict, since a shift would give tables another block's name.
     for block, (_, suffix) in zip(tables.blocks, study.each_block(), strict=True):
         parts.append(Paragraph(f"{block.title[0].upper()}{block.title[1:]}. Percent and points."))
         parts += [
@@ -159,6 +160,7 @@ def further_measure(study: Study, name: str) -> Section:
     measure = named(name)
     unit = formats.unit_name(measure.unit)
     found = analysis.contrasts(study.frame, measure=measure)
+    # Empty contrasts are in the CSV file only.
     known = found[found["n"] > 0]
     bounds = f", in {measure.bounds[0]:g} to {measure.bounds[1]:g}" if measure.bounds else ""
     parts: list[ReportPart] = [

@@ -85,6 +85,7 @@ def build(study: Study) -> tuple[list[Section], RenderedFigures]:
         after[f"measure-{measure}"] = "contrasts"
     own = [name for name in makers if name not in after]
     installed = {name: e.distribution for name, e in entries.items() if e.distribution}
+    # Built-in sections first, wherever they stand: an installed one cannot take their names.
     made = {name: _made(makers[name], study) for name in makers if name not in installed}
     taken = {one for section, _ in made.values() for one in _names(section)}
     for name, whose in installed.items():
@@ -114,6 +115,7 @@ def _made(
     section = make(study)
     if section is not None and taken is not None:
         _require_sound(section, taken)
+    # Drawn here, so that a figure that cannot be drawn fails with its own section only.
     drawn = [part for part in section.parts if isinstance(part, FigurePart)] if section else []
     return section, {part.name: figures.rendered(part.figure) for part in drawn}
 

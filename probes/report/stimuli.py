@@ -153,6 +153,7 @@ class Rebuilder:
             raise _NotInFolderError("the manifest does not state prompts and scoring")
         infills = files.written(trial.role)
         sources = StimulusSources(
+            # Pictures of options were rotated with the options.
             clip=replace(clip, options=clip.options[r:] + clip.options[:r]),
             infills=infills.get((trial.item_id, trial.frames)),
             donor=donor,
@@ -226,6 +227,7 @@ def _bare_gaps(arm: Arm, stimulus: Stimulus, infills: Sequence[Infill]) -> tuple
         infills: one per gap.
     """
     places = _places(stimulus)
+    # Elsewhere frames and gaps do not alternate, so a gap has no place between parts.
     whole = arm.presentation == "interleaved" and len(places) == len(infills) + 1
     return tuple(
         BareGap(places[gap] + 1 if whole else -1, gap, infill.error or "the infill is empty")

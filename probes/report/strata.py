@@ -106,12 +106,14 @@ def strata(study: Study) -> Section:
     ]
     for block, suffix in study.each_block():
         found = where(shown, block)
+        # Less the empty one, which is the whole.
         count = found["stratum"].nunique() - 1
         if 0 < count <= _STRATA:
             title = f"Gain from vcot by stratum: {heading(block)}"
             parts.append(FigurePart(f"strata{suffix}", title, figures.strata_figure(found)))
         elif count:
             parts.append(Paragraph(f"{heading(block)}: {count} strata are too many to draw."))
+    # One family over strata and both contrasts, as a reader looks through all of them.
     corrected = shown.assign(p_adjusted=stats.holm(shown["p"]))
     columns: dict[str, ShownColumn] = {
         "stratum": lambda row: row["stratum"] or "all",

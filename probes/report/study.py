@@ -146,6 +146,7 @@ def gather(paths: Sequence[Path], measures: Sequence[str] = ()) -> Study:
     Raises:
         ProbesError: see `analysis.load`; a manifest that cannot be read, or an unknown measure.
     """
+    # A misspelt name is refused before any run is read.
     for measure in measures:
         named(measure)
     frame = analysis.load([Path(path) for path in paths])

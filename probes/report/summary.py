@@ -67,6 +67,7 @@ def dids(study: Study, block: Mapping[str, Any]) -> list[dict[str, Any]]:
         One row per frame count and other member.
     """
     found = where(study.contrasts, block, name="did", policy="strict", arm=_ARM)
+    # By name downwards, which puts video before control.
     return rows_of(found.sort_values(["role", "frames"], ascending=[False, True]))
 
 
@@ -79,6 +80,7 @@ def outcome(row: Mapping[str, Any]) -> str:
     """
     if not (isfinite(row["low"]) and isfinite(row["high"])):
         return "undefined"
+    # The interval first: a verdict must agree with what is printed next to it.
     if row["low"] <= 0 <= row["high"]:
         return "open"
     # A p-value without an adjusted one cannot be: both come from one table.
@@ -94,6 +96,7 @@ def _verdict(study: Study, block: Mapping[str, Any]) -> str:
     if not found:
         return f"No DiD: {_ARM} and its reference arm were not both put to both members."
     outcomes = [outcome(row) for row in found]
+    # All comparisons or none: no single one is picked out.
     if set(outcomes) in ({"image"}, {"other"}):
         scope = "" if len(outcomes) == 1 else f" in all {len(outcomes)} comparisons"
         return f"On these items the {outcomes[0]} member gained more from {_ARM}{scope}."
@@ -179,6 +182,7 @@ def _room(row: Mapping[str, Any]) -> str:
     if not (isfinite(image) and isfinite(other)):
         return ""
     text = f" Room to gain: image {percent(image)}, {row['role']} {percent(other)}."
+    # Even with every answer right, the other member would have gained less.
     if row["mean_a"] > other:
         text += (
             f" The {row['role']} member had less room than the image member gained: part of this "

@@ -17,6 +17,7 @@ def environment() -> jinja2.Environment:
 
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
+        # Texts that models and tasks wrote reach the page: none may become markup.
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

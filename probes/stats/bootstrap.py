@@ -63,12 +63,15 @@ def bootstrap(
     sums = cluster_sums(x, codes, count)
     sizes = np.bincount(codes, minlength=count).astype(np.float64)
     means = _resampled_means(sums, sizes, draws, seed)
+    # No interval rather than one of zero width, which would claim certainty.
     if np.ptp(means) <= 1e-12:
         return replace(bare, reason="all bootstrap samples give the same value")
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     if kind == "bca":
+        # Clusters are left out whole, as they are drawn whole: their items are not independent.
         left_out = (sums.sum() - sums) / (n - sizes)
         tails = bca_tails(means, bare.estimate, left_out, tails)
+        # ndtri is infinite at 0 and 1: with every sample on one side there is no bias to correct.
         if not np.isfinite(tails).all():
             return replace(bare, reason="the estimate is outside all bootstrap samples")
     low, high = (float(end) for end in np.quantile(means, tails))
@@ -83,7 +86,9 @@ def _resampled_means(sums: Floats, sizes: Floats, draws: int, seed: int) -> Floa
     means = []
     # A part's counts stay within tens of megabytes, however many clusters there are.
     for size in parts_of(draws, 2**22 // count):
+        # How often each cluster is drawn is all that a mean needs: no items are copied.
         times = rng.multinomial(count, even, size=size).astype(np.float64)
+        # A ratio, since samples of uneven clusters do not all hold n items.
         means.append((times @ sums) / (times @ sizes))
     return np.concatenate(means)
 
@@ -97,10 +102,12 @@ def bca_tails(replicates: Floats, estimate: float, left_out: Floats, tails: Floa
         left_out: values without each cluster in turn [G].
         tails: nominal quantile levels [2].
     """
+    # Ties count half: means of whole numbers often equal the estimate exactly.
     below = (replicates < estimate).mean() + (replicates <= estimate).mean()
     bias = special.ndtri(below / 2)
     deviations = left_out.mean() - left_out
     square = float(deviations @ deviations)
+    # Equal left-out values carry no acceleration; the formula would be 0 / 0.
     skew = float((deviations**3).sum()) / (6 * square * sqrt(square)) if square > 0 else 0.0
     z = bias + special.ndtri(tails)
     levels: Floats = special.ndtr(bias + z / (1 - skew * z))

@@ -62,6 +62,7 @@ class _ClusteredSample:
 
     @property
     def has_spread(self) -> bool:
+        # Relative to large values, as the rounding of their mean is.
         largest = max(1.0, float(np.abs(self.values).max()))
         return bool(np.abs(self.residuals).max() > 1e-12 * largest)
 
@@ -119,6 +120,7 @@ def clustered_mean(
         level=level,
         discordant=int(np.count_nonzero(d)),
     )
+    # Where no item changes, even one cluster has a score interval: that needs no spread.
     if bare.discordant and (reason := _too_few_clusters(sample, strata)):
         return replace(bare, reason=reason)
     if sample.has_spread:
@@ -143,10 +145,12 @@ def _too_few_clusters(sample: _ClusteredSample, labels: ArrayLike | None) -> str
     n_clusters, n_strata = sample.n_clusters, len(sample.sizes)
     if n_clusters == 1:
         return "one cluster only"
+    # Every stratum's mean takes a degree of freedom.
     if n_clusters <= n_strata:
         return f"{n_clusters} clusters in {n_strata} strata"
     if labels is None or n_strata == 1:
         return None
+    # A cluster may lie in several strata, so pairs are counted.
     pairs = np.unique(sample.strata * n_clusters + sample.clusters)
     of_one_cluster = np.bincount(pairs // n_clusters, minlength=n_strata) == 1
     if not of_one_cluster.any():
@@ -168,7 +172,9 @@ def _t_interval(
         alone = replace(sample, clusters=np.arange(n, dtype=np.intp), n_clusters=n)
         variance, df = _variance(alone, kind)
     se = sqrt(variance)
+    # Satterthwaite's degrees of freedom are no whole number; stdtrit and stdtr take any.
     half = float(special.stdtrit(df, 0.5 + bare.level / 2)) * se
+    # From the lower tail: 1 - cdf would lose the digits of a small p.
     p = 2 * float(special.stdtr(df, -abs(estimate) / se))
     # With a handful of clusters an interval can pass the ends of what is possible.
     least, most = bounds or (-inf, inf)
@@ -192,10 +198,12 @@ def _variance(sample: _ClusteredSample, kind: Kind) -> tuple[float, float]:
     weight = (sample.shares / sizes)[stratum]
     # One minus the part's leverage; above 0, as a stratum of one cluster was turned away before.
     slack = 1.0 - items / sizes[stratum]
+    # CR2 divides by its root, unbiased where items are independent; CR3, a jackknife, by it.
     if kind == "cr2":
         weight = weight / np.sqrt(slack)
     elif kind == "cr3":
         weight = weight / slack
+    # Parts of one cluster are added before squaring: they vary together across strata.
     scores = np.bincount(cluster, weights=weight * sums, minlength=n_clusters)
     variance = float(scores @ scores)
     df = float(n_clusters - n_strata)
@@ -211,6 +219,7 @@ def _variance(sample: _ClusteredSample, kind: Kind) -> tuple[float, float]:
     if n_strata == 1:
         crossed = float(lost.sum()) ** 2
     else:
+        # Sparse, as most clusters lie in few strata; the product has only H by H entries.
         table = sparse.csr_matrix((shared, (cluster, stratum)), shape=(n_clusters, n_strata))
         crossed = float((table.T @ table).power(2).sum())
     square = float(own @ own) - 2 * float(own @ lost) + crossed
@@ -266,6 +275,7 @@ def one_sided_p(estimate: Estimate, null: float, bounds: Bounds | None) -> float
         NaN where the estimate has neither a standard error nor a score interval.
     """
     toward = null - estimate.estimate if null > 0 else estimate.estimate - null
+    # The t test where there is spread; else the score interval is inverted, so that both agree.
     if np.isfinite(estimate.se):
         return float(special.stdtr(estimate.df, -toward / estimate.se))
     if bounds is None or not np.isfinite(estimate.low):

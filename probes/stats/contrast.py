@@ -71,9 +71,11 @@ def contrast(
         ValueError: a combination that is not offered.
     """
     interval = method.interval
+    # Resampling and sign flips go over all clusters at once: they would ignore the strata.
     if strata is not None and (interval in get_args(Bootstrap) or method.test != "t"):
         raise ValueError("strata: offered with t intervals and the t test only")
     d = as_values(values)
+    # The bootstrap is used for intervals only: its p-value is that of the CR2 t test.
     kind: Kind = "cr2" if interval == "percentile" or interval == "bca" else interval
     found = clustered_mean(
         d,
@@ -84,6 +86,7 @@ def contrast(
         bounds=bounds,
         kind=kind,
     )
+    # Without spread all samples are alike, so the score interval stays.
     if (interval == "percentile" or interval == "bca") and np.isfinite(found.se):
         resampled = bootstrap(
             d, clusters, kind=interval, draws=method.draws, seed=method.seed, level=method.level
@@ -105,11 +108,13 @@ def _with_test(
         p, name = sign_flip(d, clusters, draws=method.draws, seed=method.seed)
     else:
         name = "exact McNemar"
+        # Pairs of one recording are no independent trials of the binomial.
         if not is_singletons(clusters, found.n):
             p, reason = nan, "McNemar's test assumes independent items, but items share clusters"
         elif not np.isin(d, (-1.0, 0.0, 1.0)).all():
             p, reason = nan, "McNemar's test needs single answers of one member"
         else:
             p = mcnemar_p(int((d > 0).sum()), int((d < 0).sum()))
+    # A bootstrap's name ends with the test that is replaced here.
     interval = found.method.split("; ")[0]
     return replace(found, p=p, reason=reason, method=f"{interval}; {name}")

@@ -23,6 +23,7 @@ DIFFERENCE_WEIGHTS = np.array([1.0, -1.0])
 """Weights of the two answers that make an item's difference."""
 DID_WEIGHTS = np.array([1.0, -1.0, -1.0, 1.0])
 """Weights of the four that make its DiD: image arm, image reference, other arm, other reference."""
+# Shared by all callers: one change in place would turn every contrast.
 DIFFERENCE_WEIGHTS.flags.writeable = DID_WEIGHTS.flags.writeable = False
 
 
@@ -53,6 +54,7 @@ def did_logit(
     as_values(x.ravel())
     codes, count = cluster_codes(clusters, n)
     sums = x.sum(axis=0)
+    # Added to all four cells or to none: raw and shrunken log-odds must not be subtracted.
     extreme = bool(np.any((sums <= 0) | (sums >= n)))
     half = 0.5 * extreme
     notes = ["a cell is all right or all wrong: half an answer added to each side"] * extreme
@@ -76,6 +78,7 @@ def did_logit(
     if variance <= 1e-24:
         p = 1.0 if bare.estimate == 0 else nan
         return replace(bare, p=p, reason="; ".join(["no spread between clusters", *notes]))
+    # Log-odds are no mean of items, for which CR2's degrees of freedom are derived: G - 1.
     se, df = sqrt(variance), float(count - 1)
     width = float(special.stdtrit(df, 0.5 + level / 2)) * se
     p = 2 * float(special.stdtr(df, -abs(bare.estimate) / se))
@@ -102,6 +105,7 @@ def _jackknife_variance(sums: Floats, within: Floats, sizes: Floats, half: float
 def _delta_variance(sums: Floats, within: Floats, sizes: Floats, half: float) -> float:
     """Return the variance of the log-odds' DiD by linearisation; see `_jackknife_variance`."""
     count, n = len(sizes), sizes.sum()
+    # With the half, p (1 - p) is never 0, by which scores are divided.
     p = (sums + half) / (n + 2 * half)
     scores = (within - np.outer(sizes, sums / n)) / (n * p * (1 - p)) @ DID_WEIGHTS
     return count / (count - 1) * float(scores @ scores)
@@ -110,6 +114,7 @@ def _delta_variance(sums: Floats, within: Floats, sizes: Floats, half: float) ->
 def _half_if_needed(sums: Floats, sizes: Floats, half: float) -> Floats:
     """Return what to add to each side, per left-out cluster [G, 1]."""
     extreme = np.any((sums <= 0) | (sums >= sizes[:, None]), axis=1)
+    # Leaving a cluster out can make a cell all right or all wrong that was not so before.
     return np.where(extreme, 0.5, half)[:, None]
 
 

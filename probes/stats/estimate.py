@@ -101,6 +101,7 @@ def cluster_codes(clusters: ArrayLike | None, n: int) -> tuple[Codes, int]:
     if n and labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < 4 * n + 1000:
         # Small whole numbers need no sorting; most calls come with them.
         present = np.bincount(labels) > 0
+        # Gaps between labels are closed, so that G counts clusters that have items.
         return (np.cumsum(present) - 1)[labels], int(present.sum())
     unique, codes = np.unique(labels, return_inverse=True)
     return codes.astype(np.intp, copy=False), len(unique)
@@ -109,6 +110,8 @@ def cluster_codes(clusters: ArrayLike | None, n: int) -> tuple[Codes, int]:
 def cluster_sums(values: Floats, codes: Codes, count: int) -> Floats:
     """Sum `values` [n] or [n, k] within clusters: [count] or [count, k]."""
     if values.ndim == 1:
+        # bincount adds up repeated codes; `out[codes] += values` would keep the last of each.
+        # Of no items bincount gives integers, weights or not: hence the cast.
         return np.bincount(codes, weights=values, minlength=count).astype(np.float64, copy=False)
     columns = [np.bincount(codes, weights=column, minlength=count) for column in values.T]
     return np.stack(columns, axis=1).astype(np.float64, copy=False)

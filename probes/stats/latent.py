@@ -54,6 +54,7 @@ def latent_alike(gains: tuple[TrueEffect, ...], icc: float, shared: float = 0.0)
 
     def within(at: float) -> float:
         alike = _covariance(image, image, at) + _covariance(other, other, at)
+        # Latents of two members at two items of a cluster correlate by the product of both.
         return (alike - 2 * _covariance(image, other, shared * at)) / spread
 
     return _solve(within, icc, "icc")
@@ -62,8 +63,11 @@ def latent_alike(gains: tuple[TrueEffect, ...], icc: float, shared: float = 0.0)
 def _solve(reached: Callable[[float], float], wanted: float, name: str) -> float:
     if wanted == 0:
         return 0.0
+    # Discordances bound the correlation below 1, however alike the latents are; `not >=` refuses
+    # NaN too.
     if wanted < 0 or not reached(_MOST) >= wanted:
         raise ValueError(f"the simulation cannot reach a {name} of {wanted:g} here")
+    # It grows with the latent correlation, so that there is one root.
     return float(optimize.brentq(lambda at: reached(at) - wanted, 0.0, _MOST, xtol=1e-9))
 
 
@@ -79,6 +83,7 @@ def _covariance(a: TrueEffect, b: TrueEffect, latent: float) -> float:
     up_a, up_b = (stats.norm.isf((one.discordance + one.gain) / 2) for one in (a, b))
     down_a, down_b = (stats.norm.ppf((one.discordance - one.gain) / 2) for one in (a, b))
     same = np.array([[1.0, latent], [latent, 1.0]])
+    # One member better and the other worse: one latent's sign is turned.
     opposite = np.array([[1.0, -latent], [-latent, 1.0]])
 
     def both(x: float, y: float, correlation: np.ndarray) -> float:

@@ -23,6 +23,7 @@ def holm(p: ArrayLike) -> Floats:
 def _step_down(p: Floats) -> Floats:
     order = np.argsort(p, kind="stable")
     out = np.empty(len(p))
+    # Never below that of a smaller p, or the greater one could be rejected alone.
     out[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     return np.minimum(1.0, out)
 
@@ -40,6 +41,7 @@ def _adjusted(p: ArrayLike, rule: Callable[[Floats], Floats]) -> Floats:
     values = np.asarray(p, dtype=np.float64)
     if values.ndim != 1:
         raise ValueError(f"p: expected one dimension, got shape {values.shape}")
+    # A test that could not be made is no chance of a false rejection.
     known = ~np.isnan(values)
     if ((values[known] < 0) | (values[known] > 1)).any():
         raise ValueError("p: p-values are between 0 and 1")

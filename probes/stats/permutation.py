@@ -38,20 +38,26 @@ def sign_flip(
     if len(d) == 0:
         return nan, "sign-flip (no items)"
     codes, count = cluster_codes(clusters, len(d))
+    # A flip turns a sum's sign, so that only its size matters.
     sums = np.abs(cluster_sums(d, codes, count))
     observed = abs(float(d.sum()))
     scale = max(float(sums.sum()), 1e-300)
+    # A sum of zero is the same under both signs: it adds nothing but work.
     sums = sums[sums > 1e-12 * scale]
     if len(sums) == 0:
         return 1.0, "sign-flip (nothing to flip)"
+    # Whole sums take few values, so all sign patterns can be counted without listing them.
     whole = np.rint(sums)
     if np.abs(sums - whole).max() < 1e-9 and len(sums) * whole.sum() <= _MOST_STEPS:
         return _counted(whole.astype(np.int64), round(observed)), "sign-flip, exact"
     if len(sums) <= _ENUMERATED:
+        # Bit k of a number is the sign of cluster k.
         patterns = (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums))) & 1
         totals = np.abs((2.0 * patterns - 1.0) @ sums)
+        # Ties count as extreme, and rounding must not drop the observed pattern itself.
         return float(np.mean(totals >= observed - 1e-12 * scale)), "sign-flip, exact"
     hits = _random_hits(sums, observed - 1e-12 * scale, draws, seed)
+    # The observed signs count as one of the draws: so the test keeps its level.
     return (hits + 1) / (draws + 1), f"sign-flip, {draws} draws, seed {seed}"
 
 
@@ -59,6 +65,7 @@ def mcnemar_p(gained: int, lost: int) -> float:
     """Return the exact two-sided binomial p-value of `gained` against `lost` discordant pairs."""
     if gained + lost == 0:
         return 1.0
+    # Doubling counts the middle twice where both numbers are equal.
     return min(1.0, 2 * float(stats.binom.cdf(min(gained, lost), gained + lost, 0.5)))
 
 

@@ -78,6 +78,7 @@ def design_effect(sizes: ArrayLike, icc: float) -> float:
         raise ValueError("sizes: expected at least one cluster of at least one item")
     if not -1 <= icc <= 1:
         raise ValueError(f"an icc is in [-1, 1], got {icc}")
+    # Weighted by items: large clusters hold most of the pairs that are alike.
     effect = 1 + (float(counts @ counts) / float(counts.sum()) - 1) * icc
     if effect <= 0:
         raise ValueError(f"an icc of {icc} is impossible in clusters of these sizes")
@@ -131,12 +132,14 @@ def power(
         strata: number of strata whose means are averaged; `sd` is the spread within them.
     """
     spread = sd(effect) if callable(sd) else sd
+    # Clusters, not items, are the independent observations.
     df = n / per_cluster - strata
     if df <= 0:
         return nan
     if spread <= 0:
         return 1.0 if effect else alpha
     shift = abs(effect) / (spread * sqrt(design_effect / n))
+    # isf, since 1 - alpha / 2 loses digits of the small alpha of a large family.
     critical = stats.t.isf(alpha / 2, df)
     right = float(stats.nct.sf(critical, df, shift))
     # Far out scipy is slow and has NaN for the tail of the wrong sign, which is below 1e-15 there.
@@ -164,6 +167,7 @@ def items_needed(
 
     # With fewer clusters than this there is no degree of freedom, and so no power.
     high = max(2, ceil((options.get("strata", 1) + 1) * options.get("per_cluster", 1.0)))
+    # Power grows with n: doubling, then halving needs few steps.
     while not reached(high):
         high *= 2
         if high > 2**40:
@@ -200,6 +204,7 @@ def minimum_effect(
 
     # The greatest effect itself may by rounding exceed the discordance, which is refused.
     least, most = 1e-9, most * (1 - 1e-9)
+    # `not <=`, since power is NaN without a degree of freedom, which is no success either.
     if not short(most) <= 0:
         return nan
     return float(optimize.brentq(short, least, most, xtol=1e-10))
@@ -234,6 +239,7 @@ def largest_discordance(
     def over(discordance: float) -> float:
         return power(effect, spread(discordance), n, **options) - power_wanted
 
+    # Power falls as discordance grows: if the least one is too much, all are.
     if not over(floor) >= 0:
         return nan
     if over(1.0) >= 0:

@@ -31,6 +31,7 @@ def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, floa
         raise ValueError(f"wilson: {successes} successes in {n} trials")
     z = float(special.ndtri(0.5 + level / 2))
     p = successes / n
+    # Pulled towards one half: near 0 and 1 the usual interval shrinks to nothing.
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     # Rounding must not leave 1e-17 where the end is exactly 0 or 1.
@@ -76,6 +77,7 @@ def accuracy(
         else:
             scores = cluster_sums(values - mean, codes, count)
             robust = count / (count - 1) * float(scores @ scores) / n**2
+            # Never more than n: a variance below the binomial one may be chance in few clusters.
             effective = min(float(n), n * binomial / robust) if robust > 0 else float(n)
     low, high = wilson(mean * effective, effective, level)
     return Estimate(mean, low, high, nan, n, count, method, reason, level=level)
@@ -114,6 +116,8 @@ def _tango_score(gained: int, lost: int, n: int, delta: float) -> float:
     a = 2.0 * n
     b = -gained - lost + (2 * n - gained + lost) * delta
     c = -lost * delta * (1 - delta)
+    # The greater root is the likeliest share of losses if the difference is delta; max() is for
+    # rounding.
     only_lost = (sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
     variance = n * (2 * only_lost + delta * (1 - delta))
     top = gained - lost - n * delta

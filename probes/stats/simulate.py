@@ -40,6 +40,7 @@ class EstimateBatch:
     def found(self, alpha: float = ALPHA) -> float:
         """Return the share of runs whose t test rejects "no difference"."""
         half = special.stdtrit(self.df, 1 - alpha / 2) * self.se
+        # Strictly: a run in which nothing changed has 0 on both sides and finds nothing.
         return float(np.mean(np.abs(self.estimate) > half))
 
 
@@ -102,6 +103,7 @@ def draw(
             sqrt(1 - alike) * items
         )
 
+    # It has clusters too: members are alike by item and by recording.
     common = latent() if shared else None
     out = []
     for truth in gains:
@@ -109,6 +111,7 @@ def draw(
         if common is not None:
             z = sqrt(shared) * common + sqrt(1 - shared) * z
         up, down = (truth.discordance + truth.gain) / 2, (truth.discordance - truth.gain) / 2
+        # One latent decides all three outcomes, so that its correlations act on gains and losses.
         high, low = special.ndtri(1 - up), special.ndtri(down)
         out.append((z > high).astype(np.int8) - (z < low).astype(np.int8))
     return out
@@ -196,6 +199,7 @@ def power_by_resampling(
     rng = np.random.default_rng(seed)
     found = 0.0
     for size in parts_of(draws, 2**21 // count):
+        # Clusters differ in size: every run has a number of items of its own.
         chosen = rng.integers(0, count, size=(size, count))
         found += size * estimate_sums(sums[chosen], sizes[chosen]).found(alpha)
     return found / draws

@@ -83,10 +83,12 @@ class Batcher:
             elif result.memory:
                 self.tokens = max(1, max(lengths[at] for at in batch) * len(batch) // 2)
                 rest = batch + [at for group in pending for at in group]
+                # All that is left is grouped anew: other batches of that size would fail alike.
                 again = batches([lengths[at] for at in rest], self.size, self.tokens)
                 pending = deque([rest[at] for at in group] for group in again)
             else:
                 middle = len(batch) // 2
+                # extendleft reverses, so the first half comes first.
                 pending.extendleft([batch[middle:], batch[:middle]])
 
 
@@ -117,6 +119,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     NumPy a MemoryError.
     """
     text = str(error)
+    # By name, as torch need not be loaded to ask.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     signs = ("out of memory", "defaultcpuallocator", "alloc_failed")
@@ -125,6 +128,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def is_device_lost(error: BaseException) -> bool:
     """Return whether an error means that every further call to the device will fail too."""
+    # Before it had AcceleratorError, torch raised a plain RuntimeError with this text.
     named = type(error).__name__ == "AcceleratorError" or str(error).startswith("CUDA error")
     return isinstance(error, RuntimeError) and named and not is_out_of_memory(error)
 

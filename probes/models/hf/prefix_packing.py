@@ -85,6 +85,7 @@ def pack(prompts: Sequence[TokenizedPrompt], most: int) -> list[PackedPrompts]:
         Packed prompts; every prompt in one of them.
     """
     contents = _contents(prompts)
+    # Any order serves in which equal beginnings are neighbours.
     order = sorted(range(len(prompts)), key=lambda at: contents[at].tobytes())
     # What every prompt has in common with the one before it.
     common = [0, *(_common(contents[a], contents[b]) for a, b in pairwise(order))]
@@ -212,8 +213,10 @@ def packed_batch(packed: Sequence[PackedPrompts]) -> PackedBatch:
     """Write packed prompts into arrays, one sequence each."""
     size = (len(packed), max(one.tokens for one in packed))
     each = [[positions(prompt) for prompt in one.prompts] for one in packed]
+    # Prompts without rows and columns have one axis, which is broadcast to the three of others.
     axes = max(len(position) for some in each for position in some)
     batch = PackedBatch(
+        # Token 0 exists in every vocabulary, and no token of a prompt attends to padding.
         ids_BT=np.zeros(size, np.int64),
         position_ABT=np.zeros((axes, *size), np.int64),
         prompt_BT=np.full(size, -1, np.int64),
@@ -254,6 +257,7 @@ def _write(
         batch.position_ABT[:, row, start:end] = behind + np.arange(end - start)
         batch.answer_BT[row, start:end] = which
         places.append(Places(row, np.arange(start, end)))
+        # The first token is read off the prompt's last place, however far ahead that is.
         before = (int(own.at[-1]), *range(start, end))
         targets.append([(row, place, token) for place, token in zip(before, answer, strict=True)])
     batch.prompt_BT[row, first:end] = number + 1

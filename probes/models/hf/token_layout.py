@@ -156,6 +156,7 @@ def positions(prompt: TokenizedPrompt) -> NDArray[np.int64]:
     places = np.flatnonzero(np.array(prompt.ids) == FRAME)
     at = here = done = 0
     for height, width in prompt.grids:
+        # Frames may touch: only the number of tokens done says where the next begins.
         start = int(places[done])
         end = start + height * width
         out[:, at:start] = np.arange(here, here + start - at)
@@ -173,6 +174,7 @@ def check_letters(
     tokens: PromptTokens, letters: Sequence[str], answers: Sequence[Sequence[int]]
 ) -> None:
     """Raise unless every letter is one token that no other letter has."""
+    # A set, since two letters with one token could not be told apart.
     distinct = {
         tuple(answer) for answer in answers if len(answer) == 1 and not tokens.is_unknown(answer[0])
     }

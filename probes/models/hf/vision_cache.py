@@ -53,6 +53,7 @@ class TokenGrids:
             try:
                 if name not in self._by_name:
                     if len(self._by_name) >= _REMEMBERED:
+                        # All at once: a size is cheap to find again.
                         self._by_name.clear()
                     height, width, _ = _shape(frames, name)
                     if (height, width) not in self._by_size:
@@ -146,6 +147,7 @@ class FeatureCache:
         """Return features of frames: all of them, even where the cache holds fewer."""
         results: FrameResults[torch.Tensor] = FrameResults()
         by_size: dict[tuple[int, ...], list[tuple[str, FrameArray]]] = {}
+        # A frame that occurs several times is encoded once.
         for name in dict.fromkeys(names):
             if name in self._kept:
                 self._kept.move_to_end(name)
@@ -176,6 +178,7 @@ class FeatureCache:
         self, group: Sequence[tuple[str, FrameArray]], results: FrameResults[torch.Tensor]
     ) -> None:
         """Encode frames of one size; their features and errors go into `results`."""
+        # Frames of one size cost the same, so that a batch is bounded by their number.
         done = self._batcher.run(
             [1] * len(group), lambda batch: self._encode_frames([group[at][1] for at in batch])
         )
@@ -187,6 +190,7 @@ class FeatureCache:
             self.encoded += len(names)
             self._seen.extend(map(hash, names))
             for name, feature in zip(names, features, strict=True):
+                # Before it is kept: what exceeds the capacity is returned all the same.
                 results.found[name] = feature
                 self._keep(name, feature)
 

@@ -39,6 +39,7 @@ def arms_figure(frame: pd.DataFrame) -> Figure:
         _panel(axis, part, arms)
         shown = f"{head['frames']} frames, n = {part['n'].max()}"
         axis.set_title(f"{style.title(head)}\n{shown}", size=9)
+        # Panels share their axes: only the left column needs the label.
         if at % 2 == 0 or len(arms) > _HALF_WIDTH:
             axis.set_ylabel("accuracy, %")
     style.legend(figure, axes)

@@ -114,12 +114,14 @@ def _label(row: dict[str, Any]) -> str:
 def _draw(lines: Sequence[ForestLine], label: str) -> Figure:
     figure, axis = style.one_axis(len(lines), _LINE)
     rows = [row for _, row in lines if row is not None]
+    # Estimates too: one without an interval must still lie within the axis.
     ends = [100 * row[end] for row in rows for end in ("low", "high", "estimate")]
     axis.set_xlim(*style.percent_limits(ends))
     axis.axvline(0, color="black", linewidth=1)
     for y, (text, row) in enumerate(lines):
         if row is None:
             axis.axhline(y - 0.5, color="black", linewidth=0.4, alpha=0.5)
+            # On white, since the zero line may run through a heading.
             frame = {"facecolor": "white", "edgecolor": "none", "pad": 1}
             style.write_at_line(axis, 0.005, y, text, weight="bold", bbox=frame)
         else:
@@ -134,6 +136,7 @@ def _draw(lines: Sequence[ForestLine], label: str) -> Figure:
 def _draw_contrast(axis: Axes, y: int, row: dict[str, Any]) -> None:
     middle, low, high = (100 * row[name] for name in ("estimate", "low", "high"))
     bounded = isfinite(low) and isfinite(high)
+    # matplotlib refuses negative lengths, which rounding can leave.
     length = [[max(middle - low, 0.0)], [max(high - middle, 0.0)]] if bounded else None
     look = style.role_style(str(row["role"]))
     axis.errorbar([middle], [y], xerr=length, linestyle="none", **look)

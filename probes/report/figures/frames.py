@@ -31,6 +31,7 @@ def frames_figure(frame: pd.DataFrame) -> Figure:
     cells = accuracies(frame)
     arms = list(dict.fromkeys(cells["arm"]))
     counts = sorted({int(count) for count in cells["frames"]})
+    # Many arms are squeezed, so that those of one count stay apart from the next.
     step = min(0.05, _SPREAD / len(arms))
     parts = list(groups(cells, (*BLOCK, "role")))
     figure, axes = style.panels(len(parts), 2, 3.4)
@@ -40,6 +41,7 @@ def frames_figure(frame: pd.DataFrame) -> Figure:
             if rows.empty:
                 continue
             offset = style.spread(order, len(arms), step)
+            # Drawn to scale, small counts would crowd at one end.
             places = [counts.index(count) + offset for count in rows["frames"]]
             look = {"label": style.short(arm), "linewidth": 1.2, **style.arm_style(order)}
             style.draw_accuracies(axis, places, rows, **look)

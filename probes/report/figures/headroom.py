@@ -53,6 +53,7 @@ def _line(axis: Axes, y: int, row: dict[str, Any]) -> None:
     if not (isfinite(start) and isfinite(end)):
         return
     look = style.role_style(str(row["role"]))
+    # Axes.plot does not know it.
     look.pop("capsize")
     axis.barh(y, 100 - start, left=start, height=0.5, **_HATCHED)
     # An arrow's head needs some length; a shorter change is drawn as a line.
@@ -60,6 +61,7 @@ def _line(axis: Axes, y: int, row: dict[str, Any]) -> None:
     whole = {"shrinkA": 0, "shrinkB": 0}  # from point to point, without a gap at its ends
     arrow = {"arrowstyle": shape, "color": look["color"], "linewidth": 2, **whole}
     axis.annotate("", (end, y), (start, y), arrowprops=arrow)
+    # Unclipped: at 0 or 100 % half of the marker would be cut off.
     axis.plot([start], [y], linestyle="none", clip_on=False, **look)
     room = 100 - start
     share = f" ({100 * (end - start) / room:.0f} %)" if room > 0 else ""

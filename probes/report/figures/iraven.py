@@ -45,6 +45,7 @@ def configurations_figure(frame: pd.DataFrame) -> Figure:
         arm = style.short(str(head["arm"]))
         axis.set_title(f"{arm}, {head['frames']} frames\n{style.title(head)}", size=9)
         axis.set_yticks(range(len(names)), [wrapped(name) for name in names], fontsize=8)
+        # Downwards, so that the first configuration is on top as in a table.
         axis.set_ylim(len(names) - 0.4, -0.6)
         axis.set_xlim(0, most)
         if at >= len(parts) - 2:

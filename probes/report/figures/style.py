@@ -51,6 +51,7 @@ def arm_style(index: int) -> dict[str, Any]:
         "color": _HUES[index % len(_HUES)],
         "marker": _MARKERS[index % len(_MARKERS)],
         "linestyle": _LINES[index % len(_LINES)],
+        # 8 markers and 3 lines have no common divisor: 24 pairs differ without colour too.
         "markersize": 6,
         "capsize": 3,
         "markerfacecolor": "white" if index % 2 else _HUES[index % len(_HUES)],
@@ -105,6 +106,7 @@ def draw_members(
     """
     roles = in_order(cells["role"])
     for order, role in enumerate(roles):
+        # A cell that was not run becomes NaN, which is not drawn.
         of_role = cells[cells["role"] == role].set_index(column).reindex(list(names))
         places = [at + spread(order, len(roles), step) for at in range(len(names))]
         look = {"linestyle": "none", "label": f"{role} member", **role_style(role)}
@@ -126,6 +128,7 @@ def one_axis(lines: int, height: float) -> tuple[Figure, Axes]:
 
     figure = Figure(figsize=(WIDTH, 0.9 + height * lines), layout="constrained")
     axis = figure.subplots()
+    # Downwards: line 0 is on top.
     axis.set_ylim(lines - 0.4, -0.6)
     return figure, axis
 
@@ -256,6 +259,7 @@ def _bytes(figure: Figure, kind: str) -> bytes:
 
     out = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {}  # without a date, equal runs, equal files
+    # Ids in an SVG are random without a salt; letters as paths look alike on every machine.
     with matplotlib.rc_context({"svg.hashsalt": "probes", "svg.fonttype": "path"}):
         figure.savefig(out, format=kind, dpi=PNG_DPI, metadata=metadata)
     return out.getvalue()

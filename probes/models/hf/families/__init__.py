@@ -84,6 +84,7 @@ def family_of(checkpoint: Checkpoint, spec: ModelSpec) -> Family | GenericFamily
 def _detected(checkpoint: Checkpoint) -> Family | GenericFamily:
     model_type = str(checkpoint.config.get("model_type") or "")
     architectures = checkpoint.architectures
+    # An installed package cannot take over checkpoints of built-in families.
     for installed in (False, True):
         families = list(_loadable(installed=installed))
         for family in families:

@@ -135,6 +135,7 @@ def video_pixels(processor: Any, frames: Sequence[FrameArray]) -> torch.Tensor:
     pixels = processor(videos=[block], input_data_format="channels_first", **named)[
         "pixel_values_videos"
     ]
+    # One video of many frames becomes many videos of one.
     return pixels[0][:, None]
 
 

@@ -138,6 +138,7 @@ class GenericModel:
             if scoring.kind != "generate":
                 (encoded,) = self.tokens.continuations([text], [prompt.options])
                 answers = encoded.answers
+                # Where a continuation merges with the end of the text, both are scored together.
                 tokens -= self.tokens.count(text) - len(encoded.ids)
             more = scoring.max_new_tokens or max(map(len, answers), default=0)
             long = too_long(tokens, 0 if scoring.kind == "letter" else more, self.context)
@@ -209,8 +210,11 @@ class GenericModel:
     def _logprobs(self, model: Any, inputs: Any, count: int) -> torch.Tensor:
         """Return the log-probabilities [count, vocabulary] of the last `count` tokens."""
         inputs = inputs.to(model.device, model.dtype)
+        # Logits of every place of a long prompt would fill the memory; not every class can leave
+        # them out.
         keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
         logits_1TV = model(**inputs, **({"logits_to_keep": count + 1} if keeps else {})).logits
+        # The place before a token predicts it; float32, as sums over 16 bits are too coarse.
         kept: torch.Tensor = logits_1TV[0, -count - 1 : -1].float().log_softmax(-1).cpu()
         return kept
 
@@ -221,6 +225,7 @@ class GenericModel:
         ids = model.generate(
             **inputs.to(model.device, model.dtype),
             max_new_tokens=max_new_tokens,
+            # The checkpoint's generation_config must not decide how replies are made.
             num_beams=1,
             do_sample=False,
             temperature=None,

@@ -76,6 +76,7 @@ class InternVL(OneClass):
         place = {"device": model.device, "dtype": model.dtype}
         tiles = model.get_image_features(pixels.to(**place)).pooler_output
         # Frames of one size have equally many tiles.
+        # A copy each: a view would keep the whole batch alive in the cache.
         return [one.clone() for one in tiles.reshape(len(frames), -1, tiles.shape[-1])]
 
 

@@ -89,6 +89,7 @@ class LlavaNextVideo(OneClass):
                 lambda frame: processor(text=[token], images=[frame]),
             )
         else:
+            # A video's frames are all brought to one size: no need to ask the processor.
             grid = _fixed(_pooled(checkpoint.config))
         return ProcessorBundle(processor, tokenizer, token, spec.frame_as, grid)
 
@@ -170,6 +171,7 @@ def _video_processor(processor: Any) -> Any:
     import transformers
 
     image = processor.image_processor
+    # Settings of pixels only: others have another meaning for videos.
     names = (
         "size",
         "crop_size",

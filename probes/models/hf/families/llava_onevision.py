@@ -66,6 +66,7 @@ class LlavaOnevision(OneClass):
                 lambda frame: processor(text=[token], videos=[frame[None]], do_sample_frames=False),
             )
         else:
+            # Two frames, since a single one would be cut into tiles.
             grid = counted(
                 token_id, lambda frame: processor(text=[token * 2], images=[[frame, frame]]), 2
             )
@@ -89,4 +90,5 @@ class LlavaOnevision(OneClass):
                 inputs["image_sizes"],
                 batch_num_images=inputs["batch_num_images"],
             ).pooler_output
+        # Not strict: of a single frame, which was given twice, the second is dropped.
         return [one.clone() for one, _ in zip(features, frames, strict=False)]

@@ -86,6 +86,7 @@ class Qwen2VL(OneClass):
             features = model.get_image_features(
                 inputs["pixel_values"].to(**place), inputs["image_grid_thw"].to(model.device)
             ).pooler_output
+        # A copy each: a view would keep the whole batch alive in the cache.
         return [one.clone() for one in features]
 
 
@@ -108,6 +109,7 @@ def _inputs(processor: Any, frame_as: FrameAs, frames: Sequence[FrameArray]) -> 
 
 def _grid(processor: Any, frame_as: FrameAs, inputs: Any) -> TokenGrid:
     """Return rows and columns of the first frame's tokens."""
+    # The grid counts patches; merge_size of them along each side make one token.
     _, rows, columns = inputs[f"{frame_as}_grid_thw"][0].tolist()
     part = processor.image_processor if frame_as == "image" else processor.video_processor
     return rows // part.merge_size, columns // part.merge_size

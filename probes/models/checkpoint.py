@@ -14,20 +14,12 @@ from probes.core.types import ModelSpec
 
 EMBEDDED = "embedded:"
 _EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "tasks/egoworld/pair/checkpoints"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
+TOKENIZER_FILES = tuple(
+    """tokenizer.json tokenizer.model tokenizer_config.json special_tokens_map.json
+    added_tokens.json vocab.json vocab.txt merges.txt""".split()
 )
-PROCESSOR_FILES = (
-    "processor_config.json",
-    "preprocessor_config.json",
-    "video_preprocessor_config.json",
+PROCESSOR_FILES = tuple(
+    "processor_config.json preprocessor_config.json video_preprocessor_config.json".split()
 )
 CHAT_FILES = ("chat_template.jinja", "chat_template.json")
 CONFIG_FILES = ("config.json", "generation_config.json", "model.safetensors.index.json")

@@ -18,7 +18,7 @@ from probes.core.types import FramesByHash, ModelSpec, Output, Request, ScoringS
 from probes.models.base import BackendSettings, Capabilities, check_requests, error_output
 from probes.models.checkpoint import Checkpoint, find
 from probes.models.hf.batching import Batcher, Failed, free_memory
-from probes.models.hf.families.loading import best_device, no_progress_bars
+from probes.models.hf.families.loading import GREEDY, best_device, no_progress_bars
 
 ADAPTER = "text-1"
 """Raised whenever the same prompt and weights would get another text."""
@@ -163,11 +163,7 @@ class TextBackend:
                 ids_BL,
                 attention_mask=mask_BL,
                 max_new_tokens=max_new_tokens,
-                do_sample=False,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                num_beams=1,
+                **GREEDY,
                 pad_token_id=pad or 0,
             )
         outputs = []

@@ -20,6 +20,7 @@ from probes.core.types import FrameRef, FramesByHash, ModelSpec, Output, Request
 from probes.models.base import (
     BackendSettings,
     Capabilities,
+    check_images,
     check_options,
     check_requests,
     error_output,
@@ -57,12 +58,7 @@ class LmmsBackend:
         self._name = str(cfg.options.get("model") or "")
         if refused := wrappers.refusal(self._name):
             raise refused
-        if spec.frame_as != "image":
-            raise ProbesError(
-                f"lmms-eval's wrappers receive frames as images, not as {spec.frame_as}",
-                "pair.frame_as",
-                "set pair.frame_as=image (and compare with backend=hf under the same setting)",
-            )
+        check_images(spec, "a wrapper of lmms-eval")
         args = cfg.options.get("args") or {}
         if not isinstance(args, Mapping):
             raise ProbesError(f"{args!r} is not a group of arguments", "backend.options.args")

@@ -24,7 +24,13 @@ from typing import Any
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
 from probes.core.types import FrameRef, FramesByHash, ModelSpec, Output, Request, ScoringSpec
-from probes.models.base import BackendSettings, Capabilities, check_requests, error_output
+from probes.models.base import (
+    BackendSettings,
+    Capabilities,
+    check_images,
+    check_requests,
+    error_output,
+)
 from probes.models.chat_template import first_request, kept_order, local_checkpoint
 from probes.models.server import messages as protocol
 from probes.models.server.http import Endpoint, Failure
@@ -53,12 +59,7 @@ class ServerBackend:
     adapter = ADAPTER
 
     def __init__(self, cfg: BackendSettings, spec: ModelSpec) -> None:
-        if spec.frame_as != "image":
-            raise ProbesError(
-                f"a server receives frames as images, not as {spec.frame_as}",
-                "pair.frame_as",
-                "set pair.frame_as=image (and compare with backend=hf under the same setting)",
-            )
+        check_images(spec, "a server")
         self._spec = spec
         self._options = ServerOptions.of(cfg.options, spec)
         self._capacity = cfg.feature_cache_mb * 2**20

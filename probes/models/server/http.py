@@ -131,14 +131,15 @@ class Endpoint:
 
     def get(self, path: str) -> Any | Failure:
         """Return the JSON at a path, asked for once."""
-        return self._attempt(lambda: self._client.get(f"{self.base_url}{path}"), _anything).reply
+        got = self._attempt(lambda: self._client.get(f"{self.base_url}{path}"), lambda reply: True)
+        return got.reply
 
     def post(
         self,
         path: str,
         body: Any,
         *,
-        whole: Callable[[Any], bool] | None = None,
+        whole: Callable[[Any], bool],
         patient: bool = True,
     ) -> Any | Failure:
         """Return the JSON reply to a JSON body.
@@ -150,7 +151,7 @@ class Endpoint:
         Args:
             path: below the base URL.
             body: anything that JSON can hold.
-            whole: returns whether a reply is of the kind that was asked for; None takes any.
+            whole: returns whether a reply is of the kind that was asked for.
             patient: False to give up at once where no server listens.
         """
         # A lone surrogate (half of a character) has no UTF-8; JSON's escapes carry it all the same.
@@ -165,7 +166,7 @@ class Endpoint:
 
         wait_s = FIRST_WAIT_S
         for number in range(self._retries + 1):
-            attempt = self._attempt(send, whole or _anything)
+            attempt = self._attempt(send, whole)
             reply = attempt.reply
             absent = isinstance(reply, Failure) and not reply.connected and not patient
             if not attempt.again or absent or number == self._retries:
@@ -246,10 +247,6 @@ class Endpoint:
         if self._token:
             text = text.replace(self._token, "***")
         return " ".join(text.split())[:_SHOWN]
-
-
-def _anything(reply: Any) -> bool:
-    return True
 
 
 def _retry_after(value: str) -> float:

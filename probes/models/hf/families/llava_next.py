@@ -20,13 +20,10 @@ from probes.models.hf.token_layout import TokenGrid
 if TYPE_CHECKING:
     import torch
 
-_VIDEO_SETTINGS = (
-    "video_token_index",
-    "video_seq_length",
-    "spatial_pool_mode",
-    "spatial_pool_stride",
-    "spatial_pool_out_channels",
-)
+_VIDEO_SETTINGS = """video_token_index video_seq_length spatial_pool_mode spatial_pool_stride
+spatial_pool_out_channels""".split()
+_PIXEL_SETTINGS = """size crop_size resample image_mean image_std rescale_factor do_resize
+do_center_crop do_rescale do_normalize do_convert_rgb""".split()
 
 
 class LlavaNextVideo(OneClass):
@@ -170,19 +167,6 @@ def _video_processor(processor: Any) -> Any:
     import transformers
 
     image = processor.image_processor
-    names = (
-        "size",
-        "crop_size",
-        "resample",
-        "image_mean",
-        "image_std",
-        "rescale_factor",
-        "do_resize",
-        "do_center_crop",
-        "do_rescale",
-        "do_normalize",
-        "do_convert_rgb",
-    )
-    settings = {name: getattr(image, name) for name in names if hasattr(image, name)}
+    settings = {name: getattr(image, name) for name in _PIXEL_SETTINGS if hasattr(image, name)}
     processor.video_processor = transformers.LlavaNextVideoVideoProcessor(**settings)
     return processor.video_processor

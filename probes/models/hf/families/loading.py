@@ -13,6 +13,15 @@ from probes.models.checkpoint import Checkpoint
 from probes.models.hf.families.base import DevicePlacement, ProcessorBundle
 
 DTYPES: tuple[str, ...] = get_args(Dtype)
+GREEDY = {
+    "do_sample": False,
+    "num_beams": 1,
+    # Else a checkpoint's own settings for sampling are warned of.
+    "temperature": None,
+    "top_p": None,
+    "top_k": None,
+}
+"""Arguments of transformers' `generate`."""
 QUANTIZED = {"4bit": "load_in_4bit", "8bit": "load_in_8bit"}
 
 

@@ -187,13 +187,13 @@ def find(spec: ModelSpec) -> Checkpoint:
         found = Checkpoint(_embedded(spec.repo.removeprefix(EMBEDDED)), spec.repo)
     elif (folder := Path(spec.repo).expanduser()).is_dir():
         found = Checkpoint(folder.resolve(), spec.repo)
-    elif folder.suffix in _PICKLED and _is_file(folder):
+    elif folder.suffix in _PICKLED and folder.is_file():
         raise ProbesError(
             f"weights are read from safetensors only, and {folder.name} is a pickled file",
             spec.repo,
             _CONVERT,
         )
-    elif _looks_like_path(spec.repo):
+    elif spec.repo.count("/") != 1 or spec.repo.startswith((".", "/", "~")):
         raise ProbesError(
             "there is no such checkpoint folder", spec.repo, "correct the member's `repo`"
         )
@@ -213,17 +213,6 @@ def find(spec: ModelSpec) -> Checkpoint:
             )
     found.weights()
     return found
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def _looks_like_path(repo: str) -> bool:
-    return repo.count("/") != 1 or repo.startswith((".", "/", "~"))
 
 
 def _embedded(name: str) -> Path:

@@ -84,7 +84,7 @@ class GenericFamily:
             ProbesError: its chat template does not leave pictures in their places.
         """
         processor = load_processor(checkpoint, spec)
-        with loading(checkpoint):
+        with loading(checkpoint.folder):
             tokens = PromptTokens(processor.tokenizer, _image_token(processor), processor)
         context = context_of(checkpoint, spec)
         model = GenericModel(processor, tokens, context, str(checkpoint.folder))

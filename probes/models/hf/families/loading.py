@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, get_args
 
 from probes.core.errors import ProbesError
@@ -44,34 +45,32 @@ def check_quantize(quantize: str) -> None:
 
 
 @contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """Hide the progress bars of transformers: a run has a display of its own."""
+def loading(
+    folder: Path,
+    fix: str = "see the message; complete the folder, or change the member's dtype, attention or"
+    " device",
+) -> Iterator[None]:
+    """Turn what goes wrong while loading into a ProbesError, and hide progress bars.
+
+    Args:
+        folder: of the checkpoint.
+        fix: of the error.
+    """
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # a run has a display of its own
     try:
         yield
+    except ProbesError:
+        raise
+    except Exception as error:
+        raise ProbesError(
+            f"the checkpoint does not load: {type(error).__name__}: {error}", str(folder), fix
+        ) from error
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-@contextmanager
-def loading(checkpoint: Checkpoint) -> Iterator[None]:
-    """Turn what goes wrong while loading into a ProbesError, and hide progress bars."""
-    with no_progress_bars():
-        try:
-            yield
-        except ProbesError:
-            raise
-        except Exception as error:
-            raise ProbesError(
-                f"the checkpoint does not load: {type(error).__name__}: {error}",
-                str(checkpoint.folder),
-                "see the message; complete the folder, or change the member's dtype, attention or"
-                " device",
-            ) from error
 
 
 def load_processor(checkpoint: Checkpoint, spec: ModelSpec) -> Any:
@@ -82,7 +81,7 @@ def load_processor(checkpoint: Checkpoint, spec: ModelSpec) -> Any:
     """
     import transformers
 
-    with loading(checkpoint):
+    with loading(checkpoint.folder):
         processor = transformers.AutoProcessor.from_pretrained(
             checkpoint.folder, local_files_only=True, trust_remote_code=spec.trust_remote_code
         )
@@ -104,7 +103,7 @@ def context_of(checkpoint: Checkpoint, spec: ModelSpec) -> int:
     """
     import transformers
 
-    with loading(checkpoint):
+    with loading(checkpoint.folder):
         config = transformers.AutoConfig.from_pretrained(
             checkpoint.folder, local_files_only=True, trust_remote_code=spec.trust_remote_code
         )
@@ -147,7 +146,7 @@ def load_weights(
         more["device_map"] = {"": str(place)}
     if placement.quantize:
         more["quantization_config"] = _quantization(placement.quantize, getattr(torch, spec.dtype))
-    with loading(checkpoint):
+    with loading(checkpoint.folder):
         model, report = model_class.from_pretrained(
             checkpoint.folder,
             dtype=getattr(torch, spec.dtype),
@@ -188,7 +187,7 @@ class OneClass:
         """Load the model."""
         import transformers
 
-        with loading(checkpoint):
+        with loading(checkpoint.folder):
             config = self._config(checkpoint, bundle.tokenizer)
         return load_weights(getattr(transformers, self._class), config, checkpoint, spec, placement)
 

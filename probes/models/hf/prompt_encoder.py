@@ -2,6 +2,8 @@
 
 Placeholders and text are composed into one text body first: the official LLaVA chat templates put
 all pictures before all text, which would undo interleaving.
+
+Shape suffixes: N tokens of a piece of text, 2 where each begins and ends.
 """
 
 from __future__ import annotations

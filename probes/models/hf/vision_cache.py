@@ -139,7 +139,7 @@ class FeatureCache:
         self._batcher = Batcher(batch_size, batch_size)
         self._kept: OrderedDict[str, torch.Tensor] = OrderedDict()
         self._bytes = 0
-        self._seen = array("q")  # hash of every name that was encoded
+        self._seen = array("q")  # hash of every name that was encoded: 8 bytes, not 100, a frame
 
     @property
     def recomputed(self) -> int:

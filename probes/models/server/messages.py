@@ -75,6 +75,7 @@ class EncodedFrames:
                 self._kept.move_to_end(sha256)
                 return self._kept[sha256]
         url = data_url(read_frame(self._frames, sha256))
+        # Encoded outside the lock, so by two threads at worst twice: the others need not wait.
         with self._lock:
             self.encoded += 1
             if sha256 not in self._kept:

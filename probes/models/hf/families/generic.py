@@ -213,6 +213,8 @@ class GenericModel:
     def _logprobs(self, model: Any, inputs: Any, count: int) -> torch.Tensor:
         """Return the log-probabilities [count, vocabulary] of the last `count` tokens."""
         inputs = inputs.to(model.device, model.dtype)
+        # The first of the tokens is read off the place before it. Not every class can leave out the
+        # other places, whose logits take gigabytes for a long prompt.
         keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
         logits_1TV = model(**inputs, **({"logits_to_keep": count + 1} if keeps else {})).logits
         kept: torch.Tensor = logits_1TV[0, -count - 1 : -1].float().log_softmax(-1).cpu()

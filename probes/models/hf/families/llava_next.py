@@ -87,7 +87,7 @@ class LlavaNextVideo(OneClass):
             )
         else:
             grid = _fixed(_pooled(checkpoint.config))
-        return ProcessorBundle(processor, tokenizer, token, spec.frame_as, grid)
+        return ProcessorBundle(processor, token, spec.frame_as, grid)
 
     def encode_frames(
         self, model: Any, bundle: ProcessorBundle, frames: Sequence[FrameArray]

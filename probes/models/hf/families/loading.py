@@ -137,7 +137,6 @@ def load_weights(
             f"member {spec.name}",
             f"use one of {', '.join(DTYPES)}",
         )
-    check_quantize(placement.quantize)
     place = torch.device(placement.device if placement.device != "auto" else best_device())
     more: dict[str, Any] = {} if config is None else {"config": config}
     if placement.device_map is not None:
@@ -199,11 +198,8 @@ def _quantization(quantize: str, compute: Any) -> Any:
     """Return the settings for bitsandbytes: normal floats of 4 bits, or integers of 8."""
     from transformers import BitsAndBytesConfig
 
-    more = (
-        {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": compute}
-        if quantize == "4bit"
-        else {}
-    )
+    of_4bit = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": compute}
+    more = of_4bit if quantize == "4bit" else {}
     return BitsAndBytesConfig(**{QUANTIZED[quantize]: True}, **more)
 
 

@@ -70,20 +70,20 @@ def _costs_of(planned: DryRun, name: str) -> ModelCosts | None:
     weights = costs.weights_of(planning.shapes())
     if weights is None:
         return None
-    facts = model.backend.describe()
-    backend = planned.cfg.backend
+    facts, backend = model.backend.describe(), planned.cfg.backend
+    patches = facts.get("patches_per_token")
     # None for a model that is run as one piece, which gets one prompt at a time.
     batch_tokens = planning.batch_tokens.get("cpu" if backend.device == "cpu" else "cuda")
     return ModelCosts(
         weights=weights,
         model=model,
-        features=model.features() if facts["patches_per_token"] else None,
-        patches=float(facts["patches_per_token"] or 0),
+        features=model.features() if patches else None,
+        patches=float(patches or 0),
         execution=costs.Execution(
-            dtype=str(facts["dtype"]),
+            dtype=str(facts.get("dtype", "float32")),
             batch_tokens=batch_tokens or 0,
             batch_size=backend.batch_size if batch_tokens else 1,
-            quantize=str(facts["quantize"] or ""),
+            quantize=str(facts.get("quantize") or ""),
             feature_cache=backend.feature_cache_mb * 2**20,
         ),
     )
@@ -92,16 +92,10 @@ def _costs_of(planned: DryRun, name: str) -> ModelCosts | None:
 def _prompts(planned: DryRun) -> Table:
     rows = []
     for name, model in planned.models.items():
-        stats = model.stats
-        texts = model.workloads.get("generate")
-        too_long = sum(load.too_long for load in model.workloads.values())
-        numbers = (
-            stats.unique,
-            stats.cached,
-            stats.unique - stats.cached,
-            texts.prompts if texts else 0,
-            too_long,
-        )
+        known, stored, loads = model.stats.unique, model.stats.cached, model.workloads
+        written = loads["generate"].prompts if "generate" in loads else 0
+        too_long = sum(load.too_long for load in loads.values())
+        numbers = (known, stored, known - stored, written, too_long)
         rows.append((name, *(f"{number:,}" for number in numbers)))
     header = ("model", "prompts", "stored", "to do", "written", "cannot be asked")
     return Table("Different prompts", header, tuple(rows), 1)
@@ -139,19 +133,13 @@ def _costs(known: dict[str, ModelCosts], memory: dict[str, costs.Memory]) -> Tab
             _flops(sum(costs.reading(weights, load) for load in loads)),
             _flops(sum(costs.writing(weights, load) for load in loads)),
         )
+        tokens = (f"{read:,}", f"{sum(load.written for load in loads):,}")
         parts = (need.weights, need.features, need.cache, need.pass_, need.total)
-        tokens = (read, sum(load.written for load in loads))
-        texts = (
-            f"{weights.total / 1e6:,.1f} M",
-            *(f"{count:,}" for count in tokens),
-            *flops,
-            *(f"{size / 1e9:,.2f}" for size in parts),
-        )
-        rows.append((name, *texts))
-    of_tokens, of_memory = ("read", "write"), ("weights", "features", "KV", "pass", "all")
-    header = ("model", "weights", *of_tokens, "encode", *of_tokens, *of_memory)
+        sizes = (f"{size / 1e9:,.2f}" for size in parts)
+        rows.append((name, f"{weights.total / 1e6:,.1f} M", *tokens, *flops, *sizes))
+    header = "model weights read write encode read write weights features KV pass all".split()
     title = "To do: tokens (read, write), forward FLOP (encode, read, write), memory in GB"
-    return Table(title, header, tuple(rows), 1)
+    return Table(title, tuple(header), tuple(rows), 1)
 
 
 def _times(
@@ -215,9 +203,8 @@ def measured(planned: DryRun) -> Table:
             all_of_it = load.tokens + load.answers + load.written or load.prompts
             total = elapsed * all_of_it / sum(length for _, length in prompts)
             device = str(model.backend.describe().get("device", ""))
-            times = (f"{elapsed:.2f} s", f"{load.prompts:,}", _time(total))
-            rows.append((name, scoring.kind, device, str(len(prompts)), *times))
-        # Before the next one is loaded: both together need not fit.
+            timed = (device, str(len(prompts)), f"{elapsed:.2f} s")
+            rows.append((name, scoring.kind, *timed, f"{load.prompts:,}", _time(total)))
         model.backend.close()
     header = ("model", "kind", "device", "timed", "in", "to do", "time")
     title = "Time by measurement" if rows else "Time by measurement: nothing is left to be timed"

@@ -15,10 +15,8 @@ UTILISATION = 0.4
 BANDWIDTH = 0.6
 """Share of a device's memory bandwidth that writing token by token is assumed to reach."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-_VISION = (
-    "vision_tower", "vision_model", "visual.", "multi_modal_projector", "image_newline", "mlp1.",
-    "connector", "embed_vision",
-)  # fmt: skip
+_VISION = """vision_tower vision_model visual. multi_modal_projector image_newline mlp1. connector
+embed_vision""".split()
 _LAYER = re.compile(r"\blayers\.(\d+)\.")
 
 

@@ -115,6 +115,7 @@ class DryRunModel(CachedModel):
             words = max(1, round(WORDS_PER_TOKEN * max_new_tokens))
             if self.planning is not None:
                 tokens = self.planning.tokens
+                # Any two frames: their names have as many tokens as those of most.
                 sample = Request((FrameRef("5e6f7a8b"), FrameRef("1a2b3c4d")))
                 lengths = (tokens(placeholder(sample, n)) for n in count(1))
                 # More words are more tokens: the first text beyond the bound ends the search.

@@ -13,6 +13,7 @@ from probes.core.types import (
     FrameRef,
     FramesByHash,
     Intervention,
+    ModelSpec,
     Output,
     Request,
     Scoring,
@@ -162,6 +163,16 @@ def check_options(backend: str, given: Iterable[str], known: Collection[str]) ->
                 "backend.options",
                 f"its options are {', '.join(known)}",
             )
+
+
+def check_images(spec: ModelSpec, who: str) -> None:
+    """Raise unless frames are shown as images: `who` receives no videos."""
+    if spec.frame_as != "image":
+        raise ProbesError(
+            f"{who} receives frames as images, not as {spec.frame_as}",
+            "pair.frame_as",
+            "set pair.frame_as=image (and compare with backend=hf under the same setting)",
+        )
 
 
 def check_capabilities(

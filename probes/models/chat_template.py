@@ -68,24 +68,6 @@ def first_request(*, pictures: bool) -> tuple[Request, FramesByHash]:
     return Request(parts, ("A",)), {name: grey}
 
 
-def refuse_videos(spec: ModelSpec, who: str) -> None:
-    """Refuse a member whose frames are a video, where chat messages hold pictures only.
-
-    Args:
-        spec: the member.
-        who: takes the messages: "a server receives", say.
-
-    Raises:
-        ProbesError: `frame_as` is not `image`.
-    """
-    if spec.frame_as != "image":
-        raise ProbesError(
-            f"{who} frames as images, not as {spec.frame_as}",
-            "pair.frame_as",
-            "set pair.frame_as=image (and compare with backend=hf under the same setting)",
-        )
-
-
 def has_pictures(prompts: Iterable[Request]) -> bool:
     """Return whether any prompt shows a frame."""
     return any(isinstance(part, FrameRef) for prompt in prompts for part in prompt.parts)

@@ -14,20 +14,12 @@ from probes.core.types import ModelSpec
 
 EMBEDDED = "embedded:"
 _EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "tasks/egoworld/pair/checkpoints"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
+TOKENIZER_FILES = tuple(
+    """tokenizer.json tokenizer.model tokenizer_config.json special_tokens_map.json
+    added_tokens.json vocab.json vocab.txt merges.txt""".split()
 )
-PROCESSOR_FILES = (
-    "processor_config.json",
-    "preprocessor_config.json",
-    "video_preprocessor_config.json",
+PROCESSOR_FILES = tuple(
+    "processor_config.json preprocessor_config.json video_preprocessor_config.json".split()
 )
 CHAT_FILES = ("chat_template.jinja", "chat_template.json")
 CONFIG_FILES = ("config.json", "generation_config.json", "model.safetensors.index.json")
@@ -197,13 +189,13 @@ def find(spec: ModelSpec) -> Checkpoint:
         found = Checkpoint(_embedded(spec.repo.removeprefix(EMBEDDED)), spec.repo)
     elif (folder := Path(spec.repo).expanduser()).is_dir():
         found = Checkpoint(folder.resolve(), spec.repo)
-    elif folder.suffix in _PICKLED and _is_file(folder):
+    elif folder.suffix in _PICKLED and folder.is_file():
         raise ProbesError(
             f"weights are read from safetensors only, and {folder.name} is a pickled file",
             spec.repo,
             _CONVERT,
         )
-    elif _looks_like_path(spec.repo):
+    elif spec.repo.count("/") != 1 or spec.repo.startswith((".", "/", "~")):
         raise ProbesError(
             "there is no such checkpoint folder", spec.repo, "correct the member's `repo`"
         )
@@ -223,17 +215,6 @@ def find(spec: ModelSpec) -> Checkpoint:
             )
     found.weights()
     return found
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def _looks_like_path(repo: str) -> bool:
-    return repo.count("/") != 1 or repo.startswith((".", "/", "~"))
 
 
 def _embedded(name: str) -> Path:

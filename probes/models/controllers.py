@@ -79,7 +79,7 @@ def resolve(given: Decoding, where: str) -> Decoding | None:
         ProbesError: there is no such controller, or a parameter that makes no sense.
     """
     entry = CONTROLLERS.get(given.name, where)
-    controller = parameters.made(entry, given.params, where)
+    controller = parameters.made(entry, dict(given.params), where)
     if controller.is_identity():
         return None
     return Decoding(given.name, parameters.params_of(controller), entry.version)
@@ -89,7 +89,7 @@ def resolve(given: Decoding, where: str) -> Decoding | None:
 def controller_of(decoding: Decoding) -> Controller:
     """Return the controller of a request's decoding; ProbesError as `resolve`."""
     where = "request.decoding"
-    return parameters.made(CONTROLLERS.get(decoding.name, where), decoding.params, where)
+    return parameters.made(CONTROLLERS.get(decoding.name, where), dict(decoding.params), where)
 
 
 @dataclass(frozen=True)

@@ -178,7 +178,7 @@ def resolve(given: Intervention, where: str) -> Intervention | None:
         ProbesError: there is no such intervention, or a parameter that makes no sense.
     """
     entry = INTERVENTIONS.get(given.name, where)
-    hook = parameters.made(entry, given.params, where)
+    hook = parameters.made(entry, dict(given.params), where)
     if hook.is_identity():
         return None
     return Intervention(given.name, parameters.params_of(hook), entry.version)
@@ -189,7 +189,7 @@ def hook_of(intervention: Intervention) -> Hook:
     """Return the hook of a request's intervention; ProbesError as `resolve`."""
     where = "request.intervention"
     entry = INTERVENTIONS.get(intervention.name, where)
-    return parameters.made(entry, intervention.params, where)
+    return parameters.made(entry, dict(intervention.params), where)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -37,12 +37,12 @@ def check_class(loaded: object, methods: Collection[str], settings: dict[str, ty
             raise TypeError(f"{loaded.__name__}.{name} is not of type {kind.__name__}")
 
 
-def made(entry: type[T], params: Params, where: str) -> T:
+def made(entry: type[T], values: Mapping[str, Any], where: str) -> T:
     """Return an instance with the given parameters.
 
     Args:
         entry: a dataclass whose fields are the parameters.
-        params: of some of its fields.
+        values: of some of its fields.
         where: the setting that holds them, for messages.
 
     Raises:
@@ -51,7 +51,7 @@ def made(entry: type[T], params: Params, where: str) -> T:
     """
     known = {one.name: one for one in fields(entry)}  # type: ignore[arg-type]
     hints = get_type_hints(entry)
-    values = dict(params)
+    values = dict(values)
     for name, value in values.items():
         if name not in known:
             fix = nearest(name, known) if known else "leave it out: there are none"
@@ -61,7 +61,7 @@ def made(entry: type[T], params: Params, where: str) -> T:
                 f"{value!r} is not of type {_shown(hints[name])}", f"{where}.{name}", "correct it"
             )
         if hints[name] is float:  # 1 and 1.0 are one value, and one cache key
-            values[name] = float(value)  # type: ignore[arg-type]
+            values[name] = float(value)
     for name, one in known.items():
         if name not in values and one.default is MISSING and one.default_factory is MISSING:
             raise ProbesError(f"parameter {name!r} is missing", f"{where}.{name}", "give it")
@@ -102,7 +102,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    return value is None if hint in (None, type(None)) else isinstance(value, hint)
+    return value is None if hint in (None, type(None)) else isinstance(value, origin or hint)
 
 
 def _shown(hint: Any) -> str:

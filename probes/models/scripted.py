@@ -156,6 +156,7 @@ def open_scripted(cfg: BackendSettings, spec: ModelSpec) -> ScriptedBackend:
 def _draws(fingerprint: str, prompt: Request) -> Iterator[float]:
     """Yield numbers in [0, 1) that depend on fingerprint and content only."""
     parts = [[p.sha256] if isinstance(p, FrameRef) else p for p in prompt.parts]
+    # Only where there are some: a plain request draws what it did before there were any.
     inside = [astuple(one) for one in (prompt.intervention, prompt.decoding) if one is not None]
     seed = sha256_json([fingerprint, parts, list(prompt.options), *inside])
     counter = 0

@@ -18,7 +18,7 @@ from probes.core.types import FramesByHash, ModelSpec, Output, Request, ScoringS
 from probes.models.base import BackendSettings, Capabilities, check_requests, error_output
 from probes.models.checkpoint import Checkpoint, find
 from probes.models.hf.batching import Batcher, Failed, free_memory
-from probes.models.hf.families.loading import best_device, no_progress_bars
+from probes.models.hf.families.loading import GREEDY, best_device, loading
 
 ADAPTER = "text-1"
 """Raised whenever the same prompt and weights would get another text."""
@@ -120,20 +120,13 @@ class TextBackend:
         device = self._cfg.device if self._cfg.device != "auto" else best_device()
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
         source = {"local_files_only": True} | ({"gguf_file": self._gguf} if self._gguf else {})
-        try:
-            with no_progress_bars():
-                self._tokenizer = AutoTokenizer.from_pretrained(self._folder, **source)
-                if not self._gguf:
-                    # Never a pickled file, which could run code; GGUF is another format.
-                    source["use_safetensors"] = True
-                model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=dtype, **source)
-                self._model = model.to(device).eval()
-        except Exception as error:
-            raise ProbesError(
-                f"the text model does not load: {type(error).__name__}: {error}",
-                str(self._folder),
-                "name a causal language model, or infill.condenser=none",
-            ) from error
+        fix = "name a causal language model, or infill.condenser=none"
+        with loading(self._folder, fix):
+            self._tokenizer = AutoTokenizer.from_pretrained(self._folder, **source)
+            if not self._gguf:
+                source["use_safetensors"] = True
+            model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=dtype, **source)
+            self._model = model.to(device).eval()
 
     def _encode(self, text: str) -> list[int]:
         """Return token ids, as one turn of a chat where the model knows chats."""
@@ -166,12 +159,7 @@ class TextBackend:
                 ids_BL,
                 attention_mask=mask_BL,
                 max_new_tokens=max_new_tokens,
-                do_sample=False,
-                # A checkpoint's own settings of sampling would only be warned about.
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                num_beams=1,
+                **GREEDY,
                 pad_token_id=pad or 0,
             )
         outputs = []

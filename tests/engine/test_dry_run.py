@@ -26,9 +26,13 @@ from probes.models.hf import backend
 from probes.records.schema import Record
 
 SMALL = (
-    "task.videos=6", "task.height=32", "task.fps=1", "limit=4", "frames=[2,3]",
+    "task.videos=6",
+    "task.height=32",
+    "task.fps=1",
+    "limit=4",
+    "frames=[2,3]",
     "infill.max_new_tokens=24",
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +142,12 @@ def test_a_dry_run_shows_what_members_see(
     out = capsys.readouterr().out
     arms = [line.split(", ")[1] for line in out.splitlines() if line.startswith("===")]
     assert arms == [
-        "arm baseline", "arm vcot", "arm visual_perturbation", "arm text_perturbation", "arm blind",
-    ]  # fmt: skip
+        "arm baseline",
+        "arm vcot",
+        "arm visual_perturbation",
+        "arm text_perturbation",
+        "arm blind",
+    ]
     baseline, vcot, *_, blind = out.split("=== ")[1:]
     assert baseline.count("<frame ") == vcot.count("<frame ") == 2
     assert "<frame " not in blind
@@ -159,23 +167,35 @@ def test_a_dry_run_marks_what_is_not_written_yet(no_weights: None) -> None:
 
 @pytest.mark.parametrize(
     ("make", "frame_as"),
-    [(tiny_models.qwen2_5_vl, "video"), (tiny_models.internvl, "image"),
-     (tiny_models.llava, "image")],
+    [
+        (tiny_models.qwen2_5_vl, "video"),
+        (tiny_models.internvl, "image"),
+        (tiny_models.llava, "image"),
+    ],
     ids=["qwen2_5_vl", "internvl", "fallback"],
-)  # fmt: skip
+)
 def test_a_pair_of_ones_own_needs_two_repositories(
     make: Callable[..., Path], frame_as: str, tmp_path: Path
 ) -> None:
-    repos = [f"pair.{role}.repo={make(tmp_path / role, seed=at)}"
-             for at, role in enumerate(("image", "video"))]  # fmt: skip
-    cfg = of(*repos, f"pair.frame_as={frame_as}", "frames=2", "limit=2", "pair.dtype=float32",
-             "infill.max_new_tokens=4")  # fmt: skip
+    repos = [
+        f"pair.{role}.repo={make(tmp_path / role, seed=at)}"
+        for at, role in enumerate(("image", "video"))
+    ]
+    cfg = of(
+        *repos,
+        f"pair.frame_as={frame_as}",
+        "frames=2",
+        "limit=2",
+        "pair.dtype=float32",
+        "infill.max_new_tokens=4",
+    )
     planned = facts(cfg)
     result = run.execute(cfg, tmp_path / "run")
     assert result.errors == 0
     assert {(r.pair, r.role, r.member, r.scoring) for r in result.records} == {
-        ("own", "image", "image", "letter"), ("own", "video", "video", "letter"),
-    }  # fmt: skip
+        ("own", "image", "image", "letter"),
+        ("own", "video", "video", "letter"),
+    }
     for cell, asked in tokens(result.records).items():
         if cell[1] in ("baseline", "blind"):
             assert planned["cells"][cell] == asked
@@ -183,8 +203,10 @@ def test_a_pair_of_ones_own_needs_two_repositories(
 
 
 def test_what_is_known_of_a_model_that_is_run_whole(tmp_path: Path, no_weights: None) -> None:
-    repos = [f"pair.{role}.repo={tiny_models.llava(tmp_path / role, seed=at)}"
-             for at, role in enumerate(("image", "video"))]  # fmt: skip
+    repos = [
+        f"pair.{role}.repo={tiny_models.llava(tmp_path / role, seed=at)}"
+        for at, role in enumerate(("image", "video"))
+    ]
     with dry_run(of(*repos, "pair.frame_as=image", "frames=2", "limit=2")) as planned:
         lines = plan.report(planned, "L4")
     at = lines.index(next(line for line in lines if "forward FLOP" in line))
@@ -269,9 +291,11 @@ def test_measuring_times_every_kind_and_stores_nothing(
     ],
 )
 def test_mistakes_are_told(
-    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -286,10 +310,16 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [tiny_models.llava_next_video, tiny_models.llava_onevision, tiny_models.internvl,
-     tiny_models.qwen2_vl, tiny_models.qwen2_5_vl, tiny_models.llava],
+    [
+        tiny_models.llava_next_video,
+        tiny_models.llava_onevision,
+        tiny_models.internvl,
+        tiny_models.qwen2_vl,
+        tiny_models.qwen2_5_vl,
+        tiny_models.llava,
+    ],
     ids=lambda make: make.__name__,
-)  # fmt: skip
+)
 def test_weights_are_counted_from_the_heads_of_files(
     make: Callable[[Path], Path], tmp_path: Path
 ) -> None:
@@ -304,8 +334,11 @@ def test_weights_are_counted_from_the_heads_of_files(
     language = sum(p.numel() for p in model.model.language_model.parameters())
     assert weights.layers == language - weights.embeddings
     assert (weights.depth, weights.hidden, weights.vocabulary, weights.inner) == (
-        text.num_hidden_layers, text.hidden_size, text.vocab_size, text.intermediate_size,
-    )  # fmt: skip
+        text.num_hidden_layers,
+        text.hidden_size,
+        text.vocab_size,
+        text.intermediate_size,
+    )
     head = text.hidden_size // text.num_attention_heads
     assert (weights.queries, weights.keys) == (text.hidden_size, text.num_key_value_heads * head)
 
@@ -332,9 +365,18 @@ def test_flops_are_those_that_are_counted(tmp_path: Path) -> None:
 
 def test_memory_and_time_grow_with_what_there_is_to_do() -> None:
     weights = costs.ParameterCounts(
-        vision=300_000_000, layers=6_500_000_000, embeddings=131_000_000, head=131_000_000,
-        tied=False, depth=32, hidden=4096, vocabulary=32_000, queries=4096, keys=4096, inner=11_008,
-    )  # fmt: skip
+        vision=300_000_000,
+        layers=6_500_000_000,
+        embeddings=131_000_000,
+        head=131_000_000,
+        tied=False,
+        depth=32,
+        hidden=4096,
+        vocabulary=32_000,
+        queries=4096,
+        keys=4096,
+        inner=11_008,
+    )
     few, many = (
         {"generate": Workload(n, 900 * n, 810_000 * n, 964, written=64 * n)} for n in (100, 1000)
     )

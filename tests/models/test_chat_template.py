@@ -25,9 +25,15 @@ IN_PLACE = (
 
 @pytest.mark.parametrize(
     ("template", "order"),
-    [(FIRST, "moved"), (IN_PLACE, "kept"), ("{{ messages[0]['content'].nothing() }}", "unknown"),
-     ("{{ raise_exception('no') }}", "unknown"), ("no messages", "unknown"), (None, "unknown")],
-)  # fmt: skip
+    [
+        (FIRST, "moved"),
+        (IN_PLACE, "kept"),
+        ("{{ messages[0]['content'].nothing() }}", "unknown"),
+        ("{{ raise_exception('no') }}", "unknown"),
+        ("no messages", "unknown"),
+        (None, "unknown"),
+    ],
+)
 def test_the_template_decides_the_order(template: str | None, order: str, tmp_path: Path) -> None:
     if template is not None:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))

@@ -249,8 +249,10 @@ def test_exceptions_and_empty_replies_are_records(opened: Any, stand_in: Any) ->
     backend = opened(stand_in(reply))
     found = dict(zip(kinds, ask(backend, [Request((kind,)) for kind in kinds], {}), strict=True))
     assert {kind: one.status for kind, one in found.items() if one.status != "error"} == {
-        "end at once": "ok", "silent": "ok", "fine": "ok",
-    }  # fmt: skip
+        "end at once": "ok",
+        "silent": "ok",
+        "fine": "ok",
+    }
     assert found["raise"].error == "ValueError: too many pictures"
     assert "SystemExit" in found["exit"].error
     assert "out of memory" in found["swallow"].error
@@ -283,9 +285,11 @@ def test_arguments_go_to_the_wrapper_and_into_the_fingerprint(opened: Any, stand
     with pytest.raises(ProbesError, match="unexpected keyword argument 'pixels'"):
         ask(opened(name, args={"pixels": 3}), [Request(("q",))], {})
     different = [
-        opened("qwen2_5_vl"), opened("llava_hf"), opened("qwen2_5_vl", args={"max_pixels": 784}),
+        opened("qwen2_5_vl"),
+        opened("llava_hf"),
+        opened("qwen2_5_vl", args={"max_pixels": 784}),
         opened("qwen2_5_vl", spec={"dtype": "float32"}),
-    ]  # fmt: skip
+    ]
     assert len({one.fingerprint for one in different}) == len(different)
     assert different[0].describe()["wrapper"] == "qwen2_5_vl"
 

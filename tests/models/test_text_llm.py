@@ -24,11 +24,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory, new_tokenizer: Any) -> Path
     torch.manual_seed(0)
     model = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-            num_attention_heads=4, num_key_value_heads=4, initializer_range=0.5, bos_token_id=1,
-            eos_token_id=2, pad_token_id=3,
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            initializer_range=0.5,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=3,
         )
-    )  # fmt: skip
+    )
     path = tmp_path_factory.mktemp("text") / "model"
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)

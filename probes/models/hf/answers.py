@@ -232,6 +232,7 @@ class LoadedModel:
                 )
                 made = list(map(self._written, prompts, texts))
             else:
+                # Where nothing follows a prompt, causal attention is mask enough, and faster.
                 one_token = kind.scoring.kind == "letter" and len(prompts) == len(packed)
                 masked = "mask" in kind.needs or (self.packed and not one_token)
                 sums, collected = forward.score_options(

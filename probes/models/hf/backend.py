@@ -10,7 +10,7 @@ import gc
 import weakref
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
@@ -31,9 +31,6 @@ from probes.models.hf.families.generic import GenericFamily, GenericModel, Loade
 from probes.models.hf.families.loading import check_quantize, context_of
 from probes.models.hf.preprocessor import Preprocessor
 from probes.models.hf.vision_cache import FeatureCache, FramePrefetcher
-
-if TYPE_CHECKING:
-    from probes.models.hf.families import ProcessorBundle
 
 ADAPTER = "hf-1"
 """Raised whenever the same prompt and weights would get other numbers or another text."""
@@ -84,7 +81,6 @@ class HfBackend:
         self._ready: LoadedModel | LoadedGenericModel | None = None
         self._device = self._placement.device
         """As configured, until the model is loaded: then the one that it is on."""
-        self._bundle: ProcessorBundle | None = None
         self._preprocessor: Preprocessor | GenericModel | None = None
         if isinstance(self._family, GenericFamily):  # it may refuse before the run begins
             self._preprocessor = self._family.prepare(self._checkpoint, spec)
@@ -186,9 +182,9 @@ class HfBackend:
         if self._preprocessor is None:
             family = self._family
             assert not isinstance(family, GenericFamily)
-            self._bundle = family.prepare(self._checkpoint, self._spec)
+            bundle = family.prepare(self._checkpoint, self._spec)
             context = context_of(self._checkpoint, self._spec)
-            self._preprocessor = Preprocessor(self._bundle, context)
+            self._preprocessor = Preprocessor(bundle, context)
         return self._preprocessor
 
     def _load(self) -> LoadedModel | LoadedGenericModel:
@@ -200,9 +196,8 @@ class HfBackend:
             model = family.load(self._checkpoint, spec, self._placement)
             self._device = str(model.device)
             return LoadedGenericModel(model, preprocessor)
-        bundle = self._bundle
         assert isinstance(preprocessor, Preprocessor)
-        assert bundle is not None
+        bundle = preprocessor.bundle
         if not gc.get_freeze_count():  # another model may be loaded: it must not be frozen
             gc.freeze()  # objects that outlive the model: `close` need not search them (0.3 s)
             atexit.unregister(gc.unfreeze)

@@ -81,12 +81,14 @@ class Batcher:
             if not isinstance(result, Failed) or len(batch) == 1:
                 yield batch, result
             elif result.memory:
+                # By what the batch was padded to, which is what did not fit.
                 self.tokens = max(1, max(lengths[at] for at in batch) * len(batch) // 2)
                 rest = batch + [at for group in pending for at in group]
                 # All that is left is grouped anew: other batches of that size would fail alike.
                 again = batches([lengths[at] for at in rest], self.size, self.tokens)
                 pending = deque([rest[at] for at in group] for group in again)
             else:
+                # Next, before other batches: the culprit is alone after a few passes.
                 middle = len(batch) // 2
                 # extendleft reverses, so the first half comes first.
                 pending.extendleft([batch[middle:], batch[:middle]])

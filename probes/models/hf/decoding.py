@@ -224,7 +224,7 @@ def _drop_finished(state: DecodingState, tokens: list[int]) -> list[int]:
     if len(going) > KEEP_UNTIL * len(state.rows):
         return tokens
     keep = torch.tensor(going, device=state.last_B1.device)
-    state.cache.batch_select_indices(keep)
+    state.cache.batch_select_indices(keep)  # copies what stays
     state.last_B1 = state.last_B1[keep]
     if state.seen_BK is not None:
         state.seen_BK = state.seen_BK[keep]

@@ -124,6 +124,7 @@ def _packed_mask(model: Any, batch: PackedBatch) -> torch.Tensor:
     seen_BTT = (prompt_BT[:, None, :] == 0) | (prompt_BT[:, None, :] == prompt_BT[:, :, None]) & (
         (answer_BT[:, None, :] == 0) | (answer_BT[:, None, :] == answer_BT[:, :, None])
     )
+    # Causal by place: what a token sees is written before it, in the prefix or its own part.
     return additive(model, seen_BTT.tril())
 
 

@@ -85,7 +85,8 @@ def pack(prompts: Sequence[TokenizedPrompt], most: int) -> list[PackedPrompts]:
         Packed prompts; every prompt in one of them.
     """
     contents = _contents(prompts)
-    # Any order serves in which equal beginnings are neighbours.
+    # In any order of the ids, neighbours have the longest beginnings in common; that of their bytes
+    # is compared without a Python object per token.
     order = sorted(range(len(prompts)), key=lambda at: contents[at].tobytes())
     # What every prompt has in common with the one before it.
     common = [0, *(_common(contents[a], contents[b]) for a, b in pairwise(order))]
@@ -157,6 +158,7 @@ def _contents(prompts: Sequence[TokenizedPrompt]) -> list[NDArray[np.int64]]:
         content = np.array(prompt.ids, np.int64)
         names = [numbers.setdefault(name, len(numbers)) for name in prompt.frames]
         sizes = [math.prod(grid) for grid in prompt.grids]
+        # Below FRAME, where there is no token id: equal numbers are equal pixels.
         content[content == FRAME] = FRAME - 1 - np.repeat(np.array(names, np.int64), sizes)
         out.append(content)
     return out

@@ -20,6 +20,7 @@ class Preprocessor:
     """
 
     def __init__(self, bundle: ProcessorBundle, context: int) -> None:
+        self.bundle = bundle
         self.tokens = bundle.tokens()
         self.grids = TokenGrids(bundle.grid)
         self.context = context

@@ -2,6 +2,8 @@
 
 Placeholders and text are composed into one text body first: the official LLaVA chat templates put
 all pictures before all text, which would undo interleaving.
+
+Shape suffixes: N tokens of a piece of text, 2 where each begins and ends.
 """
 
 from __future__ import annotations
@@ -129,7 +131,11 @@ class PromptTokens:
         `answer_prefix`.
         """
         text = self._render_chat(self.body(prompt))
-        return join(text, self.escape_special_tokens(answer_prefix)) if answer_prefix else text
+        return self.with_answer(text, answer_prefix) if answer_prefix else text
+
+    def with_answer(self, text: str, answer: str) -> str:
+        """Return a rendered text and an answer or its beginning, by the rule of `join`."""
+        return join(text, self.escape_special_tokens(answer))
 
     def body(self, prompt: Request) -> str:
         """Return what a prompt shows, in one text."""
@@ -209,7 +215,7 @@ class PromptTokens:
         """
         split = [self._split(text) for text in texts]
         joint = [
-            [self._split(join(text, self.escape_special_tokens(answer)))[-1] for answer in given]
+            [self._split(self.with_answer(text, answer))[-1] for answer in given]
             for text, given in zip(texts, answers, strict=True)
         ]
         self._learn(chain(*split, *joint))

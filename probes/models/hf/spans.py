@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from probes.core.types import FrameRef, Request, TextSpan
-from probes.models.hf.prompt_encoder import FRAME, PromptTokens, join
+from probes.models.hf.prompt_encoder import FRAME, PromptTokens
 
 if TYPE_CHECKING:
     from probes.models.hf.token_layout import TokenizedPrompt
@@ -56,9 +56,9 @@ def locate(
     text, start = tokens.placed(body)
     named = [(name, start + a, start + b) for name, a, b in _in_body(tokens, request)]
     if answer_prefix:
-        prefix = tokens.escape_special_tokens(answer_prefix)
-        text = join(text, prefix)
-        named.append(("answer prefix", len(text) - len(prefix), len(text)))
+        text = tokens.with_answer(text, answer_prefix)
+        length = len(tokens.escape_special_tokens(answer_prefix))
+        named.append(("answer prefix", len(text) - length, len(text)))
     sizes = map(math.prod, prompt.grids)
     counts = [next(sizes) if token == FRAME else 1 for token in tokens.encode([text])[0]]
     begins_T, ends_T = np.repeat(tokens.bounds(text), counts, axis=0)[: len(prompt.ids)].T

@@ -164,7 +164,7 @@ def positions(prompt: TokenizedPrompt) -> NDArray[np.int64]:
         out[0, start:end] = here
         out[1, start:end] = here + np.repeat(np.arange(height), width)
         out[2, start:end] = here + np.tile(np.arange(width), height)
-        here += max(height, width)
+        here += max(height, width)  # as in the class: no later text shares a position with it
         at, done = end, done + height * width
     out[:, at:] = np.arange(here, here + size - at)
     return out

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
@@ -33,6 +34,15 @@ class FrameResults(Generic[R]):
     found: dict[str, R] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
+    def add(self, name: str, find: Callable[[], R]) -> None:
+        """Note what is found for a frame; one that cannot be read costs its own prompts only."""
+        try:
+            self.found[name] = find()
+        except MachineError:
+            raise
+        except Exception as error:
+            self.errors[name] = f"frame {name[:12]}: {type(error).__name__}: {error}"
+
 
 class TokenGrids:
     """How many tokens frames take: known from their size, before any of them is encoded.
@@ -42,30 +52,23 @@ class TokenGrids:
     """
 
     def __init__(self, grid: Callable[[int, int], TokenGrid]) -> None:
-        self._grid = grid
-        self._by_size: dict[tuple[int, int], TokenGrid] = {}
+        self._grid = cache(grid)
         self._by_name: dict[str, TokenGrid] = {}
 
     def of(self, names: Iterable[str], frames: FramesByHash) -> FrameResults[TokenGrid]:
         """Return the token grids of frames."""
         results: FrameResults[TokenGrid] = FrameResults()
         for name in names:
-            try:
-                if name not in self._by_name:
-                    if len(self._by_name) >= _REMEMBERED:
-                        # All at once: a size is cheap to find again.
-                        self._by_name.clear()
-                    height, width, _ = _shape(frames, name)
-                    if (height, width) not in self._by_size:
-                        self._by_size[height, width] = self._grid(height, width)
-                    self._by_name[name] = self._by_size[height, width]
-                results.found[name] = self._by_name[name]
-            except MachineError:
-                raise
-            except Exception as error:
-                # A frame that cannot be read costs its own prompts, not the run.
-                results.errors[name] = f"frame {name[:12]}: {type(error).__name__}: {error}"
+            results.add(name, partial(self._of, name, frames))
         return results
+
+    def _of(self, name: str, frames: FramesByHash) -> TokenGrid:
+        if name not in self._by_name:
+            if len(self._by_name) >= _REMEMBERED:
+                self._by_name.clear()
+            height, width, _ = _shape(frames, name)
+            self._by_name[name] = self._grid(height, width)
+        return self._by_name[name]
 
     def tokens(self, names: Iterable[str], frames: FramesByHash) -> int:
         """Return how many tokens frames take together; unreadable ones count for nothing."""
@@ -136,7 +139,7 @@ class FeatureCache:
         self._batcher = Batcher(batch_size, batch_size)
         self._kept: OrderedDict[str, torch.Tensor] = OrderedDict()
         self._bytes = 0
-        self._seen = array("q")  # hash of every name that was encoded
+        self._seen = array("q")  # hash of every name that was encoded: 8 bytes, not 100, a frame
 
     @property
     def recomputed(self) -> int:
@@ -146,20 +149,15 @@ class FeatureCache:
     def get(self, names: Iterable[str], frames: FramesByHash) -> FrameResults[torch.Tensor]:
         """Return features of frames: all of them, even where the cache holds fewer."""
         results: FrameResults[torch.Tensor] = FrameResults()
-        by_size: dict[tuple[int, ...], list[tuple[str, FrameArray]]] = {}
-        # A frame that occurs several times is encoded once.
+        pixels: FrameResults[FrameArray] = FrameResults(errors=results.errors)
         for name in dict.fromkeys(names):
             if name in self._kept:
                 self._kept.move_to_end(name)
                 results.found[name] = self._kept[name]
-                continue
-            try:
-                frame = read_frame(frames, name)
-            except MachineError:
-                raise
-            except Exception as error:
-                results.errors[name] = f"frame {name[:12]}: {type(error).__name__}: {error}"
-                continue
+            else:
+                pixels.add(name, partial(read_frame, frames, name))
+        by_size: dict[tuple[int, ...], list[tuple[str, FrameArray]]] = {}
+        for name, frame in pixels.found.items():
             by_size.setdefault(frame.shape, []).append((name, frame))
         for group in by_size.values():
             self._encode(group, results)
@@ -168,11 +166,6 @@ class FeatureCache:
     def __contains__(self, name: object) -> bool:
         """Return whether a frame's features are kept now."""
         return name in self._kept
-
-    def clear(self) -> None:
-        """Forget all features; the counts stay."""
-        self._kept.clear()
-        self._bytes = 0
 
     def _encode(
         self, group: Sequence[tuple[str, FrameArray]], results: FrameResults[torch.Tensor]

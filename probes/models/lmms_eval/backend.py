@@ -20,6 +20,7 @@ from probes.core.types import FramesByHash, ModelSpec, Output, Request, ScoringS
 from probes.models.base import (
     BackendSettings,
     Capabilities,
+    check_images,
     check_options,
     check_requests,
     error_output,
@@ -29,7 +30,6 @@ from probes.models.chat_template import (
     has_pictures,
     kept_order,
     message_parts,
-    refuse_videos,
 )
 from probes.models.checkpoint import find
 from probes.models.hf.batching import free_memory
@@ -63,7 +63,7 @@ class LmmsBackend:
         self._name = str(cfg.options.get("model") or "")
         if refused := wrappers.refusal(self._name):
             raise refused
-        refuse_videos(spec, "lmms-eval's wrappers receive")
+        check_images(spec, "a wrapper of lmms-eval")
         args = cfg.options.get("args") or {}
         if not isinstance(args, Mapping):
             raise ProbesError(f"{args!r} is not a group of arguments", "backend.options.args")

@@ -24,13 +24,18 @@ from typing import Any
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
 from probes.core.types import FramesByHash, ModelSpec, Output, Request, ScoringSpec
-from probes.models.base import BackendSettings, Capabilities, check_requests, error_output
+from probes.models.base import (
+    BackendSettings,
+    Capabilities,
+    check_images,
+    check_requests,
+    error_output,
+)
 from probes.models.chat_template import (
     first_request,
     has_pictures,
     kept_order,
     local_checkpoint,
-    refuse_videos,
 )
 from probes.models.server import messages as protocol
 from probes.models.server.http import Endpoint, Failure
@@ -59,7 +64,7 @@ class ServerBackend:
     adapter = ADAPTER
 
     def __init__(self, cfg: BackendSettings, spec: ModelSpec) -> None:
-        refuse_videos(spec, "a server receives")
+        check_images(spec, "a server")
         self._spec = spec
         self._options = ServerOptions.of(cfg.options, spec)
         self._capacity = cfg.feature_cache_mb * 2**20

@@ -133,7 +133,7 @@ class Endpoint:
         path: str,
         body: Any,
         *,
-        whole: Callable[[Any], bool] | None = None,
+        whole: Callable[[Any], bool],
         patient: bool = True,
     ) -> Any | Failure:
         """Return the JSON reply to a JSON body.
@@ -145,7 +145,7 @@ class Endpoint:
         Args:
             path: below the base URL.
             body: anything that JSON can hold.
-            whole: returns whether a reply is of the kind that was asked for; None takes any.
+            whole: returns whether a reply is of the kind that was asked for.
             patient: False to give up at once where no server listens.
         """
         # A lone surrogate (half of a character) has no UTF-8; JSON's escapes carry it all the same.

@@ -76,6 +76,7 @@ class EncodedFrames:
                 return self._kept[sha256]
         # Without the lock, so that threads encode side by side; two may encode the same frame.
         url = data_url(read_frame(self._frames, sha256))
+        # Encoded outside the lock, so by two threads at worst twice: the others need not wait.
         with self._lock:
             self.encoded += 1
             if sha256 not in self._kept:

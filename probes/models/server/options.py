@@ -9,12 +9,14 @@ from urllib.parse import urlsplit
 
 from probes.core.errors import ProbesError
 from probes.core.types import ModelSpec
+from probes.models import parameters
 from probes.models.base import check_options
 from probes.models.server.http import read_token
 
 TOKEN_ENV = "OPENAI_API_KEY"
 """The variable that is read where none is named."""
 _WHERE = "backend.options"
+_LEAST = {"concurrency": 1, "timeout_s": 0.001, "retries": 0, "top_logprobs": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,8 @@ class ServerOptions:
             ProbesError: an unknown option, or a value that makes no sense.
         """
         check_options("server", options, [one.name for one in fields(cls)])
-        given = {name: value for name, value in options.items() if value is not None}
-        # `null` means that no token is sent, so that it is not replaced by the default.
-        given["api_key_env"] = options.get("api_key_env", TOKEN_ENV)
+        kept = ("api_key_env",)  # without a value: no token is sent
+        given = {n: value for n, value in options.items() if value is not None or n in kept}
         if isinstance(given.get("model"), str):
             raise ProbesError(
                 "one model name for all members would make them the same model",
@@ -68,27 +69,16 @@ class ServerOptions:
                 given[name] = _own(name, given[name], spec)
         given["base_url"] = _url(given.get("base_url"))
         given["deployment"] = str(given.get("deployment") or given["base_url"])
-        for name, kinds, least in (
-            ("concurrency", (int,), 1),
-            ("timeout_s", (int, float), 0.001),
-            ("retries", (int,), 0),
-            ("top_logprobs", (int,), 1),
-        ):
-            value = given.get(name, least)
-            # `not >=` and no `<`: NaN is refused too. A bool is an int of Python's.
-            if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
+        read_token(given.get("api_key_env", TOKEN_ENV))
+        made = parameters.made(cls, given, _WHERE)
+        for name, least in _LEAST.items():
+            if not getattr(made, name) >= least:  # nor NaN
                 raise ProbesError(
-                    f"{value!r} is not a {name}", f"{_WHERE}.{name}", f"give a number from {least}"
+                    f"{getattr(made, name)!r} is not a {name}",
+                    f"{_WHERE}.{name}",
+                    f"give a number from {least}",
                 )
-        checked, extra = given.get("order_is_checked", False), given.get("extra", {})
-        if not isinstance(checked, bool):
-            what = f"{checked!r} is neither true nor false"
-            raise ProbesError(what, f"{_WHERE}.order_is_checked")
-        if not isinstance(extra, Mapping):
-            what = f"{extra!r} is not a group of fields"
-            raise ProbesError(what, f"{_WHERE}.extra", "give name: value")
-        read_token(given["api_key_env"])
-        return cls(**given)
+        return made
 
 
 def _own(name: str, by_member: Mapping[str, Any], spec: ModelSpec) -> str:

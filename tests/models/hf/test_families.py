@@ -290,10 +290,12 @@ def test_pixels_equal_a_video_processors_for_each_frame(size):
         processor(
             # Planes of colour first, and declared as such: three rows would be taken for planes.
             videos=[torch.from_numpy(frame).permute(2, 0, 1)[None].contiguous()],
-            input_data_format="channels_first", do_sample_frames=False, return_tensors="pt",
+            input_data_format="channels_first",
+            do_sample_frames=False,
+            return_tensors="pt",
         )["pixel_values_videos"]
         for frame in frames
-    ]  # fmt: skip
+    ]
     assert torch.equal(video_pixels(processor, frames), torch.cat(alone))
 
 

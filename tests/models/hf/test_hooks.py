@@ -39,10 +39,16 @@ CASES = [
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     made_hooks.register(
-        monkeypatch, INTERVENTIONS,
-        cut="CutEdges", cut_alone="CutEdgesAlone", gradient="FeatureGradient",
-        states="LastStates", nothing="Nothing", nothing_inside="NothingInside", failing="Failing",
-    )  # fmt: skip
+        monkeypatch,
+        INTERVENTIONS,
+        cut="CutEdges",
+        cut_alone="CutEdgesAlone",
+        gradient="FeatureGradient",
+        states="LastStates",
+        nothing="Nothing",
+        nothing_inside="NothingInside",
+        failing="Failing",
+    )
 
 
 @pytest.fixture(scope="module")

@@ -98,12 +98,18 @@ def prompts(frames: dict[str, np.ndarray]) -> list[Request]:
         Request((*map(FrameRef, names[:4]), " what?"), OPTIONS),
         Request(
             (
-                "the hand ", FrameRef(wide[0]), " takes ", FrameRef(wide[1]), FrameRef(names[3]),
-                " the red cup opens ", FrameRef(wide[0]), "? ",
+                "the hand ",
+                FrameRef(wide[0]),
+                " takes ",
+                FrameRef(wide[1]),
+                FrameRef(names[3]),
+                " the red cup opens ",
+                FrameRef(wide[0]),
+                "? ",
             ),
             OPTIONS,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def scored(backend: Any, prompts: list[Request], frames: Any, scoring: ScoringSpec) -> list[Any]:
@@ -162,9 +168,14 @@ def test_generation(both, prompts, frames):
 )
 def test_batches_change_nothing(both, prompts, frames, open_hf):
     backend, _ = both
-    alone = open_hf(backend._checkpoint.folder, batch_size=1, spec={
-        "frame_as": backend._spec.frame_as, "family": backend._spec.family,
-    })  # fmt: skip
+    alone = open_hf(
+        backend._checkpoint.folder,
+        batch_size=1,
+        spec={
+            "frame_as": backend._spec.frame_as,
+            "family": backend._spec.family,
+        },
+    )
     for kind, asked in ((LETTER, lettered(prompts)), (CLOZE, prompts), (GENERATE, prompts)):
         together = scored(backend, asked, frames, kind)
         for one, other in zip(scored(alone, asked, frames, kind), together, strict=True):

@@ -165,8 +165,9 @@ def test_shared_passes_give_the_numbers_of_separate_ones(
         assert out.error == ""
         assert out.option_logprobs == pytest.approx(separate[at].option_logprobs, abs=1e-4)
         assert (out.input_tokens, out.option_tokens) == (
-            separate[at].input_tokens, separate[at].option_tokens,
-        )  # fmt: skip
+            separate[at].input_tokens,
+            separate[at].option_tokens,
+        )
     assert together < 0.9 * sum(tokens)
 
 

@@ -19,10 +19,18 @@ from probes.core.hashing import array_sha256
 from probes.core.types import FrameRef, Request
 
 LANGUAGE = (
-    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-    "num_key_value_heads", "max_position_embeddings", "initializer_range", "bos_token_id",
-    "eos_token_id", "pad_token_id",
-)  # fmt: skip
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "max_position_embeddings",
+    "initializer_range",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+)
 HALF = 0.2
 """By how much log-probabilities in bfloat16 may differ between two orders of adding."""
 
@@ -127,9 +135,10 @@ def released_qwen(folder: Path, make: Callable[..., Path]) -> Path:
     whole = json.loads((folder / "processor_config.json").read_text())
     (folder / "processor_config.json").unlink()
     images = whole["image_processor"] | {
-        "min_pixels": 28 * 28 * 2, "max_pixels": 28 * 28 * 9,
+        "min_pixels": 28 * 28 * 2,
+        "max_pixels": 28 * 28 * 9,
         "processor_class": whole["processor_class"],
-    }  # fmt: skip
+    }
     images.pop("size")
     (folder / "preprocessor_config.json").write_text(json.dumps(images))
     return folder
@@ -137,35 +146,45 @@ def released_qwen(folder: Path, make: Callable[..., Path]) -> Path:
 
 CASES: dict[str, tuple[str, tuple[str, ...], Callable[[Path], Path]]] = {
     "llava_next_video": (
-        "llava_next_video", ("video", "image"),
+        "llava_next_video",
+        ("video", "image"),
         lambda folder: llava_next(folder, tiny_models.llava_next_video),
     ),
     "largest of a pool": (
-        "llava_next_video", ("video",),
+        "llava_next_video",
+        ("video",),
         lambda folder: llava_next(
-            folder, tiny_models.llava_next_video, spatial_pool_mode="max",
+            folder,
+            tiny_models.llava_next_video,
+            spatial_pool_mode="max",
         ),
     ),
     "two layers": (
-        "llava_next_video", ("video", "image"),
+        "llava_next_video",
+        ("video", "image"),
         lambda folder: llava_next(
             folder, tiny_models.llava_next_video, vision_feature_layer=[-1, -2]
         ),
     ),
     "llava_next": (
-        "llava_next", ("image",), lambda folder: llava_next(folder, tiny_models.llava_next)
+        "llava_next",
+        ("image",),
+        lambda folder: llava_next(folder, tiny_models.llava_next),
     ),
     "llava_onevision": ("llava_onevision", ("video", "image"), onevision),
     "internvl": ("internvl", ("video", "image"), internvl),
     "no tiles": ("internvl", ("image",), lambda folder: internvl(folder, tiles=False)),
     "qwen2_vl": (
-        "qwen2_vl", ("video", "image"), lambda folder: released_qwen(folder, tiny_models.qwen2_vl)
+        "qwen2_vl",
+        ("video", "image"),
+        lambda folder: released_qwen(folder, tiny_models.qwen2_vl),
     ),
     "qwen2_5_vl": (
-        "qwen2_5_vl", ("video", "image"),
+        "qwen2_5_vl",
+        ("video", "image"),
         lambda folder: released_qwen(folder, tiny_models.qwen2_5_vl),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

@@ -96,9 +96,11 @@ def test_a_frame_that_cannot_be_read_costs_its_own_prompt(
 
 @pytest.mark.parametrize(
     ("scoring", "fix"),
-    [(ScoringSpec("cloze"), "scoring=letter"),
-     (ScoringSpec("letter", answer_prefix="Answer:"), "answer_prefix")],
-)  # fmt: skip
+    [
+        (ScoringSpec("cloze"), "scoring=letter"),
+        (ScoringSpec("letter", answer_prefix="Answer:"), "answer_prefix"),
+    ],
+)
 def test_what_chat_endpoints_cannot_do_is_refused(
     scoring: ScoringSpec, fix: str, loopback: LoopbackServer, opened: Any
 ) -> None:
@@ -145,10 +147,13 @@ def test_options_that_make_no_sense_are_refused(
 
 
 def test_members_may_have_servers_and_names_of_their_own() -> None:
-    options = {"base_url": {"image": "http://a/v1", "video": "http://b/v1/"},
-               "model": {"video": "served"}}  # fmt: skip
-    of = {role: ServerOptions.of(options, ModelSpec("x", role, "repo"))
-          for role in ("image", "video")}  # fmt: skip
+    options = {
+        "base_url": {"image": "http://a/v1", "video": "http://b/v1/"},
+        "model": {"video": "served"},
+    }
+    of = {
+        role: ServerOptions.of(options, ModelSpec("x", role, "repo")) for role in ("image", "video")
+    }
     assert (of["image"].base_url, of["image"].model) == ("http://a/v1", "")
     assert (of["video"].base_url, of["video"].model) == ("http://b/v1", "served")
     # A model outside the pair has a member's role, and must not get its weights with it.
@@ -185,9 +190,13 @@ def test_the_fingerprint_is_what_is_declared(opened: Any, tmp_path: Path) -> Non
     same = {"concurrency": 7, "timeout_s": 1, "retries": 0, "api_key_env": None}
     assert opened(**same).fingerprint == base
     other = [
-        opened(base_url="http://elsewhere/v1"), opened(deployment="own"), opened(top_logprobs=5),
-        opened(extra={"seed": 1}), opened(model={"image": "n"}), opened(spec={"revision": "r"}),
-    ]  # fmt: skip
+        opened(base_url="http://elsewhere/v1"),
+        opened(deployment="own"),
+        opened(top_logprobs=5),
+        opened(extra={"seed": 1}),
+        opened(model={"image": "n"}),
+        opened(spec={"revision": "r"}),
+    ]
     assert len({one.fingerprint for one in other} | {base}) == len(other) + 1
     moved = opened(base_url="http://elsewhere/v1", deployment="own")
     assert moved.fingerprint == other[1].fingerprint
@@ -247,12 +256,23 @@ def test_a_run_leaves_the_token_nowhere(loopback: LoopbackServer, tmp_path: Path
 
     loopback.answer = answer
     command = [
-        sys.executable, "-m", "probes", "run", "backend=server", "pair.frame_as=image",
-        "scoring=generate", "task.videos=3", "task.seconds=4", "frames=2", "limit=3",
-        "~suite.arms.visual_perturbation", "~suite.arms.text_perturbation",
-        f"backend.options.base_url={loopback.url}", "backend.options.api_key_env=MY_TOKEN",
+        sys.executable,
+        "-m",
+        "probes",
+        "run",
+        "backend=server",
+        "pair.frame_as=image",
+        "scoring=generate",
+        "task.videos=3",
+        "task.seconds=4",
+        "frames=2",
+        "limit=3",
+        "~suite.arms.visual_perturbation",
+        "~suite.arms.text_perturbation",
+        f"backend.options.base_url={loopback.url}",
+        "backend.options.api_key_env=MY_TOKEN",
         f"hydra.run.dir={tmp_path}/out",
-    ]  # fmt: skip
+    ]
     env = os.environ | {"MY_TOKEN": TOKEN, "PROBES_HOME": f"{tmp_path}/home", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)
     assert done.returncode == 1, done.stdout + done.stderr  # finished, and records failed

@@ -23,9 +23,14 @@ FAILURES: dict[str, Any] = {
     "no message": (200, {"choices": [{"finish_reason": "stop"}]}, {}),
 }
 MESSAGES = {
-    "429": "slow down", "500": "500", "garbage": "not JSON", "hang up": "broke", "cut off": "broke",
-    "no choices": "not what was asked for: overloaded", "no message": "not what was asked for",
-}  # fmt: skip
+    "429": "slow down",
+    "500": "500",
+    "garbage": "not JSON",
+    "hang up": "broke",
+    "cut off": "broke",
+    "no choices": "not what was asked for: overloaded",
+    "no message": "not what was asked for",
+}
 
 
 @pytest.mark.parametrize("kind", FAILURES)
@@ -79,9 +84,17 @@ def test_a_wait_that_the_server_asks_for_is_kept(
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("2.5", 2.5), ("-1", 0), ("nan", 0), ("soon", 0), ("", 0), ("1e9", 600),
-     ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("Fri, 01 Jan 2100 00:00:00 GMT", 600)],
-)  # fmt: skip
+    [
+        ("2.5", 2.5),
+        ("-1", 0),
+        ("nan", 0),
+        ("soon", 0),
+        ("", 0),
+        ("1e9", 600),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", 600),
+    ],
+)
 def test_retry_after_is_a_number_or_a_date(value: str, seconds: float) -> None:
     assert http._retry_after(value) == seconds
 

@@ -36,10 +36,17 @@ def test_without_any_letter_nothing_is_chosen() -> None:
 @pytest.mark.parametrize(
     "reply",
     [
-        None, [], "x", {}, {"choices": []}, {"choices": [3]}, {"choices": [{"message": None}]},
-        {"choices": [{"message": {"content": ["part"]}}]}, {"error": "quota"},
+        None,
+        [],
+        "x",
+        {},
+        {"choices": []},
+        {"choices": [3]},
+        {"choices": [{"message": None}]},
+        {"choices": [{"message": {"content": ["part"]}}]},
+        {"error": "quota"},
     ],
-)  # fmt: skip
+)
 def test_a_reply_that_is_not_a_chat_completion_is_an_error(reply: Any) -> None:
     assert messages.text_output(reply).status == "error"
     assert messages.letter_output(reply, "AB").status == "error"
@@ -47,9 +54,14 @@ def test_a_reply_that_is_not_a_chat_completion_is_an_error(reply: Any) -> None:
 
 @pytest.mark.parametrize(
     "logprobs",
-    [None, {}, {"content": []}, {"content": [{"token": "A", "logprob": -1.0}]},
-     {"content": [{"token": "A", "logprob": -1.0, "top_logprobs": []}]}],
-)  # fmt: skip
+    [
+        None,
+        {},
+        {"content": []},
+        {"content": [{"token": "A", "logprob": -1.0}]},
+        {"content": [{"token": "A", "logprob": -1.0, "top_logprobs": []}]},
+    ],
+)
 def test_logprobs_of_the_chosen_token_alone_do_not_count(logprobs: Any) -> None:
     reply = chat()
     reply["choices"][0]["logprobs"] = logprobs

@@ -24,7 +24,6 @@ class ProcessorBundle:
     """Everything that turns prompts into token ids; no weights are needed for it."""
 
     processor: Any
-    tokenizer: Any
     placeholder: str
     """The special token that stands for a frame's features in a text."""
     frame_as: FrameAs
@@ -34,6 +33,11 @@ class ProcessorBundle:
     """What the class writes before a frame's placeholder."""
     after: str = ""
     """What it writes behind it."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The processor's."""
+        return self.processor.tokenizer
 
     def tokens(self) -> PromptTokens:
         """Return what tokenizes prompts with this processor; warn where there is no template."""
@@ -62,9 +66,15 @@ class DevicePlacement:
 
 
 class Family(Protocol):
-    """A transformers class, and how frames reach it."""
+    """A transformers class, and how frames reach it: what a contributor writes.
+
+    A class with these four attributes and four methods, made without arguments, and an entry point
+    of the group `probes.families` under its `name`. `families.loading` has what most of them share:
+    `load_processor`, `load_weights`, and `OneClass`, whose `load` serves a family of one class.
+    """
 
     name: str
+    """Part of the fingerprint, and so of cache keys."""
     model_types: tuple[str, ...]
     """Values of `config.json`'s `model_type` that this family is chosen for."""
     architectures: tuple[str, ...]
@@ -73,7 +83,11 @@ class Family(Protocol):
     """The ways in which the class can receive a frame."""
 
     def facts(self, checkpoint: Checkpoint, frame_as: FrameAs) -> dict[str, Any]:
-        """Return what the checkpoint's files say about how frames become tokens."""
+        """Return what the checkpoint's files say about how frames become tokens.
+
+        At least `class`, `context` (positions), `tokens_per_frame` (None where it depends on the
+        frame) and `patches_per_token`; the two members of a pair are compared by all of them.
+        """
 
     def prepare(self, checkpoint: Checkpoint, spec: ModelSpec) -> ProcessorBundle:
         """Load processor and tokenizer.
@@ -90,6 +104,11 @@ class Family(Protocol):
         placement: DevicePlacement,
     ) -> Any:
         """Load the model, in eval mode.
+
+        Of the model are used: `get_input_embeddings()`, `model(inputs_embeds=, attention_mask=,
+        position_ids=, past_key_values=, use_cache=)`, which gives `last_hidden_state`, `lm_head`,
+        `config.get_text_config()`, `generation_config.eos_token_id`, `device` and `dtype`; and for
+        interventions `get_decoder().layers`, which get their mask as `attention_mask=`.
 
         Raises:
             ProbesError: the weights do not load, or parameters of the class are missing.

@@ -15,9 +15,10 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from probes.core.errors import MachineError, ProbesError
+from probes.core.errors import ProbesError
 from probes.core.types import (
     FrameArray,
     FrameAs,
@@ -30,10 +31,16 @@ from probes.core.types import (
 from probes.models.base import NOT_NUMBERS, PromptSize, Unaskable, error_output, frames_of
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf.families.base import DevicePlacement
-from probes.models.hf.families.loading import context_of, load_processor, load_weights, loading
-from probes.models.hf.prompt_encoder import PromptTokens, interleaved, join
+from probes.models.hf.families.loading import (
+    GREEDY,
+    context_of,
+    load_processor,
+    load_weights,
+    loading,
+)
+from probes.models.hf.prompt_encoder import PromptTokens, interleaved
 from probes.models.hf.token_layout import check_letters, marked, too_long
-from probes.models.hf.vision_cache import read_frame
+from probes.models.hf.vision_cache import FrameResults, read_frame
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +84,7 @@ class GenericFamily:
             ProbesError: its chat template does not leave pictures in their places.
         """
         processor = load_processor(checkpoint, spec)
-        with loading(checkpoint):
+        with loading(checkpoint.folder):
             tokens = PromptTokens(processor.tokenizer, _image_token(processor), processor)
         context = context_of(checkpoint, spec)
         model = GenericModel(processor, tokens, context, str(checkpoint.folder))
@@ -119,9 +126,7 @@ class GenericModel:
         """Return the text of a prompt with the template's own placeholder for every frame."""
         parts = interleaved(prompt, self.tokens.escape_special_tokens)
         text = self._chat([{"type": "image"} if p is None else _text(p) for p in parts])
-        return (
-            join(text, self.tokens.escape_special_tokens(answer_prefix)) if answer_prefix else text
-        )
+        return self.tokens.with_answer(text, answer_prefix) if answer_prefix else text
 
     def sizes(
         self, prompts: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec
@@ -183,8 +188,7 @@ class GenericModel:
         letter = scoring.kind == "letter"
         sums: list[float] = []
         for option, answer in zip(prompt.options, answers, strict=True):
-            joined = join(text, self.tokens.escape_special_tokens(option))
-            inputs = self.inputs(joined, prompt, frames)
+            inputs = self.inputs(self.tokens.with_answer(text, option), prompt, frames)
             length = inputs["input_ids"].shape[1] - len(answer)
             if long := too_long(length, 0 if letter else len(answer), self.context):
                 return error_output(long.reason, length)
@@ -210,8 +214,8 @@ class GenericModel:
     def _logprobs(self, model: Any, inputs: Any, count: int) -> torch.Tensor:
         """Return the log-probabilities [count, vocabulary] of the last `count` tokens."""
         inputs = inputs.to(model.device, model.dtype)
-        # Logits of every place of a long prompt would fill the memory; not every class can leave
-        # them out.
+        # The first of the tokens is read off the place before it. Not every class can leave out the
+        # other places, whose logits take gigabytes for a long prompt.
         keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
         logits_1TV = model(**inputs, **({"logits_to_keep": count + 1} if keeps else {})).logits
         # The place before a token predicts it; float32, as sums over 16 bits are too coarse.
@@ -225,12 +229,7 @@ class GenericModel:
         ids = model.generate(
             **inputs.to(model.device, model.dtype),
             max_new_tokens=max_new_tokens,
-            # The checkpoint's generation_config must not decide how replies are made.
-            num_beams=1,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
+            **GREEDY,
             repetition_penalty=1.0,
             no_repeat_ngram_size=0,
         )[0, length:].tolist()
@@ -286,12 +285,10 @@ class LoadedGenericModel:
 
 def _pixels(prompt: Request, frames: FramesByHash) -> dict[str, FrameArray] | Unaskable:
     """Return the frames of a prompt, or why one of them cannot be read."""
-    try:
-        return {name: read_frame(frames, name) for name in frames_of(prompt)}
-    except MachineError:
-        raise
-    except Exception as error:
-        return Unaskable(f"frame: {type(error).__name__}: {error}")
+    results: FrameResults[FrameArray] = FrameResults()
+    for name in frames_of(prompt):
+        results.add(name, partial(read_frame, frames, name))
+    return Unaskable(next(iter(results.errors.values()))) if results.errors else results.found
 
 
 def _text(text: str | None) -> dict[str, str]:

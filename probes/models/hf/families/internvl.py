@@ -58,7 +58,6 @@ class InternVL(OneClass):
             start = f"Frame1: {start}"
         return ProcessorBundle(
             processor,
-            processor.tokenizer,
             token,
             spec.frame_as,
             counted(token_id, lambda frame: _inputs(processor, spec.frame_as, [frame])),

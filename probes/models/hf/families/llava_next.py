@@ -20,13 +20,10 @@ from probes.models.hf.token_layout import TokenGrid
 if TYPE_CHECKING:
     import torch
 
-_VIDEO_SETTINGS = (
-    "video_token_index",
-    "video_seq_length",
-    "spatial_pool_mode",
-    "spatial_pool_stride",
-    "spatial_pool_out_channels",
-)
+_VIDEO_SETTINGS = """video_token_index video_seq_length spatial_pool_mode spatial_pool_stride
+spatial_pool_out_channels""".split()
+_PIXEL_SETTINGS = """size crop_size resample image_mean image_std rescale_factor do_resize
+do_center_crop do_rescale do_normalize do_convert_rgb""".split()
 
 
 class LlavaNextVideo(OneClass):
@@ -91,7 +88,7 @@ class LlavaNextVideo(OneClass):
         else:
             # A video's frames are all brought to one size: no need to ask the processor.
             grid = _fixed(_pooled(checkpoint.config))
-        return ProcessorBundle(processor, tokenizer, token, spec.frame_as, grid)
+        return ProcessorBundle(processor, token, spec.frame_as, grid)
 
     def encode_frames(
         self, model: Any, bundle: ProcessorBundle, frames: Sequence[FrameArray]
@@ -171,20 +168,6 @@ def _video_processor(processor: Any) -> Any:
     import transformers
 
     image = processor.image_processor
-    # Settings of pixels only: others have another meaning for videos.
-    names = (
-        "size",
-        "crop_size",
-        "resample",
-        "image_mean",
-        "image_std",
-        "rescale_factor",
-        "do_resize",
-        "do_center_crop",
-        "do_rescale",
-        "do_normalize",
-        "do_convert_rgb",
-    )
-    settings = {name: getattr(image, name) for name in names if hasattr(image, name)}
+    settings = {name: getattr(image, name) for name in _PIXEL_SETTINGS if hasattr(image, name)}
     processor.video_processor = transformers.LlavaNextVideoVideoProcessor(**settings)
     return processor.video_processor

@@ -70,7 +70,7 @@ class LlavaOnevision(OneClass):
             grid = counted(
                 token_id, lambda frame: processor(text=[token * 2], images=[[frame, frame]]), 2
             )
-        return ProcessorBundle(processor, processor.tokenizer, token, spec.frame_as, grid)
+        return ProcessorBundle(processor, token, spec.frame_as, grid)
 
     def encode_frames(
         self, model: Any, bundle: ProcessorBundle, frames: Sequence[FrameArray]

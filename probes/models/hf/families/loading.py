@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, get_args
 
 from probes.core.errors import ProbesError
@@ -13,6 +14,15 @@ from probes.models.checkpoint import Checkpoint
 from probes.models.hf.families.base import DevicePlacement, ProcessorBundle
 
 DTYPES: tuple[str, ...] = get_args(Dtype)
+GREEDY = {
+    "do_sample": False,
+    "num_beams": 1,
+    # Else a checkpoint's own settings for sampling are warned of.
+    "temperature": None,
+    "top_p": None,
+    "top_k": None,
+}
+"""Arguments of transformers' `generate`."""
 QUANTIZED = {"4bit": "load_in_4bit", "8bit": "load_in_8bit"}
 
 
@@ -35,34 +45,32 @@ def check_quantize(quantize: str) -> None:
 
 
 @contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """Hide the progress bars of transformers: a run has a display of its own."""
+def loading(
+    folder: Path,
+    fix: str = "see the message; complete the folder, or change the member's dtype, attention or"
+    " device",
+) -> Iterator[None]:
+    """Turn what goes wrong while loading into a ProbesError, and hide progress bars.
+
+    Args:
+        folder: of the checkpoint.
+        fix: of the error.
+    """
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # a run has a display of its own
     try:
         yield
+    except ProbesError:
+        raise
+    except Exception as error:
+        raise ProbesError(
+            f"the checkpoint does not load: {type(error).__name__}: {error}", str(folder), fix
+        ) from error
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-@contextmanager
-def loading(checkpoint: Checkpoint) -> Iterator[None]:
-    """Turn what goes wrong while loading into a ProbesError, and hide progress bars."""
-    with no_progress_bars():
-        try:
-            yield
-        except ProbesError:
-            raise
-        except Exception as error:
-            raise ProbesError(
-                f"the checkpoint does not load: {type(error).__name__}: {error}",
-                str(checkpoint.folder),
-                "see the message; complete the folder, or change the member's dtype, attention or"
-                " device",
-            ) from error
 
 
 def load_processor(checkpoint: Checkpoint, spec: ModelSpec) -> Any:
@@ -73,7 +81,7 @@ def load_processor(checkpoint: Checkpoint, spec: ModelSpec) -> Any:
     """
     import transformers
 
-    with loading(checkpoint):
+    with loading(checkpoint.folder):
         processor = transformers.AutoProcessor.from_pretrained(
             checkpoint.folder, local_files_only=True, trust_remote_code=spec.trust_remote_code
         )
@@ -95,7 +103,7 @@ def context_of(checkpoint: Checkpoint, spec: ModelSpec) -> int:
     """
     import transformers
 
-    with loading(checkpoint):
+    with loading(checkpoint.folder):
         config = transformers.AutoConfig.from_pretrained(
             checkpoint.folder, local_files_only=True, trust_remote_code=spec.trust_remote_code
         )
@@ -129,7 +137,6 @@ def load_weights(
             f"member {spec.name}",
             f"use one of {', '.join(DTYPES)}",
         )
-    check_quantize(placement.quantize)
     place = torch.device(placement.device if placement.device != "auto" else best_device())
     more: dict[str, Any] = {} if config is None else {"config": config}
     if placement.device_map is not None:
@@ -138,7 +145,7 @@ def load_weights(
         more["device_map"] = {"": str(place)}
     if placement.quantize:
         more["quantization_config"] = _quantization(placement.quantize, getattr(torch, spec.dtype))
-    with loading(checkpoint):
+    with loading(checkpoint.folder):
         model, report = model_class.from_pretrained(
             checkpoint.folder,
             dtype=getattr(torch, spec.dtype),
@@ -179,7 +186,7 @@ class OneClass:
         """Load the model."""
         import transformers
 
-        with loading(checkpoint):
+        with loading(checkpoint.folder):
             config = self._config(checkpoint, bundle.tokenizer)
         return load_weights(getattr(transformers, self._class), config, checkpoint, spec, placement)
 
@@ -191,11 +198,8 @@ def _quantization(quantize: str, compute: Any) -> Any:
     """Return the settings for bitsandbytes: normal floats of 4 bits, or integers of 8."""
     from transformers import BitsAndBytesConfig
 
-    more = (
-        {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": compute}
-        if quantize == "4bit"
-        else {}
-    )
+    of_4bit = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": compute}
+    more = of_4bit if quantize == "4bit" else {}
     return BitsAndBytesConfig(**{QUANTIZED[quantize]: True}, **more)
 
 

@@ -63,7 +63,6 @@ class Qwen2VL(OneClass):
 
         return ProcessorBundle(
             processor,
-            processor.tokenizer,
             token,
             spec.frame_as,
             grid,

@@ -62,7 +62,7 @@ def test_the_worked_example_works(
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     blocks = [one for one in pages.blocks(ROOT / "docs" / "records.md") if one.language == "python"]
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         exec(compile(block.text, block.where, "exec"), names)
     frame = analysis.load(folder)

@@ -136,6 +136,11 @@ def explain(error: Exception, overrides: Sequence[str], folder: Path | None = No
                 what = f"{arm} does not list {setting}"
                 return ProbesError(what, "command line", f"put a plus sign before it: +{text}")
             return _unknown(f"there is no setting {name!r}", "command line", name, sorted(known))
+    return _own_words(error)
+
+
+def _own_words(error: Exception) -> ProbesError:
+    """Return what Hydra says itself, without its notes."""
     # Hydra wraps errors of OmegaConf: what is wrong is often in the cause alone.
     lines = [line for one in _chain(error) for line in str(one).splitlines()]
     # OmegaConf's notes about its own types, which say nothing of what was set.

@@ -224,7 +224,7 @@ def installed(monkeypatch):
 
     def install(**entries):
         found = tuple(Entry(n, f"{__name__}:{c}", "package 2.0") for n, c in entries.items())
-        monkeypatch.setattr(plugins, "_installed", lambda group: found)
+        monkeypatch.setattr(plugins, "installed", lambda group: found)
         monkeypatch.setattr(FAMILIES, "_loaded", {})
 
     return install

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable
@@ -15,9 +16,11 @@ import pytest
 import tiny_models
 import torch
 from test_plain_transformers import Ordinary
+from test_shapes import llava_next as sliding
 
 from probes.core.errors import ProbesError
 from probes.core.types import ArrayName, FrameRef, Intervention, Request, ScoringSpec, TextSpan
+from probes.models.base import NEEDS
 from probes.models.hf import forward
 from probes.models.interventions import INTERVENTIONS
 
@@ -402,3 +405,38 @@ def test_what_cannot_be_hooked_is_refused_before_anything_is_loaded(
         assert backend._ready is None
     assert flash.capabilities().interventions
     assert flash.capabilities().needs == frozenset()
+
+
+def test_a_kernel_without_masks_has_hooks_that_need_none(
+    checkpoints: Any, open_hf: Any, requests: list[Request], frames: Any
+) -> None:
+    """A sequence for every continuation: what is collected still is by prompt."""
+    backend = open_hf(checkpoints["qwen2_5_vl"])
+    asked = of_kind(requests, CLOZE, Intervention("entropy", (), "1"))
+    packed = answers(backend, asked, frames, CLOZE)
+    backend._ready = replace(backend._ready, packed=False)
+    for one, other in zip(packed, answers(backend, asked, frames, CLOZE), strict=True):
+        assert one.option_logprobs == pytest.approx(other.option_logprobs, abs=1e-4)
+        entropy = pytest.approx(other.extras["option_entropy"], abs=1e-5)
+        assert one.extras == {"option_entropy": entropy}
+
+
+def test_a_sliding_window_takes_no_mask(
+    open_hf: Any, requests: list[Request], frames: Any, tmp_path: Path
+) -> None:
+    """Known by the file before anything is loaded, and else by the class's default."""
+    folder = sliding(tmp_path / "member", tiny_models.llava_next)
+    asked = of_kind(requests, LETTER, Intervention("cut", CUT, "1"))
+    for known in (True, False):
+        content = json.loads((folder / "config.json").read_text())
+        if not known:
+            content["text_config"].pop("sliding_window")  # Mistral's default is a window too
+            (folder / "config.json").write_text(json.dumps(content))
+        backend = open_hf(folder, spec={"frame_as": "image"})
+        assert backend.capabilities().needs == (frozenset() if known else NEEDS)
+        with pytest.raises(ProbesError, match="sliding window"):
+            list(backend.score(asked, frames, LETTER))
+        assert (backend._ready is None) == known
+        plain = answers(backend, of_kind(requests, LETTER), frames, LETTER)
+        assert len(plain) == len(requests)
+        backend.close()

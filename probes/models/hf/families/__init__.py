@@ -40,19 +40,17 @@ def _checked(name: str, loaded: object) -> Family | GenericFamily:
 
 
 _FALLBACK = "fallback"
+_BUILT_IN = {
+    "llava_next_video": "probes.models.hf.families.llava_next:LlavaNextVideo",
+    "llava_next": "probes.models.hf.families.llava_next:LlavaNext",
+    "llava_onevision": "probes.models.hf.families.llava_onevision:LlavaOnevision",
+    "internvl": "probes.models.hf.families.internvl:InternVL",
+    "qwen2_vl": "probes.models.hf.families.qwen_vl:Qwen2VL",
+    "qwen2_5_vl": "probes.models.hf.families.qwen_vl:Qwen25VL",
+    _FALLBACK: "probes.models.hf.families.generic:GenericFamily",
+}
 FAMILIES: Registry[Family | GenericFamily] = Registry(
-    "probes.families",
-    "family",
-    {
-        "llava_next_video": "probes.models.hf.families.llava_next:LlavaNextVideo",
-        "llava_next": "probes.models.hf.families.llava_next:LlavaNext",
-        "llava_onevision": "probes.models.hf.families.llava_onevision:LlavaOnevision",
-        "internvl": "probes.models.hf.families.internvl:InternVL",
-        "qwen2_vl": "probes.models.hf.families.qwen_vl:Qwen2VL",
-        "qwen2_5_vl": "probes.models.hf.families.qwen_vl:Qwen25VL",
-        _FALLBACK: "probes.models.hf.families.generic:GenericFamily",
-    },
-    _checked,
+    "probes.families", "family", _BUILT_IN, _checked
 )
 # Layouts of the models' authors, whose weights transformers' classes do not read.
 _FOREIGN = {
@@ -108,9 +106,9 @@ def _detected(checkpoint: Checkpoint) -> Family | GenericFamily:
 
 def _loadable(*, installed: bool) -> Iterator[Family | GenericFamily]:
     """Yield the families that are built in, or those of installed packages that can be loaded."""
-    for name, entry in FAMILIES.entries().items():
-        if bool(entry.distribution) != installed:
-            continue
+    # Installed packages are looked through only for a checkpoint of no built-in family.
+    names = set(FAMILIES.names()) - set(_BUILT_IN) if installed else set(_BUILT_IN)
+    for name in sorted(names):
         try:
             yield FAMILIES.get(name, f"family {name}")
         except ProbesError as error:

@@ -128,7 +128,7 @@ def test_its_task_has_a_setting_of_its_own(run: Probes, tmp_path: Path) -> None:
         code, _, err = run("run", "task=passing", override, "backend=scripted")
         assert code == 2
         assert says in err, err
-    code, _, err = run("run", "task=pasing", "backend=scripted")
+    code, _, err = run("run", "task=passin", "backend=scripted")
     assert code == 2
     assert "did you mean passing?" in err
 
@@ -176,6 +176,7 @@ def test_what_changes_the_model_is_in_the_records_and_in_no_other_key(
     assert code == 0, err
     page = (tmp_path / "run" / "report" / "report.md").read_text()
     assert "## Noise on frames" in page
+    assert (tmp_path / "run" / "report" / "figures" / "noise.svg").stat().st_size > 1_000
     rms = [dict(extras)["noise_rms"] for extras in noisy.xs("video", level="role")["extras"]]
     assert f"{np.mean(rms):.3f}" in page
     code, out, err = run("plan", "pair=tiny", *SMALL, *SUITE, "--dry-run", "1")

@@ -176,7 +176,7 @@ def test_what_changes_the_model_is_in_the_records_and_in_no_other_key(
     assert code == 0, err
     page = (tmp_path / "run" / "report" / "report.md").read_text()
     assert "## Noise on frames" in page
-    assert (tmp_path / "run" / "report" / "figures" / "noise.svg").stat().st_size > 1_000
+    assert (tmp_path / "run" / "report" / "plots" / "noise.svg").stat().st_size > 1_000
     rms = [dict(extras)["noise_rms"] for extras in noisy.xs("video", level="role")["extras"]]
     assert f"{np.mean(rms):.3f}" in page
     code, out, err = run("plan", "pair=tiny", *SMALL, *SUITE, "--dry-run", "1")

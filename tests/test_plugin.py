@@ -18,7 +18,9 @@ import probes
 from probes.cli import plugins as listing
 from probes.cli.main import main
 from probes.core import plugins
-from probes.records import artifacts
+from probes.core.types import Intervention
+from probes.models import interventions
+from probes.records import artifacts, run_folder
 
 Probes = Callable[..., tuple[int, str, str]]
 SUITE = (
@@ -126,7 +128,7 @@ def test_its_task_has_a_setting_of_its_own(run: Probes, tmp_path: Path) -> None:
         code, _, err = run("run", "task=passing", override, "backend=scripted")
         assert code == 2
         assert says in err, err
-    code, _, err = run("run", "task=pasing", "backend=scripted")
+    code, _, err = run("run", "task=passin", "backend=scripted")
     assert code == 2
     assert "did you mean passing?" in err
 
@@ -136,6 +138,16 @@ def test_what_changes_the_model_is_in_the_records_and_in_no_other_key(
 ) -> None:
     code, _, err = run("run", "pair=tiny", *SMALL, *SUITE, f"hydra.run.dir={tmp_path / 'run'}")
     assert code == 0, err
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["packages"]["probes-example"] == "1.0"
+    arms = {arm["name"]: arm["intervention"] for arm in manifest["config"]["suite"]}
+    assert (arms["noisy"]["version"], arms["baseline"]) == ("1", None)
+    assert ["strength", 0] in arms["still"]["params"]  # as configured: nothing was changed
+    # Read back, it is the very value that requests had: hashable, and equal to itself.
+    given = run_folder.read(tmp_path / "run").arms["noisy"].intervention
+    assert isinstance(given, Intervention)
+    hook = interventions.hook_of(given)
+    assert (hook.strength, given) == (0.5, interventions.resolve(given, "arm"))
     frame = probes.load(tmp_path / "run")
     by_arm = {arm: rows.set_index(["item_id", "role"]) for arm, rows in frame.groupby("arm")}
     plain, noisy, still = (by_arm[name] for name in ("baseline", "noisy", "still"))
@@ -164,8 +176,17 @@ def test_what_changes_the_model_is_in_the_records_and_in_no_other_key(
     assert code == 0, err
     page = (tmp_path / "run" / "report" / "report.md").read_text()
     assert "## Noise on frames" in page
+    assert (tmp_path / "run" / "report" / "plots" / "noise.svg").stat().st_size > 1_000
     rms = [dict(extras)["noise_rms"] for extras in noisy.xs("video", level="role")["extras"]]
     assert f"{np.mean(rms):.3f}" in page
+    code, out, err = run("plan", "pair=tiny", *SMALL, *SUITE, "--dry-run", "1")
+    assert code == 0, err
+    (heading,) = {line for line in out.splitlines() if ", arm noisy, 4 frames" in line}
+    assert "intervention frame_noise(" in heading
+    assert "strength=0.5" in heading
+    assert not any("intervention" in line for line in out.splitlines() if ", arm still," in line)
+    assert "prompts of tiny-video: done" in err
+    assert "answers of" not in err
     code, _, err = run("run", "pair=tiny", *SMALL, *SUITE, f"hydra.run.dir={tmp_path / 'again'}")
     again = json.loads((tmp_path / "again" / "manifest.json").read_text())["counts"]["prompts"]
     assert [one["computed"] for one in again.values()] == [0, 0]
@@ -178,9 +199,11 @@ def test_its_family_backend_and_controller_answer(run: Probes, tmp_path: Path) -
     assert code == 0, err
     members = json.loads((tmp_path / "grey" / "manifest.json").read_text())["members"]
     assert {one["family"] for one in members.values()} == {"grey_llava_next_video"}
+    assert _packages(tmp_path / "grey")["probes-example"] == "1.0"
     code, _, err = run("run", "pair=tiny", "backend=longest", *arms,
                        f"hydra.run.dir={tmp_path / 'longest'}")  # fmt: skip
     assert code == 0, err
+    assert _packages(tmp_path / "longest")["probes-example"] == "1.0"
     rows = probes.load(tmp_path / "longest").merge(_options(tmp_path / "longest"), on="item_id")
     assert all(
         row.choice == max(range(len(row.options)), key=lambda at: (len(row.options[at]), -at))
@@ -195,6 +218,11 @@ def test_its_family_backend_and_controller_answer(run: Probes, tmp_path: Path) -
     assert all(
         dict(extras)["repeats_avoided"] >= 0 for extras in probes.load(tmp_path / "text")["extras"]
     )
+
+
+def _packages(folder: Path) -> dict[str, str]:
+    found: dict[str, str] = json.loads((folder / "manifest.json").read_text())["packages"]
+    return found
 
 
 def _options(folder: Path) -> object:

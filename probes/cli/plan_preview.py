@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
-from probes.core.types import Request
+from probes.core.types import Arm, Param, Request
 from probes.engine.dry_run import DryRun
 from probes.engine.placeholder_text import shortened
 from probes.engine.stimulus_builder import request_of
@@ -20,7 +21,8 @@ def preview(planned: DryRun) -> Iterator[str]:
     state = planned.state
     for at, trial in enumerate(state.plan.trials()):
         donor = f", donor {trial.donor.id}" if trial.donor else ""
-        yield f"=== item {trial.item.id}, arm {trial.arm.name}, {trial.frames} frames{donor}"
+        facts = f"{trial.frames} frames{donor}{_changes(trial.arm)}"
+        yield f"=== item {trial.item.id}, arm {trial.arm.name}, {facts}"
         last = ""
         for spec in planned.cfg.pair.members:
             model = planned.models[spec.name]
@@ -36,6 +38,21 @@ def preview(planned: DryRun) -> Iterator[str]:
             yield "(the same text)" if text == last else text
             last = text
         yield ""
+
+
+def _changes(arm: Arm) -> str:
+    """Return the intervention and the decoding of an arm, each with its parameters."""
+    both = (("intervention", arm.intervention), ("decoding", arm.decoding))
+    named = [(kind, one.name, one.params) for kind, one in both if one is not None]
+    return "".join(
+        f", {kind} {name}({', '.join(f'{key}={_shown(value)}' for key, value in params)})"
+        for kind, name, params in named
+    )
+
+
+def _shown(value: Param) -> str:
+    """Return a parameter as configurations have it."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _text(model: DryRunModel, asked: Request, answer_prefix: str) -> str:

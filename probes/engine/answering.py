@@ -45,7 +45,8 @@ def ask(
     """
     model, scoring = context.member(spec), scoring_of(context.cfg)
     log = AnswerLog(context.scratch, f"trials of {spec.name}")
-    with context.progress.phase(f"answers of {spec.name}") as phase:
+    what = "prompts" if context.dry else "answers"
+    with context.progress.phase(f"{what} of {spec.name}") as phase:
         phase.expect(planned.count())
         for trials in planned.blocks():
             entries: list[TrialRequest] = []

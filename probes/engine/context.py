@@ -36,6 +36,8 @@ class RunContext:
     frames: FrameStore = field(
         default_factory=lambda: FrameStore(home(), read_panels=pictures.read)
     )
+    dry: bool = False
+    """Whether no model is asked: the names of phases say so."""
     scratch: Scratch = field(default_factory=Scratch)
     """What a phase hands to a later one and memory need not hold."""
     models: dict[str, CachedModel] = field(default_factory=dict)

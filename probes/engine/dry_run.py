@@ -79,7 +79,7 @@ def dry_run(cfg: RunConfig, progress: Progress | None = None, keep: int = 0) -> 
     make_model = partial(DryRunModel, keep=keep)
     with (
         Store(home() / "store") as store,
-        closing(RunContext(cfg, store, progress or Progress(), make_model)) as context,
+        closing(RunContext(cfg, store, progress or Progress(), make_model, dry=True)) as context,
     ):
         state = run_phases(context)
         models = {n: one for n, one in context.models.items() if isinstance(one, DryRunModel)}

@@ -102,7 +102,8 @@ def write(
     written: SpilledDict[ClipKey, Infill] = SpilledDict(
         context.scratch, f"infills by {name}", Infill
     )
-    with context.progress.phase(f"infills by {name}") as phase:
+    kind = "prompts of " if context.dry else ""
+    with context.progress.phase(f"{kind}infills by {name}") as phase:
         generate = partial(model.generate, advance=phase.advance)
         for keys, pairs in _blocks(phase, 2, items, clips):
             texts = infills.write(
@@ -112,7 +113,7 @@ def write(
     if condenser is None:
         return written
     # A phase of its own, after all texts are written: one model is in memory at a time.
-    with context.progress.phase("infills condensed") as phase:
+    with context.progress.phase(f"{kind}infills condensed") as phase:
         generate = partial(condenser.generate, advance=phase.advance)
         for keys, _ in _blocks(phase, 1, items, clips):
             texts = {}

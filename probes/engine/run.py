@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,20 @@ from probes.core.environment import git_state, packages
 from probes.core.files import home
 from probes.core.hashing import sha256_json, sha256_json_rows
 from probes.core.machine import device_name, platform_facts
+from probes.core.plugins import Registry
 from probes.core.progress import Progress
+from probes.core.types import Arm
 from probes.engine import export
 from probes.engine.answering import RecordCounter, records_of
 from probes.engine.context import RunContext
 from probes.engine.phases import RunState, run_phases
+from probes.models.controllers import CONTROLLERS
+from probes.models.interventions import INTERVENTIONS
+from probes.models.registry import BACKENDS
 from probes.records import artifacts, schema
 from probes.records.manifest import Manifest, write_manifest
 from probes.records.schema import Record
+from probes.stimuli.frame_sources import FRAME_SOURCES
 from probes.tasks import registry
 
 _CONTENT = attrgetter("id", "question", "options", "answer", "stratum", "cluster", "meta")
@@ -131,7 +137,7 @@ def records(context: RunContext, state: RunState) -> Iterator[Record]:
 
 def _manifest(context: RunContext, state: RunState, result: RunResult, lost: list[str]) -> Manifest:
     cfg, models = context.cfg, context.models
-    config = as_plain(cfg)
+    config = as_plain(replace(cfg, suite=_with_versions(cfg.suite, state.plan.arms)))
     data = {"data": config["task"]["seed"]} if "seed" in config["task"] else {}
     git, dirty = git_state(Path(__file__).parent)
     shown = state.plan.shown_items()
@@ -139,7 +145,7 @@ def _manifest(context: RunContext, state: RunState, result: RunResult, lost: lis
     return Manifest(
         git=git,
         dirty=dirty,
-        packages=packages(),
+        packages=packages() | _plugins(context, state.plan.arms),
         device=device_name(),
         config=config,
         data={
@@ -162,3 +168,37 @@ def _manifest(context: RunContext, state: RunState, result: RunResult, lost: lis
         frames_lost=tuple(lost),
         artifacts=artifacts.facts(result.out),
     )
+
+
+def _with_versions(given: Sequence[Arm], asked: Sequence[Arm]) -> tuple[Arm, ...]:
+    """Return a suite with the version and all parameters of what its arms name."""
+    # One that changes nothing is none in what was asked; what was configured stays to be seen.
+    return tuple(
+        replace(
+            arm,
+            intervention=done.intervention or arm.intervention,
+            decoding=done.decoding or arm.decoding,
+        )
+        for arm, done in zip(given, asked, strict=True)
+    )
+
+
+def _plugins(context: RunContext, suite: Sequence[Arm]) -> dict[str, str]:
+    """Return the versions of the installed packages whose entries a run used."""
+    used: list[tuple[Registry[Any], str | None]] = [
+        (registry.TASKS, context.cfg.task.reader),
+        (BACKENDS, context.cfg.backend.name),
+    ]
+    for arm in suite:
+        used.append((FRAME_SOURCES, arm.frames))
+        used.append((INTERVENTIONS, arm.intervention.name if arm.intervention else None))
+        used.append((CONTROLLERS, arm.decoding.name if arm.decoding else None))
+    families = {model.backend.describe().get("family") for model in context.models.values()}
+    if families - {None}:
+        from probes.models.hf.families import FAMILIES  # only where a backend has them
+
+        used += [(FAMILIES, family) for family in families]
+    found = (entries.entries().get(name) for entries, name in used if name is not None)
+    # "name version", as entries have it; a name has no spaces.
+    pairs = (one.distribution.rpartition(" ") for one in found if one and one.distribution)
+    return {name: version for name, _, version in pairs if name}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +70,7 @@ class Artifacts:
         """Read all arrays, one after the other, in the order of the index."""
         for batch in self.table.to_batches(max_chunksize=1_000):
             for row in schema.rows(batch, ArtifactRow):
-                yield row.key, ArrayName(row.name, row.layer, row.span), self._read(row)
+                yield row.key, ArrayName(row.name, row.layer, row.span), self.read_row(row)
 
     def array(
         self, key: str, name: str, layer: int | None = None, span: str = ""
@@ -91,7 +91,7 @@ class Artifacts:
         rows = list(schema.rows(self.table.filter(pc.field("key") == key), ArtifactRow))
         for row in rows:
             if (row.name, row.layer, row.span) == (name, layer, span):
-                return self._read(row)
+                return self.read_row(row)
         known = [_shown(row.name, row.layer, row.span) for row in rows]
         wanted = _shown(name, layer, span)
         raise ProbesError(
@@ -100,7 +100,8 @@ class Artifacts:
             nearest(wanted, known) if known else "it has none: see the column `key` of the index",
         )
 
-    def _read(self, row: ArtifactRow) -> NDArray[np.generic]:
+    def read_row(self, row: ArtifactRow) -> NDArray[np.generic]:
+        """Read the array of a row of the index; ProbesError where it is damaged or not there."""
         path = _shard(self.run, row.shard)
         # One file is open at a time: the index is in the order of the files.
         if self._opened is None or self._opened[0] != row.shard:
@@ -159,7 +160,7 @@ def merge(runs: Sequence[Path], out: Path) -> None:
     """Put the arrays of several runs into the folder of another one, those of equal keys once.
 
     Raises:
-        ProbesError: a run's index is damaged, or a file that it names is missing.
+        ProbesError: a run's index is damaged, or a file of arrays that no other run has intact.
     """
     _write(out, _merged(runs, out))
 
@@ -227,26 +228,47 @@ def _merged(runs: Sequence[Path], out: Path) -> Iterator[pa.Table]:
     import pyarrow as pa
 
     seen: set[str] = set()
+    lost: dict[str, ProbesError] = {}
     numbers = itertools.count()
     for run in runs:
         if not (run / INDEX).is_file():
             continue
         table = schema.read(run / INDEX, ArtifactRow)
-        keys = table["key"].to_pylist()
         # An equal key is one computation: its arrays are the same in every run.
-        table = table.filter(pa.array([key not in seen for key in keys], pa.bool_()))
-        seen.update(keys)
+        table = _without(table, seen)
+        # Checked before it is linked: another run may have the intact copy.
+        broken = _broken(Artifacts(run, table))
+        lost |= broken
+        table = _without(table, broken)
+        seen.update(table["key"].to_pylist())
         renamed: dict[str, str] = {}
         for shard in table["shard"].unique().to_pylist():
             renamed[shard] = f"artifacts-{next(numbers):05d}.safetensors"
-            source = _shard(run, shard)
-            try:
-                link_or_copy(source, out / FOLDER / renamed[shard])
-            except FileNotFoundError as error:
-                raise tensors.damaged(source, "No such file") from error
+            link_or_copy(_shard(run, shard), out / FOLDER / renamed[shard])
         if renamed:
             column = pa.array([renamed[shard] for shard in table["shard"].to_pylist()])
             yield table.set_column(table.column_names.index("shard"), "shard", column)
+    for key, error in lost.items():
+        if key not in seen:
+            raise error
+
+
+def _without(table: pa.Table, keys: Container[str]) -> pa.Table:
+    """Return the rows of an index that are of none of some keys."""
+    import pyarrow as pa
+
+    return table.filter(pa.array([key not in keys for key in table["key"].to_pylist()], pa.bool_()))
+
+
+def _broken(arrays: Artifacts) -> dict[str, ProbesError]:
+    """Read all arrays; return what is wrong by key of an answer, one of whose arrays is damaged."""
+    found: dict[str, ProbesError] = {}
+    for row in schema.rows(arrays.table, ArtifactRow):
+        try:
+            arrays.read_row(row)
+        except ProbesError as error:
+            found.setdefault(row.key, error)
+    return found
 
 
 def _shard(run: Path, name: str) -> Path:

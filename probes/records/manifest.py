@@ -27,7 +27,10 @@ class Manifest:
 
     git: str = _means("commit of the code; empty where it is no checkout")
     dirty: bool = _means("whether that checkout had changes")
-    packages: Mapping[str, str] = _means("versions of the packages that results can depend on")
+    packages: Mapping[str, str] = _means(
+        "versions of the packages that results can depend on, and of those with entries that were "
+        "used"
+    )
     device: str = _means("what the run computed on")
     config: Mapping[str, Any] = _means(
         "the whole resolved configuration (`probes run --cfg job` shows its settings)"

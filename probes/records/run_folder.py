@@ -7,13 +7,29 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
+from probes.core.errors import ProbesError
+from probes.core.params import frozen
 from probes.core.prompt_set import PromptSet
-from probes.core.types import NO_INFILL, Arm, Clip, ClipKey, Infill, Item, Layout, Scoring, Video
+from probes.core.types import (
+    NO_INFILL,
+    Arm,
+    Clip,
+    ClipKey,
+    Decoding,
+    Infill,
+    Intervention,
+    Item,
+    Layout,
+    Scoring,
+    Video,
+)
 from probes.records import schema
-from probes.records.manifest import read_manifest
+from probes.records.manifest import FILE, REWRITE, read_manifest
 from probes.records.schema import InfillRow, ItemRow
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +90,7 @@ def read(folder: Path) -> RunFiles:
         for row in (*lent, *asked)
         for count, hashes in row.frame_hashes.items()
     }
-    prompts, arms = _prompts(config), _arms(config)
+    prompts, arms = _prompts(config), _arms(folder, config)
     scoring, task = config.get("scoring"), config.get("task")
     layout = task.get("layout") if isinstance(task, dict) else None
     if config and prompts is None:
@@ -129,16 +145,37 @@ def _infills(
     }
 
 
-def _arms(config: Mapping[str, Any]) -> dict[str, Arm]:
-    names = {field.name for field in dataclasses.fields(Arm)}
+def _arms(folder: Path, config: Mapping[str, Any]) -> dict[str, Arm]:
     suite = config.get("suite")
     rows = [row for row in suite if isinstance(row, dict)] if isinstance(suite, list) else []
-    return {
-        # Only fields known here: a folder of a newer version may have others.
-        row["name"]: Arm(**{name: value for name, value in row.items() if name in names})
-        for row in rows
-        if "name" in row
-    }
+    arms = [_made(Arm, row) for row in rows if "name" in row]
+    try:
+        return {
+            arm.name: dataclasses.replace(
+                arm,
+                intervention=_thawed(Intervention, arm.intervention),
+                decoding=_thawed(Decoding, arm.decoding),
+            )
+            for arm in arms
+        }
+    except (TypeError, ValueError) as error:
+        what = f"the arms of the suite cannot be read: {error}"
+        raise ProbesError(what, str(folder / FILE), REWRITE) from error
+
+
+def _thawed(kind: type[T], row: object) -> T | None:
+    """Return the intervention or the decoding of a row of JSON, None where it has none."""
+    if not isinstance(row, dict) or "name" not in row:
+        return None
+    pairs = row.get("params")
+    # JSON has lists for tuples; equal parameters have to be equal values again, and hashable.
+    return _made(kind, row | {"params": frozen(dict(pairs or ()))})
+
+
+def _made(kind: type[T], row: Mapping[str, Any]) -> T:
+    """Make an instance of the fields known here: a folder of a newer version may have others."""
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in row.items() if name in names})
 
 
 def _prompts(config: Mapping[str, Any]) -> PromptSet | None:

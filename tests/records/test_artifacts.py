@@ -199,3 +199,22 @@ def test_runs_are_merged_and_equal_keys_are_there_once(
     with pytest.raises(ProbesError, match="No such file"):
         artifacts.merge(runs, tmp_path / "again")
     assert files(tmp_path / "again") == []
+
+
+def test_an_array_that_is_damaged_in_one_run_is_taken_from_another(tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in ("a", "b")]
+    for run, keys in zip(runs, (KEYS[:2], KEYS[:3]), strict=True):
+        artifacts.write(run, made(*keys))
+    shard = runs[0] / "artifacts" / "artifacts-00000.safetensors"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1  # of the last array, and of no other
+    shard.write_bytes(content)
+    for number, order in enumerate((runs, runs[::-1])):
+        artifacts.merge(order, tmp_path / f"merged{number}")
+        merged = artifacts.read(tmp_path / f"merged{number}")
+        found, whole = plain(merged), plain(made(*KEYS[:3]))
+        assert sorted(found, key=str) == sorted(whole, key=str)
+    with pytest.raises(ProbesError, match="not what was written") as refusal:
+        artifacts.merge(runs[:1], tmp_path / "alone")
+    assert refusal.value.where == str(shard)
+    assert files(tmp_path / "alone") == []

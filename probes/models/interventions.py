@@ -217,10 +217,18 @@ def hooks_restored(model: Any) -> Iterator[None]:
     try:
         yield
     finally:
+        # Transformers registers its own in the first pass that asks for states, once for good.
+        own = {
+            at
+            for registered, _ in kept
+            for at, hook in registered.items()
+            if str(getattr(hook, "__module__", "")).startswith("transformers.")
+        }
         for registered, before in kept:
-            if list(registered.items()) != list(before.items()):
+            if registered != before:
+                after = before | {at: hook for at, hook in registered.items() if at in own}
                 registered.clear()
-                registered.update(before)
+                registered.update(after)
 
 
 @dataclass(frozen=True)

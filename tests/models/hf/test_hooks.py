@@ -19,7 +19,7 @@ from test_plain_transformers import Ordinary
 from probes.core.errors import ProbesError
 from probes.core.types import ArrayName, FrameRef, Intervention, Request, ScoringSpec, TextSpan
 from probes.models.hf import forward
-from probes.models.interventions import INTERVENTIONS
+from probes.models.interventions import INTERVENTIONS, hooks_restored
 
 LETTER, CLOZE = ScoringSpec("letter"), ScoringSpec("cloze")
 GENERATE = ScoringSpec("generate", max_new_tokens=5)
@@ -413,6 +413,28 @@ def video(checkpoints: dict[str, Path], open_hf: Any) -> Any:
     return open_hf(checkpoints["llava_next_video"])
 
 
+def registered_on(model: Any) -> list[Any]:
+    return [[list(one._forward_hooks), list(one._forward_pre_hooks)] for one in model.modules()]
+
+
+def test_hooks_that_are_transformers_own_stay() -> None:
+    layer = torch.nn.Linear(1, 1)
+    first = layer.register_forward_hook(lambda *given: None)
+
+    def theirs(*given: Any) -> None: ...
+
+    theirs.__module__ = "transformers.utils.output_capturing"
+    with pytest.raises(KeyError), hooks_restored(layer):
+        first.remove()
+        kept = layer.register_forward_hook(theirs, with_kwargs=True)
+        layer.register_forward_hook(lambda *given: None, with_kwargs=True)
+        layer.register_full_backward_hook(lambda *given: None)
+        raise KeyError
+    assert list(layer._forward_hooks) == [first.id, kept.id]
+    assert list(layer._forward_hooks_with_kwargs) == [kept.id]
+    assert not layer._backward_hooks
+
+
 def odd(what: str) -> Intervention:
     return Intervention("odd", (("what", what),), "1")
 
@@ -426,13 +448,12 @@ def test_what_a_hook_does_to_features_and_leaves_registered_is_undone(
     kept = {name: one.clone() for name, one in video._ready.cache.get(frames, frames).found.items()}
     held: list[Any] = []
     own = video._ready.model.register_forward_hook(lambda *given: held.append(given))
+    before = registered_on(video._ready.model)
     for what in ("features", "hooks"):
         changed = answers(video, of_kind(requests, kind, odd(what)), frames, kind)
         if kind is LETTER:
             assert changed[0].option_logprobs != pytest.approx(bare[0].option_logprobs, abs=1e-3)
-        for module in video._ready.model.modules():
-            mine = module is video._ready.model
-            assert (len(module._forward_hooks), len(module._forward_pre_hooks)) == (mine, 0)
+        assert registered_on(video._ready.model) == before
         after = video._ready.cache.get(frames, frames).found
         assert all(torch.equal(one, after[name]) for name, one in kept.items())
         again = answers(video, asked, frames, kind)

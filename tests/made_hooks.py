@@ -217,3 +217,102 @@ class Forced:
         chosen_BV = state.logits_BV.clone()
         chosen_BV[:, self.tokens[step]] = np.inf
         return chosen_BV
+
+
+@dataclass(frozen=True)
+class Odd(Changing):
+    """Gives or leaves behind what it should not."""
+
+    needs: ClassVar[frozenset[Any]] = frozenset({"layers"})
+    what: str = ""
+
+    @contextmanager
+    def apply(self, model: Any, batch: HookBatch) -> Iterator[Sequence[Collected]]:
+        collected = [Collected() for _ in batch.prompts]
+        if self.what == "features":
+            for feature in batch.features.values():
+                feature.mul_(-3)
+        if self.what == "hooks":
+            batch.layers[0].register_forward_hook(lambda module, given, states: states * 2)
+            model.register_forward_pre_hook(lambda module, given: None)
+        yield collected[1:] if self.what == "fewer" else collected
+        for one in collected:
+            one.extras |= odd_extras().get(self.what, {})
+            one.arrays |= odd_arrays().get(self.what, {})
+
+
+def odd_extras() -> dict[str, dict[Any, Any]]:
+    return {
+        "text extra": {"a": "1e3"},
+        "unnamed extra": {"": 1},
+        "control extra": {"a\n": 1},
+        "number extra": {1: 1},
+        "complex extra": {"a": 1j},
+        "twice": {"both": 1},
+        "none extra": {"a": None},
+    }
+
+
+def odd_arrays() -> dict[str, dict[Any, Any]]:
+    ones = np.ones(2)
+    return {
+        "text key": {"attention": ones},
+        "tuple key": {("attention", None, ""): ones},
+        "layer zero": {ArrayName("a", "zero"): ones},  # type: ignore[arg-type]
+        "layer -1": {ArrayName("a", -1): ones},
+        "layer 1.5": {ArrayName("a", 1.5): ones},  # type: ignore[arg-type]
+        "layer true": {ArrayName("a", True): ones},
+        "span none": {ArrayName("a", 1, None): ones},  # type: ignore[arg-type]
+        "unnamed": {ArrayName(""): ones},
+        "objects": {ArrayName("a"): np.array([None])},
+        "texts": {ArrayName("a"): np.array(["x"])},
+        "int8": {ArrayName("a"): ones.astype("int8")},
+        "complex": {ArrayName("a"): ones * 1j},
+        "ragged": {ArrayName("a"): [[1], [1, 2]]},
+    }
+
+
+@dataclass(frozen=True)
+class OddSteps:
+    """Chooses what cannot be chosen, for the texts of prompts of a length."""
+
+    version: ClassVar[str] = "1"
+    what: str = ""
+    tokens: int = 0
+
+    def is_identity(self) -> bool:
+        return False
+
+    def start(self, state: Any) -> Any:
+        if self.what == "hooks":
+            state.model.get_decoder().layers[0].register_forward_hook(lambda *given: None)
+        for one in state.collected:
+            one.extras["both"] = 1
+        return self
+
+    def step(self, state: Any) -> Any:
+        logits_BV = state.logits_BV.clone()
+        hit = [len(state.prompts[text].ids) == self.tokens for text in state.rows]
+        if self.what == "shape" and any(hit):
+            return logits_BV[:, None]
+        if self.what == "list":
+            return logits_BV.tolist()
+        for row, is_hit in enumerate(hit):
+            if is_hit and self.what == "nan":
+                logits_BV[row, 3] = np.nan
+            elif is_hit and self.what == "least":
+                logits_BV[row] = -np.inf
+            elif not is_hit and state.rows[row] not in state.unfinished:
+                logits_BV[row] = np.nan  # of a text that has ended: nobody looks
+        return logits_BV
+
+
+@dataclass(frozen=True)
+class Level(Changing):
+    """Says of which type its parameter is."""
+
+    level: int | float | bool = 0
+
+    @contextmanager
+    def apply(self, model: Any, batch: HookBatch) -> Iterator[Sequence[Collected]]:
+        yield [Collected({type(self.level).__name__: 1}) for _ in batch.prompts]

@@ -15,6 +15,7 @@ import numpy as np
 from probes.config.compose import compose
 from probes.config.settings import RunConfig
 from probes.core.types import FrameRef, Output
+from probes.models.base import NEEDS, Capabilities
 from probes.models.scripted import ScriptedBackend
 from probes.records.schema import Record
 
@@ -61,6 +62,9 @@ class Spy(ScriptedBackend):
     """Names in the order in which models would have been loaded."""
     resident: ClassVar[set[str]] = set()
     stop_after: int | None = None
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(needs=NEEDS, interventions=True, decoding=True)
 
     def score(self, prompts: Any, frames: Any, scoring: Any) -> Iterator[tuple[int, Output]]:
         self.calls += 1

@@ -39,8 +39,7 @@ def key(request: Request, fingerprint: str, scoring: ScoringSpec, adapter: str) 
         scoring: how the request becomes an output.
         adapter: version of the backend's behaviour.
     """
-    # A frame as an object, a text as a string: a text that looks like a hash is no frame. Spans are
-    # left out, as they follow from what is shown.
+    # A frame as an object, a text as a string: a text that looks like a hash is no frame.
     parts = [{"frame": p.sha256} if isinstance(p, FrameRef) else p for p in request.parts]
     content: dict[str, Any] = {
         "parts": parts,
@@ -54,6 +53,10 @@ def key(request: Request, fingerprint: str, scoring: ScoringSpec, adapter: str) 
         content["intervention"] = astuple(request.intervention)
     if request.decoding is not None:
         content["decoding"] = astuple(request.decoding)
+    # A plain answer follows from what is shown. A hook may look for spans by name, and two prompt
+    # sets can write the same text with other names for its pieces.
+    if request.intervention is not None or request.decoding is not None:
+        content["spans"] = request.spans
     return sha256_json(content)
 
 

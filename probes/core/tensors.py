@@ -51,17 +51,27 @@ def label(name: ArrayName) -> str:
     Raises:
         ProbesError: it is no name that can be written to a table and be found again.
     """
-    # Name and span, which are texts; the layer is between them. Half a character would be another
-    # text after it was written.
-    good = name.name and all(isinstance(one, str) and whole_text(one) == one for one in name[::2])
-    if not good or not (name.layer is None or int(name.layer) >= 0):
+    # Half a character would be another text after it was written.
+    if (
+        not isinstance(name, ArrayName)
+        or not all(
+            isinstance(one, str) and whole_text(one) == one for one in (name.name, name.span)
+        )
+        or not name.name
+        or not (name.layer is None or _is_count(name.layer))
+    ):
         raise ProbesError(
             "an array of an answer has no usable name",
             repr(name),
-            "give it a name, a layer from 0 on or none, and a span or an empty one",
+            "use ArrayName: a name, a layer from 0 on or none, and a span or an empty one",
         )
     # JSON and not a joined text: a span may hold any separator.
     return json.dumps([name.name, None if name.layer is None else int(name.layer), name.span])
+
+
+def _is_count(layer: object) -> bool:
+    whole = isinstance(layer, int | np.integer) and not isinstance(layer, bool)
+    return whole and int(layer) >= 0  # type: ignore[call-overload]
 
 
 def name_of(label: str) -> ArrayName:

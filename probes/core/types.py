@@ -247,7 +247,7 @@ class Request:
     intervention: Intervention | None = None
     decoding: Decoding | None = None
     spans: tuple[TextSpan, ...] = field(default=(), compare=False)
-    """What stands where, for interventions; no part of the cache key."""
+    """What stands where; part of the cache key only with an intervention or a decoding."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,10 +220,18 @@ def check_requests(
             "pair.answer_prefix",
             'set pair.answer_prefix="", or use backend=hf',
         )
-    # Distinct ones: thousands of requests share a few.
-    interventions = {one.intervention for one in requests if one.intervention is not None}
-    decodings = {one.decoding for one in requests if one.decoding is not None}
-    check_capabilities(can, backend, scoring.kind, interventions, decodings)
+    from probes.models.controllers import controller_of  # they read this module's types
+    from probes.models.interventions import hook_of
+
+    # By name: thousands of requests share a few.
+    interventions = {o.intervention.name: o.intervention for o in requests if o.intervention}
+    decodings = {one.decoding.name: one.decoding for one in requests if one.decoding}
+    check_capabilities(can, backend, scoring.kind, interventions.values(), decodings.values())
+    for one in requests:
+        if one.intervention is not None:
+            hook_of(one.intervention)
+        if one.decoding is not None:
+            controller_of(one.decoding)
 
 
 def frames_of(request: Request) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ Shape suffixes: B texts of a batch, V vocabulary. Torch is not imported here bef
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
@@ -79,17 +78,13 @@ def resolve(given: Decoding, where: str) -> Decoding | None:
         ProbesError: there is no such controller, or a parameter that makes no sense.
     """
     entry = CONTROLLERS.get(given.name, where)
-    controller = parameters.made(entry, dict(given.params), where)
-    if controller.is_identity():
-        return None
-    return Decoding(given.name, parameters.params_of(controller), entry.version)
+    return parameters.resolved(entry, given, where)
 
 
-@lru_cache(maxsize=256)
 def controller_of(decoding: Decoding) -> Controller:
     """Return the controller of a request's decoding; ProbesError as `resolve`."""
     where = "request.decoding"
-    return parameters.made(CONTROLLERS.get(decoding.name, where), dict(decoding.params), where)
+    return parameters.instance_of(CONTROLLERS.get(decoding.name, where), decoding, where)
 
 
 @dataclass(frozen=True)

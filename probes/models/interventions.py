@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import numpy as np
@@ -24,7 +23,7 @@ from probes.core.plugins import Registry
 from probes.core.text import nearest
 from probes.core.types import ArrayName, Intervention
 from probes.models import parameters
-from probes.models.base import Need
+from probes.models.base import NEEDS, Need
 
 if TYPE_CHECKING:
     import torch
@@ -153,7 +152,10 @@ def _checked(_: str, loaded: object) -> type[Hook]:
     parameters.check_class(
         loaded, ("is_identity", "apply"), {"version": str, "needs": frozenset, "packable": bool}
     )
-    return cast(type[Hook], loaded)
+    hook = cast(type[Hook], loaded)
+    for need in sorted(hook.needs - NEEDS, key=str):
+        raise ValueError(f"there is no need {need!r}: {nearest(str(need), sorted(NEEDS))}")
+    return hook
 
 
 INTERVENTIONS: Registry[type[Hook]] = Registry(
@@ -178,18 +180,14 @@ def resolve(given: Intervention, where: str) -> Intervention | None:
         ProbesError: there is no such intervention, or a parameter that makes no sense.
     """
     entry = INTERVENTIONS.get(given.name, where)
-    hook = parameters.made(entry, dict(given.params), where)
-    if hook.is_identity():
-        return None
-    return Intervention(given.name, parameters.params_of(hook), entry.version)
+    return parameters.resolved(entry, given, where)
 
 
-@lru_cache(maxsize=256)
 def hook_of(intervention: Intervention) -> Hook:
     """Return the hook of a request's intervention; ProbesError as `resolve`."""
     where = "request.intervention"
     entry = INTERVENTIONS.get(intervention.name, where)
-    return parameters.made(entry, dict(intervention.params), where)
+    return parameters.instance_of(entry, intervention, where)
 
 
 @contextmanager
@@ -198,9 +196,39 @@ def applied(hook: Hook | None, model: Any, batch: HookBatch) -> Iterator[Sequenc
     if hook is None:
         yield [Collected() for _ in batch.prompts]
         return
-    # `cleanup` is entered first, hence left last: a hook that fails on leaving leaves no handle.
-    with batch.cleanup, hook.apply(model, batch) as collected:
+    # `cleanup` is entered before it, hence left behind it: a hook that fails on leaving leaves no
+    # handle.
+    with hooks_restored(model), batch.cleanup, hook.apply(model, batch) as collected:
         yield collected
+    count = len(batch.prompts)
+    if len(collected) != count or not all(isinstance(one, Collected) for one in collected):
+        raise TypeError(f"`apply` gives {len(collected)} of {count} `Collected`, one per prompt")
+
+
+@contextmanager
+def hooks_restored(model: Any) -> Iterator[None]:
+    """Give a model the hooks of torch back that it had, whatever was registered meanwhile."""
+    kept = [
+        (registered, dict(registered))
+        for module in model.modules()
+        for name, registered in vars(module).items()
+        if name.startswith("_") and "_hooks" in name and isinstance(registered, dict)
+    ]
+    try:
+        yield
+    finally:
+        # Transformers registers its own in the first pass that asks for states, once for good.
+        own = {
+            at
+            for registered, _ in kept
+            for at, hook in registered.items()
+            if str(getattr(hook, "__module__", "")).startswith("transformers.")
+        }
+        for registered, before in kept:
+            if registered != before:
+                after = before | {at: hook for at, hook in registered.items() if at in own}
+                registered.clear()
+                registered.update(after)
 
 
 @dataclass(frozen=True)

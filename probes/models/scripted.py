@@ -12,7 +12,14 @@ from typing import Any
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
 from probes.core.types import FrameRef, FramesByHash, ModelSpec, Output, Request, ScoringSpec
-from probes.models.base import NEEDS, BackendSettings, Capabilities, check_options, error_output
+from probes.models.base import (
+    NEEDS,
+    BackendSettings,
+    Capabilities,
+    check_options,
+    check_requests,
+    error_output,
+)
 
 ADAPTER = "scripted-1"
 OPTIONS = ("policy", "errors", "seconds")
@@ -82,7 +89,9 @@ class ScriptedBackend:
         )
 
     def capabilities(self) -> Capabilities:
-        """Return that there is nothing it would refuse: tests may ask anything of it."""
+        """Return what it can do: only a script may answer otherwise under an intervention."""
+        if self._script is None:
+            return Capabilities(reason="there is no model")
         return Capabilities(needs=NEEDS, interventions=True, decoding=True)
 
     def planning(self) -> None:
@@ -109,6 +118,8 @@ class ScriptedBackend:
         self, prompts: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec
     ) -> Iterator[tuple[int, Output]]:
         """Answer prompts in their order, by the hashes of their frames and not by the pixels."""
+        if not (can := self.capabilities()).interventions:
+            check_requests(can, "scripted", prompts, scoring)
         self.calls += bool(prompts)
         for at, prompt in enumerate(prompts):
             self.scored += 1

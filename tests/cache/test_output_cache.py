@@ -491,12 +491,14 @@ def test_a_key_covers_everything_that_an_output_depends_on() -> None:
         ),
     ]
     assert len(set(variants)) == len(variants)
-    # What follows from the parts is no part of a key; nor is what is not there: keys of requests
-    # without an intervention are those that version 0.1.0 wrote.
-    assert (
-        changed(request=dataclasses.replace(PROMPT, spans=(TextSpan("question", 1, 0, 5),)))
-        == changed()
-    )
+    # Nobody reads the spans of a plain request; what is not there is no part of a key either: keys
+    # of requests without an intervention are those that version 0.1.0 wrote.
+    spanned = dataclasses.replace(PROMPT, spans=(TextSpan("question", 1, 0, 5),))
+    assert changed(request=spanned) == changed()
+    for more in ({"intervention": Intervention("cut")}, {"decoding": Decoding("cut")}):
+        others = [(), spanned.spans, (TextSpan("infill 0", 1, 0, 5),)]
+        keys = {changed(request=dataclasses.replace(PROMPT, spans=one, **more)) for one in others}
+        assert len(keys) == 3
     assert changed() == "fddf93c3dfeb703f9aadc8ca140535a3512eee9363177f0a820c183cca4c6af7"
     assert changed() == key(PROMPT, "f", LETTER, "a-1")
     assert all(len(one) == 64 and int(one, 16) >= 0 for one in variants)

@@ -21,7 +21,7 @@ from probes.engine.placeholder_text import shortened
 from probes.engine.run import execute
 from probes.engine.stimulus_builder import request_of
 from probes.models import controllers, interventions
-from probes.models.scripted import ScriptedBackend
+from probes.models.base import NEEDS, Capabilities
 from probes.tasks import registry
 
 CUT = Intervention("cut", (("layers", "0-1"),))
@@ -146,7 +146,8 @@ def test_a_member_that_cannot_be_changed_inside_is_refused(
     monkeypatch.setattr(phases, "check_capabilities", lambda *given: asked.append(given))
     arms = Arm("cut", intervention=CUT), Arm("same", intervention=NOTHING)
     _plan(suite(settle(), *arms))
-    both = (ScriptedBackend().capabilities(), "scripted", "cloze", [replace(CUT, version="3")], [])
+    can = Capabilities(needs=NEEDS, interventions=True, decoding=True)
+    both = (can, "scripted", "cloze", [replace(CUT, version="3")], [])
     assert asked == [both, both]
 
 

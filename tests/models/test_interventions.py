@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
 import made_hooks
@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from probes.core.errors import ProbesError
+from probes.core.params import frozen
 from probes.core.types import Decoding, Intervention, Request, ScoringSpec
 from probes.models import controllers, interventions
 from probes.models.base import Capabilities, check_capabilities, check_requests
 from probes.models.controllers import CONTROLLERS
 from probes.models.interventions import INTERVENTIONS, Collected, HookBatch, entropy
-from probes.models.parameters import made, params_of
+from probes.models.parameters import content_of, made, params_of
 
 WHERE = "suite.arms.cut.intervention"
 
@@ -43,9 +44,9 @@ def test_identities_are_no_intervention() -> None:
     entropy = interventions.resolve(Intervention("entropy"), WHERE)
     assert entropy == Intervention("entropy", (), "1")
     drawn = controllers.resolve(Decoding("sample", (("temperature", 2), ("top_p", 1.0))), WHERE)
-    # A parameter at its default is left out, and a whole number is a number.
-    assert drawn == Decoding("sample", (("temperature", 2.0),), "1")
-    assert isinstance(drawn.params[0][1], float)
+    # A changed default must not find old answers; and a whole number is a number.
+    assert drawn == Decoding("sample", (("seed", 0), ("temperature", 2.0), ("top_p", 1.0)), "1")
+    assert [type(value) for _, value in drawn.params] == [int, float, float]
     assert controllers.controller_of(drawn) == controllers.Sampling(temperature=2.0)
 
 
@@ -115,8 +116,8 @@ def test_types_of_parameters(params: dict[str, Any], good: bool) -> None:
             made(Many, params, WHERE)
         return
     one = made(Many, params, WHERE)
-    changed = {name: value for name, value in params.items() if value != getattr(Many, name, None)}
-    assert dict(params_of(one)) == changed
+    defaults = {f.name: f.default for f in fields(Many)}
+    assert dict(params_of(one)) == defaults | params
 
 
 def test_a_missing_parameter_is_named() -> None:
@@ -146,6 +147,108 @@ class Idle:
     version: ClassVar[str] = "1"
 
 
+INSTANCE = made_hooks.Nothing()
+
+
+@dataclass(frozen=True)
+class Bare:
+    version: ClassVar[str] = "1"
+    needs: ClassVar[frozenset[Any]] = frozenset()
+
+    def is_identity(self) -> bool:
+        return False
+
+    apply = is_identity
+
+
+@dataclass(frozen=True)
+class Needy(made_hooks.Nothing):
+    needs: ClassVar[frozenset[Any]] = frozenset({"masks"})
+
+
+@dataclass(frozen=True)
+class Unread(made_hooks.Nothing):
+    size: nowhere = 1  # type: ignore[name-defined]  # noqa: F821
+
+
+@dataclass(frozen=True)
+class Apart(made_hooks.Nothing):
+    size: int = field(default=1, compare=False)
+
+
+@dataclass(frozen=True)
+class Silent(made_hooks.Nothing):
+    size: int = field(default=1, init=False)
+
+
+@dataclass(frozen=True)
+class Early(made_hooks.Nothing):
+    size: InitVar[int] = 1
+
+
+@dataclass(frozen=True)
+class Mapped(made_hooks.Nothing):
+    sizes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Wrong(made_hooks.Nothing):
+    size: int = "x"  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class Mixed(made_hooks.Nothing):
+    one: float | None = None
+    several: tuple[float, ...] = ()
+    either: int | float = 0
+    level: Literal[0, 1] = 0
+    on: bool = True
+
+    def __post_init__(self) -> None:
+        if self.one == 7:
+            raise KeyError("seven")
+
+    def is_identity(self) -> bool:
+        if self.one == 8:
+            raise ZeroDivisionError("eight")
+        return False
+
+
+def test_equal_parameters_are_one_key_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(made_hooks, "Mixed", Mixed, raising=False)
+    made_hooks.register(monkeypatch, INTERVENTIONS, mixed="Mixed")
+
+    def of(**params: Any) -> Intervention:
+        found = interventions.resolve(Intervention("mixed", frozen(params)), WHERE)
+        assert found is not None
+        return found
+
+    assert content_of(of()) == content_of(of(on=True, level=0, either=0))
+    assert content_of(of(one=1, several=(1, 2))) == content_of(of(one=1.0, several=(1.0, 2.0)))
+    expected = {"one": 1.0, "several": (), "either": 0, "level": 0, "on": True}
+    assert dict(of(one=1).params) == expected
+    # Equal in Python, and yet another parameter each.
+    others = [of(either=1), of(either=1.0), of(either=0, level=1), of(on=False), of(either=0.0)]
+    assert len({content_of(one) for one in others}) == 5
+    whole, part = interventions.hook_of(others[0]), interventions.hook_of(others[1])
+    assert (type(whole.either), type(part.either)) == (int, float)  # type: ignore[attr-defined]
+    for params, what in (
+        ({"level": True}, "True is not of type"),
+        ({"one": True}, "True is not of type"),
+        ({"one": 7}, "KeyError: 'seven'"),
+        ({"one": 8}, "ZeroDivisionError: eight"),
+    ):
+        with pytest.raises(ProbesError, match=what):
+            of(**params)
+    for given, what in (
+        (replace(of(), version="0"), "version '0' of 'mixed', which is '1'"),
+        (replace(of(), params=(("several", [1.0]),)), "is no plain value"),  # type: ignore[arg-type]
+    ):
+        asked = [Request(("x",), ("A",), given)]
+        with pytest.raises(ProbesError, match=what):
+            check_requests(Capabilities(interventions=True), "x", asked, ScoringSpec("letter"))
+
+
 @pytest.mark.parametrize(
     ("name", "registry", "why"),
     [
@@ -153,6 +256,15 @@ class Idle:
         ("Unversioned", INTERVENTIONS, "version is not of type str"),
         ("Idle", CONTROLLERS, "no method is_identity"),
         ("WHERE", CONTROLLERS, "not a dataclass"),
+        ("INSTANCE", INTERVENTIONS, "name the class Nothing"),
+        ("Bare", INTERVENTIONS, "Bare has no attribute packable"),
+        ("Needy", INTERVENTIONS, "no need 'masks': did you mean mask"),
+        ("Unread", INTERVENTIONS, "annotation of Unread cannot be read.*nowhere"),
+        ("Apart", INTERVENTIONS, "Apart.size is not a plain field"),
+        ("Silent", INTERVENTIONS, "Silent.size is not a plain field"),
+        ("Early", INTERVENTIONS, "Early.size is not a plain field"),
+        ("Mapped", INTERVENTIONS, "Mapped.sizes is of type .*: use str"),
+        ("Wrong", INTERVENTIONS, "the default of Wrong.size: 'x' is not of type int"),
         ("Absent", CONTROLLERS, "AttributeError"),
     ],
 )
@@ -237,10 +349,10 @@ def test_every_backend_says_what_it_can_do(settings: Any, video_checkpoint: Any)
     }
     can = {name: backend.capabilities() for name, backend in opened.items()}
     found = {n: (len(one.scorings), one.interventions, one.decoding) for n, one in can.items()}
-    able = {"hf": (3, True, True), "scripted": (3, True, True)}
+    able = {"hf": (3, True, True), "scripted": (3, False, False)}
     assert found == able | {"server": (2, False, False), "lmms": (1, False, False)}
     assert can["hf"].needs == {"mask", "layers", "grad"}
-    for name in ("server", "lmms"):
+    for name in ("server", "lmms", "scripted"):
         assert opened[name].planning() is None
         asked = [Request(("x",), ("A",), Intervention("entropy", (), "1"))]
         with pytest.raises(ProbesError, match="cannot apply intervention 'entropy'"):

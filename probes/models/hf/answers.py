@@ -7,12 +7,9 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from probes.core.errors import ProbesError
 from probes.core.types import FramesByHash, Output, Request, ScoringSpec
@@ -20,11 +17,13 @@ from probes.models.base import NOT_NUMBERS, Unaskable, error_output
 from probes.models.controllers import Controller, controller_of
 from probes.models.hf import prefix_packing
 from probes.models.hf.batching import Batcher, Failed
+from probes.models.hf.collecting import named_errors, with_collected
 from probes.models.hf.prefix_packing import PackedPrompts
 from probes.models.hf.preprocessor import Preprocessor
 from probes.models.hf.token_layout import TokenizedPrompt
 from probes.models.hf.vision_cache import FeatureCache, FramePrefetcher
 from probes.models.interventions import Collected, Hook, hook_of
+from probes.models.parameters import content_of
 
 if TYPE_CHECKING:
     import torch
@@ -40,8 +39,13 @@ class AnswerKind:
     """What prompts of one batch have in common: how they are answered."""
 
     scoring: ScoringSpec
-    hook: Hook | None = None
-    controller: Controller | None = None
+    content: tuple[str, str] = ("", "")
+    """Of intervention and decoding: two are one kind only where their parameters are the same."""
+    names: tuple[str, ...] = ()
+    """What answers, beside the model, is called in messages."""
+    # Never compared: to equality True, 1 and 1.0 are one parameter.
+    hook: Hook | None = field(default=None, compare=False)
+    controller: Controller | None = field(default=None, compare=False)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -169,7 +173,8 @@ class LoadedModel:
         def answer(batch: list[int]) -> list[list[Output]]:
             started = time.perf_counter()
             self.passes += 1
-            outputs = self._answer([pending[at] for at in batch], features, kind)
+            with named_errors(kind.names, kind.hook, kind.controller):
+                outputs = self._answer([pending[at] for at in batch], features, kind)
             seconds = (time.perf_counter() - started) / sum(map(len, outputs))
             return [[replace(one, seconds=seconds) for one in some] for some in outputs]
 
@@ -218,8 +223,8 @@ class LoadedModel:
         prompts = [prompt for one in packed for prompt in one.prompts]
         collected: Sequence[Collected]
         with _gradients(on="grad" in kind.needs):
-            if "grad" in kind.needs:
-                features = _leaves(prompts, features)
+            if kind.hook is not None:
+                features = _own(prompts, features, leaves="grad" in kind.needs)
             if kind.scoring.kind == "generate":
                 texts, collected = decoding.write(
                     self.model,
@@ -239,12 +244,13 @@ class LoadedModel:
                     self.model, packed, features, masked=masked, hook=kind.hook
                 )
                 made = list(map(_scored, prompts, sums))
-        outputs = (_with_collected(*both) for both in zip(made, collected, strict=True))
+        who = " and ".join(kind.names)
+        outputs = (with_collected(*both, who) for both in zip(made, collected, strict=True))
         return [list(islice(outputs, len(one.prompts))) for one in packed]
 
-    def _written(self, prompt: TokenizedPrompt, ids: list[int] | None) -> Output:
-        if ids is None:
-            return error_output(NOT_NUMBERS, len(prompt.ids))
+    def _written(self, prompt: TokenizedPrompt, ids: list[int] | str) -> Output:
+        if isinstance(ids, str):
+            return error_output(ids, len(prompt.ids))
         return Output(
             text=self.preprocessor.tokens.decode(ids),
             input_tokens=len(prompt.ids),
@@ -254,8 +260,12 @@ class LoadedModel:
 
 def _kind(request: Request, scoring: ScoringSpec) -> AnswerKind:
     change, decoding = request.intervention, request.decoding
+    names = [] if change is None else [f"intervention {change.name!r}"]
+    names += [] if decoding is None else [f"decoding {decoding.name!r}"]
     return AnswerKind(
         scoring,
+        (content_of(change), content_of(decoding)),
+        tuple(names),
         None if change is None else hook_of(change),
         None if decoding is None else controller_of(decoding),
     )
@@ -267,11 +277,15 @@ def _gradients(*, on: bool) -> AbstractContextManager[Any]:
     return torch.enable_grad() if on else torch.inference_mode()
 
 
-def _leaves(prompts: Sequence[TokenizedPrompt], features: Features) -> Features:
-    """Return the features of prompts as tensors by which a hook can take derivatives."""
+def _own(prompts: Sequence[TokenizedPrompt], features: Features, *, leaves: bool) -> Features:
+    """Return copies of the features of prompts; as `leaves`, a hook can take derivatives by them.
+
+    A hook that edits them in place must not change what the cache serves to other requests.
+    """
     # Tensors that were made in inference mode, as those of the cache, can have no gradient.
     names = dict.fromkeys(name for prompt in prompts for name in prompt.frames)
-    return {name: features[name].clone().requires_grad_() for name in names}
+    copies = {name: features[name].clone() for name in names}
+    return {name: one.requires_grad_() for name, one in copies.items()} if leaves else copies
 
 
 def _scored(prompt: TokenizedPrompt, sums: Sequence[float]) -> Output:
@@ -282,22 +296,3 @@ def _scored(prompt: TokenizedPrompt, sums: Sequence[float]) -> Output:
         option_tokens=tuple(map(len, prompt.answers)),
         input_tokens=len(prompt.ids),
     )
-
-
-def _with_collected(output: Output, collected: Collected) -> Output:
-    if output.status == "error" or not (collected.extras or collected.arrays):
-        return output
-    return replace(
-        output,
-        extras={name: float(value) for name, value in collected.extras.items()},
-        arrays={name: _array(value) for name, value in collected.arrays.items()},
-    )
-
-
-def _array(value: Any) -> NDArray[np.generic]:
-    """Return a tensor or numbers as an array in the CPU's memory; bfloat16 becomes float32."""
-    if hasattr(value, "detach"):
-        value = value.detach()
-        # NumPy has no bfloat16, and float32 has all of its values.
-        value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).cpu().numpy()
-    return np.asarray(value)

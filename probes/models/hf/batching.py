@@ -23,6 +23,10 @@ class Failed:
     """Whether it did not fit in memory."""
 
 
+class EntryError(Exception):
+    """A hook or controller failed; its message says which, how and where."""
+
+
 def batches(lengths: Sequence[int], size: int, tokens: int) -> list[list[int]]:
     """Group indices into batches of similar length.
 
@@ -107,7 +111,8 @@ def _attempt(function: Callable[[list[int]], R], batch: list[int]) -> R | Failed
                 "the same command goes on from what is stored, in a new process; where it ends at "
                 "the same prompt again, run with backend.device=cpu to see which one",
             ) from error
-        failed = Failed(f"{type(error).__name__}: {error}", is_out_of_memory(error))
+        kind = "" if isinstance(error, EntryError) else f"{type(error).__name__}: "
+        failed = Failed(f"{kind}{error}", is_out_of_memory(error))
     # Outside the handler: until here the traceback holds the failed batch's tensors.
     if failed.memory:
         free_memory()

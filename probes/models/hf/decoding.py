@@ -7,17 +7,19 @@ A axes of a position (1 or 3).
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
+from probes.models.base import NOT_NUMBERS
 from probes.models.controllers import Controller, Greedy
 from probes.models.hf.forward import Features, additive, as_ids, hidden_states, hook_batch
 from probes.models.hf.prefix_packing import PackedBatch, Places, PromptPlaces
 from probes.models.hf.token_layout import TokenizedPrompt, positions
-from probes.models.interventions import Collected, Hook, applied
+from probes.models.interventions import Collected, Hook, applied, hooks_restored
 
 KEEP_UNTIL = 0.75
 """Share of a batch that is still being written below which finished texts are taken out of it."""
@@ -53,8 +55,8 @@ class DecodingState:
     """Whether passes get the whole mask, for a hook; it has to find every text in its row."""
     logits_BV: torch.Tensor = field(default_factory=lambda: torch.empty(0))
     """Of the next token, row by row, in the model's dtype."""
-    broken: set[int] = field(default_factory=set)
-    """Texts whose logits were not numbers."""
+    broken: dict[int, str] = field(default_factory=dict)
+    """Why texts have no answer, where logits were not numbers."""
 
 
 def write(
@@ -66,7 +68,7 @@ def write(
     ends: Collection[int],
     controller: Controller | None = None,
     hook: Hook | None = None,
-) -> tuple[list[list[int] | None], list[Collected]]:
+) -> tuple[list[list[int] | str], list[Collected]]:
     """Write text until an end token, the controller's end, or `max_new_tokens`.
 
     Logits are taken as they are: penalties and sampling of a checkpoint's generation config do
@@ -82,8 +84,12 @@ def write(
         hook: of an intervention.
 
     Returns:
-        For every prompt its new ids, the end token included, or None where logits were not numbers;
-        and what controller and hook collected.
+        For every prompt its new ids, the end token included, or why it has none: logits were not
+        numbers; and what controller and hook collected.
+
+    Raises:
+        TypeError, ValueError: the controller's logits are not of the right form, or both give one
+            extra or array.
     """
     batch = _padded(prompts)
     state = _begin(model, prompts, batch, ends, explicit=hook is not None and "mask" in hook.needs)
@@ -92,7 +98,10 @@ def write(
         "position_ids": as_ids(batch.position_ABT, model),
     }
     seen = hook_batch(model, hook, prompts, batch, features, given)
-    with applied(hook, model, seen) as read:
+    with (
+        nullcontext() if controller is None else hooks_restored(model),
+        applied(hook, model, seen) as read,
+    ):
         frames = [name for prompt in prompts for name in prompt.frames]
         _read(state, batch.ids_BT, frames, features, **given)
         steps = (controller or Greedy()).start(state)
@@ -100,6 +109,8 @@ def write(
             logits_BV = steps.step(state)
             if logits_BV is None:
                 break
+            if controller is not None:
+                _check(state, logits_BV)
             tokens = logits_BV.argmax(-1).tolist()
             _add(state, tokens)
             if not state.unfinished or number == max_new_tokens - 1:
@@ -109,10 +120,29 @@ def write(
             _read_written(state, tokens)
         seen.texts = state.ids
     for one, more in zip(state.collected, read, strict=True):
+        for twice in (
+            one.extras.keys() & more.extras.keys(),
+            one.arrays.keys() & more.arrays.keys(),
+        ):
+            if twice:
+                raise ValueError(f"hook and controller both give {min(map(repr, twice))}")
         one.extras |= more.extras
         one.arrays |= more.arrays
-    texts = [None if at in state.broken else ids for at, ids in enumerate(state.ids)]
+    texts = [state.broken.get(at, ids) for at, ids in enumerate(state.ids)]
     return texts, state.collected
+
+
+def _check(state: DecodingState, logits_BV: Any) -> None:
+    """Note the texts for which a controller gives no choice; raise where it gives no logits."""
+    if not isinstance(logits_BV, torch.Tensor) or logits_BV.shape != state.logits_BV.shape:
+        found = list(getattr(logits_BV, "shape", ())) or type(logits_BV).__name__
+        raise TypeError(f"`step` gives {found}, not logits {list(state.logits_BV.shape)}")
+    # The largest of a row with NaN is NaN.
+    none_B = ~(logits_BV.amax(-1) > -torch.inf)
+    own_B = none_B & ~state.logits_BV.isnan().any(-1)
+    for text, is_broken in zip(state.rows, own_B.tolist(), strict=True):
+        if is_broken and text in state.unfinished:
+            state.broken[text] = "the decoding's logits are NaN, or -inf for every token"
 
 
 def _padded(prompts: Sequence[TokenizedPrompt]) -> PackedBatch:
@@ -210,8 +240,8 @@ def _add(state: DecodingState, tokens: Sequence[int]) -> None:
             continue
         state.ids[text].append(token)
         if is_broken:
-            state.broken.add(text)
-        if is_broken or token in state.ends:
+            state.broken[text] = NOT_NUMBERS
+        if text in state.broken or token in state.ends:
             state.unfinished.remove(text)
 
 

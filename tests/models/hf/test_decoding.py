@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
@@ -25,8 +26,10 @@ ENTROPY = ArrayName("token_entropy")
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    made_hooks.register(monkeypatch, CONTROLLERS, repeated="RepeatedGreedy", forced="Forced")
-    made_hooks.register(monkeypatch, INTERVENTIONS, nothing_inside="NothingInside")
+    made_hooks.register(
+        monkeypatch, CONTROLLERS, repeated="RepeatedGreedy", forced="Forced", odd="OddSteps"
+    )
+    made_hooks.register(monkeypatch, INTERVENTIONS, nothing_inside="NothingInside", odd="Odd")
 
 
 @pytest.fixture(scope="module")
@@ -226,3 +229,48 @@ def test_samples_have_the_models_probabilities() -> None:
     assert drawn(Sampling(top_p=0.79), given) == pytest.approx(kept, abs=near)
     assert drawn(Sampling(top_p=0.79), given)[[0, 2]].tolist() == [0, 0]
     assert drawn(Sampling(top_p=0.81), given)[2] > 0.1
+
+
+def registered_on(model: Any) -> list[Any]:
+    return [list(module._forward_hooks.items()) for module in model.modules()]
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("nan", "the decoding's logits are NaN, or -inf for every token"),
+        ("least", "the decoding's logits are NaN, or -inf for every token"),
+        ("shape", r"decoding 'odd': TypeError: `step` gives \[1, 1, \d+\], not logits \[1, \d+\]"),
+        ("list", "decoding 'odd': TypeError: `step` gives list, not logits"),
+        ("hooks", ""),
+    ],
+)
+def test_a_controller_that_gives_no_choice_fails_its_own_prompts(
+    what: str, said: str, backend: Any, cloze_prompts: list[Request], frames: Any
+) -> None:
+    asked = [replace(one, options=()) for one in cloze_prompts]
+    bare = dict(backend.score(asked, frames, GENERATE))
+    hit = Counter(one.input_tokens for one in bare.values()).most_common()[-1][0]
+    params = (("tokens", hit), ("what", what))
+    before = registered_on(backend._ready.model)
+    chosen = [replace(one, decoding=Decoding("odd", params, "1")) for one in asked]
+    outputs = dict(backend.score(chosen, frames, GENERATE))
+    for at, output in outputs.items():
+        if said and (what == "list" or bare[at].input_tokens == hit):
+            assert output.status == "error"
+            assert re.match(said, output.error)
+        else:
+            assert (output.status, output.text) == ("ok", bare[at].text)
+    assert registered_on(backend._ready.model) == before
+
+
+def test_hook_and_controller_give_no_number_of_one_name(backend: Any, frames: Any) -> None:
+    both = Request(
+        ("the red box",),
+        intervention=Intervention("odd", (("what", "twice"),), "1"),
+        decoding=Decoding("odd", (), "1"),
+    )
+    outputs = dict(backend.score([both, replace(both, intervention=None)], frames, GENERATE))
+    said = r"intervention 'odd' and decoding 'odd': .*both give 'both' \(decoding.py:\d+\)"
+    assert re.fullmatch(said, outputs[0].error)
+    assert outputs[1].extras == {"both": 1}

@@ -22,7 +22,7 @@ from probes.core.errors import ProbesError
 from probes.core.types import ArrayName, FrameRef, Intervention, Request, ScoringSpec, TextSpan
 from probes.models.base import NEEDS
 from probes.models.hf import forward
-from probes.models.interventions import INTERVENTIONS
+from probes.models.interventions import INTERVENTIONS, hooks_restored
 
 LETTER, CLOZE = ScoringSpec("letter"), ScoringSpec("cloze")
 GENERATE = ScoringSpec("generate", max_new_tokens=5)
@@ -51,6 +51,8 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
         nothing="Nothing",
         nothing_inside="NothingInside",
         failing="Failing",
+        odd="Odd",
+        level="Level",
     )
 
 
@@ -367,7 +369,9 @@ def test_a_failing_hook_fails_its_own_prompts_and_leaves_nothing_behind(
     hit = bare[1].input_tokens
     failing = Intervention("failing", (("tokens", hit), ("when", when)), "1")
     outputs = dict(backend.score(of_kind(requests, kind, failing), frames, kind))
-    assert [outputs[at].error for at in range(4)] == ["", "RuntimeError: the hook failed", "", ""]
+    assert [outputs[at].error for at in (0, 2, 3)] == [""] * 3
+    said = r"intervention 'failing': RuntimeError: the hook failed \(made_hooks.py:\d+\)"
+    assert re.fullmatch(said, outputs[1].error)
     for layer in backend._ready.model.get_decoder().layers:
         assert not layer._forward_pre_hooks
         assert not layer._forward_hooks
@@ -440,3 +444,86 @@ def test_a_sliding_window_takes_no_mask(
         plain = answers(backend, of_kind(requests, LETTER), frames, LETTER)
         assert len(plain) == len(requests)
         backend.close()
+
+
+@pytest.fixture(scope="module")
+def video(checkpoints: dict[str, Path], open_hf: Any) -> Any:
+    return open_hf(checkpoints["llava_next_video"])
+
+
+def registered_on(model: Any) -> list[Any]:
+    return [[list(one._forward_hooks), list(one._forward_pre_hooks)] for one in model.modules()]
+
+
+def test_hooks_that_are_transformers_own_stay() -> None:
+    layer = torch.nn.Linear(1, 1)
+    first = layer.register_forward_hook(lambda *given: None)
+
+    def theirs(*given: Any) -> None: ...
+
+    theirs.__module__ = "transformers.utils.output_capturing"
+    with pytest.raises(KeyError), hooks_restored(layer):
+        first.remove()
+        kept = layer.register_forward_hook(theirs, with_kwargs=True)
+        layer.register_forward_hook(lambda *given: None, with_kwargs=True)
+        layer.register_full_backward_hook(lambda *given: None)
+        raise KeyError
+    assert list(layer._forward_hooks) == [first.id, kept.id]
+    assert list(layer._forward_hooks_with_kwargs) == [kept.id]
+    assert not layer._backward_hooks
+
+
+def odd(what: str) -> Intervention:
+    return Intervention("odd", (("what", what),), "1")
+
+
+@pytest.mark.parametrize("kind", [LETTER, GENERATE], ids=lambda kind: kind.kind)
+def test_what_a_hook_does_to_features_and_leaves_registered_is_undone(
+    kind: ScoringSpec, video: Any, requests: list[Request], frames: Any
+) -> None:
+    asked = of_kind(requests, kind)
+    bare = answers(video, asked, frames, kind)
+    kept = {name: one.clone() for name, one in video._ready.cache.get(frames, frames).found.items()}
+    held: list[Any] = []
+    own = video._ready.model.register_forward_hook(lambda *given: held.append(given))
+    before = registered_on(video._ready.model)
+    for what in ("features", "hooks"):
+        changed = answers(video, of_kind(requests, kind, odd(what)), frames, kind)
+        if kind is LETTER:
+            assert changed[0].option_logprobs != pytest.approx(bare[0].option_logprobs, abs=1e-3)
+        assert registered_on(video._ready.model) == before
+        after = video._ready.cache.get(frames, frames).found
+        assert all(torch.equal(one, after[name]) for name, one in kept.items())
+        again = answers(video, asked, frames, kind)
+        assert [(o.option_logprobs, o.text) for o in again] == [
+            (o.option_logprobs, o.text) for o in bare
+        ]
+    own.remove()
+
+
+@pytest.mark.parametrize("what", [*made_hooks.odd_extras(), *made_hooks.odd_arrays(), "fewer"])
+def test_bad_readouts_fail_their_own_prompts(
+    what: str, video: Any, requests: list[Request], frames: Any, tmp_path: Path
+) -> None:
+    from probes.cache.output_cache import Store
+
+    asked = of_kind(requests, LETTER, odd(what))[:2] + of_kind(requests, LETTER)[2:]
+    outputs = dict(video.score(asked, frames, LETTER))
+    assert [outputs[at].status for at in (2, 3)] == ["ok", "ok"]
+    for at in (0, 1):
+        if what == "twice":  # alone it is as good as any other
+            assert outputs[at].extras == {"both": 1}
+        else:
+            assert outputs[at].status == "error"
+            assert outputs[at].error.startswith("intervention 'odd': ")
+    with Store(tmp_path) as store:
+        store.put((str(at), output) for at, output in outputs.items())
+
+
+def test_parameters_that_are_equal_in_python_alone_are_answered_apart(
+    video: Any, requests: list[Request], frames: Any
+) -> None:
+    kinds = [Intervention("level", (("level", one),), "1") for one in (1, 1.0, True)]
+    asked = [of_kind(requests[:1], LETTER, one)[0] for one in kinds]
+    outputs = dict(video.score(asked, frames, LETTER))
+    assert [outputs[at].extras for at in range(3)] == [{"int": 1}, {"float": 1}, {"bool": 1}]

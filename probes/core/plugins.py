@@ -157,5 +157,5 @@ def _distribution(found: metadata.Distribution | None) -> str:
     facts: Any = found.metadata if found is not None else {}
     if "Name" not in facts:
         return "an unknown package"
-    version = facts["Version"] if "Version" in facts else "without a version"
+    version = facts.get("Version", "without a version")
     return f"{facts['Name']} {version}"

@@ -35,7 +35,8 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = tuple(
         Entry(name, f"{__name__}:{target}", "others 1.0")
         for name, target in (
-            ("halves", "HALVES"), ("wrongly", "ANOTHER"), ("boundless", "BOUNDLESS"), ("nope", "NOPE"), ("mute", "MUTE"),
+            ("halves", "HALVES"), ("wrongly", "ANOTHER"), ("boundless", "BOUNDLESS"),
+            ("nope", "NOPE"), ("mute", "MUTE"),
             ("nothing", "pd"), ("missing", "NO_SUCH"),
         )
     )  # fmt: skip
@@ -132,7 +133,7 @@ def test_values_too_large_to_reckon_with_are_refused(value: float, frame: pd.Dat
     def values(frame: pd.DataFrame) -> Any:
         return np.where(frame["item_id"] == "q1", value, 0.0)
 
-    with pytest.raises(ProbesError, match="measure mine cannot be taken: .* too large to reckon"):
+    with pytest.raises(ProbesError, match=r"measure mine cannot be taken: .* too large to reckon"):
         analysis.contrasts(frame, measure=Measure("mine", "huge", values))
 
 

@@ -106,7 +106,7 @@ def test_an_installed_source_is_shown_as_a_built_in_one_is(
         ("mixed", "own", {"donor": None}, ["needs a donor"]),
         ("nothing", "none", {}, ["source 'nothing' of others 1.0 gives None, not a list of slots"]),
         ("texts", "none", {}, ["gives the slot 'a0', neither a FrameRef", "item 'i', arm 'mine'"]),
-        ("divides", "none", {}, ["fails: ZeroDivisionError: division by zero", "item 'i', arm"]),
+        ("divides", "none", {}, ["fails: ZeroDivisionError: ", "item 'i', arm"]),
         ("wrong", "none", {}, ["frame source 'wrong' of others 1.0 cannot be loaded"]),
         ("revresed", "none", {}, ["suite.arms.mine.frames", "did you mean reversed?"]),
         ("mixd", "none", {}, ["no frame source named 'mixd'", "did you mean mixed?"]),

@@ -52,6 +52,7 @@ def installed(site: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> It
     (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-example\nVersion: 2.0\n")
     (broken / "entry_points.txt").write_text(
         "[probes.measures]\nlost = there_is_no_such_module:LOST\naccuracy = broken:MINE\n"
+        "../up = broken:UP\na b = broken:B\n[probes.task]\nmisplaced = broken:TASK\n"
         "[probes.frame_sources]\nodd = probes.core.types:Item\n"
     )
     monkeypatch.syspath_prepend(str(broken.parent))
@@ -102,7 +103,11 @@ def test_everything_that_it_adds_is_listed_with_what_is_broken(run: Probes) -> N
     assert not any(problem for (_, _, source), problem in found.items() if source == ours)
     other = "broken-example 2.0"
     assert "ModuleNotFoundError" in found["probes.measures", "lost", other]
-    assert "taken by this package" in found["probes.measures", "accuracy", other]
+    assert "a name has letters" in found["probes.measures", "../up", other]
+    assert "a name has letters" in found["probes.measures", "a b", other]
+    misplaced = found["probes.task", "misplaced", other]
+    assert misplaced == "there is no group probes.task: did you mean probes.tasks?"
+    assert "the name is built in" in found["probes.measures", "accuracy", other]
     assert "FrameSource" in found["probes.frame_sources", "odd", other]
     assert code == 1
     code, out, _ = run("plugins")

@@ -20,9 +20,11 @@ from probes.analysis.formats import PROPORTION
 from probes.analysis.margins import flat, in_arrow, margins
 from probes.core.errors import ProbesError
 from probes.core.plugins import Registry
+from probes.core.text import nearest
 from probes.core.types import CONTRASTS, ContrastName
 
 Policy = Literal["strict", "complete"]
+_LARGEST = 1e100  # of larger values the squares, which errors are made of, are not numbers
 POLICIES: tuple[Policy, ...] = ("strict", "complete")
 RowValues = Callable[[pd.DataFrame], NDArray[np.float64]]
 """Frame of records -> a value per row [rows]; NaN where a row has none."""
@@ -74,12 +76,14 @@ class Measure:
         Raises:
             ProbesError: the measure fails on this frame, or breaks its own promises.
         """
+        # A copy for a program of others: what it writes into the records, all others would read.
+        given = frame if self.values in (_right, margins, _option_probability) else frame.copy()
         try:
-            values = np.asarray(self.values(frame), dtype=np.float64)
+            values = np.asarray(self.values(given), dtype=np.float64)
             problem = self._problem(values, len(frame))
         except ProbesError:
             raise
-        except Exception as error:  # a measure may be a program of others: it may raise anything
+        except (Exception, SystemExit) as error:  # it may raise anything
             problem = f"{type(error).__name__}: {error}"
         if problem:
             raise ProbesError(
@@ -96,7 +100,10 @@ class Measure:
         # Intervals that end at the bounds would be too narrow for values beyond them, without a
         # sign of it; beyond the last digits of a sum of probabilities, that is.
         beyond = np.isinf(values) | (values < low - 1e-9) | (values > high + 1e-9)
-        return f"the value {values[beyond][0]} is beyond its bounds" if beyond.any() else ""
+        if beyond.any():
+            return f"the value {values[beyond][0]} is beyond its bounds"
+        large = np.abs(values) > _LARGEST
+        return f"the value {values[large][0]} is too large to reckon with" if large.any() else ""
 
 
 def of_extra(
@@ -185,6 +192,10 @@ def _checked(name: str, found: object) -> Measure:
         raise TypeError("it is not a Measure")
     if found.name != name:
         raise ValueError(f"it is registered as {name}, and calls itself {found.name}")
+    if not callable(found.values) or not isinstance(found.meaning, str) or not found.meaning:
+        raise TypeError("its `values` cannot be called, or it has no `meaning`")
+    if unknown := [one for one in found.contrasts if one not in CONTRASTS]:
+        raise ValueError(f"there is no contrast {unknown[0]!r}: {nearest(unknown[0], CONTRASTS)}")
     # Not `>=`, so that NaN bounds are refused as well.
     if found.bounds is not None and not found.bounds[0] < found.bounds[1]:
         raise ValueError(f"its bounds are {found.bounds}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
 from probes.core.text import flat
+from probes.core.types import Arm
 from probes.records import schema
 from probes.records.manifest import FILE, REWRITE, read_manifest
 from probes.records.schema import ItemRow
@@ -28,6 +29,12 @@ _OF_SOME_TASKS = set(
     "task.across_rows task.fps task.height task.include_path task.per_config task.seconds "
     "task.seed task.videos".split()
 )
+_OF_ARMS = {
+    one.name: one.default
+    for one in fields(Arm)
+    if one.name in ("frames", "infills", "presentation", "intervention", "decoding")
+}
+"""What else than its name makes an arm what it is, with what older manifests do not state."""
 _IGNORED_LAST = {"device", "caveat"}
 _SHOWN = 40
 """Longest value that a label shows; a longer one (a prompt) is shown as a hash."""
@@ -88,14 +95,44 @@ def labels(runs: Sequence[LoadedRun], kinds: Sequence[tuple[str, ...]]) -> list[
     """
     configs = [_relevant(run.config) for run in runs]
     out = []
-    for own, kind in zip(configs, kinds, strict=True):
+    of_arms = [_what_arms_are(run.config.get("suite")) for run in runs]
+    for own, arms, kind in zip(configs, of_arms, kinds, strict=True):
         alike = [config for config, of in zip(configs, kinds, strict=True) if of == kind and config]
         names = sorted({name for config in alike for name in config})
         differing = [name for name in names if _differs(name, alike)]
         # A run without a manifest is not labelled by what it does not say.
         shown = [f"{_short(name, differing)}={_value(own.get(name))}" for name in differing if own]
+        # Only of arms that it has: a run without an arm does not differ in it.
+        others = [one for one, of in zip(of_arms, kinds, strict=True) if of == kind]
+        shown += [
+            f"{name}={_value(value)}"
+            for name, value in arms.items()
+            if any(one.get(name, value) != value for one in others)
+        ]
         out.append(", ".join(dict.fromkeys(shown)))
     return out
+
+
+def _what_arms_are(suite: Any) -> dict[str, str]:
+    """Return what the arms of a suite are, by dotted names, e.g. `noisy.intervention`."""
+    return {
+        f"{arm['name']}.{field}": _change(arm.get(field, default))
+        for arm in (suite if isinstance(suite, list | tuple) else ())
+        if isinstance(arm, Mapping) and "name" in arm
+        for field, default in _OF_ARMS.items()
+        if field in arm or default is None
+    }
+
+
+def _change(value: Any) -> str:
+    """Return an arm's setting as one text, e.g. `frame_noise(strength=0.5)`."""
+    if not isinstance(value, Mapping):
+        return str(value or "none")
+    given = value.get("params") or ()
+    pairs = given.items() if isinstance(given, Mapping) else given
+    params = ", ".join("=".join(map(str, pair)) for pair in pairs)
+    version = f" {value['version']}" if value.get("version") else ""
+    return f"{value.get('name')}({params}){version}"
 
 
 def _differs(name: str, configs: Sequence[Mapping[str, Any]]) -> bool:

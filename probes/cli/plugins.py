@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from probes.core import plugins
 from probes.core.errors import ProbesError
 from probes.core.plugins import Entry, Registry
+from probes.core.text import nearest
 
 # As texts: rooms are imported as their registries are listed, not with this module.
 REGISTRIES = (
@@ -36,6 +37,8 @@ class Listed:
     target: str
     problem: str
     """Why it cannot be used; empty where it can."""
+    note: str = ""
+    """What else there is to say of it."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     found = list(listed(built_in=given.all))
     if given.json:
-        fields = ("group", "name", "source", "target", "problem")
+        fields = ("group", "name", "source", "target", "problem", "note")
         print(
             json.dumps([{name: getattr(one, name) for name in fields} for one in found], indent=2)
         )
@@ -75,9 +78,12 @@ def listed(*, built_in: bool = False) -> Iterator[Listed]:
             if entry.distribution or built_in:
                 yield _listed(registry, entry, _problem(registry, entry.name))
         # Whoever came first keeps the name: the loser would be passed over without a word.
-        for entry in registry.clashes():
-            other = registry.entries()[entry.name].distribution or "this package"
-            yield _listed(registry, entry, f"the name is taken by {other}")
+        for entry, why in registry.unusable():
+            yield _listed(registry, entry, why)
+    groups = [registry.group for registry in _registries()]
+    for group, entry in plugins.misspelt(groups):
+        problem = f"there is no group {group}: {nearest(group, groups)}"
+        yield Listed(group, entry.name, entry.distribution, entry.target, problem)
 
 
 def _registries() -> Iterator[Registry[object]]:
@@ -96,9 +102,12 @@ def _problem(registry: Registry[object], name: str) -> str:
 
 
 def _listed(registry: Registry[object], entry: Entry, problem: str) -> Listed:
-    return Listed(
-        registry.group, entry.name, entry.distribution or "built in", entry.target, problem
-    )
+    source, note = entry.distribution or "built in", ""
+    if registry.group == "probes.sections" and entry.distribution and not problem:
+        from probes.report.sections import lost  # heavy, and only where a section is installed
+
+        note = lost(entry.name)
+    return Listed(registry.group, entry.name, source, entry.target, problem, note)
 
 
 def _lines(found: Sequence[Listed]) -> Iterator[str]:
@@ -109,3 +118,5 @@ def _lines(found: Sequence[Listed]) -> Iterator[str]:
         yield "  ".join(padded).rstrip()
         if one.problem:
             yield f"    cannot be used: {one.problem}"
+        if one.note:
+            yield f"    note: {one.note}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from probes.config.paths import conf_dir, task_definitions
 from probes.config.tasks import TASKS
+from probes.core.errors import ProbesError
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,10 +32,18 @@ def main(arguments: Sequence[str]) -> int:
     for name, entry in TASKS.entries().items():
         if entry.distribution:
             # A file of the same name goes first, as where Hydra looks for it (`schema.register`).
-            rows.setdefault(name, f"installed by {entry.distribution}")
+            rows.setdefault(name, _meaning(name) + f"installed by {entry.distribution}")
     width = max(map(len, rows)) + 2
     print("\n".join(f"{name:<{width}}{rows[name]}" for name in sorted(rows)))
     return 0
+
+
+def _meaning(name: str) -> str:
+    try:
+        meaning = TASKS.get(name, f"task={name}").meaning
+    except ProbesError:  # `probes plugins` says why
+        return ""
+    return f"{meaning}; " if meaning else ""
 
 
 def _first_comment(path: Path) -> str:

@@ -24,6 +24,7 @@ from probes.core.files import named_path
 from probes.core.text import nearest
 
 SettingsGroup = TypeVar("SettingsGroup")
+_BOUNDS = ("at_least", "above", "path")
 
 
 def composed(kind: type, *names: str, without: Collection[str] = ()) -> list[tuple[str, Any, Any]]:
@@ -88,6 +89,19 @@ def check(kind: type, values: Mapping[str, Any], where: str = "") -> None:
             raise ProbesError(f"{name} cannot be {value}", name, fix)
         if one.metadata.get("path"):
             named_path(value, name)
+
+
+def require_known_bounds(kind: type) -> None:
+    """Refuse metadata that `check` does not know: a misspelt bound would bind nothing.
+
+    Raises:
+        TypeError: the first such, with the nearest that is known.
+    """
+    for one in dataclasses.fields(kind):
+        for name in one.metadata:
+            if name not in _BOUNDS:
+                what = f"its setting {one.name!r} has metadata {name!r}, which nobody reads"
+                raise TypeError(f"{what}: {nearest(str(name), _BOUNDS)}")
 
 
 def _allowed(hint: Any) -> tuple[str, ...]:

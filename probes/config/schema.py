@@ -16,7 +16,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from probes.config.fields import composed
 from probes.config.paths import conf_dir
 from probes.config.settings import BackendConfig, InfillConfig, PairConfig, RunConfig
-from probes.config.tasks import TASKS, NoSettings, composed_task, installed_tasks
+from probes.config.tasks import TASKS, NoSettings, composed_task
 from probes.core import plugins
 from probes.core.errors import ProbesError
 from probes.core.text import nearest
@@ -94,26 +94,32 @@ def register(folder: Path | None = None) -> None:
     """
     from hydra.core.config_store import ConfigStore
 
+    from probes.config.installed_nodes import TaskNode
+
     store = ConfigStore.instance()
     node = OmegaConf.structured(_run(NoSettings))
     # Which settings a task has of its own is known once it is chosen: Hydra lets all names pass,
     # and `typed` refuses the wrong ones.
     OmegaConf.set_struct(node.task, False)
     store.store(name="schema", node=node, provider="probes")
-    backends = {name: {"name": name} for name in installed_options("backend")}
-    for group, options in {"task": installed_tasks(), "backend": backends}.items():
+    for group in ("task", "backend"):
         # One store for the process: options of an earlier call, with another folder, would stay.
         store.repo[group] = {}
-        for name, values in options.items():
+        for name in installed_options(group):
             files = [one / group / f"{name}.yaml" for one in (conf_dir(), folder) if one]
-            if not any(map(Path.is_file, files)):  # Hydra would merge the two, with a warning
-                store.store(group=group, name=name, node=values, provider="probes")
+            if any(map(Path.is_file, files)):  # Hydra would merge the two, with a warning
+                continue
+            if group == "task":  # not `store`, which would read its settings now
+                store.repo[group][f"{name}.yaml"] = TaskNode(name)
+            else:
+                store.store(group=group, name=name, node={"name": name}, provider="probes")
 
 
 def installed_options(group: str) -> list[str]:
     """Return the options of a group that installed packages add."""
     points = {"task": "probes.tasks", "backend": "probes.backends"}.get(group)
-    return [entry.name for entry in plugins.installed(points)] if points else []
+    entries = plugins.installed(points) if points else ()
+    return [entry.name for entry in entries if plugins.is_plain(entry.name)]
 
 
 def typed(cfg: DictConfig) -> DictConfig:

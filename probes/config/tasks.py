@@ -6,7 +6,6 @@ readers are loaded by name, be they built in or installed. `probes.tasks.registr
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
@@ -15,8 +14,7 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from probes.config.fields import build, composed
-from probes.core.errors import ProbesError
+from probes.config.fields import build, composed, require_known_bounds
 from probes.core.plugins import Registry
 from probes.core.progress import ReportProgress
 from probes.core.types import Item, Layout, Scoring
@@ -78,6 +76,8 @@ class TaskReader:
     """How the data is made, where the task names no folder."""
     submission: Callable[[Mapping[str, int | None]], bytes] | None = None
     """Choices by item id -> the benchmark's submission file, where it has one."""
+    meaning: str = ""
+    """Of an installed task: what it is, in one line, for `probes tasks`."""
 
 
 def composed_task(settings: type) -> type:
@@ -87,7 +87,10 @@ def composed_task(settings: type) -> type:
         TypeError: an own setting has the name of one that every task has.
     """
     common = composed(TaskConfig, without=("settings",))
-    return make_dataclass("TaskSchema", [*common, *composed(settings)])
+    own = composed(settings)
+    if twice := sorted({name for name, _, _ in own} & {name for name, _, _ in common}):
+        raise TypeError(f"every task has a setting {twice[0]!r}: name its own otherwise")
+    return make_dataclass("TaskSchema", [*common, *own])
 
 
 def _check(name: str, found: object) -> TaskReader:
@@ -97,6 +100,7 @@ def _check(name: str, found: object) -> TaskReader:
     if not getattr(getattr(found.settings, "__dataclass_params__", None), "frozen", False):
         raise TypeError(f"its settings are no frozen dataclass but {found.settings!r}")
     found.settings()  # every field has a default
+    require_known_bounds(found.settings)
     _defaults(name, found)
     return found
 
@@ -127,18 +131,13 @@ TASKS: Registry[TaskReader] = Registry(
 """Readers by name."""
 
 
-def installed_tasks() -> dict[str, dict[str, Any]]:
-    """Return the settings of every installed task, by name.
+def installed_defaults(name: str) -> dict[str, Any]:
+    """Return the settings of an installed task as a file in conf/task would give them.
 
-    Of one that cannot be loaded only its reader is known: choosing the task says why.
+    Raises:
+        ProbesError: its package cannot be loaded, or what it names is no reader.
     """
-    found = {}
-    for name, entry in TASKS.entries().items():
-        if entry.distribution:
-            found[name] = {"name": name, "reader": name}
-            with contextlib.suppress(ProbesError):
-                found[name] = _defaults(name, TASKS.get(name, f"task={name}"))
-    return found
+    return _defaults(name, TASKS.get(name, f"task={name}"))
 
 
 def freeze_task(values: Mapping[str, Any]) -> TaskConfig:

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from probes.core.errors import ProbesError
 from probes.core.text import nearest
 
 T = TypeVar("T")
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+PLAIN = "a name has letters, digits, _, - and ., and does not begin with - or ."
+"""What a plain name is, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +58,31 @@ class Registry(Generic[T]):
     def entries(self) -> dict[str, Entry]:
         """Return all entries by name, built-in ones first; nothing is imported.
 
-        Of two installed entries of one name the first by package is taken; `clashes` has the rest.
+        Of two installed entries of one name the first by package is taken; `unusable` has the rest.
         """
         found = dict(self._builtin)
         for entry in installed(self.group):
             # In the order of packages: the order of folders on a disk decides nothing.
-            found.setdefault(entry.name, entry)
+            if is_plain(entry.name):
+                found.setdefault(entry.name, entry)
         return found
 
-    def clashes(self) -> list[Entry]:
-        """Return the installed entries whose name is taken."""
-        taken = self.entries()
-        return [entry for entry in installed(self.group) if taken[entry.name] != entry]
+    def unusable(self) -> list[tuple[Entry, str]]:
+        """Return the installed entries that no name leads to, each with the reason."""
+        taken, found = self.entries(), []
+        for entry in installed(self.group):
+            if not is_plain(entry.name):
+                found.append((entry, PLAIN))
+            elif (other := taken[entry.name]) != entry:
+                by = f"taken by {other.distribution}" if other.distribution else "built in"
+                found.append((entry, f"the name is {by}"))
+        return found
+
+    def whose(self, name: str) -> str:
+        """Return ` of PACKAGE VERSION` for an installed entry, for messages; empty for others."""
+        # Built-in ones first: no package takes their name, and none is looked for on their account.
+        entry = self._builtin.get(name) or self.entries().get(name)
+        return f" of {entry.distribution}" if entry is not None and entry.distribution else ""
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all entries; nothing is imported."""
@@ -91,14 +108,20 @@ class Registry(Generic[T]):
             )
         try:
             self._loaded[name] = self._check(name, load(entry.target))
-        except Exception as error:  # an entry is a program of others: it may raise anything
-            whose = f" of {entry.distribution}" if entry.distribution else ""
+        # An entry is a program of others: it may raise anything, and may even try to end this one.
+        except (Exception, SystemExit) as error:
             raise ProbesError(
-                f"{self.what} {name!r}{whose} cannot be loaded: {type(error).__name__}: {error}",
+                f"{self.what} {name!r}{self.whose(name)} cannot be loaded: "
+                f"{type(error).__name__}: {error}",
                 entry.target,
                 "correct or remove the package; `probes plugins` shows what is installed",
             ) from error
         return self._loaded[name]
+
+
+def is_plain(name: str) -> bool:
+    """Return whether a name can be that of an entry or a file: see `PLAIN`."""
+    return _PLAIN.fullmatch(name) is not None
 
 
 def load(target: str) -> object:
@@ -114,12 +137,25 @@ def load(target: str) -> object:
 def installed(group: str) -> tuple[Entry, ...]:
     """Return what installed packages add to a group, by package and name; nothing is imported."""
     points = metadata.entry_points(group=group)
-    entries = (
-        Entry(
-            point.name,
-            point.value,
-            f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown package",
-        )
-        for point in points
-    )
+    entries = (Entry(point.name, point.value, _distribution(point.dist)) for point in points)
     return tuple(sorted(entries, key=lambda entry: (entry.distribution, entry.name)))
+
+
+def misspelt(groups: Collection[str]) -> list[tuple[str, Entry]]:
+    """Return the entries of groups that are named as ours are and are none, each with its group.
+
+    Args:
+        groups: those that there are.
+    """
+    found = sorted(metadata.entry_points().groups)
+    others = [one for one in found if one.startswith("probes.") and one not in groups]
+    return [(group, entry) for group in others for entry in installed(group)]
+
+
+def _distribution(found: metadata.Distribution | None) -> str:
+    # What a build left half done has a folder, but neither name nor version in it.
+    facts: Any = found.metadata if found is not None else {}
+    if "Name" not in facts:
+        return "an unknown package"
+    version = facts.get("Version", "without a version")
+    return f"{facts['Name']} {version}"

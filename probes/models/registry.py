@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import cast
 
+from probes.core.errors import ProbesError
 from probes.core.plugins import Registry
 from probes.core.types import ModelSpec
 from probes.models.base import Backend, BackendSettings
 
+_PARTS = tuple(name for name in vars(Backend) if not name.startswith("_"))
+"""What the protocol asks of every backend."""
 OpenBackend = Callable[[BackendSettings, ModelSpec], Backend]
 
 
@@ -35,6 +39,23 @@ def open_backend(cfg: BackendSettings, spec: ModelSpec) -> Backend:
     """Open the backend that `cfg.name` names; nothing heavy is imported or loaded yet.
 
     Raises:
-        ProbesError: unknown backend, or a checkpoint that is missing or not usable.
+        ProbesError: unknown backend, one that lacks something of `Backend`, or a checkpoint that is
+            missing or not usable.
     """
-    return BACKENDS.get(cfg.name, "backend.name")(cfg, spec)
+    backend = BACKENDS.get(cfg.name, "backend.name")(cfg, spec)
+    # Looked for, not read: a fingerprint may take the hash of all weights.
+    missing = object()
+    passes_on = hasattr(type(backend), "__getattr__")
+    lacking = [
+        one
+        for one in _PARTS
+        if not passes_on and inspect.getattr_static(backend, one, missing) is missing
+    ]
+    if lacking:
+        raise ProbesError(
+            f"backend {cfg.name!r}{BACKENDS.whose(cfg.name)} gives a {type(backend).__name__} "
+            f"without {', '.join(lacking)}",
+            "backend.name",
+            "correct the package: `probes.models.base.Backend` says what a backend has",
+        )
+    return backend

@@ -22,7 +22,10 @@ def section(study: Study) -> Section:
     infills = study.infills
     parts: list[ReportPart] = []
     if infills.empty:
-        parts.append(Paragraph("No run's folder holds infills."))
+        # Every run writes the file; where there is none it is an older one, or was taken away.
+        there = [folder for folder in study.folders if (folder / "infills.parquet").is_file()]
+        text = "No arm showed infills." if there else "No run's folder holds infills."
+        parts.append(Paragraph(text))
     else:
         parts += _leaks(study, infills)
         parts += _failed(infills)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
+
+import pandas as pd
 
 from probes.core.errors import ProbesError
-from probes.core.plugins import Registry
+from probes.core.plugins import PLAIN, Registry, is_plain
 from probes.core.tables import Table
+from probes.core.text import nearest
 from probes.report import browser, figures
-from probes.report.parts import FigurePart, Fragment, Paragraph, ReportPart, Section
+from probes.report.parts import BulletList, FigurePart, Fragment, Paragraph, ReportPart, Section
 from probes.report.results import further_measure
 from probes.report.study import Study
 
@@ -41,11 +46,12 @@ def items(study: Study) -> Section:
 
 
 def _checked(_: str, found: object) -> ReportSection:
-    if isinstance(found, ReportSection):
-        return found
-    if callable(found):
-        return ReportSection(found)
-    raise TypeError("it is neither a ReportSection nor a function that makes a section")
+    section = ReportSection(found) if callable(found) else found
+    if not isinstance(section, ReportSection) or not callable(section.make):
+        raise TypeError("it is neither a ReportSection nor a function that makes a section")
+    if not isinstance(section.after, str):
+        raise TypeError(f"it follows {section.after!r}, which is not the name of a section")
+    return section
 
 
 SECTIONS: Registry[ReportSection] = Registry(
@@ -89,14 +95,34 @@ def build(study: Study) -> tuple[list[Section], RenderedFigures]:
     made = {name: _made(makers[name], study) for name in makers if name not in installed}
     taken = {one for section, _ in made.values() for one in _names(section)}
     for name, whose in installed.items():
+        # A copy, what is computed of it included: it may write into it, and others read it.
+        own_study = deepcopy(study)
+        # A program of others: it may raise anything, and may even try to end this one.
         try:
-            made[name] = _made(makers[name], study, taken)
-        except Exception as error:  # a program of others: it may raise anything
-            made[name] = _failure(name, whose, error), {}
-        taken |= _names(made[name][0])
+            section, drawn = _made(makers[name], own_study, taken)
+        except (Exception, SystemExit) as error:
+            section, drawn = _failure(name, whose, error), {}
+        if section is not None and after[name] and after[name] not in makers:
+            section = replace(
+                section, parts=(Paragraph(_lost(after[name]), "note"), *section.parts)
+            )
+        made[name] = section, drawn
+        taken |= _names(section)
     in_order = [made[name] for name in ordered(own, after)]
     sections = [section for section, _ in in_order if section is not None]
-    return sections, {name: files for _, drawn in in_order for name, files in drawn.items()}
+    return sections, {stem: files for _, drawn in in_order for stem, files in drawn.items()}
+
+
+def lost(name: str) -> str:
+    """Return what is to be said of a section that follows none that there is; empty for others."""
+    names, other = SECTIONS.names(), _after(name)
+    if not other or other in names or other.startswith("measure-"):
+        return ""
+    return f"{_lost(other)}; {nearest(other, names)}"
+
+
+def _lost(other: str) -> str:
+    return f"There is no section {other!r} to follow: this one stands before the manifest"
 
 
 def _made(
@@ -131,20 +157,60 @@ def _names(section: Section | None) -> set[str]:
 def _require_sound(section: Section, taken: Set[str]) -> None:
     if not isinstance(section, Section):
         raise TypeError(f"it made {type(section).__name__}, not a Section")
+    if not isinstance(section.parts, tuple):
+        raise TypeError(f"its parts are no tuple but a {type(section.parts).__name__}")
     for part in section.parts:
         if not isinstance(part, ReportPart):
             raise TypeError(f"{type(part).__name__} is no part of a report")
-        if isinstance(part, Table) and any(len(row) != len(part.header) for row in part.rows):
-            raise ValueError(f"a row of the table {part.title!r} is not as long as its header")
-        if isinstance(part, Fragment) and not isinstance(part.html, str):
-            raise TypeError("its HTML is not finished")
+    # All pages are made of finished text: one number in it would end the whole report.
+    for text in _texts(section):
+        if not isinstance(text, str):
+            raise TypeError(f"it holds {text!r} ({type(text).__name__}) where a text belongs")
+    if not is_plain(section.id):
+        raise ValueError(f"its id {section.id!r} is no plain name: {PLAIN}")
+    for part in section.parts:
+        if isinstance(part, Table):
+            _require_table(part)
         if isinstance(part, _Filed) and not part.name:
             raise ValueError(f"{part.title!r} has no name, which its file needs")
+        # It becomes the name of a file in the report's folder, and must not lead out of it.
+        if isinstance(part, _Filed) and not is_plain(part.name):
+            raise ValueError(f"{part.name!r} is no name of a file: {PLAIN}")
+    if len(_names(section)) < 1 + sum(isinstance(part, _Filed) for part in section.parts):
+        raise ValueError("two of its parts have one name")
     if clash := sorted(_names(section) & taken):
         raise ValueError(f"another section has taken the name {clash[0]}")
 
 
-def _failure(name: str, whose: str, error: Exception) -> Section:
+def _require_table(table: Table) -> None:
+    if any(len(row) != len(table.header) for row in table.rows):
+        raise ValueError(f"a row of the table {table.title!r} is not as long as its header")
+    if not isinstance(table.words, int):
+        raise TypeError(f"the table {table.title!r} has {table.words!r} columns of words")
+    if table.data is not None and not isinstance(table.data, pd.DataFrame):
+        raise TypeError(f"the data of the table {table.title!r} are no data frame")
+
+
+def _texts(section: Section) -> Iterator[Any]:
+    """Yield everything in a section that has to be a text."""
+    yield from (section.id, section.title)
+    for part in section.parts:
+        if isinstance(part, Paragraph):
+            yield from (part.text, part.kind)
+        elif isinstance(part, BulletList):
+            yield from part.items
+        elif isinstance(part, FigurePart):
+            yield from (part.name, part.title)
+        elif isinstance(part, Fragment):
+            if callable(part.html):
+                raise TypeError("its HTML is not finished")
+            yield from (part.html, part.instead)
+        else:
+            yield from (part.title, part.name, *part.header)
+            yield from (cell for row in part.rows for cell in row)
+
+
+def _failure(name: str, whose: str, error: BaseException) -> Section:
     why = error.what if isinstance(error, ProbesError) else f"{type(error).__name__}: {error}"
     text = f"The section {name} of {whose} could not be made: {why}"
     return Section(f"section-{name}", name, (Paragraph(text, "note"),))

@@ -60,14 +60,14 @@ def slots(item: Item, arm: Arm, clip: Clip, donor_clip: Clip | None) -> Slots:
 
     Raises:
         ProbesError: the arm's source needs a donor's clip of this length and there is none, or it
-            shows a picture that is of neither clip.
+            fails, gives what are no slots, or shows a picture that is of neither clip.
     """
     source = source_of(arm)
     # A source that declares no donor gets none: records would not say whose frames it shows.
     lent = donor_clip if source.needs_donor else None
     if source.needs_donor and (lent is None or len(lent.hashes) != len(clip.hashes)):
         raise missing(item, arm, f"a donor's clip of {len(clip.hashes)} frames")
-    found = source.slots(item, arm, clip, lent)
+    found = _called(source, item, arm, clip, lent)
     # Others would be missing in the frame store, and their origin unknown to reports.
     known = {*clip.hashes, *(lent.hashes if lent else ())}
     if foreign := [slot for slot in found if slot is not None and slot.sha256 not in known]:
@@ -78,6 +78,28 @@ def slots(item: Item, arm: Arm, clip: Clip, donor_clip: Clip | None) -> Slots:
             "correct the package; `probes plugins` shows what is installed",
         )
     return found
+
+
+def _called(source: FrameSource, item: Item, arm: Arm, clip: Clip, lent: Clip | None) -> Slots:
+    """Return what a source gives, or say what is wrong with it."""
+    try:
+        found = source.slots(item, arm, clip, lent)
+        if not isinstance(found, list | tuple):
+            problem = f"gives {found!r:.60}, not a list of slots"
+        elif others := [one for one in found if not isinstance(one, FrameRef | None)]:
+            problem = f"gives the slot {others[0]!r:.60}, neither a FrameRef nor None"
+        else:
+            return found
+    # A program of others: it may raise anything, and may even try to end this one.
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ProbesError):
+            raise
+        problem = f"fails: {type(error).__name__}: {error}"
+    raise ProbesError(
+        f"frame source {arm.frames!r}{FRAME_SOURCES.whose(arm.frames)} {problem}",
+        f"item {item.id!r}, arm {arm.name!r}",
+        "correct the package; `probes plugins` shows what is installed",
+    )
 
 
 def missing(item: Item, arm: Arm, thing: str) -> ProbesError:

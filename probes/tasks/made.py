@@ -49,6 +49,12 @@ def folder(name: str, recipe: Recipe, progress: ReportProgress | None) -> Path:
         half = made.with_name(f"{made.name}.half-{uuid.uuid4().hex[:8]}")
         try:
             recipe.make(half, progress)
+            if not half.is_dir():
+                raise ProbesError(
+                    "the recipe made no folder",
+                    f"task {name}",
+                    "make the data in the folder that `Recipe.make` is given",
+                )
             # At once: whoever finds the folder finds all of it.
             half.rename(made)
         # Not Exception: after Ctrl-C the half folder has to go as well.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from probes.config.tasks import TASKS, Recipe, TaskConfig, TaskReader
 from probes.core.errors import ProbesError, machine_error
@@ -16,6 +17,9 @@ from probes.tasks.validation import check_items
 __all__ = ["TASKS", "Recipe", "TaskConfig", "TaskReader", "frames", "load", "root", "submission"]
 
 
+_Returned = TypeVar("_Returned")
+
+
 def load(task: TaskConfig, progress: ReportProgress | None = None) -> list[Item]:
     """Return all items of a task, checked; data that has a recipe is made on first use.
 
@@ -24,13 +28,13 @@ def load(task: TaskConfig, progress: ReportProgress | None = None) -> list[Item]
         progress: called with (clips or problems made, how many to make) while data is made.
 
     Raises:
-        ProbesError: no such reader, no folder named, what the reader finds wrong, a file that is
-            missing or not JSON, or items that the reader may not return (`check_items`).
+        ProbesError: no such reader, no folder named, what the reader finds wrong or fails with, a
+            file that is missing or not JSON, or items that it may not return (`check_items`).
     """
     reader = TASKS.get(task.reader, "task.reader")
     folder = root(task, progress)
     try:
-        items = reader.load(folder, task)
+        items = _asked(task, "load", lambda: reader.load(folder, task))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         # A full disk or a lack of rights is no fault of the data, and is reported as what it is.
         if machine_error(error) is not None:
@@ -53,12 +57,19 @@ def root(task: TaskConfig, progress: ReportProgress | None = None) -> Path:
     """
     reader = TASKS.get(task.reader, "task.reader")
     # First: such a reader finds its data itself, whatever `task.root` says.
-    if reader.root is not None:
-        return reader.root(task)
+    if (root_of := reader.root) is not None:
+        return _asked(task, "root", lambda: root_of(task))
     if task.root is not None:
         return Path(task.root).expanduser().resolve()
-    if reader.recipe is not None:
-        return made.folder(task.name, reader.recipe(task), progress)
+    if (recipe_of := reader.recipe) is not None:
+        recipe = _asked(task, "recipe", lambda: recipe_of(task))
+        if not isinstance(recipe, Recipe):
+            raise _unsound(task, f"gives a {type(recipe).__name__}, not a Recipe")
+        try:
+            json.dumps(recipe.facts)
+        except (TypeError, ValueError) as error:
+            raise _unsound(task, f"has a recipe whose facts are not JSON: {error}") from error
+        return _asked(task, "recipe", lambda: made.folder(task.name, recipe, progress))
     raise ProbesError(f"task {task.name} names no folder", "task.root", "set task.root=DIR")
 
 
@@ -73,4 +84,27 @@ def submission(task: TaskConfig, choices: Mapping[str, int | None]) -> bytes | N
     None unless the task ran its unanswered items and its benchmark takes submissions.
     """
     write = TASKS.get(task.reader, "task.reader").submission
-    return write(choices) if task.unanswered and write is not None else None
+    if write is None or not task.unanswered:
+        return None
+    return _asked(task, "submission", lambda: write(choices))
+
+
+def _asked(task: TaskConfig, what: str, call: Callable[[], _Returned]) -> _Returned:
+    """Call a reader; where an installed one fails as only a program does, say whose it is."""
+    try:
+        return call()
+    # What a user, a disk or data can be to blame for is told elsewhere, as is a lack of memory.
+    except (ProbesError, OSError, MemoryError, json.JSONDecodeError, UnicodeDecodeError):
+        raise
+    except (Exception, SystemExit) as error:  # a program of others: it may raise anything
+        if not TASKS.whose(task.reader):
+            raise
+        raise _unsound(task, f"fails in `{what}`: {type(error).__name__}: {error}") from error
+
+
+def _unsound(task: TaskConfig, problem: str) -> ProbesError:
+    return ProbesError(
+        f"reader {task.reader!r}{TASKS.whose(task.reader)} {problem}",
+        f"task {task.name}",
+        "correct the data, or the package; `probes plugins` shows what is installed",
+    )

@@ -8,6 +8,7 @@ import pytest
 from made_records import bad, cell, item, record, study, write_run
 
 from probes import analysis, stats
+from probes.analysis import merge_runs
 from probes.core.errors import ProbesError
 from probes.records import schema
 from probes.records.schema import InfillRow
@@ -91,6 +92,43 @@ def test_runs_that_differ_in_a_setting_are_kept_separate(tmp_path):
     frame = analysis.load(tmp_path)
     assert sorted(frame["setting"].unique()) == ["frame_as=image", "frame_as=video"]
     assert len(analysis.accuracies(frame)) == 2
+
+
+def test_runs_whose_arm_of_one_name_is_another_are_kept_separate(tmp_path):
+    """Same frames, same choices: only the manifests tell that these are not repeats."""
+    records = [*cell([1, 0]), *cell([1, 1], arm="noisy")]
+
+    def suite(**noisy):
+        return {"suite": [{"name": "baseline", "frames": "own"},
+                          {"name": "noisy", "frames": "own", **noisy}]}  # fmt: skip
+
+    def noise(strength):
+        made = {"name": "frame_noise", "params": [["strength", strength]], "version": ""}
+        return suite(intervention=made)
+
+    write_run(tmp_path / "two" / "a", records, noise(0.5))
+    write_run(tmp_path / "two" / "b", records, noise(1.0))
+    found = analysis.load(tmp_path / "two")
+    assert len(found) == 2 * len(records)
+    assert set(found["setting"]) == {
+        "noisy.intervention=frame_noise(strength=0.5)",
+        "noisy.intervention=frame_noise(strength=1.0)",
+    }
+    with pytest.raises(ProbesError, match="differ in their settings"):
+        merge_runs.merge([tmp_path / "two"], tmp_path / "merged")
+    write_run(tmp_path / "old" / "a", records, suite())
+    write_run(tmp_path / "old" / "b", records, suite(intervention=None, infills="none"))
+    write_run(tmp_path / "old" / "c", cell([1, 0]), {"suite": suite()["suite"][:1]})
+    again = analysis.load(tmp_path / "old")
+    assert (len(again), set(again["setting"])) == (len(records), {""})
+    write_run(
+        tmp_path / "old" / "b", records, suite(decoding={"name": "no_repeat"}, frames="single")
+    )
+    assert set(analysis.load(tmp_path / "old")["setting"]) == {
+        "",
+        "noisy.frames=own, noisy.decoding=none",
+        "noisy.frames=single, noisy.decoding=no_repeat()",
+    }
 
 
 def test_settings_that_cannot_change_an_answer_are_ignored(tmp_path):

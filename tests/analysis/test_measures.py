@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ HALVES = Measure("halves", "half of a right answer", lambda frame: frame["correc
                  "proportion", (0, 0.5))  # fmt: skip
 ANOTHER = dataclasses.replace(HALVES, name="another")
 BOUNDLESS = dataclasses.replace(HALVES, name="boundless", bounds=(1, 1))
+NOPE = dataclasses.replace(HALVES, name="nope", contrasts=("gian",))  # type: ignore[arg-type]
+MUTE = dataclasses.replace(HALVES, name="mute", meaning="")
 
 
 @pytest.fixture
@@ -33,6 +36,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
         Entry(name, f"{__name__}:{target}", "others 1.0")
         for name, target in (
             ("halves", "HALVES"), ("wrongly", "ANOTHER"), ("boundless", "BOUNDLESS"),
+            ("nope", "NOPE"), ("mute", "MUTE"),
             ("nothing", "pd"), ("missing", "NO_SUCH"),
         )
     )  # fmt: skip
@@ -59,7 +63,8 @@ def only(found: pd.DataFrame, **wanted: Any) -> Any:
 def test_an_installed_measure_is_one_function_and_one_row(
     installed: None, frame: pd.DataFrame
 ) -> None:
-    assert MEASURES.names()[:5] == ("accuracy", "logit", "margin", "option_probability", "halves")
+    own = {"accuracy", "logit", "margin", "option_probability"}
+    assert own | {"halves"} <= set(MEASURES.names())
     accuracy = analysis.contrasts(frame, policies=["complete"])
     halves = analysis.contrasts(frame, measure="halves")
     assert list(halves["policy"].unique()) == ["complete"]
@@ -92,10 +97,12 @@ def test_where_nothing_differs_the_interval_ends_as_the_bounds_say(installed: No
         ("marginn", "did you mean margin?"),
         ("wrongly", "calls itself another"),
         ("boundless", r"its bounds are \(1, 1\)"),
+        ("nope", "there is no contrast 'gian': did you mean gain?"),
+        ("mute", "or it has no `meaning`"),
         ("nothing", "others 1.0 cannot be loaded: TypeError: it is not a Measure"),
         ("missing", "others 1.0 cannot be loaded: AttributeError"),
     ],
-    ids=["typo", "name", "bounds", "type", "target"],
+    ids=["typo", "name", "bounds", "contrast", "meaning", "type", "target"],
 )
 def test_a_measure_that_is_none_is_refused(
     name: str, why: str, installed: None, frame: pd.DataFrame
@@ -119,6 +126,33 @@ def test_a_measure_that_breaks_its_promises_is_named(
 ) -> None:
     with pytest.raises(ProbesError, match=f"the measure mine cannot be taken: .*{why}"):
         analysis.contrasts(frame, measure=Measure("mine", "", values, bounds=(0, 1)))
+
+
+@pytest.mark.parametrize("value", [1e308, -1e308])
+def test_values_too_large_to_reckon_with_are_refused(value: float, frame: pd.DataFrame) -> None:
+    def values(frame: pd.DataFrame) -> Any:
+        return np.where(frame["item_id"] == "q1", value, 0.0)
+
+    with pytest.raises(ProbesError, match=r"measure mine cannot be taken: .* too large to reckon"):
+        analysis.contrasts(frame, measure=Measure("mine", "huge", values))
+
+
+def test_a_measure_cannot_change_the_records_and_cannot_end_the_program(
+    frame: pd.DataFrame,
+) -> None:
+    before, accuracies = frame.copy(), analysis.accuracies(frame)
+
+    def values(frame: pd.DataFrame) -> Any:
+        frame["correct"] = True
+        frame.loc[:, "choice"] = 0
+        return np.ones(len(frame))
+
+    analysis.contrasts(frame, measure=Measure("mine", "spoils", values))
+    pd.testing.assert_frame_equal(frame, before)
+    pd.testing.assert_frame_equal(analysis.accuracies(frame), accuracies)
+    ends = Measure("mine", "ends", lambda frame: sys.exit(3))
+    with pytest.raises(ProbesError, match="cannot be taken: SystemExit: 3"):
+        analysis.contrasts(frame, measure=ends)
 
 
 def test_extras_are_measures_of_one_line(frame: pd.DataFrame) -> None:

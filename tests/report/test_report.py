@@ -11,6 +11,7 @@ from typing import Any
 import made_records
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import report_pages as made
 from browser_runs import HOSTILE
@@ -19,7 +20,8 @@ from made_records import bad, record, study
 from probes import analysis, report
 from probes.cli import main
 from probes.core.errors import ProbesError
-from probes.records.schema import Record
+from probes.records import schema
+from probes.records.schema import InfillRow, Record
 from probes.report import study as studies
 from probes.report import summary as summaries
 
@@ -462,6 +464,25 @@ def test_a_manifest_is_listed_in_full_and_runs_that_left_nothing_are_named(tmp_p
     assert "1 run left no records and is not here: 2." in out.section("summary")
     written = out.csv("manifest")
     assert set(written["run"]) == {str(first), str(first.parent / "1")}
+
+
+def test_a_run_without_infills_is_not_one_without_their_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("probes.report.figures.rendered", lambda figure: DRAWN)
+    run = made.write(tmp_path / "run", study(4, frames=(5,)), made.manifest())
+    empty = schema.to_table([], InfillRow)
+    for write, says in (
+        (True, "No arm showed infills."),
+        (False, "No run's folder holds infills."),
+    ):
+        (run / "infills.parquet").unlink(missing_ok=True)
+        if write:
+            pq.write_table(empty, run / "infills.parquet")
+        report.write([run], tmp_path / "out")
+        text = (tmp_path / "out" / "report.md").read_text("utf-8")
+        assert [one for one in ("No arm showed infills.", "No run's folder holds infills.")
+                if one in text] == [says]  # fmt: skip
 
 
 def test_nothing_is_written_where_something_is_wrong(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from probes.core import plugins
 from probes.core.plugins import Entry
 from probes.core.tables import Table
 from probes.report.parts import BulletList, FigurePart, Fragment, Paragraph, Section
-from probes.report.sections import SECTIONS, ReportSection, ordered
+from probes.report.sections import SECTIONS, ReportSection, lost, ordered
 from probes.report.study import Study, plain
 
 
@@ -59,6 +60,26 @@ FAILING: dict[str, tuple[Any, str]] = {
            "ValueError: another section has taken the name section power"),
     "figure": (one(FigurePart("f", "F", "no figure")),  # type: ignore[arg-type]
                "AttributeError: 'str' object has no attribute"),
+    "traversal": (one(Table("T", ("a",), (("x",),), name="../../evil")),
+                  "ValueError: '../../evil' is no name of a file: a name has letters"),
+    "drawing": (one(FigurePart("a/b", "F", Figure())),
+                "ValueError: 'a/b' is no name of a file"),
+    "cell": (one(Table("T", ("a", "b"), (("x", 3),), name="t")),  # type: ignore[arg-type]
+             "TypeError: it holds 3 (int) where a text belongs"),
+    "none": (one(Table("T", ("a",), ((None,),), name="t")),  # type: ignore[arg-type]
+             "TypeError: it holds None (NoneType) where a text belongs"),
+    "untitled": (lambda study: Section("u", None, ()),  # type: ignore[arg-type]
+                 "TypeError: it holds None (NoneType) where a text belongs"),
+    "numbers": (one(Paragraph(3)),  # type: ignore[arg-type]
+                "TypeError: it holds 3 (int) where a text belongs"),
+    "data": (one(Table("T", ("a",), (("x",),), name="t", data=[1])),  # type: ignore[arg-type]
+             "TypeError: the data of the table 'T' are no data frame"),
+    "twice": (one(Table("T", ("a",), name="t"), Table("U", ("a",), name="t")),
+              "ValueError: two of its parts have one name"),
+    "unhashable": (ReportSection(broken, after=["power"]),  # type: ignore[arg-type]
+                   "report section 'unhashable' of others 1.0 cannot be loaded: "
+        "TypeError: it follows ['power'], which is not the name of a section"),
+    "ends": (lambda study: sys.exit(3), "SystemExit: 3"),
     "unfinished": (one(Fragment(lambda budget: "")), "TypeError: its HTML is not finished"),
     "number": (7, "report section 'number' of others 1.0 cannot be loaded: TypeError: it is "
                "neither a ReportSection nor a function"),
@@ -122,6 +143,42 @@ def test_sections_that_fail_are_named_and_the_report_is_whole(
         assert f"The section {name} of others 1.0 could not be made: {why}" in page.text
     assert "No module named 'no'" in page.text
     assert (tmp_path / "tables" / "contrasts.csv").stat().st_size > 1000
+
+
+def _spoils(study: Study) -> Section:
+    study.frame["correct"] = True
+    study.frame.loc[:, "choice"] = 0
+    study.contrasts["estimate"] = 7.0
+    return Section("spoils", "Spoils", (Paragraph("done"),))
+
+
+def _looks(study: Study) -> Section:
+    right = f"{study.frame['correct'].mean():.6f}"
+    return Section(
+        "looks", "Looks", (Paragraph(f"{right} {study.contrasts['estimate'].max():.6f}"),)
+    )
+
+
+SPOILS, LOOKS = ReportSection(_spoils, after="power"), ReportSection(_looks, after="nowhere")
+
+
+def test_what_one_section_writes_is_not_what_others_read(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report.write([run], tmp_path / "before")
+    install(monkeypatch, spoils=f"{__name__}:SPOILS", looks=f"{__name__}:LOOKS")
+    html = report.write([run], tmp_path / "after").read_text("utf-8")
+    for file in (tmp_path / "before" / "tables").iterdir():
+        assert (tmp_path / "after" / "tables" / file.name).read_bytes() == file.read_bytes()
+    frame = analysis.load(run)
+    found = f"{frame['correct'].mean():.6f} {analysis.contrasts(frame)['estimate'].max():.6f}"
+    assert found in html
+    # It follows a section that there is none of: it says so, in the report and where it is listed.
+    assert ids(html)[-3:] == ["items", "looks", "manifest"]
+    says = "There is no section 'nowhere' to follow: this one stands before the manifest"
+    assert says in made.check(html).text
+    assert lost("looks").startswith(says)
+    assert lost("spoils") == ""
 
 
 def test_a_built_in_section_that_fails_is_an_error(

@@ -37,7 +37,9 @@ def read(root, task):
     return items[: task.settings.depth]
 
 
-ENTRY = TaskReader(read, settings=Settings, defaults={"frames": 3, "scoring": "cloze"})
+ENTRY = TaskReader(
+    read, settings=Settings, defaults={"frames": 3, "scoring": "cloze"}, meaning="clips at dusk"
+)
 """
 BROKEN = "import no_such_module_anywhere"
 ONE = (
@@ -117,11 +119,28 @@ def test_it_runs_and_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "did you mean task.depth?" in capsys.readouterr().err
     assert main(["tasks"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "clips      installed by sample-plugin 1.0" in lines
+    assert "clips      clips at dusk; installed by sample-plugin 1.0" in lines
     assert "broken     installed by sample-plugin 1.0" in lines
     assert [line.split()[0] for line in lines] == [
         "broken", "clips", "egoschema", "egoworld", "iraven", "lmms", "single"
     ]  # fmt: skip
+
+
+def test_only_the_chosen_one_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = tmp_path / "imported"
+    told = f"open({str(note)!r}, 'a').write(__name__.split('_')[0] + ' ')\n"
+    ends = told + "import sys\nsys.exit(3)"
+    install(monkeypatch, tmp_path, TASKS, {"clips": told + CLIPS, "ends": ends})
+    assert compose(["task=egoworld", "task.videos=3"]).task.settings.videos == 3
+    assert not note.exists()
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    text = "# @package _global_\ndefaults:\n  - override /task: clips\n"
+    (tmp_path / "own" / "experiment" / "dusk.yaml").write_text(text)
+    task = compose(["experiment=dusk", "task.depth=4", "--config-dir", str(tmp_path / "own")]).task
+    assert (task.name, task.frames, task.settings.depth) == ("clips", 3, 4)
+    assert note.read_text() == "clips "
+    with pytest.raises(ProbesError, match=r"'ends' of sample.*SystemExit: 3"):
+        compose(["task=ends"])
 
 
 @pytest.mark.usefixtures("installed")
@@ -143,8 +162,43 @@ def test_a_file_of_the_users_comes_before_what_is_installed(
     assert compose(["task=clips"]).task.name == "clips"
 
 
+FAILS = """
+from probes.config.tasks import Recipe, TaskReader
+from probes.core.types import Item, Video
+ENTRY = TaskReader({load}{more})
+"""
+
+
+@pytest.mark.parametrize(
+    ("load", "more", "what"),
+    [
+        ("lambda root, task: 1 // 0", "", "fails in `load`: ZeroDivisionError"),
+        ("lambda root, task: root.nope", "", "fails in `load`: AttributeError"),
+        ("lambda root, task: exit(3)", "", "fails in `load`: SystemExit: 3"),
+        ("len", ", root=lambda task: task.settings.nope", "fails in `root`: AttributeError"),
+        ("len", ", recipe=lambda task: None", "gives a NoneType, not a Recipe"),
+        ("len", ", recipe=lambda task: Recipe({'a': {1}}, print)", "whose facts are not JSON"),
+        ("len", ", recipe=lambda task: Recipe({}, lambda *_: 0)", "the recipe made no folder"),
+        ("len", ", recipe=lambda task: Recipe({}, lambda *_: 1 // 0)", "fails in `recipe`: Zero"),
+    ],
+    ids=["divides", "attribute", "exit", "root", "none", "facts", "folder", "recipe"],
+)
+def test_one_that_fails_as_it_reads_is_named(
+    load: str, more: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROBES_HOME", str(tmp_path / "home"))
+    install(monkeypatch, tmp_path, TASKS, {"odd": FAILS.format(load=load, more=more)})
+    root = [] if "root" in more or "recipe" in more else [f"task.root={tmp_path}"]
+    with pytest.raises(ProbesError) as caught:
+        registry.load(compose(["task=odd", *root]).task)
+    assert what in caught.value.what
+    assert caught.value.where == "task odd"
+    if "folder" not in what:
+        assert caught.value.what.startswith("reader 'odd' of sample-plugin 1.0 ")
+
+
 SETTINGS = """
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from probes.config.tasks import TaskReader
 """
 
@@ -166,12 +220,18 @@ from probes.config.tasks import TaskReader
         (
             "@dataclass(frozen=True)\nclass Own:\n    frames: int = 1\n"
             "ENTRY = TaskReader(len, settings=Own)",
-            "frames",
+            "every task has a setting 'frames': name its own otherwise",
+        ),
+        (
+            "@dataclass(frozen=True)\nclass Own:\n"
+            "    a: int = field(default=1, metadata={'atleast': 1})\n"
+            "ENTRY = TaskReader(len, settings=Own)",
+            "its setting 'a' has metadata 'atleast', which nobody reads: did you mean at_least?",
         ),
         ("ENTRY = TaskReader(len, defaults={'frmes': 3})", "its defaults: Key 'frmes'"),
         ("ENTRY = TaskReader(len, defaults={'frames': 'x'})", "its defaults: Value 'x'"),
     ],
-    ids=["callable", "int", "mutable", "required", "twice", "unknown", "type"],
+    ids=["callable", "int", "mutable", "required", "twice", "metadata", "unknown", "type"],
 )
 def test_what_is_no_reader_is_refused(
     code: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -184,7 +244,7 @@ def test_what_is_no_reader_is_refused(
 
 
 def test_the_readers_of_the_package_are_entries_too() -> None:
-    assert TASKS.names()[:4] == ("egoschema", "egoworld", "iraven", "lmms")
+    assert {"egoschema", "egoworld", "iraven", "lmms"} <= set(TASKS.names())
     found: Any = TASKS.get("iraven", "")
     assert isinstance(found, TaskReader)
     assert found.frames == 8

@@ -1,0 +1,61 @@
+"""An installed backend that lacks what every backend has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from installed_entries import install
+
+from probes.config.settings import BackendConfig
+from probes.core.errors import ProbesError
+from probes.core.types import ModelSpec
+from probes.models.registry import BACKENDS, open_backend
+
+HALF = """
+class ENTRY:
+    adapter = "1"
+
+    def __init__(self, cfg, spec):
+        pass
+
+    @property
+    def fingerprint(self):
+        raise RuntimeError("all weights would be read")
+
+    def capabilities(self):
+        pass
+
+    def describe(self):
+        pass
+
+    def planning(self):
+        pass
+
+    def score(self, requests, frames, scoring):
+        pass
+"""
+WHOLE = (
+    HALF
+    + """
+    def counters(self):
+        pass
+
+    def close(self):
+        pass
+"""
+)
+NOTHING = "def ENTRY(cfg, spec):\n    return None"
+
+
+def test_what_it_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = {"half": HALF, "whole": WHOLE, "nothing": NOTHING}
+    install(monkeypatch, tmp_path, BACKENDS, codes)
+    spec = ModelSpec(role="image", name="m", repo="m")
+    with pytest.raises(ProbesError) as caught:
+        open_backend(BackendConfig("half"), spec)
+    what = "backend 'half' of sample-plugin 1.0 gives a ENTRY without counters, close"
+    assert caught.value.what == what
+    with pytest.raises(ProbesError, match="gives a NoneType without fingerprint, adapter, capab"):
+        open_backend(BackendConfig("nothing"), spec)
+    assert open_backend(BackendConfig("whole"), spec).adapter == "1"

@@ -133,7 +133,7 @@ def test_its_task_has_a_setting_of_its_own(run: Probes, tmp_path: Path) -> None:
         code, _, err = run("run", "task=passing", override, "backend=scripted")
         assert code == 2
         assert says in err, err
-    code, _, err = run("run", "task=passin", "backend=scripted")
+    code, _, err = run("run", "task=passinq", "backend=scripted")
     assert code == 2
     assert "did you mean passing?" in err
 

@@ -28,7 +28,7 @@ from probes.core.errors import ProbesError
 from probes.core.types import ArrayName, Output
 
 ROOT = Path(__file__).resolve().parents[2]
-KEY, OTHER = "ab" * 32, "ba" * 32
+KEY, OTHER = "ab" * 32, "cd" * 32
 NAMES = ("plain", 'höhe "∞" \\ 模型', "__proto__", "arrays", "\U0001f600", "line\nbreak")
 
 

@@ -17,7 +17,7 @@ from probes.core.text import nearest
 from probes.core.types import Decoding, Intervention, Params
 
 T = TypeVar("T")
-Named = TypeVar("Named", Intervention, Decoding)
+Chosen = TypeVar("Chosen", Intervention, Decoding)
 _PLAIN = (str, int, float, bool, NoneType)
 
 
@@ -123,7 +123,7 @@ def params_of(instance: object) -> Params:
     return frozen({one.name: getattr(instance, one.name) for one in fields(instance)})  # type: ignore[arg-type]
 
 
-def resolved(entry: type[Any], given: Named, where: str) -> Named | None:
+def resolved(entry: type[Any], given: Chosen, where: str) -> Chosen | None:
     """Return what a request carries of an entry: None where it changes nothing.
 
     Args:

@@ -84,12 +84,10 @@ def write(
         hook: of an intervention.
 
     Returns:
-        For every prompt its new ids, the end token included, or why it has none: logits were not
-        numbers; and what controller and hook collected.
+        For every prompt its new ids, the end token included, or why it has none; what was collected.
 
     Raises:
-        TypeError, ValueError: the controller's logits are not of the right form, or both give one
-            extra or array.
+        TypeError, ValueError: logits of the wrong form, or both give one extra or array.
     """
     batch = _padded(prompts)
     state = _begin(model, prompts, batch, ends, explicit=hook is not None and "mask" in hook.needs)
@@ -102,8 +100,7 @@ def write(
         nullcontext() if controller is None else hooks_restored(model),
         applied(hook, model, seen) as read,
     ):
-        frames = [name for prompt in prompts for name in prompt.frames]
-        _read(state, batch.ids_BT, frames, features, **given)
+        _read(state, batch.ids_BT, _frames(prompts), features, **given)
         steps = (controller or Greedy()).start(state)
         for number in range(max_new_tokens):
             logits_BV = steps.step(state)
@@ -119,7 +116,18 @@ def write(
                 tokens = _drop_finished(state, tokens)
             _read_written(state, tokens)
         seen.texts = state.ids
-    for one, more in zip(state.collected, read, strict=True):
+    _merge(state.collected, read)
+    texts = [state.broken.get(at, ids) for at, ids in enumerate(state.ids)]
+    return texts, state.collected
+
+
+def _frames(prompts: Sequence[TokenizedPrompt]) -> list[str]:
+    return [name for prompt in prompts for name in prompt.frames]
+
+
+def _merge(own: Sequence[Collected], read: Sequence[Collected]) -> None:
+    """Add what a hook collected to what a controller did."""
+    for one, more in zip(own, read, strict=True):
         for twice in (
             one.extras.keys() & more.extras.keys(),
             one.arrays.keys() & more.arrays.keys(),
@@ -128,8 +136,6 @@ def write(
                 raise ValueError(f"hook and controller both give {min(map(repr, twice))}")
         one.extras |= more.extras
         one.arrays |= more.arrays
-    texts = [state.broken.get(at, ids) for at, ids in enumerate(state.ids)]
-    return texts, state.collected
 
 
 def _check(state: DecodingState, logits_BV: Any) -> None:

@@ -53,7 +53,7 @@ def test_identities_are_no_intervention() -> None:
 @pytest.mark.parametrize(
     ("given", "what", "where", "fix"),
     [
-        (Decoding("sampl"), "no controller named 'sampl'", "", "did you mean sample?"),
+        (Decoding("samplle"), "no controller named 'samplle'", "", "did you mean sample?"),
         (
             Decoding("sample", (("top_k", 3),)),
             "no parameter 'top_k'",

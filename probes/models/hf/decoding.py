@@ -84,7 +84,7 @@ def write(
         hook: of an intervention.
 
     Returns:
-        For every prompt its new ids, the end token included, or why it has none; what was collected.
+        Of every prompt its new ids, with the end token, or why it has none; and what was collected.
 
     Raises:
         TypeError, ValueError: logits of the wrong form, or both give one extra or array.

@@ -56,7 +56,7 @@ def test_sizes() -> None:
     assert 120 <= house.median_length() <= 220
     assert [place for place, lines, _ in house.functions() if lines > 60] == []
     assert [place for place, _, count in house.functions() if count > 7] == []
-    # To be checked once it is reached: assert house.comment_share() >= 3
+    assert house.comment_share() >= 3
 
 
 def test_one_type_name_has_one_meaning() -> None:

@@ -342,7 +342,7 @@ def align(
     return shared, each, np.setdiff1d(union, shared, assume_unique=True)
 
 
-def same_stimuli(table: CellTable, a: Cell, b: Cell, told: Mapping[str, Any]) -> None:
+def same_stimuli(table: CellTable, a: Cell, b: Cell, declared: Mapping[str, Any]) -> None:
     """Raise ProbesError where two members were not shown the same under one arm.
 
     Infills that each member wrote for itself are the one declared difference.
@@ -351,11 +351,11 @@ def same_stimuli(table: CellTable, a: Cell, b: Cell, told: Mapping[str, Any]) ->
         table: holds the cells.
         a: one member's cell.
         b: another member's, of the same arm.
-        told: what the runs' manifests say (`attrs` of a frame): `infills`, the kind of every arm's
+        declared: by the runs' manifests (`attrs` of a frame): `infills`, the kind of every arm's
             text, and `infill_sources`, who wrote it.
     """
-    sources = told.get("infill_sources", ())
-    kind = told.get("infills", {}).get(a.arm, "none" if a.arm in TEXTLESS else "")
+    sources = declared.get("infill_sources", ())
+    kind = declared.get("infills", {}).get(a.arm, "none" if a.arm in TEXTLESS else "")
     # Where no source is stated, members may have written their own.
     if kind != "none" and (not sources or "self" in sources):
         return

@@ -103,7 +103,7 @@ class Measure:
         if beyond.any():
             return f"the value {values[beyond][0]} is beyond its bounds"
         large = np.abs(values) > _LARGEST
-        return f"the value {values[large][0]} is too large to reckon with" if large.any() else ""
+        return f"the value {values[large][0]} is too large to compute with" if large.any() else ""
 
 
 def of_extra(

@@ -120,7 +120,9 @@ def matched(
                 yield table, match
 
 
-def _matches(table: CellTable, refs: Mapping[str, str], told: Mapping[Any, Any]) -> Iterator[Match]:
+def _matches(
+    table: CellTable, refs: Mapping[str, str], declared: Mapping[Any, Any]
+) -> Iterator[Match]:
     """List a group's contrasts; a pair of cells makes none where one of them is missing."""
     cells, roles = table.cells, table.roles
     for arm in table.arms:
@@ -141,7 +143,7 @@ def _matches(table: CellTable, refs: Mapping[str, str], told: Mapping[Any, Any])
                 continue
             a, b = cells[image, arm], cells[other, arm]
             # Across members only: arms of one member are meant to differ in what is shown.
-            same_stimuli(table, a, b, told)
+            same_stimuli(table, a, b, declared)
             # Other minus image: what video finetuning adds is positive.
             yield Match("transfer", (b, a), other, b.member, arm, "")
             reference = refs.get(arm, "")

@@ -116,7 +116,7 @@ def _main(words: Sequence[str]) -> int:
 
 def _guarded(command: Command, arguments: Sequence[str]) -> int:
     try:
-        # SIGTERM as an interrupt: blocks are left in order, and the user is told how to go on.
+        # SIGTERM as an interrupt: blocks are left in order, and the command to go on is printed.
         with terminable():
             return command.main(arguments)
     except ProbesError as error:

@@ -37,7 +37,7 @@ def read(media: Panels) -> PictureArrays:
         known = nearest(media.path.suffix, FORMATS)
         raise ProbesError("no reader for such pictures", str(media.path), known)
     pictures = form(media.path)
-    # Context and options are told apart by their places alone.
+    # Context and options are distinguished by their places alone.
     if len(pictures) != media.count + media.options:
         raise ProbesError(
             f"{len(pictures)} pictures, not {media.count + media.options}",

@@ -93,7 +93,7 @@ def _asked(task: TaskConfig, what: str, call: Callable[[], _Returned]) -> _Retur
     """Call a reader; where an installed one fails as only a program does, say whose it is."""
     try:
         return call()
-    # What a user, a disk or data can be to blame for is told elsewhere, as is a lack of memory.
+    # What a user, a disk or data can be to blame for is reported elsewhere, as is a lack of memory.
     except (ProbesError, OSError, MemoryError, json.JSONDecodeError, UnicodeDecodeError):
         raise
     except (Exception, SystemExit) as error:  # a program of others: it may raise anything

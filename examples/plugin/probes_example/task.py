@@ -55,7 +55,7 @@ def recipe(task: TaskConfig) -> Recipe:
 def make(
     folder: Path, settings: PassingSettings, progress: Callable[[int, int], None] | None
 ) -> None:
-    """Make the clips, and the right answers beside them."""
+    """Make the clips, and the right answers next to them."""
     folder.mkdir()
     answers = {}
     for number in range(settings.clips):

@@ -42,7 +42,7 @@ class AnswerKind:
     content: tuple[str, str] = ("", "")
     """Of intervention and decoding: two are one kind only where their parameters are the same."""
     names: tuple[str, ...] = ()
-    """What answers, beside the model, is called in messages."""
+    """What messages call the hook and the controller."""
     # Never compared: to equality True, 1 and 1.0 are one parameter.
     hook: Hook | None = field(default=None, compare=False)
     controller: Controller | None = field(default=None, compare=False)

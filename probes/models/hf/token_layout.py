@@ -174,7 +174,7 @@ def check_letters(
     tokens: PromptTokens, letters: Sequence[str], answers: Sequence[Sequence[int]]
 ) -> None:
     """Raise unless every letter is one token that no other letter has."""
-    # A set, since two letters with one token could not be told apart.
+    # A set, since two letters with one token could not be distinguished.
     distinct = {
         tuple(answer) for answer in answers if len(answer) == 1 and not tokens.is_unknown(answer[0])
     }

@@ -98,7 +98,7 @@ def items(accepted: Accepted, *, unanswered: bool = False) -> dict[int, Item]:
     problems = []
     for at, asked in accepted.asked.items():
         answer = READINGS[rule.reading](asked.target, asked.options)
-        # Told apart from a target that no reading understands: only that is an error of the data.
+        # Distinct from a target that no reading understands: only that is an error of the data.
         withheld = _withheld(asked.target)
         if answer is None and not withheld:
             problems.append(f"{names[at]}: its answer {asked.target!r} is none of the options")

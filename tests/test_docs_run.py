@@ -23,9 +23,15 @@ COMPARED = doctest.ELLIPSIS | doctest.REPORT_NDIFF
 SMALL = "backend=scripted task.videos=6 task.height=32 task.fps=1".split()
 MADE = {
     "RUN": ["frames=5", "hydra.run.dir=work/RUN"],
-    "SWEEP": ["frames=5", "-m", "shard=0,1", "shards=2", "hydra.sweep.dir=work/SWEEP",
-              "~hydra.callbacks.report"],
-}  # fmt: skip
+    "SWEEP": [
+        "frames=5",
+        "-m",
+        "shard=0,1",
+        "shards=2",
+        "hydra.sweep.dir=work/SWEEP",
+        "~hydra.callbacks.report",
+    ],
+}
 """The runs that every page finds in its folder, with what `probes run` is told for them."""
 
 
@@ -63,8 +69,11 @@ def shared(command: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for words in MADE.values():
         subprocess.run(
             [command / "probes", "run", *SMALL, *words],
-            cwd=folder, env=environment(command, folder / "home"), capture_output=True, check=True,
-        )  # fmt: skip
+            cwd=folder,
+            env=environment(command, folder / "home"),
+            capture_output=True,
+            check=True,
+        )
     return folder
 
 
@@ -115,9 +124,12 @@ def run(script: str, block: Block, environment: dict[str, str]) -> str:
     """Run a script up to its first command that fails, and return its output."""
     done = subprocess.run(
         ["bash", "-eo", "pipefail", "-c", script],
-        env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
         timeout=2 * prefork.LIMIT_S,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, f"{block.where}: exit code {done.returncode}\n{done.stderr}"
     return done.stdout
 
@@ -161,9 +173,30 @@ def test_what_a_comment_says_of_a_block_is_read(
     assert [one.mark for one in found] == ["not run", "", "", ""]
     assert found[0].reason == "it needs\na hub"
     assert [(one.text, one.language) for one in found[1:]] == [
-        ("b\n", "bash"), ("c\n", "python"), ("indented\n", "")
-    ]  # fmt: skip
+        ("b\n", "bash"),
+        ("c\n", "python"),
+        ("indented\n", ""),
+    ]
     assert [one.where for one in found] == ["page.md:6", "page.md:11", "page.md:16", "page.md:21"]
-    assert pages.prose(page).split() == ["#", "A", "page", "<!--", "not", "run:", "it", "needs",
-        "a", "hub", "-->", "<!--", "notrun:", "x", "-->", "<!--", "slow:", "-->", "text",
-        "indented"]  # fmt: skip
+    assert pages.prose(page).split() == [
+        "#",
+        "A",
+        "page",
+        "<!--",
+        "not",
+        "run:",
+        "it",
+        "needs",
+        "a",
+        "hub",
+        "-->",
+        "<!--",
+        "notrun:",
+        "x",
+        "-->",
+        "<!--",
+        "slow:",
+        "-->",
+        "text",
+        "indented",
+    ]

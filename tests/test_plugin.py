@@ -199,14 +199,20 @@ def test_what_changes_the_model_is_in_the_records_and_in_no_other_key(
 
 def test_its_family_backend_and_controller_answer(run: Probes, tmp_path: Path) -> None:
     arms = ("arms=[baseline]", *SMALL)
-    code, _, err = run("run", "pair=tiny", "pair.family=grey_llava_next_video", *arms,
-                       f"hydra.run.dir={tmp_path / 'grey'}")  # fmt: skip
+    code, _, err = run(
+        "run",
+        "pair=tiny",
+        "pair.family=grey_llava_next_video",
+        *arms,
+        f"hydra.run.dir={tmp_path / 'grey'}",
+    )
     assert code == 0, err
     members = json.loads((tmp_path / "grey" / "manifest.json").read_text())["members"]
     assert {one["family"] for one in members.values()} == {"grey_llava_next_video"}
     assert _packages(tmp_path / "grey")["probes-example"] == "1.0"
-    code, _, err = run("run", "pair=tiny", "backend=longest", *arms,
-                       f"hydra.run.dir={tmp_path / 'longest'}")  # fmt: skip
+    code, _, err = run(
+        "run", "pair=tiny", "backend=longest", *arms, f"hydra.run.dir={tmp_path / 'longest'}"
+    )
     assert code == 0, err
     assert _packages(tmp_path / "longest")["probes-example"] == "1.0"
     rows = probes.load(tmp_path / "longest").merge(_options(tmp_path / "longest"), on="item_id")

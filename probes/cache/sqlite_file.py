@@ -205,9 +205,10 @@ def row_of(output: Output, arrays: str = "") -> str:
         more = {"extras": {str(k): float(v) for k, v in output.extras.items()}, "arrays": arrays}
     except (TypeError, ValueError) as error:
         raise ProbesError(
-            f"an extra of an answer is no number: {error}", ", ".join(map(str, output.extras)),
+            f"an extra of an answer is no number: {error}",
+            ", ".join(map(str, output.extras)),
             "correct the backend or the readout that gives it",
-        ) from error  # fmt: skip
+        ) from error
     values |= {name: value for name, value in more.items() if value}
     # NaN and infinities are kept: Python writes them into JSON, and reads them back.
     return with_checksum(json.dumps(values, separators=(",", ":")))

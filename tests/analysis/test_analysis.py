@@ -99,8 +99,12 @@ def test_runs_whose_arm_of_one_name_is_another_are_kept_separate(tmp_path):
     records = [*cell([1, 0]), *cell([1, 1], arm="noisy")]
 
     def suite(**noisy):
-        return {"suite": [{"name": "baseline", "frames": "own"},
-                          {"name": "noisy", "frames": "own", **noisy}]}  # fmt: skip
+        return {
+            "suite": [
+                {"name": "baseline", "frames": "own"},
+                {"name": "noisy", "frames": "own", **noisy},
+            ]
+        }
 
     def noise(strength):
         made = {"name": "frame_noise", "params": [["strength", strength]], "version": ""}
@@ -140,10 +144,21 @@ def test_settings_that_cannot_change_an_answer_are_ignored(tmp_path):
 
 def test_a_run_from_before_tasks_had_settings_of_their_own_has_the_same_settings(tmp_path):
     once = {
-        "name": "egoworld", "reader": "egoschema", "root": None, "include_path": None,
-        "unanswered": False, "layout": None, "frames": 5, "across_rows": False, "per_config": 100,
-        "videos": 300, "seed": 1, "height": 128, "fps": 4.0, "seconds": 18.0,
-    }  # fmt: skip
+        "name": "egoworld",
+        "reader": "egoschema",
+        "root": None,
+        "include_path": None,
+        "unanswered": False,
+        "layout": None,
+        "frames": 5,
+        "across_rows": False,
+        "per_config": 100,
+        "videos": 300,
+        "seed": 1,
+        "height": 128,
+        "fps": 4.0,
+        "seconds": 18.0,
+    }
     gone = ("include_path", "across_rows", "per_config")
     now = {name: value for name, value in once.items() if name not in gone}
     now["reader"] = "egoworld"
@@ -250,11 +265,18 @@ def test_perturbations_drop_from_vcot_and_the_run_may_say_otherwise(tmp_path):
     records = study(items=10, frames=(5,))
     found = analysis.contrasts(analysis.from_records(records))
     assert set(found[found["name"] == "drop"]["reference"]) == {"vcot"}
-    suite = [{"name": "baseline", "reference": ""}, {"name": "visual_perturbation",
-             "reference": "baseline"}]  # fmt: skip
+    suite = [
+        {"name": "baseline", "reference": ""},
+        {"name": "visual_perturbation", "reference": "baseline"},
+    ]
     frame = analysis.load(write_run(tmp_path, records, {"suite": suite}))
-    row = only(analysis.contrasts(frame), arm="visual_perturbation", policy="strict",
-               role="image", name="gain")  # fmt: skip
+    row = only(
+        analysis.contrasts(frame),
+        arm="visual_perturbation",
+        policy="strict",
+        role="image",
+        name="gain",
+    )
     assert row["reference"] == "baseline"
 
 
@@ -266,8 +288,12 @@ def test_items_missing_on_one_side_are_listed():
 
 
 def test_strict_counts_bad_answers_as_wrong_and_complete_leaves_them_out():
-    vcot = [record(0, "vcot"), bad(1, "unparsed", arm="vcot"), bad(2, "error", arm="vcot"),
-            record(3, "vcot")]  # fmt: skip
+    vcot = [
+        record(0, "vcot"),
+        bad(1, "unparsed", arm="vcot"),
+        bad(2, "error", arm="vcot"),
+        record(3, "vcot"),
+    ]
     frame = analysis.from_records(cell([1, 1, 0, 0]) + vcot)
     strict = only(analysis.contrasts(frame), name="gain", policy="strict")
     complete = only(analysis.contrasts(frame), name="gain", policy="complete")
@@ -280,9 +306,11 @@ def test_strict_counts_bad_answers_as_wrong_and_complete_leaves_them_out():
 
 
 def test_several_donors_are_averaged_per_item():
-    draws = [record(i, "text_perturbation", correct=bool(right), donor_id=f"q{donor}")
-             for i, rights in enumerate([(1, 0), (1, 1), (0, 0)])
-             for donor, right in zip((7, 8), rights, strict=True)]  # fmt: skip
+    draws = [
+        record(i, "text_perturbation", correct=bool(right), donor_id=f"q{donor}")
+        for i, rights in enumerate([(1, 0), (1, 1), (0, 0)])
+        for donor, right in zip((7, 8), rights, strict=True)
+    ]
     frame = analysis.from_records(cell([1, 1, 1], arm="vcot") + draws)
     row = only(analysis.contrasts(frame, names=["drop"]), policy="strict")
     assert row["n"] == 3
@@ -365,8 +393,10 @@ def test_members_that_were_not_shown_the_same_are_refused():
 def test_infills_that_members_wrote_themselves_may_differ(tmp_path):
     records = cell([1, 0]) + cell([1, 0], role="video")
     records += cell([1, 1], arm="vcot")
-    records += [dataclasses.replace(one, stimulus_sha="own")
-                for one in cell([1, 1], arm="vcot", role="video")]  # fmt: skip
+    records += [
+        dataclasses.replace(one, stimulus_sha="own")
+        for one in cell([1, 1], arm="vcot", role="video")
+    ]
     own = write_run(tmp_path / "own", records, {"infill": {"source": "self"}})
     assert "did" in set(analysis.contrasts(analysis.load(own))["name"])
     shared = write_run(tmp_path / "shared", records, {"infill": {"source": "shared"}})
@@ -438,8 +468,13 @@ def test_margin_is_per_token_for_cloze_only():
 
 def test_arguments_without_meaning_are_refused():
     frame = analysis.from_records(cell([1, 0]))
-    for wrong in ({"names": ["loss"]}, {"policies": ["lenient"]}, {"measure": "points"},
-                  {"family": ["colour"]}, {"adjust": "none"}):  # fmt: skip
+    for wrong in (
+        {"names": ["loss"]},
+        {"policies": ["lenient"]},
+        {"measure": "points"},
+        {"family": ["colour"]},
+        {"adjust": "none"},
+    ):
         with pytest.raises(ProbesError):
             analysis.contrasts(frame, **wrong)
     with pytest.raises(ProbesError, match="no records"):

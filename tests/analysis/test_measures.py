@@ -21,8 +21,9 @@ from probes.core import plugins
 from probes.core.errors import ProbesError
 from probes.core.plugins import Entry
 
-HALVES = Measure("halves", "half of a right answer", lambda frame: frame["correct"] / 2.0,
-                 "proportion", (0, 0.5))  # fmt: skip
+HALVES = Measure(
+    "halves", "half of a right answer", lambda frame: frame["correct"] / 2.0, "proportion", (0, 0.5)
+)
 ANOTHER = dataclasses.replace(HALVES, name="another")
 BOUNDLESS = dataclasses.replace(HALVES, name="boundless", bounds=(1, 1))
 NOPE = dataclasses.replace(HALVES, name="nope", contrasts=("gian",))  # type: ignore[arg-type]
@@ -35,11 +36,15 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = tuple(
         Entry(name, f"{__name__}:{target}", "others 1.0")
         for name, target in (
-            ("halves", "HALVES"), ("wrongly", "ANOTHER"), ("boundless", "BOUNDLESS"),
-            ("nope", "NOPE"), ("mute", "MUTE"),
-            ("nothing", "pd"), ("missing", "NO_SUCH"),
+            ("halves", "HALVES"),
+            ("wrongly", "ANOTHER"),
+            ("boundless", "BOUNDLESS"),
+            ("nope", "NOPE"),
+            ("mute", "MUTE"),
+            ("nothing", "pd"),
+            ("missing", "NO_SUCH"),
         )
-    )  # fmt: skip
+    )
     monkeypatch.setattr(plugins, "installed", lambda group: entries)
     monkeypatch.setattr(MEASURES, "_loaded", {})
 
@@ -181,8 +186,11 @@ def test_extras_may_be_pairs_and_may_be_missing(frame: pd.DataFrame) -> None:
 
 
 def test_items_without_a_public_answer_have_extras_too() -> None:
-    records = [record(i, arm, answer=None if i < 4 else 1) for i in range(6)
-               for arm in ("baseline", "vcot")]  # fmt: skip
+    records = [
+        record(i, arm, answer=None if i < 4 else 1)
+        for i in range(6)
+        for arm in ("baseline", "vcot")
+    ]
     found = analysis.from_records(records)
     found = found.assign(extras=[{"sure": float(arm == "vcot")} for arm in found["arm"]])
     row = analysis.contrasts(found, measure=measures.of_extra("sure")).iloc[0]
@@ -242,19 +250,24 @@ def test_a_margin_can_be_equivalent_within_its_own_unit(frame: pd.DataFrame) -> 
     row = only(rows, role="video", arm="vcot")
     assert (row["policy"], row["margin"]) == ("complete", 3.0)
     assert row["equivalent"]
-    assert not only(analysis.equivalences(frame, 0.01, measure="margin"),
-                    role="video", arm="vcot")["equivalent"]  # fmt: skip
+    assert not only(analysis.equivalences(frame, 0.01, measure="margin"), role="video", arm="vcot")[
+        "equivalent"
+    ]
 
 
 def test_arms_without_infills_are_those_that_the_manifest_names(tmp_path: Path) -> None:
     """Where members wrote infills themselves, only arms with text may differ between them."""
-    suite = [{"name": "baseline", "infills": "none", "reference": ""},
-             {"name": "twice", "infills": "none", "reference": "baseline"},
-             {"name": "shuffled", "infills": "own", "reference": "baseline"}]  # fmt: skip
+    suite = [
+        {"name": "baseline", "infills": "none", "reference": ""},
+        {"name": "twice", "infills": "none", "reference": "baseline"},
+        {"name": "shuffled", "infills": "own", "reference": "baseline"},
+    ]
 
     def loaded(arm: str) -> pd.DataFrame:
-        other = [dataclasses.replace(one, stimulus_sha="own")
-                 for one in cell([1, 1], arm=arm, role="video")]  # fmt: skip
+        other = [
+            dataclasses.replace(one, stimulus_sha="own")
+            for one in cell([1, 1], arm=arm, role="video")
+        ]
         records = [*cell([1, 0]), *cell([1, 0], role="video"), *cell([1, 1], arm=arm), *other]
         config = {"infill": {"source": "self"}, "suite": suite}
         return analysis.load(write_run(tmp_path / arm, records, config))

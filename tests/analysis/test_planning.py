@@ -110,8 +110,10 @@ def test_published_gains_are_those_of_the_table():
         rows = {(r["family"], r["role"], r["frames"], r["arm"]): r for r in csv.DictReader(file)}
     found = of_egoschema()
     gain = found["LLaVA-NeXT", "gain", "image, 5 frames"]
-    two = [float(rows["LLaVA-NeXT", "image", "5", arm]["accuracy"]) / 100
-           for arm in ("vcot", "baseline")]  # fmt: skip
+    two = [
+        float(rows["LLaVA-NeXT", "image", "5", arm]["accuracy"]) / 100
+        for arm in ("vcot", "baseline")
+    ]
     assert gain.estimate == pytest.approx(two[0] - two[1])
     assert (gain.least, gain.independent) == pytest.approx(stats.discordance_range(*two)[:2])
     did = found["LLaVA-NeXT", "did", "5 frames"]

@@ -19,10 +19,14 @@ from probes.core.errors import ProbesError
 from probes.records.schema import Record
 
 CONFIGURATIONS = (
-    "center_single", "distribute_four", "distribute_nine", "in_center_single_out_center_single",
-    "in_distribute_four_out_center_single", "left_center_single_right_center_single",
+    "center_single",
+    "distribute_four",
+    "distribute_nine",
+    "in_center_single_out_center_single",
+    "in_distribute_four_out_center_single",
+    "left_center_single_right_center_single",
     "up_center_single_down_center_single",
-)  # fmt: skip
+)
 
 
 def as_study(records: list[Record], task: str = "egoschema", pair: str = "llava_next_7b"):
@@ -63,8 +67,12 @@ def test_every_published_cell_is_compared_with_ours(compared: pd.DataFrame):
     cells = compared[compared["name"] == "accuracy"]
     assert len(cells) == 16  # two members, two numbers of frames, four arms; blind is not published
     assert compared["name"].value_counts().to_dict() == {
-        "accuracy": 16, "drop": 8, "transfer": 8, "did": 6, "gain": 4,
-    }  # fmt: skip
+        "accuracy": 16,
+        "drop": 8,
+        "transfer": 8,
+        "did": 6,
+        "gain": 4,
+    }
 
 
 def test_a_published_accuracy_has_the_interval_of_its_own_items(compared: pd.DataFrame):
@@ -100,10 +108,12 @@ def test_ours_are_the_project_s_own_estimates(frame: pd.DataFrame, compared: pd.
         ({"name": "drop", "role": "image", "frames": 10, "arm": "text_perturbation"}, 45.0 - 55.4),
         ({"name": "transfer", "frames": 5, "arm": "baseline"}, 47.0 - 44.0),
         ({"name": "did", "frames": 5, "arm": "vcot"}, 7.4 - 1.6),
-        ({"name": "did", "frames": 10, "arm": "visual_perturbation"},
-         (51.8 - 55.4) - (46.4 - 51.4)),
+        (
+            {"name": "did", "frames": 10, "arm": "visual_perturbation"},
+            (51.8 - 55.4) - (46.4 - 51.4),
+        ),
     ],
-)  # fmt: skip
+)
 def test_published_contrasts_are_made_of_published_cells(
     wanted: dict[str, Any], published_points: float, compared: pd.DataFrame
 ):
@@ -181,9 +191,10 @@ def test_iraven_is_compared_configuration_by_configuration():
     # (7 + 14 + 16 + 8 + 13 + 14 + 21) / 7 percent.
     assert 100 * mean["published"] == pytest.approx(93 / 7)
     assert (mean["n"], mean["published_n"]) == (70, 700)
-    assert whole["published_high"] - whole["published"] < 0.5 * (
-        each["published_high"] - each["published"]
-    ).min()  # fmt: skip
+    assert (
+        whole["published_high"] - whole["published"]
+        < 0.5 * (each["published_high"] - each["published"]).min()
+    )
 
 
 def test_internvl_was_asked_500_problems_of_each_configuration():

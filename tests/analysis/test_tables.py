@@ -22,12 +22,20 @@ def table(tables, start):
 def test_the_first_table_has_both_arms_and_the_gain(tables):
     found = table(tables, "Accuracy and the gain")
     assert found.header == (
-        "role", "member", "frames", "blind", "baseline", "+vCoT", "gain [95 % interval]"
-    )  # fmt: skip
+        "role",
+        "member",
+        "frames",
+        "blind",
+        "baseline",
+        "+vCoT",
+        "gain [95 % interval]",
+    )
     assert [row[:3] for row in found.rows] == [
-        ("image", "tiny-image", "5"), ("video", "tiny-video", "5"),
-        ("image", "tiny-image", "10"), ("video", "tiny-video", "10"),
-    ]  # fmt: skip
+        ("image", "tiny-image", "5"),
+        ("video", "tiny-video", "5"),
+        ("image", "tiny-image", "10"),
+        ("video", "tiny-video", "10"),
+    ]
 
 
 def test_numbers_are_those_of_the_contrasts():
@@ -42,12 +50,21 @@ def test_numbers_are_those_of_the_contrasts():
 def test_did_and_drops_have_tables_of_their_own(tables):
     did = table(tables, "did")
     assert [row[0] for row in did.rows] == [
-        "+vCoT", "+vCoT", "visual perturb.", "visual perturb.", "text perturb.", "text perturb.",
-    ]  # fmt: skip
+        "+vCoT",
+        "+vCoT",
+        "visual perturb.",
+        "visual perturb.",
+        "text perturb.",
+        "text perturb.",
+    ]
     drop = table(tables, "vCoT, and its drop")
     assert drop.header[3:] == (
-        "vCoT", "visual", "drop [95 % interval]", "text", "drop [95 % interval]"
-    )  # fmt: skip
+        "vCoT",
+        "visual",
+        "drop [95 % interval]",
+        "text",
+        "drop [95 % interval]",
+    )
     assert len(drop.rows) == 4
 
 

@@ -130,8 +130,11 @@ def flipped(path: Path) -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as a disk does that loses a bit
 
 
-@pytest.mark.parametrize("harm", [Path.unlink, flipped, lambda path: os.truncate(path, 99)],
-                         ids=["missing", "flipped", "cut"])  # fmt: skip
+@pytest.mark.parametrize(
+    "harm",
+    [Path.unlink, flipped, lambda path: os.truncate(path, 99)],
+    ids=["missing", "flipped", "cut"],
+)
 @pytest.mark.parametrize("whose", ["own", "another"])
 def test_an_answer_whose_arrays_are_lost_is_not_stored_and_can_be_stored_again(
     whose: str, harm: Callable[[Path], None], tmp_path: Path

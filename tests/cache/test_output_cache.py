@@ -108,9 +108,9 @@ def test_two_writers_have_a_file_each_and_read_each_others(tmp_path: Path) -> No
         a.put([(name(1), GOOD)])
         b.put([(name(2), GOOD), (name(3), BAD)])
         assert len(list(tmp_path.glob("*.sqlite"))) == 2
-        assert set(a.get([name(1), name(2)])) == set(b.get([name(1), name(2)])) == {
-            name(1), name(2)
-        }  # fmt: skip
+        assert (
+            set(a.get([name(1), name(2)])) == set(b.get([name(1), name(2)])) == {name(1), name(2)}
+        )
         a.put([(name(3), GOOD)])
         assert b.get([name(3)]) == {name(3): GOOD}  # though the failure is still in the other file
 

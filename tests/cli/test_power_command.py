@@ -150,9 +150,10 @@ def test_a_run_can_be_asked_about_another_measure(ask: Any, run: Path) -> None:
     gains = analysis.contrasts(analysis.load(run), names=["gain"], measure="margin")
     first = analysis.planning(gains, measure="margin", effects=[0.5, 1.0]).iloc[0]
     assert found[1][-3:] == [
-        f"{first['minimum_effect']:.2f}", f"{first['items_for_0.5']:.0f}",
+        f"{first['minimum_effect']:.2f}",
+        f"{first['items_for_0.5']:.0f}",
         f"{first['items_for_1']:.0f}",
-    ]  # fmt: skip
+    ]
     assert "least true effect, in nats" in " ".join(" ".join(lines).split())
 
 

@@ -109,9 +109,16 @@ class Kinds:
 def test_the_form_that_hydra_composes() -> None:
     kinds = {name: kind for name, kind, _ in fields.composed(Kinds)}
     assert kinds == {
-        "one": str, "maybe": str | None, "several": Any, "row": Any, "named": dict[str, Any],
-        "number": float | None, "text": str, "needed": int, "open": float,
-    }  # fmt: skip
+        "one": str,
+        "maybe": str | None,
+        "several": Any,
+        "row": Any,
+        "named": dict[str, Any],
+        "number": float | None,
+        "text": str,
+        "needed": int,
+        "open": float,
+    }
     form = OmegaConf.structured(dataclasses.make_dataclass("Form", fields.composed(Kinds)))
     assert OmegaConf.is_missing(form, "needed")
     form.several, form.maybe, form.needed = [1, 2], "c", 2
@@ -147,8 +154,12 @@ def test_the_demo_is_the_study() -> None:
     cfg = frozen("experiment=demo")
     assert (cfg.frames, cfg.limit, cfg.scoring) == ((5, 10), 300, "cloze")
     assert [arm.name for arm in cfg.suite] == [
-        "baseline", "vcot", "visual_perturbation", "text_perturbation", "blind"
-    ]  # fmt: skip
+        "baseline",
+        "vcot",
+        "visual_perturbation",
+        "text_perturbation",
+        "blind",
+    ]
     assert {arm.name: arm.reference for arm in cfg.suite} == {
         "baseline": "",
         "vcot": "baseline",
@@ -170,8 +181,13 @@ def test_members_of_a_pair_share_everything_but_weights() -> None:
 
 
 def test_a_members_name_is_the_last_part_of_its_repo() -> None:
-    cfg = frozen("pair=own", "pair.image.repo=embedded:image", "pair.video.repo=some/one-7b",
-                 "pair.control.repo=/home/me/three/", "pair.video.revision=v2")  # fmt: skip
+    cfg = frozen(
+        "pair=own",
+        "pair.image.repo=embedded:image",
+        "pair.video.repo=some/one-7b",
+        "pair.control.repo=/home/me/three/",
+        "pair.video.revision=v2",
+    )
     assert [(m.role, m.name, m.repo, m.revision) for m in cfg.pair.members] == [
         ("image", "image", "embedded:image", None),
         ("video", "one-7b", "some/one-7b", "v2"),

@@ -25,10 +25,13 @@ from probes.stimuli.arms import StimulusForm, StimulusSources
 GOLDEN = Path(__file__).parent / "golden"
 PROMPTS = paths.conf_dir() / "prompts"
 ITEM = Item(
-    "i", "t", "What did C do after opening the drawer?",
+    "i",
+    "t",
+    "What did C do after opening the drawer?",
     ("C took a spoon.", "C closed the drawer.", "C washed {a} cup.", "C left.", "C sat down."),
-    0, Video(Path("v.mp4")),
-)  # fmt: skip
+    0,
+    Video(Path("v.mp4")),
+)
 DONOR = Item("d", "t", "?", ("x", "y"), 0, Video(Path("w.mp4")))
 
 

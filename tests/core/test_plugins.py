@@ -19,10 +19,21 @@ def _registry() -> Registry[object]:
 
 @pytest.mark.parametrize(
     ("name", "plain"),
-    [("a.b-C_9", True), ("9", True), ("", False), ("..", False), (".a", False), ("a/b", False),
-     ("../a", False), ("a b", False), ("a\n", False), ("-a", False), ("\u00e9", False)],
+    [
+        ("a.b-C_9", True),
+        ("9", True),
+        ("", False),
+        ("..", False),
+        (".a", False),
+        ("a/b", False),
+        ("../a", False),
+        ("a b", False),
+        ("a\n", False),
+        ("-a", False),
+        ("\u00e9", False),
+    ],
     ids=repr,
-)  # fmt: skip
+)
 def test_plain_names(name: str, plain: bool) -> None:
     assert is_plain(name) == plain
 

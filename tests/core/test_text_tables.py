@@ -13,8 +13,12 @@ from probes.core import tables
 from probes.core.tables import Table
 from probes.core.text import letter, listed
 
-TABLE = Table("A <b> | table", ("what", "member", "n"), (("x|y", "a" * 12, "7"), ("", "b", "-12")),
-              name="some")  # fmt: skip
+TABLE = Table(
+    "A <b> | table",
+    ("what", "member", "n"),
+    (("x|y", "a" * 12, "7"), ("", "b", "-12")),
+    name="some",
+)
 
 
 def test_plain_lines_are_aligned_and_members_names_are_cut() -> None:
@@ -66,9 +70,13 @@ def test_html_marks_words_and_escapes_texts() -> None:
     evil = Table(TABLE.title, ("a", "b", "n"), (("<script>", "'\"&", "1"),), name="some")
     found = Cells(tables.html(evil))
     assert found.found == [
-        ("th", "word", "a"), ("th", "word", "b"), ("th", None, "n"),
-        ("td", "word", "<script>"), ("td", "word", "'\"&"), ("td", None, "1"),
-    ]  # fmt: skip
+        ("th", "word", "a"),
+        ("th", "word", "b"),
+        ("th", None, "n"),
+        ("td", "word", "<script>"),
+        ("td", "word", "'\"&"),
+        ("td", None, "1"),
+    ]
     assert "caption" in found.tags
     assert "script" not in found.tags
     folded = Table("t", ("a",), (), folded=True)
@@ -79,8 +87,9 @@ def test_html_marks_words_and_escapes_texts() -> None:
 def test_csv_is_read_back(texts: tuple[str, str]) -> None:
     content = tables.csv(Table("t", ("one", "two"), (texts,))).decode("utf-8")
     assert list(csv.reader(io.StringIO(content))) == [
-        ["one", "two"], [one.replace("\ud800", "?") for one in texts],
-    ]  # fmt: skip
+        ["one", "two"],
+        [one.replace("\ud800", "?") for one in texts],
+    ]
 
 
 def test_csv_has_the_data_unrounded_where_there_is_some() -> None:

@@ -58,10 +58,13 @@ def answer(prompt: Request) -> Output:
     return dataclasses.replace(
         scored,
         extras={"entropy": entropy, "höhe «∞» </script>": math.inf, f"of {frames}": float(frames)},
-        arrays={ArrayName("attention", layer, f"frame {t}"): draw.random((2, 3)).astype("float16")
-                for layer in (0, 10) for t in range(frames)}
+        arrays={
+            ArrayName("attention", layer, f"frame {t}"): draw.random((2, 3)).astype("float16")
+            for layer in (0, 10)
+            for t in range(frames)
+        }
         | {ArrayName("hidden 模型"): draw.normal(size=(1, 7))},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(autouse=True)

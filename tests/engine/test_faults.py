@@ -70,9 +70,14 @@ def prompts(result: RunResult) -> int:
 
 @pytest.mark.parametrize("writes", [20, 41, 70])
 def test_a_disk_that_is_full_ends_the_run_and_with_room_it_goes_on(
-    writes: int, settle: Any, spy: Any, home: Path, tmp_path: Path, whole: RunResult,
+    writes: int,
+    settle: Any,
+    spy: Any,
+    home: Path,
+    tmp_path: Path,
+    whole: RunResult,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """After so many files: 40 are those of the frames, the others the run's own."""
     left = [writes]
     opened = Path.open
@@ -143,10 +148,12 @@ def in_namespace(script: str, tmp_path: Path) -> subprocess.CompletedProcess[str
     if unshare is None or subprocess.run(probe, capture_output=True).returncode:
         pytest.skip("this system lets nobody mount a file system of his own (unshare -rm)")
     return subprocess.run(
-        [unshare, "-rm", "bash", "-euc", textwrap.dedent(script)], capture_output=True, text=True,
+        [unshare, "-rm", "bash", "-euc", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT), "DISK": str(tmp_path), "PY": sys.executable},
         timeout=600,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.slow
@@ -218,9 +225,13 @@ def failed(result: RunResult) -> set[tuple[str, str, str, int]]:
 
 
 def test_a_video_that_vanishes_costs_its_item_until_it_is_back(
-    settle: Any, spy: Any, world: Path, tmp_path: Path, whole: RunResult,
+    settle: Any,
+    spy: Any,
+    world: Path,
+    tmp_path: Path,
+    whole: RunResult,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(world, copy)
     load = registry.load
@@ -458,9 +469,13 @@ def test_output_that_nobody_reads_is_no_error(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        command,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
 

@@ -252,9 +252,12 @@ def test_the_controls_run_in_every_presentation(
     ],
 )
 def test_what_makes_no_sense_is_refused(
-    override: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    override: str,
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("PROBES_HOME", str(tmp_path / "home"))
     arguments = ["run", "task=iraven", "task.per_config=1", "backend=scripted", override]
     assert main([*arguments, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
@@ -268,14 +271,20 @@ def test_the_transfer_table_equals_hand_counts() -> None:
     }
     records = [
         record(
-            number, role=role, correct=number >= missed, stratum=stratum, frames=8,
-            item_id=f"{stratum}/{number}", cluster=f"{stratum}/{number}",
-            stimulus_sha=f"{stratum}/{number}", key=f"{role}/{stratum}/{number}",
+            number,
+            role=role,
+            correct=number >= missed,
+            stratum=stratum,
+            frames=8,
+            item_id=f"{stratum}/{number}",
+            cluster=f"{stratum}/{number}",
+            stimulus_sha=f"{stratum}/{number}",
+            key=f"{role}/{stratum}/{number}",
         )
         for stratum, roles in misses.items()
         for role, missed in roles.items()
         for number in range(4)
-    ]  # fmt: skip
+    ]
     found = analysis.transfer_table(analysis.from_records(records))
     at = found.set_index(["row", "configuration"])["estimate"]
     assert at["image", "center"] == 0.25 and at["video", "center"] == 0.75

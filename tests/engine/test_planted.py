@@ -30,11 +30,21 @@ from probes.tasks.egoschema import reader
 
 ITEMS, FRAMES = 40, 4
 TRUTH = {
-    "image": {"baseline": 0.4, "vcot": 0.7, "visual_perturbation": 0.45,
-              "text_perturbation": 0.35, "blind": 0.2},
-    "video": {"baseline": 0.6, "vcot": 0.6, "visual_perturbation": 0.3,
-              "text_perturbation": 0.55, "blind": 0.25},
-}  # fmt: skip
+    "image": {
+        "baseline": 0.4,
+        "vcot": 0.7,
+        "visual_perturbation": 0.45,
+        "text_perturbation": 0.35,
+        "blind": 0.2,
+    },
+    "video": {
+        "baseline": 0.6,
+        "vcot": 0.6,
+        "visual_perturbation": 0.3,
+        "text_perturbation": 0.55,
+        "blind": 0.25,
+    },
+}
 """Share of right answers; whole numbers of the 40 items."""
 ARMS = list(TRUTH["image"])
 
@@ -50,11 +60,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         start = number * FRAMES
         film(root / "videos" / f"{uid}.mp4", numbers=range(start, start + FRAMES))
         options = {f"option {at}": f"thing {at}" for at in range(5)}
-        questions.append({"q_uid": uid, "google_drive_id": uid, "question": f"about {uid}?"}
-                         | options)  # fmt: skip
+        questions.append(
+            {"q_uid": uid, "google_drive_id": uid, "question": f"about {uid}?"} | options
+        )
         answers[uid], recordings[uid] = number % 5, f"recording{number // 2}"
-    for name, value in (("questions", questions), ("subset_answers", answers),
-                        ("uid_to_ego4d", recordings)):  # fmt: skip
+    for name, value in (
+        ("questions", questions),
+        ("subset_answers", answers),
+        ("uid_to_ego4d", recordings),
+    ):
         (root / f"{name}.json").write_text(json.dumps(value))
     return root
 
@@ -120,11 +134,18 @@ def planted(
         patch.setenv("PROBES_RUNS", str(folder / "runs"))
         patch.chdir(folder)
         patch.setattr(
-        context, "open_backend",
+            context,
+            "open_backend",
             lambda cfg, spec: ScriptedBackend(script(spec.role), name=spec.name),
-        )  # fmt: skip
-        words = ["run", "backend=scripted", "task=egoschema", f"task.root={world}",
-                 f"frames={FRAMES}", "scoring=cloze"]  # fmt: skip
+        )
+        words = [
+            "run",
+            "backend=scripted",
+            "task=egoschema",
+            f"task.root={world}",
+            f"frames={FRAMES}",
+            "scoring=cloze",
+        ]
         with redirect_stdout(StringIO()) as printed:
             assert main.main(words) == 0
     return analysis.load(folder / "runs"), printed.getvalue(), folder / "runs"
@@ -144,9 +165,11 @@ def test_gains_drops_and_did_are_those_planted_with_their_intervals(planted: Any
     clusters = np.arange(ITEMS) // 2
     for role in TRUTH:
         for arm, name, reference in (
-            ("vcot", "gain", "baseline"), ("blind", "gain", "baseline"),
-            ("visual_perturbation", "drop", "vcot"), ("text_perturbation", "drop", "vcot"),
-        ):  # fmt: skip
+            ("vcot", "gain", "baseline"),
+            ("blind", "gain", "baseline"),
+            ("visual_perturbation", "drop", "vcot"),
+            ("text_perturbation", "drop", "vcot"),
+        ):
             row = rows[name, role, arm]
             assert row["reference"] == reference
             assert row["estimate"] == pytest.approx(TRUTH[role][arm] - TRUTH[role][reference])

@@ -123,9 +123,12 @@ def _plan(cfg: RunConfig) -> None:
     ids=["scoring", "frames", "intervention", "decoding"],
 )
 def test_what_cannot_be_asked_is_refused_before_items_are_loaded(
-    command: Callable[[RunConfig], None], changes: dict[str, Any], said: str,
-    settle: Any, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    command: Callable[[RunConfig], None],
+    changes: dict[str, Any],
+    said: str,
+    settle: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def loaded(*_: Any) -> None:
         raise AssertionError("items were loaded")
 

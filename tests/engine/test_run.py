@@ -325,9 +325,10 @@ def test_what_failed_is_asked_once_a_run(settle: Any, spy: Any, monkeypatch: Any
     """The blind question is the same for all items here, which stand in several blocks."""
     load = registry.load
     monkeypatch.setattr(
-        registry, "load",
+        registry,
+        "load",
         lambda *given: [replace(i, question="what?", options=("a", "b")) for i in load(*given)],
-    )  # fmt: skip
+    )
     tries = Counter[Any]()
 
     def failing(self: Any, prompts: Any, frames: Any, scoring: Any) -> Iterator[Any]:

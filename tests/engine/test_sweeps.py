@@ -34,9 +34,14 @@ def probes(world: Path, tmp_path: Path) -> Callable[..., Path]:
         out = tmp_path / name
         command.append(f"hydra.{'sweep' if '-m' in arguments else 'run'}.dir={out}")
         done = subprocess.run(
-            command, env=_environment(tmp_path / f"{name}-home"), cwd=tmp_path,
-            capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
+            command,
+            env=_environment(tmp_path / f"{name}-home"),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return out
 
@@ -77,11 +82,14 @@ def test_one_shard_per_gpu_and_merge(
     alone = probes("alone")
     done = subprocess.run(
         [str(ROOT / "examples/one_shard_per_gpu.sh"), *_task(world)],
-        env=_environment(tmp_path / "home") | {
-            "SHARDS": "2", "OUT": str(tmp_path / "gpus"), "TMPDIR": str(tmp_path)
-        },
-        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        env=_environment(tmp_path / "home")
+        | {"SHARDS": "2", "OUT": str(tmp_path / "gpus"), "TMPDIR": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     merged = tmp_path / "gpus-merged"
     pd.testing.assert_frame_equal(_rows(merged), _rows(alone))

@@ -73,9 +73,15 @@ def evaluate(folder: Path, arguments: str, name: str = "egoschema_local", **more
         "ERROR", include_path=str(evaluating.ROOT / "tasks"), include_defaults=False
     )
     return evaluator.simple_evaluate(
-        "probes", arguments, tasks=[name], task_manager=manager, bootstrap_iters=0,
-        log_samples=True, process_docs_parallel=1, **more,
-    )  # fmt: skip
+        "probes",
+        arguments,
+        tasks=[name],
+        task_manager=manager,
+        bootstrap_iters=0,
+        log_samples=True,
+        process_docs_parallel=1,
+        **more,
+    )
 
 
 def check_against(rows: dict[str, dict[str, Any]], results: Any, world: Path) -> None:
@@ -155,10 +161,19 @@ def test_the_command_line(tmp_path: Path, world: Path) -> None:
         "[lmms_eval.models]\nprobes = probes.integrations.lmms_eval_entry:manifest\n"
     )
     arguments = [
-        "--model", "probes", "--model_args", "pretrained=embedded:video,arm=vcot",
-        "--include_path", "tasks", "--tasks", "egoschema_local",
-        "--output_path", str(tmp_path / "out"), "--limit", "2",
-    ]  # fmt: skip
+        "--model",
+        "probes",
+        "--model_args",
+        "pretrained=embedded:video,arm=vcot",
+        "--include_path",
+        "tasks",
+        "--tasks",
+        "egoschema_local",
+        "--output_path",
+        str(tmp_path / "out"),
+        "--limit",
+        "2",
+    ]
     done = evaluating.command(tmp_path, *arguments, PYTHONPATH=str(tmp_path / "site"))
     assert done.returncode == 0, done.stderr
     (written,) = (tmp_path / "out").rglob("*_results.json")

@@ -18,9 +18,13 @@ from probes.cli import main
 
 DOCS, FRAMES, SIDE, TOKENS = 24, 4, 112, 8
 SETTINGS = {
-    "scoring": "generate", "max_new_tokens": TOKENS, "infill.max_new_tokens": TOKENS,
-    "pair.frame_as": "image", "pair.dtype": "bfloat16", "backend.device": "cpu",
-}  # fmt: skip
+    "scoring": "generate",
+    "max_new_tokens": TOKENS,
+    "infill.max_new_tokens": TOKENS,
+    "pair.frame_as": "image",
+    "pair.dtype": "bfloat16",
+    "backend.device": "cpu",
+}
 # The task's own text after its pictures: what lmms-eval shows a model.
 PROMPT = "{context}Question: {question}\n{options}\nAnswer with the option's letter.\n"
 UTILS = """
@@ -65,9 +69,14 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
             paths.append(str(path))
         options = [f"the hand opens box {n + k}" for k in range(4)]
         docs.append(
-            {"id": f"q{n}", "question": f"what happens in clip {n}?", "options": options,
-             "letter": "ABCD"[n % 4], "frames": paths}
-        )  # fmt: skip
+            {
+                "id": f"q{n}",
+                "question": f"what happens in clip {n}?",
+                "options": options,
+                "letter": "ABCD"[n % 4],
+                "frames": paths,
+            }
+        )
     (folder / "docs.json").write_text(json.dumps(docs))
     (folder / "utils.py").write_text(textwrap.dedent(UTILS))
     (folder / "pictured.yaml").write_text(textwrap.dedent(YAML))
@@ -85,11 +94,20 @@ def plain(
     """Run lmms-eval's command on one of its models; returns the replies by item."""
     out = folder / "out"
     done = evaluating.command(
-        folder, "--model", model,
-        "--model_args", ",".join(f"{name}={value}" for name, value in arguments.items()),
-        "--include_path", str(task), "--tasks", "pictured",
-        "--output_path", str(out), "--log_samples", **environment,
-    )  # fmt: skip
+        folder,
+        "--model",
+        model,
+        "--model_args",
+        ",".join(f"{name}={value}" for name, value in arguments.items()),
+        "--include_path",
+        str(task),
+        "--tasks",
+        "pictured",
+        "--output_path",
+        str(out),
+        "--log_samples",
+        **environment,
+    )
     found = list(out.rglob("*_samples_pictured.jsonl"))
     assert found, done.stderr  # lmms-eval's exit code is 0 after an error, too
     (path,) = found
@@ -101,12 +119,20 @@ def ours(task: Path, folder: Path, model: Path) -> list[dict[str, Any]]:
     """Run `probes run` with the checkpoint in both roles; returns the records of one."""
     out = folder / "run"
     arguments = [
-        "run", "task=lmms", f"task.include_path={task}", "task.name=pictured", f"frames={FRAMES}",
-        f"pair.image.repo={model}", f"pair.video.repo={model}",
-        "pair.image.name=one", "pair.video.name=other", f"prompt_set={task / 'prompts'}",
-        "backend.batch_size=1", f"hydra.run.dir={out}",
+        "run",
+        "task=lmms",
+        f"task.include_path={task}",
+        "task.name=pictured",
+        f"frames={FRAMES}",
+        f"pair.image.repo={model}",
+        f"pair.video.repo={model}",
+        "pair.image.name=one",
+        "pair.video.name=other",
+        f"prompt_set={task / 'prompts'}",
+        "backend.batch_size=1",
+        f"hydra.run.dir={out}",
         *(f"{name}={value}" for name, value in SETTINGS.items()),
-    ]  # fmt: skip
+    ]
     assert main.main(arguments) == 0
     rows: list[dict[str, Any]] = pq.read_table(out / "records.parquet").to_pylist()
     return [row for row in rows if row["role"] == "image"]
@@ -129,9 +155,12 @@ def test_lmms_evals_command_and_a_run_reply_the_same(
     rows = ours(task, tmp_path, model)
 
     wrapper = {
-        "pretrained": model, "device": "cpu", "device_map": "cpu",
-        "min_pixels": 28 * 28, "max_pixels": SIDE * SIDE,
-    }  # fmt: skip
+        "pretrained": model,
+        "device": "cpu",
+        "device_map": "cpu",
+        "min_pixels": 28 * 28,
+        "max_pixels": SIDE * SIDE,
+    }
     theirs = plain(task, tmp_path / "wrapper", "qwen2_5_vl", wrapper)
     assert theirs == texts(rows, "baseline")
     assert len(set(theirs.values())) > DOCS // 2  # replies that differ between items

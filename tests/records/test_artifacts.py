@@ -30,9 +30,10 @@ def made(*keys: str, size: int = 30) -> list[NamedArray]:
         (key, name, np.arange(size, dtype=dtype) + int(key, 16))
         for key in keys
         for name, dtype in (
-            (ArrayName("attention", 3, "frame 0"), "float32"), (ArrayName("höhe «∞»"), "int64"),
+            (ArrayName("attention", 3, "frame 0"), "float32"),
+            (ArrayName("höhe «∞»"), "int64"),
         )
-    ]  # fmt: skip
+    ]
 
 
 def plain(found: Any) -> list[tuple[Any, ...]]:
@@ -66,8 +67,10 @@ def test_every_type_and_shape_comes_back(tmp_path: Path) -> None:
         (KEYS[0], ArrayName(dtype, n), np.array([[0, 1, 2]]).astype(dtype))
         for n, dtype in enumerate(tensors.DTYPES)
     ]
-    given += [(KEYS[1], ArrayName("scalar"), np.array(np.nan)),
-              (KEYS[1], ArrayName("empty"), np.zeros((0, 3), "float16"))]  # fmt: skip
+    given += [
+        (KEYS[1], ArrayName("scalar"), np.array(np.nan)),
+        (KEYS[1], ArrayName("empty"), np.zeros((0, 3), "float16")),
+    ]
     artifacts.write(tmp_path, given)
     assert plain(artifacts.read(tmp_path)) == plain(given)
 

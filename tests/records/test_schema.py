@@ -19,9 +19,20 @@ from probes.records import manifest, parquet, schema
 from probes.records.schema import ArtifactRow, InfillRow, ItemRow, Record
 
 ITEM = ItemRow(
-    "q0", "t", "what?", ("a", "b"), None, "", "r0", "videos/q0.mp4", None,
-    {"5": ("f0", "f1"), "10": ("f0", "f2")}, (), (2, 5), {"type": "first"},
-)  # fmt: skip
+    "q0",
+    "t",
+    "what?",
+    ("a", "b"),
+    None,
+    "",
+    "r0",
+    "videos/q0.mp4",
+    None,
+    {"5": ("f0", "f1"), "10": ("f0", "f2")},
+    (),
+    (2, 5),
+    {"type": "first"},
+)
 INFILL = InfillRow(
     "shared", 5, "q0", 0, "f0", "f1", "it moves", "c", "e", "g", True, "", (0, 2), "ok"
 )
@@ -186,8 +197,10 @@ def test_a_new_column_is_one_field(tmp_path: Path) -> None:
     new = dataclasses.make_dataclass(
         "New",
         [("entropy", Annotated[float | None, schema.Column("of the options")], None)],
-        bases=(InfillRow,), frozen=True, slots=True,
-    )  # fmt: skip
+        bases=(InfillRow,),
+        frozen=True,
+        slots=True,
+    )
     old = schema.to_table([INFILL], InfillRow)
     found = schema.conform(old, new, "infills.parquet")
     assert found["entropy"].to_pylist() == [None]
@@ -197,12 +210,24 @@ def test_a_new_column_is_one_field(tmp_path: Path) -> None:
 
 def test_a_manifest_is_read_as_it_was_written_without_secrets(tmp_path: Path) -> None:
     written = manifest.Manifest(
-        git="c0ffee", dirty=False, packages={"torch": "2"}, device="cpu",
-        config={"backend": {"options": {"api_key": "sk-abcdefghijklmnopqrstuvwxyz"}}}, data={},
-        seeds={"run": 0}, created="now", platform={}, members={}, counts={"error": 0},
-        failed_infills=0, empty_infills=1, donors={}, decode_passes=2, backends={},
+        git="c0ffee",
+        dirty=False,
+        packages={"torch": "2"},
+        device="cpu",
+        config={"backend": {"options": {"api_key": "sk-abcdefghijklmnopqrstuvwxyz"}}},
+        data={},
+        seeds={"run": 0},
+        created="now",
+        platform={},
+        members={},
+        counts={"error": 0},
+        failed_infills=0,
+        empty_infills=1,
+        donors={},
+        decode_passes=2,
+        backends={},
         seconds={"files": 0.5},
-    )  # fmt: skip
+    )
     manifest.write_manifest(tmp_path, written)
     found = manifest.read_manifest(tmp_path)
     assert "sk-abcdefghijklmnopqrstuvwxyz" not in (tmp_path / "manifest.json").read_text()

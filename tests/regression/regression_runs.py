@@ -20,19 +20,28 @@ from probes.records.schema import ItemRow, Record
 
 ARMS = ("baseline", "vcot")
 CONFIG: dict[str, Any] = {
-    "pair": {"name": "tiny", "answer_prefix": "",
-             "members": [{"role": "image", "frame_as": "video"},
-                         {"role": "video", "frame_as": "video"}]},
-    "suite": [{"name": "baseline", "frames": "own", "infills": "none", "reference": ""},
-              {"name": "vcot", "frames": "own", "infills": "own", "reference": "baseline"}],
+    "pair": {
+        "name": "tiny",
+        "answer_prefix": "",
+        "members": [{"role": "image", "frame_as": "video"}, {"role": "video", "frame_as": "video"}],
+    },
+    "suite": [
+        {"name": "baseline", "frames": "own", "infills": "none", "reference": ""},
+        {"name": "vcot", "frames": "own", "infills": "own", "reference": "baseline"},
+    ],
     "prompts": {"name": "tiny", "cloze": "{context} {question}"},
     "task": {"name": "egoworld", "layout": "sequence", "videos": 100},
     "infill": {"source": "shared", "generator": "image", "file": None},
     "scoring": "cloze",
-}  # fmt: skip
+}
 PLATFORM = {"system": "Linux", "machine": "x86_64", "cpu": "avx2", "gpu": ""}
-PACKAGES = {"torch": "2.0", "torchvision": "0.2", "transformers": "5.0", "tokenizers": "0.2",
-            "numpy": "2.0"}  # fmt: skip
+PACKAGES = {
+    "torch": "2.0",
+    "torchvision": "0.2",
+    "transformers": "5.0",
+    "tokenizers": "0.2",
+    "numpy": "2.0",
+}
 
 Out = pytest.CaptureFixture[str]
 
@@ -85,18 +94,32 @@ def put(
     write_run(folder, records)
     first = {one.item_id: one for one in records}
     rows = [
-        {"id": one.item_id, "task": one.task, "question": question, "options": list("abcde"),
-         "answer": one.answer, "stratum": one.stratum, "cluster": one.cluster, "media_path": "m",
-         "media_sha256": "m", "frame_hashes": [("5", [frames])], "meta": []}
+        {
+            "id": one.item_id,
+            "task": one.task,
+            "question": question,
+            "options": list("abcde"),
+            "answer": one.answer,
+            "stratum": one.stratum,
+            "cluster": one.cluster,
+            "media_path": "m",
+            "media_sha256": "m",
+            "frame_hashes": [("5", [frames])],
+            "meta": [],
+        }
         for one in first.values()
-    ]  # fmt: skip
+    ]
     pq.write_table(
         pa.Table.from_pylist(rows, schema.arrow_schema(ItemRow)), folder / "items.parquet"
     )
     content = {
-        "config": config, "git": "abc", "created": "2026-01-01", "platform": PLATFORM,
-        "packages": PACKAGES, "members": {"tiny-image": {"fingerprint": "f1", "dtype": "float32"}},
-    } | (manifest or {})  # fmt: skip
+        "config": config,
+        "git": "abc",
+        "created": "2026-01-01",
+        "platform": PLATFORM,
+        "packages": PACKAGES,
+        "members": {"tiny-image": {"fingerprint": "f1", "dtype": "float32"}},
+    } | (manifest or {})
     (folder / "manifest.json").write_text(json.dumps(content), "utf-8")
     return folder
 

@@ -104,15 +104,17 @@ def mutated(base: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
         (lambda c: c["metrics"][0].update(name="gain"), "its cells do not give that metric"),
         (lambda c: c["cells"].append(c["cells"][0]), "appears twice"),
         (lambda c: c["cells"][0]["answers"].pop(), ""),
-        (lambda c: c["cells"][1]["answers"][2].__setitem__(3, "fine"),
-         "cells[1]: answers[2]: the status is 'fine'"),
+        (
+            lambda c: c["cells"][1]["answers"][2].__setitem__(3, "fine"),
+            "cells[1]: answers[2]: the status is 'fine'",
+        ),
         (lambda c: c["cells"][0]["answers"][0].__setitem__(4, 7), "choice 7 of 5 options"),
         (lambda c: c["cells"][0]["answers"][0].__setitem__(0, "?"), "an unknown item '?'"),
         (lambda c: c["cells"][0]["answers"][0].pop(), "cells[0]: answers[0]: ValueError"),
         (lambda c: c["items"][0].__setitem__(4, "A"), "items[0]: 'A' has the wrong type"),
         (lambda c: c.update(tie_tolerance=None), "tie_tolerance has the wrong type"),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_baseline_is_refused_with_its_place(
     change: Callable[[dict[str, Any]], Any], expected: str, base: Path, tmp_path: Path, capsys: Out
 ):
@@ -153,7 +155,11 @@ def test_the_committed_baseline():
     assert len(found.snapshot.items) == 100  # one answer is one point
     assert len(found.snapshot.cells) == 10
     assert {metric.name for metric in found.bands} == {
-        "accuracy", "gain", "drop", "transfer", "did"
-    }  # fmt: skip
+        "accuracy",
+        "gain",
+        "drop",
+        "transfer",
+        "did",
+    }
     assert max(found.bands.values()) <= 8
     assert regression.check(found, found.snapshot, "exact").passed

@@ -58,8 +58,10 @@ def test_junit_is_xml_whatever_an_item_is_called(tmp_path: Path):
     name = 'a\x00\x1b<b>&"\ud7ff\uffff'
 
     def named(records: list[Record]) -> list[Record]:
-        return [dataclasses.replace(one, item_id=name) if one.item_id == "q6" else one
-                for one in records]  # fmt: skip
+        return [
+            dataclasses.replace(one, item_id=name) if one.item_id == "q6" else one
+            for one in records
+        ]
 
     file, out = tmp_path / "base.json", tmp_path / "junit.xml"
     check(put(tmp_path / "first", named(answers())), file, "--update")
@@ -72,9 +74,16 @@ def test_junit_is_xml_whatever_an_item_is_called(tmp_path: Path):
 
 @pytest.mark.parametrize(
     "more",
-    [["--band", "f1=3"], ["--band", "-1"], ["--band", "nan"], ["--items", "-1"],
-     ["--gate", "loose"], ["--tie-tolerance", "x"], ["--update", "--junit", "x.xml"]],
-)  # fmt: skip
+    [
+        ["--band", "f1=3"],
+        ["--band", "-1"],
+        ["--band", "nan"],
+        ["--items", "-1"],
+        ["--gate", "loose"],
+        ["--tie-tolerance", "x"],
+        ["--update", "--junit", "x.xml"],
+    ],
+)
 def test_wrong_usage_is_exit_code_2(more: list[str], base: Path, tmp_path: Path, capsys: Out):
     run = put(tmp_path / "run", answers())
     assert check(run, base, *more) == 2

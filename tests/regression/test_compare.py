@@ -107,8 +107,10 @@ def test_the_exact_gate_excuses_a_tie(tmp_path: Path):
 
 
 def test_what_is_under_test_is_noted_and_not_refused(base: Path, tmp_path: Path, capsys: Out):
-    records = [dataclasses.replace(one, stimulus_sha="new") if one.arm == "vcot" else one
-               for one in answers(arms=(*ARMS, "blind"))]  # fmt: skip
+    records = [
+        dataclasses.replace(one, stimulus_sha="new") if one.arm == "vcot" else one
+        for one in answers(arms=(*ARMS, "blind"))
+    ]
     manifest = {
         "members": {"tiny-image": {"fingerprint": "f2", "dtype": "float32"}},
         "packages": PACKAGES | {"torch": "2.1"},
@@ -126,8 +128,10 @@ def test_what_is_under_test_is_noted_and_not_refused(base: Path, tmp_path: Path,
 def test_prompts_that_the_code_builds_otherwise_are_distinguished(
     base: Path, tmp_path: Path, capsys: Out
 ):
-    records = [dataclasses.replace(one, stimulus_sha="new") if one.arm == "baseline" else one
-               for one in answers()]  # fmt: skip
+    records = [
+        dataclasses.replace(one, stimulus_sha="new") if one.arm == "baseline" else one
+        for one in answers()
+    ]
     assert check(put(tmp_path / "run", records), base) == 0
     expected = "prompts are built otherwise: in 200 of 400 records the text is another (baseline)"
     assert expected in " ".join(capsys.readouterr().out.split())
@@ -140,29 +144,65 @@ def test_prompts_that_the_code_builds_otherwise_are_distinguished(
         (answers, {"frames": "g"}, "the frames themselves differ in 100 items"),
         (lambda: answers(99), {}, "1 items are missing: q99"),
         (lambda: answers(101), {}, "1 items are added: q100"),
-        (lambda: answers(arms=("baseline",)), {},
-         "cells were not run: vcot, image, 5 frames; vcot, video"),
+        (
+            lambda: answers(arms=("baseline",)),
+            {},
+            "cells were not run: vcot, image, 5 frames; vcot, video",
+        ),
         (lambda: answers(seed=1), {}, "none of the baseline's cells was run"),
         (lambda: answers(pair="other"), {}, "the run task egoworld, pair other"),
-        (lambda: [dataclasses.replace(one, cluster="x") for one in answers()], {},
-         "cluster differ in 100 items"),
-        (lambda: [dataclasses.replace(one, answer=0) if one.item_id == "q6" else one
-                  for one in answers()], {}, "answer differ in 1 items: q6"),
-        (lambda: [dataclasses.replace(one, donor_id="q9") if one.arm == "vcot" else one
-                  for one in answers()], {}, "donors or rotations of vcot differ: items q0"),
-        (answers, {"config": changed_config("prompts.cloze", "{question}")},
-         "tiny: prompts.cloze is '{question}', in the baseline '{context} {question}'"),
-        (answers, {"config": changed_config("suite.1.infills", "filler")},
-         "tiny: suite.vcot.infills is 'filler', in the baseline 'own'"),
+        (
+            lambda: [dataclasses.replace(one, cluster="x") for one in answers()],
+            {},
+            "cluster differ in 100 items",
+        ),
+        (
+            lambda: [
+                dataclasses.replace(one, answer=0) if one.item_id == "q6" else one
+                for one in answers()
+            ],
+            {},
+            "answer differ in 1 items: q6",
+        ),
+        (
+            lambda: [
+                dataclasses.replace(one, donor_id="q9") if one.arm == "vcot" else one
+                for one in answers()
+            ],
+            {},
+            "donors or rotations of vcot differ: items q0",
+        ),
+        (
+            answers,
+            {"config": changed_config("prompts.cloze", "{question}")},
+            "tiny: prompts.cloze is '{question}', in the baseline '{context} {question}'",
+        ),
+        (
+            answers,
+            {"config": changed_config("suite.1.infills", "filler")},
+            "tiny: suite.vcot.infills is 'filler', in the baseline 'own'",
+        ),
         (answers, {"config": changed_config("infill.source", "self")}, "tiny: infill.source is"),
-        (answers, {"config": changed_config("task.layout", "matrix")},
-         "tiny: task.layout is 'matrix', in the baseline 'sequence'"),
-        (lambda: [dataclasses.replace(one, rotation=1) if one.arm == "vcot" else one
-                  for one in answers()], {}, "donors or rotations of vcot differ: items q0"),
-        (answers, {"config": changed_config("pair.members.0.frame_as", "image")},
-         "tiny: frame_as.image is 'image'"),
+        (
+            answers,
+            {"config": changed_config("task.layout", "matrix")},
+            "tiny: task.layout is 'matrix', in the baseline 'sequence'",
+        ),
+        (
+            lambda: [
+                dataclasses.replace(one, rotation=1) if one.arm == "vcot" else one
+                for one in answers()
+            ],
+            {},
+            "donors or rotations of vcot differ: items q0",
+        ),
+        (
+            answers,
+            {"config": changed_config("pair.members.0.frame_as", "image")},
+            "tiny: frame_as.image is 'image'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_run_of_other_questions_is_refused(
     records: Records, more: dict[str, Any], expected: str, base: Path, tmp_path: Path, capsys: Out
 ):

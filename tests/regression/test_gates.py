@@ -107,8 +107,9 @@ def test_changes_that_cancel_still_widen_the_interval(base: Path, tmp_path: Path
 
 def test_intervals_are_clustered(tmp_path: Path):
     file = tmp_path / "base.json"
-    records = [dataclasses.replace(one, cluster=f"r{int(one.item_id[1:]) // 4}")
-               for one in answers()]  # fmt: skip
+    records = [
+        dataclasses.replace(one, cluster=f"r{int(one.item_id[1:]) // 4}") for one in answers()
+    ]
     check(put(tmp_path / "first", records), file, "--update")
     same_cluster, two_clusters = (
         [
@@ -128,8 +129,9 @@ def test_a_metric_without_an_interval_does_not_pass(tmp_path: Path, capsys: Out)
     file = tmp_path / "base.json"
     one = [dataclasses.replace(row, cluster="only") for row in answers()]
     check(put(tmp_path / "first", one), file, "--update")
-    run = put(tmp_path / "run", [dataclasses.replace(r, cluster="only")
-                                 for r in flip(answers(), [6])])  # fmt: skip
+    run = put(
+        tmp_path / "run", [dataclasses.replace(r, cluster="only") for r in flip(answers(), [6])]
+    )
     assert check(run, file, "--band", "100") == 1
     assert "[undefined: one cluster only]" in capsys.readouterr().out
 
@@ -300,9 +302,12 @@ def test_failed_answers_are_left_out_of_a_margin(tmp_path: Path, capsys: Out):
     file = tmp_path / "base.json"
     update = ["--update", "--measure", "margin", "--band", "margin=9"]
     check(put(tmp_path / "first", answers()), file, *update)
-    failing = [bad(int(one.item_id[1:]), "error", arm="vcot", cluster="")
-               if (one.item_id, one.arm, one.role) == ("q6", "vcot", "image") else one
-               for one in answers()]  # fmt: skip
+    failing = [
+        bad(int(one.item_id[1:]), "error", arm="vcot", cluster="")
+        if (one.item_id, one.arm, one.role) == ("q6", "vcot", "image")
+        else one
+        for one in answers()
+    ]
     found = changes(file, put(tmp_path / "run", failing))
     assert found["mean of margin vcot, image, 5 frames"].n == 99
     assert found["accuracy vcot, image, 5 frames"].n == 100

@@ -32,12 +32,16 @@ CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 
 def item(number: int, **changes: Any) -> Item:
     """Item of five options; two of them per recording, three strata."""
     fields = {
-        "id": f"clip/{number} é", "task": "egoschema",
+        "id": f"clip/{number} é",
+        "task": "egoschema",
         "question": f"what happens in number {number}?",
-        "options": tuple(f"thing {i} of {number}" for i in range(5)), "answer": number % 5,
-        "media": Video(Path(f"/nowhere/{number}.mp4")), "stratum": f"s{number % 3}",
-        "cluster": f"r{number // 2}", "meta": (("note", f"n{number}"),),
-    }  # fmt: skip
+        "options": tuple(f"thing {i} of {number}" for i in range(5)),
+        "answer": number % 5,
+        "media": Video(Path(f"/nowhere/{number}.mp4")),
+        "stratum": f"s{number % 3}",
+        "cluster": f"r{number // 2}",
+        "meta": (("note", f"n{number}"),),
+    }
     return Item(**{**fields, **changes})
 
 
@@ -113,8 +117,9 @@ def script(role: str, infill: Callable[[Request], str]) -> Callable[[Request], O
             return Output(text=infill(prompt))
         draw = draws(role, parts)
         scores = [math.log(next(draw) + 1e-3) for _ in prompt.options]
-        return Output(option_logprobs=tuple(2 * s for s in scores), text="B",
-                      option_tokens=(2,) * len(scores))  # fmt: skip
+        return Output(
+            option_logprobs=tuple(2 * s for s in scores), text="B", option_tokens=(2,) * len(scores)
+        )
 
     return answer
 

@@ -25,10 +25,18 @@ CAVEAT = "These numbers are made up."
 def facts(role: str, **changes: Any) -> dict[str, Any]:
     """What a backend states about a member."""
     return {
-        "backend": "hf", "adapter": "hf-1", "fingerprint": f"print of {role}", "repo": f"r/{role}",
-        "commit": "", "config_sha256": f"config of {role}", "tokenizer_sha256": "t",
-        "processor_sha256": "p", "chat_template_sha256": "c", "tokens_per_frame": 4, **changes,
-    }  # fmt: skip
+        "backend": "hf",
+        "adapter": "hf-1",
+        "fingerprint": f"print of {role}",
+        "repo": f"r/{role}",
+        "commit": "",
+        "config_sha256": f"config of {role}",
+        "tokenizer_sha256": "t",
+        "processor_sha256": "p",
+        "chat_template_sha256": "c",
+        "tokens_per_frame": 4,
+        **changes,
+    }
 
 
 def manifest(
@@ -40,21 +48,40 @@ def manifest(
         for role in roles
     ]
     return {
-        "git": "abc", "dirty": False, "packages": {"torch": "2"}, "device": "a machine",
-        "config": {"pair": {"name": "tiny", "caveat": CAVEAT, "members": members}, "frames": [5],
-                   "infill": {"source": "shared"}},
+        "git": "abc",
+        "dirty": False,
+        "packages": {"torch": "2"},
+        "device": "a machine",
+        "config": {
+            "pair": {"name": "tiny", "caveat": CAVEAT, "members": members},
+            "frames": [5],
+            "infill": {"source": "shared"},
+        },
         "members": {f"tiny-{role}": facts(role, frame_as=frame_as) for role in roles},
-        "seeds": {"run": 0}, **changes,
-    }  # fmt: skip
+        "seeds": {"run": 0},
+        **changes,
+    }
 
 
 def infill(item: int, text: str = "something", leaks: Sequence[int] = (), **changes: Any) -> Any:
     """A row of infills.parquet."""
     return {
-        "role": "shared", "frames": 5, "item_id": f"q{item}", "gap": 0, "frame_a": "a",
-        "frame_b": "b", "text": text, "common": "", "event": "", "generator": "g", "ok": bool(text),
-        "error": "", "leaks": list(leaks), "status": "ok" if text else "failed", **changes,
-    }  # fmt: skip
+        "role": "shared",
+        "frames": 5,
+        "item_id": f"q{item}",
+        "gap": 0,
+        "frame_a": "a",
+        "frame_b": "b",
+        "text": text,
+        "common": "",
+        "event": "",
+        "generator": "g",
+        "ok": bool(text),
+        "error": "",
+        "leaks": list(leaks),
+        "status": "ok" if text else "failed",
+        **changes,
+    }
 
 
 def write(

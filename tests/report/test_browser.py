@@ -115,10 +115,14 @@ def test_slots_of_a_source_that_repeats_borrows_and_leaves_out() -> None:
 
 
 def test_a_still_clip_uses_each_index_once(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(PaintedFrames, "_paint", lambda self, number, t, paint=PaintedFrames._paint:
-                        paint(self, number, 0 if t < 18 else t))  # fmt: skip
-    folder = make_run(monkeypatch, tmp_path / "run", "frames=4", SUITE[0],
-                      items=[item(n) for n in range(4)])  # fmt: skip
+    monkeypatch.setattr(
+        PaintedFrames,
+        "_paint",
+        lambda self, number, t, paint=PaintedFrames._paint: paint(self, number, 0 if t < 18 else t),
+    )
+    folder = make_run(
+        monkeypatch, tmp_path / "run", "frames=4", SUITE[0], items=[item(n) for n in range(4)]
+    )
     data, _ = content(section(folder))
     arm = [one["name"] for one in data["views"][0]["arms"]].index("shuffled")
     for one in data["items"]:
@@ -163,8 +167,17 @@ def test_pictorial_options_and_rows_of_panels(
     layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     letters = tuple("ABCDEFGH")
-    items = [item(n, task="iraven", options=letters, stratum="s", cluster=str(n),
-                  media=Panels(Path(f"/nowhere/{n}.npz"), 8, 8, 3)) for n in range(5)]  # fmt: skip
+    items = [
+        item(
+            n,
+            task="iraven",
+            options=letters,
+            stratum="s",
+            cluster=str(n),
+            media=Panels(Path(f"/nowhere/{n}.npz"), 8, 8, 3),
+        )
+        for n in range(5)
+    ]
     folder = make_run(
         monkeypatch,
         tmp_path / "run",
@@ -339,8 +352,9 @@ def test_two_settings_of_one_study_are_two_views_of_the_same_items(
     other = make_run(monkeypatch, tmp_path / "other", *changes, items=items)
     data, made = content(section(study, other))
     assert [one["label"] for one in data["views"]] == [
-        "tiny · egoschema · letter · frame_as=image", "tiny · egoschema · letter · frame_as=video",
-    ]  # fmt: skip
+        "tiny · egoschema · letter · frame_as=image",
+        "tiny · egoschema · letter · frame_as=video",
+    ]
     assert len(data["items"]) == 6
     assert all(set(one["v"]) == {"0", "1"} for one in data["items"])
     assert len(made["webp"]) == len({sha for sha, _ in data["frames"]})
@@ -348,8 +362,10 @@ def test_two_settings_of_one_study_are_two_views_of_the_same_items(
 
 def test_shards_are_one_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     items = [item(n) for n in range(8)]
-    folders = [make_run(monkeypatch, tmp_path / f"{n}" / "run", "shards=2", f"shard={n}",
-                        items=items) for n in range(2)]  # fmt: skip
+    folders = [
+        make_run(monkeypatch, tmp_path / f"{n}" / "run", "shards=2", f"shard={n}", items=items)
+        for n in range(2)
+    ]
     data, _ = content(section(*folders))
     assert len(data["views"]) == 1
     assert len(data["items"]) == 8
@@ -367,8 +383,15 @@ def test_donors_of_several_draws_and_own_infills_are_all_shown(
 
         return one
 
-    folder = make_run(monkeypatch, tmp_path / "run", "donor_draws=3", "infill=self", "frames=2",
-                      items=[item(n) for n in range(10)], answer=answer)  # fmt: skip
+    folder = make_run(
+        monkeypatch,
+        tmp_path / "run",
+        "donor_draws=3",
+        "infill=self",
+        "frames=2",
+        items=[item(n) for n in range(10)],
+        answer=answer,
+    )
     data, _ = content(section(folder))
     arms_ = [arm["name"] for arm in data["views"][0]["arms"]]
     cells = [one["v"]["0"]["2"] for one in data["items"]]
@@ -387,8 +410,14 @@ def test_donors_of_several_draws_and_own_infills_are_all_shown(
 def test_rotated_options_are_shown_as_they_were_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = make_run(monkeypatch, tmp_path / "run", "scoring=letter", "option_rotation=true",
-                      "frames=2", items=[item(n) for n in range(4)])  # fmt: skip
+    folder = make_run(
+        monkeypatch,
+        tmp_path / "run",
+        "scoring=letter",
+        "option_rotation=true",
+        "frames=2",
+        items=[item(n) for n in range(4)],
+    )
     data, _ = content(section(folder))
     for one in data["items"]:
         answers = one["v"]["0"]["2"][0][0]
@@ -414,8 +443,9 @@ def test_replies_failures_and_withheld_answers(
         return one
 
     items = [item(n, answer=None if n == 0 else n % 5) for n in range(6)]
-    folder = make_run(monkeypatch, tmp_path / "run", "scoring=generate", "frames=2", items=items,
-                      answer=answer)  # fmt: skip
+    folder = make_run(
+        monkeypatch, tmp_path / "run", "scoring=generate", "frames=2", items=items, answer=answer
+    )
     data, _ = content(section(folder))
     answers = [
         (one, role, answer)
@@ -456,8 +486,10 @@ def test_further_numbers_are_part_of_an_answer(
         ((image,), (video,)) = one["v"]["0"]["2"][0]
         assert len(video) == 10  # as without any
         assert [[data["texts"][name], value] for name, value in image[10]] == [
-            [HOSTILE, "nan"], ["entropy", "0.125"], ["low", "-inf"]
-        ]  # fmt: skip
+            [HOSTILE, "nan"],
+            ["entropy", "0.125"],
+            ["low", "-inf"],
+        ]
 
 
 def test_items_beyond_the_budget_are_reported(study: Path) -> None:

@@ -301,8 +301,10 @@ def test_arms_show_their_own_parts(open_page: Open) -> None:
     assert card("baseline").locator(".ib-frame").count() == 4
     assert card("baseline").locator(".ib-between").count() == 0
     vcot = card("vcot").locator(".ib-parts > li")
-    kinds = ["frame" if "ib-frame" in name else "gap"
-             for name in vcot.evaluate_all("all => all.map((one) => one.className)")]  # fmt: skip
+    kinds = [
+        "frame" if "ib-frame" in name else "gap"
+        for name in vcot.evaluate_all("all => all.map((one) => one.className)")
+    ]
     assert kinds == ["frame", "gap", "frame", "gap", "frame", "gap", "frame", "gap"]
     assert card("blind").locator("img").count() == 0
     borrowed = card("visual_perturbation")

@@ -22,10 +22,14 @@ from probes.report import figures as plots
 from probes.report.figures import style
 
 CONFIGURATIONS = (
-    "center_single", "distribute_four", "distribute_nine", "in_center_single_out_center_single",
-    "in_distribute_four_out_center_single", "left_center_single_right_center_single",
+    "center_single",
+    "distribute_four",
+    "distribute_nine",
+    "in_center_single_out_center_single",
+    "in_distribute_four_out_center_single",
+    "left_center_single_right_center_single",
     "up_center_single_down_center_single",
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +46,10 @@ def points(axis: Any) -> list[tuple[float, float]]:
     """Where an axis' error bars have their markers."""
     return [
         (float(x), float(y))
-        for bars in axis.containers if hasattr(bars, "lines") and bars.lines[0] is not None
+        for bars in axis.containers
+        if hasattr(bars, "lines") and bars.lines[0] is not None
         for x, y in zip(*bars.lines[0].get_data(), strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def texts(figure: Figure) -> list[str]:
@@ -60,9 +65,8 @@ def test_arms_figure_draws_every_cell(tmp_path: Path) -> None:
             heights = list(drawn.lines[0].get_ydata())
             for arm, height in zip(made_records.ARMS, heights, strict=True):
                 cell = [
-                    r.correct for r in records
-                    if (r.role, r.arm, r.frames) == (role, arm, count)
-                ]  # fmt: skip
+                    r.correct for r in records if (r.role, r.arm, r.frames) == (role, arm, count)
+                ]
                 assert height == pytest.approx(100 * sum(map(bool, cell)) / 40)
     paths = plots.save(figure, tmp_path / "plots" / "arms")
     assert [p.name for p in paths] == ["arms.png", "arms.svg"]
@@ -85,8 +89,9 @@ def test_forest_draws_every_contrast_with_its_interval(
     assert sorted(x for x, _ in drawn) == pytest.approx(sorted(100 * rows["estimate"]))
     ends = [
         (segment[0, 0], segment[1, 0])
-        for bars in axis.containers for segment in bars.lines[2][0].get_segments()
-    ]  # fmt: skip
+        for bars in axis.containers
+        for segment in bars.lines[2][0].get_segments()
+    ]
     assert np.array(sorted(ends)) == pytest.approx(
         np.array(sorted(zip(100 * rows["low"], 100 * rows["high"], strict=True)))
     )
@@ -112,9 +117,11 @@ def test_strata_are_listed_with_all_of_them_first(found: pd.DataFrame) -> None:
     figure = plots.strata_figure(found)
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels[:4] == [
-        "all, image  (n = 40)", "all, video  (n = 40)", "s0, image  (n = 14)",
+        "all, image  (n = 40)",
+        "all, video  (n = 40)",
+        "s0, image  (n = 14)",
         "s0, video  (n = 14)",
-    ]  # fmt: skip
+    ]
     assert len(labels) == 2 * 4 * 2
 
 
@@ -133,9 +140,11 @@ def test_frames_figure_has_a_line_per_arm(frame: pd.DataFrame) -> None:
 def test_headroom_shows_gain_and_room(found: pd.DataFrame) -> None:
     figure = plots.headroom_figure(found)
     gains = found[
-        (found["name"] == "gain") & (found["arm"] == "vcot") & (found["policy"] == "strict")
+        (found["name"] == "gain")
+        & (found["arm"] == "vcot")
+        & (found["policy"] == "strict")
         & (found["stratum"] == "")
-    ]  # fmt: skip
+    ]
     text = "\n".join(texts(figure))
     for row in gains.to_dict("records"):
         assert f"{100 * row['estimate']:+.1f} of {100 * (1 - row['mean_b']):.1f}" in text
@@ -145,11 +154,21 @@ def test_configurations_have_one_panel_per_arm() -> None:
     rng = np.random.default_rng(1)
     records = [
         made_records.record(
-            i, arm, role, bool(rng.random() < 0.2), frames=8, task="iraven", cluster=f"p{i}",
-            stratum=CONFIGURATIONS[i % 7], option_logprobs=(-1.0,) * 8, option_tokens=(1,) * 8,
+            i,
+            arm,
+            role,
+            bool(rng.random() < 0.2),
+            frames=8,
+            task="iraven",
+            cluster=f"p{i}",
+            stratum=CONFIGURATIONS[i % 7],
+            option_logprobs=(-1.0,) * 8,
+            option_tokens=(1,) * 8,
         )
-        for role in ("image", "video") for arm in ("baseline", "vcot") for i in range(70)
-    ]  # fmt: skip
+        for role in ("image", "video")
+        for arm in ("baseline", "vcot")
+        for i in range(70)
+    ]
     frame = analysis.from_records(records)
     figure = plots.configurations_figure(frame)
     assert len(figure.axes) == 2
@@ -180,17 +199,25 @@ def test_members_differ_in_more_than_hue() -> None:
 def test_names_are_never_read_as_mathematics_and_long_ones_are_cut(tmp_path: Path) -> None:
     name = "$x_{$ </svg><script>alert(1)</script>" + "n" * 300
     records = [
-        dataclasses.replace(r, pair=name, member=f"{name}{r.role}", stratum=name,
-                            arm=name if r.arm == "blind" else r.arm)
+        dataclasses.replace(
+            r,
+            pair=name,
+            member=f"{name}{r.role}",
+            stratum=name,
+            arm=name if r.arm == "blind" else r.arm,
+        )
         for r in made_records.study(items=12, frames=(5,))
-    ]  # fmt: skip
+    ]
     frame = analysis.from_records(records)
     found = analysis.contrasts(frame, by_stratum=True)
     for figure in (
-        plots.arms_figure(frame), plots.forest_figure(found), plots.strata_figure(found),
-        plots.frames_figure(frame), plots.headroom_figure(found),
+        plots.arms_figure(frame),
+        plots.forest_figure(found),
+        plots.strata_figure(found),
+        plots.frames_figure(frame),
+        plots.headroom_figure(found),
         plots.configurations_figure(frame),
-    ):  # fmt: skip
+    ):
         content = plots.rendered(figure)
         assert b"<script" not in content["svg"]
         for text in figure.findobj(Text):
@@ -209,18 +236,31 @@ def test_equal_figures_give_equal_files(frame: pd.DataFrame, tmp_path: Path) -> 
     "records",
     [
         [made_records.record(0, arm) for arm in ("baseline", "vcot")],
-        [made_records.record(i, arm, role) for i in range(4) for arm in made_records.ARMS
-         for role in ("image", "video")],
-        [made_records.record(i, arm, role, answer=None if i else 0) for i in range(3)
-         for arm in made_records.ARMS for role in ("image", "video", "control")],
+        [
+            made_records.record(i, arm, role)
+            for i in range(4)
+            for arm in made_records.ARMS
+            for role in ("image", "video")
+        ],
+        [
+            made_records.record(i, arm, role, answer=None if i else 0)
+            for i in range(3)
+            for arm in made_records.ARMS
+            for role in ("image", "video", "control")
+        ],
         [made_records.bad(i, "error", arm=arm) for i in range(3) for arm in made_records.ARMS],
     ],
-)  # fmt: skip
+)
 def test_degenerate_runs_are_drawn_without_a_warning(records: list[Any]) -> None:
     frame = analysis.from_records(records)
     found = analysis.contrasts(frame, by_stratum=True)
-    figures = [plots.arms_figure(frame), plots.forest_figure(found), plots.frames_figure(frame),
-               plots.headroom_figure(found), plots.configurations_figure(frame)]  # fmt: skip
+    figures = [
+        plots.arms_figure(frame),
+        plots.forest_figure(found),
+        plots.frames_figure(frame),
+        plots.headroom_figure(found),
+        plots.configurations_figure(frame),
+    ]
     for figure in figures:
         assert plots.rendered(figure)["png"].startswith(b"\x89PNG")
 

@@ -27,9 +27,20 @@ from probes.report import summary as summaries
 
 EVIL = f"{HOSTILE}<script>alert(1)</script>\"'$x$|`*[a](javascript:1)\n# no heading"
 SECTIONS = (
-    "summary", "tables", "published", "frame-as", "contrasts", "arms", "frames", "strata", "power",
-    "failed", "infills", "items", "manifest",
-)  # fmt: skip
+    "summary",
+    "tables",
+    "published",
+    "frame-as",
+    "contrasts",
+    "arms",
+    "frames",
+    "strata",
+    "power",
+    "failed",
+    "infills",
+    "items",
+    "manifest",
+)
 
 
 @dataclasses.dataclass
@@ -41,8 +52,9 @@ class Written:
     md: str
 
     def csv(self, name: str) -> pd.DataFrame:
-        return pd.read_csv(self.folder / "tables" / f"{name}.csv", keep_default_na=False,
-                           na_values=[""])  # fmt: skip
+        return pd.read_csv(
+            self.folder / "tables" / f"{name}.csv", keep_default_na=False, na_values=[""]
+        )
 
     def section(self, name: str) -> str:
         """A section of the Markdown version."""
@@ -126,8 +138,11 @@ def test_csv_files_hold_the_numbers_of_the_analysis_unrounded(
 
 def test_every_figure_is_there_as_png_and_svg_and_in_the_page(both: Written) -> None:
     names = {path.name for path in (both.folder / "plots").iterdir()}
-    stems = {f"{stem}-{at}" for at in (1, 2)
-             for stem in ("arms", "did", "frames", "gains", "headroom", "strata")}  # fmt: skip
+    stems = {
+        f"{stem}-{at}"
+        for at in (1, 2)
+        for stem in ("arms", "did", "frames", "gains", "headroom", "strata")
+    }
     assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
     assert both.html.count('src="data:image/svg+xml;base64,') == len(stems)
     assert all(f"(plots/{stem}.svg)" in both.md for stem in stems)
@@ -174,12 +189,17 @@ def planted(share: float, items: int = 120) -> list[Record]:
     """The image member gains `share` from vcot, the other nothing; each item is its own cluster."""
     base = [i % 2 for i in range(items)]
     gained = [1 if i < share * items else one for i, one in enumerate(base)]
-    cells = {("image", "baseline"): base, ("image", "vcot"): gained,
-             ("video", "baseline"): base, ("video", "vcot"): base}  # fmt: skip
+    cells = {
+        ("image", "baseline"): base,
+        ("image", "vcot"): gained,
+        ("video", "baseline"): base,
+        ("video", "vcot"): base,
+    }
     return [
         record(i, arm, role, bool(one), cluster=f"c{i}")
-        for (role, arm), right in cells.items() for i, one in enumerate(right)
-    ]  # fmt: skip
+        for (role, arm), right in cells.items()
+        for i, one in enumerate(right)
+    ]
 
 
 def summary(records: list[Record], tmp_path: Path, manifest: Any = None) -> str:
@@ -233,12 +253,19 @@ def test_a_did_comes_to_one_word(changes: dict[str, float], outcome: str) -> Non
 
 
 def test_a_ceiling_and_a_baseline_at_chance_are_reported(tmp_path: Path) -> None:
-    cells = {("image", "baseline"): 24, ("image", "vcot"): 100, ("video", "baseline"): 90,
-             ("video", "vcot"): 95, ("image", "blind"): 22, ("video", "blind"): 20}  # fmt: skip
+    cells = {
+        ("image", "baseline"): 24,
+        ("image", "vcot"): 100,
+        ("video", "baseline"): 90,
+        ("video", "vcot"): 95,
+        ("image", "blind"): 22,
+        ("video", "blind"): 20,
+    }
     records = [
         record(i, arm, role, (i * 37) % 120 < right, cluster=f"c{i}")
-        for (role, arm), right in cells.items() for i in range(120)
-    ]  # fmt: skip
+        for (role, arm), right in cells.items()
+        for i in range(120)
+    ]
     text = summary(records, tmp_path)
     assert "Room to gain: image 80.0, video 25.0." in text
     assert "part of this DiD is forced by the ceiling" in text
@@ -252,14 +279,25 @@ def test_a_ceiling_and_a_baseline_at_chance_are_reported(tmp_path: Path) -> None
 def test_hostile_texts_remain_text(tmp_path: Path) -> None:
     records = [
         dataclasses.replace(
-            r, pair=EVIL, member=EVIL + r.role, item_id=EVIL + r.item_id, task=EVIL, stratum=EVIL,
-            **({"status": "unparsed", "choice": None, "correct": False, "text": EVIL}
-               if r.item_id == "q1" else {}),
-            **({"status": "error", "choice": None, "correct": False, "error": EVIL}
-               if r.item_id == "q2" else {}),
+            r,
+            pair=EVIL,
+            member=EVIL + r.role,
+            item_id=EVIL + r.item_id,
+            task=EVIL,
+            stratum=EVIL,
+            **(
+                {"status": "unparsed", "choice": None, "correct": False, "text": EVIL}
+                if r.item_id == "q1"
+                else {}
+            ),
+            **(
+                {"status": "error", "choice": None, "correct": False, "error": EVIL}
+                if r.item_id == "q2"
+                else {}
+            ),
         )
         for r in study(6, frames=(5,))
-    ]  # fmt: skip
+    ]
     manifest = made.manifest(git=EVIL)
     manifest["config"]["pair"]["caveat"] = EVIL
     manifest["members"] = {EVIL + role: made.facts(EVIL) for role in ("image", "video")}
@@ -291,13 +329,21 @@ DEGRADED = {
     "no vcot": ([r for r in WHOLE if r.arm in ("baseline", "blind")], "vcot was not run"),
     "vcot only": ([r for r in WHOLE if r.arm == "vcot"], "No DiD"),
     "no answers": (
-        [record(i, arm, role, answer=None) for i in range(4) for arm in ARMS
-         for role in ("image", "video")],
+        [
+            record(i, arm, role, answer=None)
+            for i in range(4)
+            for arm in ARMS
+            for role in ("image", "video")
+        ],
         "No item here has a public answer",
     ),
     "all errors": (
-        [bad(i, "error", arm=arm, role=role) for i in range(4) for arm in ARMS
-         for role in ("image", "video")],
+        [
+            bad(i, "error", arm=arm, role=role)
+            for i in range(4)
+            for arm in ARMS
+            for role in ("image", "video")
+        ],
         "No answer was parsed",
     ),
     "one record": ([record(0)], "vcot was not run"),
@@ -305,7 +351,7 @@ DEGRADED = {
         [record(i, arm, role) for i in range(6) for arm in ARMS for role in ("image", "video")],
         "the members' gains from vcot cannot be distinguished",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DEGRADED)
@@ -322,23 +368,29 @@ def test_broken_and_partial_runs_get_a_report_too(name: str, tmp_path: Path) -> 
 
 
 def test_failed_unparsed_missing_and_withheld_are_listed(tmp_path: Path) -> None:
-    records = [r for r in study(10, frames=(5,)) if (r.item_id, r.arm, r.role) not in (
-        ("q8", "vcot", "image"), ("q9", "baseline", "image"))]  # fmt: skip
     records = [
-        bad(3, "error", arm="vcot", role="image") if (r.item_id, r.arm, r.role) == (
-            "q3", "vcot", "image") else
-        dataclasses.replace(bad(4, "unparsed", arm="blind", role="video"), text="neither")
-        if (r.item_id, r.arm, r.role) == ("q4", "blind", "video") else
-        dataclasses.replace(r, answer=None, correct=None) if r.item_id == "q5" else r
+        r
+        for r in study(10, frames=(5,))
+        if (r.item_id, r.arm, r.role) not in (("q8", "vcot", "image"), ("q9", "baseline", "image"))
+    ]
+    records = [
+        bad(3, "error", arm="vcot", role="image")
+        if (r.item_id, r.arm, r.role) == ("q3", "vcot", "image")
+        else dataclasses.replace(bad(4, "unparsed", arm="blind", role="video"), text="neither")
+        if (r.item_id, r.arm, r.role) == ("q4", "blind", "video")
+        else dataclasses.replace(r, answer=None, correct=None)
+        if r.item_id == "q5"
+        else r
         for r in records
-    ]  # fmt: skip
+    ]
     out = write(tmp_path / "out", made.write(tmp_path / "run", records, made.manifest()))
     part = out.section("failed")
     assert f"1 failed and 1 could not be parsed, of {len(records)} records" in part
     failed = out.csv("failed").set_index("item_id")
     assert dict(failed["reason"]) == {
-        "q3": "broken", "q4": "no option can be read from the reply",
-    }  # fmt: skip
+        "q3": "broken",
+        "q4": "no option can be read from the reply",
+    }
     assert failed.loc["q4", "text"] == "neither"
     assert "1 item without a public answer" in part
     missing = out.csv("missing")
@@ -375,8 +427,15 @@ def test_leaks_are_counted_and_their_items_left_out_once_more(older: bool, tmp_p
     run = made.write(tmp_path / "run", records, made.manifest(), infills)
     out = write(tmp_path / "out", run)
     (row,) = out.csv("leaks").to_dict("records")
-    expected = {"infills": 14, "leaking": 5, "empty": 1, "failed": 1, "items": 12,
-                "items_leaking": 5, "items_leaking_key": 3}  # fmt: skip
+    expected = {
+        "infills": 14,
+        "leaking": 5,
+        "empty": 1,
+        "failed": 1,
+        "items": 12,
+        "items_leaking": 5,
+        "items_leaking_key": 3,
+    }
     assert {name: row[name] for name in expected} == expected
     frame = analysis.load(run)
     kept = frame[~frame["item_id"].isin(["q0", "q1", "q2"])].reset_index(drop=True)
@@ -394,9 +453,10 @@ def test_donors_are_counted_over_items_not_records(tmp_path: Path) -> None:
     lent = {0: "q5", 1: "q5", 2: "q5", 3: "q4"}
     records = [
         record(i, arm, role, donor_id=lent[i] if arm == "visual_perturbation" else None)
-        for i in range(4) for arm in ("baseline", "vcot", "visual_perturbation")
+        for i in range(4)
+        for arm in ("baseline", "vcot", "visual_perturbation")
         for role in ("image", "video")
-    ]  # fmt: skip
+    ]
     out = write(tmp_path / "out", made.write(tmp_path / "run", records))
     assert "| visual_perturbation | 4 | 2 | 3 | 2.00 |" in out.section("infills")
 
@@ -405,11 +465,21 @@ def test_iraven_has_a_section_per_configuration(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     names = ("center_single", "distribute_four", "left_center_single_right_center_single")
     records = [
-        record(i, "baseline", role, bool(rng.random() < 0.3), frames=8, task="iraven",
-               stratum=names[i % 3 if i < 12 else 0], cluster=f"p{i}",
-               option_logprobs=(-1.0,) * 8, option_tokens=(1,) * 8)
-        for role in ("image", "video") for i in range(30)
-    ]  # fmt: skip
+        record(
+            i,
+            "baseline",
+            role,
+            bool(rng.random() < 0.3),
+            frames=8,
+            task="iraven",
+            stratum=names[i % 3 if i < 12 else 0],
+            cluster=f"p{i}",
+            option_logprobs=(-1.0,) * 8,
+            option_tokens=(1,) * 8,
+        )
+        for role in ("image", "video")
+        for i in range(30)
+    ]
     run = made.write(tmp_path / "run", records, made.manifest())
     out = write(tmp_path / "out", run)
     part = out.section("iraven")
@@ -417,8 +487,9 @@ def test_iraven_has_a_section_per_configuration(tmp_path: Path) -> None:
     cells = analysis.accuracies(frame, by_stratum=True).set_index(["role", "stratum"])
     transfer = analysis.contrasts(frame, names=("transfer",), by_stratum=True)
     for name in names:
-        image, video = (f"{100 * cells.loc[(role, name), 'accuracy']:.1f} ["
-                        for role in ("image", "video"))  # fmt: skip
+        image, video = (
+            f"{100 * cells.loc[(role, name), 'accuracy']:.1f} [" for role in ("image", "video")
+        )
         (line,) = [one for one in part.splitlines() if f"| {name} |" in one]
         assert image in line
         assert video in line
@@ -428,8 +499,10 @@ def test_iraven_has_a_section_per_configuration(tmp_path: Path) -> None:
     (line,) = [one for one in part.splitlines() if "| all |" in one]
     assert analysis.tables.interval(across.to_dict()) in line
     # Configurations of 22, 4 and 4 problems: each counts the same in the accuracies, too.
-    means = [float(cells.loc[[(role, n) for n in names], "accuracy"].mean())
-             for role in ("image", "video")]  # fmt: skip
+    means = [
+        float(cells.loc[[(role, n) for n in names], "accuracy"].mean())
+        for role in ("image", "video")
+    ]
     assert means[1] - means[0] == pytest.approx(across["estimate"])
     assert f"| {100 * means[0]:.1f} [" in line
     assert f"| {100 * means[1]:.1f} [" in line
@@ -440,9 +513,7 @@ def test_iraven_has_a_section_per_configuration(tmp_path: Path) -> None:
 
 
 def test_published_figures_are_compared_with_those_of_the_same_pair(tmp_path: Path) -> None:
-    records = [
-        dataclasses.replace(r, pair="llava_next_7b", task="egoschema") for r in study(10)
-    ]  # fmt: skip
+    records = [dataclasses.replace(r, pair="llava_next_7b", task="egoschema") for r in study(10)]
     out = write(tmp_path / "out", made.write(tmp_path / "run", records))
     part = out.section("published")
     assert "44.0 [39.7, 48.4]" in part  # the study's image member, 5 frames, baseline, n = 500
@@ -481,8 +552,11 @@ def test_a_run_without_infills_is_not_one_without_their_file(
             pq.write_table(empty, run / "infills.parquet")
         report.write([run], tmp_path / "out")
         text = (tmp_path / "out" / "report.md").read_text("utf-8")
-        assert [one for one in ("No arm showed infills.", "No run's folder holds infills.")
-                if one in text] == [says]  # fmt: skip
+        assert [
+            one
+            for one in ("No arm showed infills.", "No run's folder holds infills.")
+            if one in text
+        ] == [says]
 
 
 def test_nothing_is_written_where_something_is_wrong(tmp_path: Path) -> None:
@@ -505,8 +579,11 @@ def test_the_command_writes_where_it_says(
     assert main.main(["report", str(run)]) == 0
     assert f"report: {run / 'report' / 'report.html'} (" in capsys.readouterr().out
     assert {path.name for path in (run / "report").iterdir()} == {
-        "report.html", "report.md", "tables", "plots",
-    }  # fmt: skip
+        "report.html",
+        "report.md",
+        "tables",
+        "plots",
+    }
     assert main.main(["report", str(run)]) == 0  # over the old one, which is not a run
     assert main.main(["report", str(run), str(run)]) == 2
     assert "--out DIR" in capsys.readouterr().err

@@ -28,13 +28,17 @@ from probes.report.study import Study, plain
 
 def costs(study: Study) -> Section:
     rows = pd.DataFrame({"role": ["image"], "n": [len(study.frame)]})
-    return Section("costs", "What it cost", (
-        Paragraph("Three <hours> & a day."),
-        BulletList(("one", "two")),
-        study.table(Table("Costs", words=1, name="costs", data=rows), rows, plain("role n")),
-        FigurePart("costs", "Costs", Figure()),
-        Fragment("<style>.x{color:red}</style><b id='x'>!</b><script>let x = 1;</script>", "x"),
-    ))  # fmt: skip
+    return Section(
+        "costs",
+        "What it cost",
+        (
+            Paragraph("Three <hours> & a day."),
+            BulletList(("one", "two")),
+            study.table(Table("Costs", words=1, name="costs", data=rows), rows, plain("role n")),
+            FigurePart("costs", "Costs", Figure()),
+            Fragment("<style>.x{color:red}</style><b id='x'>!</b><script>let x = 1;</script>", "x"),
+        ),
+    )
 
 
 def one(*parts: Any, id: str = "mine") -> Callable[[Study], Section]:
@@ -50,40 +54,68 @@ FAILING: dict[str, tuple[Any, str]] = {
     "raises": (broken, "RuntimeError: the disk of the <other> package is full"),
     "text": (lambda study: "text", "TypeError: it made str, not a Section"),
     "part": (one("text"), "TypeError: str is no part of a report"),
-    "ragged": (one(Table("T", ("a", "b"), (("x",),), name="t")),
-               "ValueError: a row of the table 'T' is not as long as its header"),
-    "nameless": (one(Table("T", ("a",), (("x",),))),
-                 "ValueError: 'T' has no name, which its file needs"),
-    "table": (one(Table("T", ("a",), (("x",),), name="contrasts")),
-              "ValueError: another section has taken the name Table contrasts"),
-    "id": (one(Paragraph("x"), id="power"),
-           "ValueError: another section has taken the name section power"),
-    "figure": (one(FigurePart("f", "F", "no figure")),  # type: ignore[arg-type]
-               "AttributeError: 'str' object has no attribute"),
-    "traversal": (one(Table("T", ("a",), (("x",),), name="../../evil")),
-                  "ValueError: '../../evil' is no name of a file: a name has letters"),
-    "drawing": (one(FigurePart("a/b", "F", Figure())),
-                "ValueError: 'a/b' is no name of a file"),
-    "cell": (one(Table("T", ("a", "b"), (("x", 3),), name="t")),  # type: ignore[arg-type]
-             "TypeError: it holds 3 (int) where a text belongs"),
-    "none": (one(Table("T", ("a",), ((None,),), name="t")),  # type: ignore[arg-type]
-             "TypeError: it holds None (NoneType) where a text belongs"),
-    "untitled": (lambda study: Section("u", None, ()),  # type: ignore[arg-type]
-                 "TypeError: it holds None (NoneType) where a text belongs"),
-    "numbers": (one(Paragraph(3)),  # type: ignore[arg-type]
-                "TypeError: it holds 3 (int) where a text belongs"),
-    "data": (one(Table("T", ("a",), (("x",),), name="t", data=[1])),  # type: ignore[arg-type]
-             "TypeError: the data of the table 'T' are no data frame"),
-    "twice": (one(Table("T", ("a",), name="t"), Table("U", ("a",), name="t")),
-              "ValueError: two of its parts have one name"),
-    "unhashable": (ReportSection(broken, after=["power"]),  # type: ignore[arg-type]
-                   "report section 'unhashable' of others 1.0 cannot be loaded: "
-        "TypeError: it follows ['power'], which is not the name of a section"),
+    "ragged": (
+        one(Table("T", ("a", "b"), (("x",),), name="t")),
+        "ValueError: a row of the table 'T' is not as long as its header",
+    ),
+    "nameless": (
+        one(Table("T", ("a",), (("x",),))),
+        "ValueError: 'T' has no name, which its file needs",
+    ),
+    "table": (
+        one(Table("T", ("a",), (("x",),), name="contrasts")),
+        "ValueError: another section has taken the name Table contrasts",
+    ),
+    "id": (
+        one(Paragraph("x"), id="power"),
+        "ValueError: another section has taken the name section power",
+    ),
+    "figure": (
+        one(FigurePart("f", "F", "no figure")),  # type: ignore[arg-type]
+        "AttributeError: 'str' object has no attribute",
+    ),
+    "traversal": (
+        one(Table("T", ("a",), (("x",),), name="../../evil")),
+        "ValueError: '../../evil' is no name of a file: a name has letters",
+    ),
+    "drawing": (one(FigurePart("a/b", "F", Figure())), "ValueError: 'a/b' is no name of a file"),
+    "cell": (
+        one(Table("T", ("a", "b"), (("x", 3),), name="t")),  # type: ignore[arg-type]
+        "TypeError: it holds 3 (int) where a text belongs",
+    ),
+    "none": (
+        one(Table("T", ("a",), ((None,),), name="t")),  # type: ignore[arg-type]
+        "TypeError: it holds None (NoneType) where a text belongs",
+    ),
+    "untitled": (
+        lambda study: Section("u", None, ()),  # type: ignore[arg-type]
+        "TypeError: it holds None (NoneType) where a text belongs",
+    ),
+    "numbers": (
+        one(Paragraph(3)),  # type: ignore[arg-type]
+        "TypeError: it holds 3 (int) where a text belongs",
+    ),
+    "data": (
+        one(Table("T", ("a",), (("x",),), name="t", data=[1])),  # type: ignore[arg-type]
+        "TypeError: the data of the table 'T' are no data frame",
+    ),
+    "twice": (
+        one(Table("T", ("a",), name="t"), Table("U", ("a",), name="t")),
+        "ValueError: two of its parts have one name",
+    ),
+    "unhashable": (
+        ReportSection(broken, after=["power"]),  # type: ignore[arg-type]
+        "report section 'unhashable' of others 1.0 cannot be loaded: "
+        "TypeError: it follows ['power'], which is not the name of a section",
+    ),
     "ends": (lambda study: sys.exit(3), "SystemExit: 3"),
     "unfinished": (one(Fragment(lambda budget: "")), "TypeError: its HTML is not finished"),
-    "number": (7, "report section 'number' of others 1.0 cannot be loaded: TypeError: it is "
-               "neither a ReportSection nor a function"),
-}  # fmt: skip
+    "number": (
+        7,
+        "report section 'number' of others 1.0 cannot be loaded: TypeError: it is "
+        "neither a ReportSection nor a function",
+    ),
+}
 
 
 def drawn(figure: Any) -> dict[str, bytes]:
@@ -194,8 +226,17 @@ def test_a_built_in_section_that_fails_is_an_error(
 def test_sections_follow_what_they_name() -> None:
     after = {"c": "b", "d": "b", "e": "d", "x": "nowhere", "p": "q", "q": "p", "end": "manifest"}
     assert ordered(["a", "b", "manifest"], after) == [
-        "a", "b", "c", "d", "e", "x", "p", "q", "manifest", "end",
-    ]  # fmt: skip
+        "a",
+        "b",
+        "c",
+        "d",
+        "e",
+        "x",
+        "p",
+        "q",
+        "manifest",
+        "end",
+    ]
 
 
 def test_further_measures_have_a_section_each_in_their_unit(
@@ -212,8 +253,9 @@ def test_further_measures_have_a_section_each_in_their_unit(
     for row in found.to_dict("records"):
         interval = bracketed(row["estimate"], row["low"], row["high"], signed)
         head = f"| {row['name']} | {row['role']} | {row['arm']} |"
-        assert any(line.startswith(head) and f"| {interval} |" in line
-                   for line in text.splitlines())  # fmt: skip
+        assert any(
+            line.startswith(head) and f"| {interval} |" in line for line in text.splitlines()
+        )
     assert "nats [95 %]" in text and "log-odds [95 %]" in text
     written = pd.read_csv(out / "tables" / "measure-margin.csv")
     assert written["estimate"].to_numpy() == pytest.approx(found["estimate"].to_numpy())

@@ -11,8 +11,13 @@ from probes import analysis, report
 from probes.cli import main
 
 SMALL = [
-    "backend=scripted", "task.videos=4", "task.height=32", "task.fps=1", "frames=2", "limit=4",
-]  # fmt: skip
+    "backend=scripted",
+    "task.videos=4",
+    "task.height=32",
+    "task.fps=1",
+    "frames=2",
+    "limit=4",
+]
 
 
 @pytest.fixture

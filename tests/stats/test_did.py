@@ -47,9 +47,12 @@ def test_logit_did_equals_a_saturated_logistic_regression(cells):
     image, arm = np.repeat([1, 1, 0, 0], 200), np.repeat([1, 0, 1, 0], 200)
     x = np.stack([np.ones(800), image, arm, image * arm], axis=1)
     fit = sm.Logit(y, x).fit(
-        disp=0, cov_type="cluster", cov_kwds={"groups": np.tile(clusters, 4)}, method="newton",
+        disp=0,
+        cov_type="cluster",
+        cov_kwds={"groups": np.tile(clusters, 4)},
+        method="newton",
         tol=1e-14,
-    )  # fmt: skip
+    )
     found = did_logit(columns, clusters)
     assert found.estimate == pytest.approx(fit.params[3], rel=1e-9)
     # statsmodels counts the four parameters of 800 rows; the rest is the same formula.

@@ -102,10 +102,13 @@ def test_many_estimates_are_the_same_as_one_by_one(kind):
 
 def test_simulated_runs_have_the_truth_they_were_given():
     image, other = draw(
-        np.random.default_rng(2), 400, np.full(100, 5),
+        np.random.default_rng(2),
+        400,
+        np.full(100, 5),
         (TrueEffect(0.1, 0.3), TrueEffect(-0.05, 0.2)),
-        alike=0.3, shared=0.5,
-    )  # fmt: skip
+        alike=0.3,
+        shared=0.5,
+    )
     assert image.mean() == pytest.approx(0.1, abs=0.01)
     assert np.abs(image).mean() == pytest.approx(0.3, abs=0.01)
     assert other.mean() == pytest.approx(-0.05, abs=0.01)

@@ -91,10 +91,12 @@ QUESTION = "Q What of a?\nA. yes\nB. no\nletter?"
         (SINGLE, "[a1]"),
         (Arm("x", frames="single", infills="own"), "<a does 0>[a1]<a does 1>"),
         (Arm("x", frames="reversed", infills="own"), "[a2]<a does 0>[a1]<a does 1>[a0]"),
-        (Arm("x", infills="own", presentation="frames_then_text"),
-         "[a0][a1][a2]<a does 0><a does 1>"),
+        (
+            Arm("x", infills="own", presentation="frames_then_text"),
+            "[a0][a1][a2]<a does 0><a does 1>",
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_arm_shows_exactly_its_frames_and_texts_before_the_question(arm, context):
     assert shown(stimulus(arm, 3)) == context + QUESTION
 

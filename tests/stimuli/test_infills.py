@@ -134,10 +134,14 @@ def test_generator_fingerprint_covers_what_the_text_depends_on_and_no_more():
 
     assert print_of() == print_of(replace(PROMPTS, name="n", letter="x", condense="unused"))
     different = {
-        print_of(), print_of(model="n"), print_of(condenser="c"), print_of(limit=8),
-        print_of(replace(PROMPTS, common="x")), print_of(replace(PROMPTS, event="x")),
+        print_of(),
+        print_of(model="n"),
+        print_of(condenser="c"),
+        print_of(limit=8),
+        print_of(replace(PROMPTS, common="x")),
+        print_of(replace(PROMPTS, event="x")),
         print_of(replace(PROMPTS, condense="x"), condenser="c"),
-    }  # fmt: skip
+    }
     assert len(different) == 7
 
 
@@ -160,9 +164,13 @@ def test_fill_keeps_other_braces_and_inserts_in_one_pass():
 
 
 ITEM = Item(
-    "i", "t", "?", ("The cup  moves.", "red", "It's 3.5 m", "It's 35 m", "?!"), 0,
+    "i",
+    "t",
+    "?",
+    ("The cup  moves.", "red", "It's 3.5 m", "It's 35 m", "?!"),
+    0,
     Video(Path("v")),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(
@@ -229,9 +237,13 @@ some_infills = st.builds(
     lambda text, common, event, generator, status, error: Infill(
         text, common, event, generator, "ok" if text else status, error
     ),
-    tidied, tidied, tidied, st.text(max_size=9), st.sampled_from(("empty", "failed")),
+    tidied,
+    tidied,
+    tidied,
     st.text(max_size=9),
-)  # fmt: skip
+    st.sampled_from(("empty", "failed")),
+    st.text(max_size=9),
+)
 
 
 def rows_of(clip_key, given_infills):

@@ -29,10 +29,17 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     monkeypatch.setenv("PROBES_HOME", str(tmp_path / "home"))
 
     def start(*overrides: str) -> int:
-        return main([
-            "run", "task=iraven", "task.per_config=2", "limit=7", "option_rotation=true",
-            f"hydra.run.dir={tmp_path / 'run'}", *overrides,
-        ])  # fmt: skip
+        return main(
+            [
+                "run",
+                "task=iraven",
+                "task.per_config=2",
+                "limit=7",
+                "option_rotation=true",
+                f"hydra.run.dir={tmp_path / 'run'}",
+                *overrides,
+            ]
+        )
 
     return start
 

@@ -122,8 +122,14 @@ def test_it_runs_and_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "clips      clips at dusk; installed by sample-plugin 1.0" in lines
     assert "broken     installed by sample-plugin 1.0" in lines
     assert [line.split()[0] for line in lines] == [
-        "broken", "clips", "egoschema", "egoworld", "iraven", "lmms", "single"
-    ]  # fmt: skip
+        "broken",
+        "clips",
+        "egoschema",
+        "egoworld",
+        "iraven",
+        "lmms",
+        "single",
+    ]
 
 
 def test_only_the_chosen_one_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

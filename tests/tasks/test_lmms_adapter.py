@@ -94,12 +94,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         options = [f"c opens the box {n}", "c closes the jar", "c moves the cup", "c takes a bag"]
         docs.append(
             {
-                "question_id": f"q{n}", "question": f"What does c do in clip {n}?",
-                "options": options, "letter": "ABCD"[n % 4], "index": n % 4, "number": n % 4 + 1,
-                "text": options[n % 4], "bracketed": f"({'ABCD'[n % 4]})", "none": None,
-                "video": str(clips[n % 3]), "category": "first" if n < 4 else "last",
+                "question_id": f"q{n}",
+                "question": f"What does c do in clip {n}?",
+                "options": options,
+                "letter": "ABCD"[n % 4],
+                "index": n % 4,
+                "number": n % 4 + 1,
+                "text": options[n % 4],
+                "bracketed": f"({'ABCD'[n % 4]})",
+                "none": None,
+                "video": str(clips[n % 3]),
+                "category": "first" if n < 4 else "last",
             }
-        )  # fmt: skip
+        )
     (root / "docs.json").write_text(json.dumps(docs))
     (root / "utils.py").write_text(textwrap.dedent(UTILS))
     return root
@@ -108,10 +115,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write(folder: Path, name: str, data: str = "docs.json", **settings: Any) -> Path:
     """Write a task's YAML; values that begin with `!` are tags."""
     settings = {
-        "task": name, "dataset_path": "json", "test_split": "test",
-        "doc_to_visual": "!function utils.video", "doc_to_target": "letter",
+        "task": name,
+        "dataset_path": "json",
+        "test_split": "test",
+        "doc_to_visual": "!function utils.video",
+        "doc_to_target": "letter",
         "process_results": "!function utils.strict",
-    } | settings  # fmt: skip
+    } | settings
     lines = [f"dataset_kwargs: {{data_files: {{test: {data}}}}}"]
     lines += ["metric_list: [{metric: right, aggregation: mean, higher_is_better: true}]"]
     lines += [f"{name}: {value}" for name, value in settings.items()]
@@ -244,9 +254,13 @@ def test_pictures_become_panels(folder: Path, home: Path) -> None:
     data = Dataset.from_dict(docs).cast_column("frames", [Picture()])
     DatasetDict({"test": data}).save_to_disk(folder / "pictured")
     write(
-        folder, "pictured", **LINES, doc_to_visual="!function utils.pictures",
-        dataset_path=str(folder / "pictured"), dataset_kwargs="{load_from_disk: true}",
-    )  # fmt: skip
+        folder,
+        "pictured",
+        **LINES,
+        doc_to_visual="!function utils.pictures",
+        dataset_path=str(folder / "pictured"),
+        dataset_kwargs="{load_from_disk: true}",
+    )
     text = (folder / "pictured.yaml").read_text()
     (folder / "pictured.yaml").write_text("\n".join(text.splitlines()[1:]))
     items = reader.load(folder, "pictured")
@@ -326,13 +340,25 @@ def test_lines_of_options(
 @pytest.mark.parametrize(
     ("target", "reading", "index"),
     [
-        ("B", "letter", 1), ("(b)", "letter", 1), ("B.", "letter", 1), ("B. the jar", "letter", 1),
-        ("E", "letter", None), ("", "letter", None), (1, "letter", None),
-        ("The Jar.", "text", 1), ("jar", "text", None),
-        (1, "index", 1), ("1", "index", 1), (3, "index", None), (True, "index", None),
-        (1.5, "index", None), (1, "number", 0), ("3", "number", 2), (0, "number", None),
+        ("B", "letter", 1),
+        ("(b)", "letter", 1),
+        ("B.", "letter", 1),
+        ("B. the jar", "letter", 1),
+        ("E", "letter", None),
+        ("", "letter", None),
+        (1, "letter", None),
+        ("The Jar.", "text", 1),
+        ("jar", "text", None),
+        (1, "index", 1),
+        ("1", "index", 1),
+        (3, "index", None),
+        (True, "index", None),
+        (1.5, "index", None),
+        (1, "number", 0),
+        ("3", "number", 2),
+        (0, "number", None),
     ],
-)  # fmt: skip
+)
 def test_readings_of_a_target(target: object, reading: str, index: int | None) -> None:
     assert adapter.READINGS[reading](target, ["the box", "the jar", "the cup"]) == index
 
@@ -378,10 +404,14 @@ def test_the_listing_of_lmms_evals_own_tasks(
         "mvbench_action_antonym": ("video", "its text", "text", "accepted", "-"),
         "mlvu_dev": ("video", "its data", "letter", "accepted", "-"),
         "perceptiontest_val_mcppl": (
-            "video", "-", "-", "refused", "its output type is multiple_choice, not generate_until",
+            "video",
+            "-",
+            "-",
+            "refused",
+            "its output type is multiple_choice, not generate_until",
         ),
         "moviechat_global": ("video", "-", "-", "unsettled", structure.UNLESS),
-    }  # fmt: skip
+    }
     assert main.main(["tasks", "lmms", *expected, "--markdown"]) == 0
     printed = capsys.readouterr().out
     table = [
@@ -421,9 +451,16 @@ def test_a_run_and_its_tasks_own_score(
     (tmp_path / "runs").mkdir()
     out = tmp_path / "runs" / "one"
     arguments = [
-        "run", "backend=scripted", "task=lmms", f"task.include_path={folder}", "task.name=ran",
-        "suite=study", "frames=2", "scoring=letter", f"hydra.run.dir={out}",
-    ]  # fmt: skip
+        "run",
+        "backend=scripted",
+        "task=lmms",
+        f"task.include_path={folder}",
+        "task.name=ran",
+        "suite=study",
+        "frames=2",
+        "scoring=letter",
+        f"hydra.run.dir={out}",
+    ]
     monkeypatch.chdir(tmp_path)
     assert main.main(arguments) == 0
     _, shown = capsys.readouterr().out.split("Accuracy here, and by the task's own scorer")

@@ -175,16 +175,30 @@ def own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     def run(**changes: Any) -> int:
         rows = [
-            {"id": f"a{n}", "question": f"What happens in {n}?", "options": ["x", "y", "z"],
-             "answer": n % 3, "video": f"videos/clip{n}.mp4", "kind": "kind",
-             "recording": f"recording-{n // 2}"} | (changes if n == 3 else {})
+            {
+                "id": f"a{n}",
+                "question": f"What happens in {n}?",
+                "options": ["x", "y", "z"],
+                "answer": n % 3,
+                "video": f"videos/clip{n}.mp4",
+                "kind": "kind",
+                "recording": f"recording-{n // 2}",
+            }
+            | (changes if n == 3 else {})
             for n in range(6)
-        ]  # fmt: skip
+        ]
         (tmp_path / "data" / "items.json").write_text(json.dumps(rows))
         return main(
-            ["run", "task=mine", "frames=2", f"task.root={tmp_path / 'data'}", "backend=scripted",
-             "scoring=cloze", f"hydra.run.dir={tmp_path / 'out'}"]
-        )  # fmt: skip
+            [
+                "run",
+                "task=mine",
+                "frames=2",
+                f"task.root={tmp_path / 'data'}",
+                "backend=scripted",
+                "scoring=cloze",
+                f"hydra.run.dir={tmp_path / 'out'}",
+            ]
+        )
 
     yield run
 

@@ -39,10 +39,21 @@ def open_backend(cfg: BackendSettings, spec: ModelSpec) -> Backend:
     """Open the backend that `cfg.name` names; nothing heavy is imported or loaded yet.
 
     Raises:
-        ProbesError: unknown backend, one that lacks something of `Backend`, or a checkpoint that is
-            missing or not usable.
+        ProbesError: unknown backend, one that lacks something of `Backend` or fails by itself, or a
+            checkpoint that is missing or not usable.
     """
-    backend = BACKENDS.get(cfg.name, "backend.name")(cfg, spec)
+    open_one, whose = BACKENDS.get(cfg.name, "backend.name"), BACKENDS.whose(cfg.name)
+    try:
+        backend = open_one(cfg, spec)
+    except Exception as error:
+        # An error of our own program keeps its traceback; so does what disk and memory cause.
+        if isinstance(error, ProbesError | OSError | MemoryError) or not whose:
+            raise
+        raise ProbesError(
+            f"backend {cfg.name!r}{whose} cannot be opened: {type(error).__name__}: {error}",
+            "backend.name",
+            "correct the package",
+        ) from error
     # Looked for, not read: a fingerprint may take the hash of all weights.
     missing = object()
     passes_on = hasattr(type(backend), "__getattr__")
@@ -53,7 +64,7 @@ def open_backend(cfg: BackendSettings, spec: ModelSpec) -> Backend:
     ]
     if lacking:
         raise ProbesError(
-            f"backend {cfg.name!r}{BACKENDS.whose(cfg.name)} gives a {type(backend).__name__} "
+            f"backend {cfg.name!r}{whose} gives a {type(backend).__name__} "
             f"without {', '.join(lacking)}",
             "backend.name",
             "correct the package: `probes.models.base.Backend` says what a backend has",

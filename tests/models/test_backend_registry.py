@@ -46,10 +46,11 @@ WHOLE = (
 """
 )
 NOTHING = "def ENTRY(cfg, spec):\n    return None"
+BROKEN = "def ENTRY(cfg, spec):\n    return {}['weights']"
 
 
 def test_what_it_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    codes = {"half": HALF, "whole": WHOLE, "nothing": NOTHING}
+    codes = {"half": HALF, "whole": WHOLE, "nothing": NOTHING, "broken": BROKEN}
     install(monkeypatch, tmp_path, BACKENDS, codes)
     spec = ModelSpec(role="image", name="m", repo="m")
     with pytest.raises(ProbesError) as caught:
@@ -59,3 +60,7 @@ def test_what_it_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ProbesError, match="gives a NoneType without fingerprint, adapter, capab"):
         open_backend(BackendConfig("nothing"), spec)
     assert open_backend(BackendConfig("whole"), spec).adapter == "1"
+    with pytest.raises(ProbesError) as caught:
+        open_backend(BackendConfig("broken"), spec)
+    what = "backend 'broken' of sample-plugin 1.0 cannot be opened: KeyError: 'weights'"
+    assert caught.value.what == what

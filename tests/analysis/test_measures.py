@@ -134,11 +134,11 @@ def test_a_measure_that_breaks_its_promises_is_named(
 
 
 @pytest.mark.parametrize("value", [1e308, -1e308])
-def test_values_too_large_to_reckon_with_are_refused(value: float, frame: pd.DataFrame) -> None:
+def test_values_too_large_to_compute_with_are_refused(value: float, frame: pd.DataFrame) -> None:
     def values(frame: pd.DataFrame) -> Any:
         return np.where(frame["item_id"] == "q1", value, 0.0)
 
-    with pytest.raises(ProbesError, match=r"measure mine cannot be taken: .* too large to reckon"):
+    with pytest.raises(ProbesError, match=r"measure mine cannot be taken: .* too large to compute"):
         analysis.contrasts(frame, measure=Measure("mine", "huge", values))
 
 

@@ -80,8 +80,7 @@ class Registry(Generic[T]):
 
     def whose(self, name: str) -> str:
         """Return ` of PACKAGE VERSION` for an installed entry, for messages; empty for others."""
-        # Built-in ones first: no package takes their name, and none is looked for on their account.
-        entry = self._builtin.get(name) or self.entries().get(name)
+        entry = self._entry(name)
         return f" of {entry.distribution}" if entry is not None and entry.distribution else ""
 
     def names(self) -> tuple[str, ...]:
@@ -100,8 +99,7 @@ class Registry(Generic[T]):
         """
         if name in self._loaded:
             return self._loaded[name]
-        # Built-in ones first: no package takes their name, and none is looked for on their account.
-        entry = self._builtin.get(name) or self.entries().get(name)
+        entry = self._entry(name)
         if entry is None:
             raise ProbesError(
                 f"there is no {self.what} named {name!r}", where, nearest(name, self.names())
@@ -117,6 +115,10 @@ class Registry(Generic[T]):
                 "correct or remove the package; `probes plugins` shows what is installed",
             ) from error
         return self._loaded[name]
+
+    def _entry(self, name: str) -> Entry | None:
+        # Built-in ones first: no package takes their name, and none is looked for on their account.
+        return self._builtin.get(name) or self.entries().get(name)
 
 
 def is_plain(name: str) -> bool:

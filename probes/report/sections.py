@@ -245,6 +245,6 @@ def ordered(builtin: Sequence[str], after: Mapping[str, str]) -> list[str]:
 
     placed = [one for name in builtin for one in with_followers(name)]
     # What follows nothing that is there, or one another in a circle, still has a place.
-    lost = [name for name in after if name not in placed]
+    unplaced = [name for name in after if name not in placed]
     at = placed.index(_LAST)
-    return [*placed[:at], *lost, *placed[at:]]
+    return [*placed[:at], *unplaced, *placed[at:]]

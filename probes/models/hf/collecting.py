@@ -39,11 +39,12 @@ def named_errors(names: Sequence[str], *entries: object) -> Iterator[None]:
         # The batcher deals with memory, and with a lost device.
         if not names or is_out_of_memory(error) or is_device_lost(error):
             raise
-        who, where = " and ".join(names), traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        who, where = " and ".join(names), frames[-1]
         given = [entry for entry in entries if entry is not None]
         for name, entry in zip(names, given, strict=True):
             file = getattr(sys.modules.get(type(entry).__module__), "__file__", None)
-            own = [one for one in traceback.extract_tb(error.__traceback__) if one.filename == file]
+            own = [one for one in frames if one.filename == file]
             if own:
                 who, where = name, own[-1]
         raise EntryError(

@@ -57,7 +57,7 @@ def harness(cfg: Any, work: Path) -> Any:
 
     for name in ("home", "out"):
         shutil.rmtree(work / name, ignore_errors=True)
-    hashing._sha256_file.cache_clear()  # as in a new process, which has to hash the clips
+    hashing._remembered_sha256.cache_clear()  # as in a new process, which has to hash the clips
     os.environ["PROBES_HOME"] = str(work / "home")
     return execute(cfg, work / "out", Progress())
 

@@ -45,19 +45,25 @@ def _canonical(value: Any) -> bytes:
 
 
 def sha256_file(path: Path) -> str:
+    """Return the hex sha256 of a file, which is read as a whole."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remembered_sha256(path: Path) -> str:
     """Return the hex sha256 of a file, which is read again only when it has changed.
 
     A process remembers it by path, size, times of change and inode. The hash of a large file is
     also kept in `home()/hashes.jsonl`, so that a finished run need not read its data set again.
     """
     stat = path.stat()
-    return _sha256_file(
+    return _remembered_sha256(
         str(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
     )
 
 
 @functools.lru_cache(maxsize=1_024)  # beyond, a small file is hashed again, a large one looked up
-def _sha256_file(path: str, *state: int) -> str:
+def _remembered_sha256(path: str, *state: int) -> str:
     """Hash a file in a given state (size, mtime and ctime in nanoseconds, inode)."""
     large = state[0] >= _LARGE
     if large and (known := _remembered(home() / "hashes.jsonl").get((path, *state))):

@@ -16,7 +16,7 @@ from probes.cache.output_cache import Store
 from probes.config.settings import TaskConfig
 from probes.core.errors import MachineError, ProbesError
 from probes.core.files import atomic_write, link_or_copy
-from probes.core.hashing import sha256_file
+from probes.core.hashing import remembered_sha256
 from probes.core.types import Clip, ClipKey, Item
 from probes.engine.plan import InfillsByClip, Plan
 from probes.media.frame_folder import encode_png
@@ -96,7 +96,7 @@ def _item_row(
 def media_sha256(item: Item) -> str | None:
     """Return the sha256 of an item's media file; None where it cannot be read."""
     try:
-        return sha256_file(item.media.path)
+        return remembered_sha256(item.media.path)
     except OSError:
         return None  # the item's records have the reason
 

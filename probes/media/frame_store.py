@@ -267,7 +267,7 @@ def _panels_clip(clip: Clip, media: Panels, index: MediaIndex) -> Clip:
 
 def _media_sha(media: Media) -> str:
     try:
-        return hashing.sha256_file(media.path)
+        return hashing.remembered_sha256(media.path)
     except OSError as error:
         raise ProbesError(
             f"the file cannot be read: {error.strerror}", str(media.path), "restore the data set"

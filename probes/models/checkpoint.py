@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.core.errors import ProbesError
-from probes.core.hashing import sha256_file, sha256_json
+from probes.core.hashing import remembered_sha256, sha256_json
 from probes.core.types import ModelSpec
 
 EMBEDDED = "embedded:"
@@ -96,7 +96,7 @@ class Checkpoint:
     def hashes(self, names: tuple[str, ...]) -> dict[str, str]:
         """Return sha256 by name of those of `names` that the folder has."""
         paths = [self.folder / name for name in sorted(names)]
-        return {path.name: sha256_file(path) for path in paths if path.is_file()}
+        return {path.name: remembered_sha256(path) for path in paths if path.is_file()}
 
     def files(self) -> dict[str, str]:
         """Return the sha256 of every file that answers depend on, by name."""

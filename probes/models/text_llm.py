@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.core.errors import ProbesError
-from probes.core.hashing import sha256_file, sha256_json
+from probes.core.hashing import remembered_sha256, sha256_json
 from probes.core.types import FramesByHash, ModelSpec, Output, Request, ScoringSpec
 from probes.models.base import BackendSettings, Capabilities, check_requests, error_output
 from probes.models.checkpoint import Checkpoint, find
@@ -52,7 +52,7 @@ class TextBackend:
             if not file.is_file():
                 raise ProbesError("there is no such model file", name, "correct infill.condenser")
             self._folder = file.parent
-            self.fingerprint = sha256_json({"gguf": sha256_file(file)})
+            self.fingerprint = sha256_json({"gguf": remembered_sha256(file)})
         self._model: Any = None
         self._tokenizer: Any = None
         self._passes = 0

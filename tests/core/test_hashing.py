@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.core import hashing
-from probes.core.hashing import sha256_file
+from probes.core.hashing import remembered_sha256
 
 OLD = time.time() - 3600
 
@@ -31,7 +31,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def forget() -> None:
     """Forget what this process knows, as if it were another one."""
-    hashing._sha256_file.cache_clear()
+    hashing._remembered_sha256.cache_clear()
     hashing._remembered.cache_clear()
 
 
@@ -60,7 +60,7 @@ def test_a_large_file_is_read_once_by_all_processes(tmp_path: Path, reads: list[
     file = made(tmp_path / "film")
     expected = hashlib.sha256(b"x" * 200).hexdigest()
     for _ in range(3):
-        assert sha256_file(file) == expected
+        assert remembered_sha256(file) == expected
         forget()
     assert reads == ["film"]
 
@@ -70,7 +70,7 @@ def test_the_hash_of_a_small_file_is_not_stored(
 ) -> None:
     file = made(tmp_path / "small", b"x" * 99)
     for _ in range(2):
-        sha256_file(file)
+        remembered_sha256(file)
     assert reads == ["small"]
     assert not home.exists()
 
@@ -78,7 +78,7 @@ def test_the_hash_of_a_small_file_is_not_stored(
 @pytest.mark.parametrize("change", ["content", "time", "size", "replaced", "same times"])
 def test_a_file_that_changed_is_read_again(change: str, tmp_path: Path, reads: list[str]) -> None:
     file = made(tmp_path / "film")
-    before = sha256_file(file)
+    before = remembered_sha256(file)
     forget()
     if change == "time":
         os.utime(file, (OLD + 1, OLD + 1))
@@ -89,7 +89,7 @@ def test_a_file_that_changed_is_read_again(change: str, tmp_path: Path, reads: l
     else:
         # A copy that keeps times: the inode's own time of change shows it.
         made(file, b"y" * 200, OLD if change == "same times" else OLD + 1)
-    after = sha256_file(file)
+    after = remembered_sha256(file)
     assert reads == ["film", "film"]
     assert after == hashlib.sha256(file.read_bytes()).hexdigest()
     assert (after == before) == (change == "time")
@@ -99,7 +99,7 @@ def test_the_hash_of_a_file_that_may_still_change_is_not_stored(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hashing, "_SETTLED_NS", 3 * 10**9)
-    sha256_file(made(tmp_path / "film"))
+    remembered_sha256(made(tmp_path / "film"))
     assert not home.exists()
 
 
@@ -115,7 +115,7 @@ def test_the_hash_of_a_file_that_changes_while_it_is_read_is_not_stored(
         return content
 
     monkeypatch.setattr(hashing.hashlib, "file_digest", change)
-    sha256_file(file)
+    remembered_sha256(file)
     assert not home.exists()
 
 
@@ -124,13 +124,13 @@ def test_what_a_killed_process_left_does_no_harm(
     left: bytes, tmp_path: Path, home: Path, reads: list[str]
 ) -> None:
     one, two = made(tmp_path / "one"), made(tmp_path / "two", b"y" * 200)
-    sha256_file(one)
+    remembered_sha256(one)
     with (home / "hashes.jsonl").open("ab") as file:
         file.write(left)
     forget()
-    sha256_file(two)
+    remembered_sha256(two)
     forget()
-    assert (sha256_file(one), sha256_file(two)) == tuple(
+    assert (remembered_sha256(one), remembered_sha256(two)) == tuple(
         hashlib.sha256(c * 200).hexdigest() for c in (b"x", b"y")
     )
     assert reads == ["one", "two"]
@@ -138,11 +138,11 @@ def test_what_a_killed_process_left_does_no_harm(
 
 def test_a_line_that_was_changed_is_not_used(tmp_path: Path, home: Path, reads: list[str]) -> None:
     file = made(tmp_path / "film")
-    right = sha256_file(file)
+    right = remembered_sha256(file)
     lines = home / "hashes.jsonl"
     lines.write_bytes(lines.read_bytes().replace(right[:8].encode(), b"00000000"))
     forget()
-    assert sha256_file(file) == right
+    assert remembered_sha256(file) == right
     assert reads == ["film", "film"]
 
 
@@ -150,7 +150,7 @@ def _hash_all(folder: Path, home: Path) -> None:
     os.environ["PROBES_HOME"] = str(home)
     hashing._LARGE, hashing._SETTLED_NS = 100, 0
     for path in sorted(folder.iterdir()):
-        sha256_file(path)
+        remembered_sha256(path)
 
 
 def test_processes_may_store_hashes_at_the_same_time(
@@ -168,14 +168,14 @@ def test_processes_may_store_hashes_at_the_same_time(
     for worker in workers:
         worker.join(60)
     for path in folder.iterdir():
-        assert sha256_file(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert remembered_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
     assert reads == []
 
 
 def test_a_home_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path, home: Path) -> None:
     home.write_text("not a folder")
     file = made(tmp_path / "film")
-    assert sha256_file(file) == hashlib.sha256(b"x" * 200).hexdigest()
+    assert remembered_sha256(file) == hashlib.sha256(b"x" * 200).hexdigest()
 
 
 @given(st.lists(st.dictionaries(st.text(), st.integers() | st.text(st.characters(codec=None)))))

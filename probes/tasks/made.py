@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -13,10 +14,14 @@ from types import ModuleType
 from typing import Any
 
 from probes.config.tasks import Recipe
-from probes.core.errors import ProbesError
+from probes.core.errors import UNSOUND, ProbesError
 from probes.core.files import atomic_write, home
 from probes.core.hashing import sha256_file, sha256_json
 from probes.core.progress import ReportProgress
+
+_log = logging.getLogger(__name__)
+_LIST = ".files.json"
+"""In the folder: sha256 of every file that was made."""
 
 
 def code(generator: ModuleType) -> list[str]:
@@ -27,43 +32,90 @@ def code(generator: ModuleType) -> list[str]:
     ]
 
 
-def folder(name: str, recipe: Recipe, progress: ReportProgress | None) -> Path:
+def folder(
+    name: str, recipe: Recipe, progress: ReportProgress | None, *, verify: bool = False
+) -> Path:
     """Return the folder of made data; it appears only once it is complete.
 
     Args:
         name: of the task.
         recipe: what the data holds, and how it is made.
         progress: called while it is made.
+        verify: whether all files are read and compared with what was made; data that is damaged is
+            made again.
     """
     made = home().resolve() / "data" / f"{name}-{sha256_json(recipe.facts)[:12]}"
     # Before the lock: finished data may lie on a disk that can only be read.
-    if made.is_dir():
+    if made.is_dir() and not (verify and _problem(made)):
         return made
     made.parent.mkdir(parents=True, exist_ok=True)
     with _lock(made.with_name(f".{made.name}.lock")) as held:
-        if made.is_dir():  # another process made it while this one waited
+        # Again: another process may have made it while this one waited.
+        if made.is_dir() and not (problem := _problem(made)):
             return made
+        if made.is_dir():
+            _log.warning("%s: %s; the data is made again", made, problem)
         if held:  # what is there was left by a process that was killed
             for left in made.parent.glob(f"{made.name}.half-*"):
                 shutil.rmtree(left, ignore_errors=True)
-        half = made.with_name(f"{made.name}.half-{uuid.uuid4().hex[:8]}")
-        try:
-            recipe.make(half, progress)
-            if not half.is_dir():
-                raise ProbesError(
-                    "the recipe made no folder",
-                    f"task {name}",
-                    "make the data in the folder that `Recipe.make` is given",
-                )
-            # At once: whoever finds the folder finds all of it.
-            half.rename(made)
-        # Not Exception: after Ctrl-C the half folder has to go as well.
-        except BaseException as error:
-            shutil.rmtree(half, ignore_errors=True)
-            # Without a lock another process may have been first: its data is as good.
-            if not (isinstance(error, OSError) and made.is_dir()):
-                raise
+        _make(name, recipe, made, progress)
     return made
+
+
+def _make(name: str, recipe: Recipe, made: Path, progress: ReportProgress | None) -> None:
+    """Make the data in a folder of another name, which then takes the place of what is there."""
+    half = made.with_name(f"{made.name}.half-{uuid.uuid4().hex[:8]}")
+    try:
+        recipe.make(half, progress)
+        if not half.is_dir():
+            raise ProbesError(
+                "the recipe made no folder",
+                f"task {name}",
+                "make the data in the folder that `Recipe.make` is given",
+            )
+        content = _hashes(half)
+        atomic_write(
+            half / _LIST, json.dumps({"files": content, "sha256": sha256_json(content)}).encode()
+        )
+        # What is damaged goes only now: were the making stopped, some of it might still serve.
+        if made.is_dir() and _problem(made):
+            old = half.with_name(f"{half.name}-old")
+            made.rename(old)
+            shutil.rmtree(old, ignore_errors=True)
+        # At once: whoever finds the folder finds all of it.
+        half.rename(made)
+    # Not Exception: after Ctrl-C the half folder has to go as well.
+    except BaseException as error:
+        shutil.rmtree(half, ignore_errors=True)
+        # Without a lock another process may have been first: its data is as good.
+        if not (isinstance(error, OSError) and made.is_dir()):
+            raise
+
+
+def _hashes(made: Path) -> dict[str, str]:
+    """Return the sha256 of every file below a folder, by its path there."""
+    files = sorted(path for path in made.rglob("*") if path.is_file() and path.name != _LIST)
+    return {path.relative_to(made).as_posix(): sha256_file(path) for path in files}
+
+
+def _problem(made: Path) -> str:
+    """Return how made data differs from what was made; empty where it does not.
+
+    Files that were put there later do not count.
+    """
+    try:
+        found = json.loads((made / _LIST).read_bytes())
+        listed = dict(found["files"])
+        if found["sha256"] != sha256_json(listed):
+            return "its list of files is damaged"
+        for name, sha256 in listed.items():
+            if sha256_file(made / name) != sha256:
+                return f"{name} is not what was made"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, *UNSOUND) as error:
+        return f"it cannot be read: {error}"
+    return ""
 
 
 def claim(note: Path, settings: Mapping[str, Any], has_data: bool) -> None:

@@ -23,6 +23,8 @@ _Returned = TypeVar("_Returned")
 def load(task: TaskConfig, progress: ReportProgress | None = None) -> list[Item]:
     """Return all items of a task, checked; data that has a recipe is made on first use.
 
+    Made data that is damaged is made again.
+
     Args:
         task: the task's settings.
         progress: called with (clips or problems made, how many to make) while data is made.
@@ -32,7 +34,7 @@ def load(task: TaskConfig, progress: ReportProgress | None = None) -> list[Item]
             file that is missing or not JSON, or items that it may not return (`check_items`).
     """
     reader = TASKS.get(task.reader, "task.reader")
-    folder = root(task, progress)
+    folder = _root(task, progress, verify=True)
     try:
         items = _asked(task, "load", lambda: reader.load(folder, task))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -55,6 +57,10 @@ def root(task: TaskConfig, progress: ReportProgress | None = None) -> Path:
     Raises:
         ProbesError: the task names no folder and its data cannot be made.
     """
+    return _root(task, progress, verify=False)
+
+
+def _root(task: TaskConfig, progress: ReportProgress | None, *, verify: bool) -> Path:
     reader = TASKS.get(task.reader, "task.reader")
     # First: such a reader finds its data itself, whatever `task.root` says.
     if (root_of := reader.root) is not None:
@@ -69,7 +75,9 @@ def root(task: TaskConfig, progress: ReportProgress | None = None) -> Path:
             json.dumps(recipe.facts)
         except (TypeError, ValueError) as error:
             raise _unsound(task, f"has a recipe whose facts are not JSON: {error}") from error
-        return _asked(task, "recipe", lambda: made.folder(task.name, recipe, progress))
+        return _asked(
+            task, "recipe", lambda: made.folder(task.name, recipe, progress, verify=verify)
+        )
     raise ProbesError(f"task {task.name} names no folder", "task.root", "set task.root=DIR")
 
 

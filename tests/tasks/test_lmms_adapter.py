@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import textwrap
 import warnings
 from dataclasses import replace
@@ -280,6 +281,12 @@ def test_pictures_become_panels(folder: Path, home: Path) -> None:
     items[0].media.path.write_bytes(b"damaged")
     with pytest.raises(ProbesError, match="cannot be read"):
         pictures.read(items[0].media.path)
+    shutil.copy(items[2].media.path, items[1].media.path)
+    with pytest.raises(ProbesError, match="other pictures"):
+        pictures.read(items[1].media.path)
+    assert reader.load(folder, "pictured") == items
+    for item, expected in zip(items, shown, strict=True):
+        assert all(map(np.array_equal, pictures.read(item.media.path), expected))
 
 
 def test_media_of_every_kind(tmp_path: Path) -> None:

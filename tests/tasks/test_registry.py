@@ -7,6 +7,7 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -165,6 +166,79 @@ def test_a_folder_is_claimed_by_what_its_data_was_made_with(tmp_path: Path) -> N
     for path in (tmp_path / "none.json", note / "below.json"):
         with pytest.raises(ProbesError, match="not empty"):
             claim(path, {"seed": 2}, has_data=True)
+
+
+def damage_a_video(folder: Path) -> None:
+    (folder / "videos" / "v1.mp4").write_bytes(b"\0\0\0\x08moox")
+
+
+def lose_a_video(folder: Path) -> None:
+    (folder / "videos" / "v1.mp4").unlink()
+
+
+def damage_the_questions(folder: Path) -> None:
+    (folder / "questions.json").write_text((folder / "questions.json").read_text()[:-20])
+
+
+def damage_the_list(folder: Path) -> None:
+    content = (folder / ".files.json").read_text()
+    (folder / ".files.json").write_text(content.replace("videos/v2", "videos/v1"))
+
+
+def lose_the_list(folder: Path) -> None:
+    (folder / ".files.json").unlink()
+
+
+def replace_the_list(folder: Path) -> None:
+    (folder / ".files.json").write_text('["of another form"]')
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage_a_video,
+        lose_a_video,
+        damage_the_questions,
+        damage_the_list,
+        lose_the_list,
+        replace_the_list,
+    ],
+)
+def test_damaged_data_is_made_again(
+    generator: Generator,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[[Path], None],
+) -> None:
+    items = registry.load(world())
+    root = registry.root(world())
+    content = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    damage(root)
+    assert registry.load(world()) == items
+    assert len(generator.calls) == 2
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == content
+    assert len(caplog.messages) == 1 and "the data is made again" in caplog.text
+    assert registry.load(world()) == items
+    assert len(generator.calls) == 2 and len(made(tmp_path)) == 1
+
+
+def test_damaged_data_stays_until_it_is_made_again(generator: Generator, tmp_path: Path) -> None:
+    registry.load(world())
+    root = registry.root(world())
+    damage_a_video(root)
+    generator.fail = ValueError("broken")
+    with pytest.raises(ValueError, match="broken"):
+        registry.load(world())
+    assert (root / "videos" / "v0.mp4").is_file()
+    generator.fail = None
+    assert len(registry.load(world())) == 3
+
+
+def test_other_files_of_a_folder_of_made_data_do_not_count(generator: Generator) -> None:
+    registry.load(world())
+    (registry.root(world()) / "notes.txt").write_text("mine")
+    registry.load(world())
+    assert len(generator.calls) == 1
 
 
 def test_concurrent_calls_make_the_data_once(generator: Generator, tmp_path: Path) -> None:

@@ -1,0 +1,40 @@
+"""Every layout by a short name, with the repository that it is the layout of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from hub_layouts import internvl, llava, qwen
+
+LAYOUTS: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "next": ("llava-v1.6-vicuna-7b-hf", llava.llava_next),
+    "next_13b": ("llava-v1.6-vicuna-13b-hf", partial(llava.llava_next, seed=21, large=True)),
+    "next_video": ("LLaVA-NeXT-Video-7B-hf", llava.llava_next_video),
+    "next_video_dpo": ("LLaVA-NeXT-Video-7B-DPO-hf", partial(llava.llava_next_video, seed=12)),
+    "pllava": ("LLaVA-NeXT-7B-Video-FT", llava.pllava),
+    "pllava_13b": ("LLaVA-NeXT-13B-Video-FT", partial(llava.pllava, large=True)),
+    "onevision": ("llava-onevision-qwen2-7b-ov-hf", llava.llava_onevision),
+    "onevision_si": ("llava-onevision-qwen2-7b-si-hf", partial(llava.llava_onevision, seed=15)),
+    "qwen2_vl": ("Qwen2-VL-7B-Instruct", qwen.qwen2_vl),
+    "qwen2_5_vl": ("Qwen2.5-VL-7B-Instruct", qwen.qwen2_5_vl),
+    "video_r1": ("Video-R1-7B", partial(qwen.qwen2_5_vl, seed=13)),
+    "video_r1_old": (
+        "Video-R1-7B-old",
+        partial(qwen.qwen2_5_vl, seed=13, image_processor="Qwen2_5_VLImageProcessor"),
+    ),
+    "internvl3": ("InternVL3-8B-hf", internvl.internvl),
+    "internvl3_5": ("InternVL3_5-8B-HF", partial(internvl.internvl, seed=16, qwen3=True)),
+    "internvl_chat": ("Mini-InternVL-Chat-4B-V1-5", internvl.internvl_chat),
+}
+
+
+def build(name: str, root: Path) -> Path:
+    """Write a checkpoint below `root`, once; return its folder."""
+    repository, fill = LAYOUTS[name]
+    folder = root / repository
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        fill(folder)
+    return folder

@@ -77,6 +77,7 @@ COMMANDS = (
     ),
     Command(("data", "egoworld"), "make clips and questions of the small world", "data:egoworld"),
     Command(("data", "iraven"), "make i-RAVEN problems", "data:iraven"),
+    Command(("convert",), "a checkpoint in its authors' layout for transformers", "convert:main"),
     Command(("train", "tiny"), "train the embedded pair from scratch", "train:main"),
 )
 

@@ -43,6 +43,7 @@ _FALLBACK = "fallback"
 _BUILT_IN = {
     "llava_next_video": "probes.models.hf.families.llava_next:LlavaNextVideo",
     "llava_next": "probes.models.hf.families.llava_next:LlavaNext",
+    "pllava": "probes.models.hf.families.pllava:Pllava",
     "llava_onevision": "probes.models.hf.families.llava_onevision:LlavaOnevision",
     "internvl": "probes.models.hf.families.internvl:InternVL",
     "qwen2_vl": "probes.models.hf.families.qwen_vl:Qwen2VL",

@@ -18,6 +18,10 @@ from probes.models.hf.token_layout import TokenGrid
 if TYPE_CHECKING:
     import torch
 
+PIXEL_SETTINGS = """size crop_size resample image_mean image_std rescale_factor do_resize
+do_center_crop do_rescale do_normalize do_convert_rgb""".split()
+"""Settings of CLIP's image processors that all of them share."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessorBundle:

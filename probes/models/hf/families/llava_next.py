@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from probes.core.types import FrameArray, FrameAs, ModelSpec
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf.families.base import (
+    PIXEL_SETTINGS,
     ProcessorBundle,
     counted,
     frame_token,
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 _VIDEO_SETTINGS = """video_token_index video_seq_length spatial_pool_mode spatial_pool_stride
 spatial_pool_out_channels""".split()
-_PIXEL_SETTINGS = """size crop_size resample image_mean image_std rescale_factor do_resize
-do_center_crop do_rescale do_normalize do_convert_rgb""".split()
 
 
 class LlavaNextVideo(OneClass):
@@ -168,6 +167,6 @@ def _video_processor(processor: Any) -> Any:
     import transformers
 
     image = processor.image_processor
-    settings = {name: getattr(image, name) for name in _PIXEL_SETTINGS if hasattr(image, name)}
+    settings = {name: getattr(image, name) for name in PIXEL_SETTINGS if hasattr(image, name)}
     processor.video_processor = transformers.LlavaNextVideoVideoProcessor(**settings)
     return processor.video_processor

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from probes.core.errors import ProbesError
 from probes.core.types import Dtype, ModelSpec
 from probes.models.checkpoint import Checkpoint
+from probes.models.hf.families import processors
 from probes.models.hf.families.base import DevicePlacement, ProcessorBundle
 
 DTYPES: tuple[str, ...] = get_args(Dtype)
@@ -79,20 +80,8 @@ def load_processor(checkpoint: Checkpoint, spec: ModelSpec) -> Any:
     Raises:
         ProbesError: it does not load, or is a tokenizer only.
     """
-    import transformers
-
     with loading(checkpoint.folder):
-        processor = transformers.AutoProcessor.from_pretrained(
-            checkpoint.folder, local_files_only=True, trust_remote_code=spec.trust_remote_code
-        )
-        if getattr(processor, "tokenizer", None) is None:
-            raise ProbesError(
-                f"the checkpoint's processor is a {type(processor).__name__}, which does not take"
-                " pictures and text together",
-                str(checkpoint.folder),
-                "complete the folder with the files that `processor.save_pretrained` writes",
-            )
-    return processor
+        return processors.load(checkpoint.folder, trust_remote_code=spec.trust_remote_code)
 
 
 def context_of(checkpoint: Checkpoint, spec: ModelSpec) -> int:

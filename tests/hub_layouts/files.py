@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +135,7 @@ QWEN_FIRST = 151643
 """Id of the first token behind the vocabulary."""
 
 
-def numbered(
-    special: list[str], plain: list[str] | None = None, more: list[str] | None = None
-) -> Added:
+def numbered(special: list[str], plain: Sequence[str] = (), more: Sequence[str] = ()) -> Added:
     """Number added tokens of Qwen: special, plain, and again special ones."""
     marked = [(text, True) for text in special] + [(text, False) for text in plain]
     marked += [(text, True) for text in more]

@@ -26,7 +26,7 @@ def facts(role: str, **changes: Any) -> dict[str, Any]:
     """What a backend states about a member."""
     return {
         "backend": "hf",
-        "adapter": "hf-1",
+        "adapter": "hf-2",
         "fingerprint": f"print of {role}",
         "repo": f"r/{role}",
         "commit": "",

@@ -340,6 +340,36 @@ def _chat(processor: Any, tokenizer: Any) -> Any:
     )
 
 
+def around_picture(processor: Any, kind: str, token: str) -> tuple[str, str] | None:
+    """Return what a chat template writes before and behind a picture's token.
+
+    Args:
+        processor: with the template.
+        kind: `image` or `video`.
+        token: what the template writes for such a picture itself.
+
+    Returns:
+        None where there is no template, or one that does not leave texts and pictures as they are
+        and where they are.
+    """
+    if not getattr(processor, "chat_template", None):
+        return None
+    picture = {"type": kind}
+    texts = [f" {_MARK}{letter}\n" for letter in "ABC"]
+    first, second, third = ({"type": "text", "text": text} for text in texts)
+    content = [first, picture, second, picture, picture, third]
+    message = [{"role": "user", "content": content}]
+    try:
+        rendered = processor.apply_chat_template(message, tokenize=False)
+    except Exception:  # templates are programs of others
+        return None
+    found = re.search("(.*)".join(map(re.escape, texts)), str(rendered), re.DOTALL)
+    if found is None or found[1].count(token) != 1 or found[2] != 2 * found[1]:
+        return None
+    before, _, after = found[1].partition(token)
+    return before, after
+
+
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
     """Return the length of the longest common prefix."""
     for at, (x, y) in enumerate(zip(a, b, strict=False)):

@@ -12,7 +12,7 @@ import numpy as np
 from probes.core.errors import ProbesError
 from probes.core.types import FrameArray, FrameAs, ModelSpec
 from probes.models.checkpoint import Checkpoint
-from probes.models.hf.prompt_encoder import PromptTokens
+from probes.models.hf.prompt_encoder import PromptTokens, around_picture
 from probes.models.hf.token_layout import TokenGrid
 
 if TYPE_CHECKING:
@@ -52,8 +52,14 @@ class ProcessorBundle:
                 " chat_template.jinja of the checkpoint's folder)",
                 stacklevel=2,
             )
+        before, after = self.before, self.after
+        token = getattr(self.processor, f"{self.frame_as}_token", None) or self.placeholder
+        if (around := around_picture(self.processor, self.frame_as, str(token))) is not None:
+            # A template may write all of it itself, or more (InternVL's breaks the line behind).
+            before = around[0] if around[0].endswith(before) else around[0] + before
+            after = around[1] if around[1].startswith(after) else after + around[1]
         return PromptTokens(
-            self.tokenizer, self.placeholder, self.processor, before=self.before, after=self.after
+            self.tokenizer, self.placeholder, self.processor, before=before, after=after
         )
 
 

@@ -1,0 +1,132 @@
+"""Checkpoints run by transformers alone: its class, its processor, one prompt at a time.
+
+Nothing here knows of probes. Prompts are lists of texts and pictures (uint8 [height, width, 3]).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+Prompt = list[Any]
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A checkpoint.
+
+    Args:
+        folder: of the checkpoint.
+        frame_as: `video` or `image`.
+        kind: the transformers class; by default the one of `config.json`.
+    """
+
+    folder: Path
+    frame_as: str
+    kind: str = ""
+
+    @cached_property
+    def processor(self) -> Any:
+        try:
+            return transformers.AutoProcessor.from_pretrained(self.folder)
+        except (RecursionError, ValueError):  # what a repository lacks, the class's parts have
+            return self._from_parts()
+
+    def _from_parts(self) -> Any:
+        config = transformers.AutoConfig.from_pretrained(self.folder)
+        if config.model_type == "llava_next_video":
+            kind = transformers.LlavaNextVideoProcessor
+            image: Any = transformers.LlavaNextImageProcessor
+            video: Any = transformers.LlavaNextVideoVideoProcessor
+        else:
+            assert config.model_type == "qwen2_5_vl"
+            kind = transformers.Qwen2_5_VLProcessor
+            image, video = transformers.Qwen2VLImageProcessor, transformers.Qwen2VLVideoProcessor
+        settings, _ = kind.get_processor_dict(self.folder)
+        settings.pop("processor_class", None)
+        return kind(
+            image_processor=image.from_pretrained(self.folder),
+            tokenizer=transformers.AutoTokenizer.from_pretrained(self.folder),
+            video_processor=video.from_pretrained(self.folder),
+            **settings,
+        )
+
+    @cached_property
+    def model(self) -> Any:
+        kind: Any = transformers.AutoModelForImageTextToText
+        if self.kind:
+            kind = getattr(transformers, self.kind)
+        return kind.from_pretrained(self.folder, dtype=torch.float32).eval()
+
+    @property
+    def moves_pictures(self) -> bool:
+        """Whether the template puts pictures before texts."""
+        rendered = self._render([{"type": "text", "text": "MARK"}, {"type": self.frame_as}])
+        token = getattr(self.processor, f"{self.frame_as}_token")
+        # InternVL's template writes the token of a picture as the processor does.
+        return rendered.find(str(token)) < rendered.find("MARK")
+
+    def _render(self, content: list[dict[str, str]]) -> str:
+        message = [{"role": "user", "content": content}]
+        return str(self.processor.apply_chat_template(message, add_generation_prompt=True))
+
+    def text(self, prompt: Prompt) -> str:
+        if self.moves_pictures:  # then all goes in as one text, pictures in their places
+            token = str(getattr(self.processor, f"{self.frame_as}_token"))
+            body = "".join(part if isinstance(part, str) else token for part in prompt)
+            return self._render([{"type": "text", "text": body}])
+        return self._render(
+            [
+                {"type": "text", "text": part} if isinstance(part, str) else {"type": self.frame_as}
+                for part in prompt
+            ]
+        )
+
+    def inputs(self, prompt: Prompt) -> Any:
+        shown = [part for part in prompt if not isinstance(part, str)]
+        media: dict[str, Any] = {}
+        if shown and self.frame_as == "video":
+            media = {"videos": [frame[None] for frame in shown], "do_sample_frames": False}
+        elif shown:
+            media = {"images": [shown]}
+        text = self.text(prompt)
+        bos = self.processor.tokenizer.bos_token
+        more = {"add_special_tokens": False} if bos and text.startswith(bos) else {}
+        return self.processor(text=[text], **media, **more, return_tensors="pt")
+
+    def logprobs(self, prompt: Prompt) -> Any:
+        """Return the log-probabilities [vocabulary] of the next token."""
+        with torch.inference_mode():
+            return self.model(**self.inputs(prompt)).logits[0, -1].log_softmax(-1)
+
+    def generated(self, prompt: Prompt, tokens: int) -> str:
+        """Return the text that is written greedily."""
+        inputs = self.inputs(prompt)
+        with torch.inference_mode():
+            ids = self.model.generate(
+                **inputs,
+                max_new_tokens=tokens,
+                do_sample=False,
+                num_beams=1,
+                repetition_penalty=1.0,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+            )[0, inputs["input_ids"].shape[1] :]
+        return str(self.processor.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+
+def pictures(sizes: list[tuple[int, int]], seed: int = 0) -> list[Any]:
+    """Return pictures of noise over a slope, uint8 [height, width, 3]."""
+    draw = np.random.default_rng(seed)
+    out = []
+    for height, width in sizes:
+        slope = np.linspace(0, 180, width)[None, :, None] * np.ones((height, 1, 3))
+        out.append((slope + draw.integers(0, 75, (height, width, 3))).astype(np.uint8))
+    return out

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hub_layouts.build import build
 from plain_classes import Plain, pictures
+from safetensors.torch import save_file
 
+from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256
 from probes.core.types import FrameRef, Request, ScoringSpec
 
@@ -76,3 +80,39 @@ def test_answers_are_those_of_the_class(
         expected = [float(logprobs[i]) for i in ids]
         assert answers[at].option_logprobs == pytest.approx(expected, abs=1e-3)
         assert written[at].text == plain.generated(prompt, 5)
+
+
+def test_a_family_that_is_named_reads_its_own_classes_only(
+    hub: Callable[[str], Path], open_hf: Any
+) -> None:
+    for name, family in (
+        ("qwen2_vl", "qwen2_5_vl"),
+        ("next", "internvl"),
+        ("internvl3", "llava_next_video"),
+        ("qwen2_5_vl", "pllava"),
+    ):
+        with pytest.raises(ProbesError, match=f"family {family} reads no checkpoint"):
+            open_hf(hub(name), spec={"family": family})
+
+
+@pytest.mark.parametrize("family", ["auto", "internvl", "fallback"])
+@pytest.mark.parametrize(
+    ("config", "reason", "fix"),
+    [
+        ({"model_type": "internvl_chat"}, "internvl_chat", "-hf"),
+        ({"model_type": "llava_qwen"}, "llava_qwen", "llava-hf"),
+        ({"model_type": "videollama3_qwen2"}, "videollama3_qwen2", "lkhl/VideoLLaMA3-7B-HF"),
+        ({"model_type": "qwen2_5_omni"}, "qwen2_5_omni", "Qwen2.5-VL"),
+        ({"model_type": "florence2", "is_encoder_decoder": True}, "encoder-decoder", "one decoder"),
+        ({"model_type": "diffusion_gemma"}, "diffusion", "one decoder"),
+    ],
+)
+def test_what_no_class_reads_is_refused_at_once(
+    config: dict[str, Any], reason: str, fix: str, family: str, tmp_path: Path, open_hf: Any
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"a": torch.zeros(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(ProbesError) as refusal:
+        open_hf(tmp_path, spec={"family": family})
+    assert reason in refusal.value.what
+    assert fix in refusal.value.fix

@@ -53,13 +53,18 @@ _BUILT_IN = {
 FAMILIES: Registry[Family | GenericFamily] = Registry(
     "probes.families", "family", _BUILT_IN, _checked
 )
-# Layouts of the models' authors, whose weights transformers' classes do not read.
-_FOREIGN = {
-    "internvl_chat": "name the repository whose name ends in -hf",
-    "llava": "name the repository of the organisation llava-hf",
-    "llava_llama": "name the repository of the organisation llava-hf",
-    "llava_mistral": "name the repository of the organisation llava-hf",
-    "llava_qwen": "name the repository of the organisation llava-hf",
+_LLAVA = "name the repository of the organisation llava-hf"
+_OMNI = "name one that reads pictures and text alone, e.g. Qwen/Qwen2.5-VL-7B-Instruct"
+_UNREAD = {
+    # Layouts of the models' authors, whose weights transformers' classes do not read.
+    "internvl_chat": "name the repository whose name ends in -hf, e.g. OpenGVLab/InternVL3-8B-hf",
+    "llava_llama": _LLAVA,
+    "llava_mistral": _LLAVA,
+    "llava_qwen": _LLAVA,
+    "videollama3_qwen2": "name lkhl/VideoLLaMA3-7B-HF or lkhl/VideoLLaMA3-7B-Image-HF",
+    # A model that hears and speaks around one that reads.
+    "qwen2_5_omni": _OMNI,
+    "qwen3_omni_moe": _OMNI,
 }
 
 
@@ -70,7 +75,12 @@ def family_of(checkpoint: Checkpoint, spec: ModelSpec) -> Family | GenericFamily
         ProbesError: it has no family, or the family cannot receive a frame as the spec says.
     """
     where = f"member {spec.name}"
-    family = _detected(checkpoint) if spec.family == "auto" else FAMILIES.get(spec.family, where)
+    _check_readable(checkpoint)
+    if spec.family == "auto":
+        family = _detected(checkpoint)
+    else:
+        family = FAMILIES.get(spec.family, where)
+        _check_reads(family, checkpoint)
     if spec.frame_as not in family.paths:
         raise ProbesError(
             f"family {family.name} has no way to receive a frame as {spec.frame_as}",
@@ -78,6 +88,49 @@ def family_of(checkpoint: Checkpoint, spec: ModelSpec) -> Family | GenericFamily
             f"set pair.frame_as={family.paths[0]}",
         )
     return family
+
+
+def _check_readable(checkpoint: Checkpoint) -> None:
+    """Refuse what no class of transformers reads, or none that can be asked as families are."""
+    model_type = str(checkpoint.config.get("model_type") or "")
+    where = str(checkpoint.folder / "config.json")
+    if (fix := _UNREAD.get(model_type)) is not None:
+        what = f"no class of transformers for such models reads the layout {model_type!r}"
+        raise ProbesError(
+            what, where, f"{fix}, or convert the weights with transformers' own script"
+        )
+    text = checkpoint.config.get("text_config") or {}
+    kinds = {
+        "an encoder-decoder model": checkpoint.config.get("is_encoder_decoder")
+        or text.get("is_encoder_decoder"),
+        "a diffusion model": "diffusion"
+        in " ".join([model_type, *checkpoint.architectures]).lower(),
+    }
+    for kind, applies in kinds.items():
+        if applies:
+            raise ProbesError(
+                f"this is {kind}: no next token stands behind a prompt, to score options by",
+                where,
+                "name a model with one decoder, which reads pictures and text in one sequence",
+            )
+
+
+def _check_reads(family: Family | GenericFamily, checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint of another class than the family that was asked for by its name."""
+    if isinstance(family, GenericFamily):
+        return  # what it does not know is refused as it is loaded
+    model_type = str(checkpoint.config.get("model_type") or "")
+    types = (*family.model_types, *getattr(family, "also", ()))
+    # A family of others that names no model types takes what it is given.
+    known = model_type in types or set(checkpoint.architectures) & set(family.architectures)
+    if known or not (types or family.architectures):
+        return
+    raise ProbesError(
+        f"family {family.name} reads no checkpoint of model_type {model_type!r}"
+        f" (architectures {list(checkpoint.architectures)})",
+        str(checkpoint.folder / "config.json"),
+        "set pair.family=auto, which goes by config.json",
+    )
 
 
 def _detected(checkpoint: Checkpoint) -> Family | GenericFamily:
@@ -95,13 +148,10 @@ def _detected(checkpoint: Checkpoint) -> Family | GenericFamily:
     generic = FAMILIES.get(_FALLBACK, "")
     if isinstance(generic, GenericFamily) and generic.knows(model_type, architectures):
         return generic
-    fix = f"supported families: {', '.join(FAMILIES.names())}"
-    if model_type in _FOREIGN:
-        fix = f"{_FOREIGN[model_type]}, or convert the weights with transformers' own script"
     raise ProbesError(
         f"no family for model_type {model_type!r} (architectures {list(architectures)})",
         str(checkpoint.folder / "config.json"),
-        fix,
+        f"supported families: {', '.join(FAMILIES.names())}",
     )
 
 

@@ -81,6 +81,7 @@ class Family(Protocol):
     A class with these four attributes and four methods, made without arguments, and an entry point
     of the group `probes.families` under its `name`. `families.loading` has what most of them share:
     `load_processor`, `load_weights`, and `OneClass`, whose `load` serves a family of one class.
+    It may have an attribute `also`: further model types that it reads where it is named.
     """
 
     name: str

@@ -130,6 +130,7 @@ class LlavaNext(LlavaNextVideo):
     name = "llava_next"
     model_types: tuple[str, ...] = ()  # by default LLaVA-NeXT runs through the video class
     architectures: tuple[str, ...] = ()
+    also = ("llava_next", "llava_next_video")
     paths: tuple[FrameAs, ...] = ("image",)
     _class = "LlavaNextForConditionalGeneration"
 

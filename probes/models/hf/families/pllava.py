@@ -30,6 +30,7 @@ class Pllava(OneClass):
     name = "pllava"
     model_types: tuple[str, ...] = ()  # theirs, llava, is that of models without pooling too
     architectures: tuple[str, ...] = ("PllavaForConditionalGeneration",)
+    also = ("llava_next",)
     paths: tuple[FrameAs, ...] = ("video",)
     _class = "LlavaForConditionalGeneration"
 

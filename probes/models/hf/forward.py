@@ -74,12 +74,46 @@ def score_options(
     with applied(hook, model, seen) as collected:
         frames = [name for one in rows for name in one.frames]
         hidden_BTD = hidden_states(model, batch.ids_BT, frames, features, **given)
-        logprobs_N = _token_logprobs(model, hidden_BTD, list(chain.from_iterable(answers)))
-        each = iter(torch.split(logprobs_N, list(map(len, answers))))
+        each = iter(_answer_logprobs(model, hidden_BTD, answers, _alternatives(prompts, answers)))
         seen.logprobs = [[next(each) for _ in prompt.answers] for prompt in prompts]
-    scores = iter(logprobs_N.tolist())
-    sums = iter([sum(next(scores) for _ in answer) for answer in answers])
-    return [[next(sums) for _ in prompt.answers] for prompt in prompts], collected
+    # Summed as Python's numbers: in float32 long options would lose digits.
+    sums = [[sum(one.tolist()) for one in some] for some in seen.logprobs]
+    return sums, collected
+
+
+def _alternatives(
+    prompts: Sequence[TokenizedPrompt], answers: Sequence[Sequence[Target]]
+) -> list[list[Target]]:
+    """Return, for every continuation, the tokens that it can be written as instead."""
+    each = iter(answers)
+    out: list[list[Target]] = []
+    for prompt in prompts:
+        others = prompt.alternatives or ((),) * len(prompt.answers)
+        for tokens in others:
+            sequence, place, _ = next(each)[0]
+            out.append([(sequence, place, token) for token in tokens])
+    return out
+
+
+def _answer_logprobs(
+    model: Any,
+    hidden_BTD: torch.Tensor,
+    answers: Sequence[Sequence[Target]],
+    alternatives: Sequence[Sequence[Target]],
+) -> list[torch.Tensor]:
+    """Return the log-probabilities [tokens] of every continuation.
+
+    Where it can be written in several ways, one number: the log of their summed probability.
+    """
+    targets = [*chain.from_iterable(answers), *chain.from_iterable(alternatives)]
+    logprobs_N = _token_logprobs(model, hidden_BTD, targets)
+    sizes = [*map(len, answers), *map(len, alternatives)]
+    split = torch.split(logprobs_N, sizes)
+    own, other = split[: len(answers)], split[len(answers) :]
+    return [
+        torch.cat([a, b]).logsumexp(0, keepdim=True) if len(b) else a
+        for a, b in zip(own, other, strict=True)
+    ]
 
 
 def hook_batch(

@@ -229,6 +229,22 @@ class PromptTokens:
             out.append(EncodedPrompt(prefix, [list(tail[common:]) for tail in tails]))
         return out
 
+    def letter_forms(self, letter: str) -> tuple[int, ...]:
+        """Return the single tokens that a letter can be written as where an answer begins.
+
+        These are what the tokenizer makes of "A" and of " A", each where it is one token, and the
+        piece "▁A" where the vocabulary has it: which of them a model says there is its template's
+        matter, and their probabilities add up.
+        """
+        made = [
+            self._tokenizer(t, add_special_tokens=False)["input_ids"]
+            for t in (letter, f" {letter}")
+        ]
+        found = [ids[0] for ids in made if len(ids) == 1]
+        piece = self._tokenizer.convert_tokens_to_ids(f"\u2581{letter}")
+        found += [] if piece is None else [piece]
+        return tuple(dict.fromkeys(one for one in found if not self.is_unknown(one)))
+
     @property
     def name(self) -> str:
         """Class and origin of the tokenizer, for messages."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -36,6 +36,8 @@ class TokenizedPrompt:
         default=None, compare=False, repr=False
     )
     """Finds the spans."""
+    alternatives: tuple[tuple[int, ...], ...] = ()
+    """Under `letter`: further tokens that each of them can be written as instead."""
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -79,19 +81,26 @@ def tokenize(
         ProbesError: the tokenizer cannot write letters as single tokens.
     """
     texts = [tokens.render(prompt, scoring.answer_prefix) for prompt in prompts]
-    if scoring.kind == "generate":
-        encoded = [EncodedPrompt(ids) for ids in tokens.encode(texts)]
-    else:
+    forms: dict[str, tuple[int, ...]] = {}
+    if scoring.kind == "cloze":
         encoded = tokens.continuations(texts, [prompt.options for prompt in prompts])
+    else:
+        encoded = [EncodedPrompt(ids) for ids in tokens.encode(texts)]
+    if scoring.kind == "letter":
+        forms = letter_forms(tokens, [option for prompt in prompts for option in prompt.options])
+        encoded = [
+            EncodedPrompt(one.ids, [[forms[option][0]] for option in prompt.options])
+            for one, prompt in zip(encoded, prompts, strict=True)
+        ]
     out: list[TokenizedPrompt | Unaskable] = []
     for prompt, one in zip(prompts, encoded, strict=True):
-        if scoring.kind == "letter":
-            check_letters(tokens, prompt.options, one.answers)
         names = frames_of(prompt)
         reason = tokens.problem(one.ids, len(names)) or _unscorable(one, scoring)
         find = partial(locate, tokens, prompt, scoring.answer_prefix)
         made = Unaskable(reason) if reason else _expanded(one, names, grids, find)
         if isinstance(made, TokenizedPrompt):
+            if any(len(forms[option]) > 1 for option in prompt.options if forms):
+                made = replace(made, alternatives=tuple(forms[o][1:] for o in prompt.options))
             made = too_long(len(made.ids), _behind(one, scoring), context) or made
         out.append(made)
     return out
@@ -170,19 +179,19 @@ def positions(prompt: TokenizedPrompt) -> NDArray[np.int64]:
     return out
 
 
-def check_letters(
-    tokens: PromptTokens, letters: Sequence[str], answers: Sequence[Sequence[int]]
-) -> None:
-    """Raise unless every letter is one token that no other letter has."""
-    # A set, since two letters with one token could not be distinguished.
-    distinct = {
-        tuple(answer) for answer in answers if len(answer) == 1 and not tokens.is_unknown(answer[0])
-    }
-    if len(distinct) == len(answers):
-        return
-    shown = ", ".join(f"{o!r} {list(a)}" for o, a in zip(letters, answers, strict=True))
+def letter_forms(tokens: PromptTokens, letters: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Return the tokens that each letter can be written as; see `PromptTokens.letter_forms`.
+
+    Raises:
+        ProbesError: a letter has none, or one that another letter has as well.
+    """
+    forms = {letter: tokens.letter_forms(letter) for letter in dict.fromkeys(letters)}
+    every = [token for found in forms.values() for token in found]
+    if all(forms.values()) and len(set(every)) == len(every):
+        return forms
+    shown = ", ".join(f"{letter!r} {list(found)}" for letter, found in forms.items())
     raise ProbesError(
-        f"the tokenizer does not write each letter behind the prompt as one own token: {shown}",
+        f"the tokenizer does not write each letter as one token of its own: {shown}",
         tokens.name,
-        "score this member by cloze or generate, or change answer_prefix",
+        "score this member by cloze or generate",
     )

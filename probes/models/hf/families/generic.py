@@ -39,7 +39,7 @@ from probes.models.hf.families.loading import (
     loading,
 )
 from probes.models.hf.prompt_encoder import PromptTokens, interleaved
-from probes.models.hf.token_layout import check_letters, marked, too_long
+from probes.models.hf.token_layout import letter_forms, marked, too_long
 from probes.models.hf.vision_cache import FrameResults, read_frame
 
 if TYPE_CHECKING:
@@ -140,7 +140,9 @@ class GenericModel:
             text = self.render(prompt, scoring.answer_prefix)
             tokens = self.inputs(text, prompt, shown)["input_ids"].shape[1]
             answers: list[list[int]] = []
-            if scoring.kind != "generate":
+            if scoring.kind == "letter":
+                answers = [[0] for _ in prompt.options]  # one token each, whichever it is
+            elif scoring.kind == "cloze":
                 (encoded,) = self.tokens.continuations([text], [prompt.options])
                 answers = encoded.answers
                 # Where a continuation merges with the end of the text, both are scored together.
@@ -178,24 +180,19 @@ class GenericModel:
         text = self.render(prompt, scoring.answer_prefix)
         if scoring.kind == "generate":
             return self._generate(model, self.inputs(text, prompt, frames), scoring.max_new_tokens)
+        if scoring.kind == "letter":
+            return self._letter(model, text, prompt, frames)
         (encoded,) = self.tokens.continuations([text], [prompt.options])
         answers = encoded.answers
-        if scoring.kind == "letter":
-            check_letters(self.tokens, prompt.options, answers)
         if not answers or not all(answers):
             return error_output("the prompt has no options to score, or one adds no token to it")
-        # Under `letter` the place before any option gives the log-probabilities of all.
-        letter = scoring.kind == "letter"
         sums: list[float] = []
         for option, answer in zip(prompt.options, answers, strict=True):
             inputs = self.inputs(self.tokens.with_answer(text, option), prompt, frames)
             length = inputs["input_ids"].shape[1] - len(answer)
-            if long := too_long(length, 0 if letter else len(answer), self.context):
+            if long := too_long(length, len(answer), self.context):
                 return error_output(long.reason, length)
-            logprobs_NV = self._logprobs(model, inputs, len(answer))
-            if letter:
-                sums = [float(logprobs_NV[0][one]) for (one,) in answers]
-                break
+            logprobs_NV = self._logprobs(model, inputs, len(answer))[:-1]
             sums.append(sum(float(p[t]) for p, t in zip(logprobs_NV, answer, strict=True)))
         if any(map(math.isnan, sums)):
             return error_output(NOT_NUMBERS, length)
@@ -205,6 +202,23 @@ class GenericModel:
             input_tokens=length,
         )
 
+    def _letter(self, model: Any, text: str, prompt: Request, frames: FramesByHash) -> Output:
+        """Score the letters by the token behind the prompt; one pass gives all of them."""
+        if not prompt.options:
+            return error_output("the prompt has no options to score")
+        forms = letter_forms(self.tokens, prompt.options)
+        inputs = self.inputs(text, prompt, frames)
+        length = inputs["input_ids"].shape[1]
+        if long := too_long(length, 0, self.context):
+            return error_output(long.reason, length)
+        logprobs_V = self._logprobs(model, inputs, 0)[-1]
+        sums = [float(logprobs_V[list(forms[one])].logsumexp(0)) for one in prompt.options]
+        if any(map(math.isnan, sums)):
+            return error_output(NOT_NUMBERS, length)
+        return Output(
+            option_logprobs=tuple(sums), option_tokens=(1,) * len(sums), input_tokens=length
+        )
+
     def _chat(self, content: list[dict[str, str]]) -> str:
         message = [{"role": "user", "content": content}]
         return str(
@@ -212,14 +226,14 @@ class GenericModel:
         )
 
     def _logprobs(self, model: Any, inputs: Any, count: int) -> torch.Tensor:
-        """Return the log-probabilities [count, vocabulary] of the last `count` tokens."""
+        """Return log-probabilities [count + 1, vocabulary]: of the last tokens, and of the next."""
         inputs = inputs.to(model.device, model.dtype)
         # The first of the tokens is read off the place before it. Not every class can leave out the
         # other places, whose logits take gigabytes for a long prompt.
         keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
         logits_1TV = model(**inputs, **({"logits_to_keep": count + 1} if keeps else {})).logits
         # The place before a token predicts it; float32, as sums over 16 bits are too coarse.
-        kept: torch.Tensor = logits_1TV[0, -count - 1 : -1].float().log_softmax(-1).cpu()
+        kept: torch.Tensor = logits_1TV[0, -count - 1 :].float().log_softmax(-1).cpu()
         return kept
 
     def _generate(self, model: Any, inputs: Any, max_new_tokens: int) -> Output:

@@ -8,7 +8,7 @@ import pytest
 
 from probes.core.errors import ProbesError
 from probes.core.types import ModelSpec
-from probes.models import checkpoint
+from probes.models import repositories
 from probes.models.checkpoint import find
 
 
@@ -78,7 +78,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 def test_embedded_names_are_those_of_the_package(folder, tmp_path, monkeypatch):
     checkpoints = tmp_path / "checkpoints"
-    monkeypatch.setattr(checkpoint, "_EMBEDDED_FOLDER", checkpoints)
+    monkeypatch.setattr(repositories, "_EMBEDDED_FOLDER", checkpoints)
     with pytest.raises(ProbesError, match="train tiny"):
         find(ModelSpec("tiny", "video", "embedded:small"))
     shutil.copytree(folder, checkpoints / "small")

@@ -1,0 +1,137 @@
+"""The files of a checkpoint folder that a loader could read, and what is in them.
+
+A loader of others decides by itself what it reads, and reads more with every version. So a file
+counts unless it is known to be read by nobody, and not the other way round.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from probes.core.errors import ProbesError
+from probes.core.hashing import forget, remembered_sha256, sha256_file
+
+NEVER_READ = (".git", ".gitattributes", ".gitignore", ".cache", ".DS_Store", "__pycache__")
+"""What version control, downloads and Python put into a folder; at any depth."""
+_UNREAD = re.compile(
+    r"""
+    .*\.(md|rst|pdf|png|jpe?g|gif|webp|svg|mp4)          # of a model card
+    |.*\.(h5|msgpack|onnx|ot|tflite|gguf)                # the same weights for other programs
+    |(pytorch|tf|adapter)_model.*\.bin(\.index\.json)?   # pickled: never loaded
+    |consolidated.*\.pth
+    |(optimizer|scheduler|scaler)\.(pt|bin)|rng_state.*\.pth|training_args\.bin|trainer_state\.json
+    |events\.out\.tfevents.*                             # of training
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_UNREAD_FOLDERS = re.compile(r"checkpoint-\d+|global_step\d+|runs")
+_THREADS = 8
+
+FileState = tuple[int, ...]
+"""Size, times of change in nanoseconds, inode and device."""
+
+
+def listed(folder: Path, *, everything: bool = False, besides: str = "") -> tuple[str, ...]:
+    """Return the files below a folder that a loader could read, sorted, with `/` between parts.
+
+    Args:
+        folder: of a checkpoint or adapter. Links are followed, as in snapshots of the hub.
+        everything: whether a program of others reads it (code of the checkpoint, a wrapper), which
+            may take any file; else what transformers never reads is left out.
+        besides: one name that is read although its ending says otherwise.
+    """
+    return tuple(sorted(_walk(folder, "", everything, besides, frozenset())))
+
+
+def _walk(
+    folder: Path, below: str, everything: bool, besides: str, above: frozenset[str]
+) -> Iterator[str]:
+    real = os.path.realpath(folder)
+    if real in above:  # a link to a folder that it lies in
+        return
+    for entry in os.scandir(folder):
+        name = below + entry.name
+        if entry.name in NEVER_READ:
+            continue
+        if entry.is_dir():
+            if everything or not _UNREAD_FOLDERS.fullmatch(entry.name):
+                yield from _walk(Path(entry.path), f"{name}/", everything, besides, above | {real})
+        elif entry.is_file() and (
+            everything or name == besides or not _UNREAD.fullmatch(entry.name)
+        ):
+            yield name
+
+
+def remembered_hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the sha256 of files by name, for planning: see `hashing.remembered_sha256`."""
+    return _each(remembered_sha256, {name: folder / name for name in names})
+
+
+def _each(one: Callable[[Path], str], paths: Mapping[str, Path]) -> dict[str, str]:
+    # hashlib lets other threads run while it works.
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1), "hash") as pool:
+        return dict(zip(paths, pool.map(one, paths.values()), strict=True))
+
+
+class WatchedFiles:
+    """Files that were read in full and hold what they are expected to, and have to go on doing so.
+
+    Args:
+        folder: of the files.
+        expected: sha256 by name, as the keys of answers were made with.
+        names: what is listed now.
+
+    Raises:
+        ProbesError: a file has come, gone or changed. What was remembered of it is forgotten, so
+            that the next run plans with what is there.
+    """
+
+    def __init__(self, folder: Path, expected: Mapping[str, str], names: Iterable[str]) -> None:
+        self._folder, self._expected = folder, dict(expected)
+        # Before they are read: a change while they are hashed shows in the next `check`.
+        self._states = {name: _state(folder / name) for name in expected}
+        known = [name for name, state in self._states.items() if state]
+        found = _each(sha256_file, {name: folder / name for name in known})
+        changed = {name for name in expected if found.get(name) != expected[name]}
+        self._refuse(changed | (set(names) ^ set(expected)))
+
+    def check(self, names: Iterable[str] | None = None) -> None:
+        """Raise ProbesError if one of the files has other content by now.
+
+        Args:
+            names: which of them; all by default.
+        """
+        for name in self._expected if names is None else names:
+            path, state = self._folder / name, _state(self._folder / name)
+            if state == self._states[name]:
+                continue
+            # A backup or a change of rights touches a file without changing it.
+            if not state or sha256_file(path) != self._expected[name]:
+                self._refuse({name})
+            self._states[name] = state
+
+    def _refuse(self, changed: set[str]) -> None:
+        if not changed:
+            return
+        for name in changed:
+            forget(self._folder / name)
+        names = sorted(changed)
+        raise ProbesError(
+            f"{', '.join(names[:3])}{' and others' * (len(names) > 3)} changed after the run's"
+            " answers were looked up by their content, or a remembered hash was out of date",
+            str(self._folder),
+            "run the same command again: it reads them anew; let nothing write there meanwhile",
+        )
+
+
+def _state(path: Path) -> FileState:
+    """Return the state of a file; empty where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ()
+    return (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev)

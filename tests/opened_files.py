@@ -18,11 +18,11 @@ def opened_below(folder: Path) -> Iterator[set[str]]:
     libc = ctypes.CDLL(None, use_errno=True)
     handle = libc.inotify_init1(_IN_NONBLOCK)
     assert handle >= 0, os.strerror(ctypes.get_errno())
-    watched: dict[int, str] = {}
-    for path, _, _ in os.walk(folder):
+    watched: dict[int, Path] = {}
+    for path in [folder, *(one for one in folder.rglob("*") if one.is_dir())]:
         found = libc.inotify_add_watch(handle, os.fsencode(path), _IN_OPEN)
         assert found >= 0, os.strerror(ctypes.get_errno())
-        watched[found] = os.path.relpath(path, folder)
+        watched[found] = path.relative_to(folder)
     names: set[str] = set()
     try:
         yield names
@@ -38,6 +38,6 @@ def opened_below(folder: Path) -> Iterator[set[str]]:
                 at += 16 + length
                 assert where >= 0, "the kernel lost events"
                 if name and not mask & _IN_ISDIR:
-                    names.add(os.path.normpath(os.path.join(watched[where], name)))
+                    names.add((watched[where] / name).as_posix())
     finally:
         os.close(handle)

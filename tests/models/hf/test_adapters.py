@@ -276,6 +276,7 @@ def test_a_condenser_takes_the_one_in_its_folder(
     bare = TextBackend(settings(), str(tmp_path / "m"))
     bare._load()
     adapter = made_adapters.adapter(tmp_path / "a", tmp_path / "m", LlamaForCausalLM)
+    shutil.copytree(tmp_path / "m", tmp_path / "bare")
     for name in (CONFIG, WEIGHTS):
         shutil.copy(adapter / name, tmp_path / "m")
     with_it = TextBackend(settings(), str(tmp_path / "m"))
@@ -284,6 +285,6 @@ def test_a_condenser_takes_the_one_in_its_folder(
     assert with_it.describe()["peft_adapter"]["kind"] == "LORA"
     ids = torch.arange(1, 9)[None]
     with torch.inference_mode():
-        expected = plain(tmp_path / "m", adapter, LlamaForCausalLM)
+        expected = plain(tmp_path / "bare", adapter, LlamaForCausalLM)
         assert torch.equal(with_it._model(ids).logits, expected(ids).logits)
         assert not torch.equal(with_it._model(ids).logits, bare._model(ids).logits)

@@ -59,7 +59,8 @@ class TextBackend:
             file = Path(name).expanduser()
             if not file.is_file():
                 raise ProbesError("there is no such model file", name, "correct infill.condenser")
-            self._checkpoint = Checkpoint(file.resolve().parent, name, gguf=file.resolve().name)
+            # Not where a link leads: files of the hub's cache have other names there.
+            self._checkpoint = Checkpoint(file.absolute().parent, name, gguf=file.name)
         else:
             self._checkpoint = find(self._spec)
         self.fingerprint = self._checkpoint.fingerprint(self._spec, "text")

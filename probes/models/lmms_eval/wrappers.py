@@ -159,12 +159,19 @@ def check_args(args: Mapping[str, Any]) -> None:
             )
         texts = value if isinstance(value, list | tuple) else [value]
         for text in texts:
-            if isinstance(text, str) and "/" in text and Path(text).expanduser().exists():
+            if isinstance(text, str) and _is_path(text):
                 raise ProbesError(
                     f"{text} is a file or folder, whose content no cache key would cover",
                     where,
                     "put what it holds into the member's folder, or leave the argument out",
                 )
+
+
+def _is_path(text: str) -> bool:
+    try:
+        return "/" in text and Path(text).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long for a path, say
+        return False
 
 
 def _check_code(folder: str, spec: ModelSpec, args: Mapping[str, Any]) -> None:

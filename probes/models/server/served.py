@@ -19,7 +19,9 @@ from probes.models.server import messages
 
 FACTS = ("id", "owned_by", "root", "parent", "max_model_len")
 """Fields that are kept of a model's entry in GET /models; `created` may be the current time."""
-_OF_THE_MODEL = ("root", "parent", "max_model_len")
+_OF_THE_MODEL = ("root", "parent")
+"""Where its weights are from, and on which model an adapter stands; how long a prompt may be is a
+setting, which changes no answer."""
 
 
 def served(listed: Any, model: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import made_adapters
+import made_gguf
 import pytest
 import tiny_models
 from opened_files import opened_below
@@ -212,6 +213,31 @@ def test_a_condenser_opens_what_counts(full: Path, tmp_path: Path, settings: Any
     gpu = TextBackend(settings(device="cuda"), str(folder))
     assert gpu.fingerprint != backend.fingerprint
     assert gpu.describe()["dtype"] == "bfloat16"
+
+
+def test_a_condenser_in_gguf_opens_its_file_and_what_lies_beside_it(
+    full: Path, tmp_path: Path, settings: Any
+) -> None:
+    pytest.importorskip("gguf")  # transformers reads the format by it
+    folder = tmp_path / "text"
+    shutil.copytree(full, folder)
+    file = made_gguf.llama(folder / "chosen.gguf")
+    backend = TextBackend(settings(), str(file))
+    names = loaded(backend)
+    assert "chosen.gguf" in names
+    assert names <= set(backend._checkpoint.files)
+    assert not {one for one in names if one.endswith(".safetensors")}
+    # Beside the chosen file no other weights count.
+    for name, same in (
+        ("model.gguf", True),
+        ("model.safetensors", True),
+        ("tokenizer_config.json", False),
+        ("chosen.gguf", False),
+    ):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content + b" ")
+        assert (TextBackend(settings(), str(file)).fingerprint == backend.fingerprint) == same
+        (folder / name).write_bytes(content)
 
 
 def test_weights_that_are_written_while_they_are_used_end_the_run(

@@ -124,11 +124,11 @@ class Adapter:
         return ProbesError(what, str(self.folder), fix)
 
 
-def without_base(folder: Path) -> ProbesError:
+def without_base(folder: Path, role: str) -> ProbesError:
     """Return the refusal of a member's folder that holds an adapter and no checkpoint."""
     base = Adapter(folder, str(folder)).config.get("base_model_name_or_path") or "BASE"
     return ProbesError(
         "the folder holds an adapter and no checkpoint",
         str(folder),
-        f"name both: pair.ROLE.repo={base} pair.ROLE.adapter={folder}",
+        f"name both: pair.{role}.repo={base} pair.{role}.adapter={folder}",
     )

@@ -13,7 +13,7 @@ from probes.core.hashing import sha256_json
 from probes.core.types import ModelSpec
 from probes.models import adapters
 from probes.models.adapters import Adapter
-from probes.models.checkpoint_files import WatchedFiles, listed, remembered_hashes
+from probes.models.checkpoint_files import WatchedFiles, listed, listed_beside, remembered_hashes
 from probes.models.repositories import Place
 from probes.models.weight_files import loaded_weights, named_weights, read_json, shapes
 
@@ -103,9 +103,9 @@ class Checkpoint:
         return remembered_hashes(self.folder, self._listed())
 
     def _listed(self) -> tuple[str, ...]:
-        names = listed(self.folder, everything=self.everything, besides=self.gguf)
-        # Next to weights in one format the loader does not look at those in another.
-        return tuple(one for one in names if not (self.gguf and one.endswith(".safetensors")))
+        if self.gguf:
+            return listed_beside(self.folder, self.gguf)
+        return listed(self.folder, everything=self.everything)
 
     def hashes(self, part: str) -> dict[str, str]:
         """Return the sha256 of the files of one part, by name; see `part_of`."""
@@ -132,7 +132,7 @@ class Checkpoint:
         return found
 
     def watched(self) -> list[WatchedFiles]:
-        """Read all files in full, and return what watches over them while they are used.
+        """Read all files in full, and return what watches over them while a model is loaded.
 
         Raises:
             ProbesError: they are not those that the fingerprint was made of.
@@ -181,7 +181,7 @@ def find(spec: ModelSpec, *, everything: bool = False) -> Checkpoint:
     found = Checkpoint(folder, spec.repo, commit)
     if not found.config:
         if (folder / adapters.CONFIG).is_file():
-            raise adapters.without_base(folder)
+            raise adapters.without_base(folder, spec.role)
         raise ProbesError(
             "a checkpoint folder needs a config.json",
             str(folder),

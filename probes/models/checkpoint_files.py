@@ -20,7 +20,7 @@ NEVER_READ = (".git", ".gitattributes", ".gitignore", ".cache", ".DS_Store", "__
 _UNREAD = re.compile(
     r"""
     .*\.(md|rst|pdf|png|jpe?g|gif|webp|svg|mp4)          # of a model card
-    |.*\.(h5|msgpack|onnx|ot|tflite|gguf)                # the same weights for other programs
+    |.*\.(h5|msgpack|onnx|tflite|gguf)                   # the same weights for other programs
     |(pytorch|tf|adapter)_model.*\.bin(\.index\.json)?   # pickled: never loaded
     |consolidated.*\.pth
     |(optimizer|scheduler|scaler)\.(pt|bin)|rng_state.*\.pth|training_args\.bin|trainer_state\.json
@@ -29,27 +29,37 @@ _UNREAD = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _UNREAD_FOLDERS = re.compile(r"checkpoint-\d+|global_step\d+|runs")
+_BESIDE = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".spm", ".vocab")
 _THREADS = 8
 
 FileState = tuple[int, ...]
 """Size, times of change in nanoseconds, inode and device."""
 
 
-def listed(folder: Path, *, everything: bool = False, besides: str = "") -> tuple[str, ...]:
+def listed(folder: Path, *, everything: bool = False) -> tuple[str, ...]:
     """Return the files below a folder that a loader could read, sorted, with `/` between parts.
 
     Args:
         folder: of a checkpoint or adapter. Links are followed, as in snapshots of the hub.
         everything: whether a program of others reads it (code of the checkpoint, a wrapper), which
             may take any file; else what transformers never reads is left out.
-        besides: one name that is read although its ending says otherwise.
     """
-    return tuple(sorted(_walk(folder, "", everything, besides, frozenset())))
+    return tuple(sorted(_walk(folder, "", everything, frozenset())))
 
 
-def _walk(
-    folder: Path, below: str, everything: bool, besides: str, above: frozenset[str]
-) -> Iterator[str]:
+def listed_beside(folder: Path, weights: str) -> tuple[str, ...]:
+    """Return a file of weights and what transformers reads beside it, sorted.
+
+    Such a file may lie among many of others, in a folder of downloads say: only files of the kinds
+    that belong to a tokenizer count, and no folders but that of templates.
+    """
+    templates = folder.glob("additional_chat_templates/*.jinja")
+    found = [one for one in folder.iterdir() if one.suffix in _BESIDE and one.is_file()]
+    names = {one.relative_to(folder).as_posix() for one in (*found, *templates)}
+    return tuple(sorted(names | {weights}))
+
+
+def _walk(folder: Path, below: str, everything: bool, above: frozenset[str]) -> Iterator[str]:
     real = os.path.realpath(folder)
     if real in above:  # a link to a folder that it lies in
         return
@@ -59,10 +69,8 @@ def _walk(
             continue
         if entry.is_dir():
             if everything or not _UNREAD_FOLDERS.fullmatch(entry.name):
-                yield from _walk(Path(entry.path), f"{name}/", everything, besides, above | {real})
-        elif entry.is_file() and (
-            everything or name == besides or not _UNREAD.fullmatch(entry.name)
-        ):
+                yield from _walk(Path(entry.path), f"{name}/", everything, above | {real})
+        elif entry.is_file() and (everything or not _UNREAD.fullmatch(entry.name)):
             yield name
 
 
@@ -99,15 +107,15 @@ class WatchedFiles:
         changed = {name for name in expected if found.get(name) != expected[name]}
         self._refuse(changed | (set(names) ^ set(expected)))
 
-    def check(self, names: Iterable[str] | None = None) -> None:
-        """Raise ProbesError if one of the files has other content by now.
+    def narrow(self, names: Iterable[str]) -> None:
+        """Leave all but these files out of further checks: the rest was read to its end."""
+        self._states = {name: self._states[name] for name in names}
 
-        Args:
-            names: which of them; all by default.
-        """
-        for name in self._expected if names is None else names:
+    def check(self) -> None:
+        """Raise ProbesError if one of the files has other content by now."""
+        for name, before in self._states.items():
             path, state = self._folder / name, _state(self._folder / name)
-            if state == self._states[name]:
+            if state == before:
                 continue
             # A backup or a change of rights touches a file without changing it.
             if not state or sha256_file(path) != self._expected[name]:

@@ -124,7 +124,7 @@ class TextBackend:
         )
         for batch, outputs in run:
             if self._watched is not None:
-                self._watched.check(self._checkpoint.weights())
+                self._watched.check()
             if isinstance(outputs, Failed):
                 yield indices[batch[0]], error_output(outputs.error)
             else:
@@ -145,6 +145,7 @@ class TextBackend:
         self._model = load_weights(AutoModelForCausalLM, None, checkpoint, self._spec, place)
         for one in watched:
             one.check()
+        watched[0].narrow(checkpoint.weights())
         self._watched = watched[0] if self._device == "cpu" else None
 
     def _encode(self, text: str) -> list[int]:

@@ -10,7 +10,12 @@ import pytest
 
 from probes.core import hashing
 from probes.core.errors import ProbesError
-from probes.models.checkpoint_files import WatchedFiles, listed, remembered_hashes
+from probes.models.checkpoint_files import (
+    WatchedFiles,
+    listed,
+    listed_beside,
+    remembered_hashes,
+)
 
 READ = """
 config.json generation_config.json tokenizer.json tokenizer.model vocab.txt merges.txt spiece.spm
@@ -41,7 +46,10 @@ def test_a_file_counts_unless_it_is_known_to_be_read_by_nobody(folder: Path) -> 
     assert list(listed(folder)) == sorted(READ)
     always = {name for name in UNREAD if name.startswith((".git", ".cache", "__pycache__"))}
     assert set(listed(folder, everything=True)) == set(READ + UNREAD) - always
-    assert set(listed(folder, besides="model-q4.gguf")) == {*READ, "model-q4.gguf"}
+    beside = listed_beside(folder, "model-q4.gguf")
+    assert "additional_chat_templates/tool.jinja" in beside
+    assert not {one for one in beside if one.endswith((".safetensors", ".py", ".pt"))}
+    assert {"model-q4.gguf", "tokenizer.json", "tokenizer.model", "vocab.txt"} < set(beside)
 
 
 def test_links_are_followed_and_circles_end(folder: Path, tmp_path: Path) -> None:
@@ -94,7 +102,9 @@ def test_a_file_that_changes_while_it_is_used_is_named(folder: Path) -> None:
     (folder / "config.json").touch()
     (folder / "model.safetensors").chmod(0o400)
     watched.check()
-    watched.check(["model.safetensors"])
+    watched.narrow(["model.safetensors"])
+    (folder / "config.json").write_text("read to its end")
+    watched.check()
 
 
 def test_a_stale_remembered_hash_is_found_out_and_forgotten(

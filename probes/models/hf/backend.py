@@ -184,7 +184,7 @@ class HfBackend:
             self._ready = self._load_watched()
         for answer in self._ready.score(requests, frames, scoring):
             if self._watched is not None:
-                self._watched.check(self._checkpoint.weights())
+                self._watched.check()
             yield answer
 
     def preprocessor(self) -> Preprocessor | GenericModel:
@@ -216,6 +216,7 @@ class HfBackend:
             )
         # On a CPU tensors are maps of their files: what is written there later changes them.
         mapped = any(one.device.type in ("cpu", "meta") for one in ready.model.parameters())
+        watched[0].narrow(self._checkpoint.weights())
         self._watched = watched[0] if mapped else None
         return ready
 

@@ -241,7 +241,7 @@ def test_a_folder_of_an_adapter_alone_says_what_to_write(
 ) -> None:
     with pytest.raises(ProbesError, match="an adapter and no checkpoint") as caught:
         find(ModelSpec("tiny", "video", str(lora)))
-    assert f"pair.ROLE.repo={base} pair.ROLE.adapter={lora}" in caught.value.fix
+    assert f"pair.video.repo={base} pair.video.adapter={lora}" in caught.value.fix
     with pytest.raises(ProbesError, match="no such adapter folder"):
         find(ModelSpec("tiny", "video", str(base), adapter=str(tmp_path / "nowhere")))
 

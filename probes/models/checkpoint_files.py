@@ -102,9 +102,8 @@ class WatchedFiles:
         self._folder, self._expected = folder, dict(expected)
         # Before they are read: a change while they are hashed shows in the next `check`.
         self._states = {name: _state(folder / name) for name in expected}
-        known = [name for name, state in self._states.items() if state]
-        found = _each(sha256_file, {name: folder / name for name in known})
-        changed = {name for name in expected if found.get(name) != expected[name]}
+        found = _each(_content, {name: folder / name for name in expected})
+        changed = {name for name in expected if found[name] != expected[name]}
         self._refuse(changed | (set(names) ^ set(expected)))
 
     def narrow(self, names: Iterable[str]) -> None:
@@ -118,7 +117,7 @@ class WatchedFiles:
             if state == before:
                 continue
             # A backup or a change of rights touches a file without changing it.
-            if not state or sha256_file(path) != self._expected[name]:
+            if _content(path) != self._expected[name]:
                 self._refuse({name})
             self._states[name] = state
 
@@ -134,6 +133,14 @@ class WatchedFiles:
             str(self._folder),
             "run the same command again: it reads them anew; let nothing write there meanwhile",
         )
+
+
+def _content(path: Path) -> str:
+    """Return the sha256 of a file that is read in full; empty where there is none."""
+    try:
+        return sha256_file(path)
+    except FileNotFoundError:
+        return ""
 
 
 def _state(path: Path) -> FileState:

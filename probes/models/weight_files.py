@@ -50,7 +50,7 @@ def named_weights(folder: Path, config: Mapping[str, Any]) -> str | None:
     """
     where = str(folder / "config.json")
     for part, content in config.items():
-        if isinstance(content, Mapping) and "transformers_weights" in content:
+        if isinstance(content, Mapping) and content.get("transformers_weights") is not None:
             raise ProbesError(
                 f"{part} names weights of its own (transformers_weights)",
                 where,

@@ -33,7 +33,7 @@ from probes.models.hf.families.loading import check_quantize, context_of
 from probes.models.hf.preprocessor import Preprocessor
 from probes.models.hf.vision_cache import FeatureCache, FramePrefetcher
 
-ADAPTER = "hf-1"
+ADAPTER = "hf-2"
 """Raised whenever the same prompt and weights would get other numbers or another text."""
 OPTIONS: dict[str, Any] = {
     "batch_tokens": 0,

@@ -38,7 +38,7 @@ from probes.models.hf.batching import free_memory
 from probes.models.hf.families.loading import best_device
 from probes.models.lmms_eval import wrappers
 
-ADAPTER = "lmms-1"
+ADAPTER = "lmms-2"
 """Raised whenever the same prompt and wrapper would get another text."""
 OPTIONS = ("model", "args", "order_is_checked")
 _TASK, _SPLIT = "probes", "test"

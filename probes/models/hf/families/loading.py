@@ -135,29 +135,10 @@ def load_weights(
     """
     import torch
 
-    if spec.dtype not in DTYPES:
-        raise ProbesError(
-            f"unknown dtype {spec.dtype!r}",
-            f"member {spec.name}",
-            f"use one of {', '.join(DTYPES)}",
-        )
-    place = torch.device(placement.device if placement.device != "auto" else best_device())
-    gguf = checkpoint.gguf
-    more: dict[str, Any] = {"gguf_file": gguf} if gguf else {"use_safetensors": True}
-    if config is not None:
-        # A config of another class may have lost it.
-        config.transformers_weights = checkpoint.named_weights
-        more["config"] = config
-    if placement.device_map is not None:
-        more["device_map"] = placement.device_map
-    elif placement.quantize:
-        more["device_map"] = {"": str(place)}
-    if placement.quantize:
-        more["quantization_config"] = _quantization(placement.quantize, getattr(torch, spec.dtype))
+    more = _options(config, checkpoint, spec, placement)
     with loading(checkpoint.folder):
         model, report = model_class.from_pretrained(
             checkpoint.folder,
-            dtype=getattr(torch, spec.dtype),
             attn_implementation=spec.attention,
             local_files_only=True,
             trust_remote_code=spec.trust_remote_code,
@@ -178,10 +159,44 @@ def load_weights(
             # TF32 keeps 10 bits of mantissa; "the same" across batch sizes needs all 23.
             torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cudnn.allow_tf32 = False
-        model = model if "device_map" in more else model.to(place)
+        model = model if "device_map" in more else model.to(_place(placement))
         if checkpoint.adapter is not None:
             load_adapter(model, checkpoint.adapter)
         return model.eval()
+
+
+def _options(
+    config: Any, checkpoint: Checkpoint, spec: ModelSpec, placement: DevicePlacement
+) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` that depend on dtype, format and placement."""
+    import torch
+
+    if spec.dtype not in DTYPES:
+        raise ProbesError(
+            f"unknown dtype {spec.dtype!r}",
+            f"member {spec.name}",
+            f"use one of {', '.join(DTYPES)}",
+        )
+    dtype, gguf = getattr(torch, spec.dtype), checkpoint.gguf
+    found: dict[str, Any] = {"dtype": dtype}
+    found |= {"gguf_file": gguf} if gguf else {"use_safetensors": True}
+    if config is not None:
+        # A config of another class may have lost it.
+        config.transformers_weights = checkpoint.named_weights
+        found["config"] = config
+    if placement.device_map is not None:
+        found["device_map"] = placement.device_map
+    elif placement.quantize:
+        found["device_map"] = {"": str(_place(placement))}
+    if placement.quantize:
+        found["quantization_config"] = _quantization(placement.quantize, dtype)
+    return found
+
+
+def _place(placement: DevicePlacement) -> Any:
+    import torch
+
+    return torch.device(placement.device if placement.device != "auto" else best_device())
 
 
 def load_adapter(model: Any, adapter: Adapter) -> None:

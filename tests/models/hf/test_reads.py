@@ -120,6 +120,19 @@ def test_a_changed_byte_changes_the_fingerprint_or_is_read_by_nobody(
     assert {"unknown.xyz", "spk_dict.pt", "parts/more.json"}.isdisjoint(unread)
 
 
+def test_code_that_changed_is_the_code_that_runs(full: Path, tmp_path: Path, settings: Any) -> None:
+    """Transformers copies code into a cache of its own, which must not serve an older copy."""
+    shutil.copytree(full, tmp_path / "member")
+    spec = ModelSpec("tiny", "video", str(tmp_path / "member"), trust_remote_code=True)
+    helper = tmp_path / "member/helper.py"
+    for mark in ("first", "other", "first"):
+        helper.write_text(
+            EXTRA["helper.py"] + f"BASE = type('Base', (BASE,), dict(mark='{mark}'))\n"
+        )
+        backend: Any = open_backend(settings(), spec)
+        assert backend.preprocessor().bundle.tokenizer.mark == mark
+
+
 def test_a_file_that_is_added_or_removed_changes_the_fingerprint(full: Path) -> None:
     spec = ModelSpec("tiny", "video", str(full))
     first = find(spec).fingerprint(spec, "f")

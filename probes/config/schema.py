@@ -30,7 +30,7 @@ _MEMBER = make_dataclass(
     [
         ("name", str | None, None),  # the last part of `repo`
         ("repo", str | None, None),  # the pair has no such member
-        *composed(ModelSpec, "revision", "trust_remote_code"),
+        *composed(ModelSpec, "revision", "trust_remote_code", "adapter"),
     ],
 )
 _PAIR = make_dataclass(

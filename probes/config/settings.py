@@ -176,10 +176,17 @@ def _pair(pair: Mapping[str, Any], device: str) -> PairConfig:
         )
     one_of("pair.dtype", pair["dtype"], get_args(Dtype))
     check(ModelSpec, pair, "pair")
+    if "/" in pair["attention"]:
+        raise ProbesError(
+            f"{pair['attention']!r} is code of a repository, which no cache key would cover",
+            "pair.attention",
+            "use a kernel of an installed package, e.g. sdpa, eager or flash_attention_2",
+        )
     shared = {name: pair[name] for name in ("family", "dtype", "attention", "frame_as")}
     members: list[ModelSpec] = []
     for role in roles:
-        named_path(pair[role]["repo"], f"pair.{role}.repo")
+        for name in ("repo", "adapter"):
+            named_path(pair[role][name], f"pair.{role}.{name}")
         members.append(ModelSpec(role=role, device=device, **shared, **_named(pair[role])))
         # Models of a run, and columns of tables, go by their names.
         if members[-1].name in [other.name for other in members[:-1]]:
@@ -193,9 +200,9 @@ def _pair(pair: Mapping[str, Any], device: str) -> PairConfig:
 
 
 def _named(member: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a member's settings with its name, by default the last part of its repo."""
+    """Return a member's settings with its name, by default the last part of adapter or repo."""
     # At the colon too: `embedded:image` is the member `image`.
-    last = re.split(r"[/:]", str(member["repo"]).rstrip("/"))[-1]
+    last = re.split(r"[/:]", str(member["adapter"] or member["repo"]).rstrip("/"))[-1]
     return {**member, "name": member["name"] or last}
 
 

@@ -78,6 +78,14 @@ def _remembered_sha256(path: str, *state: int) -> str:
     return digest
 
 
+def forget(path: Path) -> None:
+    """Make the next `remembered_sha256` of a file read it again, in later processes too."""
+    _remembered_sha256.cache_clear()
+    file, name = home() / "hashes.jsonl", str(path.absolute())
+    for state in [one for one in _remembered(file) if one[0] == name]:
+        _remember(file, state, "")
+
+
 # Files below this size are hashed (1 ms) about as fast as they are looked up.
 _LARGE = 2**20
 # A file changed so recently may change again within the same tick of its disk's clock.

@@ -278,6 +278,8 @@ class ModelSpec:
     """How one frame is received: as a one-frame video or by the native image path."""
     device: str = "auto"
     trust_remote_code: bool = False
+    adapter: str = ""
+    """Local folder or hub name of an adapter of peft that is loaded onto the weights, or empty."""
 
 
 class ArrayName(NamedTuple):

@@ -15,7 +15,7 @@ from probes.engine import plan
 from probes.engine.context import RunContext
 from probes.engine.plan import InfillsByClip, Plan
 from probes.media.prefetch import ClipPrefetcher
-from probes.models.checkpoint import EMBEDDED
+from probes.models.repositories import EMBEDDED
 from probes.stimuli import infill_file, infills
 
 BLOCK = 128
@@ -55,8 +55,8 @@ def _shared_writer(context: RunContext) -> ModelSpec:
     if spec is None:  # a model outside the pair, run as the members are
         _check_names_a_model(context, wanted)
         spec = replace(members[0], name=wanted, repo=wanted, revision=None, family="auto")
-        # Trust was granted to a member's repository, to no other.
-        spec = replace(spec, trust_remote_code=False)
+        # Trust was granted to a member's repository, to no other; its adapter fits no other.
+        spec = replace(spec, trust_remote_code=False, adapter="")
     context.member(spec)
     return spec
 

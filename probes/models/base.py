@@ -44,6 +44,8 @@ class Capabilities:
     """Why it does not have the other kinds of scoring, for messages."""
     answer_prefix: bool = True
     """Whether an answer can be made to begin with a given text."""
+    adapters: bool = False
+    """Whether an adapter can be loaded onto the member's weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,16 @@ def check_images(spec: ModelSpec, who: str) -> None:
             "pair.frame_as",
             "set pair.frame_as=image (and compare with backend=hf under the same setting)",
         )
+
+
+def refuse_adapter(spec: ModelSpec, backend: str) -> ProbesError:
+    """Return the refusal of a member with an adapter by a backend that cannot load one."""
+    return ProbesError(
+        f"backend {backend} cannot load an adapter",
+        f"pair.{spec.role}.adapter",
+        "use backend=hf, or merge it into the weights by peft's `merge_and_unload` and name the"
+        " merged folder as the member's repo",
+    )
 
 
 def check_capabilities(

@@ -20,14 +20,20 @@ from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256
 from probes.core.types import FrameRef, FramesByHash, ModelSpec, Request
 from probes.models.base import frames_of
-from probes.models.checkpoint import EMBEDDED, Checkpoint, find
+from probes.models.checkpoint import Checkpoint, find
 from probes.models.hf.prompt_encoder import broken, interleaved
+from probes.models.repositories import EMBEDDED
 
 # The tokenizer is not at hand, so special tokens are recognised by their usual shapes.
 _SPECIAL = re.compile(
     r"</?s>|</?img>|<(?:image|video|audio|IMG_CONTEXT|pad|bos|eos|unk)>|<\|[^|<>\s]{1,40}\|>"
 )
-_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
+_FILES = (
+    "processor_config.json",
+    "chat_template.json",
+    "chat_template.jinja",
+    "tokenizer_config.json",
+)
 """Where a checkpoint keeps its template, in the order in which transformers looks."""
 _BEFORE, _AFTER = "MARKBEFORE", "MARKAFTER"
 PictureOrder = Literal["kept", "moved", "unknown"]

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from probes.core.errors import ProbesError
-from probes.core.hashing import remembered_sha256, sha256_json
+from probes.core.hashing import sha256_json
 from probes.core.types import ModelSpec
+from probes.models import adapters
+from probes.models.adapters import Adapter
+from probes.models.checkpoint_files import WatchedFiles, listed, listed_beside, remembered_hashes
+from probes.models.repositories import Place
+from probes.models.weight_files import loaded_weights, named_weights, read_json, shapes
 
-EMBEDDED = "embedded:"
-_EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "tasks/egoworld/pair/checkpoints"
-TOKENIZER_FILES = tuple(
-    """tokenizer.json tokenizer.model tokenizer_config.json special_tokens_map.json
-    added_tokens.json vocab.json vocab.txt merges.txt""".split()
+_WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
+_NAMES_CODE = ("config.json", "generation_config.json", "tokenizer_config.json")
+PROCESSOR_FILES = (
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
 )
-PROCESSOR_FILES = tuple(
-    "processor_config.json preprocessor_config.json video_preprocessor_config.json".split()
-)
-CHAT_FILES = ("chat_template.jinja", "chat_template.json")
-CONFIG_FILES = ("config.json", "generation_config.json", "model.safetensors.index.json")
-# Not fetched: other formats of the same weights.
-_NOT_FETCHED = ["*.bin", "*.pt", "*.pth", "*.msgpack", "*.h5", "*.onnx", "*.gguf"]
-_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-_CONVERT = (
-    "convert them with `model.save_pretrained(folder)`, or name a repository that has safetensors "
-    "(a pickled file can run code when it is read)"
-)
+
+
+def part_of(name: str) -> str:
+    """Return what a file of a checkpoint is part of, for a comparison of two members."""
+    base = name.rsplit("/", 1)[-1]
+    if name.endswith(_WEIGHTS):
+        return "weights"
+    if name.endswith(".jinja") or name == "chat_template.json":
+        return "chat_template"
+    if name in PROCESSOR_FILES:
+        return "processor"
+    if name in ("config.json", "generation_config.json") or name.endswith(".index.json"):
+        return "config"
+    words = ("token", "vocab", "merges", "tekken", "spiece", "sentencepiece", "spm")
+    return "tokenizer" if any(word in base for word in words) else "other"
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,12 @@ class Checkpoint:
     """As the spec names it."""
     commit: str = ""
     """Resolved commit of a hub snapshot; empty for a local folder."""
+    adapter: Adapter | None = None
+    """What is loaded onto its weights."""
+    everything: bool = False
+    """Whether a program of others loads it, which may read any file of the folder."""
+    gguf: str = ""
+    """Name of the one file that holds the weights, where they are in this format."""
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -68,18 +83,7 @@ class Checkpoint:
         Raises:
             ProbesError: the file is not a JSON object.
         """
-        path = self.folder / name
-        if not path.is_file():
-            return {}
-        try:
-            content = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
-            raise ProbesError(
-                f"not valid JSON: {error}", str(path), "fetch the file again"
-            ) from None
-        if not isinstance(content, dict):
-            raise ProbesError("not a JSON object", str(path), "fetch the file again")
-        return content
+        return read_json(self.folder / name)
 
     def processor_settings(self, part: str) -> dict[str, Any]:
         """Return the settings of one part of the processor.
@@ -93,173 +97,178 @@ class Checkpoint:
         own = self.read_json("video_preprocessor_config.json") if part[:5] == "video" else {}
         return own or self.read_json("preprocessor_config.json")
 
-    def hashes(self, names: tuple[str, ...]) -> dict[str, str]:
-        """Return sha256 by name of those of `names` that the folder has."""
-        paths = [self.folder / name for name in sorted(names)]
-        return {path.name: remembered_sha256(path) for path in paths if path.is_file()}
-
+    @cached_property
     def files(self) -> dict[str, str]:
-        """Return the sha256 of every file that answers depend on, by name."""
-        names = CONFIG_FILES + TOKENIZER_FILES + PROCESSOR_FILES + CHAT_FILES
-        return self.hashes(names + self.weights())
+        """sha256 of every file that a loader could read, by name, as planning knows them."""
+        return remembered_hashes(self.folder, self._listed())
+
+    def _listed(self) -> tuple[str, ...]:
+        if self.gguf:
+            return listed_beside(self.folder, self.gguf)
+        return listed(self.folder, everything=self.everything)
+
+    def hashes(self, part: str) -> dict[str, str]:
+        """Return the sha256 of the files of one part, by name; see `part_of`."""
+        return {name: sha256 for name, sha256 in self.files.items() if part_of(name) == part}
 
     def weights(self) -> tuple[str, ...]:
-        """Return the names of the safetensors files that are loaded, sorted.
+        """Return the names of the files whose weights are loaded; see `loaded_weights`."""
+        return (self.gguf,) if self.gguf else loaded_weights(self.folder, self.config)
 
-        Raises:
-            ProbesError: weights of another format only, missing shards, or an index that names
-                anything but safetensors files of the folder.
-        """
-        index = self.read_json("model.safetensors.index.json").get("weight_map", {})
-        listed = list(index.values()) if isinstance(index, dict) else [index]
-        for name in listed:
-            # A hostile index could name a file outside of the folder, or a pickle, which runs code.
-            plain = isinstance(name, str) and name == Path(name).name
-            if not plain or not name.endswith(".safetensors"):
-                raise ProbesError(
-                    f"the index of weights names {name!r}, not a safetensors file next to it",
-                    str(self.folder / "model.safetensors.index.json"),
-                    _CONVERT,
-                )
-        names = sorted(set(listed)) or ["model.safetensors"]
-        missing = [name for name in names if not (self.folder / name).is_file()]
-        if not missing:
-            return tuple(names)
-        others = sorted(path.name for pattern in _NOT_FETCHED for path in self.folder.glob(pattern))
-        if others and not any(self.folder.glob("*.safetensors")):
-            raise ProbesError(
-                f"weights are read from safetensors only, and this folder has {', '.join(others)}",
-                str(self.folder),
-                _CONVERT,
-            )
-        raise ProbesError(
-            f"weights are missing: {', '.join(missing)}",
-            str(self.folder),
-            "complete the checkpoint",
-        )
+    @property
+    def named_weights(self) -> str | None:
+        """What `config.json` names as the weights; None by default."""
+        return named_weights(self.folder, self.config)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every tensor by name, from the headers of the safetensors files.
+        """Return the shape of every tensor by name, those of an adapter included.
 
         Raises:
             ProbesError: a file is cut off or of another format.
         """
-        from safetensors import SafetensorError, safe_open
+        found = shapes(self.folder, self.weights())
+        if self.adapter is not None:
+            found |= shapes(self.adapter.folder, (adapters.WEIGHTS,))
+        return found
 
-        found: dict[str, tuple[int, ...]] = {}
-        for name in self.weights():
-            path = self.folder / name
-            try:
-                with safe_open(path, "np") as file:  # reads the header only
-                    names = file.keys()
-                    found |= {one: tuple(file.get_slice(one).get_shape()) for one in names}
-            except (SafetensorError, OSError) as error:
-                raise ProbesError(
-                    f"not a safetensors file: {error}", str(path), "fetch the file again"
-                ) from None
+    def watched(self) -> list[WatchedFiles]:
+        """Read all files in full, and return what watches over them while a model is loaded.
+
+        Raises:
+            ProbesError: they are not those that the fingerprint was made of.
+        """
+        found = [WatchedFiles(self.folder, self.files, self._listed())]
+        if self.adapter is not None and not self.adapter.within:
+            adapter = self.adapter
+            found.append(WatchedFiles(adapter.folder, adapter.files, adapter.listed()))
         return found
 
     def fingerprint(self, spec: ModelSpec, family: str, quantize: str = "") -> str:
         """Return the sha256 of everything that the member's answers depend on.
 
-        A local folder counts by the content of its files. A hub snapshot counts by repository and
-        commit, which identify that content: hashing 15 GB at every start would add nothing.
+        Files count by their content, those of a hub snapshot too: what is in a cache may have been
+        changed, and a loader takes what is there.
         """
-        content: dict[str, Any] = (
-            {"repo": self.repo, "commit": self.commit} if self.commit else {"files": self.files()}
-        )
-        settings = {
+        content: dict[str, Any] = {
+            "files": self.files,
             "dtype": spec.dtype,
             "attention": spec.attention,
             "frame_as": spec.frame_as,
             "family": family,
         }
+        if self.adapter is not None:
+            content["adapter"] = self.adapter.identity()
+        if spec.trust_remote_code:  # the same files run other code
+            content["code"] = True
         if quantize:
-            settings["quantize"] = quantize
-        return sha256_json(content | settings)
+            content["quantize"] = quantize
+        return sha256_json(content)
 
 
-def find(spec: ModelSpec) -> Checkpoint:
+def find(spec: ModelSpec, *, everything: bool = False) -> Checkpoint:
     """Find the checkpoint that a spec names; a hub repository is fetched if it can be.
 
+    Args:
+        spec: of the member.
+        everything: whether a program of others loads it.
+
     Raises:
-        ProbesError: it does not exist, is incomplete, or is not in safetensors.
+        ProbesError: it does not exist, is incomplete, is not in safetensors, or leads a loader to
+            files that lie elsewhere.
     """
-    if spec.repo.startswith(EMBEDDED):
-        found = Checkpoint(_embedded(spec.repo.removeprefix(EMBEDDED)), spec.repo)
-    elif (folder := Path(spec.repo).expanduser()).is_dir():
-        found = Checkpoint(folder.resolve(), spec.repo)
-    elif folder.suffix in _PICKLED and folder.is_file():
-        raise ProbesError(
-            f"weights are read from safetensors only, and {folder.name} is a pickled file",
-            spec.repo,
-            _CONVERT,
-        )
-    elif spec.repo.count("/") != 1 or spec.repo.startswith((".", "/", "~")):
-        raise ProbesError(
-            "there is no such checkpoint folder", spec.repo, "correct the member's `repo`"
-        )
-    else:
-        folder = _snapshot(spec)
-        found = Checkpoint(folder, spec.repo, folder.name)
+    place = Place(f"member {spec.name}", "repo", _complete)
+    folder, commit = place.find(spec.repo, spec.revision)
+    found = Checkpoint(folder, spec.repo, commit)
     if not found.config:
+        if (folder / adapters.CONFIG).is_file():
+            raise adapters.without_base(folder, spec.role)
         raise ProbesError(
             "a checkpoint folder needs a config.json",
-            str(found.folder),
+            str(folder),
             "name a folder that was written by `save_pretrained` or fetched from the hub",
         )
     for part in ("text_config", "vision_config"):
         if not isinstance(found.config.get(part) or {}, dict):
             raise ProbesError(
-                f"{part} is not a JSON object", str(found.folder / "config.json"), "fetch it again"
+                f"{part} is not a JSON object", str(folder / "config.json"), "fetch it again"
             )
     found.weights()
+    _refuse_elsewhere(found, trusted=spec.trust_remote_code)
+    return Checkpoint(
+        folder,
+        spec.repo,
+        commit,
+        _adapter(spec, folder),
+        everything=everything or spec.trust_remote_code,
+    )
+
+
+def _adapter(spec: ModelSpec, base: Path) -> Adapter | None:
+    """Return the adapter that a spec names, or the one in the checkpoint's own folder."""
+    within = (base / adapters.CONFIG).is_file()
+    if not spec.adapter and not within:
+        return None
+    if spec.adapter and within:
+        raise ProbesError(
+            f"the member's folder has an adapter of its own ({adapters.CONFIG})",
+            f"pair.{spec.role}.adapter",
+            f"leave the setting out, or move {adapters.CONFIG} out of {base}",
+        )
+    if within:
+        found = Adapter(base, spec.repo, within=True)
+    else:
+        place = Place(f"member {spec.name}", "adapter", lambda one: Adapter(one, "").check_files())
+        folder, commit = place.find(spec.adapter)
+        found = Adapter(folder, spec.adapter, commit)
+    found.check()
     return found
 
 
-def _embedded(name: str) -> Path:
-    folder = _EMBEDDED_FOLDER
-    # The parent is compared, so that `embedded:../..` leads nowhere.
-    if name and (folder / name).is_dir() and (folder / name).parent == folder:
-        return folder / name
-    names = sorted(path.parent.name for path in folder.glob("*/config.json"))
-    raise ProbesError(
-        f"no checkpoint named {name!r} ships with the project",
-        EMBEDDED + name,
-        f"use one of {', '.join(names)}" if names else "train one: probes train tiny OUT",
-    )
+def _refuse_elsewhere(found: Checkpoint, *, trusted: bool) -> None:
+    """Refuse what makes a loader read files that lie outside of the folder, or a second config."""
+    where = str(found.folder)
+    if found.config.get("configuration_files"):
+        raise ProbesError(
+            "config.json names further configuration files by version of transformers",
+            where,
+            "leave the one of your version as config.json, without `configuration_files`",
+        )
+    audio = bool(found.read_json("audio_tokenizer_config.json"))
+    if audio or found.read_json("processor_config.json").get("audio_tokenizer"):
+        raise ProbesError(
+            "the processor loads an audio tokenizer from another place",
+            where,
+            "remove it from the processor's configuration: no sound is shown",
+        )
+    if not trusted:  # then no code of a checkpoint is looked for
+        return
+    for name in (
+        "config.json",
+        "generation_config.json",
+        "tokenizer_config.json",
+        *PROCESSOR_FILES,
+    ):
+        for named in _code(found.read_json(name)):
+            if "--" in str(named):
+                raise ProbesError(
+                    f"its code lies in another repository: {named}",
+                    str(found.folder / name),
+                    f"copy that repository's code into {found.folder} after reading it, and leave"
+                    f" `{named.split('--')[0]}--` out of auto_map",
+                )
 
 
-def _snapshot(spec: ModelSpec) -> Path:
-    """Return the folder of a hub snapshot, which is fetched now unless it is cached."""
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+def _code(content: Any) -> Iterator[str]:
+    """Yield every class that an `auto_map` names, at any depth."""
+    parts = content.values() if isinstance(content, Mapping) else content
+    for one in parts if isinstance(parts, list) or isinstance(content, Mapping) else ():
+        yield from _code(one)
+    auto = content.get("auto_map") if isinstance(content, Mapping) else None
+    for one in auto.values() if isinstance(auto, Mapping) else auto or ():
+        yield from (name for name in (one if isinstance(one, list) else [one]) if name)
 
-    cached: ProbesError | None = None
-    try:
-        # Without the network first: a cached member needs no hub, and no branch moves under it.
-        folder = Path(snapshot_download(spec.repo, revision=spec.revision, local_files_only=True))
-        snapshot = Checkpoint(folder, spec.repo, folder.name)
-        snapshot.weights()  # a fetch that was cut off leaves a folder too
-        return folder
-    except LocalEntryNotFoundError:
-        pass
-    except ProbesError as error:
-        cached = error
-    revision = f" --revision {spec.revision}" if spec.revision else ""
-    reason = "the hub is offline (HF_HUB_OFFLINE)"
-    if not constants.HF_HUB_OFFLINE:
-        try:
-            return Path(
-                snapshot_download(spec.repo, revision=spec.revision, ignore_patterns=_NOT_FETCHED)
-            )
-        except Exception as error:
-            # Whatever goes wrong on the network, the fix is the same.
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    state = f"incomplete in the local cache ({cached.what})" if cached else "not in the local cache"
-    raise ProbesError(
-        f"{spec.repo} (revision {spec.revision or 'main'}) is {state} and cannot be fetched:"
-        f" {reason}",
-        f"member {spec.name}",
-        f"run `hf download {spec.repo}{revision}` with a network, or set `repo` to a folder",
-    )
+
+def _complete(folder: Path) -> None:
+    # A repository of an adapter alone is refused where it is found, with what to write instead.
+    if (folder / "config.json").is_file() or not (folder / adapters.CONFIG).is_file():
+        Checkpoint(folder, "").weights()

@@ -9,7 +9,7 @@ from typing import cast
 from probes.core.errors import ProbesError
 from probes.core.plugins import Registry
 from probes.core.types import ModelSpec
-from probes.models.base import Backend, BackendSettings
+from probes.models.base import Backend, BackendSettings, refuse_adapter
 
 _PARTS = tuple(name for name in vars(Backend) if not name.startswith("_"))
 """What the protocol asks of every backend."""
@@ -39,8 +39,8 @@ def open_backend(cfg: BackendSettings, spec: ModelSpec) -> Backend:
     """Open the backend that `cfg.name` names; nothing heavy is imported or loaded yet.
 
     Raises:
-        ProbesError: unknown backend, one that lacks something of `Backend` or fails by itself, or a
-            checkpoint that is missing or not usable.
+        ProbesError: unknown backend, one that lacks something of `Backend` or fails by itself, a
+            checkpoint that is missing or not usable, or an adapter that it cannot load.
     """
     open_one, whose = BACKENDS.get(cfg.name, "backend.name"), BACKENDS.whose(cfg.name)
     try:
@@ -69,4 +69,6 @@ def open_backend(cfg: BackendSettings, spec: ModelSpec) -> Backend:
             "backend.name",
             "correct the package: `probes.models.base.Backend` says what a backend has",
         )
+    if spec.adapter and not backend.capabilities().adapters:
+        raise refuse_adapter(spec, cfg.name)
     return backend

@@ -13,12 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from probes.core.errors import ProbesError
-from probes.core.hashing import remembered_sha256, sha256_json
 from probes.core.types import FramesByHash, ModelSpec, Output, Request, ScoringSpec
 from probes.models.base import BackendSettings, Capabilities, check_requests, error_output
 from probes.models.checkpoint import Checkpoint, find
+from probes.models.checkpoint_files import WatchedFiles
 from probes.models.hf.batching import Batcher, Failed, free_memory
-from probes.models.hf.families.loading import GREEDY, best_device, loading
+from probes.models.hf.families.base import DevicePlacement
+from probes.models.hf.families.loading import (
+    GREEDY,
+    best_device,
+    load_weights,
+    loading,
+)
 
 ADAPTER = "text-1"
 """Raised whenever the same prompt and weights would get another text."""
@@ -41,18 +47,24 @@ class TextBackend:
     def __init__(self, cfg: BackendSettings, name: str) -> None:
         self._cfg = cfg
         self._name = name
-        self._gguf = Path(name).name if name.endswith(".gguf") else None
-        spec = ModelSpec(name=f"condenser {name}", role="image", repo=name, dtype="auto")
-        if self._gguf is None:
-            checkpoint = find(spec)
-            self._folder = checkpoint.folder
-            self.fingerprint = checkpoint.fingerprint(spec, "text")
-        else:
+        self._device = cfg.device if cfg.device != "auto" else best_device()
+        self._spec = ModelSpec(
+            name=f"condenser {name}",
+            role="image",
+            repo=name,
+            # The device decides it, and other digits are other texts.
+            dtype="float32" if self._device == "cpu" else "bfloat16",
+        )
+        if name.endswith(".gguf"):
             file = Path(name).expanduser()
             if not file.is_file():
                 raise ProbesError("there is no such model file", name, "correct infill.condenser")
-            self._folder = file.parent
-            self.fingerprint = sha256_json({"gguf": remembered_sha256(file)})
+            # Not where a link leads: files of the hub's cache have other names there.
+            self._checkpoint = Checkpoint(file.absolute().parent, name, gguf=file.name)
+        else:
+            self._checkpoint = find(self._spec)
+        self.fingerprint = self._checkpoint.fingerprint(self._spec, "text")
+        self._watched: WatchedFiles | None = None
         self._model: Any = None
         self._tokenizer: Any = None
         self._passes = 0
@@ -66,12 +78,15 @@ class TextBackend:
 
     def describe(self) -> dict[str, Any]:
         """Return what is known without loading the model."""
-        checkpoint = Checkpoint(self._folder, self._name)
+        checkpoint = self._checkpoint
         return {
             "backend": "text",
             "adapter": ADAPTER,
             "fingerprint": self.fingerprint,
             "repo": self._name,
+            "commit": checkpoint.commit,
+            "dtype": self._spec.dtype,
+            "peft_adapter": checkpoint.adapter.describe() if checkpoint.adapter else None,
             "checkpoint_class": next(iter(checkpoint.architectures), ""),
         }
 
@@ -81,7 +96,7 @@ class TextBackend:
 
     def close(self) -> None:
         """Free the model."""
-        self._model = self._tokenizer = None
+        self._model = self._tokenizer = self._watched = None
         gc.collect()
         free_memory()
 
@@ -108,25 +123,30 @@ class TextBackend:
             lengths, lambda batch: self._answer([ids[n] for n in batch], scoring.max_new_tokens)
         )
         for batch, outputs in run:
+            if self._watched is not None:
+                self._watched.check()
             if isinstance(outputs, Failed):
                 yield indices[batch[0]], error_output(outputs.error)
             else:
                 yield from ((indices[n], one) for n, one in zip(batch, outputs, strict=True))
 
     def _load(self) -> None:
-        import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        device = self._cfg.device if self._cfg.device != "auto" else best_device()
-        dtype = torch.float32 if device == "cpu" else torch.bfloat16
-        source = {"local_files_only": True} | ({"gguf_file": self._gguf} if self._gguf else {})
-        fix = "name a causal language model, or infill.condenser=none"
-        with loading(self._folder, fix):
-            self._tokenizer = AutoTokenizer.from_pretrained(self._folder, **source)
-            if not self._gguf:
-                source["use_safetensors"] = True
-            model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=dtype, **source)
-            self._model = model.to(device).eval()
+        checkpoint = self._checkpoint
+        watched = checkpoint.watched()
+        # Said, not left out: without an answer transformers asks the terminal whether to run code.
+        source: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        if checkpoint.gguf:
+            source["gguf_file"] = checkpoint.gguf
+        with loading(checkpoint.folder, "name a causal language model, or infill.condenser=none"):
+            self._tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **source)
+        place = DevicePlacement(self._device)
+        self._model = load_weights(AutoModelForCausalLM, None, checkpoint, self._spec, place)
+        for one in watched:
+            one.check()
+        watched[0].narrow(checkpoint.weights())
+        self._watched = watched[0] if self._device == "cpu" else None
 
     def _encode(self, text: str) -> list[int]:
         """Return token ids, as one turn of a chat where the model knows chats."""

@@ -16,7 +16,7 @@ from probes.report.parts import BulletList, Paragraph, ReportPart, Section
 from probes.report.study import Study, pair_of
 
 # What names a checkpoint, and where it happened to run: these differ by nature.
-_IDENTITY = ("fingerprint", "repo", "commit", "device")
+_IDENTITY = ("fingerprint", "repo", "commit", "device", "weights_sha256")
 _FILES = {
     "config_sha256": "config.json",
     "tokenizer_sha256": "tokenizer",

@@ -195,9 +195,22 @@ def test_a_members_name_is_the_last_part_of_its_repo() -> None:
     ]
 
 
+def test_a_member_with_an_adapter_goes_by_its_name() -> None:
+    base = "pair.image.repo=some/base", "pair.video.repo=some/base"
+    cfg = frozen(*base, "pair=own", "pair.video.adapter=/home/me/video-lora")
+    assert [(m.name, m.repo, m.adapter) for m in cfg.pair.members] == [
+        ("base", "some/base", ""),
+        ("video-lora", "some/base", "/home/me/video-lora"),
+    ]
+    error = refused("+pair.video.adaptor=x")
+    assert "pair.video.adapter" in error.fix
+    assert refused("pair.video.adapter=" + "x" * 5000).where == "pair.video.adapter"
+
+
 @pytest.mark.parametrize(
     ("override", "where", "fix"),
     [
+        ("pair.attention=some/kernels", "pair.attention", "sdpa, eager"),
         ("pair.name=a/b", "pair.name", "without a slash"),
         ("pair.name=", "pair.name", "give some letters"),
         ("task.name=../up", "task.name", "without a slash"),

@@ -205,6 +205,26 @@ def test_another_model_may_write_for_both(writer: str, settle: Any, spy: Any) ->
     assert len(spy.loaded) == len(opened)
 
 
+def test_another_writer_has_neither_the_adapter_nor_the_trust_of_a_member(
+    settle: Any, spy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probes.engine import context
+
+    seen: dict[str, Any] = {}
+    genuine = context.open_backend
+
+    def noted(cfg: Any, spec: Any) -> Any:
+        seen[spec.name] = spec
+        return genuine(cfg, replace(spec, adapter=""))  # scripted models take none
+
+    monkeypatch.setattr(context, "open_backend", noted)
+    cfg = settle("infill.generator=somebody/else")
+    members = tuple(replace(m, adapter="a", trust_remote_code=True) for m in cfg.pair.members)
+    go(replace(cfg, pair=replace(cfg.pair, members=members)))
+    assert (seen["tiny-image"].adapter, seen["somebody/else"].adapter) == ("a", "")
+    assert not seen["somebody/else"].trust_remote_code
+
+
 def test_a_writer_is_a_role_or_a_model(settle: Any, spy: Any) -> None:
     cfg = settle("infill.generator=imge")
     for backend in ("scripted", "somebodys"):  # their models may have any name

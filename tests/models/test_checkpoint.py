@@ -8,7 +8,7 @@ import pytest
 
 from probes.core.errors import ProbesError
 from probes.core.types import ModelSpec
-from probes.models import checkpoint
+from probes.models import repositories
 from probes.models.checkpoint import find
 
 
@@ -62,6 +62,70 @@ def test_a_missing_shard_is_named(folder):
     )
 
 
+def test_a_single_file_is_loaded_before_an_index_as_by_transformers(folder):
+    index = {"weight_map": {"a": "part.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    first = fingerprint(folder)
+    assert find(ModelSpec("tiny", "video", str(folder))).weights() == ("model.safetensors",)
+    shutil.copy(folder / "model.safetensors", folder / "part.safetensors")
+    assert fingerprint(folder) != first
+
+
+def test_the_file_that_the_config_names_is_loaded(folder):
+    config = json.loads((folder / "config.json").read_text())
+
+    def named(content):
+        (folder / "config.json").write_text(json.dumps(config | content))
+        return find(ModelSpec("tiny", "video", str(folder))).weights()
+
+    with pytest.raises(ProbesError, match=r"missing: alt\.safetensors"):
+        named({"transformers_weights": "alt.safetensors"})
+    shutil.copy(folder / "model.safetensors", folder / "alt.safetensors")
+    assert named({"transformers_weights": "alt.safetensors"}) == ("alt.safetensors",)
+    (folder / "alt.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "alt.safetensors"}})
+    )
+    assert named({"transformers_weights": "alt.safetensors.index.json"}) == ("alt.safetensors",)
+    for wrong in ("pytorch_model.bin", "../alt.safetensors", "/alt.safetensors", 3):
+        with pytest.raises(ProbesError, match="transformers_weights names"):
+            named({"transformers_weights": wrong})
+    with pytest.raises(ProbesError, match="text_config names weights of its own"):
+        named({"text_config": {"transformers_weights": "alt.safetensors"}})
+
+
+def test_what_leads_a_loader_elsewhere_is_refused(folder):
+    spec = ModelSpec("tiny", "video", str(folder), trust_remote_code=True)
+    config = json.loads((folder / "config.json").read_text())
+
+    def refused(name, content, match):
+        before = (folder / name).read_text() if (folder / name).is_file() else None
+        (folder / name).write_text(json.dumps(content))
+        with pytest.raises(ProbesError, match=match):
+            find(spec)
+        (folder / name).write_text(before) if before else (folder / name).unlink()
+
+    code = {"auto_map": {"AutoTokenizer": [None, "someone/code--own.Tokenizer"]}}
+    for name in ("config.json", "tokenizer_config.json", "processor_config.json"):
+        refused(name, config | code, "its code lies in another repository: someone/code--own")
+    refused("config.json", config | {"vision_config": code}, "another repository")
+    refused("config.json", config | {"configuration_files": ["config.4.0.0.json"]}, "by version")
+    refused("audio_tokenizer_config.json", {"audio_tokenizer_name_or_path": "x/y"}, "audio")
+    refused("processor_config.json", {"audio_tokenizer": {"a": "x/y"}}, "audio tokenizer")
+    refused("shard-00000-model-00001-of-00002.safetensors", {}, "distributed")
+    find(spec)
+    # Code that is not trusted is not looked for.
+    (folder / "config.json").write_text(json.dumps(config | code))
+    find(replace(spec, trust_remote_code=False))
+
+
+def test_trusted_code_is_another_member_and_reads_any_file(folder):
+    (folder / "README.md").write_text("a model card")
+    first = fingerprint(folder, trust_remote_code=True)
+    assert first != fingerprint(folder)
+    (folder / "README.md").write_text("data of the code")
+    assert first != fingerprint(folder, trust_remote_code=True)
+
+
 def test_a_config_must_be_there_and_be_json(folder):
     (folder / "config.json").write_text("{")
     with pytest.raises(ProbesError, match="not valid JSON"):
@@ -78,7 +142,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 def test_embedded_names_are_those_of_the_package(folder, tmp_path, monkeypatch):
     checkpoints = tmp_path / "checkpoints"
-    monkeypatch.setattr(checkpoint, "_EMBEDDED_FOLDER", checkpoints)
+    monkeypatch.setattr(repositories, "_EMBEDDED_FOLDER", checkpoints)
     with pytest.raises(ProbesError, match="train tiny"):
         find(ModelSpec("tiny", "video", "embedded:small"))
     shutil.copytree(folder, checkpoints / "small")
@@ -112,13 +176,17 @@ def hub(folder, tmp_path, monkeypatch):
     return snapshot
 
 
-def test_a_hub_snapshot_counts_by_repository_and_commit(hub):
+def test_a_hub_snapshot_counts_by_its_content(hub):
     spec = ModelSpec("tiny", "video", "someone/member")
     found = find(spec)
     assert (found.folder, found.commit) == (hub, hub.name)
-    assert found.fingerprint(spec, "f") != fingerprint(hub)
+    # A folder with the same files is the same member.
+    assert found.fingerprint(spec, "llava_next_video") == fingerprint(hub)
     pinned = replace(spec, revision=hub.name)
     assert find(pinned).fingerprint(pinned, "f") == found.fingerprint(spec, "f")
+    with (hub / "tokenizer_config.json").open("a") as file:
+        file.write(" ")
+    assert find(spec).fingerprint(spec, "f") != found.fingerprint(spec, "f")
 
 
 def test_what_is_not_in_the_cache_is_an_error_with_the_way_to_get_it(hub):

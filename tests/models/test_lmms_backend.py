@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -179,6 +180,40 @@ def test_frames_as_videos_and_strange_options_are_refused(opened: Any) -> None:
         opened("qwen2_5_vl", pretrained="x")
     with pytest.raises(ProbesError, match="not a group of arguments"):
         opened("qwen2_5_vl", args="x=1")
+
+
+def test_arguments_that_lead_to_files_that_no_key_covers_are_refused(
+    opened: Callable[..., Any], tmp_path: Path
+) -> None:
+    for name in ("pretrained", "model"):
+        with pytest.raises(ProbesError, match="the wrapper's weights are the member's"):
+            opened("qwen2_5_vl", args={name: "other/model"})
+    (tmp_path / "lora").mkdir()
+    for value in (str(tmp_path / "lora"), ["x", str(tmp_path / "lora")]):
+        with pytest.raises(ProbesError, match="whose content no cache key would cover") as caught:
+            opened("qwen2_5_vl", args={"delta": value})
+        assert caught.value.where == "backend.options.args.delta"
+    plain = {"system_prompt": "Answer A/B/C. " * 500, "max_pixels": 784}
+    opened("qwen2_5_vl", args=plain)
+
+
+def test_any_file_of_the_folder_counts_and_is_watched(
+    folder: Path, tmp_path: Path, settings: Any, stand_in: Any
+) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "member"))
+    (copy / "pytorch_model.bin").write_text("pickled")
+
+    def make() -> Any:
+        spec = ModelSpec("tiny", "image", str(copy), frame_as="image", dtype="bfloat16")
+        return open_backend(settings(name="lmms", options={"model": name}), spec)
+
+    name = stand_in(lambda shown, given: "fine")
+    first = make()
+    assert len(ask(first, [Request(("q",))], {})) == 1
+    (copy / "pytorch_model.bin").write_text("other")
+    assert make().fingerprint != first.fingerprint
+    with pytest.raises(ProbesError, match=r"pytorch_model\.bin changed after"):
+        ask(first, [Request(("q",))], {})
 
 
 def test_a_template_that_moves_pictures_is_refused(

@@ -23,10 +23,11 @@ from probes.models.base import (
     check_options,
     check_requests,
 )
-from probes.models.checkpoint import CHAT_FILES, PROCESSOR_FILES, TOKENIZER_FILES, find
+from probes.models.checkpoint import find, part_of
+from probes.models.checkpoint_files import WatchedFiles
 from probes.models.hf.answers import LoadedModel
 from probes.models.hf.batching import Batcher, free_memory
-from probes.models.hf.families import DevicePlacement, family_of
+from probes.models.hf.families import FAMILIES, DevicePlacement, family_of
 from probes.models.hf.families.generic import GenericFamily, GenericModel, LoadedGenericModel
 from probes.models.hf.families.loading import check_quantize, context_of
 from probes.models.hf.preprocessor import Preprocessor
@@ -76,11 +77,16 @@ class HfBackend:
         self._checkpoint = find(spec)
         self._family = family_of(self._checkpoint, spec)
         self.fingerprint = self._checkpoint.fingerprint(
-            spec, self._family.name, self._placement.quantize
+            # Of an installed family the package's version counts as well: it is its code.
+            spec,
+            self._family.name + FAMILIES.whose(self._family.name),
+            self._placement.quantize,
         )
         self._ready: LoadedModel | LoadedGenericModel | None = None
         self._device = self._placement.device
         """As configured, until the model is loaded: then the one that it is on."""
+        self._watched: WatchedFiles | None = None
+        """Weights that a loaded model still reads from."""
         self._preprocessor: Preprocessor | GenericModel | None = None
         if isinstance(self._family, GenericFamily):  # it may refuse before the run begins
             self._preprocessor = self._family.prepare(self._checkpoint, spec)
@@ -89,14 +95,17 @@ class HfBackend:
     def capabilities(self) -> Capabilities:
         """Return what this backend can do."""
         if isinstance(self._family, GenericFamily):
-            return Capabilities(reason="a checkpoint of no family of its own is run as one piece")
+            reason = "a checkpoint of no family of its own is run as one piece"
+            return Capabilities(reason=reason, adapters=True)
         attention, reason = self._spec.attention, ""
         if attention not in MASKED_ATTENTION:
             reason = f"attention={attention} takes no mask"
         elif self._checkpoint.has_sliding_window:
             reason = "its layers attend to a sliding window"
         needs = frozenset() if reason else NEEDS
-        return Capabilities(needs=needs, interventions=True, decoding=True, reason=reason)
+        return Capabilities(
+            needs=needs, interventions=True, decoding=True, reason=reason, adapters=True
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return the facts of checkpoint, class, processor and settings, for manifest and diffs."""
@@ -118,12 +127,14 @@ class HfBackend:
             "device_map": self._placement.device_map,
             "quantize": self._placement.quantize or None,
             "config_sha256": sha256_json(checkpoint.config),
-            "tokenizer_sha256": sha256_json(checkpoint.hashes(TOKENIZER_FILES)),
-            "processor_sha256": sha256_json(checkpoint.hashes(PROCESSOR_FILES)),
-            "chat_template_sha256": sha256_json(checkpoint.hashes(CHAT_FILES)),
+            "tokenizer_sha256": sha256_json(checkpoint.hashes("tokenizer")),
+            "processor_sha256": sha256_json(checkpoint.hashes("processor")),
+            "chat_template_sha256": sha256_json(checkpoint.hashes("chat_template")),
+            "weights_sha256": sha256_json(checkpoint.hashes("weights")),
+            "peft_adapter": checkpoint.adapter.describe() if checkpoint.adapter else None,
             # For a report on the settings and files in which two members differ.
             "config": checkpoint.config,
-            "files": checkpoint.hashes(TOKENIZER_FILES + PROCESSOR_FILES + CHAT_FILES),
+            "files": {n: h for n, h in checkpoint.files.items() if part_of(n) != "weights"},
         }
 
     def planning(self) -> Planning:
@@ -153,7 +164,7 @@ class HfBackend:
         if self._ready is not None:
             self._ready.close()
         model = weakref.ref(self._ready.model) if self._ready is not None else lambda: None
-        self._ready = None
+        self._ready = self._watched = None
         gc.collect()  # transformers models hold reference cycles
         gc.unfreeze()
         if model() is not None:  # it was frozen itself, when another was loaded too
@@ -170,8 +181,11 @@ class HfBackend:
         if not requests:
             return
         if self._ready is None:
-            self._ready = self._load()
-        yield from self._ready.score(requests, frames, scoring)
+            self._ready = self._load_watched()
+        for answer in self._ready.score(requests, frames, scoring):
+            if self._watched is not None:
+                self._watched.check()
+            yield answer
 
     def preprocessor(self) -> Preprocessor | GenericModel:
         """Return the checkpoint's processor, ready for prompts; no weights are loaded for it.
@@ -186,6 +200,25 @@ class HfBackend:
             context = context_of(self._checkpoint, self._spec)
             self._preprocessor = Preprocessor(bundle, context)
         return self._preprocessor
+
+    def _load_watched(self) -> LoadedModel | LoadedGenericModel:
+        """Load the model from files that are those of the fingerprint, all the while."""
+        watched = self._checkpoint.watched()
+        ready = self._load()
+        for one in watched:
+            one.check()
+        adapter = self._checkpoint.adapter
+        if adapter is not None and not hasattr(ready.model, "peft_config"):
+            raise ProbesError(
+                f"family {self._family.name} loads no adapter",
+                str(adapter.folder),
+                "merge it into the weights by peft's `merge_and_unload`",
+            )
+        # On a CPU tensors are maps of their files: what is written there later changes them.
+        mapped = any(one.device.type in ("cpu", "meta") for one in ready.model.parameters())
+        watched[0].narrow(self._checkpoint.weights())
+        self._watched = watched[0] if mapped else None
+        return ready
 
     def _load(self) -> LoadedModel | LoadedGenericModel:
         import torch

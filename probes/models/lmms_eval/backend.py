@@ -24,6 +24,7 @@ from probes.models.base import (
     check_options,
     check_requests,
     error_output,
+    refuse_adapter,
 )
 from probes.models.chat_template import (
     first_request,
@@ -32,11 +33,12 @@ from probes.models.chat_template import (
     message_parts,
 )
 from probes.models.checkpoint import find
+from probes.models.checkpoint_files import WatchedFiles
 from probes.models.hf.batching import free_memory
 from probes.models.hf.families.loading import best_device
 from probes.models.lmms_eval import wrappers
 
-ADAPTER = "lmms-1"
+ADAPTER = "lmms-2"
 """Raised whenever the same prompt and wrapper would get another text."""
 OPTIONS = ("model", "args", "order_is_checked")
 _TASK, _SPLIT = "probes", "test"
@@ -67,11 +69,17 @@ class LmmsBackend:
         args = cfg.options.get("args") or {}
         if not isinstance(args, Mapping):
             raise ProbesError(f"{args!r} is not a group of arguments", "backend.options.args")
+        wrappers.check_args(args)
         self._args = dict(args)
         self._checked = bool(cfg.options.get("order_is_checked"))
         self._spec = spec
         self._device = cfg.device if cfg.device != "auto" else spec.device
-        self._checkpoint = find(spec)
+        if spec.adapter:
+            raise refuse_adapter(spec, "lmms")
+        # A wrapper loads as it likes, with code of others: whatever lies there counts.
+        self._checkpoint = find(spec, everything=True)
+        if self._checkpoint.adapter is not None:
+            raise refuse_adapter(spec, "lmms")
         self._version = metadata.version("lmms-eval")
         self.fingerprint = sha256_json(
             {
@@ -83,6 +91,7 @@ class LmmsBackend:
         )
         self._order = "not looked up"
         self._wrapper: Any = None
+        self._watched: list[WatchedFiles] = []
         self._logged: list[str] = []
         self._requests = 0
 
@@ -124,6 +133,7 @@ class LmmsBackend:
     def close(self) -> None:
         """Drop the wrapper with its model."""
         self._wrapper = None
+        self._watched = []
         gc.collect()  # transformers models hold reference cycles
         free_memory()
 
@@ -139,7 +149,10 @@ class LmmsBackend:
             self._preflight(has_pictures(prompts), scoring)
         for at, prompt in enumerate(prompts):
             self._requests += 1
-            yield at, self._answer(prompt, frames, scoring)
+            output = self._answer(prompt, frames, scoring)
+            for one in self._watched:  # it may go on reading what it has loaded
+                one.check()
+            yield at, output
 
     def _load(self) -> Any:
         self._order = kept_order(
@@ -159,9 +172,13 @@ class LmmsBackend:
         logged = self._logged
         logger.add(lambda message: logged.append(str(message)), level="ERROR", format="{message}")
         device = self._device if self._device != "auto" else best_device()
-        return wrappers.open_wrapper(
+        self._watched = self._checkpoint.watched()
+        wrapper = wrappers.open_wrapper(
             found, str(self._checkpoint.folder), self._spec, device, self._args
         )
+        for one in self._watched:
+            one.check()
+        return wrapper
 
     def _preflight(self, pictures: bool, scoring: ScoringSpec) -> None:
         """Ask one small question first: a wrapper that always fails ends the run at once."""

@@ -44,6 +44,8 @@ REFUSED = {
 }
 """Chat wrappers that cannot show an interleaved stimulus, with the reason."""
 _WHERE = "backend.options.model"
+_FOLDER_NAMES = ("pretrained", "model")
+"""What wrappers call the argument for the checkpoint's folder."""
 
 
 def refusal(name: str) -> ProbesError | None:
@@ -122,7 +124,7 @@ def open_wrapper(
     }
     # Some wrappers refuse an argument that they do not have.
     settings = {name: value for name, value in settings.items() if name in names}
-    folder_name = next((name for name in ("pretrained", "model") if name in names), "pretrained")
+    folder_name = next((name for name in _FOLDER_NAMES if name in names), "pretrained")
     where = f"member {spec.name}, lmms-eval's {found.__name__}"
     try:
         wrapper = found(**(settings | {folder_name: folder} | dict(args)))
@@ -144,6 +146,34 @@ def open_wrapper(
     return wrapper
 
 
+def check_args(args: Mapping[str, Any]) -> None:
+    """Refuse arguments that lead a wrapper to files that no cache key covers.
+
+    A name of the hub cannot be told from other texts: it counts as a text.
+    """
+    for name, value in args.items():
+        where = f"backend.options.args.{name}"
+        if name in _FOLDER_NAMES:
+            raise ProbesError(
+                "the wrapper's weights are the member's", where, "set pair.ROLE.repo instead"
+            )
+        texts = value if isinstance(value, list | tuple) else [value]
+        for text in texts:
+            if isinstance(text, str) and _is_path(text):
+                raise ProbesError(
+                    f"{text} is a file or folder, whose content no cache key would cover",
+                    where,
+                    "put what it holds into the member's folder, or leave the argument out",
+                )
+
+
+def _is_path(text: str) -> bool:
+    try:
+        return "/" in text and Path(text).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long for a path, say
+        return False
+
+
 def _check_code(folder: str, spec: ModelSpec, args: Mapping[str, Any]) -> None:
     """Refuse what might run a checkpoint's own code, which some wrappers allow by themselves."""
     allow = f"pair.{spec.role}.trust_remote_code=true runs the code of {spec.repo} and of no other"
@@ -153,7 +183,7 @@ def _check_code(folder: str, spec: ModelSpec, args: Mapping[str, Any]) -> None:
             "backend.options.args.trust_remote_code",
             allow,
         )
-    code = sorted(path.name for path in Path(folder).glob("*.py"))
+    code = sorted(path.name for path in Path(folder).rglob("*.py"))
     if code and not spec.trust_remote_code:
         raise ProbesError(
             f"the checkpoint has code of its own ({', '.join(code[:3])}), which is not trusted",

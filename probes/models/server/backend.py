@@ -6,7 +6,8 @@ What a server can and cannot do for a comparison:
 - It cannot prove its weights. Store keys depend on what the user declares: the deployment (by
   default the base URL), the model's name, the revision, and the files of a checkpoint folder if
   there is a local one. After a restart with other weights or settings under the same name,
-  `revision` or `deployment` has to be changed, else old answers are taken for new ones.
+  `revision` or `deployment` has to be changed, else old answers are taken for new ones; a server
+  that says of the model what it did not say before is refused.
 - Its chat template decides whether pictures stay between texts; see `chat_template`.
 - `letter` needs `logprobs`; without them the letter is read strictly from text: `generate`.
   `cloze` needs the log-probabilities of given text, which chat endpoints do not offer.
@@ -30,6 +31,7 @@ from probes.models.base import (
     check_images,
     check_requests,
     error_output,
+    refuse_adapter,
 )
 from probes.models.chat_template import (
     first_request,
@@ -40,14 +42,13 @@ from probes.models.chat_template import (
 from probes.models.server import messages as protocol
 from probes.models.server.http import Endpoint, Failure
 from probes.models.server.options import ServerOptions
+from probes.models.server.served import check_same, served
 
 ADAPTER = "server-1"
 """Raised whenever the same prompt and served weights would get other numbers or another text."""
 _PATH = "/chat/completions"
 _FINAL = (401, 404)
 """Refusals that every further request would get too."""
-_FACTS = ("id", "owned_by", "root", "parent", "max_model_len")
-"""Fields that are kept of a model's entry in GET /models; `created` may be the current time."""
 
 
 class ServerBackend:
@@ -64,6 +65,8 @@ class ServerBackend:
     adapter = ADAPTER
 
     def __init__(self, cfg: BackendSettings, spec: ModelSpec) -> None:
+        if spec.adapter:
+            raise refuse_adapter(spec, "server")
         check_images(spec, "a server")
         self._spec = spec
         self._options = ServerOptions.of(cfg.options, spec)
@@ -155,10 +158,11 @@ class ServerBackend:
     def _declared(self) -> dict[str, Any]:
         """Return what stands for the weights, which a server cannot prove."""
         options = self._options
-        files = {"files": self._local.files()} if self._local is not None else {}
+        files = {"files": self._local.files} if self._local is not None else {}
         return files | {
             "server": options.deployment,
-            "model": self._model,
+            # Files stand for themselves, wherever their folder is.
+            "model": options.model or ("" if self._local is not None else self._spec.repo),
             "revision": self._spec.revision,
             "extra": dict(options.extra),
             "top_logprobs": options.top_logprobs,
@@ -180,7 +184,8 @@ class ServerBackend:
                 listed.status in (401, 403) or not listed.connected
             ):
                 raise endpoint.refusal(listed, where)
-            self._served = _served(listed, self._model)
+            self._served = served(listed, self._model)
+            check_same(self._served, self.fingerprint, self._spec.role, where)
         if pictures or self._options.order_is_checked:
             self._order = kept_order(
                 self._local,
@@ -284,12 +289,3 @@ def _output(reply: Any, prompt: Request, scoring: ScoringSpec) -> Output:
             return error_output("the prompt has no options to score by letter")
         return protocol.letter_output(reply, prompt.options)
     return protocol.text_output(reply)
-
-
-def _served(listed: Any, model: str) -> dict[str, Any]:
-    """Return what GET /models says about the model."""
-    entries = protocol.at(listed, "data")
-    for entry in entries if isinstance(entries, list) else []:
-        if protocol.at(entry, "id") == model:
-            return {name: entry[name] for name in _FACTS if entry.get(name) is not None}
-    return {"listed": False}

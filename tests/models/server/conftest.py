@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,9 +40,11 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def opened(
-    loopback: LoopbackServer, settings: Any, monkeypatch: pytest.MonkeyPatch
+    loopback: LoopbackServer, settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., Any]:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    # What a server says is kept there, and ports are used again.
+    monkeypatch.setenv("PROBES_HOME", str(tmp_path / "home"))
 
     def make(spec: dict[str, Any] | None = None, **options: Any) -> Any:
         member = {"name": "tiny", "role": "image", "repo": "m", "frame_as": "image"} | (spec or {})

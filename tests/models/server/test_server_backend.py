@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -200,6 +201,44 @@ def test_the_fingerprint_is_what_is_declared(opened: Any, tmp_path: Path) -> Non
     assert len({one.fingerprint for one in other} | {base}) == len(other) + 1
     moved = opened(base_url="http://elsewhere/v1", deployment="own")
     assert moved.fingerprint == other[1].fingerprint
+
+
+def test_a_folder_counts_wherever_it_is(opened: Any, tmp_path: Path) -> None:
+    checkpoint = ROOT / "probes" / "tasks" / "egoworld" / "pair" / "checkpoints" / "image"
+    moved = shutil.copytree(checkpoint, tmp_path / "elsewhere")
+    embedded = opened(spec={"repo": "embedded:image"})
+    assert opened(spec={"repo": str(moved)}).fingerprint == embedded.fingerprint
+    (moved / "generation_config.json").write_text("{}")
+    assert opened(spec={"repo": str(moved)}).fingerprint != embedded.fingerprint
+
+
+def test_another_model_under_the_same_name_is_refused(
+    opened: Any, loopback: LoopbackServer, tmp_path: Path
+) -> None:
+    def serves(**facts: Any) -> None:
+        loopback.models = (200, {"data": [{"id": "m", "created": 1} | facts]}, {})
+
+    def ask(**more: Any) -> None:
+        assert len(list(opened(**more).score([Request(("q",))], {}, TEXT))) == 1
+
+    serves()
+    ask()  # it says nothing: nothing is kept
+    serves(root="/models/first", max_model_len=4096)
+    ask()
+    serves(root="/models/first", max_model_len=8192)  # a setting
+    ask()
+    serves()
+    ask()
+    serves(root="/models/second", max_model_len=4096)
+    with pytest.raises(ProbesError, match="another model under this name") as caught:
+        ask()
+    assert "its root was '/models/first' and is '/models/second'" in caught.value.what
+    assert "backend.options.deployment" in caught.value.fix
+    ask(deployment="second")
+    ask(spec={"revision": "second"})
+    (kept,) = [one for one in (tmp_path / "home/servers").iterdir() if str(one) in caught.value.fix]
+    kept.write_text("damaged")
+    ask()
 
 
 def test_a_folder_counts_by_its_files_and_is_the_servers_name_for_it(opened: Any) -> None:

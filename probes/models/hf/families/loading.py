@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from probes.core.errors import ProbesError
 from probes.core.types import Dtype, ModelSpec
+from probes.models.adapters import Adapter
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf.families import processors
 from probes.models.hf.families.base import DevicePlacement, ProcessorBundle
@@ -24,6 +25,9 @@ GREEDY = {
     "top_k": None,
 }
 """Arguments of transformers' `generate`."""
+NO_ADAPTER = {"subfolder": "no-adapter-of-its-own"}
+"""Makes `from_pretrained` overlook an adapter in the folder of the weights. By itself it would load
+one if peft happens to be installed, and then report what that lacks in place of the weights."""
 QUANTIZED = {"4bit": "load_in_4bit", "8bit": "load_in_8bit"}
 
 
@@ -111,7 +115,7 @@ def load_weights(
     Args:
         model_class: a transformers class, or one of its Auto classes.
         config: None for the checkpoint's own.
-        checkpoint: with safetensors.
+        checkpoint: with safetensors, and perhaps an adapter.
         spec: dtype and attention kernel.
         placement: on which device, and whether quantised.
 
@@ -120,31 +124,18 @@ def load_weights(
     """
     import torch
 
-    if spec.dtype not in DTYPES:
-        raise ProbesError(
-            f"unknown dtype {spec.dtype!r}",
-            f"member {spec.name}",
-            f"use one of {', '.join(DTYPES)}",
-        )
-    place = torch.device(placement.device if placement.device != "auto" else best_device())
-    more: dict[str, Any] = {} if config is None else {"config": config}
-    if placement.device_map is not None:
-        more["device_map"] = placement.device_map
-    elif placement.quantize:
-        more["device_map"] = {"": str(place)}
-    if placement.quantize:
-        more["quantization_config"] = _quantization(placement.quantize, getattr(torch, spec.dtype))
+    more = _options(config, checkpoint, spec, placement)
     with loading(checkpoint.folder):
         model, report = model_class.from_pretrained(
             checkpoint.folder,
-            dtype=getattr(torch, spec.dtype),
             attn_implementation=spec.attention,
-            use_safetensors=True,
             local_files_only=True,
             trust_remote_code=spec.trust_remote_code,
             output_loading_info=True,
+            adapter_kwargs=dict(NO_ADAPTER),
             **more,
         )
+        assert not getattr(model, "_hf_peft_config_loaded", False), "transformers took an adapter"
         missing = sorted(report["missing_keys"]) + [str(m) for m in report["mismatched_keys"]]
         if missing:
             raise ProbesError(
@@ -157,7 +148,70 @@ def load_weights(
             # TF32 keeps 10 bits of mantissa; "the same" across batch sizes needs all 23.
             torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cudnn.allow_tf32 = False
-        return (model if "device_map" in more else model.to(place)).eval()
+        model = model if "device_map" in more else model.to(_place(placement))
+        if checkpoint.adapter is not None:
+            load_adapter(model, checkpoint.adapter)
+        return model.eval()
+
+
+def _options(
+    config: Any, checkpoint: Checkpoint, spec: ModelSpec, placement: DevicePlacement
+) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` that depend on dtype, format and placement."""
+    import torch
+
+    if spec.dtype not in DTYPES:
+        raise ProbesError(
+            f"unknown dtype {spec.dtype!r}",
+            f"member {spec.name}",
+            f"use one of {', '.join(DTYPES)}",
+        )
+    dtype, gguf = getattr(torch, spec.dtype), checkpoint.gguf
+    found: dict[str, Any] = {"dtype": dtype}
+    found |= {"gguf_file": gguf} if gguf else {"use_safetensors": True}
+    if config is not None:
+        # A config of another class may have lost it.
+        config.transformers_weights = checkpoint.named_weights
+        found["config"] = config
+    if placement.device_map is not None:
+        found["device_map"] = placement.device_map
+    elif placement.quantize:
+        found["device_map"] = {"": str(_place(placement))}
+    if placement.quantize:
+        found["quantization_config"] = _quantization(placement.quantize, dtype)
+    return found
+
+
+def _place(placement: DevicePlacement) -> Any:
+    import torch
+
+    return torch.device(placement.device if placement.device != "auto" else best_device())
+
+
+def load_adapter(model: Any, adapter: Adapter) -> None:
+    """Put an adapter's layers into a model, whose class and names of modules stay.
+
+    They are not merged: that rounds to the weights' dtype, and gives other numbers than peft does.
+
+    Raises:
+        ProbesError: it was trained on another model, or its files hold more or less than it.
+    """
+    import peft
+
+    config = peft.PeftConfig.from_pretrained(str(adapter.folder))
+    config.inference_mode = True
+    # Not transformers' `load_adapter`, which computes DoRA and 16-bit adapters otherwise.
+    wrapped = peft.PeftModel(model, config)
+    found = wrapped.load_adapter(str(adapter.folder), "default")
+    strange = sorted(found.unexpected_keys)
+    lacking = sorted(name for name in found.missing_keys if "default" in name)
+    if strange or lacking:
+        raise ProbesError(
+            f"the adapter does not fit {type(model).__name__}: "
+            + (f"it has no place for {strange[0]}" if strange else f"{lacking[0]} is missing"),
+            str(adapter.folder),
+            "name the weights that it was trained on as the member's repo",
+        )
 
 
 class OneClass:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from probes.core.hashing import array_sha256
-from probes.media.frame_folder import FrameFolder, encode_png
+from probes.media.frame_folder import FrameFolder
+from probes.media.png_file import encode_png
 
 
 def read(data: bytes) -> np.ndarray:

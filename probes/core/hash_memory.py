@@ -29,6 +29,7 @@ BYTES_MOST = 4 * 2**20
 _VERSION = 2
 _LOCAL = frozenset("ext2 ext3 ext4 xfs btrfs zfs f2fs bcachefs jfs tmpfs".split())
 _IMAGES = ("/dev/loop", "/dev/nbd")  # devices that stand for a file, which may be exchanged
+_TRIES, _TRY_S = 200, 0.005  # a second for others to write theirs
 _SAMPLES, _SAMPLE = 16, 2**16
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -169,15 +170,27 @@ class HashMemory:
         Raises:
             OSError: it cannot be written, or its folder is not there.
         """
-        with contextlib.ExitStack() as stack:
-            while True:
-                handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-                stack.callback(os.close, handle)
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                # Another process may have put a new file in its place before the lock was ours.
-                if os.fstat(handle).st_ino == self._file.stat().st_ino:
-                    break
-            yield handle
+        for _ in range(_TRIES):
+            handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            locked = False
+            try:
+                # Never waited for: whoever holds the lock may have been stopped.
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    # Another process may have put a new file there before the lock was ours.
+                    locked = _is_at(self._file, handle)
+                if locked:
+                    yield handle
+                    return
+            finally:
+                os.close(handle)
+            time.sleep(_TRY_S)
+        raise BlockingIOError("another process keeps the file locked")
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    mine, there = os.fstat(handle), path.stat()
+    return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
 
 
 def _line(state: FileState, digest: str) -> bytes:

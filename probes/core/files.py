@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -130,7 +131,8 @@ class StandingFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._identity = self._look()
+        self._identity: tuple[int, int] | None = None
+        self._take()
 
     def check(self) -> None:
         """Make the folder before its first use, and see to it that it is the same from then on.
@@ -147,7 +149,7 @@ class StandingFolder:
                     str(self.path),
                     "make room there, or choose a folder that can be written",
                 ) from error
-            self._identity = self._look()
+            self._take()
         elif self._look() != self._identity:
             raise MachineError(
                 "the folder was deleted or replaced while it was in use",
@@ -155,6 +157,13 @@ class StandingFolder:
                 "leave it in place until the command has ended; restore it if you can, then type "
                 "the same command again: it goes on from what is stored there",
             )
+
+    def _take(self) -> None:
+        self._identity = self._look()
+        with contextlib.suppress(OSError):
+            # Held open, as a disk would give the number of a folder that is gone to the next one.
+            handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            weakref.finalize(self, os.close, handle)
 
     def _look(self) -> tuple[int, int] | None:
         try:

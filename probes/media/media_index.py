@@ -69,7 +69,9 @@ class MediaIndex:
         """
         try:
             found = json.loads(data)
-            if type(found["version"]) is int and found["version"] != VERSION:
+            if type(found["version"]) is not int:
+                return None
+            if found["version"] != VERSION:
                 return cls()
             check = found.pop("sha256")
             if found["key"] != key or check != sha256_json(found):

@@ -150,7 +150,15 @@ class StandingFolder:
                     "make room there, or choose a folder that can be written",
                 ) from error
             self._take()
-        elif self._look() != self._identity:
+        self.check_unmoved()
+
+    def check_unmoved(self) -> None:
+        """See to it that the folder, if it was ever there, still is.
+
+        Raises:
+            MachineError: it is gone, or another has taken its place.
+        """
+        if self._identity is not None and self._look() != self._identity:
             raise MachineError(
                 "the folder was deleted or replaced while it was in use",
                 str(self.path),

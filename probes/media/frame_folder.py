@@ -97,6 +97,14 @@ class FrameFolder:
         """
         self._write(self.index_path(media_sha), index.to_json(media_sha))
 
+    def check_home(self) -> None:
+        """See to it that what is missing here is missing alone.
+
+        Raises:
+            MachineError: the folder around the cache was deleted or replaced.
+        """
+        self._home.check_unmoved()
+
     def end(self) -> None:
         """Say how many files did not hold, where that was more than one of a kind."""
         for kind, count in self._faults.items():
@@ -118,7 +126,7 @@ class FrameFolder:
         try:
             files.atomic_write(path, data)
         except MachineError as error:
-            self._home.check()  # that it is gone would be the reason
+            self.check_home()  # that it is gone would be the reason
             raise MachineError(
                 f"the frame cache cannot be written: {error.what.rpartition(': ')[2]}",
                 str(path),

@@ -296,6 +296,7 @@ class FrameStore(Mapping[str, FrameArray]):
         if composite is not None:
             return _checked(sha256, self._draw(composite), "composite")
         if (origin := self._origins.find(sha256)) is None:
+            self._folder.check_home()  # without it nothing is known, and that is no item's fault
             return None
         media, number, media_sha = origin
         with self._media_lock(media_sha):  # taken without `_lock`, which others hold only briefly

@@ -304,7 +304,8 @@ def test_a_home_that_is_deleted_ends_the_run(
     home = tmp_path / "home"
     frames = FrameStore(home)
     frames._decoder_pool = pool
-    frames.clips(Video(clips["constant"]), (5,))
+    clip = frames.clips(Video(clips["constant"]), (5,))[5]
+    frames._memory.clear()
     shutil.rmtree(home)
     if how == "replaced":
         (tmp_path / "other").mkdir()
@@ -312,6 +313,9 @@ def test_a_home_that_is_deleted_ends_the_run(
     with pytest.raises(MachineError, match="deleted or replaced") as caught:
         frames.clips(Video(clips["variable"]), (5,))
     assert caught.value.where == str(home)
+    for read in (frames.__getitem__, frames.shape):
+        with pytest.raises(MachineError, match="deleted or replaced"):
+            read(clip.hashes[0])
     assert home.exists() == (how == "replaced") and not (home / "frames").exists()
 
 

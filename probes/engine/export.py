@@ -15,11 +15,9 @@ from pathlib import Path
 from probes.cache.output_cache import Store
 from probes.config.settings import TaskConfig
 from probes.core.errors import MachineError, ProbesError
-from probes.core.files import atomic_write, link_or_copy
-from probes.core.hashing import remembered_sha256
+from probes.core.files import atomic_write
 from probes.core.types import Clip, ClipKey, Item
 from probes.engine.plan import InfillsByClip, Plan
-from probes.media.frame_folder import encode_png
 from probes.media.frame_store import FrameStore
 from probes.records import artifacts, parquet, schema
 from probes.records.artifacts import NamedArray
@@ -40,6 +38,7 @@ def tables(
     task: TaskConfig,
     plan: Plan,
     clips: Mapping[ClipKey, Clip],
+    frames: FrameStore,
     infills: Mapping[str, InfillsByClip],
     records: Iterable[Record],
 ) -> None:
@@ -50,6 +49,7 @@ def tables(
         task: the task's settings.
         plan: what was asked.
         clips: of everything that was shown.
+        frames: knows the hash of every media file that the clips are from.
         infills: by writer: `shared`, or a member's role.
         records: of all members; looked at once, some at a time.
     """
@@ -62,7 +62,7 @@ def tables(
     lenders = [item for item in shown if item.id not in asked]
     _write(out / "records.parquet", Record, records)
     for name, items in (("items", plan.items), ("donors", lenders)):
-        rows = (_item_row(item, root, plan.counts, clips) for item in items)
+        rows = (_item_row(item, root, plan.counts, clips, frames) for item in items)
         _write(out / f"{name}.parquet", ItemRow, rows)
     by_id = {item.id: item for item in shown}
     _write(out / "infills.parquet", InfillRow, _infill_rows(infills, clips, by_id))
@@ -70,7 +70,11 @@ def tables(
 
 
 def _item_row(
-    item: Item, root: Path, counts: Sequence[int], clips: Mapping[ClipKey, Clip]
+    item: Item,
+    root: Path,
+    counts: Sequence[int],
+    clips: Mapping[ClipKey, Clip],
+    frames: FrameStore,
 ) -> ItemRow:
     path = item.media.path
     mine = {count: clips.get((item.id, count)) for count in counts}
@@ -85,20 +89,12 @@ def _item_row(
         cluster=item.cluster,
         # Relative where it can be: a run folder is read on other machines too.
         media_path=str(path.relative_to(root) if path.is_relative_to(root) else path),
-        media_sha256=media_sha256(item),
+        media_sha256=frames.media_sha256(item.media),
         frame_hashes={str(count): clip.hashes for count, clip in mine.items() if clip},
         option_hashes=first.options if first else (),
         breaks=first.breaks if first else (),
         meta=dict(item.meta),
     )
-
-
-def media_sha256(item: Item) -> str | None:
-    """Return the sha256 of an item's media file; None where it cannot be read."""
-    try:
-        return remembered_sha256(item.media.path)
-    except OSError:
-        return None  # the item's records have the reason
 
 
 def _infill_rows(
@@ -176,23 +172,15 @@ def frames(folder: Path, shown: Iterable[str], store: FrameStore) -> list[str]:
     Returns:
         The frames that are gone, with the video they came from: no reason to lose the answers.
     """
-    # Frames of an earlier run may stay: their names are hashes of what is in them.
     folder.mkdir(exist_ok=True)
     lost = []
     for sha in shown:
-        target = folder / f"{sha}.png"
-        if target.exists():
-            continue
         try:
-            # A link first: a run's frames would else take their room on the disk twice.
-            link_or_copy(store.path(sha), target)
-        except FileNotFoundError:
-            try:
-                atomic_write(target, encode_png(store[sha]))
-            except MachineError:
-                raise
-            except (ProbesError, KeyError):
-                lost.append(sha)
+            store.save(sha, folder / f"{sha}.png")
+        except MachineError:
+            raise
+        except (ProbesError, KeyError):
+            lost.append(sha)
     if lost:
         what = "frames that were shown are gone, and so are their videos: they are missing in"
         warnings.warn(f"{len(lost)} {what} {folder}", stacklevel=2)

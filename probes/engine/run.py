@@ -100,6 +100,7 @@ def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
         task=context.cfg.task,
         plan=state.plan,
         clips=state.clips,
+        frames=context.frames,
         infills=state.infills,
         records=counter.watch(records(context, state)),
     )
@@ -141,7 +142,7 @@ def _manifest(context: RunContext, state: RunState, result: RunResult, lost: lis
     data = {"data": config["task"]["seed"]} if "seed" in config["task"] else {}
     git, dirty = git_state(Path(__file__).parent)
     shown = state.plan.shown_items()
-    media = {export.media_sha256(item) for item in shown}
+    media = {context.frames.media_sha256(item.media) for item in shown}
     return Manifest(
         git=git,
         dirty=dirty,

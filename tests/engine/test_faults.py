@@ -16,19 +16,15 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 from processes import ROOT, SCRIPTED, Place, rows_in_store, table
 from running import ITEMS, Spy, lasting, settings
 
 from probes.cache import sqlite_file
 from probes.config.settings import RunConfig
 from probes.core.errors import MachineError, ProbesError
-from probes.core.hashing import array_sha256
 from probes.core.types import FrameRef, Output
-from probes.engine import export
 from probes.engine.run import RunResult, execute
 from probes.media import decoder_pool
 from probes.media.frame_store import FrameStore
@@ -320,33 +316,6 @@ def test_a_decoding_process_that_does_not_start_is_no_items_fault(
     monkeypatch.setattr(decoder_pool.sys, "executable", shutil.which("false"))
     with pytest.raises(MachineError, match="does not start"):
         go(settle())
-
-
-class LostVideos(FrameStore):
-    """A frame store whose videos are gone."""
-
-    def __getitem__(self, sha256: str) -> Any:
-        raise ProbesError("the file cannot be read: No such file or directory")
-
-
-def test_frames_that_are_gone_with_their_video_do_not_cost_the_answers(tmp_path: Path) -> None:
-    frames = LostVideos(tmp_path / "home")
-    kept, gone = "a" * 64, "b" * 64
-    frames.path(kept).parent.mkdir(parents=True)
-    frames.path(kept).write_bytes(b"a picture")
-    with pytest.warns(UserWarning, match="1 frames that were shown are gone"):
-        assert export.frames(tmp_path / "frames", {gone, kept}, frames) == [gone]
-    assert [path.stem for path in (tmp_path / "frames").iterdir()] == [kept]
-
-
-def test_a_frame_whose_file_is_gone_is_written_from_memory(tmp_path: Path) -> None:
-    frames, frame = FrameStore(tmp_path / "home"), np.full((4, 6, 3), 7, np.uint8)
-    name = array_sha256(frame)
-    frames._store(name, frame)
-    frames.path(name).unlink()
-    assert export.frames(tmp_path / "frames", [name], frames) == []
-    with Image.open(tmp_path / "frames" / f"{name}.png") as written:
-        assert np.array_equal(np.asarray(written), frame)
 
 
 # --- models ---------------------------------------------------------------------------------------

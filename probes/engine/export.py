@@ -21,7 +21,7 @@ from probes.core.types import Clip, ClipKey, Item
 from probes.engine.plan import InfillsByClip, Plan
 from probes.media.frame_folder import encode_png
 from probes.media.frame_store import FrameStore
-from probes.records import artifacts, parquet, schema
+from probes.records import artifacts, claim, parquet, schema
 from probes.records.artifacts import NamedArray
 from probes.records.manifest import FILE
 from probes.records.schema import InfillRow, ItemRow, Record
@@ -56,6 +56,7 @@ def tables(
     out.mkdir(parents=True, exist_ok=True)
     # A manifest marks a complete run, so an earlier run's goes first.
     (out / FILE).unlink(missing_ok=True)
+    claim.remove_submissions(out)
     root = registry.root(task)
     shown = plan.shown_items()
     asked = {item.id for item in plan.items}
@@ -176,10 +177,11 @@ def frames(folder: Path, shown: Iterable[str], store: FrameStore) -> list[str]:
     Returns:
         The frames that are gone, with the video they came from: no reason to lose the answers.
     """
-    # Frames of an earlier run may stay: their names are hashes of what is in them.
     folder.mkdir(exist_ok=True)
     lost = []
+    kept: set[bytes] = set()
     for sha in shown:
+        kept.add(bytes.fromhex(sha))  # half the memory of the text
         target = folder / f"{sha}.png"
         if target.exists():
             continue
@@ -193,6 +195,7 @@ def frames(folder: Path, shown: Iterable[str], store: FrameStore) -> list[str]:
                 raise
             except (ProbesError, KeyError):
                 lost.append(sha)
+    claim.keep_frames(folder, kept)
     if lost:
         what = "frames that were shown are gone, and so are their videos: they are missing in"
         warnings.warn(f"{len(lost)} {what} {folder}", stacklevel=2)

@@ -63,7 +63,7 @@ def test_a_run_prints_its_tables_and_writes_its_files_where_it_says(
     assert run.relative_to(empty_folder).parts[:2] == ("results", "runs")
     assert run.name.endswith("-tiny-egoworld")
     tables = {f"{name}.parquet" for name in ("records", "items", "donors", "infills")}
-    others = {"manifest.json", "frames", "plots", ".hydra"}
+    others = {"manifest.json", "run.json", "frames", "plots", ".hydra"}
     assert {path.name for path in run.iterdir()} == tables | others
     assert "n = 6 items" in out
     assert "The embedded pair" in out

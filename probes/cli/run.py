@@ -258,7 +258,8 @@ def _discard(out: Path) -> None:
     with contextlib.suppress(OSError, ProbesError), folder_lock.held(out):
         if not _files(out):
             shutil.rmtree(out, ignore_errors=True)
-            out.parent.rmdir()  # the day's folder, if it is empty now
+            if out.parent != Path.cwd():
+                out.parent.rmdir()  # the day's folder, if it is empty now
 
 
 def _files(out: Path) -> set[str]:

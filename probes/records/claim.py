@@ -29,6 +29,11 @@ _NOT_COMPARED_LAST = {"device", "caveat"}
 _EMPTY: tuple[Any, ...] = (None, "", False, 0, [], {})
 _SHOWN = 60
 _FRAME = re.compile(r"[0-9a-f]{64}\.png")
+# What `core.files.atomic_file` calls a file of a run until it is whole.
+_HALF = re.compile(
+    r"\.(?:\w+\.parquet|(?:run|manifest|submission-.*)\.json|[0-9a-f]{64}|arms\.\w+|\w+\.yaml)"
+    r"\.\d+\.[0-9a-f]{8}"
+)
 
 
 def claim(folder: Path, config: Mapping[str, Any], overwrite: bool = False) -> None:
@@ -58,6 +63,7 @@ def claim(folder: Path, config: Mapping[str, Any], overwrite: bool = False) -> N
         if differing := differences(known, own):
             what = f"the folder holds a run of other settings: {listed(differing, 5, '; ')}"
             raise ProbesError(what, str(folder), _FIX)
+    _remove_half(folder)
     atomic_write(folder / NOTE, f"{json.dumps({'config': own}, indent=2)}\n".encode())
 
 
@@ -108,6 +114,14 @@ def keep_frames(folder: Path, shown: Collection[bytes]) -> None:
     for path in folder.iterdir():
         if _FRAME.fullmatch(path.name) and bytes.fromhex(path.stem) not in shown:
             path.unlink()
+
+
+def _remove_half(folder: Path) -> None:
+    """Remove what a killed process was writing: the lock is held, so nobody writes it now."""
+    for part in (folder, folder / "frames", folder / "plots", folder / ".hydra"):
+        for path in part.iterdir() if part.is_dir() else ():
+            if _HALF.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 def _ours(folder: Path) -> list[str]:

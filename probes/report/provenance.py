@@ -28,8 +28,8 @@ def section(study: Study) -> Section:
         parts.append(Paragraph(f"Without a manifest: {listed(missing, 50)}.", "note"))
     if unbound := study.frame.attrs.get("unbound"):
         text = (
-            "Nothing shows whether these tables are as the run wrote them, as no manifest has their "
-            f"hashes: {listed(list(unbound), 50)}."
+            "No manifest has the hashes of these tables, so nothing shows whether they are as the "
+            f"run wrote them: {listed(list(unbound), 50)}."
         )
         parts.append(Paragraph(text, "note"))
     if any(manifest.get("dirty") for manifest in manifests.values()):

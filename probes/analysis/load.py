@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import pyarrow as pa
 from probes.analysis import agreement, settings
 from probes.analysis.margins import flat
 from probes.core.errors import ProbesError
-from probes.records import schema
+from probes.core.text import listed
+from probes.records import binding, schema
+from probes.records.manifest import FILE, REWRITE
 from probes.records.schema import Record
 
 # Integers and booleans that may be missing keep their type; the rest becomes plain numpy.
@@ -26,24 +29,31 @@ _CONTENT = ("member", "status", "choice", "answer", "stimulus_sha")
 Paths = str | Path | Sequence[str | Path]
 
 
-def load(path: Paths) -> pd.DataFrame:
+def load(path: Paths, *, edited: bool = False) -> pd.DataFrame:
     """Read the records of a run folder, of a folder of runs (sweep, shards), or of several.
 
     Args:
         path: a run folder, any folder above run folders, a `records.parquet`, or a list of those.
+        edited: whether tables that are not those that the run wrote are read as they are.
 
     Returns:
         One row per record, with the columns of `Record` and three more: `n_options` (number of
         options of the item), `setting` (how this run's configuration differs from other runs of the
         same pair and task, e.g. `frame_as=image`; empty where it does not) and `run` (its folder).
-        `frame.attrs["references"]` maps each arm to the arm it is compared with.
+        `frame.attrs["references"]` maps each arm to the arm it is compared with. Where they are not
+        empty, `attrs["edited"]` says what is not as its run wrote it, `attrs["unfinished"]` which
+        runs below a folder have not finished and were left out, `attrs["unbound"]` which folders
+        have no hashes to check their tables by (an older version's, or tables without a manifest).
 
     Raises:
-        ProbesError: nothing found, an unreadable file, a missing column, or runs of one setting
-            whose items, frames, infills or models differ, or which answer the same question
-            differently.
+        ProbesError: nothing found, a run that has not finished, tables that are not those that the
+            run wrote, an unreadable file, a missing column, or runs of one setting whose items,
+            frames, infills or models differ, or which answer the same question differently.
     """
-    files = _find(path)
+    files, unfinished = _finished(_find(path), path)
+    # First: what is checked and what is read then belong to one writing of the folder.
+    written = [_written(file.parent) for file in files]
+    states = [binding.check(file.parent, edited) for file in files]
     runs = [settings.read_run(file.parent) for file in files]
     tables = [schema.read(file, Record) for file in files]
     kinds = [settings.pair_and_task(table) for table in tables]
@@ -54,10 +64,21 @@ def load(path: Paths) -> pd.DataFrame:
         frame = _to_pandas(table)
         sizes = {place: len(item.options) for place, item in run.items.items()}
         options = _n_options(frame, sizes)
+        _check_choices(frame, options, run.folder)
         parts.append(frame.assign(n_options=options, setting=label, run=str(run.folder)))
+    if written != [_written(file.parent) for file in files]:
+        what = "a run was written again while it was read"
+        raise ProbesError(what, str(path), "read it once more when the run has ended")
     whole = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
     whole = merge(whole)
     whole.attrs.update(settings.attributes(runs))
+    pairs = zip(runs, states, strict=True)
+    told = {
+        "edited": [one for state in states for one in state.edited],
+        "unfinished": [str(folder) for folder in unfinished],
+        "unbound": [str(run.folder) for run, one in pairs if one.state != "bound"],
+    }
+    whole.attrs.update({name: value for name, value in told.items() if value})
     return whole
 
 
@@ -96,6 +117,45 @@ def _find(path: Paths) -> list[Path]:
             "give the folder that `probes run` wrote to, or a folder above such folders",
         )
     return files
+
+
+def _finished(files: Sequence[Path], path: Paths) -> tuple[list[Path], list[Path]]:
+    """Leave out the runs below a folder that have not finished, where others have; warn of them."""
+    named = [path] if isinstance(path, str | Path) else path
+    own = {Path(one).resolve() for one in named}
+    left = [
+        file.parent
+        for file in files
+        # One that was named itself is refused later, not left out.
+        if not own & {file, file.parent} and binding.unfinished(file.parent)
+    ]
+    if not left or len(left) == len(files):
+        return list(files), []
+    shown = listed([str(folder) for folder in left], 3)
+    warnings.warn(f"left out, as they have not finished: {shown}", stacklevel=3)
+    return [file for file in files if file.parent not in left], left
+
+
+def _written(folder: Path) -> int:
+    """Return when a run's manifest was written, in ns; 0 where there is none."""
+    try:
+        return (folder / FILE).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _check_choices(frame: pd.DataFrame, options: pd.Series, folder: Path) -> None:
+    """Refuse a choice that the item does not have."""
+    # Without a known number of options (0), only the records themselves could tell.
+    wrong = (options > 0) & (frame["choice"] >= options).fillna(False).astype(bool)
+    if wrong.any():
+        row = frame[wrong].iloc[0]
+        raise ProbesError(
+            f"an answer contradicts itself: {row['member']} under {row['arm']}, {row['frames']} "
+            f"frames, item {row['item_id']} chose an option that the item does not have",
+            str(folder / "records.parquet"),
+            REWRITE,
+        )
 
 
 def _to_pandas(table: pa.Table) -> pd.DataFrame:

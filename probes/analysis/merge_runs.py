@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probes.core.errors import ProbesError
-from probes.core.files import atomic_write, link_or_copy
+from probes.core.files import link_or_copy
 from probes.records import artifacts, parquet, schema
-from probes.records.manifest import read_manifest
+from probes.records.manifest import read_manifest, write_content
 from probes.records.schema import InfillRow, ItemRow, Record
 
 if TYPE_CHECKING:
@@ -78,8 +77,8 @@ def merge(paths: Sequence[Path], out: Path) -> int:
     content = _manifest(folders, manifests, counts)
     if arrays := artifacts.facts(out):
         content["artifacts"] = arrays
-    # Last, as it says that the run is whole.
-    atomic_write(out / "manifest.json", (json.dumps(content, indent=2) + "\n").encode())
+    # Last, as it says that the run is whole, and binds its files.
+    write_content(out, content)
     return len(frame)
 
 

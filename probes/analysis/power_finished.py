@@ -18,6 +18,7 @@ from probes.analysis.power import column_for
 from probes.analysis.power_settings import PowerTarget, RunQuestion
 from probes.core.errors import ProbesError
 from probes.core.tables import Table, listing
+from probes.records.binding import edited_line
 
 
 def of_run(question: RunQuestion) -> list[str]:
@@ -50,6 +51,8 @@ def of_run(question: RunQuestion) -> list[str]:
         "gain: the discordance), design and sizes of clusters are taken from this run: they are "
         "estimates, and rough ones where items or clusters are few.",
     ]
+    if edited := edited_line(planned.attrs["edited"]):
+        notes.insert(0, edited)
     if simulation:
         notes.append(
             f"simul.: share of {simulation.draws} runs made of this run's clusters (seed "
@@ -62,7 +65,7 @@ def _planned(question: RunQuestion, measure: Measure, effects: list[float]) -> p
     """Return the run's contrasts with what `analysis.planning` adds to them."""
     target, simulation = question.target, question.simulation
     names = question.names or ("gain", "drop", "did")
-    frame = analysis.load(question.run)
+    frame = analysis.load(question.run, edited=question.edited)
     found = analysis.contrasts(
         frame,
         names=names,
@@ -88,6 +91,7 @@ def _planned(question: RunQuestion, measure: Measure, effects: list[float]) -> p
             draws=simulation.draws,
             seed=simulation.seed,
         )
+    planned.attrs["edited"] = frame.attrs.get("edited", [])
     return planned
 
 

@@ -54,6 +54,8 @@ class RunQuestion:
     target: PowerTarget = PowerTarget()
     simulation: Simulation | None = None
     """Adds the power found in simulated runs."""
+    edited: bool = False
+    """Takes tables that are not those that the run wrote; the answer says so."""
 
 
 @dataclass(frozen=True, slots=True)

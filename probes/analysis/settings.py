@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
-from probes.core.text import flat
+from probes.core.text import flat, without_lists
 from probes.core.types import Arm
 from probes.records import schema
 from probes.records.manifest import FILE, REWRITE, read_manifest
@@ -20,9 +20,9 @@ from probes.records.schema import ItemRow
 # Settings that every record has as a column, or that cannot change an answer. A reader can only by
 # what it reads, and that is compared itself.
 _IGNORED = set(
-    "shard shards out frames limit seed scoring donor_draws suite hydra task.root task.unanswered "
-    "pair.name pair.caveat task.name backend.batch_size backend.feature_cache_mb backend.device "
-    "task.scoring pair.scoring task.reader".split()
+    "shard shards out overwrite frames limit seed scoring donor_draws suite hydra task.root "
+    "task.unanswered pair.name pair.caveat task.name backend.batch_size backend.feature_cache_mb "
+    "backend.device task.scoring pair.scoring task.reader".split()
 )
 # Manifests once held these for every task, now for those that have them.
 _OF_SOME_TASKS = set(
@@ -150,24 +150,6 @@ def _relevant(config: Mapping[str, Any]) -> dict[str, Any]:
         and name.split(".")[0] not in _IGNORED
         and name.rsplit(".", 1)[-1] not in _IGNORED_LAST
     }
-
-
-def without_lists(value: Any, by: str | None = None) -> Any:
-    """Turn lists of mappings into mappings, so that they flatten.
-
-    Args:
-        value: a mapping, a list, or anything else, which stays as it is.
-        by: the entry that names a mapping within a list; otherwise its position does.
-    """
-    if isinstance(value, Mapping):
-        return {str(name): without_lists(inner, by) for name, inner in value.items()}
-    if isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
-        named = (
-            (inner.get(by, at) if isinstance(inner, Mapping) else at, inner)
-            for at, inner in enumerate(value)
-        )
-        return {str(name): without_lists(inner, by) for name, inner in named}
-    return value
 
 
 def _short(name: str, differing: Sequence[str]) -> str:

@@ -102,6 +102,8 @@ class RunConfig:
     donor_draws: int = field(default=1, metadata={"at_least": 1})
     option_rotation: bool = False
     """Every item is asked with each option in each place, and its answers are averaged."""
+    overwrite: bool = False
+    """Whether what a run of other settings left in the run's folder is removed."""
     out: Path
     """The run's folder."""
 

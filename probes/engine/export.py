@@ -19,7 +19,7 @@ from probes.core.files import atomic_write
 from probes.core.types import Clip, ClipKey, Item
 from probes.engine.plan import InfillsByClip, Plan
 from probes.media.frame_store import FrameStore
-from probes.records import artifacts, parquet, schema
+from probes.records import artifacts, claim, parquet, schema
 from probes.records.artifacts import NamedArray
 from probes.records.manifest import FILE
 from probes.records.schema import InfillRow, ItemRow, Record
@@ -56,6 +56,7 @@ def tables(
     out.mkdir(parents=True, exist_ok=True)
     # A manifest marks a complete run, so an earlier run's goes first.
     (out / FILE).unlink(missing_ok=True)
+    claim.remove_submissions(out)
     root = registry.root(task)
     shown = plan.shown_items()
     asked = {item.id for item in plan.items}
@@ -174,13 +175,16 @@ def frames(folder: Path, shown: Iterable[str], store: FrameStore) -> list[str]:
     """
     folder.mkdir(exist_ok=True)
     lost = []
+    kept: set[bytes] = set()
     for sha in shown:
+        kept.add(bytes.fromhex(sha))  # half the memory of the text
         try:
             store.save(sha, folder / f"{sha}.png")
         except MachineError:
             raise
         except (ProbesError, KeyError):
             lost.append(sha)
+    claim.keep_frames(folder, kept)
     if lost:
         what = "frames that were shown are gone, and so are their videos: they are missing in"
         warnings.warn(f"{len(lost)} {what} {folder}", stacklevel=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -20,14 +20,14 @@ from probes.core.machine import device_name, platform_facts
 from probes.core.plugins import Registry
 from probes.core.progress import Progress
 from probes.core.types import Arm
-from probes.engine import export
+from probes.engine import export, plan
 from probes.engine.answering import RecordCounter, records_of
 from probes.engine.context import RunContext
 from probes.engine.phases import RunState, run_phases
 from probes.models.controllers import CONTROLLERS
 from probes.models.interventions import INTERVENTIONS
 from probes.models.registry import BACKENDS
-from probes.records import artifacts, schema
+from probes.records import artifacts, claim, folder_lock, schema
 from probes.records.manifest import Manifest, write_manifest
 from probes.records.schema import Record
 from probes.stimuli.frame_sources import FRAME_SOURCES
@@ -60,30 +60,45 @@ class RunResult:
         return schema.read_records(self.out)
 
 
-def execute(cfg: RunConfig, out: Path, progress: Progress | None = None) -> RunResult:
-    """Do the run of a configuration and write its files.
+def execute(
+    cfg: RunConfig,
+    out: Path,
+    progress: Progress | None = None,
+    taken: Callable[[], None] = lambda: None,
+    written: Callable[[RunResult], None] = lambda _: None,
+) -> RunResult:
+    """Do the run of a configuration and write its files, alone in its folder.
 
     Every answer is stored as it comes: a run that was stopped goes on from there when it is
     started again, and one that is complete loads no model and decodes nothing.
 
     Args:
         cfg: checked configuration.
-        out: the run's folder; files of the same names are replaced.
+        out: the run's folder, made if need be. It is locked meanwhile; an earlier run of the same
+            settings in it is replaced.
         progress: where to show what is going on; nowhere by default.
+        taken: called once the folder is this run's, before anything of it is computed.
+        written: called when all files are written, while the folder is still locked.
 
     Returns:
         What was asked and what failed; its `records` are read from the run's folder.
 
     Raises:
-        ProbesError: something that ends the run: data, checkpoint, prompts, disk.
+        ProbesError: something that ends the run: data, checkpoint, prompts, disk, a folder that
+            another run is writing, or that holds a run of other settings.
     """
-    with (
-        Store(home() / "store") as store,
-        closing(RunContext(cfg, store, progress or Progress())) as context,
-    ):
-        state = run_phases(context)
-        with context.progress.phase("files"):
-            return write_files(context, state, out)
+    with folder_lock.held(out):
+        claim.claim(out, _plain_config(cfg, plan.resolved(cfg)), cfg.overwrite)
+        taken()
+        with (
+            Store(home() / "store") as store,
+            closing(RunContext(cfg, store, progress or Progress())) as context,
+        ):
+            state = run_phases(context)
+            with context.progress.phase("files"):
+                result = write_files(context, state, out)
+        written(result)
+    return result
 
 
 def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
@@ -125,7 +140,7 @@ def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
             "prompts": {name: one.stats.as_dict() for name, one in context.models.items()},
         },
     )
-    # Last: where the manifest is, everything else is there too.
+    # Last: where the manifest is, everything else is there too, and its hashes are those of it.
     write_manifest(out, _manifest(context, state, result, lost))
     return result
 
@@ -138,7 +153,7 @@ def records(context: RunContext, state: RunState) -> Iterator[Record]:
 
 def _manifest(context: RunContext, state: RunState, result: RunResult, lost: list[str]) -> Manifest:
     cfg, models = context.cfg, context.models
-    config = as_plain(replace(cfg, suite=_with_versions(cfg.suite, state.plan.arms)))
+    config = _plain_config(cfg, state.plan.arms)
     data = {"data": config["task"]["seed"]} if "seed" in config["task"] else {}
     git, dirty = git_state(Path(__file__).parent)
     shown = state.plan.shown_items()
@@ -169,6 +184,10 @@ def _manifest(context: RunContext, state: RunState, result: RunResult, lost: lis
         frames_lost=tuple(lost),
         artifacts=artifacts.facts(result.out),
     )
+
+
+def _plain_config(cfg: RunConfig, asked: Sequence[Arm]) -> dict[str, Any]:
+    return as_plain(replace(cfg, suite=_with_versions(cfg.suite, asked)))
 
 
 def _with_versions(given: Sequence[Arm], asked: Sequence[Arm]) -> tuple[Arm, ...]:

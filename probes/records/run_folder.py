@@ -25,7 +25,7 @@ from probes.core.types import (
     Scoring,
     Video,
 )
-from probes.records import schema
+from probes.records import binding, schema
 from probes.records.manifest import FILE, REWRITE, read_manifest
 from probes.records.schema import InfillRow, ItemRow
 
@@ -63,19 +63,21 @@ class RunFiles:
         return self.folder / "frames" / f"{sha256}.png"
 
 
-def read(folder: Path) -> RunFiles:
+def read(folder: Path, edited: bool = False) -> RunFiles:
     """Read a run's items, infills and manifest.
 
     Args:
         folder: the folder of `records.parquet`.
+        edited: whether tables that are not those that the run wrote are read as they are.
 
     Returns:
         What is there; what is missing to rebuild stimuli is named in
         `problem`, since records can be looked at without them.
 
     Raises:
-        ProbesError: a file that is there but cannot be read.
+        ProbesError: a file that is there but cannot be read; see also `binding.check`.
     """
+    binding.check(folder, edited)
     lacking = []
     config = read_manifest(folder).get("config")
     config = config if isinstance(config, dict) else {}

@@ -16,7 +16,7 @@ from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
 from probes.core.text import flat
 from probes.records import schema
-from probes.records.manifest import read_manifest
+from probes.records.manifest import REWRITE, read_manifest
 from probes.records.schema import ItemRow
 from probes.regression.snapshot import (
     DIGITS,
@@ -33,7 +33,8 @@ from probes.regression.snapshot import (
 _ARITHMETIC = ("torch", "torchvision", "transformers", "tokenizers", "numpy")
 # What records and items hold themselves, and what may change under test.
 _NOT_OF_THE_QUESTION = {
-    *"backend frames limit out scoring seed shard shards infill.file prompts.name".split(),
+    *"backend frames limit out overwrite scoring seed shard shards".split(),
+    *"infill.file prompts.name".split(),
     *"task.name task.reader task.root task.include_path task.scoring task.frames".split(),
     *"task.unanswered task.videos task.per_config task.seed task.height".split(),
     *"task.width task.fps task.seconds".split(),
@@ -41,17 +42,19 @@ _NOT_OF_THE_QUESTION = {
 _ITEM_COLUMNS = "task id question options answer cluster stratum meta frame_hashes".split()
 
 
-def capture(path: str | Path) -> Snapshot:
+def capture(path: str | Path, edited: bool = False) -> Snapshot:
     """Take from a run what a check needs.
 
     Args:
         path: a run folder, or a folder above the run folders of a sweep or of shards.
+        edited: whether tables that are not those that the run wrote are read as they are.
 
     Raises:
         ProbesError: nothing found, unreadable files, no manifest or items next to the records, or
-            runs that differ in settings other than those that name their cells.
+            runs that differ in settings other than those that name their cells, or answers to
+            items that the run's own table of items does not have.
     """
-    frame = analysis.load(path)
+    frame = analysis.load(path, edited=edited)
     if settings := sorted({str(setting) for setting in frame["setting"]} - {""}):
         raise ProbesError(
             f"the runs differ in their settings: {'; '.join(settings)}",
@@ -62,6 +65,8 @@ def capture(path: str | Path) -> Snapshot:
     manifests = [_manifest(folder) for folder in folders]
     configs = [manifest["config"] for manifest in manifests]
     settings_of_question = {k: v for config in configs for k, v in _settings(config).items()}
+    items = _items(folders)
+    _check_items(frame, items)
     computed = [count for manifest in manifests for count in _computed(manifest)]
     return Snapshot(
         created=max(str(manifest.get("created", "")) for manifest in manifests),
@@ -71,11 +76,24 @@ def capture(path: str | Path) -> Snapshot:
         members=_joined([_fingerprints(manifest) for manifest in manifests]),
         references=dict(sorted(frame.attrs.get("references", {}).items())),
         infill_sources=tuple(frame.attrs.get("infill_sources", ())),
-        items=_items(folders),
+        items=items,
         cells=_cells(frame),
         # A manifest without counts says nothing, and nothing is claimed.
         cached=bool(computed) and not any(computed),
+        edited=tuple(frame.attrs.get("edited", ())),
     )
+
+
+def _check_items(frame: pd.DataFrame, items: Sequence[ItemFacts]) -> None:
+    known = {(item.task, item.id) for item in items}
+    for row in rows_of(frame[["run", "task", "item_id"]].drop_duplicates()):
+        if (str(row["task"]), str(row["item_id"])) not in known:
+            raise ProbesError(
+                f"the records have an answer to item {row['item_id']} of task {row['task']}, and "
+                "the run's items do not have that item: the tables are of two runs",
+                str(Path(row["run"]) / "items.parquet"),
+                REWRITE,
+            )
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from math import nan
 
 from probes.core.errors import ProbesError
 from probes.core.text import listed
+from probes.records.binding import edited_line
 from probes.regression.snapshot import UNKNOWN, BaselineAnswer, CellAnswers, CellName, Snapshot
 
 
@@ -139,7 +140,8 @@ def _items(base: Snapshot, run: Snapshot) -> Iterator[str]:
 
 def notes(base: Snapshot, run: Snapshot) -> list[str]:
     """Return what differs and does not prevent a comparison."""
-    out = [
+    out = [edited_line(run.edited)] if run.edited else []
+    out += [
         f"{name} is another checkpoint, or runs with other settings, than before"
         for name, before in base.members.items()
         if run.members.get(name) != before

@@ -114,6 +114,8 @@ class Snapshot:
     """In the order of their names."""
     cached: bool = False
     """Every answer came out of the store: none was computed for this run."""
+    edited: tuple[str, ...] = ()
+    """What of the tables is not as the run wrote it; such a snapshot becomes no baseline."""
 
     @property
     def records(self) -> int:

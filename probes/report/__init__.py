@@ -12,7 +12,9 @@ FOLDER = "report"
 """Name of the report's folder within what it reports on."""
 
 
-def write(paths: Sequence[Path], out: Path, measures: Sequence[str] = ()) -> Path:
+def write(
+    paths: Sequence[Path], out: Path, measures: Sequence[str] = (), *, edited: bool = False
+) -> Path:
     """Write the report of some runs.
 
     Args:
@@ -20,6 +22,7 @@ def write(paths: Sequence[Path], out: Path, measures: Sequence[str] = ()) -> Pat
         out: folder for `report.html`, `report.md`, `tables/` and `plots/`; made if need be, files
             of the same names are replaced.
         measures: further ones by name; each has a section of its own.
+        edited: whether tables that are not those that the runs wrote are taken; the report says so.
 
     Returns:
         The path of `report.html`.
@@ -31,4 +34,4 @@ def write(paths: Sequence[Path], out: Path, measures: Sequence[str] = ()) -> Pat
     """
     from probes.report import files
 
-    return files.write(paths, out, measures)
+    return files.write(paths, out, measures, edited)

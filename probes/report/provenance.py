@@ -7,9 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from probes.analysis.settings import without_lists
 from probes.core.tables import Table
-from probes.core.text import flat, listed
+from probes.core.text import flat, listed, without_lists
 from probes.report.parts import Paragraph, ReportPart, Section, counted
 from probes.report.study import Study
 
@@ -27,6 +26,12 @@ def section(study: Study) -> Section:
     parts: list[ReportPart] = [Paragraph(f"{counted(len(study.manifests), 'run')}: {folders}")]
     if missing := [run for run in study.manifests if run not in manifests]:
         parts.append(Paragraph(f"Without a manifest: {listed(missing, 50)}.", "note"))
+    if unbound := study.frame.attrs.get("unbound"):
+        text = (
+            "No manifest has the hashes of these tables, so nothing shows whether they are as the "
+            f"run wrote them: {listed(list(unbound), 50)}."
+        )
+        parts.append(Paragraph(text, "note"))
     if any(manifest.get("dirty") for manifest in manifests.values()):
         parts.append(Paragraph("A run was made from code with uncommitted changes.", "note"))
     for run, manifest in study.manifests.items():

@@ -15,6 +15,7 @@ from probes.analysis.columns import BLOCK, rows_of, where
 from probes.analysis.measures import named
 from probes.analysis.tables import TableRow
 from probes.core.tables import Table
+from probes.records.binding import unfinished
 from probes.records.manifest import read_manifest
 from probes.report import leaks
 
@@ -36,7 +37,7 @@ class Study:
     manifests: Mapping[str, Mapping[str, Any]]
     """By run folder; empty where a run has none."""
     without_records: tuple[Path, ...] = ()
-    """Folders of runs that were started and left no records."""
+    """Folders of runs that were started and have not finished."""
     measures: tuple[str, ...] = ()
     """Further measures that were asked for."""
 
@@ -140,7 +141,7 @@ class Study:
         return "/".join(found)
 
 
-def gather(paths: Sequence[Path], measures: Sequence[str] = ()) -> Study:
+def gather(paths: Sequence[Path], measures: Sequence[str] = (), edited: bool = False) -> Study:
     """Read runs.
 
     Raises:
@@ -149,16 +150,18 @@ def gather(paths: Sequence[Path], measures: Sequence[str] = ()) -> Study:
     # A misspelt name is refused before any run is read.
     for measure in measures:
         named(measure)
-    frame = analysis.load([Path(path) for path in paths])
+    frame = analysis.load([Path(path) for path in paths], edited=edited)
     manifests = {str(folder): read_manifest(Path(folder)) for folder in frame["run"].unique()}
     return Study(frame, manifests, _without_records(paths), tuple(dict.fromkeys(measures)))
 
 
 def _without_records(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """Return folders in which Hydra noted the start of a run that left no records."""
-    # Hydra notes a job's overrides before the job starts, a run writes its records at its end.
+    """Return folders with notes on the start of a run that has not finished."""
+    # A run notes its settings before anything else, and writes its records at its end.
     folders = {note.parent for path in paths if path.is_dir() for note in path.rglob(".hydra")}
-    return tuple(sorted(one for one in folders if not (one / "records.parquet").is_file()))
+    return tuple(
+        sorted(one for one in folders if unfinished(one) or not (one / "records.parquet").is_file())
+    )
 
 
 def pair_of(manifest: Mapping[str, Any]) -> Mapping[str, Any]:

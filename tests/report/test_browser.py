@@ -72,8 +72,8 @@ def content(fragment: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return json.loads(found["ib-data"]), json.loads(found["ib-pictures"])
 
 
-def section(*folders: Path, **kwargs: Any) -> str:
-    return browser.section(folders, analysis.load(list(folders)), **kwargs)
+def section(*folders: Path, edited: bool = False, **kwargs: Any) -> str:
+    return browser.section(folders, analysis.load(list(folders), edited=edited), **kwargs)
 
 
 def test_every_stimulus_is_made_again_and_has_the_hash_that_was_recorded(study: Path) -> None:
@@ -244,7 +244,7 @@ def test_what_cannot_be_made_again_is_reported_and_not_shown(
         else:
             rows[0]["options"] = [*rows[0]["options"][:-1], "another"]
         pq.write_table(pa.Table.from_pylist(rows, table.schema), folder / f"{name}.parquet")
-    fragment = section(folder)
+    fragment = section(folder, edited=True)
     data, _ = content(fragment)
     unknown = set()
     for one in data["items"]:

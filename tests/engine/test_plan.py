@@ -84,14 +84,14 @@ def test_donors_are_those_of_the_whole_task() -> None:
         assert all(whole.donors[place] == donors for place, donors in part.donors.items())
     assert {arm for _, arm in whole.donors} == {"visual_perturbation", "text_perturbation"}
     by_id = {one.id: one for one in ITEMS}
-    for (item_id, _), (donor,) in whole.donors.items():
-        assert donor.cluster != by_id[item_id].cluster
+    for (key, _), (donor,) in whole.donors.items():
+        assert donor.cluster != by_id[key.id].cluster
 
 
 def test_a_donor_shares_the_stratum_where_the_task_asks() -> None:
     same = plan.make(ITEMS, config(task=replace(BASE.task, same_stratum_donor=True)))
     by_id = {one.id: one for one in ITEMS}
-    assert all(d.stratum == by_id[i].stratum for (i, _), (d,) in same.donors.items())
+    assert all(d.stratum == by_id[i.id].stratum for (i, _), (d,) in same.donors.items())
 
 
 def test_several_draws_are_several_cells_and_no_donor_counts_twice() -> None:
@@ -99,7 +99,7 @@ def test_several_draws_are_several_cells_and_no_donor_counts_twice() -> None:
     drawn = plan.make(few, config(donor_draws=5))
     cells = list(drawn.trials())
     for one in few:
-        donors = drawn.donors[one.id, "visual_perturbation"]
+        donors = drawn.donors[one.key, "visual_perturbation"]
         assert 1 < len(donors) == len(set(donors)) <= 4
         mine = [c for c in cells if c.item == one and c.arm.name == "visual_perturbation"]
         assert [cell.donor for cell in mine] == list(donors)

@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probes.core.errors import ProbesError
-from probes.core.types import Clip, FrameRef, Infill, Item, Output, Request, Video
+from probes.core.types import (
+    Clip,
+    ClipKey,
+    FrameRef,
+    Infill,
+    Item,
+    ItemKey,
+    Output,
+    Request,
+    Video,
+)
 from probes.stimuli import infill_file, infills, templates, words
 
 quick = settings(max_examples=40, deadline=None)
@@ -204,7 +214,9 @@ def test_filler_varies_with_its_key():
 
 # ---- infills from a file
 
-CLIPS = {("i", 3): clip("f0", "f1", "f2"), ("j", 2): clip("f0", "f2")}
+FIRST_CLIP, SECOND_CLIP = ClipKey("t", "i", 3), ClipKey("t", "j", 2)
+CLIPS = {FIRST_CLIP: clip("f0", "f1", "f2"), SECOND_CLIP: clip("f0", "f2")}
+KNOWN = {ItemKey("t", name) for name in "ijk"}
 ROWS = [
     {"item_id": "i", "frames": 3, "gap": 0, "text": "one"},
     {"item_id": "i", "frames": 3, "gap": 1, "text": " two\n words "},
@@ -225,10 +237,10 @@ def test_load_file_reads_handwritten_rows(tmp_path):
         {"item_id": "k", "frames": 4, "gap": 2, "text": "of an item that is not planned"},
         {"item_id": "i", "frames": 9, "gap": 2, "text": "nor is this number of frames"},
     ]
-    found = infill_file.load_file(file_of(tmp_path, ROWS + aside), CLIPS, {"i", "j", "k"})
+    found = infill_file.load_file(file_of(tmp_path, ROWS + aside), CLIPS, KNOWN)
     assert found == {
-        ("i", 3): (Infill("one", "", "", "file"), Infill("two words", "", "", "file")),
-        ("j", 2): (Infill("", "", "", "file", status="empty"),),
+        FIRST_CLIP: (Infill("one", "", "", "file"), Infill("two words", "", "", "file")),
+        SECOND_CLIP: (Infill("", "", "", "file", status="empty"),),
     }
 
 
@@ -251,17 +263,17 @@ def rows_of(clip_key, given_infills):
     for gap, ((a, b), one) in enumerate(
         zip(pairwise(CLIPS[clip_key].hashes), given_infills, strict=True)
     ):
-        place = {"item_id": clip_key[0], "frames": clip_key[1], "gap": gap}
+        place = {"item_id": clip_key.item_id, "frames": clip_key.frames, "gap": gap}
         yield place | {"frame_a": a, "frame_b": b} | asdict(one)
 
 
 @quick
 @given(st.lists(some_infills, min_size=3, max_size=3))
 def test_a_file_of_infills_gives_the_same(tmp_path_factory, three):
-    infills_by_clip = {("i", 3): tuple(three[:2]), ("j", 2): (three[2],)}
+    infills_by_clip = {FIRST_CLIP: tuple(three[:2]), SECOND_CLIP: (three[2],)}
     rows = [row for key, some in infills_by_clip.items() for row in rows_of(key, some)]
     path = file_of(tmp_path_factory.mktemp("round"), rows)
-    assert infill_file.load_file(path, CLIPS, {"i", "j"}) == infills_by_clip
+    assert infill_file.load_file(path, CLIPS, KNOWN) == infills_by_clip
 
 
 @pytest.mark.parametrize(
@@ -274,10 +286,10 @@ def test_a_file_of_infills_gives_the_same(tmp_path_factory, three):
     ],
 )
 def test_a_file_without_status_has_what_its_errors_mean(tmp_path, error, status):
-    (row,) = rows_of(("j", 2), [Infill("", "", "", "g", "empty", error)])
+    (row,) = rows_of(SECOND_CLIP, [Infill("", "", "", "g", "empty", error)])
     del row["status"]
     path = file_of(tmp_path, [row])
-    (found,) = infill_file.load_file(path, {("j", 2): CLIPS["j", 2]}, {"j"})["j", 2]
+    (found,) = infill_file.load_file(path, {SECOND_CLIP: CLIPS[SECOND_CLIP]}, KNOWN)[SECOND_CLIP]
     assert (found.status, found.error) == (status, error)
 
 
@@ -309,7 +321,7 @@ def row(**changes):
 def test_load_file_says_what_is_wrong_and_where(tmp_path, rows, said):
     path = file_of(tmp_path, rows)
     with pytest.raises(ProbesError) as caught:
-        infill_file.load_file(path, CLIPS, {"i", "j", "k"})
+        infill_file.load_file(path, CLIPS, KNOWN)
     for text in [*said, str(path)]:
         assert text in str(caught.value)
 

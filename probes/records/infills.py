@@ -43,7 +43,7 @@ def read(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
         only = {task for some in tasks.values() for task in some}
         ids = table.column("item_id").to_pylist()
         pairs = zip(given, ids, strict=True)
-        made = [task or _task(tasks.get(item_id, only), item_id, file) for task, item_id in pairs]
+        made = [task or _task(tasks.get(item_id), only, item_id, file) for task, item_id in pairs]
         at = table.column_names.index("task")
         table = table.set_column(at, table.field("task"), [made])
     return table.select(list(names))
@@ -69,12 +69,14 @@ def _tasks(folder: Path) -> dict[str, set[str]]:
     return found
 
 
-def _task(tasks: set[str], item_id: str, file: Path) -> str:
+def _task(having: set[str] | None, every: set[str], item_id: str, file: Path) -> str:
+    """Return the one task that has an item of this id, or that the run has."""
+    tasks = having or every
     if len(tasks) == 1:
         return next(iter(tasks))
-    whose = f"is one of each of the tasks {listed(sorted(tasks))}" if tasks else "is of no task"
+    whose = f"one of each of the tasks {listed(sorted(tasks))}" if having else "in no other table"
     raise ProbesError(
-        f"the infills name no task, and the item {item_id!r} {whose}",
+        f"the infills name no task, and the item {item_id!r} is {whose}",
         str(file),
         "merge the runs that it came from once more, or run it again",
     )

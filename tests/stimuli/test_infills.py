@@ -332,3 +332,45 @@ def test_load_file_of_no_file_or_no_text(tmp_path):
     (tmp_path / "b").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ProbesError, match="not UTF-8"):
         infill_file.load_file(tmp_path / "b", CLIPS, set())
+
+
+# ---- items of several tasks in one file
+
+SEVERAL = {ItemKey("t", "i"), ItemKey("u", "i"), ItemKey("u", "only")}
+OTHER_CLIP = ClipKey("u", "i", 3)
+
+
+def test_lines_of_several_tasks_go_to_their_own_clips(tmp_path):
+    clips = {FIRST_CLIP: CLIPS[FIRST_CLIP], OTHER_CLIP: clip("g0", "g1", "g2")}
+    clips[ClipKey("u", "only", 2)] = clip("g0", "g9")
+    rows = [
+        {"item_id": "i", "task": task, "frames": 3, "gap": gap, "text": f"{task}{gap}"}
+        for gap in (1, 0)
+        for task in "ut"
+    ]
+    rows.append({"item_id": "only", "frames": 2, "gap": 0, "text": "needs no task"})
+    found = infill_file.load_file(file_of(tmp_path, rows), clips, SEVERAL)
+    assert {key: [one.text for one in some] for key, some in found.items()} == {
+        FIRST_CLIP: ["t0", "t1"],
+        OTHER_CLIP: ["u0", "u1"],
+        ClipKey("u", "only", 2): ["needs no task"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, ["item 'i' is one of each of the tasks t, u", "line 2", 'add the field "task"']),
+        ({"task": "v"}, ["task 'v' has no item 'i'", "line 2", "use one of t, u"]),
+        ({"task": "t", "item_id": "only"}, ["task 't' has no item 'only'", "use one of u"]),
+        ({"task": 3}, ["'task' is not of type str", "line 2"]),
+        ({"task": "u", "frame_a": "f0"}, ["frame_a is not the frame", "line 2"]),
+        ({"task": "u"}, ["1 infills are missing: i of task u (3 frames, gap 1)"]),
+    ],
+)
+def test_a_line_that_could_be_of_two_tasks_is_refused(tmp_path, changes, said):
+    path = file_of(tmp_path, [{**row(gap=0), "task": "t"}, {**row(), **changes}])
+    with pytest.raises(ProbesError) as caught:
+        infill_file.load_file(path, {OTHER_CLIP: clip("g0", "g1", "g2")}, SEVERAL)
+    for text in said:
+        assert text in str(caught.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,34 @@ def test_donors_are_of_the_same_task(folders: dict[str, Path]) -> None:
         assert facts["donors"] == len(of_arm)
 
 
+def test_a_donor_of_another_task_is_named_with_it(tmp_path: Path, monkeypatch: Any) -> None:
+    # All of `a` is one recording, and `b` has the ids of `a`.
+    some = [replace(one, cluster="r0" if one.task == "a" else f"r{one.id}") for one in both()]
+    run = make_run(monkeypatch, tmp_path / "run", "scoring=letter", "donor_draws=3", items=some)
+    rows = [row for row in table(run, "records") if row["donor_id"] is not None]
+    assert {(row["task"], row["donor_task"]) for row in rows} == {("a", "b"), ("b", None)}
+    painted = PaintedFrames(tmp_path / "home")
+    rebuilder = Rebuilder(run_folder.read(run))
+    names = [field.name for field in fields(ShownTrial)]
+    for row in rows:
+        shown = rebuilder.rebuild(ShownTrial(**{name: row[name] for name in names}))
+        assert shown.problem is None
+        lent = number("b", row["donor_id"])
+        # Item 0 of `b` is of a recording `r0` too, as all of `a` are.
+        assert row["task"] == "b" or row["donor_id"] != "0"
+        if row["arm"] == "visual_perturbation":
+            pictures = [part.sha256 for part in shown.parts if isinstance(part, FrameRef)]
+            count = row["frames"]
+            assert pictures == [painted._paint(lent, t * 24 // count) for t in range(count)]
+    lenders = {name for name in content(run)["texts"] if " of task b" in name}
+    assert lenders == {f"{row['donor_id']} of task b" for row in rows if row["task"] == "a"}
+    study = gather([run])
+    parts = {part.name: part.data for part in infills.section(study).parts if hasattr(part, "name")}
+    for row in parts["donors"].to_dict("records"):
+        of_arm = [r for r in rows if (r["task"], r["arm"]) == (row["task"], row["arm"])]
+        assert row["donors"] == len({(r["donor_task"], r["donor_id"]) for r in of_arm})
+
+
 def test_infills_are_of_their_own_clip(folders: dict[str, Path]) -> None:
     rows = table(folders["both"], "infills")
     painted = PaintedFrames(folders["both"].parent / "home")
@@ -164,10 +192,10 @@ def test_infills_are_of_their_own_clip(folders: dict[str, Path]) -> None:
         assert row["leaks"] == leaked([row["text"]], by_key[row["task"], row["item_id"]])
 
 
-def browsed(*runs: Path) -> list[dict[str, Any]]:
+def content(*runs: Path) -> dict[str, Any]:
     page = browser.section(runs, analysis.load(list(runs)))
     data = page.split('id="ib-data">')[1].split("</script>")[0]
-    found: list[dict[str, Any]] = json.loads(data)["items"]
+    found: dict[str, Any] = json.loads(data)
     return found
 
 
@@ -193,7 +221,7 @@ def test_readers_of_runs_keep_tasks_apart(
     frame = analysis.load(runs)
     assert len(frame) == len(table(folders["both"], "records"))
     # What the page shows of an item.
-    shown = browsed(*runs)
+    shown = content(*runs)["items"]
     assert len(shown) == 12
     for one in shown:
         of = number(one["task"], one["id"])

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import made_records
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +19,8 @@ from probes.core.errors import ProbesError
 from probes.core.types import FrameRef, Item, Request
 from probes.records import run_folder, schema
 from probes.records.schema import InfillRow
-from probes.report import browser, infills, leaks
+from probes.report import browser, failures, infills, leaks
+from probes.report.parts import Paragraph
 from probes.report.stimuli import Rebuilder, ShownTrial
 from probes.report.study import gather
 from probes.report.summary import summary
@@ -264,6 +266,15 @@ def test_a_report_says_of_which_task_everything_is(folders: dict[str, Path]) -> 
     assert set(parts["failed-infills"]["task"]) == {"a", "b"}
     donors = parts["donors"].set_index(["task", "arm"])
     assert len(donors) == 4 and set(donors["items"]) == {6}
+
+
+def test_missing_items_of_two_tasks_are_two_items(tmp_path: Path) -> None:
+    whole = [*made_records.study(6, frames=(5,)), *made_records.study(6, frames=(5,))]
+    rows = [replace(one, task="ab"[at * 2 // len(whole)]) for at, one in enumerate(whole)]
+    some = [one for one in rows if (one.item_id, one.arm) != ("q2", "vcot")]
+    study = gather([made_records.write_run(tmp_path / "run", some)])
+    said = [part.text for part in failures.section(study).parts if isinstance(part, Paragraph)]
+    assert any(text.startswith("2 items have no answer on one side") for text in said)
 
 
 def test_an_older_folder_of_two_tasks_with_shared_ids_is_refused(

@@ -22,7 +22,9 @@ from probes.records.schema import Record
 # Integers and booleans that may be missing keep their type; the rest becomes plain numpy.
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
-IDENTITY = tuple("task setting pair role arm frames scoring seed item_id donor_id rotation".split())
+IDENTITY = tuple(
+    "task setting pair role arm frames scoring seed item_id donor_id donor_task rotation".split()
+)
 """Columns that identify the question that a row answers."""
 _CONTENT = ("member", "status", "choice", "answer", "stimulus_sha")
 
@@ -56,7 +58,7 @@ def load(path: Paths, *, edited: bool = False) -> pd.DataFrame:
     states = [binding.check(file.parent, edited) for file in files]
     runs = [settings.read_run(file.parent) for file in files]
     tables = [schema.read(file, Record) for file in files]
-    kinds = [settings.pair_and_task(table) for table in tables]
+    kinds = [settings.kind_of(table) for table in tables]
     labels = settings.labels(runs, kinds)
     agreement.check(runs, labels, kinds)
     parts = []
@@ -226,9 +228,9 @@ def merge(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _conflict(rows: pd.DataFrame) -> ProbesError:
     """Return the error that names the rows that disagree, and where they come from."""
-    questions = rows[["arm", "role", "frames", "item_id"]].drop_duplicates()
+    questions = rows[["arm", "role", "frames", "task", "item_id"]].drop_duplicates()
     named = "; ".join(
-        f"{row.arm}, {row.role}, {row.frames} frames, item {row.item_id}"
+        f"{row.arm}, {row.role}, {row.frames} frames, task {row.task}, item {row.item_id}"
         for row in questions.head(5).itertuples()
     )
     more = f" and {len(questions) - 5} more" if len(questions) > 5 else ""

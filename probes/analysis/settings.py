@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -75,20 +75,30 @@ def read_run(folder: Path) -> LoadedRun:
     return LoadedRun(folder, config, items, models)
 
 
-def pair_and_task(table: pa.Table) -> tuple[str, ...]:
-    """Return the pair, task and scoring of a run; only runs that share them need setting labels."""
-    return tuple(
-        "+".join(sorted(str(value) for value in table.column(name).unique().to_pylist()))
-        for name in ("pair", "task", "scoring")
-    )
+class RunKind(NamedTuple):
+    """What the records of a run are of; mostly one pair, one task and one scoring."""
+
+    pairs: frozenset[str]
+    tasks: frozenset[str]
+    scorings: frozenset[str]
+
+    def meets(self, other: RunKind) -> bool:
+        """Return whether two runs may have answered the same question: only those are compared."""
+        return all(mine & theirs for mine, theirs in zip(self, other, strict=True))
 
 
-def labels(runs: Sequence[LoadedRun], kinds: Sequence[tuple[str, ...]]) -> list[str]:
+def kind_of(table: pa.Table) -> RunKind:
+    """Return what a table of records is of."""
+    columns = (table.column(name).unique().to_pylist() for name in ("pair", "task", "scoring"))
+    return RunKind(*(frozenset(map(str, values)) for values in columns))
+
+
+def labels(runs: Sequence[LoadedRun], kinds: Sequence[RunKind]) -> list[str]:
     """Return, for each run, how its configuration differs from others of its kind.
 
     Args:
         runs: the runs.
-        kinds: for each run, its pair, task and scoring.
+        kinds: for each run, its pairs, tasks and scorings.
 
     Returns:
         e.g. `frame_as=image`; empty where nothing that can change an answer differs.
@@ -97,13 +107,13 @@ def labels(runs: Sequence[LoadedRun], kinds: Sequence[tuple[str, ...]]) -> list[
     out = []
     of_arms = [_what_arms_are(run.config.get("suite")) for run in runs]
     for own, arms, kind in zip(configs, of_arms, kinds, strict=True):
-        alike = [config for config, of in zip(configs, kinds, strict=True) if of == kind and config]
+        alike = [one for one, of in zip(configs, kinds, strict=True) if one and of.meets(kind)]
         names = sorted({name for config in alike for name in config})
         differing = [name for name in names if _differs(name, alike)]
         # A run without a manifest is not labelled by what it does not say.
         shown = [f"{_short(name, differing)}={_value(own.get(name))}" for name in differing if own]
         # Only of arms that it has: a run without an arm does not differ in it.
-        others = [one for one, of in zip(of_arms, kinds, strict=True) if of == kind]
+        others = [one for one, of in zip(of_arms, kinds, strict=True) if of.meets(kind)]
         shown += [
             f"{name}={_value(value)}"
             for name, value in arms.items()

@@ -185,8 +185,8 @@ def _notes(planned: DryRun, known: dict[str, ModelCosts]) -> Iterator[str]:
             if load.too_long:
                 yield f"{name}: {load.too_long} prompts will be errors, e.g. {load.problem}"
     if planned.broken:
-        name, why = next(iter(planned.broken.items()))
-        yield f"{len(planned.broken)} items have no media, e.g. {name}: {why}"
+        item, why = next(iter(planned.broken.items()))
+        yield f"{len(planned.broken)} items have no media, e.g. {item.id}: {why}"
 
 
 def measured(planned: DryRun) -> Table:

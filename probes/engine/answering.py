@@ -131,7 +131,13 @@ def _record(
         extras=output.extras,
         stimulus_sha=request.stimulus_sha,
         rotation=rotation,
+        donor_task=_donor_task(trial),
     )
+
+
+def _donor_task(trial: Trial) -> str | None:
+    donor = trial.donor
+    return None if donor is None or donor.task == trial.item.task else donor.task
 
 
 def _own_order(values: tuple[T, ...], rotation: int) -> tuple[T, ...]:

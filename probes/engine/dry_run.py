@@ -17,6 +17,7 @@ from probes.cache.output_cache import Store
 from probes.config.settings import RunConfig
 from probes.core.files import home
 from probes.core.progress import Progress
+from probes.core.types import ItemKey
 from probes.engine import plan
 from probes.engine.answer_log import TrialRequest
 from probes.engine.context import RunContext
@@ -57,8 +58,8 @@ class DryRun:
     models: Mapping[str, DryRunModel]
     """By name of member, and of other models that write infills."""
     state: RunState
-    broken: Mapping[str, str]
-    """Why an item's media cannot be shown, by item id."""
+    broken: Mapping[ItemKey, str]
+    """Why an item's media cannot be shown."""
 
 
 @contextmanager

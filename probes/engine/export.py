@@ -11,12 +11,13 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from urllib.parse import quote
 
 from probes.cache.output_cache import Store
 from probes.config.settings import TaskConfig
 from probes.core.errors import MachineError, ProbesError
 from probes.core.files import atomic_write
-from probes.core.types import Clip, ClipKey, Item
+from probes.core.types import Clip, ClipKey, Item, ItemKey
 from probes.engine.plan import InfillsByClip, Plan
 from probes.media.frame_store import FrameStore
 from probes.records import artifacts, claim, parquet, schema
@@ -59,14 +60,14 @@ def tables(
     claim.remove_submissions(out)
     root = registry.root(task)
     shown = plan.shown_items()
-    asked = {item.id for item in plan.items}
-    lenders = [item for item in shown if item.id not in asked]
+    asked = {item.key for item in plan.items}
+    lenders = [item for item in shown if item.key not in asked]
     _write(out / "records.parquet", Record, records)
     for name, items in (("items", plan.items), ("donors", lenders)):
         rows = (_item_row(item, root, plan.counts, clips, frames) for item in items)
         _write(out / f"{name}.parquet", ItemRow, rows)
-    by_id = {item.id: item for item in shown}
-    _write(out / "infills.parquet", InfillRow, _infill_rows(infills, clips, by_id))
+    by_key = {item.key: item for item in shown}
+    _write(out / "infills.parquet", InfillRow, _infill_rows(infills, clips, by_key))
     _submissions(out, task)
 
 
@@ -78,7 +79,7 @@ def _item_row(
     frames: FrameStore,
 ) -> ItemRow:
     path = item.media.path
-    mine = {count: clips.get((item.id, count)) for count in counts}
+    mine = {count: clips.get(item.key.clip(count)) for count in counts}
     first = next((clip for clip in mine.values() if clip), None)
     return ItemRow(
         id=item.id,
@@ -99,19 +100,21 @@ def _item_row(
 
 
 def _infill_rows(
-    infills: Mapping[str, InfillsByClip], clips: Mapping[ClipKey, Clip], items: Mapping[str, Item]
+    infills: Mapping[str, InfillsByClip],
+    clips: Mapping[ClipKey, Clip],
+    items: Mapping[ItemKey, Item],
 ) -> Iterator[InfillRow]:
     for role, by_clip in infills.items():
-        for (item_id, count), gaps in by_clip.items():
-            hashes = clips[item_id, count].hashes
+        for key, gaps in by_clip.items():
+            hashes = clips[key].hashes
             for gap, infill in enumerate(gaps):
                 # A break has no text by design: as an empty row it would look like a failure.
                 if infill.status == "not_applicable":
                     continue
                 yield InfillRow(
                     role=role,
-                    frames=count,
-                    item_id=item_id,
+                    frames=key.frames,
+                    item_id=key.item_id,
                     gap=gap,
                     frame_a=hashes[gap],
                     frame_b=hashes[gap + 1],
@@ -121,8 +124,9 @@ def _infill_rows(
                     generator=infill.generator,
                     ok=infill.ok,
                     error=infill.error,
-                    leaks=tuple(leaks([infill.text], items[item_id])),
+                    leaks=tuple(leaks([infill.text], items[key.item])),
                     status=infill.status,
+                    task=key.task,
                 )
 
 
@@ -195,12 +199,15 @@ def _submissions(out: Path, task: TaskConfig) -> None:
     """Write the benchmark's submission file of every cell, where the benchmark takes some."""
     if registry.submission(task, {}) is None:
         return
-    names = ("role", "arm", "frames", "item_id", "choice")
-    cells: dict[tuple[str, str, int], dict[str, int | None]] = {}
+    names = ("task", "role", "arm", "frames", "item_id", "choice")
+    cells: dict[tuple[str, str, str, int], dict[str, int | None]] = {}
     for row in schema.read(out / "records.parquet", Record, names).to_pylist():
-        cell = cells.setdefault((row["role"], row["arm"], row["frames"]), {})
+        cell = cells.setdefault((row["task"], row["role"], row["arm"], row["frames"]), {})
         # The first draw and rotation counts: a benchmark takes one answer to an item.
         cell.setdefault(row["item_id"], row["choice"])
-    for (role, arm, count), choices in cells.items():
+    several = len({of for of, *_ in cells}) > 1
+    for (of, role, arm, count), choices in cells.items():
         if (content := registry.submission(task, choices)) is not None:
-            atomic_write(out / f"submission-{role}-{arm}-{count}.json", content)
+            # Ids of a file are those of one task; a task's name may hold what a file's may not.
+            which = f"{quote(of, safe='')}-" if several else ""
+            atomic_write(out / f"submission-{which}{role}-{arm}-{count}.json", content)

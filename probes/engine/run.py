@@ -19,7 +19,7 @@ from probes.core.hashing import sha256_json, sha256_json_rows
 from probes.core.machine import device_name, platform_facts
 from probes.core.plugins import Registry
 from probes.core.progress import Progress
-from probes.core.types import Arm
+from probes.core.types import Arm, Item
 from probes.engine import export, plan
 from probes.engine.answering import RecordCounter, records_of
 from probes.engine.context import RunContext
@@ -167,7 +167,7 @@ def _manifest(context: RunContext, state: RunState, result: RunResult, lost: lis
         data={
             "root": str(registry.root(cfg.task)),
             "items": len(state.plan.known),
-            "items_sha256": sha256_json_rows(map(_CONTENT, shown)),
+            "items_sha256": sha256_json_rows(_contents(shown)),
             "media_sha256": sha256_json(sorted(sha for sha in media if sha)),
         },
         seeds={"run": cfg.seed} | data | {arm.name: arm.seed for arm in cfg.suite},
@@ -188,6 +188,14 @@ def _manifest(context: RunContext, state: RunState, result: RunResult, lost: lis
 
 def _plain_config(cfg: RunConfig, asked: Sequence[Arm]) -> dict[str, Any]:
     return as_plain(replace(cfg, suite=_with_versions(cfg.suite, asked)))
+
+
+def _contents(items: Sequence[Item]) -> Iterator[tuple[Any, ...]]:
+    """Yield what the manifest's hash covers of each item."""
+    several = len({item.task for item in items}) > 1
+    for item in items:
+        # Of one task, whose name is no content: hashes are those of manifests that have them.
+        yield (item.task, *_CONTENT(item)) if several else _CONTENT(item)
 
 
 def _with_versions(given: Sequence[Arm], asked: Sequence[Arm]) -> tuple[Arm, ...]:

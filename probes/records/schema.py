@@ -72,7 +72,7 @@ class Record:
         ),
     ]
     task: Annotated[str, Column("name of the task")]
-    item_id: Annotated[str, Column("the item")]
+    item_id: Annotated[str, Column("the item; ids are unique within a task")]
     cluster: Annotated[
         str, Column("recording that the item comes from; items that share one are not independent")
     ]
@@ -126,6 +126,9 @@ class Record:
     extras: Annotated[
         Mapping[str, float], Column("further numbers of the answer by name, e.g. of a readout")
     ] = dataclasses.field(default_factory=dict, hash=False)
+    donor_task: Annotated[
+        str | None, Column("the donor's task; null where that is the record's own, or no donor is")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +193,8 @@ class InfillRow:
             of_older=_older_status,
         ),
     ] = "ok"
+    # Empty in older folders, whose other tables say it: `probes.records.infills` reads them.
+    task: Annotated[str, Column("name of the item's task")] = ""
 
 
 @dataclass(frozen=True, slots=True)

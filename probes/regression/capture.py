@@ -205,10 +205,10 @@ def _cells(frame: pd.DataFrame) -> tuple[CellAnswers, ...]:
 
 
 def _answer(row: Mapping[str, Any]) -> BaselineAnswer:
-    donor, choice = row["donor_id"], row["choice"]
+    choice = row["choice"]
     return BaselineAnswer(
         item_id=str(row["item_id"]),
-        donor_id=None if donor is None or pd.isna(donor) else str(donor),
+        donor_id=_text(row["donor_id"]),
         status=row["status"],
         choice=None if pd.isna(choice) else int(choice),
         # Six places: far below the tolerance of the exact gate, and a third of the bytes.
@@ -220,4 +220,9 @@ def _answer(row: Mapping[str, Any]) -> BaselineAnswer:
         key=str(row["key"])[:DIGITS],
         stimulus=str(row["stimulus_sha"])[:DIGITS],
         rotation=int(row["rotation"]),
+        donor_task=_text(row["donor_task"]),
     )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None or pd.isna(value) else str(value)

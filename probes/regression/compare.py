@@ -9,7 +9,14 @@ from math import nan
 from probes.core.errors import ProbesError
 from probes.core.text import listed
 from probes.records.binding import edited_line
-from probes.regression.snapshot import UNKNOWN, BaselineAnswer, CellAnswers, CellName, Snapshot
+from probes.regression.snapshot import (
+    UNKNOWN,
+    BaselineAnswer,
+    CellAnswers,
+    CellName,
+    ItemFacts,
+    Snapshot,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,22 +100,26 @@ def _cells(base: Snapshot, run: Snapshot) -> Iterator[str]:
         yield f"cells were not run: {listed([cell.name.label for cell in missing], separator='; ')}"
     # Mostly the same items differ in every cell: each reason is given once.
     reasons: dict[str, None] = {}
+    tasks = len({cell.name.task for cell in base.cells})
     for cell in base.cells:
         if cell.name in run_cells:
-            reasons |= dict.fromkeys(_answer_keys(cell, run_cells[cell.name]))
+            reasons |= dict.fromkeys(_answer_keys(cell, run_cells[cell.name], tasks))
     yield from reasons
 
 
-def _answer_keys(base: CellAnswers, run: CellAnswers) -> Iterator[str]:
-    """Yield how the items, donors and rotations of a cell differ."""
+def _answer_keys(base: CellAnswers, run: CellAnswers, tasks: int) -> Iterator[str]:
+    """Yield how the items, donors and rotations of a cell, of one of so many tasks, differ."""
     before = {answer.answer_key for answer in base.answers}
     now = {answer.answer_key for answer in run.answers}
     shared = {item for item, *_ in before} & {item for item, *_ in now}
     for what, keys in (("missing", before - now), ("added", now - before)):
-        names = sorted({item for item, *_ in keys} - shared)
+        names = [base.name.item(item, tasks) for item in sorted({key[0] for key in keys} - shared)]
         if names:
             yield f"{len(names)} items are {what}: {listed(names)}"
-    if others := sorted({item for item, *_ in before ^ now} & shared):
+    others = [
+        base.name.item(item, tasks) for item in sorted({key[0] for key in before ^ now} & shared)
+    ]
+    if others:
         yield f"donors or rotations of {base.name.arm} differ: items {listed(others)}"
 
 
@@ -121,21 +132,28 @@ def _kind(name: CellName) -> str:
 
 def _items(base: Snapshot, run: Snapshot) -> Iterator[str]:
     now = run.items_by_id()
+    several = len({item.task for item in base.items}) > 1
     pairs = [(item, now[item.task, item.id]) for item in base.items if (item.task, item.id) in now]
     for field in ("answer", "content", "cluster", "stratum"):
-        differing = [a.id for a, b in pairs if getattr(a, field) != getattr(b, field)]
+        differing = [_named(a, several) for a, b in pairs if getattr(a, field) != getattr(b, field)]
         if differing:
             what = "question or options" if field == "content" else field
             yield f"{what} differ in {len(differing)} items: {listed(differing)}"
     # A frame count that was not run is reported as cells, not here.
     differing = [
-        a.id for a, b in pairs if any(b.frames.get(k, sha) != sha for k, sha in a.frames.items())
+        _named(a, several)
+        for a, b in pairs
+        if any(b.frames.get(k, sha) != sha for k, sha in a.frames.items())
     ]
     if differing:
         yield (
             f"the frames themselves differ in {len(differing)} items: {listed(differing)} "
             "(other media, or another version of av or decord: the manifests name them)"
         )
+
+
+def _named(item: ItemFacts, several: bool) -> str:
+    return f"{item.id} of {item.task}" if several else item.id
 
 
 def notes(base: Snapshot, run: Snapshot) -> list[str]:

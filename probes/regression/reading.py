@@ -137,10 +137,11 @@ def _cell(row: Any) -> CellAnswers:
 
 
 def _answer(row: Any) -> BaselineAnswer:
-    kept: dict[str, Any] = dict(zip(baseline.ANSWER, row, strict=True))
+    names = (*baseline.ANSWER, *(["donor_task"] if len(row) > len(baseline.ANSWER) else ()))
+    kept: dict[str, Any] = dict(zip(names, row, strict=True))
     status, choice, tokens = kept["status"], kept["choice"], tuple(kept["tokens"])
     _require_type(str, kept["item_id"], status, kept["key"], kept["stimulus"])
-    _require_type((str, type(None)), kept["donor_id"])
+    _require_type((str, type(None)), kept["donor_id"], kept.get("donor_task"))
     _require_type(int, kept["rotation"], *tokens)
     if status not in get_args(Status):
         raise _DamageError(f"the status is {status!r}")

@@ -37,7 +37,8 @@ def section(folders: Sequence[Path], frame: pd.DataFrame, budget: int = BUDGET) 
 
     Returns:
         An HTML fragment with its own style, script and data. An item has the address
-        `#item=ID`, and `#item=ID&frames=10` at one of several frame counts (percent-encoded).
+        `#item=ID`, with `&frames=10` at one of several frame counts, and with `&task=NAME` where
+        items of several tasks have the id (percent-encoded).
 
     Raises:
         ProbesError: a file of a run that is there but cannot be read.

@@ -12,13 +12,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from probes.core import origins
 from probes.core.errors import ProbesError
 from probes.core.hashing import remembered_sha256, sha256_json
-from probes.core.types import FramesByHash, ModelSpec, Output, Request, ScoringSpec
+from probes.core.types import FramesByHash, ModelSpec, Origin, Output, Request, ScoringSpec
 from probes.models.base import BackendSettings, Capabilities, check_requests, error_output
 from probes.models.checkpoint import Checkpoint, find
 from probes.models.hf.batching import Batcher, Failed, free_memory
-from probes.models.hf.families.loading import GREEDY, best_device, loading
+from probes.models.hf.families.loading import (
+    GREEDY,
+    LIBRARIES,
+    best_device,
+    loading,
+    origin_of,
+)
 
 ADAPTER = "text-1"
 """Raised whenever the same prompt and weights would get another text."""
@@ -56,6 +63,14 @@ class TextBackend:
         self._model: Any = None
         self._tokenizer: Any = None
         self._passes = 0
+
+    def libraries(self) -> dict[str, str]:
+        """Return the libraries that a text depends on."""
+        return origins.versions(LIBRARIES)
+
+    def origin(self) -> Origin:
+        """Return what writes texts, once the model is loaded."""
+        return origin_of(self.libraries(), self._model)
 
     def capabilities(self) -> Capabilities:
         """Return what this backend can do."""

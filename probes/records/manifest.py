@@ -66,11 +66,17 @@ class Manifest:
         "none",
         default_factory=dict,
     )
+    origins: Mapping[str, Mapping[str, int]] = _means(
+        "what computed the answers of every member, and the infills: libraries, device, dtype, "
+        "kernels, with the number of answers or texts; `packages`, `device` and `platform` are "
+        "those of the process that wrote this folder",
+        default_factory=dict,
+    )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a run's manifest as a whole, without secrets."""
-    optional = ("frames_lost", "artifacts")
+    optional = ("frames_lost", "artifacts", "origins")
     content = {k: v for k, v in asdict(manifest).items() if v or k not in optional}
     # Plain JSON first: a secret within a path or another object would escape the search.
     text = json.dumps(redacted(json.loads(json.dumps(content, default=str))), indent=2)

@@ -55,8 +55,8 @@ class Record:
     key: Annotated[
         str,
         Column(
-            "sha256 of prompt, model, scoring and adapter: equal keys are one computation; empty "
-            "where nothing could be asked"
+            "sha256 of prompt, model, scoring, adapter and the versions of libraries that computed "
+            "the answer: equal keys are one computation; empty where nothing could be asked"
         ),
     ]
     task: Annotated[str, Column("name of the task")]
@@ -113,6 +113,13 @@ class Record:
     extras: Annotated[
         Mapping[str, float], Column("further numbers of the answer by name, e.g. of a readout")
     ] = dataclasses.field(default_factory=dict, hash=False)
+    origin: Annotated[
+        str,
+        Column(
+            "what computed the answer: major.minor of libraries; device; dtype; kernels. Empty "
+            "where nothing was computed, and in older folders"
+        ),
+    ] = ""
 
 
 @dataclass(frozen=True, slots=True)

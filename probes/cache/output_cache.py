@@ -301,7 +301,11 @@ class Store:
             with self._reading(path):
                 if (reader := self._open_reader(path)) is None:
                     continue
+                asked = set(left)
                 for row in sqlite_file.select(reader, column, left):
+                    if getattr(row, column) not in asked and (column == "key" or holds(row)):
+                        # SQLite seeks a key and takes what lies there, on whichever page that is.
+                        raise _DamagedFileError(path, sqlite3.DatabaseError("misplaced pages"))
                     try:
                         if row.key not in found and (one := parse(row)) is not None:
                             found[row.key] = row.base, one

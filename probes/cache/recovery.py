@@ -66,6 +66,11 @@ def _by_sqlite(path: Path) -> Iterator[Found]:
                         )
                     )
                 yield from ((table, row) for row in found)
+            # In the order of the pages, whatever their keys: look-ups pass over those that changed
+            # places.
+            with contextlib.suppress(sqlite3.DatabaseError, OverflowError):
+                for values in db.execute(f"select key, base, output from {table}"):
+                    yield table, sqlite_file.row_read(values)
 
 
 def _ranges(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:

@@ -67,7 +67,7 @@ def ask(
             standing = model.standing(requests, scoring)
             missing = standing.missing
             # Before anything is asked: records are made from this log, whatever the model answers.
-            log.extend(replace(one, key=standing.taken.get(one.key, one.key)) for one in entries)
+            log.extend([replace(e, key=standing.taken.get(e.key, e.key)) for e in entries])
             shown.update(frames)
             # Of the trials of this block only what is missing is work.
             phase.expect((phase.total or 0) - len(trials) + len(missing))

@@ -103,7 +103,7 @@ def dry_run(cfg: RunConfig, progress: Progress | None = None, keep: int = 0) -> 
 class _Census(DryRunModel):
     """Counts requests without measuring them: not even a processor is loaded."""
 
-    planning = None  # type: ignore[assignment]
+    planning = None
 
 
 def refuse_other_versions(cfg: RunConfig, store: Store, progress: Progress) -> None:

@@ -167,8 +167,7 @@ def _computed_elsewhere(manifest: Mapping[str, Any], here: Mapping[str, str]) ->
     return {
         name: " + ".join(sorted(found))
         for name, found in versions.items()
-        if name in here
-        and {here[name], major_minor(here[name])}.isdisjoint(found) | (len(found) > 1)
+        if name in here and found - {here[name], major_minor(here[name])}
     }
 
 

@@ -254,7 +254,10 @@ class Store:
                 if last:
                     raise _gone(self._own or self.folder)
             except (sqlite3.Error, OSError) as error:
+                self._check_folder()  # what SQLite says of a file that has gone is misleading
                 own = self._own
+                if own is not None and not last and not self._is_own():
+                    continue
                 if last or own is None or not _is_damage(error, own):
                     raise MachineError(
                         f"the store cannot be written: {getattr(error, 'strerror', None) or error}",
@@ -350,9 +353,11 @@ class Store:
         except sqlite3.Error as error:
             if path.is_dir():
                 self._leave_alone(path, f"{path.name} (a folder)")
-            elif _is_damage(error, path):
+                return
+            if _is_damage(error, path):
                 raise _DamagedFileError(path, error) from error
-            elif path.exists():
+            self._check_folder()
+            if path.exists():
                 raise MachineError(
                     f"a file of the store cannot be read: {error}",
                     str(path),

@@ -49,8 +49,8 @@ def say(policy: Answers, counts: Mapping[str, int]) -> None:
 def refusal(counts: Mapping[str, int]) -> ProbesError:
     """Return the error of a run that would ask anew what other versions have answered."""
     return ProbesError(
-        f"{sum(counts.values()):,} requests have stored answers, but of other library versions "
-        f"than the installed ones ({_by_model(counts)})",
+        f"at least {sum(counts.values()):,} requests have stored answers, but of other library "
+        f"versions than the installed ones ({_by_model(counts)})",
         "answers=refuse",
         "install the versions that computed them, or take them with answers=any, or ask anew with "
         "answers=same-versions",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.cache import recovery, sqlite_file
+from probes.cache import recovery
 from probes.cache.output_cache import Store
 from probes.core.errors import MachineError
 from probes.core.types import Origin, Output
@@ -289,11 +289,8 @@ def test_a_file_without_its_first_page_keeps_its_rows(whole: Path, tmp_path: Pat
     shutil.copytree(whole, folder)
     for path in folder.glob("*.sqlite"):
         changed(path, lambda data: data.__setitem__(slice(0, PAGE), bytes(PAGE)))
-    short = {k for k, one in GIVEN.items() if len(one.text) < 100}
     with Store(folder) as store, pytest.warns(UserWarning, match="is damaged"):
-        found = store.get(GIVEN)
-    assert found.keys() == short  # a long one is in pieces, and only SQLite knows which
-    assert all(GIVEN[k] == one for k, one in found.items())
+        assert store.get(GIVEN) == GIVEN  # long ones too, which go over several pages
 
 
 def _meet(folder: Path, ready: object, results: object) -> None:
@@ -379,5 +376,4 @@ def test_a_file_that_is_taken_away_is_written_anew(tmp_path: Path) -> None:
 
 def test_rows_among_bytes_are_those_that_were_written(whole: Path) -> None:
     found = {row.key for path in whole.glob("*.sqlite") for _, row in recovery._by_bytes(path)}
-    assert {k for k, one in GIVEN.items() if len(one.text) < 100} <= found
-    assert sqlite_file.VERSION == 3
+    assert found >= GIVEN.keys()

@@ -9,13 +9,16 @@ import multiprocessing
 import random
 import shutil
 import sqlite3
+import threading
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from probes.cache import recovery
+from probes.cache import background_writer, recovery
 from probes.cache.output_cache import Store
 from probes.core.errors import MachineError
 from probes.core.types import Origin, Output
@@ -372,6 +375,33 @@ def test_a_file_that_is_taken_away_is_written_anew(tmp_path: Path) -> None:
         path.rename(tmp_path / "elsewhere")
         store.put([(key(2), GIVEN[key(2)])])
         assert store.get([key(1), key(2)]) == {key(2): GIVEN[key(2)]}
+
+
+def test_a_disk_that_hangs_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background_writer, "MOST_S", 0.2)
+    disk = threading.Event()
+    insert = Store._insert
+
+    def hang(self: Store, good: Any, failed: Any) -> None:
+        assert not good or disk.wait(30)
+        insert(self, good, failed)
+
+    monkeypatch.setattr(Store, "_insert", hang)
+    with (
+        Store(tmp_path) as store,
+        pytest.raises(MachineError, match="has taken no answers"),
+        store.writing() as put,
+    ):
+        put(key(1), GIVEN[key(1)])
+    disk.set()  # `close` did not wait either, and what was under way is stored in the end
+    with Store(tmp_path) as again:
+        for _ in range(500):
+            if again.has([key(1)]):
+                break
+            time.sleep(0.01)
+        assert again.get([key(1)]) == {key(1): GIVEN[key(1)]}
 
 
 def test_rows_among_bytes_are_those_that_were_written(whole: Path) -> None:

@@ -230,7 +230,7 @@ def test_what_is_complete_is_served_from_a_home_that_can_only_be_read(
     state: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Tables and plan too; nothing is written beside the store's files, also after a crash."""
-    words = shlex.join([*SCRIPTED, "arms=[baseline,vcot]"])
+    words = shlex.join([*SCRIPTED, "arms=[baseline,vcot]", "frames=2"])
     scripts = tmp_path_factory.mktemp("scripts")
     (scripts / "crash.py").write_text(CRASH)
     (scripts / "check.py").write_text(CHECK)

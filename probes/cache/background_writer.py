@@ -12,7 +12,7 @@ MOST_BYTES = 256 * 2**20
 """Bytes of arrays that may wait for the disk at the same time."""
 MOST_S = 600.0
 """How long a disk may take for one transaction; SQLite itself waits a minute for a lock."""
-_Entry = tuple[str, Output, str]
+_Waiting = tuple[str, Output, str]
 
 
 class BackgroundWriter:
@@ -22,9 +22,9 @@ class BackgroundWriter:
         put: stores a batch of (key, output, base).
     """
 
-    def __init__(self, put: Callable[[Sequence[_Entry]], None]) -> None:
+    def __init__(self, put: Callable[[Sequence[_Waiting]], None]) -> None:
         self._put = put
-        self._pending: list[_Entry] = []
+        self._pending: list[_Waiting] = []
         self._bytes = 0
         """Of arrays that are pending or being stored."""
         self._changed = threading.Condition()

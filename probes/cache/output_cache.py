@@ -13,67 +13,24 @@ import sqlite3
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import IO, Any, Protocol, TypeVar
+from typing import IO, Protocol, TypeVar
 
 from probes.cache import array_files, repair, sqlite_file
 from probes.cache.background_writer import BackgroundWriter
+from probes.cache.keys import key as key
+from probes.cache.keys import versioned as versioned
 from probes.cache.rows import StoredRow, holds, may_have_arrays, output_of, row_of
-from probes.cache.sqlite_file import Column
+from probes.cache.sqlite_file import LookUpColumn
 from probes.core.errors import UNSOUND, MachineError
-from probes.core.hashing import sha256_json
 from probes.core.text import listed
-from probes.core.types import FrameRef, Output, Request, ScoringSpec
+from probes.core.types import Output
 
 T = TypeVar("T")
 _NO_REPAIRS = 2
 """How often a file may seem damaged and prove to be sound before it is replaced all the same."""
-
-
-def key(
-    request: Request,
-    fingerprint: str,
-    scoring: ScoringSpec,
-    adapter: str,
-    libraries: Mapping[str, str] = MappingProxyType({}),
-) -> str:
-    """Return the hex sha256 of all that an output depends on.
-
-    Args:
-        request: what the model is asked; frames enter as the hash of their pixels.
-        fingerprint: that of the member: weights, config, processor, dtype.
-        scoring: how the request becomes an output.
-        adapter: version of the backend's behaviour.
-        libraries: major.minor of the libraries that compute it, by name. Without them the key is
-            the base of those of all versions.
-    """
-    # A frame as an object, a text as a string: a text that looks like a hash is no frame.
-    parts = [{"frame": p.sha256} if isinstance(p, FrameRef) else p for p in request.parts]
-    content: dict[str, Any] = {
-        "parts": parts,
-        "options": request.options,
-        "fingerprint": fingerprint,
-        "scoring": asdict(scoring),
-        "adapter": adapter,
-    }
-    # Only where there are some: what is not there is no part of a key.
-    if request.intervention is not None:
-        content["intervention"] = astuple(request.intervention)
-    if request.decoding is not None:
-        content["decoding"] = astuple(request.decoding)
-    # A plain answer follows from what is shown. A hook may look for spans by name, and two prompt
-    # sets can write the same text with other names for its pieces.
-    if request.intervention is not None or request.decoding is not None:
-        content["spans"] = request.spans
-    return versioned(sha256_json(content), libraries)
-
-
-def versioned(base: str, libraries: Mapping[str, str]) -> str:
-    """Return the key of what some versions of libraries compute; the base itself without any."""
-    return sha256_json({"base": base, "libraries": dict(libraries)}) if libraries else base
 
 
 class Put(Protocol):
@@ -268,7 +225,7 @@ class Store:
                 self._replace_damaged(own, error)
 
     def _look_up(
-        self, column: Column, values: Iterable[str], parse: Callable[[StoredRow], T | None]
+        self, column: LookUpColumn, values: Iterable[str], parse: Callable[[StoredRow], T | None]
     ) -> dict[str, tuple[str, T]]:
         """Return (base, result) by key of the rows with some keys or bases.
 
@@ -292,7 +249,7 @@ class Store:
                     self._replace_damaged(damaged.path, damaged.error)
 
     def _search(
-        self, column: Column, wanted: Sequence[str], parse: Callable[[StoredRow], T | None]
+        self, column: LookUpColumn, wanted: Sequence[str], parse: Callable[[StoredRow], T | None]
     ) -> dict[str, tuple[str, T]]:
         found: dict[str, tuple[str, T]] = {}
         # In one order for all processes: of two rows of a key, all serve the same one.

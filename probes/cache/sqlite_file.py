@@ -38,8 +38,8 @@ CREATE = f"""
     pragma user_version = {VERSION};
     commit;
 """
-Column = Literal["key", "base"]
-_WHERE: dict[Column, str] = {"key": "", "base": " and base <> ''"}
+LookUpColumn = Literal["key", "base"]
+_WHERE: dict[LookUpColumn, str] = {"key": "", "base": " and base <> ''"}
 """What else a look-up says, for SQLite to see that the index fits."""
 _DAMAGE = (
     sqlite3.SQLITE_CORRUPT,
@@ -266,7 +266,7 @@ def disk_type(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
 
 
 def select(
-    reader: sqlite3.Connection, column: Column, values: Sequence[str]
+    reader: sqlite3.Connection, column: LookUpColumn, values: Sequence[str]
 ) -> Iterator[StoredRow]:
     """Yield the rows with some keys or bases, in the order of their keys or bases.
 

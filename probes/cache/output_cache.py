@@ -98,8 +98,8 @@ class Store:
             bases: keys without libraries.
         """
         found: dict[str, dict[str, Output]] = {}
-        for key, (base, output) in self._look_up("base", bases, self._output).items():
-            found.setdefault(base, {})[key] = output
+        for stored, (base, output) in self._look_up("base", bases, self._output).items():
+            found.setdefault(base, {})[stored] = output
         return found
 
     @property
@@ -127,10 +127,10 @@ class Store:
         good: dict[str, Output] = {}
         failed: dict[str, Output] = {}
         bases: dict[str, str] = {}
-        for key, output, *base in outputs:
+        for own, output, *base in outputs:
             # Failures have a table that no look-up reads: the next run asks them again.
-            (failed if output.status == "error" else good)[key] = output
-            bases[key] = base[0] if base else ""
+            (failed if output.status == "error" else good)[own] = output
+            bases[own] = base[0] if base else ""
         if not good and not failed:
             return
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -50,7 +51,8 @@ def row_of(key: str, base: str, output: Output, arrays: str = "") -> StoredRow:
             "correct the backend or the readout that gives it",
         ) from error
     if (one := output.origin) is not None:
-        more["origin"] = [one.libraries, one.device, one.dtype, one.kernels]
+        # A text within the text: thousands of rows share one, and it is read once.
+        more["origin"] = json.dumps([one.libraries, one.device, one.dtype, one.kernels])
     more["arrays"] = arrays
     values |= {name: value for name, value in more.items() if value}
     # NaN and infinities are kept: Python writes them into JSON, and reads them back.
@@ -68,6 +70,12 @@ def _checksum(key: str, base: str, text: bytes) -> bytes:
     # lost bits, not against an attacker: whoever can write the store can write answers.
     whole = b"%s %s %s" % (key.encode(), base.encode(), text)
     return hashlib.sha256(whole).hexdigest()[:_DIGITS].encode()
+
+
+@functools.lru_cache(maxsize=256)
+def _origin(text: str) -> Origin:
+    libraries, *more = json.loads(text)
+    return Origin(tuple((str(name), str(version)) for name, version in libraries), *map(str, more))
 
 
 def holds(row: StoredRow) -> bool:
@@ -100,8 +108,7 @@ def output_of(row: StoredRow) -> tuple[Output, str]:
         values[name] = tuple(values[name])
     values["extras"] = {name: float(value) for name, value in found.get("extras", {}).items()}
     if "origin" in found:
-        libraries, *more = found["origin"]
-        values["origin"] = Origin(tuple((str(n), str(v)) for n, v in libraries), *map(str, more))
+        values["origin"] = _origin(found["origin"])
     # It becomes part of a file's name.
     if (arrays := found.get("arrays") or "") and not _SHA256.fullmatch(arrays):
         raise ValueError("a row names no file of arrays")

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from probes.cache import sqlite_file
-from probes.cache.output_cache import Store, key
+from probes.cache.output_cache import Store, key, versioned
 from probes.cache.rows import StoredRow, output_of
 from probes.core.errors import MachineError, ProbesError
 from probes.core.types import (
@@ -534,6 +534,9 @@ def test_a_key_covers_everything_that_an_output_depends_on() -> None:
         changed(scoring=ScoringSpec("letter", 1)),
         changed(scoring=ScoringSpec("letter", 0, "The answer is")),
         changed(adapter="a-2"),
+        changed(libraries={"torch": "2.9"}),
+        changed(libraries={"torch": "2.10"}),
+        changed(libraries={"torch": "2.9", "transformers": "5.0"}),
         *(
             changed(request=dataclasses.replace(PROMPT, **{name: kind("cut", *more)}))
             for name, kind in (("intervention", Intervention), ("decoding", Decoding))
@@ -551,4 +554,5 @@ def test_a_key_covers_everything_that_an_output_depends_on() -> None:
         assert len(keys) == 3
     assert changed() == "fddf93c3dfeb703f9aadc8ca140535a3512eee9363177f0a820c183cca4c6af7"
     assert changed() == key(PROMPT, "f", LETTER, "a-1")
+    assert changed(libraries={"a": "1", "b": "2"}) == versioned(changed(), {"b": "2", "a": "1"})
     assert all(len(one) == 64 and int(one, 16) >= 0 for one in variants)

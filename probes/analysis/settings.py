@@ -22,7 +22,7 @@ from probes.records.schema import ItemRow
 _IGNORED = set(
     "shard shards out overwrite frames limit seed scoring donor_draws suite hydra task.root "
     "task.unanswered pair.name pair.caveat task.name backend.batch_size backend.feature_cache_mb "
-    "backend.device task.scoring pair.scoring task.reader".split()
+    "backend.device task.scoring pair.scoring task.reader answers".split()
 )
 # Manifests once held these for every task, now for those that have them.
 _OF_SOME_TASKS = set(

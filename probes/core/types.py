@@ -319,6 +319,19 @@ class ArrayName(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What computed an answer, as far as it may move the answer's last digits or more."""
+
+    libraries: tuple[tuple[str, str], ...] = ()
+    """(name, major.minor), sorted; part of the cache key, unlike the other fields."""
+    device: str = ""
+    """Its kind, e.g. `cpu avx2` or `cuda NVIDIA H100 80GB HBM3`."""
+    dtype: str = ""
+    kernels: str = ""
+    """Attention kernels and the like, e.g. `sdpa`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """What a backend returns for one request."""
 
@@ -339,3 +352,5 @@ class Output:
     """Further numbers of the answer by name, e.g. of a readout; NaN is one of them."""
     arrays: Mapping[ArrayName, NDArray[np.generic]] = field(default_factory=dict, compare=False)
     """Arrays of the answer (float16, float32, float64, int32, int64, uint8 or bool)."""
+    origin: Origin | None = None
+    """What computed it; the output cache adds it to what a backend returns."""

@@ -23,6 +23,7 @@ from probes.core.types import Arm, Item
 from probes.engine import export, plan
 from probes.engine.answering import RecordCounter, records_of
 from probes.engine.context import RunContext
+from probes.engine.dry_run import refuse_other_versions
 from probes.engine.phases import RunState, run_phases
 from probes.models.controllers import CONTROLLERS
 from probes.models.interventions import INTERVENTIONS
@@ -94,6 +95,8 @@ def execute(
             Store(home() / "store") as store,
             closing(RunContext(cfg, store, progress or Progress())) as context,
         ):
+            if cfg.answers == "refuse":
+                refuse_other_versions(cfg, store, context.progress)
             state = run_phases(context)
             with context.progress.phase("files"):
                 result = write_files(context, state, out)
@@ -141,7 +144,7 @@ def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
         },
     )
     # Last: where the manifest is, everything else is there too, and its hashes are those of it.
-    write_manifest(out, _manifest(context, state, result, lost))
+    write_manifest(out, _manifest(context, state, result, lost, _origins(context, counter)))
     return result
 
 
@@ -151,7 +154,19 @@ def records(context: RunContext, state: RunState) -> Iterator[Record]:
         yield from records_of(context, spec, state.plan, state.requests[spec.role])
 
 
-def _manifest(context: RunContext, state: RunState, result: RunResult, lost: list[str]) -> Manifest:
+def _origins(context: RunContext, counter: RecordCounter) -> dict[str, dict[str, int]]:
+    """Return what computed the answers that a run shows, and the infills, with counts."""
+    texts = {f"infills by {n}": one.written for n, one in context.models.items() if one.written}
+    return {name: dict(sorted(found.items())) for name, found in (counter.origins | texts).items()}
+
+
+def _manifest(
+    context: RunContext,
+    state: RunState,
+    result: RunResult,
+    lost: list[str],
+    origins: Mapping[str, Mapping[str, int]],
+) -> Manifest:
     cfg, models = context.cfg, context.models
     config = _plain_config(cfg, state.plan.arms)
     data = {"data": config["task"]["seed"]} if "seed" in config["task"] else {}
@@ -183,6 +198,7 @@ def _manifest(context: RunContext, state: RunState, result: RunResult, lost: lis
         seconds={name: round(s, 3) for name, s in context.progress.seconds.items()},
         frames_lost=tuple(lost),
         artifacts=artifacts.facts(result.out),
+        origins=origins,
     )
 
 

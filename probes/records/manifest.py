@@ -69,6 +69,12 @@ class Manifest:
         "none",
         default_factory=dict,
     )
+    origins: Mapping[str, Mapping[str, int]] = _means(
+        "what computed the answers of every member, and the infills: libraries, device, dtype, "
+        "kernels, with the number of answers or texts; `packages`, `device` and `platform` are "
+        "those of the process that wrote this folder",
+        default_factory=dict,
+    )
     files: Mapping[str, str] = _means(
         "sha256 of every table and submission file of the run; readers refuse others (in folders "
         "of older versions absent)",
@@ -82,7 +88,7 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a run's manifest; see `write_content`."""
-    optional = ("frames_lost", "artifacts")
+    optional = ("frames_lost", "artifacts", "origins")
     content = {k: v for k, v in asdict(manifest).items() if v or k not in optional}
     write_content(folder, content)
 

@@ -67,8 +67,8 @@ class Record:
     key: Annotated[
         str,
         Column(
-            "sha256 of prompt, model, scoring and adapter: equal keys are one computation; empty "
-            "where nothing could be asked"
+            "sha256 of prompt, model, scoring, adapter and the versions of libraries that computed "
+            "the answer: equal keys are one computation; empty where nothing could be asked"
         ),
     ]
     task: Annotated[str, Column("name of the task")]
@@ -129,6 +129,13 @@ class Record:
     donor_task: Annotated[
         str | None, Column("the donor's task; null where that is the record's own, or no donor is")
     ] = None
+    origin: Annotated[
+        str,
+        Column(
+            "what computed the answer: major.minor of libraries; device; dtype; kernels. Empty "
+            "where nothing was computed, and in older folders"
+        ),
+    ] = ""
 
 
 @dataclass(frozen=True, slots=True)

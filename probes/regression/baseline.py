@@ -106,6 +106,8 @@ def to_json(baseline: Baseline) -> str:
         "references": _line(snapshot.references),
         "infill_sources": _line(snapshot.infill_sources),
         "platform": _table(snapshot.platform),
+        # Only where a run states them: files of older runs stay as they are.
+        **({"origins": _table(snapshot.origins)} if snapshot.origins else {}),
         "asked": _table(snapshot.settings),
         "members": _table(snapshot.members),
         "items": _list(items),

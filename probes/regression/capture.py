@@ -14,6 +14,7 @@ from probes import analysis
 from probes.analysis.columns import rows_of
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
+from probes.core.origins import major_minor
 from probes.core.text import flat
 from probes.records import schema
 from probes.records.manifest import REWRITE, read_manifest
@@ -33,7 +34,7 @@ from probes.regression.snapshot import (
 _ARITHMETIC = ("torch", "torchvision", "transformers", "tokenizers", "numpy")
 # What records and items hold themselves, and what may change under test.
 _NOT_OF_THE_QUESTION = {
-    *"backend frames limit out overwrite scoring seed shard shards".split(),
+    *"answers backend frames limit out overwrite scoring seed shard shards".split(),
     *"infill.file prompts.name".split(),
     *"task.name task.reader task.root task.include_path task.scoring task.frames".split(),
     *"task.unanswered task.videos task.per_config task.seed task.height".split(),
@@ -73,6 +74,7 @@ def capture(path: str | Path, edited: bool = False) -> Snapshot:
         git=" + ".join(sorted({str(manifest.get("git", ""))[:DIGITS] for manifest in manifests})),
         platform=_joined([_platform(manifest) for manifest in manifests]),
         settings=dict(sorted(settings_of_question.items())),
+        origins=_origins(manifests),
         members=_joined([_fingerprints(manifest) for manifest in manifests]),
         references=dict(sorted(frame.attrs.get("references", {}).items())),
         infill_sources=tuple(frame.attrs.get("infill_sources", ())),
@@ -161,11 +163,39 @@ def _platform(manifest: Mapping[str, Any]) -> dict[str, str]:
     found = {name: str(facts.get(name, UNKNOWN)) for name in ("system", "machine", "cpu", "gpu")}
     packages = manifest.get("packages") or {}
     found |= {name: str(packages.get(name, UNKNOWN)) for name in _ARITHMETIC}
+    found |= _computed_elsewhere(manifest, found)
     for name, member in (manifest.get("members") or {}).items():
         for fact in ("backend", "dtype", "attention"):
             if fact in member:
                 found[f"{name} {fact}"] = str(member[fact])
     return found
+
+
+def _computed_elsewhere(manifest: Mapping[str, Any], here: Mapping[str, str]) -> dict[str, str]:
+    """Return the facts in which what computed answers differs from who wrote the manifest."""
+    origins = {text for texts in (manifest.get("origins") or {}).values() for text in texts}
+    versions: dict[str, set[str]] = {}
+    for text in origins:
+        libraries, _, rest = text.partition("; ")
+        for name, _, version in (one.rpartition(" ") for one in libraries.split(", ")):
+            versions.setdefault(name, set()).add(version)
+        kind, _, name = rest.partition("; ")[0].partition(" ")
+        if kind in ("cpu", "cuda"):
+            versions.setdefault("cpu" if kind == "cpu" else "gpu", set()).add(name)
+    return {
+        name: " + ".join(sorted(found))
+        for name, found in versions.items()
+        if name in here and found - {here[name], major_minor(here[name])}
+    }
+
+
+def _origins(manifests: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Return what computed the answers of several runs, by member."""
+    found: dict[str, set[str]] = {}
+    for manifest in manifests:
+        for name, texts in (manifest.get("origins") or {}).items():
+            found.setdefault(str(name), set()).update(map(str, texts))
+    return {name: tuple(sorted(found[name])) for name in sorted(found)}
 
 
 def _fingerprints(manifest: Mapping[str, Any]) -> dict[str, str]:

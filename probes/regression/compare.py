@@ -174,6 +174,9 @@ def notes(base: Snapshot, run: Snapshot) -> list[str]:
         count = f"{len(beyond)} cells, e.g. {beyond[0].label}"
         out.append(f"not in the baseline, so not checked: {count}")
     out += _other_stimuli(base, run)
+    for name, texts in run.origins.items():
+        if len(texts) > 1:
+            out.append(f"answers of {name} come from {len(texts)} origins: {' | '.join(texts)}")
     if run.cached:
         out.append("every answer came from the store: none was computed by the code of today")
     return out

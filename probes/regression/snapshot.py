@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from probes.core.types import Status
@@ -126,6 +126,9 @@ class Snapshot:
     """In the order of task and id."""
     cells: tuple[CellAnswers, ...]
     """In the order of their names."""
+    origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What computed the answers, by member and by who wrote infills; empty where a manifest does
+    not state it."""
     cached: bool = False
     """Every answer came out of the store: none was computed for this run."""
     edited: tuple[str, ...] = ()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from probes.analysis import agreement, settings
+from probes.analysis import agreement, run_files, settings, shards
 from probes.analysis.margins import flat
+from probes.analysis.run_files import FoundRuns, Paths
+from probes.analysis.settings import LoadedRun
 from probes.core.errors import ProbesError
+from probes.core.text import listed
 from probes.records import schema
 from probes.records.schema import Record
 
@@ -23,32 +26,42 @@ IDENTITY = tuple("task setting pair role arm frames scoring seed item_id donor_i
 """Columns that identify the question that a row answers."""
 _CONTENT = ("member", "status", "choice", "answer", "stimulus_sha")
 
-Paths = str | Path | Sequence[str | Path]
+_log = logging.getLogger(__name__)
 
 
-def load(path: Paths) -> pd.DataFrame:
+def load(path: Paths, partial: bool = False) -> pd.DataFrame:
     """Read the records of a run folder, of a folder of runs (sweep, shards), or of several.
 
     Args:
         path: a run folder, any folder above run folders, a `records.parquet`, or a list of those.
+        partial: read runs too of which shards are missing, or that have not ended.
 
     Returns:
         One row per record, with the columns of `Record` and three more: `n_options` (number of
         options of the item), `setting` (how this run's configuration differs from other runs of the
         same pair and task, e.g. `frame_as=image`; empty where it does not) and `run` (its folder).
-        `frame.attrs["references"]` maps each arm to the arm it is compared with.
+        `frame.attrs["references"]` maps each arm to the arm it is compared with. With `partial`,
+        `frame.attrs["partial"]` says what is missing, where something is; `attrs["unfinished"]` has
+        the folders of runs that began and have no records.
 
     Raises:
-        ProbesError: nothing found, an unreadable file, a missing column, or runs of one setting
-            whose items, frames, infills or models differ, or which answer the same question
-            differently.
+        ProbesError: nothing found, an unreadable file, a missing column, missing shards of a run,
+            or runs of one setting whose items, frames, infills or models differ, or which answer
+            the same question differently.
     """
-    files = _find(path)
+    return read(path, partial)[0]
+
+
+def read(path: Paths, partial: bool = False) -> tuple[pd.DataFrame, list[LoadedRun]]:
+    """Read records as `load` does; return their runs too, also those that only repeat others."""
+    found = run_files.find(path)
+    files = found.records
     runs = [settings.read_run(file.parent) for file in files]
     tables = [schema.read(file, Record) for file in files]
     kinds = [settings.pair_and_task(table) for table in tables]
     labels = settings.labels(runs, kinds)
     agreement.check(runs, labels, kinds)
+    lacking = shards.check(runs, found, partial)
     parts = []
     for table, run, label in zip(tables, runs, labels, strict=True):
         frame = _to_pandas(table)
@@ -58,7 +71,23 @@ def load(path: Paths) -> pd.DataFrame:
     whole = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
     whole = merge(whole)
     whole.attrs.update(settings.attributes(runs))
-    return whole
+    if lacking:
+        whole.attrs["partial"] = list(lacking)
+    _name_unfinished(whole, runs, found)
+    return whole, runs
+
+
+def _name_unfinished(frame: pd.DataFrame, runs: Sequence[LoadedRun], found: FoundRuns) -> None:
+    """Say which folders nothing was read of, and of which nobody knows whether they are whole."""
+    half = set(found.half)
+    if empty := [str(folder) for folder in found.unfinished if folder not in half]:
+        frame.attrs["unfinished"] = empty
+        what = "began and left no records: nothing of it is here"
+        _log.warning("a run %s: %s", what, listed(empty))
+    unknown = [str(run.folder) for run in runs if not run.manifest and run.folder not in half]
+    if len(unknown) < len(runs) and unknown:
+        what = "has records and no manifest: whether it is whole is not known"
+        _log.warning("a run %s: %s", what, listed(unknown))
 
 
 def from_records(
@@ -75,27 +104,6 @@ def from_records(
     if references is not None:
         frame.attrs["references"] = dict(references)
     return merge(frame)
-
-
-def _find(path: Paths) -> list[Path]:
-    if not isinstance(path, str | Path):
-        found = [file for part in path for file in _find(part)]
-        if not found:
-            raise ProbesError("no run was named", fix="give a run folder or a folder of runs")
-        # A sweep and a run in it may both be named: each file is read once.
-        return sorted(dict.fromkeys(found))
-    start = Path(path)
-    if start.is_file():
-        return [start.resolve()]
-    files = sorted(file.resolve() for file in start.rglob("records.parquet"))
-    if not files:
-        what = "holds no records.parquet" if start.is_dir() else "is not there"
-        raise ProbesError(
-            f"the run folder {what}",
-            str(start),
-            "give the folder that `probes run` wrote to, or a folder above such folders",
-        )
-    return files
 
 
 def _to_pandas(table: pa.Table) -> pd.DataFrame:

@@ -54,6 +54,8 @@ class RunQuestion:
     target: PowerTarget = PowerTarget()
     simulation: Simulation | None = None
     """Adds the power found in simulated runs."""
+    partial: bool = False
+    """Answer although shards of the run are missing; the answer then says which."""
 
 
 @dataclass(frozen=True, slots=True)

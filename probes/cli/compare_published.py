@@ -11,6 +11,7 @@ import pandas as pd
 from probes import analysis
 from probes.analysis.published import ITEMS
 from probes.analysis.published_comparison import PAIRS, compare, notes, table
+from probes.cli import partial
 from probes.core.errors import ProbesError
 from probes.core.tables import listing, wrapped
 
@@ -32,13 +33,15 @@ def main(arguments: Sequence[str]) -> int:
         help=f"{' or '.join(FAMILIES)}: which of the study's pairs the run's pair is "
         f"(default: by name: {', '.join(f'{a} is {b}' for a, b in PAIRS.items())})",
     )
+    partial.add(parser)
     given = parser.parse_args(arguments)
-    frame = analysis.load(given.path)
+    frame = analysis.load(given.path, partial=given.partial)
     compared = compare(frame, given.family)
     if compared.empty:
         raise _nothing(frame, given.family, str(given.path))
     below = (line for note in notes(compared) for line in wrapped(note, indent=""))
     print("\n".join([*listing([table(compared)]), *below]))
+    partial.show(frame.attrs.get("partial", ()))
     return 0
 
 

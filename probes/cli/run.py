@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 
 from probes import report
+from probes.cli import partial
 from probes.config import compose, schema
 from probes.config.paths import conf_dir
 from probes.config.settings import freeze
@@ -180,12 +181,14 @@ def show(result: RunResult, caveat: str) -> None:
     from probes import analysis
     from probes.report import figures
 
-    frame = analysis.load(result.out)
+    # A single shard is expected here: the others may be running.
+    frame = analysis.load(result.out, partial=True)
     tables = analysis.study_tables(frame)
     if sys.stdout.isatty():
         analysis.render(tables, Console())
     else:
         print("\n".join(analysis.render(tables)))
+    partial.show(frame.attrs.get("partial", ()))
     if caveat:
         print(f"\n{caveat}")
     if result.empty_infills:

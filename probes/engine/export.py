@@ -8,7 +8,7 @@ are arrays.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -62,18 +62,16 @@ def tables(
     lenders = [item for item in shown if item.id not in asked]
     _write(out / "records.parquet", Record, records)
     for name, items in (("items", plan.items), ("donors", lenders)):
-        rows = (_item_row(item, root, plan.counts, clips) for item in items)
+        rows = (_item_row(item, root, plan, clips) for item in items)
         _write(out / f"{name}.parquet", ItemRow, rows)
     by_id = {item.id: item for item in shown}
     _write(out / "infills.parquet", InfillRow, _infill_rows(infills, clips, by_id))
     _submissions(out, task)
 
 
-def _item_row(
-    item: Item, root: Path, counts: Sequence[int], clips: Mapping[ClipKey, Clip]
-) -> ItemRow:
+def _item_row(item: Item, root: Path, plan: Plan, clips: Mapping[ClipKey, Clip]) -> ItemRow:
     path = item.media.path
-    mine = {count: clips.get((item.id, count)) for count in counts}
+    mine = {count: clips.get((item.id, count)) for count in plan.counts}
     first = next((clip for clip in mine.values() if clip), None)
     return ItemRow(
         id=item.id,
@@ -90,6 +88,7 @@ def _item_row(
         option_hashes=first.options if first else (),
         breaks=first.breaks if first else (),
         meta=dict(item.meta),
+        place=plan.places.get(item.id),
     )
 
 
@@ -126,6 +125,7 @@ def _infill_rows(
                     error=infill.error,
                     leaks=tuple(leaks([infill.text], items[item_id])),
                     status=infill.status,
+                    task=items[item_id].task,
                 )
 
 

@@ -38,6 +38,10 @@ class Manifest:
     data: Mapping[str, Any] = _means(
         "the task's folder, number of items, hashes of items and media"
     )
+    sample: Mapping[str, Any] = _means(
+        "the items of all shards together: how many, and the hash of their ids in the task's order",
+        default_factory=dict,
+    )
     seeds: Mapping[str, int] = _means("of the run, of made data and of every arm")
     created: str = _means("when it was written (UTC)")
     platform: Mapping[str, str] = _means(

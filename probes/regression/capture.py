@@ -41,17 +41,18 @@ _NOT_OF_THE_QUESTION = {
 _ITEM_COLUMNS = "task id question options answer cluster stratum meta frame_hashes".split()
 
 
-def capture(path: str | Path) -> Snapshot:
+def capture(path: str | Path, partial: bool = False) -> Snapshot:
     """Take from a run what a check needs.
 
     Args:
         path: a run folder, or a folder above the run folders of a sweep or of shards.
+        partial: take it although shards are missing.
 
     Raises:
-        ProbesError: nothing found, unreadable files, no manifest or items next to the records, or
-            runs that differ in settings other than those that name their cells.
+        ProbesError: nothing found, unreadable files, no manifest or items next to the records,
+            missing shards, or runs that differ in settings other than those that name their cells.
     """
-    frame = analysis.load(path)
+    frame = analysis.load(path, partial=partial)
     if settings := sorted({str(setting) for setting in frame["setting"]} - {""}):
         raise ProbesError(
             f"the runs differ in their settings: {'; '.join(settings)}",
@@ -75,6 +76,7 @@ def capture(path: str | Path) -> Snapshot:
         cells=_cells(frame),
         # A manifest without counts says nothing, and nothing is claimed.
         cached=bool(computed) and not any(computed),
+        partial=tuple(frame.attrs.get("partial", ())),
     )
 
 

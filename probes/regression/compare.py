@@ -139,7 +139,8 @@ def _items(base: Snapshot, run: Snapshot) -> Iterator[str]:
 
 def notes(base: Snapshot, run: Snapshot) -> list[str]:
     """Return what differs and does not prevent a comparison."""
-    out = [
+    out = [f"partial data: {one}" for one in run.partial]
+    out += [
         f"{name} is another checkpoint, or runs with other settings, than before"
         for name, before in base.members.items()
         if run.members.get(name) != before

@@ -114,6 +114,8 @@ class Snapshot:
     """In the order of their names."""
     cached: bool = False
     """Every answer came out of the store: none was computed for this run."""
+    partial: tuple[str, ...] = ()
+    """What is missing of the run, a sentence each; no baseline is made of such a run."""
 
     @property
     def records(self) -> int:

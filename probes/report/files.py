@@ -13,9 +13,11 @@ from probes.report.sections import build
 from probes.report.study import Study
 
 
-def write(paths: Sequence[Path], out: Path, measures: Sequence[str] = ()) -> Path:
+def write(
+    paths: Sequence[Path], out: Path, measures: Sequence[str] = (), partial: bool = False
+) -> Path:
     """Write a report; see `probes.report.write`."""
-    gathered = study.gather(paths, measures)
+    gathered = study.gather(paths, measures, partial)
     sections, rendered = build(gathered)
     parts = [part for section in sections for part in section.parts]
     svgs = {name: files["svg"] for name, files in rendered.items()}

@@ -26,7 +26,11 @@ _OUTCOMES = {
 
 def summary(study: Study) -> Section:
     """Return what was found, block by block, and what limits it."""
-    parts: list[ReportPart] = [Paragraph(caveat, "caveat") for caveat in study.caveats]
+    # First of all: what follows is not about the whole run.
+    parts: list[ReportPart] = [
+        Paragraph(f"Partial data: {one}.", "caveat") for one in study.frame.attrs.get("partial", ())
+    ]
+    parts += [Paragraph(caveat, "caveat") for caveat in study.caveats]
     if not study.caveats and not any(study.manifests.values()):
         parts.append(
             Paragraph(

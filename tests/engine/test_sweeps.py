@@ -118,7 +118,7 @@ def test_merge_refuses_what_does_not_belong_together(
     assert not (tmp_path / "out").exists()
     taken = tmp_path / "runs" / "a"
     assert main(["merge", str(taken), "--out", str(taken)]) == 2
-    assert "not empty" in capsys.readouterr().err
+    assert "would lie in what it is made of" in capsys.readouterr().err
     assert main(["merge", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 2
 
 

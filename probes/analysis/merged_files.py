@@ -252,7 +252,7 @@ def _config(configs: Sequence[Mapping[str, Any]]) -> _Cells:
     # Arms of one name are the same: others would be of another setting.
     arms = [arm for config in configs for arm in config.get("suite") or ()]
     if arms and all(isinstance(arm, Mapping) and "name" in arm for arm in arms):
-        found["suite"] = list({arm["name"]: arm for arm in reversed(arms)}.values())[::-1]
+        found["suite"] = list({arm["name"]: arm for arm in arms}.values())
     if "limit" in found:
         limits = [config.get("limit") for config in configs]
         # None: no limit, which has all that a limit has.

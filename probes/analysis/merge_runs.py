@@ -140,14 +140,10 @@ def _state(out: Path, folders: Sequence[Path]) -> _Stage:
     names = {entry.name for entry in out.iterdir()} if out.is_dir() else {out.name}
     wanted = [one["manifest_sha256"] for one in _claim(folders)]
     if out.is_dir() and FILE in names:
-        if _states(read_manifest(out).get("merged")) == wanted:
+        merged = read_manifest(out).get("merged")
+        if _states(merged) == wanted:
             return "whole"
-        raise ProbesError(
-            "the folder is not empty: it holds another run, or a merge of other runs (a run that "
-            "was written again since is another one)",
-            str(out),
-            "give a new one",
-        )
+        raise _other(out, merged, folders)
     if out.is_dir() and MERGING in names:
         begun = _begun(out)
         if _states(begun) == wanted:
@@ -158,6 +154,16 @@ def _state(out: Path, folders: Sequence[Path]) -> _Stage:
     if out.is_dir() and all(_HALF_WRITTEN.fullmatch(name) for name in names):
         return "begun" if names else "new"
     raise ProbesError("the folder is not empty", str(out), "give a new one")
+
+
+def _other(out: Path, merged: object, folders: Sequence[Path]) -> ProbesError:
+    rows = merged if isinstance(merged, list) else []
+    names = [one.get("run") for one in rows if isinstance(one, dict)]
+    what = "it holds another run, or a merge of other runs"
+    if names == [folder.name for folder in folders]:
+        what = "it holds a merge of these runs, which have been written again since"
+    fix = "give a new one, or remove it if nobody needs it"
+    return ProbesError(f"the folder is not empty: {what}", str(out), fix)
 
 
 def _begun(out: Path) -> list[dict[str, Any]]:

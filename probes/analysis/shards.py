@@ -84,6 +84,7 @@ def check(runs: Sequence[LoadedRun], found: FoundRuns, partial: bool = False) ->
     groups = _groups(runs)
     for group in groups:
         _check_sample(group)
+        _check_count(group)
     half = set(found.half)
     if half and not partial:
         raise ProbesError(
@@ -159,10 +160,16 @@ def _together(group: _Parts) -> list[Shards]:
 
 def _gap(group: _Parts) -> _Gap | None:
     # One whole set is the whole run: what else is there repeats a part of it.
-    whole = any(not shards.missing for shards in _together(group))
+    whole = any(_is_whole(group, shards) for shards in _together(group))
     # What a merge lost without saying of which run cannot be made up for by others.
     lost = [part for _, part in group if part.lost and not part.numbers]
     return None if whole and not lost else _Gap(group)
+
+
+def _is_whole(group: _Parts, shards: Shards) -> bool:
+    # With more shards than items some hold none, and there are no runs of them.
+    items = _items(group, shards.of)
+    return not shards.missing or (items is not None and items[0] == items[1])
 
 
 def _check_sample(group: _Parts) -> None:
@@ -180,6 +187,34 @@ def _check_sample(group: _Parts) -> None:
                 f"same ({first[0]} and {sample})",
                 f"{first[1].folder} and {run.folder}",
                 "run all shards over the same data",
+            )
+
+
+def _items(group: _Parts, of: int) -> tuple[int, int] | None:
+    """Return how many items the shards of one number hold, and how many their sample has.
+
+    None where a manifest does not say (older ones did not), or a shard is there twice.
+    """
+    parts = [(run.manifest, part) for run, part in group if part.of == of]
+    numbers = [number for _, part in parts for number in part.numbers]
+    try:
+        held = sum(int(manifest["counts"]["items"]) for manifest, _ in parts)
+        wanted = int(parts[0][0]["sample"]["items"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (held, wanted) if len(set(numbers)) == len(numbers) else None
+
+
+def _check_count(group: _Parts) -> None:
+    """Raise ProbesError where shards that are all there do not add up to the sample."""
+    for shards in _together(group):
+        items = None if shards.missing else _items(group, shards.of)
+        if items is not None and items[0] != items[1]:
+            raise ProbesError(
+                f"the shards hold {items[0]} items, and their sample has {items[1]}",
+                listed([str(run.folder) for run, _ in group], _SHOWN),
+                "run all shards again with the same version: the same commands answer from the "
+                "store",
             )
 
 

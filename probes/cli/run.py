@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 
 from probes import report
-from probes.cli import partial
 from probes.config import compose, schema
 from probes.config.paths import conf_dir
 from probes.config.settings import freeze
@@ -160,7 +159,8 @@ def job(cfg: DictConfig) -> int:
 
             print("\n".join(["", *listing.at_end_of_run(out), ""]))
         if hydra.mode == RunMode.RUN:  # a sweep's end writes the report of all its runs
-            print(f"to see every item: probes report {shlex.quote(_from_here(out))}")
+            flag = " --partial" * (config.shards > 1)
+            print(f"to see every item: probes report {shlex.quote(_from_here(out))}{flag}")
     # An interrupt only for the folder's sake: it is raised again below.
     except (ProbesError, OSError, KeyboardInterrupt) as error:
         if hydra.mode == RunMode.RUN:  # in a sweep the empty folder shows that the job failed
@@ -188,7 +188,8 @@ def show(result: RunResult, caveat: str) -> None:
         analysis.render(tables, Console())
     else:
         print("\n".join(analysis.render(tables)))
-    partial.show(frame.attrs.get("partial", ()))
+    for one in frame.attrs.get("partial", ()):
+        print(f"\nThese are the numbers of one shard, not of the run: {one}.")
     if caveat:
         print(f"\n{caveat}")
     if result.empty_infills:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from probes.core.files import atomic_write
 from probes.report import markdown, page, study
 from probes.report.sections import build
 from probes.report.study import Study
+
+_log = logging.getLogger(__name__)
 
 
 def write(
@@ -37,6 +40,8 @@ def write(
     except OSError as error:
         what = f"the report cannot be written: {error.strerror or error}"
         raise ProbesError(what, str(out), "name another folder with --out") from error
+    for lacking in gathered.frame.attrs.get("partial", ()):
+        _log.warning("the report is of partial data: %s", lacking)
     return out / "report.html"
 
 

@@ -138,6 +138,25 @@ def test_shards_of_two_samples_are_refused(partial: bool, tmp_path: Path) -> Non
     assert refused.value.where == f"{tmp_path / '0'} and {tmp_path / '2'}"
 
 
+def test_shards_that_do_not_add_up_are_refused(two: Path) -> None:
+    put(two / "2", 2, 3)
+    for shard in range(3):
+        edit(two / f"{shard}", sample={"items": ITEMS, "sha256": "a"}, counts={"items": 4})
+    assert len(analysis.load(two)) == len(study(ITEMS, (5,)))
+    edit(two / "1", counts={"items": 3})
+    with pytest.raises(ProbesError, match="the shards hold 11 items, and their sample has 12"):
+        analysis.load(two)
+
+
+def test_shards_without_items_are_not_missed(two: Path) -> None:
+    for shard in (0, 1):
+        edit(two / f"{shard}", sample={"items": 8, "sha256": "a"}, counts={"items": 4})
+    assert "partial" not in analysis.load(two).attrs
+    edit(two / "1", counts=[])
+    with pytest.raises(ProbesError, match="shard=2 of shards=3 is missing"):
+        analysis.load(two)
+
+
 def test_the_same_shard_with_other_answers_is_refused(two: Path, tmp_path: Path) -> None:
     put(two / "2", 2, 3)
     other = [one for one in study(ITEMS, (5,), seed=1) if int(one.item_id[1:]) % 3 == 2]

@@ -190,6 +190,20 @@ def test_a_merge_that_is_there_is_left_alone(
     assert "items.parquet is not the file that was written" in capsys.readouterr().err
 
 
+def test_a_merge_of_runs_that_were_written_again_is_another_one(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(study / "parts", tmp_path / "parts")
+    command = ["merge", str(tmp_path / "parts"), "--out", str(tmp_path / "merged")]
+    assert main(command) == 0
+    before = state(tmp_path / "merged")
+    file = tmp_path / "parts" / "shard-1" / "manifest.json"
+    file.write_text(json.dumps(manifest(file.parent) | {"created": "later"}))
+    assert main(command) == 2
+    assert "these runs, which have been written again since" in capsys.readouterr().err
+    assert state(tmp_path / "merged") == before
+
+
 def test_a_folder_of_other_runs_is_refused(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

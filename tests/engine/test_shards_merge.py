@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +23,7 @@ from probes import analysis, report
 from probes.analysis.merge_runs import merge
 from probes.analysis.run_files import MERGING
 from probes.cli.main import main
+from probes.config.compose import compose
 from probes.core.errors import MachineError, ProbesError
 from probes.engine import run
 
@@ -112,6 +114,27 @@ def test_merged_shards_have_the_report_of_the_run(study: Path, tmp_path: Path) -
     # The manifest names the runs that were merged.
     assert one.pop("manifest.csv") != other.pop("manifest.csv")
     assert one == other and len(one) > 10
+
+
+@pytest.mark.slow  # models are loaded
+def test_merged_shards_of_real_models_are_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches differ, and with them the last digits: equal as two runs of one plan are."""
+    monkeypatch.setenv("PROBES_HOME", str(tmp_path / "home"))
+    small = ["task.videos=6", "task.height=32", "task.fps=1", "frames=2", "limit=6"]
+    for name, of in [("whole", [])] + [
+        (f"parts/{n}", [f"shard={n}", f"shards={SHARDS}"]) for n in range(SHARDS)
+    ]:
+        run.execute(compose([*small, *of]), tmp_path / name)
+        shutil.rmtree(tmp_path / "home" / "store")  # so that everything is computed
+    merge([tmp_path / "parts"], tmp_path / "merged")
+    one, other = (table(tmp_path / name, "records").to_pandas() for name in ("merged", "whole"))
+    scores = [np.concatenate(frame.pop("option_logprobs").to_list()) for frame in (one, other)]
+    np.testing.assert_allclose(*scores, atol=1e-4)
+    assert one.to_json() == other.to_json()
+    for name in ("items", "donors", "infills"):
+        assert table(tmp_path / "merged", name).equals(table(tmp_path / "whole", name)), name
 
 
 def read_only(folder: Path) -> None:

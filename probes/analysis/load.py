@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from probes.analysis import agreement, run_files, settings, shards
 from probes.analysis.margins import flat
-from probes.analysis.run_files import FoundRuns, Paths
+from probes.analysis.run_files import Paths
 from probes.analysis.settings import LoadedRun
 from probes.core.errors import ProbesError
 from probes.core.text import listed
@@ -26,15 +26,13 @@ IDENTITY = tuple("task setting pair role arm frames scoring seed item_id donor_i
 """Columns that identify the question that a row answers."""
 _CONTENT = ("member", "status", "choice", "answer", "stimulus_sha")
 
-_log = logging.getLogger(__name__)
-
 
 def load(path: Paths, partial: bool = False) -> pd.DataFrame:
     """Read the records of a run folder, of a folder of runs (sweep, shards), or of several.
 
     Args:
         path: a run folder, any folder above run folders, a `records.parquet`, or a list of those.
-        partial: read runs too of which shards are missing, or that have not ended.
+        partial: read runs too of which shards are missing.
 
     Returns:
         One row per record, with the columns of `Record` and three more: `n_options` (number of
@@ -42,10 +40,11 @@ def load(path: Paths, partial: bool = False) -> pd.DataFrame:
         same pair and task, e.g. `frame_as=image`; empty where it does not) and `run` (its folder).
         `frame.attrs["references"]` maps each arm to the arm it is compared with. With `partial`,
         `frame.attrs["partial"]` says what is missing, where something is; `attrs["unfinished"]` has
-        the folders of runs that began and have no records.
+        the folders of runs that have not finished and were left out.
 
     Raises:
-        ProbesError: nothing found, an unreadable file, a missing column, missing shards of a run,
+        ProbesError: nothing found, a run that has not finished, an unreadable file, a missing
+            column, missing shards of a run,
             or runs of one setting whose items, frames, infills or models differ, or which answer
             the same question differently.
     """
@@ -61,7 +60,7 @@ def read(path: Paths, partial: bool = False) -> tuple[pd.DataFrame, list[LoadedR
     kinds = [settings.pair_and_task(table) for table in tables]
     labels = settings.labels(runs, kinds)
     agreement.check(runs, labels, kinds)
-    lacking = shards.check(runs, found, partial)
+    lacking = shards.check(runs, found.unfinished, partial)
     parts = []
     for table, run, label in zip(tables, runs, labels, strict=True):
         frame = _to_pandas(table)
@@ -73,21 +72,11 @@ def read(path: Paths, partial: bool = False) -> tuple[pd.DataFrame, list[LoadedR
     whole.attrs.update(settings.attributes(runs))
     if lacking:
         whole.attrs["partial"] = list(lacking)
-    _name_unfinished(whole, runs, found)
+    if found.unfinished:
+        whole.attrs["unfinished"] = [str(folder) for folder in found.unfinished]
+        shown = listed(whole.attrs["unfinished"], 3)
+        warnings.warn(f"left out, as they have not finished: {shown}", stacklevel=3)
     return whole, runs
-
-
-def _name_unfinished(frame: pd.DataFrame, runs: Sequence[LoadedRun], found: FoundRuns) -> None:
-    """Say which folders nothing was read of, and of which nobody knows whether they are whole."""
-    half = set(found.half)
-    if empty := [str(folder) for folder in found.unfinished if folder not in half]:
-        frame.attrs["unfinished"] = empty
-        what = "began and left no records: nothing of it is here"
-        _log.warning("a run %s: %s", what, listed(empty))
-    unknown = [str(run.folder) for run in runs if not run.manifest and run.folder not in half]
-    if len(unknown) < len(runs) and unknown:
-        what = "has records and no manifest: whether it is whole is not known"
-        _log.warning("a run %s: %s", what, listed(unknown))
 
 
 def from_records(

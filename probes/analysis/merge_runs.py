@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _HALF_WRITTEN = re.compile(r"\..+\.\d+\.[0-9a-f]{8}")
 """Names of files that `atomic_file` was writing when its process was killed."""
-_Stage = Literal["new", "begun", "whole"]
+_MergeStage = Literal["new", "begun", "whole"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def merge(paths: Sequence[Path], out: Path, partial: bool = False) -> MergeResul
         return _found(out)
     # Loading compares the runs: nothing is written before they are known to agree.
     frame, runs = read(list(paths), partial)
-    _check_one_setting(frame, paths)
+    _check_one_setting(frame, runs, paths)
     _check_finished(runs)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def _claim(folders: Sequence[Path]) -> list[dict[str, str]]:
     ]
 
 
-def _state(out: Path, folders: Sequence[Path]) -> _Stage:
+def _state(out: Path, folders: Sequence[Path]) -> _MergeStage:
     """Return how far the merge of some runs is in a folder.
 
     Raises:
@@ -246,17 +246,27 @@ def _check_place(paths: Sequence[Path], out: Path) -> None:
             )
 
 
-def _check_one_setting(frame: pd.DataFrame, paths: Sequence[Path]) -> None:
+def _check_one_setting(
+    frame: pd.DataFrame, runs: Sequence[LoadedRun], paths: Sequence[Path]
+) -> None:
     """Refuse runs that one configuration cannot describe."""
     where = ", ".join(map(str, paths))
     fix = "merge those of one setting; `probes report` takes runs of several settings"
     if len(settings := sorted(set(frame["setting"]))) > 1:
         shown = "; ".join(name or "none" for name in settings)
         raise ProbesError(f"the runs differ in their settings: {shown}", where, fix)
-    for name in ("task", "pair", "scoring", "seed"):
-        if len(found := sorted(map(str, frame[name].unique()))) > 1:
+    # A run may have items of several tasks, of one reader; its configuration names one.
+    given = {name: frame[name].unique() for name in ("pair", "scoring", "seed")}
+    tasks = {_task(run.config) for run in runs}
+    for name, values in ({"task": tasks} | given).items():
+        if len(found := sorted(map(str, values))) > 1:
             what = f"the runs differ in their settings: {name} is {' and '.join(found)}"
             raise ProbesError(what, where, fix)
+
+
+def _task(config: Mapping[str, Any]) -> object:
+    task = config.get("task")
+    return task.get("name") if isinstance(task, Mapping) else task
 
 
 def _check_finished(runs: Sequence[LoadedRun]) -> None:

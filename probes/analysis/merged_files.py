@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -295,18 +295,10 @@ def _donor_use(frame: pd.DataFrame) -> dict[str, dict[str, float]]:
     return found
 
 
-def _origins(manifests: Sequence[Mapping[str, Any]]) -> list[_Cells]:
-    """Return what computed the answers of several runs, each once, with its answers' number."""
-    found: dict[str, _Cells] = {}
-    counts: Counter[str] = Counter()
-    for origin in _rows(manifests, "origins"):
-        what = {name: value for name, value in origin.items() if name != "records"}
-        key = json.dumps(what, sort_keys=True)
-        found[key] = what
-        counts[key] += int(origin.get("records") or 0)
-    return [what | ({"records": counts[key]} if counts[key] else {}) for key, what in found.items()]
-
-
-def _rows(manifests: Sequence[Mapping[str, Any]], name: str) -> Iterator[_Cells]:
+def _origins(manifests: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Return, by member, what computed the answers of several runs, with their number."""
+    found: dict[str, Counter[str]] = {}
     for one in manifests:
-        yield from (dict(row) for row in one.get(name) or () if isinstance(row, Mapping))
+        for member, counts in (one.get("origins") or {}).items():
+            found.setdefault(member, Counter()).update(counts)
+    return {member: dict(sorted(counts.items())) for member, counts in found.items()}

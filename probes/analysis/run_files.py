@@ -15,9 +15,9 @@ Paths = str | Path | Sequence[str | Path]
 RECORDS = "records.parquet"
 MERGING = "merging.json"
 """Is in the folder of a merged run while that is written, and says of which runs."""
-_HYDRA = ".hydra"
-"""Hydra's notes of a run: there before the run begins."""
-_NO_RUNS_IN = {"frames", "artifacts", "plots", _HYDRA}
+# What is there before a run has a manifest: Hydra's notes, a merge's, a run's own.
+_BEGUN = (".hydra", MERGING, "run.json")
+_NO_RUNS_IN = {".hydra", "artifacts", "frames", "plots"}
 """Folders of a run that hold many files, and no runs."""
 
 
@@ -26,24 +26,21 @@ class FoundRuns:
     """What is below some folders."""
 
     records: tuple[Path, ...]
-    """Tables of records, sorted; resolved paths."""
+    """Tables of records of runs that have ended, sorted; resolved paths."""
     unfinished: tuple[Path, ...]
-    """Folders in which a run or a merge began that has not ended, or ended without records."""
-
-    @property
-    def half(self) -> tuple[Path, ...]:
-        """Folders that have records all the same: their tables may be of two runs."""
-        return tuple(file.parent for file in self.records if file.parent in set(self.unfinished))
+    """Folders in which a run or a merge began that has not ended, with or without records."""
 
 
 def find(path: Paths) -> FoundRuns:
     """Find the runs at some paths, each once.
 
+    A run below a folder that has not ended is left out and named: its tables may be of two runs.
+
     Args:
         path: a run folder, any folder above run folders, a `records.parquet`, or a list of those.
 
     Raises:
-        ProbesError: there are none.
+        ProbesError: there are none, or one that was named itself has not ended.
     """
     paths = [path] if isinstance(path, str | Path) else list(path)
     if not paths:
@@ -54,35 +51,41 @@ def find(path: Paths) -> FoundRuns:
     for start in map(Path, paths):
         found = _below(start)
         if not found.records:
-            what = f"holds no {RECORDS}" if start.is_dir() else "is not there"
-            fix = "give the folder that `probes run` wrote to, or a folder above such folders"
-            if found.unfinished:
-                began = listed([folder.name for folder in found.unfinished])
-                what += f": what began there ({began}) has not ended"
-                fix = "wait until it has, or give the same command again"
-            raise ProbesError(f"the run folder {what}", str(start), fix)
+            raise _nothing(start, found.unfinished)
         records |= dict.fromkeys(found.records)
         unfinished |= dict.fromkeys(found.unfinished)
     return FoundRuns(tuple(sorted(records)), tuple(sorted(unfinished)))
 
 
+def _nothing(start: Path, unfinished: Sequence[Path]) -> ProbesError:
+    if unfinished:
+        return ProbesError(
+            "the run has not ended: it is being written, or was stopped",
+            listed([str(folder) for folder in unfinished]),
+            "wait until it has ended, or finish it with the same `probes run` or `probes merge`",
+        )
+    what = f"holds no {RECORDS}" if start.is_dir() else "is not there"
+    fix = "give the folder that `probes run` wrote to, or a folder above such folders"
+    return ProbesError(f"the run folder {what}", str(start), fix)
+
+
 def _below(start: Path) -> FoundRuns:
     if start.is_file():
         file = start.resolve()
-        beside = {entry.name for entry in file.parent.iterdir()}
-        return FoundRuns((file,), (file.parent,) if _is_unfinished(beside) else ())
+        begun = _is_unfinished({entry.name for entry in file.parent.iterdir()})
+        return FoundRuns((), (file.parent,)) if begun else FoundRuns((file,), ())
     records, unfinished = [], []
     for folder, folders, files in os.walk(start):
-        names = {*folders, *files}
-        if RECORDS in files:
+        if _is_unfinished({*folders, *files}):
+            unfinished.append(Path(folder).resolve())
+        elif RECORDS in files:
             records.append((Path(folder) / RECORDS).resolve())
+        if RECORDS in files:
             # A run's folder has thousands of pictures: a sweep's would take seconds.
             folders[:] = [name for name in folders if name not in _NO_RUNS_IN]
-        if _is_unfinished(names):
-            unfinished.append(Path(folder).resolve())
     return FoundRuns(tuple(records), tuple(unfinished))
 
 
 def _is_unfinished(names: set[str]) -> bool:
     # The manifest is written last. A folder of tables alone is no run that could go on.
-    return (_HYDRA in names or MERGING in names) and not {FILE, RECORDS} <= names
+    return any(name in names for name in _BEGUN) and not {FILE, RECORDS} <= names

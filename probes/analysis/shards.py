@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from probes.analysis import settings
-from probes.analysis.run_files import FoundRuns
 from probes.analysis.settings import LoadedRun
 from probes.core.errors import ProbesError
 from probes.core.text import listed
@@ -66,38 +65,31 @@ def of_run(manifest: Mapping[str, Any], where: Path) -> Shards:
     return found
 
 
-def check(runs: Sequence[LoadedRun], found: FoundRuns, partial: bool = False) -> tuple[str, ...]:
+def check(
+    runs: Sequence[LoadedRun], unfinished: Sequence[Path] = (), partial: bool = False
+) -> tuple[str, ...]:
     """Refuse runs that are not whole.
 
     Args:
         runs: all that are read together.
-        found: where they were found, with those that have not ended.
+        unfinished: folders of runs that have begun and not ended, which may be what is missing.
         partial: go on without what is missing.
 
     Returns:
         What is missing, a sentence each; empty where nothing is.
 
     Raises:
-        ProbesError: a run has not ended or shards of it are missing, and not `partial`; or shards
-            are of different samples.
+        ProbesError: shards of a run are missing, and not `partial`; or they are of different
+            samples.
     """
     groups = _groups(runs)
     for group in groups:
         _check_sample(group)
         _check_count(group)
-    half = set(found.half)
-    if half and not partial:
-        raise ProbesError(
-            "the run has records and no manifest: it is being written, or did not finish",
-            listed([str(one) for one in sorted(half)], _SHOWN),
-            "wait until it has ended, finish it with the same `probes run` or `probes merge`, or "
-            "leave it out; --partial (in Python partial=True) reads it as it is",
-        )
     gaps = [gap for group in groups if (gap := _gap(group)) is not None]
     if gaps and not partial:
-        raise _refusal(gaps, found)
-    unfinished = (f"{folder.name} has not ended ({folder})" for folder in sorted(half))
-    return (*unfinished, *(gap.sentence() for gap in gaps))
+        raise _refusal(gaps, unfinished)
+    return tuple(gap.sentence() for gap in gaps)
 
 
 def stated(runs: Sequence[LoadedRun], lacking: Sequence[str]) -> dict[str, Any]:
@@ -122,6 +114,7 @@ class _Gap:
 
     def missing(self) -> Iterator[tuple[int, list[int]]]:
         """Yield numbers of shards, each with those that are missing."""
+        # Of every number of shards: a set of thirds and one of quarters may both be begun.
         for shards in _together(self.group):
             yield shards.of, shards.missing
 
@@ -143,6 +136,7 @@ def _groups(runs: Sequence[LoadedRun]) -> list[_Parts]:
     parts = [(run, of_run(run.manifest, run.folder)) for run in runs]
     if all(part == WHOLE for _, part in parts):
         return []
+    # Runs without shards too: one of the same settings makes up for any shard.
     by_settings: dict[Hashable, _Parts] = defaultdict(list)
     for run, part in parts:
         if run.config:
@@ -218,7 +212,7 @@ def _check_count(group: _Parts) -> None:
             )
 
 
-def _refusal(gaps: Sequence[_Gap], found: FoundRuns) -> ProbesError:
+def _refusal(gaps: Sequence[_Gap], unfinished: Sequence[Path]) -> ProbesError:
     sizes = [str(of) for of in sorted({of for gap in gaps for of, _ in gap.missing()})]
     what = "the run is not whole: " + "; ".join(gap.sentence() for gap in gaps[:_SHOWN])
     if len(gaps) > _SHOWN:
@@ -230,15 +224,16 @@ def _refusal(gaps: Sequence[_Gap], found: FoundRuns) -> ProbesError:
     fixes = ["name all folders of a run together"]
     if commands:
         fixes.append(f"run what is missing: {listed(commands, _SHOWN, '; ')}")
-    if found.unfinished:
-        names = listed([str(folder) for folder in found.unfinished], _SHOWN)
+    if unfinished:
+        names = listed([str(folder) for folder in unfinished], _SHOWN)
         fixes.append(f"wait for what has begun and not ended ({names})")
     return ProbesError(what, listed(folders, _SHOWN), ", ".join([*fixes, PARTIAL]))
 
 
 def _commands(gap: _Gap) -> Iterator[str]:
     """Yield a command for every shard that is missing of the most complete set."""
-    of, missing = max(gap.missing(), key=lambda one: one[0] - len(one[1]))
+    # One set is enough to make the run whole: that of which the largest part is there.
+    of, missing = max(gap.missing(), key=lambda one: 1 - len(one[1]) / one[0])
     overrides = next(filter(None, (_overrides(run.folder) for run, _ in gap.group)), None)
     for number in missing:
         if overrides is None:

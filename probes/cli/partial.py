@@ -13,7 +13,7 @@ def add(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--partial",
         action="store_true",
-        help="go on although shards of a run are missing or have not ended; the output says which",
+        help="go on although shards of a run are missing; the output says which",
     )
 
 

@@ -88,7 +88,7 @@ def _item_row(item: Item, root: Path, plan: Plan, clips: Mapping[ClipKey, Clip])
         option_hashes=first.options if first else (),
         breaks=first.breaks if first else (),
         meta=dict(item.meta),
-        place=plan.places.get(item.id),
+        place=plan.places.get((item.task, item.id)),
     )
 
 

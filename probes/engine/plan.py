@@ -58,10 +58,10 @@ class Plan:
     """Numbers of frames."""
     rotate: bool = False
     """Whether every item is asked with each of its options in each place."""
-    places: Mapping[str, int] = field(default_factory=dict)
-    """By id: which of the task's items it is, from 0."""
-    sample: tuple[str, ...] = ()
-    """Ids of the items of all shards together, in the task's order."""
+    places: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """By (task, id): which of all items it is, from 0."""
+    sample: tuple[tuple[str, str], ...] = ()
+    """(Task, id) of the items of all shards together, in the task's order."""
 
     def trials(self) -> Iterator[Trial]:
         """Yield every trial; those of an item together, so that they share its frames."""
@@ -147,17 +147,17 @@ def make(items: Sequence[Item], cfg: RunConfig) -> Plan:
         if arms.needs_donor(arm)
         for item in chosen
     }
-    places = {item.id: place for place, item in enumerate(items)}
+    places = {(item.task, item.id): place for place, item in enumerate(items)}
     sample = chosen if cfg.shards == 1 else choose(items, cfg.limit, cfg.seed)
     return Plan(
-        frozenset(places),
+        frozenset(item.id for item in items),
         tuple(chosen),
         donors,
         suite,
         cfg.frames,
         cfg.option_rotation,
         places,
-        tuple(item.id for item in sample),
+        tuple((item.task, item.id) for item in sample),
     )
 
 

@@ -39,7 +39,7 @@ class Manifest:
         "the task's folder, number of items, hashes of items and media"
     )
     sample: Mapping[str, Any] = _means(
-        "the items of all shards together: how many, and the hash of their ids in the task's order",
+        "the items of all shards together: how many, and the hash of their tasks and ids, in order",
         default_factory=dict,
     )
     seeds: Mapping[str, int] = _means("of the run, of made data and of every arm")

@@ -36,7 +36,7 @@ class Study:
     manifests: Mapping[str, Mapping[str, Any]]
     """By run folder; empty where a run has none."""
     without_records: tuple[Path, ...] = ()
-    """Folders of runs that were started and left no records."""
+    """Folders of runs that were started and have not finished."""
     measures: tuple[str, ...] = ()
     """Further measures that were asked for."""
 

@@ -47,7 +47,7 @@ def summary(study: Study) -> Section:
     if study.without_records:
         count = counted(len(study.without_records), "run")
         names = listed([path.name for path in study.without_records])
-        parts.append(Paragraph(f"{count} left no records and is not here: {names}.", "note"))
+        parts.append(Paragraph(f"{count} did not finish and is not here: {names}.", "note"))
     return Section("summary", "Summary", tuple(parts))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shlex
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,8 @@ def test_a_shard_that_has_begun_is_waited_for(two: Path) -> None:
     with pytest.raises(ProbesError) as refused:
         analysis.load(two)
     assert f"wait for what has begun and not ended ({two / '2'})" in refused.value.fix
-    frame = analysis.load(two, partial=True)
+    with pytest.warns(UserWarning, match="left out"):
+        frame = analysis.load(two, partial=True)
     assert frame.attrs["unfinished"] == [str(two / "2")]
 
 
@@ -175,19 +175,25 @@ def test_a_manifest_of_no_shard_is_refused(config: dict[str, Any], two: Path) ->
     assert refused.value.where == str(two / "2" / "manifest.json")
 
 
-def test_a_run_that_did_not_finish_is_named(two: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_runs_that_did_not_finish_are_left_out_and_named(two: Path) -> None:
     put(two / "2", 2, 3)
     begin(two / "2", "shard=2")
     begin(two / "other", "shard=2")
-    with caplog.at_level(logging.WARNING):
+    with pytest.warns(UserWarning, match="left out, as they have not finished: .*/other$"):
         assert "partial" not in analysis.load(two).attrs
-    assert f"began and left no records: nothing of it is here: {two / 'other'}" in caplog.text
+    # Its tables may be of two runs, so they do not count as its shard.
     (two / "2" / "manifest.json").unlink()
-    with pytest.raises(ProbesError, match="records and no manifest") as refused:
+    with pytest.raises(ProbesError, match="shard=2 of shards=3 is missing") as refused:
         analysis.load(two)
-    assert refused.value.where == str(two / "2")
-    partial = analysis.load(two, partial=True).attrs["partial"]
-    assert partial[0] == f"2 has not ended ({two / '2'})"
+    both = f"wait for what has begun and not ended ({two / '2'}, {two / 'other'})"
+    assert both in refused.value.fix
+    for path in (two / "2", two / "2" / "records.parquet", [two, two / "2"]):
+        with pytest.raises(ProbesError, match="the run has not ended"):
+            analysis.load(path, partial=True)
+    with pytest.warns(UserWarning, match="left out"):
+        frame = analysis.load(two, partial=True)
+    assert frame.attrs["unfinished"] == [str(two / "2"), str(two / "other")]
+    assert frame["item_id"].nunique() == 8
 
 
 @pytest.mark.parametrize("command", ["report", "power", "check", "compare-published", "merge"])
@@ -293,7 +299,7 @@ def older(rows: list[InfillRow], folder: Path) -> None:
 def test_runs_of_two_tasks_are_refused(tmp_path: Path, capsys: Out) -> None:
     for task in ("egoworld", "other"):
         records = [Record(**{**_fields(one), "task": task}) for one in study(4, (5,))]
-        write_run(tmp_path / "runs" / task, records, BASE | {"shard": 0, "shards": 1})
+        write_run(tmp_path / "runs" / task, records, BASE | {"task": {"name": task}})
     assert len(analysis.load(tmp_path / "runs")) == 2 * len(study(4, (5,)))
     assert main(["merge", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 2
     assert "task is egoworld and other" in capsys.readouterr().err
@@ -302,6 +308,25 @@ def test_runs_of_two_tasks_are_refused(tmp_path: Path, capsys: Out) -> None:
 
 def _fields(one: Any) -> dict[str, Any]:
     return {name: getattr(one, name) for name in schema.names(type(one))}
+
+
+def test_shards_of_a_run_of_several_tasks_are_merged(tmp_path: Path) -> None:
+    """Ids are equal in both tasks, and a shard may have items of one of them only."""
+    whole = study(4, (5,))
+    other = [Record(**{**_fields(one), "task": "other"}) for one in whole]
+    for shard, records in enumerate((whole, other)):
+        task = records[0].task
+        rows = [ItemRow(**{**_fields(item(number)), "task": task}) for number in range(4)]
+        folder = write_run(
+            tmp_path / "runs" / task, records, BASE | {"shard": shard, "shards": 2}, rows
+        )
+        texts = [infill(number, task, f"of {task}") for number in range(4)]
+        pq.write_table(schema.to_table(texts, InfillRow), folder / "infills.parquet")
+    merge([tmp_path / "runs"], tmp_path / "merged")
+    assert len(analysis.load(tmp_path / "merged")) == 2 * len(whole)
+    assert len(pq.read_table(tmp_path / "merged" / "items.parquet")) == 8
+    texts = pq.read_table(tmp_path / "merged" / "infills.parquet").to_pylist()
+    assert len(texts) == 8 and all(row["text"] == f"of {row['task']}" for row in texts)
 
 
 def test_rows_are_joined_by_task_and_item(tmp_path: Path) -> None:

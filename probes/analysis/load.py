@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from probes.analysis import agreement, settings
+from probes.analysis import agreement, run_files, settings, shards
 from probes.analysis.margins import flat
+from probes.analysis.run_files import Paths
+from probes.analysis.settings import LoadedRun
 from probes.core.errors import ProbesError
 from probes.core.text import listed
 from probes.records import binding, schema
@@ -28,31 +30,40 @@ IDENTITY = tuple(
 """Columns that identify the question that a row answers."""
 _CONTENT = ("member", "status", "choice", "answer", "stimulus_sha")
 
-Paths = str | Path | Sequence[str | Path]
 
-
-def load(path: Paths, *, edited: bool = False) -> pd.DataFrame:
+def load(path: Paths, *, edited: bool = False, partial: bool = False) -> pd.DataFrame:
     """Read the records of a run folder, of a folder of runs (sweep, shards), or of several.
 
     Args:
         path: a run folder, any folder above run folders, a `records.parquet`, or a list of those.
         edited: whether tables that are not those that the run wrote are read as they are.
+        partial: read runs too of which shards are missing.
 
     Returns:
         One row per record, with the columns of `Record` and three more: `n_options` (number of
         options of the item), `setting` (how this run's configuration differs from other runs of the
         same pair and task, e.g. `frame_as=image`; empty where it does not) and `run` (its folder).
         `frame.attrs["references"]` maps each arm to the arm it is compared with. Where they are not
-        empty, `attrs["edited"]` says what is not as its run wrote it, `attrs["unfinished"]` which
-        runs below a folder have not finished and were left out, `attrs["unbound"]` which folders
-        have no hashes to check their tables by (an older version's, or tables without a manifest).
+        empty, `attrs["edited"]` says what is not as its run wrote it, `attrs["partial"]` what is
+        missing of a run, `attrs["unfinished"]` which runs below a folder have not finished and were
+        left out, `attrs["unbound"]` which folders have no hashes to check their tables by (an older
+        version's, or tables without a manifest).
 
     Raises:
         ProbesError: nothing found, a run that has not finished, tables that are not those that the
-            run wrote, an unreadable file, a missing column, or runs of one setting whose items,
-            frames, infills or models differ, or which answer the same question differently.
+            run wrote, an unreadable file, a missing column, missing shards of a run, or runs of one
+            setting whose items, frames, infills or models differ, or which answer the same question
+            differently.
     """
-    files, unfinished = _finished(_find(path), path)
+    return read(path, edited=edited, partial=partial)[0]
+
+
+def read(
+    path: Paths, *, edited: bool = False, partial: bool = False
+) -> tuple[pd.DataFrame, list[LoadedRun]]:
+    """Read records as `load` does; return their runs too, also those that only repeat others."""
+    found = run_files.find(path, edited=edited)
+    files = found.records
     # First: what is checked and what is read then belong to one writing of the folder.
     written = [_written(file.parent) for file in files]
     states = [binding.check(file.parent, edited) for file in files]
@@ -61,6 +72,7 @@ def load(path: Paths, *, edited: bool = False) -> pd.DataFrame:
     kinds = [settings.kind_of(table) for table in tables]
     labels = settings.labels(runs, kinds)
     agreement.check(runs, labels, kinds)
+    lacking = shards.check(runs, found.unfinished, partial)
     parts = []
     for table, run, label in zip(tables, runs, labels, strict=True):
         frame = _to_pandas(table)
@@ -74,14 +86,19 @@ def load(path: Paths, *, edited: bool = False) -> pd.DataFrame:
     whole = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
     whole = merge(whole)
     whole.attrs.update(settings.attributes(runs))
-    pairs = zip(runs, states, strict=True)
     told = {
         "edited": [one for state in states for one in state.edited],
-        "unfinished": [str(folder) for folder in unfinished],
-        "unbound": [str(run.folder) for run, one in pairs if one.state != "bound"],
+        "partial": list(lacking),
+        "unfinished": [str(folder) for folder in found.unfinished],
+        "unbound": [
+            str(run.folder) for run, one in zip(runs, states, strict=True) if one.state != "bound"
+        ],
     }
     whole.attrs.update({name: value for name, value in told.items() if value})
-    return whole
+    if found.unfinished:
+        shown = listed(told["unfinished"], 3)
+        warnings.warn(f"left out, as they have not finished: {shown}", stacklevel=3)
+    return whole, runs
 
 
 def from_records(
@@ -98,44 +115,6 @@ def from_records(
     if references is not None:
         frame.attrs["references"] = dict(references)
     return merge(frame)
-
-
-def _find(path: Paths) -> list[Path]:
-    if not isinstance(path, str | Path):
-        found = [file for part in path for file in _find(part)]
-        if not found:
-            raise ProbesError("no run was named", fix="give a run folder or a folder of runs")
-        # A sweep and a run in it may both be named: each file is read once.
-        return sorted(dict.fromkeys(found))
-    start = Path(path)
-    if start.is_file():
-        return [start.resolve()]
-    files = sorted(file.resolve() for file in start.rglob("records.parquet"))
-    if not files:
-        what = "holds no records.parquet" if start.is_dir() else "is not there"
-        raise ProbesError(
-            f"the run folder {what}",
-            str(start),
-            "give the folder that `probes run` wrote to, or a folder above such folders",
-        )
-    return files
-
-
-def _finished(files: Sequence[Path], path: Paths) -> tuple[list[Path], list[Path]]:
-    """Leave out the runs below a folder that have not finished, where others have; warn of them."""
-    named = [path] if isinstance(path, str | Path) else path
-    own = {Path(one).resolve() for one in named}
-    left = [
-        file.parent
-        for file in files
-        # One that was named itself is refused later, not left out.
-        if not own & {file, file.parent} and binding.unfinished(file.parent)
-    ]
-    if not left or len(left) == len(files):
-        return list(files), []
-    shown = listed([str(folder) for folder in left], 3)
-    warnings.warn(f"left out, as they have not finished: {shown}", stacklevel=3)
-    return [file for file in files if file.parent not in left], left
 
 
 def _written(folder: Path) -> int:

@@ -28,7 +28,7 @@ def of_run(question: RunQuestion) -> list[str]:
     # Of points there are usual sizes; of nats or other units nobody knows them.
     given = question.effects or ((2.0, 5.0, 10.0) if measure.unit == PROPORTION else ())
     effects = [effect / (100 if measure.unit == PROPORTION else 1) for effect in given]
-    planned = _planned(question, measure, effects)
+    planned, lacking = _planned(question, measure, effects)
     head = [
         *("contrast", "role", "arm"),
         *(["stratum"] if question.by_stratum else []),
@@ -44,6 +44,7 @@ def of_run(question: RunQuestion) -> list[str]:
         tables.append(Table(title, tuple(head), rows, head.index("frames")))
     unit = unit_name(measure.unit)
     notes = [
+        *(f"Partial data: {one}." for one in lacking),
         "differ: share of items whose difference is not 0 (the discordance). design: variance of "
         "the mean with clusters over that of independent items. least: the least true effect, in "
         f"{unit}, that this many items find. n for 5: items needed for a true effect of 5 {unit}.",
@@ -61,11 +62,13 @@ def of_run(question: RunQuestion) -> list[str]:
     return listing(tables, notes, 120)
 
 
-def _planned(question: RunQuestion, measure: Measure, effects: list[float]) -> pd.DataFrame:
-    """Return the run's contrasts with what `analysis.planning` adds to them."""
+def _planned(
+    question: RunQuestion, measure: Measure, effects: list[float]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the run's contrasts with what `analysis.planning` adds, and what the run lacks."""
     target, simulation = question.target, question.simulation
     names = question.names or ("gain", "drop", "did")
-    frame = analysis.load(question.run, edited=question.edited)
+    frame = analysis.load(question.run, edited=question.edited, partial=question.partial)
     found = analysis.contrasts(
         frame,
         names=names,
@@ -92,7 +95,7 @@ def _planned(question: RunQuestion, measure: Measure, effects: list[float]) -> p
             seed=simulation.seed,
         )
     planned.attrs["edited"] = frame.attrs.get("edited", [])
-    return planned
+    return planned, frame.attrs.get("partial", [])
 
 
 def _row(

@@ -24,6 +24,11 @@ _IGNORED = set(
     "task.unanswered pair.name pair.caveat task.name backend.batch_size backend.feature_cache_mb "
     "backend.device task.scoring pair.scoring task.reader answers".split()
 )
+_OF_THE_SAMPLE = set(
+    "frames limit seed scoring donor_draws suite pair.name pair.scoring task.name "
+    "task.scoring".split()
+)
+"""What of that shards of one run share all the same."""
 # Manifests once held these for every task, now for those that have them.
 _OF_SOME_TASKS = set(
     "task.across_rows task.fps task.height task.include_path task.per_config task.seconds "
@@ -51,6 +56,8 @@ class LoadedRun:
     """By (task, item id), donors too."""
     models: Mapping[str, str] = field(default_factory=dict)
     """Fingerprint and adapter of every model that answered or wrote infills, by name."""
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    """Its whole content; empty where there is none."""
 
 
 def read_run(folder: Path) -> LoadedRun:
@@ -72,7 +79,7 @@ def read_run(folder: Path) -> LoadedRun:
     # Donors are shown too: what is borrowed from them must be the same in all runs as well.
     tables = (schema.read_rows(folder / f"{name}.parquet", ItemRow) for name in ("items", "donors"))
     items = {(row.task, row.id): row for table in tables for row in table}
-    return LoadedRun(folder, config, items, models)
+    return LoadedRun(folder, config, items, models, content)
 
 
 class RunKind(NamedTuple):
@@ -160,6 +167,21 @@ def _relevant(config: Mapping[str, Any]) -> dict[str, Any]:
         and name.split(".")[0] not in _IGNORED
         and name.rsplit(".", 1)[-1] not in _IGNORED_LAST
     }
+
+
+def of_shards(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return what the shards of one run have in common: all settings that say what is asked."""
+    kept = _IGNORED - _OF_THE_SAMPLE
+    return tuple(
+        sorted(
+            (name, repr(value))
+            for name, value in flat(without_lists(config)).items()
+            # A newer version has further settings, which are null until they are given.
+            if value is not None
+            and not {name, name.split(".")[0]} & kept
+            and name.rsplit(".", 1)[-1] not in _IGNORED_LAST
+        )
+    )
 
 
 def _short(name: str, differing: Sequence[str]) -> str:

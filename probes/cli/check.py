@@ -67,7 +67,13 @@ def main(arguments: Sequence[str]) -> int:
             "--edited",
             "leave it out: the message then says how the run is written again",
         )
-    run = capture(given.path, given.edited)
+    if given.partial and given.update:
+        raise ProbesError(
+            "a baseline is made of a whole run",
+            "--partial",
+            "leave it out, and run the shards that are missing",
+        )
+    run = capture(given.path, edited=given.edited, partial=given.partial)
     # Of two bands for one metric the later one counts.
     bands = dict(given.band or ())
     if given.update:
@@ -128,6 +134,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML too")
     parser.add_argument("--update", action="store_true", help="write the baseline from this run")
     flags.add_edited(parser)
+    flags.add_partial(parser)
     return parser
 
 

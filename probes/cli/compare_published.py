@@ -35,14 +35,16 @@ def main(arguments: Sequence[str]) -> int:
         f"(default: by name: {', '.join(f'{a} is {b}' for a, b in PAIRS.items())})",
     )
     flags.add_edited(parser)
+    flags.add_partial(parser)
     given = parser.parse_args(arguments)
-    frame = analysis.load(given.path, edited=given.edited)
+    frame = analysis.load(given.path, edited=given.edited, partial=given.partial)
     compared = compare(frame, given.family)
     if compared.empty:
         raise _nothing(frame, given.family, str(given.path))
     below = (line for note in notes(compared) for line in wrapped(note, indent=""))
     above = [edited_line(edited), ""] if (edited := frame.attrs.get("edited")) else []
     print("\n".join([*above, *listing([table(compared)]), *below]))
+    flags.show_partial(frame.attrs.get("partial", ()))
     return 0
 
 

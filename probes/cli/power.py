@@ -68,6 +68,7 @@ def _answer(given: argparse.Namespace) -> list[str]:
     if given.run is not None:
         of_run = {"measure": given.measure, "by_stratum": given.by_stratum, **asked}
         of_run["edited"] = given.edited
+        of_run["partial"] = given.partial
         return power_finished.of_run(RunQuestion(given.run, tuple(given.of or ()), **of_run))
     same = "other_discordance other_gain correlation cluster_sizes icc strata".split()
     plan = PlanQuestion(
@@ -139,6 +140,7 @@ def _add_question(group: argparse._ActionsContainer) -> None:
         choices=CONTRASTS,
         help="which contrast (default: gain; of a RUN: gain, drop and did; may be repeated there)",
     )
+    flags.add_partial(group)
     _add(group, "--measure", str, "NAME", "accuracy")
     _add(group, "--effect", _numbers, "POINTS")
     _add(group, "--discordance", _numbers, "PERCENT")
@@ -221,6 +223,8 @@ def _check_together(given: argparse.Namespace) -> None:
         raise ProbesError("published figures cannot be simulated", "--simulate", "leave it out")
     if given.edited and given.run is None:
         raise ProbesError("only a run has tables", "--edited", "name a RUN")
+    if given.partial and given.run is None:
+        raise ProbesError("only a run has shards", "--partial", "name a RUN, or leave it out")
     if given.by_stratum and given.run is None:
         raise ProbesError(
             "only a run has strata of its own", "--by-stratum", "name a RUN, or use --strata H"

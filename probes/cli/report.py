@@ -43,9 +43,14 @@ def main(arguments: Sequence[str]) -> int:
         help="adds a section on the gains, drops and DiD of this measure, e.g. margin; repeatable",
     )
     flags.add_edited(parser)
+    flags.add_partial(parser)
     given = parser.parse_args(arguments)
     page = report.write(
-        given.path, given.out or _default(given.path), given.measure or (), edited=given.edited
+        given.path,
+        given.out or _default(given.path),
+        given.measure or (),
+        edited=given.edited,
+        partial=given.partial,
     )
     print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
     return 0

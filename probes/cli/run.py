@@ -162,7 +162,8 @@ def job(cfg: DictConfig) -> int:
     try:
         result = _run(cfg, out)
         if alone:  # a sweep's end writes the report of all its runs
-            print(f"to see every item: probes report {shlex.quote(_from_here(out))}")
+            flag = " --partial" * (cfg.shards > 1)
+            print(f"to see every item: probes report {shlex.quote(_from_here(out))}{flag}")
     # An interrupt only for the folder's sake: it is raised again below.
     except (ProbesError, OSError, KeyboardInterrupt) as error:
         if alone:
@@ -222,12 +223,15 @@ def show(result: RunResult, caveat: str) -> None:
     from probes import analysis
     from probes.report import figures
 
-    frame = analysis.load(result.out)
+    # A single shard is expected here: the others may be running.
+    frame = analysis.load(result.out, partial=True)
     tables = analysis.study_tables(frame)
     if sys.stdout.isatty():
         analysis.render(tables, Console())
     else:
         print("\n".join(analysis.render(tables)))
+    for one in frame.attrs.get("partial", ()):
+        print(f"\nThese are the numbers of one shard, not of the run: {one}.")
     if caveat:
         print(f"\n{caveat}")
     if result.empty_infills:

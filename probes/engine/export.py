@@ -8,7 +8,7 @@ are arrays.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
@@ -64,7 +64,7 @@ def tables(
     lenders = [item for item in shown if item.key not in asked]
     _write(out / "records.parquet", Record, records)
     for name, items in (("items", plan.items), ("donors", lenders)):
-        rows = (_item_row(item, root, plan.counts, clips, frames) for item in items)
+        rows = (_item_row(item, root, plan, clips, frames) for item in items)
         _write(out / f"{name}.parquet", ItemRow, rows)
     by_key = {item.key: item for item in shown}
     _write(out / "infills.parquet", InfillRow, _infill_rows(infills, clips, by_key))
@@ -74,12 +74,12 @@ def tables(
 def _item_row(
     item: Item,
     root: Path,
-    counts: Sequence[int],
+    plan: Plan,
     clips: Mapping[ClipKey, Clip],
     frames: FrameStore,
 ) -> ItemRow:
     path = item.media.path
-    mine = {count: clips.get(item.key.clip(count)) for count in counts}
+    mine = {count: clips.get(item.key.clip(count)) for count in plan.counts}
     first = next((clip for clip in mine.values() if clip), None)
     return ItemRow(
         id=item.id,
@@ -96,6 +96,7 @@ def _item_row(
         option_hashes=first.options if first else (),
         breaks=first.breaks if first else (),
         meta=dict(item.meta),
+        place=plan.places.get(item.key),
     )
 
 

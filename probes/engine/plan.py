@@ -10,7 +10,7 @@ import hashlib
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, groupby, islice, repeat
 
 from probes.config.settings import RunConfig
@@ -58,6 +58,10 @@ class Plan:
     """Numbers of frames."""
     rotate: bool = False
     """Whether every item is asked with each of its options in each place."""
+    places: Mapping[ItemKey, int] = field(default_factory=dict)
+    """By (task, id): which of all items it is, from 0."""
+    sample: tuple[ItemKey, ...] = ()
+    """(Task, id) of the items of all shards together, in the task's order."""
 
     def trials(self) -> Iterator[Trial]:
         """Yield every trial; those of an item together, so that they share its frames."""
@@ -143,8 +147,18 @@ def make(items: Sequence[Item], cfg: RunConfig) -> Plan:
         if arms.needs_donor(arm)
         for item in chosen
     }
-    known = frozenset(item.key for item in items)
-    return Plan(known, tuple(chosen), donors, suite, cfg.frames, cfg.option_rotation)
+    places = {item.key: place for place, item in enumerate(items)}
+    sample = chosen if cfg.shards == 1 else choose(items, cfg.limit, cfg.seed)
+    return Plan(
+        frozenset(item.key for item in items),
+        tuple(chosen),
+        donors,
+        suite,
+        cfg.frames,
+        cfg.option_rotation,
+        places,
+        tuple(item.key for item in sample),
+    )
 
 
 def resolved(cfg: RunConfig) -> tuple[Arm, ...]:

@@ -185,6 +185,7 @@ def _manifest(
             "items_sha256": sha256_json_rows(_contents(shown)),
             "media_sha256": sha256_json(sorted(sha for sha in media if sha)),
         },
+        sample={"items": len(state.plan.sample), "sha256": sha256_json(list(state.plan.sample))},
         seeds={"run": cfg.seed} | data | {arm.name: arm.seed for arm in cfg.suite},
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         platform=platform_facts(),

@@ -41,6 +41,10 @@ class Manifest:
     data: Mapping[str, Any] = _means(
         "the task's folder, number of items, hashes of items and media"
     )
+    sample: Mapping[str, Any] = _means(
+        "the items of all shards together: how many, and the hash of their tasks and ids, in order",
+        default_factory=dict,
+    )
     seeds: Mapping[str, int] = _means("of the run, of made data and of every arm")
     created: str = _means("when it was written (UTC)")
     platform: Mapping[str, str] = _means(

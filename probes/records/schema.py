@@ -160,6 +160,9 @@ class ItemRow:
         tuple[int, ...], Column("gaps that never have an infill (ends of rows of panels)")
     ]
     meta: Annotated[Mapping[str, str], Column("further facts of the item")]
+    place: Annotated[
+        int | None, Column("which of the task's items it is, from 0; null in older folders")
+    ] = None
 
 
 def _older_status(table: pa.Table) -> list[Any]:

@@ -43,19 +43,20 @@ _NOT_OF_THE_QUESTION = {
 _ITEM_COLUMNS = "task id question options answer cluster stratum meta frame_hashes".split()
 
 
-def capture(path: str | Path, edited: bool = False) -> Snapshot:
+def capture(path: str | Path, *, edited: bool = False, partial: bool = False) -> Snapshot:
     """Take from a run what a check needs.
 
     Args:
         path: a run folder, or a folder above the run folders of a sweep or of shards.
         edited: whether tables that are not those that the run wrote are read as they are.
+        partial: take it although shards are missing.
 
     Raises:
-        ProbesError: nothing found, unreadable files, no manifest or items next to the records, or
-            runs that differ in settings other than those that name their cells, or answers to
-            items that the run's own table of items does not have.
+        ProbesError: nothing found, unreadable files, no manifest or items next to the records,
+            missing shards, runs that differ in settings other than those that name their cells, or
+            answers to items that the run's own table of items does not have.
     """
-    frame = analysis.load(path, edited=edited)
+    frame = analysis.load(path, edited=edited, partial=partial)
     if settings := sorted({str(setting) for setting in frame["setting"]} - {""}):
         raise ProbesError(
             f"the runs differ in their settings: {'; '.join(settings)}",
@@ -83,6 +84,7 @@ def capture(path: str | Path, edited: bool = False) -> Snapshot:
         # A manifest without counts says nothing, and nothing is claimed.
         cached=bool(computed) and not any(computed),
         edited=tuple(frame.attrs.get("edited", ())),
+        partial=tuple(frame.attrs.get("partial", ())),
     )
 
 

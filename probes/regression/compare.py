@@ -159,6 +159,7 @@ def _named(item: ItemFacts, several: bool) -> str:
 def notes(base: Snapshot, run: Snapshot) -> list[str]:
     """Return what differs and does not prevent a comparison."""
     out = [edited_line(run.edited)] if run.edited else []
+    out += [f"partial data: {one}" for one in run.partial]
     out += [
         f"{name} is another checkpoint, or runs with other settings, than before"
         for name, before in base.members.items()

@@ -133,6 +133,8 @@ class Snapshot:
     """Every answer came out of the store: none was computed for this run."""
     edited: tuple[str, ...] = ()
     """What of the tables is not as the run wrote it; such a snapshot becomes no baseline."""
+    partial: tuple[str, ...] = ()
+    """What is missing of the run, a sentence each; no baseline is made of such a run."""
 
     @property
     def records(self) -> int:

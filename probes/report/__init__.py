@@ -13,7 +13,12 @@ FOLDER = "report"
 
 
 def write(
-    paths: Sequence[Path], out: Path, measures: Sequence[str] = (), *, edited: bool = False
+    paths: Sequence[Path],
+    out: Path,
+    measures: Sequence[str] = (),
+    *,
+    edited: bool = False,
+    partial: bool = False,
 ) -> Path:
     """Write the report of some runs.
 
@@ -23,15 +28,16 @@ def write(
             of the same names are replaced.
         measures: further ones by name; each has a section of its own.
         edited: whether tables that are not those that the runs wrote are taken; the report says so.
+        partial: report on runs too of which shards are missing; the report says which.
 
     Returns:
         The path of `report.html`.
 
     Raises:
-        ProbesError: nothing to report on, runs that contradict each other, a file of a run that
-            cannot be read, an unknown measure, or a folder that cannot be written to. Nothing is
-            written then.
+        ProbesError: nothing to report on, runs that contradict each other, missing shards, a file
+            of a run that cannot be read, an unknown measure, or a folder that cannot be written to.
+            Nothing is written then.
     """
     from probes.report import files
 
-    return files.write(paths, out, measures, edited)
+    return files.write(paths, out, measures, edited=edited, partial=partial)

@@ -15,7 +15,6 @@ from probes.analysis.columns import BLOCK, rows_of, where
 from probes.analysis.measures import named
 from probes.analysis.tables import TableRow
 from probes.core.tables import Table
-from probes.records.binding import unfinished
 from probes.records.manifest import read_manifest
 from probes.report import leaks
 
@@ -141,8 +140,14 @@ class Study:
         return "/".join(found)
 
 
-def gather(paths: Sequence[Path], measures: Sequence[str] = (), edited: bool = False) -> Study:
-    """Read runs.
+def gather(
+    paths: Sequence[Path],
+    measures: Sequence[str] = (),
+    *,
+    edited: bool = False,
+    partial: bool = False,
+) -> Study:
+    """Read runs; see `probes.report.write`.
 
     Raises:
         ProbesError: see `analysis.load`; a manifest that cannot be read, or an unknown measure.
@@ -150,18 +155,10 @@ def gather(paths: Sequence[Path], measures: Sequence[str] = (), edited: bool = F
     # A misspelt name is refused before any run is read.
     for measure in measures:
         named(measure)
-    frame = analysis.load([Path(path) for path in paths], edited=edited)
+    frame = analysis.load([Path(path) for path in paths], edited=edited, partial=partial)
     manifests = {str(folder): read_manifest(Path(folder)) for folder in frame["run"].unique()}
-    return Study(frame, manifests, _without_records(paths), tuple(dict.fromkeys(measures)))
-
-
-def _without_records(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """Return folders with notes on the start of a run that has not finished."""
-    # A run notes its settings before anything else, and writes its records at its end.
-    folders = {note.parent for path in paths if path.is_dir() for note in path.rglob(".hydra")}
-    return tuple(
-        sorted(one for one in folders if unfinished(one) or not (one / "records.parquet").is_file())
-    )
+    unfinished = tuple(map(Path, frame.attrs.get("unfinished", ())))
+    return Study(frame, manifests, unfinished, tuple(dict.fromkeys(measures)))
 
 
 def pair_of(manifest: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -27,9 +27,13 @@ _OUTCOMES = {
 
 def summary(study: Study) -> Section:
     """Return what was found, block by block, and what limits it."""
-    parts: list[ReportPart] = [Paragraph(caveat, "caveat") for caveat in study.caveats]
+    # First of all: what follows is not about the whole run, or not about what it wrote.
+    parts: list[ReportPart] = [
+        Paragraph(f"Partial data: {one}.", "caveat") for one in study.frame.attrs.get("partial", ())
+    ]
     if edited := edited_line(study.frame.attrs.get("edited", ())):
-        parts.insert(0, Paragraph(edited, "caveat"))
+        parts.append(Paragraph(edited, "caveat"))
+    parts += [Paragraph(caveat, "caveat") for caveat in study.caveats]
     if not study.caveats and not any(study.manifests.values()):
         parts.append(
             Paragraph(

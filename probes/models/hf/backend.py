@@ -96,7 +96,8 @@ class HfBackend:
     def libraries(self) -> dict[str, str]:
         """Return the libraries that an answer depends on."""
         quantized = ("bitsandbytes",) if self._placement.quantize else ()
-        return origins.versions(LIBRARIES + quantized)
+        adapted = ("peft",) if self._checkpoint.adapter is not None else ()
+        return origins.versions(LIBRARIES + quantized + adapted)
 
     def origin(self) -> Origin:
         """Return what computes answers, once the model is loaded."""

@@ -22,7 +22,8 @@ def change_a_digit(path: Path, draw: random.Random) -> None:
     data = bytearray(path.read_bytes())
     places = [at for at, byte in enumerate(data) if chr(byte) in "0123456789abcdef"]
     if not places:
-        return flip_a_bit(path, draw)
+        flip_a_bit(path, draw)
+        return
     at = draw.choice(places)
     data[at] = ord(draw.choice([one for one in "0123456789abcdef" if one != chr(data[at])]))
     path.write_bytes(data)
@@ -32,10 +33,12 @@ def swap_digits(path: Path, draw: random.Random) -> None:
     """Exchange two runs of 8 bytes."""
     data = bytearray(path.read_bytes())
     if len(data) < 32:
-        return flip_a_bit(path, draw)
+        flip_a_bit(path, draw)
+        return
     a, b = sorted(draw.sample(range(len(data) - 8), 2))
     if b - a < 8 or data[a : a + 8] == data[b : b + 8]:
-        return flip_a_bit(path, draw)
+        flip_a_bit(path, draw)
+        return
     data[a : a + 8], data[b : b + 8] = data[b : b + 8], data[a : a + 8]
     path.write_bytes(data)
 
@@ -44,7 +47,8 @@ def swap_pages(path: Path, draw: random.Random) -> None:
     data = bytearray(path.read_bytes())
     pages = len(data) // PAGE
     if pages < 3:
-        return swap_digits(path, draw)
+        swap_digits(path, draw)
+        return
     a, b = (at * PAGE for at in draw.sample(range(1, pages), 2))
     data[a : a + PAGE], data[b : b + PAGE] = data[b : b + PAGE], data[a : a + PAGE]
     path.write_bytes(data)
@@ -55,7 +59,8 @@ def zero_a_range(path: Path, draw: random.Random) -> None:
     start = draw.randrange(len(data))
     end = min(len(data), start + draw.choice([1, 16, 512, PAGE]))
     if not any(data[start:end]):
-        return flip_a_bit(path, draw)
+        flip_a_bit(path, draw)
+        return
     data[start:end] = bytes(end - start)
     path.write_bytes(data)
 
@@ -83,7 +88,8 @@ def exchange(path: Path, draw: random.Random) -> None:
         if one.is_file() and one.read_bytes() != path.read_bytes()
     ]
     if not others:
-        return flip_a_bit(path, draw)
+        flip_a_bit(path, draw)
+        return
     other = draw.choice(others)
     mine, theirs = path.read_bytes(), other.read_bytes()
     path.write_bytes(theirs)

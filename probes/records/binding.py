@@ -49,7 +49,7 @@ def check(folder: Path, edited: bool = False, names: Sequence[str] | None = None
         if not unfinished(folder):
             return FolderState("alone")
         if not edited:
-            raise _unfinished(folder)
+            raise unfinished_error(folder)
         return FolderState("alone", (f"{folder}: the run has not finished",))
     content = read_manifest(folder)
     if not isinstance(content.get("files"), dict) and "sha256" not in content:
@@ -76,7 +76,8 @@ def edited_line(edited: Sequence[str]) -> str:
     return f"Edited, read as it is: {listed(edited, 5, '; ')}" if edited else ""
 
 
-def _unfinished(folder: Path) -> ProbesError:
+def unfinished_error(folder: Path) -> ProbesError:
+    """Return the error of reading a run that has begun in a folder and is not complete."""
     if who := folder_lock.holder(folder):
         what = f"the run in this folder has not finished: {who} is writing it"
         fix = "wait until it has ended"

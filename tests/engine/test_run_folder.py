@@ -56,6 +56,11 @@ run.execute(cfg, cfg.out, None, lambda: stop("taken"), lambda _: stop("written")
 IN_ORDER = ["claim", "taken", "run_phases", "tables", "arrays", "frames", "write_manifest"]
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROBES_HOME", str(tmp_path / "home"))
+
+
 def same(one: Any, other: Any) -> bool:
     tables = [
         (lasting(run.records), *(pq.read_table(run.out / name) for name in TABLES[1:4]))

@@ -52,7 +52,9 @@ def check(folder: Path, edited: bool = False, names: Sequence[str] | None = None
             raise unfinished_error(folder)
         return FolderState("alone", (f"{folder}: the run has not finished",))
     content = read_manifest(folder)
-    if not isinstance(content.get("files"), dict) and "sha256" not in content:
+    bound = isinstance(content.get("files"), dict) or "sha256" in content
+    # The note is of versions that bind their folders: there, no hashes are hashes taken out.
+    if not bound and not (folder / NOTE).is_file():
         return FolderState("older")
     found = _problems(folder, content, names)
     if found and not edited:
@@ -84,6 +86,8 @@ def unfinished_error(folder: Path) -> ProbesError:
     else:
         what = "the run in this folder has not finished: it was stopped"
         fix = "finish it with the same `probes run`, into the same hydra.run.dir"
+        if not (folder / NOTE).is_file():  # an older version's, whose settings nobody knows
+            fix += ", with overwrite=true"
     return ProbesError(what, str(folder), f"{fix}; {READ_ANYWAY}")
 
 

@@ -221,6 +221,16 @@ def test_files_of_others_are_not_replaced(name: str, settle: Any) -> None:
     assert binding.check(cfg.out).state == "bound"
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_other_runs_takes_none_of_its_own(settle: Any, overwrite: bool) -> None:
+    """A sweep's folder: what reads it would take one more run for one of the sweep's."""
+    cfg = settle(*SMALL)
+    execute(cfg, cfg.out / "0-first")
+    with pytest.raises(ProbesError, match="the folder holds other runs: 0-first"):
+        execute(replace(cfg, overwrite=overwrite), cfg.out)
+    assert [path.name for path in cfg.out.iterdir()] == ["0-first"]
+
+
 def test_nothing_of_an_overwritten_run_stays(settle: Any) -> None:
     cfg = settle(*SMALL)
     out = execute(cfg, cfg.out).out

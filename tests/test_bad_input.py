@@ -33,7 +33,7 @@ from probes.config.compose import explain, setting_names
 from probes.config.paths import conf_dir
 from probes.config.settings import freeze
 from probes.core.errors import ProbesError
-from probes.core.types import Clip, ModelSpec, Output
+from probes.core.types import Clip, ClipKey, ItemKey, ModelSpec, Output
 from probes.models.checkpoint import find
 from probes.models.hf.families import family_of
 from probes.stimuli.answers import parse
@@ -203,7 +203,7 @@ def test_problem_npz(tmp_path_factory: Any, changes: dict[str, Any]) -> None:
 # --- infills, checkpoints, baselines --------------------------------------------------------------
 
 CLIPS = {
-    (uid, count): Clip(tuple(range(count)), (0.0,) * count, tuple("fghij"[:count]))
+    ClipKey("t", uid, count): Clip(tuple(range(count)), (0.0,) * count, tuple("fghij"[:count]))
     for uid in UIDS[:2]
     for count in (1, 2, 3)
 }
@@ -222,8 +222,8 @@ def test_infill_files(tmp_path_factory: Any, rows: Any) -> None:
     lines = rows if isinstance(rows, list) else [rows]
     path.write_text("\n".join(json.dumps(row) for row in lines))
     with refused():
-        for (_, count), gaps in load_file(path, CLIPS, UIDS).items():
-            assert len(gaps) == count - 1
+        for key, gaps in load_file(path, CLIPS, [ItemKey("t", uid) for uid in UIDS]).items():
+            assert len(gaps) == key.frames - 1
             "".join(gap.text for gap in gaps).encode()
 
 

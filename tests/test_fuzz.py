@@ -26,9 +26,8 @@ def workspace() -> Iterator[readers.Workspace]:
 @pytest.mark.parametrize("path", CRASHERS, ids=lambda path: path.name)
 def test_what_once_crashed_a_reader(path: Path, workspace: readers.Workspace) -> None:
     outcome = readers.read(workspace, path.read_bytes())
-    assert (
-        outcome.endswith("refused") or outcome == "frame_index"
-    )  # a damaged index counts as empty
+    # A damaged index of frames counts as empty; one of weights is not read next to a single file.
+    assert outcome.endswith("refused") or outcome in ("frame_index", "checkpoint")
 
 
 def test_valid_inputs_are_read(workspace: readers.Workspace) -> None:

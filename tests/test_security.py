@@ -24,7 +24,7 @@ from probes.config.paths import conf_dir
 from probes.config.settings import BackendConfig, freeze
 from probes.core.errors import ProbesError
 from probes.core.redaction import redact, redacted
-from probes.core.types import ModelSpec, Output
+from probes.core.types import ItemKey, ModelSpec, Output
 from probes.engine import context
 from probes.engine.run import execute
 from probes.media.frame_folder import FrameFolder
@@ -227,7 +227,7 @@ def test_infills_of_unknown_items_are_refused(tmp_path: Path) -> None:
     row = {"item_id": "../../etc/passwd", "frames": 2, "gap": 0, "text": "x"}
     (tmp_path / "infills.jsonl").write_text(json.dumps(row))
     with pytest.raises(ProbesError, match="unknown item"):
-        load_file(tmp_path / "infills.jsonl", {}, ["a"])
+        load_file(tmp_path / "infills.jsonl", {}, [ItemKey("t", "a")])
 
 
 def test_a_hash_that_is_none_becomes_no_file_name(tmp_path: Path) -> None:

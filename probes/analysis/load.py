@@ -198,11 +198,25 @@ def merge(frame: pd.DataFrame) -> pd.DataFrame:
     if (variants > 1).any():
         raise _conflict(rest[rest["_identity"].isin(variants.index[variants > 1])])
     dropped |= set(rest.index[rest["_identity"].duplicated()])
+    _tell_of_origins(rest)
     # pandas does not promise to pass attrs on, and references are in them.
     attrs = frame.attrs
     kept = frame.drop(index=list(dropped)).reset_index(drop=True)
     kept.attrs = attrs
     return kept
+
+
+def _tell_of_origins(rows: pd.DataFrame) -> None:
+    """Warn of answers that are there twice, computed by two versions of something."""
+    by_question = rows.groupby("_identity", sort=False)["origin"]
+    several = int((by_question.nunique() > 1).sum())
+    if several:
+        kept = listed(sorted(set(by_question.first())), 3, "; ")
+        warnings.warn(
+            f"{several} answers are there more than once and were computed in different ways; "
+            f"their choices are the same, and those by {kept} are kept",
+            stacklevel=4,
+        )
 
 
 def _conflict(rows: pd.DataFrame) -> ProbesError:

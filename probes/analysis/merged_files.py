@@ -191,7 +191,7 @@ def manifest(
     if samples:
         # With several limits: the smaller samples are parts of the larger ones.
         kept["sample"] = max(samples, key=lambda sample: int(sample["items"]))
-    if origins := _origins(manifests):
+    if origins := _origins(frame, manifests):
         kept["origins"] = origins
     states = joined["infills"]["status"].to_pylist() if "infills" in joined else []
     kept |= {f"{state}_infills": states.count(state) for state in ("failed", "empty")}
@@ -272,10 +272,21 @@ def _donor_use(frame: pd.DataFrame) -> dict[str, dict[str, float]]:
     return found
 
 
-def _origins(manifests: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """Return, by member, what computed the answers of several runs, with their number."""
+def _origins(
+    frame: pd.DataFrame, manifests: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, int]]:
+    """Return, by member, what computed the merged answers, with their number.
+
+    Of infills, whose rows do not say it, the counts of the runs: texts of several runs of the same
+    items count in each.
+    """
+    known = frame[frame["origin"] != ""]
     found: dict[str, Counter[str]] = {}
+    for member, origin in zip(known["member"], known["origin"], strict=True):
+        found.setdefault(str(member), Counter())[str(origin)] += 1
+    writers: dict[str, Counter[str]] = {}
     for one in manifests:
-        for member, counts in (one.get("origins") or {}).items():
-            found.setdefault(member, Counter()).update(counts)
-    return {member: dict(sorted(counts.items())) for member, counts in found.items()}
+        for name, texts in (one.get("origins") or {}).items():
+            if name not in found:
+                writers.setdefault(name, Counter()).update(texts)
+    return {name: dict(sorted(one.items())) for name, one in (found | writers).items()}

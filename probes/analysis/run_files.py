@@ -9,6 +9,7 @@ from pathlib import Path
 
 from probes.core.errors import ProbesError
 from probes.core.text import listed
+from probes.records import binding
 from probes.records.manifest import FILE
 
 Paths = str | Path | Sequence[str | Path]
@@ -62,9 +63,11 @@ def find(path: Paths, *, edited: bool = False) -> FoundRuns:
 
 
 def _nothing(start: Path, unfinished: Sequence[Path]) -> ProbesError:
+    if len(unfinished) == 1 and not (unfinished[0] / MERGING).is_file():
+        return binding.unfinished_error(unfinished[0])
     if unfinished:
         return ProbesError(
-            "the run has not ended: it is being written, or was stopped",
+            "what is there has not finished: it is being written, or was stopped",
             listed([str(folder) for folder in unfinished]),
             "wait until it has ended, or finish it with the same `probes run` or `probes merge`",
         )

@@ -235,12 +235,17 @@ def _commands(gap: _Gap) -> Iterator[str]:
     # One set is enough to make the run whole: that of which the largest part is there.
     of, missing = max(gap.missing(), key=lambda one: 1 - len(one[1]) / one[0])
     overrides = next(filter(None, (_overrides(run.folder) for run, _ in gap.group)), None)
+    # Next to the others, where the same command that was refused will find it.
+    places = {run.folder.parent for run, _ in gap.group}
+    place = places.pop() if len(places) == 1 and len(gap.group) > 1 else None
     for number in missing:
         if overrides is None:
             yield f"probes run ... shard={number} shards={of}"
         else:
-            others = [one for one in overrides if one.partition("=")[0] not in ("shard", "shards")]
-            yield shlex.join(["probes", "run", *others, f"shard={number}", f"shards={of}"])
+            own = ("shard", "shards", "hydra.run.dir")
+            others = [one for one in overrides if one.partition("=")[0] not in own]
+            where = [f"hydra.run.dir={place}/shard-{number}"] if place else []
+            yield shlex.join(["probes", "run", *others, f"shard={number}", f"shards={of}", *where])
 
 
 def _overrides(folder: Path) -> list[str] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from probes.analysis.merge_runs import merge
 from probes.cli import flags
+from probes.core import logs
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     flags.add_partial(parser)
     given = parser.parse_args(arguments)
+    logs.warnings_too()
     done = merge(given.path, given.out, given.partial)
     flags.show_partial(done.partial)
     if done.written:

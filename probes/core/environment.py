@@ -10,7 +10,7 @@ from pathlib import Path
 # The packages that a result can depend on; others are noise in a manifest.
 PACKAGES = """
 interframe-probes torch torchvision transformers tokenizers lmms-eval decord av numpy pandas scipy
-hydra-core opencv-python-headless
+hydra-core opencv-python-headless peft
 """.split()
 
 

@@ -45,6 +45,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         # notice. Every frame would have to wait for it.
         with temporary.open("wb") as file:
             yield file
+        if path.is_dir():  # whatever put it there: an empty one is nobody's loss
+            path.rmdir()
         temporary.replace(path)  # within one folder, hence one disk: atomic
     # Ctrl-C too: what is half written goes.
     except BaseException as error:

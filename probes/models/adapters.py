@@ -6,7 +6,6 @@ import importlib.util
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +66,6 @@ class Adapter:
             "kind": self.kind,
             "sha256": sha256_json(self.files),
         }
-
-    def identity(self) -> dict[str, Any]:
-        """Return its part of a fingerprint: files, and which peft computes with them."""
-        version = ".".join(metadata.version("peft").split(".")[:2])
-        return {"files": self.files, "peft": version}
 
     def check_files(self) -> None:
         """Raise ProbesError unless configuration and weights are there, in safetensors."""

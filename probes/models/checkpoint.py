@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,8 @@ from probes.models.weight_files import loaded_weights, named_weights, read_json,
 
 _WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
 _NAMES_CODE = ("config.json", "generation_config.json", "tokenizer_config.json")
+_NAMES_ONLY = {"name_or_path", "_name_or_path", "special_tokens_map_file", "tokenizer_file"}
+"""Settings with a path from where the files were saved; no loader goes there."""
 PROCESSOR_FILES = (
     "processor_config.json",
     "preprocessor_config.json",
@@ -157,7 +160,7 @@ class Checkpoint:
             "family": family,
         }
         if self.adapter is not None:
-            content["adapter"] = self.adapter.identity()
+            content["adapter"] = {"files": self.adapter.files}
         if spec.trust_remote_code:  # the same files run other code
             content["code"] = True
         if quantize:
@@ -207,6 +210,7 @@ def _adapter(spec: ModelSpec, base: Path) -> Adapter | None:
     """Return the adapter that a spec names, or the one in the checkpoint's own folder."""
     within = (base / adapters.CONFIG).is_file()
     if not spec.adapter and not within:
+        _refuse_stray(spec, base)
         return None
     if spec.adapter and within:
         raise ProbesError(
@@ -215,6 +219,7 @@ def _adapter(spec: ModelSpec, base: Path) -> Adapter | None:
             f"leave the setting out, or move {adapters.CONFIG} out of {base}",
         )
     if within:
+        _refuse_stray(spec, base)
         found = Adapter(base, spec.repo, within=True)
     else:
         place = Place(f"member {spec.name}", "adapter", lambda one: Adapter(one, "").check_files())
@@ -222,6 +227,23 @@ def _adapter(spec: ModelSpec, base: Path) -> Adapter | None:
         found = Adapter(folder, spec.adapter, commit)
     found.check()
     return found
+
+
+def _refuse_stray(spec: ModelSpec, base: Path) -> None:
+    """Refuse files of an adapter in a checkpoint's folder that nothing would load."""
+    found = {*base.rglob("adapter_model*"), *base.glob(f"*/**/{adapters.CONFIG}")}
+    if (base / adapters.CONFIG).is_file():
+        found.discard(base / adapters.WEIGHTS)
+    for path in sorted(path for path in found if path.is_file()):
+        complete = (path.parent / adapters.CONFIG).is_file() and path.parent != base
+        fix = f"complete it with {adapters.CONFIG}"
+        if complete:
+            fix = f"name it: pair.{spec.role}.adapter={path.parent}"
+        raise ProbesError(
+            "the checkpoint's folder has an adapter that nothing would load",
+            str(path),
+            f"{fix}, or move it out of the folder",
+        )
 
 
 def _refuse_elsewhere(found: Checkpoint, *, trusted: bool) -> None:
@@ -240,14 +262,19 @@ def _refuse_elsewhere(found: Checkpoint, *, trusted: bool) -> None:
             where,
             "remove it from the processor's configuration: no sound is shown",
         )
+    for name in (*_NAMES_CODE, *PROCESSOR_FILES):
+        for key, value in _texts(found.read_json(name)):
+            # Tokenizers take a vocabulary by the path in their settings.
+            if key not in _NAMES_ONLY and _leads_out(value, found.folder):
+                raise ProbesError(
+                    f"{name} names a file elsewhere as {key!r}, which a loader may read: {value}",
+                    str(found.folder / name),
+                    "copy that file into the folder under the name that the class expects, and "
+                    f"leave {key!r} out",
+                )
     if not trusted:  # then no code of a checkpoint is looked for
         return
-    for name in (
-        "config.json",
-        "generation_config.json",
-        "tokenizer_config.json",
-        *PROCESSOR_FILES,
-    ):
+    for name in (*_NAMES_CODE, *PROCESSOR_FILES):
         for named in _code(found.read_json(name)):
             if "--" in str(named):
                 raise ProbesError(
@@ -256,6 +283,29 @@ def _refuse_elsewhere(found: Checkpoint, *, trusted: bool) -> None:
                     f"copy that repository's code into {found.folder} after reading it, and leave"
                     f" `{named.split('--')[0]}--` out of auto_map",
                 )
+
+
+def _texts(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every text of a JSON value with the name that it stands under."""
+    if isinstance(content, str):
+        yield key, content
+    elif isinstance(content, Mapping):
+        for name, value in content.items():
+            yield from _texts(value, str(name))
+    elif isinstance(content, list):
+        for value in content:
+            yield from _texts(value, key)
+
+
+def _leads_out(value: str, folder: Path) -> bool:
+    """Return whether a text is the path of something that lies outside of a folder."""
+    if not 0 < len(value) < 4_096 or "\0" in value or os.sep not in value:
+        return False
+    try:
+        path = Path(value).expanduser().resolve()
+        return path.exists() and not path.is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # no path at all: a chat template, say
+        return False
 
 
 def _code(content: Any) -> Iterator[str]:

@@ -49,10 +49,12 @@ def check(folder: Path, edited: bool = False, names: Sequence[str] | None = None
         if not unfinished(folder):
             return FolderState("alone")
         if not edited:
-            raise _unfinished(folder)
+            raise unfinished_error(folder)
         return FolderState("alone", (f"{folder}: the run has not finished",))
     content = read_manifest(folder)
-    if not isinstance(content.get("files"), dict) and "sha256" not in content:
+    bound = isinstance(content.get("files"), dict) or "sha256" in content
+    # The note is of versions that bind their folders: there, no hashes are hashes taken out.
+    if not bound and not (folder / NOTE).is_file():
         return FolderState("older")
     found = _problems(folder, content, names)
     if found and not edited:
@@ -76,13 +78,16 @@ def edited_line(edited: Sequence[str]) -> str:
     return f"Edited, read as it is: {listed(edited, 5, '; ')}" if edited else ""
 
 
-def _unfinished(folder: Path) -> ProbesError:
+def unfinished_error(folder: Path) -> ProbesError:
+    """Return the error of reading a run that has begun in a folder and is not complete."""
     if who := folder_lock.holder(folder):
         what = f"the run in this folder has not finished: {who} is writing it"
         fix = "wait until it has ended"
     else:
         what = "the run in this folder has not finished: it was stopped"
         fix = "finish it with the same `probes run`, into the same hydra.run.dir"
+        if not (folder / NOTE).is_file():  # an older version's, whose settings nobody knows
+            fix += ", with overwrite=true"
     return ProbesError(what, str(folder), f"{fix}; {READ_ANYWAY}")
 
 

@@ -50,6 +50,12 @@ def claim(folder: Path, config: Mapping[str, Any], overwrite: bool = False) -> N
         MachineError: the folder cannot be written to.
     """
     own = plain(config)
+    if within := _runs_within(folder):
+        raise ProbesError(
+            f"the folder holds other runs: {listed(within, 3)}",
+            str(folder),
+            "choose another folder: hydra.run.dir=DIR, or hydra.sweep.dir=DIR of a sweep",
+        )
     if overwrite:
         remove(folder)
     elif there := _ours(folder):
@@ -122,6 +128,12 @@ def _remove_half(folder: Path) -> None:
         for path in part.iterdir() if part.is_dir() else ():
             if _HALF.fullmatch(path.name):
                 path.unlink(missing_ok=True)
+
+
+def _runs_within(folder: Path) -> list[str]:
+    """Return the folders of runs in a folder, such as a sweep's: one more would be read as one."""
+    notes = (path for name in (NOTE, FILE) for path in folder.glob(f"*/{name}"))
+    return sorted({path.parent.name for path in notes})
 
 
 def _ours(folder: Path) -> list[str]:

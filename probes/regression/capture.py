@@ -209,9 +209,11 @@ def _fingerprints(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _computed(manifest: Mapping[str, Any]) -> list[int]:
-    """Return how many prompts each member computed in this run."""
-    prompts = (manifest.get("counts") or {}).get("prompts") or {}
-    return [int(counts.get("computed", 0)) for counts in prompts.values()]
+    """Return how many prompts each member computed in a run."""
+    # A merged run states what each of its runs has computed.
+    parts = manifest.get("merged") or [manifest]
+    prompts = [(part.get("counts") or {}).get("prompts") or {} for part in parts]
+    return [int(counts.get("computed", 0)) for one in prompts for counts in one.values()]
 
 
 def _joined(parts: Sequence[Mapping[str, str]]) -> dict[str, str]:

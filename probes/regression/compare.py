@@ -160,6 +160,8 @@ def notes(base: Snapshot, run: Snapshot) -> list[str]:
     """Return what differs and does not prevent a comparison."""
     out = [edited_line(run.edited)] if run.edited else []
     out += [f"partial data: {one}" for one in run.partial]
+    if run.partial:
+        out.append(f"compared are the {len(base.items)} items of the baseline that were run")
     out += [
         f"{name} is another checkpoint, or runs with other settings, than before"
         for name, before in base.members.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, isnan
 
@@ -59,10 +59,25 @@ def _origin_differences(base: Snapshot, run: Snapshot) -> list[str]:
         # Which answer is of which origin is not kept: a mixture is equal to nothing.
         if len(now) > 1:
             found.append(f"answers of {name} come from {len(now)} origins")
-        elif (before := base.origins.get(name)) is not None and before != now:
+        elif (before := base.origins.get(name)) is not None and not _alike(before, now):
             was = " + ".join(before)
             found.append(f"answers of {name} were computed by {now[0]}, in the baseline by {was}")
     return found
+
+
+def _alike(before: Sequence[str], now: Sequence[str]) -> bool:
+    """Return whether answers were computed alike, by the libraries that both name.
+
+    One that a single side has (peft, of an adapter) makes another member, not another platform.
+    """
+    split = [text.partition("; ") for text in (*before, *now)]
+    named = [{one.rpartition(" ")[0] for one in libraries.split(", ")} for libraries, _, _ in split]
+    shared = set.intersection(*named)
+    kept = {
+        (frozenset(one for one in libraries.split(", ") if one.rpartition(" ")[0] in shared), rest)
+        for libraries, _, rest in split
+    }
+    return len(kept) == 1
 
 
 def exact(base: Snapshot, run: Snapshot) -> list[Difference]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from probes.core.types import Status
@@ -140,6 +140,17 @@ class Snapshot:
     def records(self) -> int:
         """Number of answers in all cells."""
         return sum(len(cell.answers) for cell in self.cells)
+
+    def restricted(self, items: Collection[tuple[str, str]]) -> Snapshot:
+        """Return the snapshot of some of the items, each as (task, id)."""
+        cells = (
+            replace(
+                cell, answers=tuple(a for a in cell.answers if (cell.name.task, a.item_id) in items)
+            )
+            for cell in self.cells
+        )
+        kept = tuple(item for item in self.items if (item.task, item.id) in items)
+        return replace(self, items=kept, cells=tuple(cells))
 
     def items_by_id(self) -> dict[tuple[str, str], ItemFacts]:
         """Return the items by (task, id)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ def test_a_missing_shard_is_named_with_its_command(two: Path) -> None:
     assert "shard=2 of shards=3 is missing (there: 0, 1)" in refused.value.what
     assert str(two / "0") in refused.value.where
     command = shlex.join(["probes", "run", "task=egoworld", "pair.caveat=a b", "shard=2"])
-    assert f"{command} shards=3" in refused.value.fix
+    # In the folder of the others, where the command that was refused finds it.
+    assert f"{command} shards=3 hydra.run.dir={two}/shard-2" in refused.value.fix
     assert "--partial (in Python partial=True)" in refused.value.fix
     frame = analysis.load(two, partial=True)
     assert frame.attrs["partial"] == ["shard=2 of shards=3 is missing (there: 0, 1)"]
@@ -188,7 +190,7 @@ def test_runs_that_did_not_finish_are_left_out_and_named(two: Path) -> None:
     both = f"wait for what has begun and not ended ({two / '2'}, {two / 'other'})"
     assert both in refused.value.fix
     for path in (two / "2", two / "2" / "records.parquet", [two, two / "2"]):
-        with pytest.raises(ProbesError, match="the run has not ended"):
+        with pytest.raises(ProbesError, match="has not finished"):
             analysis.load(path, partial=True)
     with pytest.warns(UserWarning, match="left out"):
         frame = analysis.load(two, partial=True)
@@ -220,8 +222,11 @@ def test_every_command_refuses_and_then_says(
     assert not out.exists()
     code = main([command, str(two), *more, "--partial"])
     text, err = capsys.readouterr()
-    if command == "check":  # it answers fewer items than the baseline has
-        assert code == 2 and missing not in err
+    if command == "check":  # what was run is compared, and nothing else
+        assert code == 0 and missing not in err
+        said = " ".join(text.split())
+        assert f"partial data: {missing}" in said
+        assert "compared are the 8 items of the baseline that were run" in said
     elif command == "compare-published":
         assert missing not in err
     elif command == "report":
@@ -240,6 +245,27 @@ def test_no_baseline_is_made_of_a_part(two: Path, tmp_path: Path, capsys: Out) -
     assert main(["check", str(two), "--against", str(base), "--update", "--partial"]) == 2
     assert "a baseline is made of a whole run" in capsys.readouterr().err
     assert not base.exists()
+
+
+def test_answers_of_two_versions_are_told_and_counted_once(tmp_path: Path) -> None:
+    runs = []
+    for version in ("5.0", "5.1"):
+        origin = f"transformers {version}; cpu avx2; float32; sdpa"
+        made = [replace(one, origin=origin, key=version + one.key) for one in study(ITEMS, (5,))]
+        run = write_run(tmp_path / version, made, BASE, [item(number) for number in range(ITEMS)])
+        members = {one.member for one in made}
+        edit(run, origins={name: {origin: ITEMS} for name in members})
+        runs.append(run)
+    with pytest.warns(UserWarning, match="computed in different ways") as told:
+        frame = analysis.load(runs)
+    assert "those by transformers 5.0" in str(told[0].message)
+    assert set(frame["origin"]) == {"transformers 5.0; cpu avx2; float32; sdpa"}
+    with pytest.warns(UserWarning, match="computed in different ways"):
+        merge(runs, tmp_path / "merged")
+    found = json.loads((tmp_path / "merged" / "manifest.json").read_text())["origins"]
+    counts = frame.groupby("member").size()
+    assert {name: sum(one.values()) for name, one in found.items()} == counts.to_dict()
+    assert all("5.1" not in str(one) for one in found.values())
 
 
 def test_a_merge_of_a_part_stays_a_part(two: Path, tmp_path: Path) -> None:
@@ -348,7 +374,7 @@ def test_rows_are_joined_by_task_and_item(tmp_path: Path) -> None:
     assert len(found["items"]) == 4
     # Folders without the column: by their items, which do not say whose these are.
     older([infill(0, "", "whose?")], tmp_path / "a")
-    with pytest.raises(ProbesError, match="may be of task egoworld or other"):
+    with pytest.raises(ProbesError, match="is one of each of the tasks egoworld, other"):
         merged_files.tables(analysis.load(tmp_path / "a"), folders)
     write_run(tmp_path / "a", study(1, (5,)), BASE, [item(0)])
     (row,) = merged_files.tables(analysis.load(tmp_path / "a"), folders[:1])["infills"].to_pylist()
@@ -369,5 +395,6 @@ def test_a_merged_run_knows_all_arms_and_frames(tmp_path: Path) -> None:
     assert config["frames"] == [5, 6] and config["limit"] is None
     assert [one["name"] for one in config["suite"]] == ["baseline", "vcot", "text_perturbation"]
     frames = [analysis.load(tmp_path / name) for name in ("runs", "merged")]
-    assert frames[0].attrs == frames[1].attrs
+    # What was made for this test has no hashes; the merged run has.
+    assert frames[0].attrs.pop("unbound") and frames[0].attrs == frames[1].attrs
     assert frames[1].attrs["references"]["text_perturbation"] == "vcot"

@@ -56,6 +56,11 @@ run.execute(cfg, cfg.out, None, lambda: stop("taken"), lambda _: stop("written")
 IN_ORDER = ["claim", "taken", "run_phases", "tables", "arrays", "frames", "write_manifest"]
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROBES_HOME", str(tmp_path / "home"))
+
+
 def same(one: Any, other: Any) -> bool:
     tables = [
         (lasting(run.records), *(pq.read_table(run.out / name) for name in TABLES[1:4]))
@@ -214,6 +219,16 @@ def test_files_of_others_are_not_replaced(name: str, settle: Any) -> None:
     execute(replace(cfg, overwrite=True), cfg.out)
     assert (cfg.out / "thesis.txt").read_text() == "mine"
     assert binding.check(cfg.out).state == "bound"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_other_runs_takes_none_of_its_own(settle: Any, overwrite: bool) -> None:
+    """A sweep's folder: what reads it would take one more run for one of the sweep's."""
+    cfg = settle(*SMALL)
+    execute(cfg, cfg.out / "0-first")
+    with pytest.raises(ProbesError, match="the folder holds other runs: 0-first"):
+        execute(replace(cfg, overwrite=overwrite), cfg.out)
+    assert [path.name for path in cfg.out.iterdir()] == ["0-first"]
 
 
 def test_nothing_of_an_overwritten_run_stays(settle: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -27,7 +26,8 @@ from probes.config.compose import compose
 from probes.core.errors import MachineError, ProbesError
 from probes.core.types import ArrayName
 from probes.engine import run
-from probes.records import artifacts
+from probes.records import artifacts, folder_lock
+from probes.records.manifest import read_manifest, write_content
 
 SHARDS = 3
 
@@ -81,7 +81,7 @@ def test_merged_shards_are_the_run_without_shards(study: Path, tmp_path: Path) -
     merged, whole = tmp_path / "merged", study / "whole"
     for name in ("records", "items", "donors", "infills"):
         assert table(merged, name).equals(table(whole, name)), name
-    assert content(merged).keys() == content(whole).keys()
+    assert content(merged).keys() == content(whole).keys() - {"run.json"}
     submissions = [path.name for path in whole.glob("submission-*.json")]
     assert submissions
     for name in submissions:
@@ -190,6 +190,7 @@ def test_a_merge_that_is_killed_goes_on(stride: int, study: Path, tmp_path: Path
         keys = pq.read_table(folder / "records.parquet")["key"].unique().to_pylist()[:2]
         name = ArrayName("attention", 1, "last")
         artifacts.write(folder, [(key, name, np.arange(9.0) + shard) for key in keys])
+        write_content(folder, read_manifest(folder))
     merge([parts], tmp_path / "whole")
     expected = content(tmp_path / "whole")
     sources = state(parts)
@@ -197,7 +198,7 @@ def test_a_merge_that_is_killed_goes_on(stride: int, study: Path, tmp_path: Path
     while killed([parts], out := tmp_path / f"{steps}", steps // 2, bool(steps % 2)):
         if not (out / "manifest.json").exists() and any(out.glob("*.parquet")):
             # Nobody takes what is there for a run.
-            with pytest.raises(ProbesError, match="has not ended"):
+            with pytest.raises(ProbesError, match="has not finished"):
                 analysis.load(out)
         assert main(["merge", str(parts), "--out", str(out)]) == 0
         assert content(out) == expected
@@ -218,7 +219,7 @@ def test_a_merge_that_is_there_is_left_alone(
     assert state(tmp_path / "merged") == before
     (tmp_path / "merged" / "items.parquet").write_bytes(b"edited")
     assert main(command) == 2
-    assert "items.parquet is not the file that was written" in capsys.readouterr().err
+    assert "items.parquet is not the file that the manifest names" in capsys.readouterr().err
 
 
 def test_a_merge_of_runs_that_were_written_again_is_another_one(
@@ -257,12 +258,10 @@ def test_two_merges_never_write_at_once(
 ) -> None:
     out = tmp_path / "merged"
     out.mkdir()
-    handle = os.open(out, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    assert main(["merge", str(study / "parts"), "--out", str(out)]) == 2
-    assert "another process is merging into the folder" in capsys.readouterr().err
-    assert not any(out.iterdir())
-    os.close(handle)
+    with folder_lock.held(out):
+        assert main(["merge", str(study / "parts"), "--out", str(out)]) == 2
+        assert "another run is writing this folder" in capsys.readouterr().err
+        assert [path.name for path in out.iterdir()] == [folder_lock.FILE]
     assert main(["merge", str(study / "parts"), "--out", str(out)]) == 0
 
 

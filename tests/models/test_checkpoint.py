@@ -1,6 +1,7 @@
 """Where checkpoints are found, which are refused, and what a fingerprint covers."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -113,6 +114,23 @@ def test_what_leads_a_loader_elsewhere_is_refused(folder):
     refused("processor_config.json", {"audio_tokenizer": {"a": "x/y"}}, "audio tokenizer")
     refused("shard-00000-model-00001-of-00002.safetensors", {}, "distributed")
     find(spec)
+    elsewhere = folder.parent / "vocab.json"
+    elsewhere.write_text("{}")
+    plain = replace(spec, trust_remote_code=False)
+    before = json.loads((folder / "tokenizer_config.json").read_text())
+    for key, value in {
+        "vocab": str(elsewhere),
+        "extra": {"merges": [str(elsewhere)]},
+        "spm_file": os.path.relpath(elsewhere),
+    }.items():
+        (folder / "tokenizer_config.json").write_text(json.dumps(before | {key: value}))
+        with pytest.raises(ProbesError, match="names a file elsewhere"):
+            find(plain)
+    # Where it was saved, a file within, and what is no path.
+    harmless = {"name_or_path": str(elsewhere), "vocab": str(folder / "config.json"), "x": "a/b"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(before | harmless))
+    find(plain)
+    (folder / "tokenizer_config.json").write_text(json.dumps(before))
     # Code that is not trusted is not looked for.
     (folder / "config.json").write_text(json.dumps(config | code))
     find(replace(spec, trust_remote_code=False))

@@ -126,6 +126,11 @@ def test_folders_without_hashes_are_read_and_told(tmp_path: Path) -> None:
     assert (binding.check(older).state, binding.check(alone).state) == ("older", "alone")
     frame = probes.load([older, alone])
     assert frame.attrs["unbound"] == [str(alone), str(older)]
+    # The note of a version that binds its folders: the hashes were taken out.
+    (older / "run.json").write_text("{}")
+    with pytest.raises(ProbesError, match=r"manifest\.json was changed"):
+        probes.load(older)
+    (older / "run.json").unlink()
     report.write([tmp_path], tmp_path / "out")
     page = (tmp_path / "out" / "report.md").read_text()
     assert "No manifest has the hashes of these tables" in page

@@ -16,6 +16,27 @@ from regression_runs import PACKAGES, PLATFORM, Out, answers, changes, check, ed
 from probes import regression
 from probes.analysis.measures import MEASURES, of_extra
 from probes.records.schema import Record
+from probes.regression.capture import capture
+from probes.regression.gates import platform_differences
+
+
+@pytest.mark.parametrize(
+    ("now", "differs"),
+    [
+        ("tokenizers 0.22, torch 2.9; cpu avx2; float32; sdpa", False),
+        ("peft 0.21, tokenizers 0.22, torch 2.9; cpu avx2; float32; sdpa", False),
+        ("peft 0.21, tokenizers 0.22, torch 2.8; cpu avx2; float32; sdpa", True),
+        ("tokenizers 0.22, torch 2.9; cuda NVIDIA L4; float32; sdpa", True),
+        ("tokenizers 0.22, torch 2.9; cpu avx2; bfloat16; sdpa", True),
+    ],
+)
+def test_a_library_of_one_side_makes_another_member_not_another_platform(
+    now: str, differs: bool, made: Path
+) -> None:
+    run = dataclasses.replace(capture(made), origins={"image": (now,)})
+    before = "tokenizers 0.22, torch 2.9; cpu avx2; float32; sdpa"
+    base = dataclasses.replace(run, origins={"image": (before,)})
+    assert bool(platform_differences(base, run)) == differs
 
 
 @pytest.mark.parametrize("gate", ["exact", "statistical"])

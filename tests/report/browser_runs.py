@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,12 @@ class PaintedFrames(Mapping[str, np.ndarray]):
 
     def path(self, sha256: str) -> Path:
         return self._folder / f"{sha256}.png"
+
+    def media_sha256(self, media: Media) -> str:
+        return sha256_json(str(media.path))
+
+    def save(self, sha256: str, target: Path) -> None:
+        shutil.copy(self.path(sha256), target)
 
     def close(self) -> None:
         """Nothing is held."""

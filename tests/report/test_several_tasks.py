@@ -87,6 +87,8 @@ def leaking(prompt: Request) -> str:
 
 def table(folder: Path, name: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = pq.read_table(folder / f"{name}.parquet").to_pylist()
+    for row in found:
+        row.pop("place", None)  # where an item stands among those of the whole run
     return found
 
 
@@ -210,6 +212,10 @@ def older(folder: Path, out: Path) -> Path:
         whole = pq.read_table(folder / f"{name}.parquet")
         (out / f"{name}.parquet").unlink()
         pq.write_table(whole.drop_columns([column]), out / f"{name}.parquet")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (out / "manifest.json").unlink()
+    kept = {name: value for name, value in manifest.items() if name not in ("files", "sha256")}
+    (out / "manifest.json").write_text(json.dumps(kept))
     return out
 
 

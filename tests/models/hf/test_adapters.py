@@ -236,6 +236,39 @@ def test_what_is_refused_by_name(
     assert "interframe-probes[adapters]" in missing.fix
 
 
+@pytest.mark.parametrize("place", ["adapter", "nested/deep", "", "beside"])
+def test_files_of_an_adapter_that_nothing_loads_are_refused(
+    place: str, base: Path, lora: Path, own: Path, tmp_path: Path
+) -> None:
+    """Base against base with an adapter that is overlooked would be two equal members."""
+    folder = own if place == "beside" else tmp_path / "checkpoint"
+    if place == "beside":  # one in its place, and another one below it
+        place = "second"
+    else:
+        shutil.copytree(base, folder)
+    (folder / place).mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, CONFIG) if place else (WEIGHTS,):
+        shutil.copy(lora / name, folder / place)
+    with pytest.raises(ProbesError, match="has an adapter that nothing would load") as caught:
+        find(ModelSpec("tiny", "video", str(folder)))
+    fix = f"pair.video.adapter={folder / place}" if place else f"complete it with {CONFIG}"
+    assert fix in caught.value.fix
+    if place and folder != own:  # as the fix says
+        spec = ModelSpec("tiny", "video", str(folder), adapter=str(folder / place))
+        assert find(spec).adapter is not None
+
+
+def test_a_version_of_peft_is_an_origin_and_no_other_member(
+    base: Path, lora: Path, open_hf: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_hf(base, spec={"adapter": str(lora)})
+    assert "peft" in first.libraries() and "peft" not in open_hf(base).libraries()
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "99.1")
+    later = open_hf(base, spec={"adapter": str(lora)})
+    assert later.fingerprint == first.fingerprint
+    assert later.libraries()["peft"] == "99.1"
+
+
 def test_a_folder_of_an_adapter_alone_says_what_to_write(
     lora: Path, base: Path, tmp_path: Path
 ) -> None:

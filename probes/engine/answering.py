@@ -16,7 +16,7 @@ from probes.engine.context import RunContext
 from probes.engine.plan import Plan, Trial
 from probes.engine.stimulus_builder import StimulusBuilder, request_of
 from probes.records.schema import Record
-from probes.stimuli.answers import fault, judge
+from probes.stimuli.answers import fault, judge, letter_mass
 from probes.stimuli.rotation import rotated
 
 T = TypeVar("T")
@@ -99,10 +99,11 @@ def _record(
     cfg: RunConfig, spec: ModelSpec, trial: Trial, request: TrialRequest, output: Output
 ) -> Record:
     item, rotation = trial.item, trial.rotation
-    listed = rotated(item, rotation)
-    status, choice = judge(output, listed, cfg.scoring)
-    # The chosen place in the list, turned back into the item's own option.
-    choice = None if choice is None else (choice + rotation) % len(item.options)
+    # Equal requests have equal draws, whichever arm or member they are of.
+    key = (cfg.seed, item.task, item.id, request.stimulus_sha)
+    status, choice, tied = judge(output, item, cfg.scoring, rotation=rotation, key=key)
+    # Of an output that cannot be judged, nothing is known.
+    mass = None if status == "error" else letter_mass(output, cfg.scoring)
     return Record(
         key=request.key,
         task=item.task,
@@ -124,13 +125,15 @@ def _record(
         option_logprobs=_own_order(output.option_logprobs, rotation),
         option_tokens=_own_order(output.option_tokens, rotation),
         text=output.text,
-        error=fault(output, listed, cfg.scoring),
+        error=fault(output, rotated(item, rotation), cfg.scoring),
         input_tokens=output.input_tokens,
         output_tokens=output.output_tokens,
         seconds=output.seconds,
         extras=output.extras,
         stimulus_sha=request.stimulus_sha,
         rotation=rotation,
+        letter_mass=mass,
+        tied=tied,
     )
 
 

@@ -86,11 +86,18 @@ class Record:
         ),
     ]
     option_logprobs: Annotated[
-        tuple[float, ...], Column("per option: sum of its tokens' log-probabilities (nats)")
+        tuple[float, ...],
+        Column(
+            "per option: sum of its tokens' log-probabilities (nats); under `letter` the log of "
+            "the summed probability of the tokens that the letter can be written as"
+        ),
     ]
     option_tokens: Annotated[
         tuple[int, ...],
-        Column("per option: number of tokens behind that sum; `cloze` chooses by their ratio"),
+        Column(
+            "per option: number of tokens behind that sum; `cloze` chooses by their ratio; 0 where "
+            "a server did not list the letter, and the log-probability is only a bound"
+        ),
     ]
     text: Annotated[str, Column("the reply under `generate`")]
     error: Annotated[str, Column("what went wrong")]
@@ -113,6 +120,20 @@ class Record:
     extras: Annotated[
         Mapping[str, float], Column("further numbers of the answer by name, e.g. of a readout")
     ] = dataclasses.field(default_factory=dict, hash=False)
+    letter_mass: Annotated[
+        float | None,
+        Column(
+            "probability that the member puts on the options' letters altogether; null where it "
+            "was not scored by letter, and in older runs"
+        ),
+    ] = None
+    tied: Annotated[
+        bool,
+        Column(
+            "whether several options had exactly the best score: a draw keyed by seed, item and "
+            "stimulus decided; false in older runs"
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +345,8 @@ def _column(table: pa.Table, field: Field, where: str) -> pa.Array | pa.ChunkedA
 
     present = field.name in table.column_names
     column = _cast(table.column(field.name), field, where) if present else None
-    if column is not None and (field.default is dataclasses.MISSING or not column.null_count):
+    no_default = field.default in (dataclasses.MISSING, None)
+    if column is not None and (no_default or not column.null_count):
         return column
     make = field.column.of_older
     try:

@@ -44,7 +44,7 @@ from probes.models.server.http import Endpoint, Failure
 from probes.models.server.options import ServerOptions
 from probes.models.server.served import check_same, served
 
-ADAPTER = "server-1"
+ADAPTER = "server-2"
 """Raised whenever the same prompt and served weights would get other numbers or another text."""
 _PATH = "/chat/completions"
 _FINAL = (401, 404)

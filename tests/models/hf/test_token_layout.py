@@ -58,7 +58,7 @@ def test_the_context_holds_what_is_written(tokens):
 
 
 def test_letters_are_checked_per_prompt(tokens):
-    with pytest.raises(ProbesError, match=r"one own token: 'A' .*'the box'"):
+    with pytest.raises(ProbesError, match=r"one token of its own: 'A' .*'the box'"):
         tokenized(tokens, Request((" the",), ("A", "the box")), LETTER)
 
 

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _machine import RESULTS, described, write
 
 ROOT = Path(__file__).resolve().parent.parent
-TRIAL = ["role", "arm", "frames", "item_id"]
+TRIAL = ["role", "arm", "frames", "task", "item_id"]
 """Columns that identify a trial."""
 LEAST = 0.99
 """Share of equal choices below which the exit code is 1."""
@@ -49,7 +49,7 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
     both["equal_text"] = both.text_a == both.text_b
     shown = both[same_stimulus]
     written = set(shown.scoring_a) == {"generate"}
-    gap = ["frames", "item_id", "gap"]
+    gap = ["frames", "task", "item_id", "gap"]
     texts = (pd.read_parquet(run / "infills.parquet").drop_duplicates(gap) for run in (a, b))
     infills = next(texts).merge(next(texts), on=gap, suffixes=("_a", "_b"))
     arms = shown.groupby(["role", "arm"], sort=False)

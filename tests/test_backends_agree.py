@@ -15,6 +15,7 @@ def write(folder: Path, scoring: str, rows: list[dict[str, Any]], infill: str = 
     """Write a run folder of these records, one item each, and one infill."""
     folder.mkdir()
     plain = {
+        "task": "t",
         "role": "image",
         "arm": "baseline",
         "frames": 5,
@@ -27,7 +28,7 @@ def write(folder: Path, scoring: str, rows: list[dict[str, Any]], infill: str = 
     }
     records = [plain | {"item_id": str(n), "scoring": scoring} | row for n, row in enumerate(rows)]
     pd.DataFrame(records).to_parquet(folder / "records.parquet")
-    gaps = [{"frames": 5, "item_id": "0", "gap": 0, "text": infill}]
+    gaps = [{"frames": 5, "task": "t", "item_id": "0", "gap": 0, "text": infill}]
     pd.DataFrame(gaps).to_parquet(folder / "infills.parquet")
     return folder
 

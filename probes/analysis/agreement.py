@@ -6,21 +6,18 @@ from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from probes.analysis.settings import LoadedRun
+from probes.analysis.settings import LoadedRun, RunKind
 from probes.core.errors import ProbesError
-from probes.records import schema
-from probes.records.schema import InfillRow
+from probes.records import infills
 
 
-def check(
-    runs: Sequence[LoadedRun], labels: Sequence[str], kinds: Sequence[tuple[str, ...]]
-) -> None:
+def check(runs: Sequence[LoadedRun], labels: Sequence[str], kinds: Sequence[RunKind]) -> None:
     """Raise ProbesError where runs that would be compared do not agree, naming what differs.
 
     Args:
         runs: the runs.
         labels: for each run, its setting.
-        kinds: for each run, its pair, task and scoring.
+        kinds: for each run, its pairs, tasks and scorings.
     """
     if len(runs) < 2:
         return
@@ -38,7 +35,7 @@ def check(
 
 
 def _facts(
-    run: LoadedRun, label: str, kind: tuple[str, ...]
+    run: LoadedRun, label: str, kind: RunKind
 ) -> Iterator[tuple[tuple[Hashable, ...], Any, str]]:
     """Yield the facts of a run: a name, the value, and the message where two values differ."""
     for (task, item), row in run.items.items():
@@ -53,9 +50,11 @@ def _facts(
     for name, fingerprint in run.models.items():
         what = f"the model {name} is not the same (weights, tokenizer or adapter differ)"
         yield ("model", label, name), fingerprint, what
-    for infill in schema.read_rows(run.folder / "infills.parquet", InfillRow):
+    for infill in infills.read_rows(run.folder):
         if not infill.ok:  # a repeated run may write it
             continue
-        place = (infill.item_id, infill.frames, infill.gap)
-        what = "the infill of item {}, {} frames, gap {}, is not the same".format(*place)
-        yield ("infill", label, *kind, infill.role, *place), infill.text, what
+        place = (infill.item_id, infill.task, infill.frames, infill.gap)
+        what = "the infill of item {} of task {}, {} frames, gap {}, is not the same".format(*place)
+        # A run of several tasks has the infills of each, whatever others it has them with.
+        of = (label, kind.pairs, kind.scorings)
+        yield ("infill", *of, infill.role, *place), infill.text, what

@@ -284,7 +284,7 @@ def _no_repeats(
         return
     # Donors and rotations repeat items lawfully: only these rows need a closer look.
     rows = order[np.union1d(repeated, repeated + 1)]
-    draw = [name for name in ("donor_id", "rotation") if name in frame]
+    draw = [name for name in ("donor_id", "donor_task", "rotation") if name in frame]
     some = frame.iloc[rows][["item_id", "role", "arm", "frames", *draw]].assign(
         _cell=cell_codes[rows]
     )

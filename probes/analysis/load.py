@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,55 +11,94 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from probes.analysis import agreement, settings
+from probes.analysis import agreement, run_files, settings, shards
 from probes.analysis.margins import flat
+from probes.analysis.run_files import Paths
+from probes.analysis.settings import LoadedRun
 from probes.core.errors import ProbesError
-from probes.records import schema
+from probes.core.text import listed
+from probes.records import binding, schema
+from probes.records.manifest import FILE, REWRITE
 from probes.records.schema import Record
 
 # Integers and booleans that may be missing keep their type; the rest becomes plain numpy.
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
-IDENTITY = tuple("task setting pair role arm frames scoring seed item_id donor_id rotation".split())
+IDENTITY = tuple(
+    "task setting pair role arm frames scoring seed item_id donor_id donor_task rotation".split()
+)
 """Columns that identify the question that a row answers."""
 _CONTENT = ("member", "status", "choice", "answer", "stimulus_sha")
 
-Paths = str | Path | Sequence[str | Path]
 
-
-def load(path: Paths) -> pd.DataFrame:
+def load(path: Paths, *, edited: bool = False, partial: bool = False) -> pd.DataFrame:
     """Read the records of a run folder, of a folder of runs (sweep, shards), or of several.
 
     Args:
         path: a run folder, any folder above run folders, a `records.parquet`, or a list of those.
+        edited: whether tables that are not those that the run wrote are read as they are.
+        partial: read runs too of which shards are missing.
 
     Returns:
         One row per record, with the columns of `Record` and three more: `n_options` (number of
         options of the item), `setting` (how this run's configuration differs from other runs of the
         same pair and task, e.g. `frame_as=image`; empty where it does not) and `run` (its folder).
-        `frame.attrs["references"]` maps each arm to the arm it is compared with.
+        `frame.attrs["references"]` maps each arm to the arm it is compared with. Where they are not
+        empty, `attrs["edited"]` says what is not as its run wrote it, `attrs["partial"]` what is
+        missing of a run, `attrs["unfinished"]` which runs below a folder have not finished and were
+        left out, `attrs["unbound"]` which folders have no hashes to check their tables by (an older
+        version's, or tables without a manifest).
 
     Raises:
-        ProbesError: nothing found, an unreadable file, a missing column, or runs of one setting
-            whose items, frames, infills or models differ, or which answer the same question
+        ProbesError: nothing found, a run that has not finished, tables that are not those that the
+            run wrote, an unreadable file, a missing column, missing shards of a run, or runs of one
+            setting whose items, frames, infills or models differ, or which answer the same question
             differently.
     """
-    files = _find(path)
+    return read(path, edited=edited, partial=partial)[0]
+
+
+def read(
+    path: Paths, *, edited: bool = False, partial: bool = False
+) -> tuple[pd.DataFrame, list[LoadedRun]]:
+    """Read records as `load` does; return their runs too, also those that only repeat others."""
+    found = run_files.find(path, edited=edited)
+    files = found.records
+    # First: what is checked and what is read then belong to one writing of the folder.
+    written = [_written(file.parent) for file in files]
+    states = [binding.check(file.parent, edited) for file in files]
     runs = [settings.read_run(file.parent) for file in files]
     tables = [schema.read(file, Record) for file in files]
-    kinds = [settings.pair_and_task(table) for table in tables]
+    kinds = [settings.kind_of(table) for table in tables]
     labels = settings.labels(runs, kinds)
     agreement.check(runs, labels, kinds)
+    lacking = shards.check(runs, found.unfinished, partial)
     parts = []
     for table, run, label in zip(tables, runs, labels, strict=True):
         frame = _to_pandas(table)
         sizes = {place: len(item.options) for place, item in run.items.items()}
         options = _n_options(frame, sizes)
+        _check_choices(frame, options, run.folder)
         parts.append(frame.assign(n_options=options, setting=label, run=str(run.folder)))
+    if written != [_written(file.parent) for file in files]:
+        what = "a run was written again while it was read"
+        raise ProbesError(what, str(path), "read it once more when the run has ended")
     whole = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
     whole = merge(whole)
     whole.attrs.update(settings.attributes(runs))
-    return whole
+    told = {
+        "edited": [one for state in states for one in state.edited],
+        "partial": list(lacking),
+        "unfinished": [str(folder) for folder in found.unfinished],
+        "unbound": [
+            str(run.folder) for run, one in zip(runs, states, strict=True) if one.state != "bound"
+        ],
+    }
+    whole.attrs.update({name: value for name, value in told.items() if value})
+    if found.unfinished:
+        shown = listed(told["unfinished"], 3)
+        warnings.warn(f"left out, as they have not finished: {shown}", stacklevel=3)
+    return whole, runs
 
 
 def from_records(
@@ -77,25 +117,26 @@ def from_records(
     return merge(frame)
 
 
-def _find(path: Paths) -> list[Path]:
-    if not isinstance(path, str | Path):
-        found = [file for part in path for file in _find(part)]
-        if not found:
-            raise ProbesError("no run was named", fix="give a run folder or a folder of runs")
-        # A sweep and a run in it may both be named: each file is read once.
-        return sorted(dict.fromkeys(found))
-    start = Path(path)
-    if start.is_file():
-        return [start.resolve()]
-    files = sorted(file.resolve() for file in start.rglob("records.parquet"))
-    if not files:
-        what = "holds no records.parquet" if start.is_dir() else "is not there"
+def _written(folder: Path) -> int:
+    """Return when a run's manifest was written, in ns; 0 where there is none."""
+    try:
+        return (folder / FILE).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _check_choices(frame: pd.DataFrame, options: pd.Series, folder: Path) -> None:
+    """Refuse a choice that the item does not have."""
+    # Without a known number of options (0), only the records themselves could tell.
+    wrong = (options > 0) & (frame["choice"] >= options).fillna(False).astype(bool)
+    if wrong.any():
+        row = frame[wrong].iloc[0]
         raise ProbesError(
-            f"the run folder {what}",
-            str(start),
-            "give the folder that `probes run` wrote to, or a folder above such folders",
+            f"an answer contradicts itself: {row['member']} under {row['arm']}, {row['frames']} "
+            f"frames, item {row['item_id']} chose an option that the item does not have",
+            str(folder / "records.parquet"),
+            REWRITE,
         )
-    return files
 
 
 def _to_pandas(table: pa.Table) -> pd.DataFrame:
@@ -166,9 +207,9 @@ def merge(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _conflict(rows: pd.DataFrame) -> ProbesError:
     """Return the error that names the rows that disagree, and where they come from."""
-    questions = rows[["arm", "role", "frames", "item_id"]].drop_duplicates()
+    questions = rows[["arm", "role", "frames", "task", "item_id"]].drop_duplicates()
     named = "; ".join(
-        f"{row.arm}, {row.role}, {row.frames} frames, item {row.item_id}"
+        f"{row.arm}, {row.role}, {row.frames} frames, task {row.task}, item {row.item_id}"
         for row in questions.head(5).itertuples()
     )
     more = f" and {len(questions) - 5} more" if len(questions) > 5 else ""

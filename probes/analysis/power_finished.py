@@ -18,6 +18,7 @@ from probes.analysis.power import column_for
 from probes.analysis.power_settings import PowerTarget, RunQuestion
 from probes.core.errors import ProbesError
 from probes.core.tables import Table, listing
+from probes.records.binding import edited_line
 
 
 def of_run(question: RunQuestion) -> list[str]:
@@ -27,7 +28,7 @@ def of_run(question: RunQuestion) -> list[str]:
     # Of points there are usual sizes; of nats or other units nobody knows them.
     given = question.effects or ((2.0, 5.0, 10.0) if measure.unit == PROPORTION else ())
     effects = [effect / (100 if measure.unit == PROPORTION else 1) for effect in given]
-    planned = _planned(question, measure, effects)
+    planned, lacking = _planned(question, measure, effects)
     head = [
         *("contrast", "role", "arm"),
         *(["stratum"] if question.by_stratum else []),
@@ -43,6 +44,7 @@ def of_run(question: RunQuestion) -> list[str]:
         tables.append(Table(title, tuple(head), rows, head.index("frames")))
     unit = unit_name(measure.unit)
     notes = [
+        *(f"Partial data: {one}." for one in lacking),
         "differ: share of items whose difference is not 0 (the discordance). design: variance of "
         "the mean with clusters over that of independent items. least: the least true effect, in "
         f"{unit}, that this many items find. n for 5: items needed for a true effect of 5 {unit}.",
@@ -50,6 +52,8 @@ def of_run(question: RunQuestion) -> list[str]:
         "gain: the discordance), design and sizes of clusters are taken from this run: they are "
         "estimates, and rough ones where items or clusters are few.",
     ]
+    if edited := edited_line(planned.attrs["edited"]):
+        notes.insert(0, edited)
     if simulation:
         notes.append(
             f"simul.: share of {simulation.draws} runs made of this run's clusters (seed "
@@ -58,11 +62,13 @@ def of_run(question: RunQuestion) -> list[str]:
     return listing(tables, notes, 120)
 
 
-def _planned(question: RunQuestion, measure: Measure, effects: list[float]) -> pd.DataFrame:
-    """Return the run's contrasts with what `analysis.planning` adds to them."""
+def _planned(
+    question: RunQuestion, measure: Measure, effects: list[float]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the run's contrasts with what `analysis.planning` adds, and what the run lacks."""
     target, simulation = question.target, question.simulation
     names = question.names or ("gain", "drop", "did")
-    frame = analysis.load(question.run)
+    frame = analysis.load(question.run, edited=question.edited, partial=question.partial)
     found = analysis.contrasts(
         frame,
         names=names,
@@ -88,7 +94,8 @@ def _planned(question: RunQuestion, measure: Measure, effects: list[float]) -> p
             draws=simulation.draws,
             seed=simulation.seed,
         )
-    return planned
+    planned.attrs["edited"] = frame.attrs.get("edited", [])
+    return planned, frame.attrs.get("partial", [])
 
 
 def _row(

@@ -54,6 +54,10 @@ class RunQuestion:
     target: PowerTarget = PowerTarget()
     simulation: Simulation | None = None
     """Adds the power found in simulated runs."""
+    edited: bool = False
+    """Takes tables that are not those that the run wrote; the answer says so."""
+    partial: bool = False
+    """Answer although shards of the run are missing; the answer then says which."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
-from probes.core.text import flat
+from probes.core.text import flat, without_lists
 from probes.core.types import Arm
 from probes.records import schema
 from probes.records.manifest import FILE, REWRITE, read_manifest
@@ -20,10 +20,15 @@ from probes.records.schema import ItemRow
 # Settings that every record has as a column, or that cannot change an answer. A reader can only by
 # what it reads, and that is compared itself.
 _IGNORED = set(
-    "shard shards out frames limit seed scoring donor_draws suite hydra task.root task.unanswered "
-    "pair.name pair.caveat task.name backend.batch_size backend.feature_cache_mb backend.device "
-    "task.scoring pair.scoring task.reader".split()
+    "shard shards out overwrite frames limit seed scoring donor_draws suite hydra task.root "
+    "task.unanswered pair.name pair.caveat task.name backend.batch_size backend.feature_cache_mb "
+    "backend.device task.scoring pair.scoring task.reader answers".split()
 )
+_OF_THE_SAMPLE = set(
+    "frames limit seed scoring donor_draws suite pair.name pair.scoring task.name "
+    "task.scoring".split()
+)
+"""What of that shards of one run share all the same."""
 # Manifests once held these for every task, now for those that have them.
 _OF_SOME_TASKS = set(
     "task.across_rows task.fps task.height task.include_path task.per_config task.seconds "
@@ -51,6 +56,8 @@ class LoadedRun:
     """By (task, item id), donors too."""
     models: Mapping[str, str] = field(default_factory=dict)
     """Fingerprint and adapter of every model that answered or wrote infills, by name."""
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    """Its whole content; empty where there is none."""
 
 
 def read_run(folder: Path) -> LoadedRun:
@@ -72,23 +79,33 @@ def read_run(folder: Path) -> LoadedRun:
     # Donors are shown too: what is borrowed from them must be the same in all runs as well.
     tables = (schema.read_rows(folder / f"{name}.parquet", ItemRow) for name in ("items", "donors"))
     items = {(row.task, row.id): row for table in tables for row in table}
-    return LoadedRun(folder, config, items, models)
+    return LoadedRun(folder, config, items, models, content)
 
 
-def pair_and_task(table: pa.Table) -> tuple[str, ...]:
-    """Return the pair, task and scoring of a run; only runs that share them need setting labels."""
-    return tuple(
-        "+".join(sorted(str(value) for value in table.column(name).unique().to_pylist()))
-        for name in ("pair", "task", "scoring")
-    )
+class RunKind(NamedTuple):
+    """What the records of a run are of; mostly one pair, one task and one scoring."""
+
+    pairs: frozenset[str]
+    tasks: frozenset[str]
+    scorings: frozenset[str]
+
+    def meets(self, other: RunKind) -> bool:
+        """Return whether two runs may have answered the same question: only those are compared."""
+        return all(mine & theirs for mine, theirs in zip(self, other, strict=True))
 
 
-def labels(runs: Sequence[LoadedRun], kinds: Sequence[tuple[str, ...]]) -> list[str]:
+def kind_of(table: pa.Table) -> RunKind:
+    """Return what a table of records is of."""
+    columns = (table.column(name).unique().to_pylist() for name in ("pair", "task", "scoring"))
+    return RunKind(*(frozenset(map(str, values)) for values in columns))
+
+
+def labels(runs: Sequence[LoadedRun], kinds: Sequence[RunKind]) -> list[str]:
     """Return, for each run, how its configuration differs from others of its kind.
 
     Args:
         runs: the runs.
-        kinds: for each run, its pair, task and scoring.
+        kinds: for each run, its pairs, tasks and scorings.
 
     Returns:
         e.g. `frame_as=image`; empty where nothing that can change an answer differs.
@@ -97,13 +114,13 @@ def labels(runs: Sequence[LoadedRun], kinds: Sequence[tuple[str, ...]]) -> list[
     out = []
     of_arms = [_what_arms_are(run.config.get("suite")) for run in runs]
     for own, arms, kind in zip(configs, of_arms, kinds, strict=True):
-        alike = [config for config, of in zip(configs, kinds, strict=True) if of == kind and config]
+        alike = [one for one, of in zip(configs, kinds, strict=True) if one and of.meets(kind)]
         names = sorted({name for config in alike for name in config})
         differing = [name for name in names if _differs(name, alike)]
         # A run without a manifest is not labelled by what it does not say.
         shown = [f"{_short(name, differing)}={_value(own.get(name))}" for name in differing if own]
         # Only of arms that it has: a run without an arm does not differ in it.
-        others = [one for one, of in zip(of_arms, kinds, strict=True) if of == kind]
+        others = [one for one, of in zip(of_arms, kinds, strict=True) if of.meets(kind)]
         shown += [
             f"{name}={_value(value)}"
             for name, value in arms.items()
@@ -152,22 +169,19 @@ def _relevant(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def without_lists(value: Any, by: str | None = None) -> Any:
-    """Turn lists of mappings into mappings, so that they flatten.
-
-    Args:
-        value: a mapping, a list, or anything else, which stays as it is.
-        by: the entry that names a mapping within a list; otherwise its position does.
-    """
-    if isinstance(value, Mapping):
-        return {str(name): without_lists(inner, by) for name, inner in value.items()}
-    if isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
-        named = (
-            (inner.get(by, at) if isinstance(inner, Mapping) else at, inner)
-            for at, inner in enumerate(value)
+def of_shards(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return what the shards of one run have in common: all settings that say what is asked."""
+    kept = _IGNORED - _OF_THE_SAMPLE
+    return tuple(
+        sorted(
+            (name, repr(value))
+            for name, value in flat(without_lists(config)).items()
+            # A newer version has further settings, which are null until they are given.
+            if value is not None
+            and not {name, name.split(".")[0]} & kept
+            and name.rsplit(".", 1)[-1] not in _IGNORED_LAST
         )
-        return {str(name): without_lists(inner, by) for name, inner in named}
-    return value
+    )
 
 
 def _short(name: str, differing: Sequence[str]) -> str:

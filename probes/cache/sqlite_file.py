@@ -1,4 +1,4 @@
-"""One file of the store: opening it, checking its version, claiming it, and its rows.
+"""One file of the store: opening it, checking its tables, claiming it, and reading its rows.
 
 On a local disk the files use SQLite's write-ahead log (fast, and a reader never waits). It needs
 shared memory, which network file systems do not have, so elsewhere the rollback journal is used;
@@ -9,48 +9,66 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import itertools
 import json
 import os
 import re
+import shutil
 import socket
 import sqlite3
+import tempfile
 import uuid
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
+from probes.cache.rows import StoredRow
 from probes.core.errors import ProbesError
-from probes.core.types import Output
 
-VERSION = 2
+VERSION = 3
 """Version of tables and rows, kept in every file as its `user_version`. Rows may gain fields within
-it: a reader leaves out those that it does not know, and no row is ever written from one read."""
+it: a reader leaves out those that it does not know, and no row is ever written from one read.
+Another version needs another text of `CREATE` too: with this text, another number is damage."""
 CREATE = f"""
     begin;
-    create table if not exists outputs (key text primary key, output text) without rowid;
-    create table if not exists errors (key text primary key, output text) without rowid;
+    create table if not exists outputs (key text primary key, base text, output text) without rowid;
+    create table if not exists errors (key text primary key, base text, output text) without rowid;
+    create index if not exists outputs_by_base on outputs (base) where base <> '';
     pragma user_version = {VERSION};
     commit;
 """
-HAS_ARRAYS = """instr(output, '"arrays":') > 0"""
-"""SQL: whether a row may have arrays; within a text the quotation marks would be escaped."""
+LookUpColumn = Literal["key", "base"]
+_WHERE: dict[LookUpColumn, str] = {"key": "", "base": " and base <> ''"}
+"""What else a look-up says, for SQLite to see that the index fits."""
+_DAMAGE = (
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_TOOBIG,
+    # The statements are always the same: a table is not what it says it is.
+    sqlite3.SQLITE_ERROR,
+)
 _CACHE_KB = 512  # small: a store has a connection per file, and keys are looked up in order
 _WAIT_S = 60.0
 """How long to wait for a locked file."""
 _LOCAL = (
     "apfs bcachefs btrfs ext2 ext3 ext4 f2fs hfs jfs overlay ramfs reiserfs tmpfs ufs xfs zfs"
 ).split()
-_PLAIN = tuple(field.name for field in fields(Output) if field.name not in ("extras", "arrays"))
-"""Fields that every row has."""
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open a file, or create it."""
+class OtherTablesError(Exception):
+    """A file holds tables of another version, or of another program."""
+
+
+def connect(path: Path, uri: str = "") -> sqlite3.Connection:
+    """Open a file, or create it; by a URI of SQLite's where one is given."""
     # The lock of `Store` guards every connection, so threads may share them.
-    return sqlite3.connect(path, timeout=_WAIT_S, check_same_thread=False)
+    connection = sqlite3.connect(
+        uri or path, timeout=_WAIT_S, check_same_thread=False, uri=bool(uri)
+    )
+    # Damaged text need not be UTF-8: as bytes every row arrives, and its checksum decides.
+    connection.text_factory = bytes
+    return connection
 
 
 def open_reader(path: Path) -> sqlite3.Connection | None:
@@ -58,10 +76,40 @@ def open_reader(path: Path) -> sqlite3.Connection | None:
 
     Raises:
         sqlite3.Error: it is damaged, or cannot be read.
-        ProbesError: its tables are those of another version.
+        OtherTablesError: its tables are not those of this version.
     """
+    if writable(path):
+        return _whole(connect(path), path)
+    # Where nothing may be written: SQLite must make no files for its log beside this one.
+    name = f"file:{str(path).replace('%', '%25').replace('?', '%3f').replace('#', '%23')}?mode=ro"
+    try:
+        return _whole(connect(path, name), path)
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_READONLY,
+        ):
+            raise
+    log = path.with_name(f"{path.name}-wal")
+    if not log.exists() or not log.stat().st_size:
+        # Nobody writes it: a file with a log that is in use has one.
+        return _whole(connect(path, f"{name}&immutable=1"), path)
+    with tempfile.TemporaryDirectory(prefix="probes-store-") as folder:
+        for one in (path, log):
+            shutil.copyfile(one, Path(folder) / one.name)
+        # The copy stays open, and goes with the process.
+        return _whole(connect(Path(folder) / path.name), path)
+
+
+def writable(path: Path) -> bool:
+    """Return whether a file, and the log that SQLite keeps beside it, can be written."""
+    return os.access(path.parent, os.W_OK) and os.access(path, os.W_OK)
+
+
+def _whole(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection | None:
+    """Return a connection if its file has the tables, else close it."""
     with contextlib.ExitStack() as opened:
-        connection = opened.enter_context(contextlib.closing(connect(path)))
+        opened.enter_context(contextlib.closing(connection))
         connection.execute(f"pragma cache_size = -{_CACHE_KB}")
         if not _has_tables(connection, path):
             return None
@@ -90,45 +138,76 @@ def is_damage(error: Exception) -> bool:
     """Return whether an error means that the file is damaged."""
     # The low byte is the kind of error; higher bits hold details (SQLITE_CORRUPT_INDEX, ...).
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return code in _DAMAGE
+
+
+def damage(connection: sqlite3.Connection) -> str:
+    """Return what is wrong with the structure of a file; empty where it is sound.
+
+    Every page is read: pages that changed places are sound one by one, and look-ups then miss rows
+    without any error.
+    """
+    try:
+        (found,) = connection.execute("pragma integrity_check(1)").fetchone()
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
+        return str(error)
+    return "" if found == b"ok" else bytes(found).decode("utf-8", "replace")
+
+
+@functools.cache
+def _tables() -> frozenset[tuple[Any, ...]]:
+    with contextlib.closing(connect(Path(":memory:"))) as connection:
+        connection.executescript(CREATE)
+        return frozenset(connection.execute("select name, sql from sqlite_master"))
 
 
 def _has_tables(connection: sqlite3.Connection, path: Path) -> bool:
     """Return whether the file has its tables; without them it is new.
 
     Raises:
-        ProbesError: the tables are those of another version.
+        OtherTablesError: the tables are those of another version, or of another program.
+        sqlite3.DatabaseError: a part of what says so is damaged.
     """
     connection.execute("begin")  # one moment: another process may be creating the tables
     (found,) = connection.execute("pragma user_version").fetchone()
-    (tables,) = connection.execute("select count(*) from sqlite_master").fetchone()
+    tables = frozenset(connection.execute("select name, sql from sqlite_master"))
     connection.rollback()
-    if found == VERSION:
+    if found == VERSION and tables == _tables():
         return True
-    if found == 0 and tables == 0:
+    if found == 0 and not tables:
         return False
-    newer = "a newer" if found > VERSION else "an older or a foreign"
-    raise ProbesError(
-        f"this file of the store was written by {newer} version (tables {found}, here {VERSION})",
-        str(path),
-        "use that version of interframe-probes, or set PROBES_HOME to another folder, or move the "
-        "file away: its outputs are then computed again",
-    )
+    if found == VERSION or tables == _tables():
+        # One of the two is right: the other has changed on the disk.
+        error = sqlite3.DatabaseError("its tables or its version are not what was written")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+    if 0 < found < VERSION:
+        what = "an older version, which does not say what computed its answers: it may be deleted"
+    else:
+        what = "a newer version, or another program"
+    raise OtherTablesError(f"{path.name} (of {what})")
 
 
-def claim(folder: Path) -> tuple[Path, IO[str]]:
+def claim(folder: Path, usable: Callable[[Path], bool]) -> tuple[Path, IO[str]]:
     """Return the first file of this host that no running process holds, and the lock on it.
 
     The host is in the name because on some network disks the locks of one machine have no effect on
     another; where there are no locks at all, every process gets a file of its own.
+
+    Args:
+        folder: of the store.
+        usable: whether a file is one that this version writes.
     """
     host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40] or "host"
     for number in itertools.count():
         path = folder / f"{host}-{number}.sqlite"
+        guard = path.with_suffix(".lock")
         try:
-            lock = path.with_suffix(".lock").open("a")
-        except PermissionError:
-            if not path.with_suffix(".lock").exists():
+            lock = guard.open("a")
+        except (PermissionError, IsADirectoryError):
+            if not guard.exists():
                 raise
             continue  # another user's file, in a shared store
         # The system frees the lock with the process, however that ends: none is left behind.
@@ -139,8 +218,20 @@ def claim(folder: Path) -> tuple[Path, IO[str]]:
             continue
         except OSError:
             return folder / f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}.sqlite", lock
-        return path, lock
+        if usable(path):
+            return path, lock
+        lock.close()
     raise AssertionError("unreachable: count() does not end")
+
+
+@contextlib.contextmanager
+def repairing(folder: Path) -> Iterator[None]:
+    """Let one process at a time repair files of a store, where there are locks."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # a disk without locks, or that cannot be written
+            lock = held.enter_context((folder / "repair.lock").open("a"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def journal(folder: Path) -> str:
@@ -175,68 +266,24 @@ def disk_type(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
 
 
 def select(
-    reader: sqlite3.Connection, value: str, keys: Sequence[str]
-) -> Iterator[tuple[str, str]]:
-    """Yield (key, value) of those keys that have an output.
+    reader: sqlite3.Connection, column: LookUpColumn, values: Sequence[str]
+) -> Iterator[StoredRow]:
+    """Yield the rows with some keys or bases, in the order of their keys or bases.
 
     Args:
         reader: the file.
-        value: an expression over the columns `key` and `output`.
-        keys: which.
+        column: `key` or `base`.
+        values: which.
     """
-    # All keys as one JSON list: a query has room for a thousand values of its own at most.
-    query = f"select key, {value} from outputs where key in (select value from json_each(?))"
-    return reader.execute(query, [json.dumps(keys)])
+    # All values as one JSON list: a query has room for a thousand of its own at most.
+    query = (
+        f"select key, base, output from outputs "
+        f"where {column} in (select value from json_each(?)){_WHERE[column]}"
+    )
+    return map(row_read, reader.execute(query, [json.dumps(values)]))
 
 
-def row_of(output: Output, arrays: str = "") -> str:
-    """Return a row's text: JSON, then its checksum, as SQLite has none and disks lose bits.
-
-    Args:
-        output: without extras and arrays it has the row that it always had.
-        arrays: sha256 of the file with its arrays; empty where it has none.
-
-    Raises:
-        ProbesError: an extra is no number.
-    """
-    # Not `asdict`, which would copy all arrays.
-    values = {name: getattr(output, name) for name in _PLAIN}
-    try:
-        more = {"extras": {str(k): float(v) for k, v in output.extras.items()}, "arrays": arrays}
-    except (TypeError, ValueError) as error:
-        raise ProbesError(
-            f"an extra of an answer is no number: {error}",
-            ", ".join(map(str, output.extras)),
-            "correct the backend or the readout that gives it",
-        ) from error
-    values |= {name: value for name, value in more.items() if value}
-    # NaN and infinities are kept: Python writes them into JSON, and reads them back.
-    return with_checksum(json.dumps(values, separators=(",", ":")))
-
-
-def with_checksum(text: str) -> str:
-    """Return a text with its checksum appended."""
-    # Against lost bits, not against an attacker: whoever can write the store can write answers.
-    return f"{text} {zlib.crc32(text.encode()):08x}"
-
-
-def output_of(row: str) -> tuple[Output, str]:
-    """Return the output of a row, and the sha256 of the file with its arrays; empty without any.
-
-    Raises:
-        Exception: one of `UNSOUND`: the row is not an output.
-    """
-    text, _, checksum = row.rpartition(" ")
-    # Checked before JSON is read: one changed digit of a number would still be good JSON.
-    if int(checksum, 16) != zlib.crc32(text.encode()):
-        raise ValueError("a row is not what was written")
-    found = json.loads(text)
-    # Fields of a newer version are left out, those that an older one lacked get their defaults.
-    values: dict[str, Any] = {name: found[name] for name in _PLAIN if name in found}
-    for name in ("option_logprobs", "option_tokens"):
-        values[name] = tuple(values[name])
-    values["extras"] = {name: float(value) for name, value in found.get("extras", {}).items()}
-    # It becomes part of a file's name.
-    if not re.fullmatch("([0-9a-f]{64})?", arrays := found.get("arrays") or ""):
-        raise ValueError("a row names no file of arrays")
-    return Output(**values), arrays
+def row_read(values: Sequence[Any]) -> StoredRow:
+    """Return a row as it was read; what is no text becomes empty, and its checksum fails."""
+    key, base, text = (value if isinstance(value, bytes) else b"" for value in values)
+    return StoredRow(key.decode("utf-8", "replace"), base.decode("utf-8", "replace"), text)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from probes.analysis.measures import MEASURES
+from probes.cli import flags
 from probes.core.errors import ProbesError
 from probes.core.files import atomic_write
 from probes.regression import show
@@ -60,7 +61,19 @@ def main(arguments: Sequence[str]) -> int:
         raise ProbesError(
             "a check takes the measures that the baseline declares", "--measure", "add --update"
         )
-    run = capture(given.path)
+    if given.edited and given.update:
+        raise ProbesError(
+            "a baseline is not made from edited tables",
+            "--edited",
+            "leave it out: the message then says how the run is written again",
+        )
+    if given.partial and given.update:
+        raise ProbesError(
+            "a baseline is made of a whole run",
+            "--partial",
+            "leave it out, and run the shards that are missing",
+        )
+    run = capture(given.path, edited=given.edited, partial=given.partial)
     # Of two bands for one metric the later one counts.
     bands = dict(given.band or ())
     if given.update:
@@ -120,6 +133,8 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML too")
     parser.add_argument("--update", action="store_true", help="write the baseline from this run")
+    flags.add_edited(parser)
+    flags.add_partial(parser)
     return parser
 
 

@@ -11,8 +11,10 @@ import pandas as pd
 from probes import analysis
 from probes.analysis.published import ITEMS
 from probes.analysis.published_comparison import PAIRS, compare, notes, table
+from probes.cli import flags
 from probes.core.errors import ProbesError
 from probes.core.tables import listing, wrapped
+from probes.records.binding import edited_line
 
 FAMILIES = tuple(ITEMS)
 
@@ -32,13 +34,17 @@ def main(arguments: Sequence[str]) -> int:
         help=f"{' or '.join(FAMILIES)}: which of the study's pairs the run's pair is "
         f"(default: by name: {', '.join(f'{a} is {b}' for a, b in PAIRS.items())})",
     )
+    flags.add_edited(parser)
+    flags.add_partial(parser)
     given = parser.parse_args(arguments)
-    frame = analysis.load(given.path)
+    frame = analysis.load(given.path, edited=given.edited, partial=given.partial)
     compared = compare(frame, given.family)
     if compared.empty:
         raise _nothing(frame, given.family, str(given.path))
     below = (line for note in notes(compared) for line in wrapped(note, indent=""))
-    print("\n".join([*listing([table(compared)]), *below]))
+    above = [edited_line(edited), ""] if (edited := frame.attrs.get("edited")) else []
+    print("\n".join([*above, *listing([table(compared)]), *below]))
+    flags.show_partial(frame.attrs.get("partial", ()))
     return 0
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from probes.analysis.merge_runs import merge
+from probes.cli import flags
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -14,7 +15,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="probes merge",
         description="Join runs of the same settings, such as the shards of a sweep that ran on\n"
-        "several machines, in one run folder. `probes report` also takes them unmerged.",
+        "several machines, in one run folder. `probes report` also takes them unmerged. A merge\n"
+        "that was stopped goes on by the same command.",
         epilog="example:\n"
         "  probes merge results/runs/2025-01-31/12-00-00-000000-sweep --out merged",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -22,7 +24,18 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "path", type=Path, nargs="+", help="a run's folder, a sweep's, or any folder above runs"
     )
-    parser.add_argument("--out", type=Path, required=True, help="new folder of the merged run")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="folder of the merged run: new, or of a merge to go on with",
+    )
+    flags.add_partial(parser)
     given = parser.parse_args(arguments)
-    print(f"{merge(given.path, given.out)} records: {given.out}")
+    done = merge(given.path, given.out, given.partial)
+    flags.show_partial(done.partial)
+    if done.written:
+        print(f"{done.records} records: {given.out}")
+    else:
+        print(f"{given.out} holds the merge of these runs already: nothing was written")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from probes.core.types import Arm, Param, Request
+from probes.core.types import Arm, Item, Param, Request
 from probes.engine.dry_run import DryRun
 from probes.engine.placeholder_text import shortened
 from probes.engine.stimulus_builder import request_of
@@ -19,10 +19,11 @@ def preview(planned: DryRun) -> Iterator[str]:
     not written yet are `[not written yet SHA8 SHA8]`.
     """
     state = planned.state
+    several = len({item.task for item in state.plan.items}) > 1
     for at, trial in enumerate(state.plan.trials()):
-        donor = f", donor {trial.donor.id}" if trial.donor else ""
+        donor = f", donor {_named(trial.donor, several)}" if trial.donor else ""
         facts = f"{trial.frames} frames{donor}{_changes(trial.arm)}"
-        yield f"=== item {trial.item.id}, arm {trial.arm.name}, {facts}"
+        yield f"=== item {_named(trial.item, several)}, arm {trial.arm.name}, {facts}"
         last = ""
         for spec in planned.cfg.pair.members:
             model = planned.models[spec.name]
@@ -38,6 +39,10 @@ def preview(planned: DryRun) -> Iterator[str]:
             yield "(the same text)" if text == last else text
             last = text
         yield ""
+
+
+def _named(item: Item, several: bool) -> str:
+    return f"{item.id} of task {item.task}" if several else item.id
 
 
 def _changes(arm: Arm) -> str:

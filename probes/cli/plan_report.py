@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from probes.core.tables import Table, listing
 from probes.core.types import Request, ScoringSpec
-from probes.engine import costs
+from probes.engine import answer_versions, costs
 from probes.engine.dry_run import ArmWorkload, DryRun
 from probes.engine.workload import DryRunModel
 
@@ -180,13 +180,16 @@ def _notes(planned: DryRun, known: dict[str, ModelCosts]) -> Iterator[str]:
             f"Costs are not known of {', '.join(unknown)}: the backend or the files do not have"
             " what is needed."
         )
+    others = {name: model.stats.others for name, model in planned.models.items()}
+    if line := answer_versions.line(planned.cfg.answers, others):
+        yield f"{line}."
     for name, model in planned.models.items():
         for load in model.workloads.values():
             if load.too_long:
                 yield f"{name}: {load.too_long} prompts will be errors, e.g. {load.problem}"
     if planned.broken:
-        name, why = next(iter(planned.broken.items()))
-        yield f"{len(planned.broken)} items have no media, e.g. {name}: {why}"
+        item, why = next(iter(planned.broken.items()))
+        yield f"{len(planned.broken)} items have no media, e.g. {item.id}: {why}"
 
 
 def measured(planned: DryRun) -> Table:

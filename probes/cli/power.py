@@ -10,6 +10,7 @@ from probes import stats
 from probes.analysis import power_finished, power_plans
 from probes.analysis.power_settings import PlanQuestion, PowerTarget, RunQuestion, Simulation
 from probes.analysis.published import TABLES
+from probes.cli import flags
 from probes.core.errors import ProbesError
 from probes.core.types import CONTRASTS
 
@@ -66,6 +67,8 @@ def _answer(given: argparse.Namespace) -> list[str]:
     }
     if given.run is not None:
         of_run = {"measure": given.measure, "by_stratum": given.by_stratum, **asked}
+        of_run["edited"] = given.edited
+        of_run["partial"] = given.partial
         return power_finished.of_run(RunQuestion(given.run, tuple(given.of or ()), **of_run))
     same = "other_discordance other_gain correlation cluster_sizes icc strata".split()
     plan = PlanQuestion(
@@ -129,6 +132,7 @@ def _add_question(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "run", nargs="?", metavar="RUN", help="folder of a finished run, which has the discordance"
     )
+    flags.add_edited(group)
     group.add_argument("--published", choices=TABLES, help="the study's published figures")
     group.add_argument(
         "--of",
@@ -136,6 +140,7 @@ def _add_question(group: argparse._ActionsContainer) -> None:
         choices=CONTRASTS,
         help="which contrast (default: gain; of a RUN: gain, drop and did; may be repeated there)",
     )
+    flags.add_partial(group)
     _add(group, "--measure", str, "NAME", "accuracy")
     _add(group, "--effect", _numbers, "POINTS")
     _add(group, "--discordance", _numbers, "PERCENT")
@@ -216,6 +221,10 @@ def _check_together(given: argparse.Namespace) -> None:
         raise ProbesError(f"{option} is for plans: {source} settles it", option, "leave it out")
     if given.published and given.simulate:
         raise ProbesError("published figures cannot be simulated", "--simulate", "leave it out")
+    if given.edited and given.run is None:
+        raise ProbesError("only a run has tables", "--edited", "name a RUN")
+    if given.partial and given.run is None:
+        raise ProbesError("only a run has shards", "--partial", "name a RUN, or leave it out")
     if given.by_stratum and given.run is None:
         raise ProbesError(
             "only a run has strata of its own", "--by-stratum", "name a RUN, or use --strata H"

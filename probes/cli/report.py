@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from probes import report
+from probes.cli import flags
 from probes.core.errors import ProbesError
 
 _DESCRIPTION = """\
@@ -41,8 +42,16 @@ def main(arguments: Sequence[str]) -> int:
         metavar="NAME",
         help="adds a section on the gains, drops and DiD of this measure, e.g. margin; repeatable",
     )
+    flags.add_edited(parser)
+    flags.add_partial(parser)
     given = parser.parse_args(arguments)
-    page = report.write(given.path, given.out or _default(given.path), given.measure or ())
+    page = report.write(
+        given.path,
+        given.out or _default(given.path),
+        given.measure or (),
+        edited=given.edited,
+        partial=given.partial,
+    )
     print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
     return 0
 

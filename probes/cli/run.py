@@ -14,6 +14,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,10 @@ from probes.config import compose, schema
 from probes.config.paths import conf_dir
 from probes.config.settings import freeze
 from probes.core.errors import ProbesError, machine_error
+from probes.core.files import atomic_write
 from probes.core.signals import exit_code, stop_reason
+from probes.records import folder_lock
+from probes.records.binding import NOTE
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 DONE, FAILED_ITEMS, USAGE = 0, 1, 2
 _FULL_ERROR = "HYDRA_FULL_ERROR"
+_NOTES = ".hydra"
+_FAILED = ".failed-jobs"
 
 
 class ExitCodeCallback(Callback):  # type: ignore[misc]
@@ -48,9 +54,17 @@ class ExitCodeCallback(Callback):  # type: ignore[misc]
         if isinstance(result._return_value, int):
             ExitCodeCallback.code = result._return_value
 
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Forget which jobs of an earlier sweep in this folder failed."""
+        shutil.rmtree(Path(config.hydra.sweep.dir) / _FAILED, ignore_errors=True)
+
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Read the manifest of every job; a job without one did not finish."""
-        for folder in Path(config.hydra.sweep.dir).iterdir():
+        """Read the manifest of every job; a job without one, or with a note, did not finish."""
+        sweep = Path(config.hydra.sweep.dir)
+        if (sweep / _FAILED).is_dir():
+            ExitCodeCallback.code = USAGE
+            shutil.rmtree(sweep / _FAILED, ignore_errors=True)
+        for folder in sweep.iterdir():
             # Names with a dot are a launcher's folders.
             if not folder.is_dir() or folder.name.startswith(".") or folder.name == report.FOLDER:
                 continue
@@ -144,26 +158,18 @@ def job(cfg: DictConfig) -> int:
     from hydra.types import RunMode
 
     hydra = HydraConfig.get()
-    out = Path(hydra.runtime.output_dir)
+    out, alone = Path(hydra.runtime.output_dir), hydra.mode == RunMode.RUN
     try:
-        config = freeze(schema.plain(cfg), out)
-        # Before the engine is imported: libraries read these variables as they are loaded.
-        compose.quiet()
-        from probes.core import progress
-        from probes.engine import run
-
-        result = run.execute(config, out, progress.on_terminal())
-        show(result, config.pair.caveat)
-        if config.task.reader == "lmms":
-            from probes.tasks.lmms_eval import listing
-
-            print("\n".join(["", *listing.at_end_of_run(out), ""]))
-        if hydra.mode == RunMode.RUN:  # a sweep's end writes the report of all its runs
-            print(f"to see every item: probes report {shlex.quote(_from_here(out))}")
+        result = _run(cfg, out)
+        if alone:  # a sweep's end writes the report of all its runs
+            flag = " --partial" * (cfg.shards > 1)
+            print(f"to see every item: probes report {shlex.quote(_from_here(out))}{flag}")
     # An interrupt only for the folder's sake: it is raised again below.
     except (ProbesError, OSError, KeyboardInterrupt) as error:
-        if hydra.mode == RunMode.RUN:  # in a sweep the empty folder shows that the job failed
+        if alone:
             _discard(out)
+        else:
+            _mark_failed(cfg, Path(hydra.sweep.dir), out)
         refusal = error if isinstance(error, ProbesError) else machine_error(error)
         if refusal is None:
             raise
@@ -173,6 +179,43 @@ def job(cfg: DictConfig) -> int:
     return FAILED_ITEMS if result.errors else DONE
 
 
+def _run(cfg: DictConfig, out: Path) -> RunResult:
+    """Do a run and print what it found."""
+    config = freeze(schema.plain(cfg), out)
+    # Before the engine is imported: libraries read these variables as they are loaded.
+    compose.quiet()
+    from probes.core import progress
+    from probes.engine import run
+
+    def found(result: RunResult) -> None:
+        show(result, config.pair.caveat)
+        if config.task.reader == "lmms":
+            from probes.tasks.lmms_eval import listing
+
+            print("\n".join(["", *listing.at_end_of_run(out), ""]))
+
+    notes = partial(_write_notes, cfg, out)
+    return run.execute(config, out, progress.on_terminal(), notes, found)
+
+
+def _write_notes(cfg: DictConfig, out: Path) -> None:
+    """Write Hydra's notes of a run: the composed configuration, its own, and the overrides.
+
+    Hydra would write them before the run can tell whether the folder is another run's.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    hydra = HydraConfig.get()
+    notes = {
+        "config": cfg,
+        "hydra": OmegaConf.create({"hydra": hydra}),
+        "overrides": hydra.overrides.task,
+    }
+    for name, content in notes.items():
+        atomic_write(out / _NOTES / f"{name}.yaml", OmegaConf.to_yaml(content).encode())
+
+
 def show(result: RunResult, caveat: str) -> None:
     """Print the study's tables, the failures, and where the files are."""
     from rich.console import Console
@@ -180,12 +223,15 @@ def show(result: RunResult, caveat: str) -> None:
     from probes import analysis
     from probes.report import figures
 
-    frame = analysis.load(result.out)
+    # A single shard is expected here: the others may be running.
+    frame = analysis.load(result.out, partial=True)
     tables = analysis.study_tables(frame)
     if sys.stdout.isatty():
         analysis.render(tables, Console())
     else:
         print("\n".join(analysis.render(tables)))
+    for one in frame.attrs.get("partial", ()):
+        print(f"\nThese are the numbers of one shard, not of the run: {one}.")
     if caveat:
         print(f"\n{caveat}")
     if result.empty_infills:
@@ -211,12 +257,27 @@ def _from_here(path: Path) -> str:
 
 
 def _discard(out: Path) -> None:
-    """Remove a folder that holds nothing but Hydra's notes of a run that did not begin."""
-    # A folder with any file of a run in it is kept.
-    if out.is_dir() and {path.name for path in out.iterdir()} <= {".hydra"}:
-        shutil.rmtree(out, ignore_errors=True)
-        with contextlib.suppress(OSError):  # the day's folder, if it is empty now
-            out.parent.rmdir()
+    """Remove a folder that has nothing but the notes of a run that ended early."""
+    # Another run's folder is locked, and stays.
+    with contextlib.suppress(OSError, ProbesError), folder_lock.held(out):
+        if not _files(out):
+            shutil.rmtree(out, ignore_errors=True)
+            if out.parent != Path.cwd():
+                out.parent.rmdir()  # the day's folder, if it is empty now
+
+
+def _files(out: Path) -> set[str]:
+    """Return the names in a folder but those of notes on a run."""
+    return {path.name for path in out.iterdir()} - {_NOTES, NOTE, folder_lock.FILE}
+
+
+def _mark_failed(cfg: DictConfig, sweep: Path, out: Path) -> None:
+    """Note in a sweep's folder that a job failed: its own folder may hold an earlier run."""
+    with contextlib.suppress(OSError, ProbesError):
+        atomic_write(sweep / _FAILED / out.name, b"")
+        with folder_lock.held(out):
+            if not _files(out):  # a report of the sweep counts those that have notes alone
+                _write_notes(cfg, out)
 
 
 def _from_a_job(error: Exception) -> bool:

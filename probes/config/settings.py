@@ -34,6 +34,8 @@ _ARM_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _DEVICE = re.compile(r"auto|(cpu|cuda|mps|xpu|npu|hpu|mlu|musa|mtia|xla)(:[0-9]+)?")
 _ON_DEVICE = ("hf", "lmms")  # the backends that run a model in this process
 
+Answers = Literal["same-versions", "any", "refuse"]
+"""Which stored answers are taken; see `RunConfig.answers`."""
 Named = TypeVar("Named", Intervention, Decoding)
 
 
@@ -102,6 +104,11 @@ class RunConfig:
     donor_draws: int = field(default=1, metadata={"at_least": 1})
     option_rotation: bool = False
     """Every item is asked with each option in each place, and its answers are averaged."""
+    overwrite: bool = False
+    """Whether what a run of other settings left in the run's folder is removed."""
+    answers: Answers = "same-versions"
+    """What happens where other versions of libraries than the installed ones have answered a
+    request: it is asked anew, or their answer is taken (`any`), or the run is refused."""
     out: Path
     """The run's folder."""
 

@@ -78,6 +78,9 @@ class TaskReader:
     """Choices by item id -> the benchmark's submission file, where it has one."""
     meaning: str = ""
     """Of an installed task: what it is, in one line, for `probes tasks`."""
+    several: bool = False
+    """Whether its items are of several tasks, each named by `Item.task`; else all of them carry the
+    name in the settings. Ids are unique within a task."""
 
 
 def composed_task(settings: type) -> type:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import hashlib
 import json
 import os
-import time
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.core import hash_memory
 from probes.core.files import home
+from probes.core.hash_memory import HashMemory
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -50,77 +48,35 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+LARGE = 64 * 2**20
+"""Files below this size are read in a blink, and hence always."""
+
+
 def remembered_sha256(path: Path) -> str:
-    """Return the hex sha256 of a file, which is read again only when it has changed.
+    """Return the hex sha256 of a file, for planning: a large one may be remembered.
 
-    A process remembers it by path, size, times of change and inode. The hash of a large file is
-    also kept in `home()/hashes.jsonl`, so that a finished run need not read its data set again.
+    The hash of a file of `LARGE` bytes or more may come from `home()/hashes.jsonl`, where its
+    state is one that can be trusted (see `hash_memory`). It serves to find what is stored about
+    the file; what is loaded or decoded is hashed in full.
     """
-    stat = path.stat()
-    return _remembered_sha256(
-        str(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
-    )
-
-
-@functools.lru_cache(maxsize=1_024)  # beyond, a small file is hashed again, a large one looked up
-def _remembered_sha256(path: str, *state: int) -> str:
-    """Hash a file in a given state (size, mtime and ctime in nanoseconds, inode)."""
-    large = state[0] >= _LARGE
-    if large and (known := _remembered(home() / "hashes.jsonl").get((path, *state))):
-        return known
-    with Path(path).open("rb") as file:
+    with path.open("rb") as file:
+        large = os.fstat(file.fileno()).st_size >= LARGE
+        state = hash_memory.state_of(path, file.fileno()) if large else None
+        if state is None:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        memory = HashMemory(home() / "hashes.jsonl")
+        if (known := memory.get(state)) is not None:
+            return known
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        # Of the open file: the path may lead to another one by now.
-        stat = os.fstat(file.fileno())
-    same = state == (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-    if large and same and max(state[1:3]) < time.time_ns() - _SETTLED_NS:
-        _remember(home() / "hashes.jsonl", (path, *state), digest)
-    return digest
+        # Of the open file, which may have changed while it was read.
+        if hash_memory.state_of(path, file.fileno()) == state:
+            memory.put(state, digest)
+        return digest
 
 
 def forget(path: Path) -> None:
-    """Make the next `remembered_sha256` of a file read it again, in later processes too."""
-    _remembered_sha256.cache_clear()
-    file, name = home() / "hashes.jsonl", str(path.absolute())
-    for state in [one for one in _remembered(file) if one[0] == name]:
-        _remember(file, state, "")
-
-
-# Files below this size are hashed (1 ms) about as fast as they are looked up.
-_LARGE = 2**20
-# A file changed so recently may change again within the same tick of its disk's clock.
-_SETTLED_NS = 3 * 10**9
-
-
-@functools.lru_cache(maxsize=8)
-def _remembered(file: Path) -> dict[tuple[str | int, ...], str]:
-    """Read the hashes that earlier processes stored; a line that was cut off is left out."""
-    found: dict[tuple[str | int, ...], str] = {}
-    try:
-        lines = file.read_bytes().split(b"\n")
-    except OSError:
-        return found
-    for line in lines:
-        text, _, check = line.rpartition(b" ")
-        # A line without a right checksum may be half of one, from a process that was killed.
-        if check == b"%08x" % zlib.crc32(text):
-            *state, digest = json.loads(text)
-            found[tuple(state)] = digest
-    return found
-
-
-def _remember(file: Path, state: tuple[str | int, ...], digest: str) -> None:
-    """Store a hash: one line in one write, so that several processes may do so at once."""
-    _remembered(file)[state] = digest
-    text = json.dumps([*state, digest]).encode()
-    with contextlib.suppress(OSError):  # without the line, the file is hashed again
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            # The line feed comes first, so that what a killed process left cannot spoil this line.
-            os.write(handle, b"\n%s %08x" % (text, zlib.crc32(text)))
-        finally:
-            os.close(handle)
+    """Remember no hash of a file any more: its content turned out to be another."""
+    HashMemory(home() / "hashes.jsonl").forget(path)
 
 
 def array_sha256(array: NDArray[np.generic]) -> str:

@@ -27,6 +27,21 @@ def platform_facts() -> dict[str, str]:
     }
 
 
+def device_kind(device: str) -> str:
+    """Return the kind of a device of torch, e.g. `cpu avx2` of `cpu`, or a GPU with its name.
+
+    Args:
+        device: as torch names it; torch is loaded wherever it is not a CPU.
+    """
+    kind = device.partition(":")[0]
+    if kind == "cpu":
+        return f"cpu {_vector_extension()}"
+    torch = sys.modules.get("torch")
+    if kind == "cuda" and torch is not None and torch.cuda.is_available():
+        return f"cuda {torch.cuda.get_device_name(device)}"
+    return kind
+
+
 def _gpu() -> str:
     torch = sys.modules.get("torch")  # a run that never loaded it has computed nothing on a GPU
     return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else ""

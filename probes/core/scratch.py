@@ -2,13 +2,15 @@
 
 As Python objects, the clips and infills of thousands of items would be most of a run's memory
 (docs/decisions/0014-spilled-to-disk.md). The file has no name in its folder, so that the system
-frees it with the process, however that ends; all of its content can be made once more.
+frees it with the process, however that ends. By the next process all of its content can be made
+once more, by this one it cannot: every row has a checksum, and damage ends the run.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import sqlite3
@@ -18,6 +20,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import astuple
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -31,7 +34,8 @@ Name = int | bytes
 _PREFIX = ".scratch-"
 _LEFT_S = 60.0  # a file has a name for a millisecond; one that has it for longer was left
 _CACHE_KB = 2_048  # of SQLite's pages in memory
-_NEXT = "SELECT name, text FROM entries WHERE space = ? AND name > ?"
+_NEXT = "SELECT name, text, sum FROM entries WHERE space = ? AND name > ?"
+_ROW = "INTO entries VALUES (?, ?, ?, ?)"
 _CHUNK = 1_000  # rows that a scan reads at a time
 _RECENT = 64  # values that a dictionary keeps as objects: a clip's arms follow one another
 
@@ -54,6 +58,8 @@ class Scratch:
         self._folder = folder or home()
         self._lock = threading.Lock()
         self._spaces: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
+        """Names of every space: a row that is lost leaves no trace in the table."""
         self._broken: MachineError | None = None
         try:
             try:
@@ -69,44 +75,69 @@ class Scratch:
     def put(self, space: str, entries: Iterable[tuple[Name, str]]) -> None:
         """Store (name, text); what was stored under a name is replaced.
 
+        All entries of a call are in memory at once.
+
         Raises:
             MachineError: the disk is full.
         """
         with self._lock:
             number = self._spaces.setdefault(space, len(self._spaces))
+            rows = [(number, name, text, _sum(space, name, text)) for name, text in entries]
             try:
-                self._db.executemany(
-                    "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)",
-                    ((number, name, text) for name, text in entries),
-                )
+                new = self._db.executemany(f"INSERT OR IGNORE {_ROW}", rows).rowcount
+                if new < len(rows):
+                    self._db.executemany(f"INSERT OR REPLACE {_ROW}", rows)
             except sqlite3.Error as error:
                 raise self._refused(error) from error
+            self._counts[space] = self._counts.get(space, 0) + max(new, 0)
 
     def get(self, space: str, name: Name) -> str | None:
         """Return the text under a name; None where there is none.
 
         Raises:
-            MachineError: the disk does not give it back.
+            MachineError: the disk does not give it back as it was.
         """
-        found = self._select("SELECT text FROM entries WHERE space = ? AND name = ?", space, name)
-        return str(found[0][0]) if found else None
+        found = self._select(
+            "SELECT name, text, sum FROM entries WHERE space = ? AND name = ?", space, name
+        )
+        if found and found[0][0] != name:
+            raise self.damaged()
+        return next(self._checked(space, found))[1] if found else None
 
     def scan(self, space: str) -> Iterator[tuple[Any, str]]:
         """Yield (name, text) of a space in the order of the names.
 
         Raises:
-            MachineError: the disk does not give them back.
+            MachineError: the disk does not give them back as they were.
         """
-        last: Name = -1  # SQLite puts all numbers before all bytes
+        last: Any = -1  # SQLite puts all numbers before all bytes
+        expected, found = self.count(space), 0
         # In pieces, each under the lock by itself: others write while a long scan is consumed.
         while rows := self._select(f"{_NEXT} ORDER BY name LIMIT {_CHUNK}", space, last):
-            yield from rows
-            last = rows[-1][0]
+            names = [last, *(row[0] for row in rows)]
+            # A damaged tree may lead in a circle.
+            sound = all(isinstance(name, int | bytes) for name in names)
+            if not sound or any(_order(a) >= _order(b) for a, b in pairwise(names)):
+                raise self.damaged()
+            yield from self._checked(space, rows)
+            last, found = rows[-1][0], found + len(rows)
+        if found < expected:
+            raise self.damaged()
 
     def count(self, space: str) -> int:
         """Count the names of a space."""
-        found = self._select("SELECT COUNT(*) FROM entries WHERE space = ?", space)
-        return int(found[0][0])
+        with self._lock:
+            return self._counts.get(space, 0)
+
+    def _checked(self, space: str, rows: list[tuple[Any, ...]]) -> Iterator[tuple[Any, str]]:
+        for name, text, check in rows:
+            if not isinstance(text, str) or check != _sum(space, name, text):
+                raise self.damaged()
+            yield name, text
+
+    def damaged(self) -> MachineError:
+        """Return the error of a row that is not what was put there."""
+        return self._refused(OSError(errno.EIO, "its content changed on the disk"), "read")
 
     def close(self) -> None:
         """Free the file."""
@@ -126,9 +157,25 @@ class Scratch:
         if self._broken is None:
             reason = getattr(error, "strerror", None) or error
             fix = "make room there, or point $PROBES_HOME elsewhere"
+            if what == "read":
+                fix = (
+                    "check that disk, or point $PROBES_HOME elsewhere; then the same command again"
+                )
             problem = f"a temporary file cannot be {what}: {reason}"
             self._broken = MachineError(problem, str(self._folder), fix)
         return self._broken
+
+
+def _sum(space: str, name: Any, text: str) -> bytes:
+    """Return a checksum of a row; lengths keep what is in it from moving into its neighbour."""
+    label = name if isinstance(name, bytes) else str(name).encode()
+    parts = (space.encode(), label, text.encode())
+    head = f"{len(parts[0])} {len(label)} {type(name).__name__} "
+    return hashlib.blake2b(head.encode() + b"".join(parts), digest_size=8).digest()
+
+
+def _order(name: Any) -> tuple[bool, Any]:
+    return isinstance(name, bytes), name
 
 
 def _unnamed(folder: Path) -> sqlite3.Connection:
@@ -146,7 +193,7 @@ def _unnamed(folder: Path) -> sqlite3.Connection:
             f"PRAGMA cache_size = -{_CACHE_KB}"
         )
         db.execute(
-            "CREATE TABLE entries (space INTEGER, name, text TEXT, PRIMARY KEY (space, name)) "
+            "CREATE TABLE entries (space INTEGER, name, text TEXT, sum, PRIMARY KEY (space, name)) "
             "WITHOUT ROWID"
         )
     finally:
@@ -190,7 +237,9 @@ class SpilledDict(MutableMapping[K, tuple[V, ...]], Generic[K, V]):
     def __getitem__(self, key: K) -> tuple[V, ...]:
         if (found := self._recent.get(key)) is None:
             text = self._scratch.get(self._space, self._numbers[key])
-            rows = json.loads(text or "null")
+            if text is None:  # it was put there, and its row is lost
+                raise self._scratch.damaged()
+            rows = json.loads(text)
             found = tuple(self._kind(*map(_frozen, row)) for row in rows)
             self._recent[key] = found
             # By age of reading, not of use: a dictionary that is gone through needs no more.

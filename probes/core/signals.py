@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
@@ -61,10 +62,13 @@ def serve_parent() -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes at once
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's handler, which a fork inherits
-    parent = os.getppid()
+    # Of a pool's own books: a parent that died before this line is not there to be asked for.
+    known, parent = multiprocessing.parent_process(), os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent:  # an orphan has another parent
+        # Both: under a fork server the system's parent is another process than the one in the
+        # books, and a fork's books say nothing while a sibling hangs that has inherited them.
+        while (known is None or known.is_alive()) and os.getppid() == parent:
             time.sleep(_WATCH_S)
         os._exit(1)  # `sys.exit` would end this thread alone
 

@@ -36,6 +36,24 @@ def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
+def without_lists(value: Any, by: str | None = None) -> Any:
+    """Turn lists of mappings into mappings, so that they flatten.
+
+    Args:
+        value: a mapping, a list, or anything else, which stays as it is.
+        by: the entry that names a mapping within a list; otherwise its position does.
+    """
+    if isinstance(value, Mapping):
+        return {str(name): without_lists(inner, by) for name, inner in value.items()}
+    if isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
+        named = (
+            (inner.get(by, at) if isinstance(inner, Mapping) else at, inner)
+            for at, inner in enumerate(value)
+        )
+        return {str(name): without_lists(inner, by) for name, inner in named}
+    return value
+
+
 def letter(option: int) -> str:
     """Return an option's letter by its index; its index where there are more than 26."""
     return chr(ord("A") + option) if option < 26 else str(option)

@@ -61,6 +61,30 @@ class Panels:
 Media = Video | Panels
 
 
+class ItemKey(NamedTuple):
+    """Which item: ids are unique within a task only, so nothing is looked up by an id alone."""
+
+    task: str
+    id: str
+
+    def clip(self, frames: int) -> ClipKey:
+        """Return the key of the item's clip at a number of frames."""
+        return ClipKey(self.task, self.id, frames)
+
+
+class ClipKey(NamedTuple):
+    """Which clip: an item at a number of frames."""
+
+    task: str
+    item_id: str
+    frames: int
+
+    @property
+    def item(self) -> ItemKey:
+        """Whose clip it is."""
+        return ItemKey(self.task, self.item_id)
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One multiple-choice question about one clip or one set of panels."""
@@ -84,6 +108,11 @@ class Item:
     meta: tuple[tuple[str, str], ...] = ()
     """Further facts of the item, as sorted pairs; shown in reports, never to a model."""
 
+    @property
+    def key(self) -> ItemKey:
+        """What identifies the item among those of several tasks."""
+        return ItemKey(self.task, self.id)
+
 
 @dataclass(frozen=True, slots=True)
 class Clip:
@@ -99,10 +128,6 @@ class Clip:
     """sha256 of the pictorial options, where the item has such."""
     breaks: tuple[int, ...] = ()
     """Gaps that never have an infill: the ends of rows of panels; gap t follows frame t."""
-
-
-ClipKey = tuple[str, int]
-"""Which clip: (item id, number of frames)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +319,19 @@ class ArrayName(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What computed an answer, as far as it may move the answer's last digits or more."""
+
+    libraries: tuple[tuple[str, str], ...] = ()
+    """(name, major.minor), sorted; part of the cache key, unlike the other fields."""
+    device: str = ""
+    """Its kind, e.g. `cpu avx2` or `cuda NVIDIA H100 80GB HBM3`."""
+    dtype: str = ""
+    kernels: str = ""
+    """Attention kernels and the like, e.g. `sdpa`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """What a backend returns for one request."""
 
@@ -314,3 +352,5 @@ class Output:
     """Further numbers of the answer by name, e.g. of a readout; NaN is one of them."""
     arrays: Mapping[ArrayName, NDArray[np.generic]] = field(default_factory=dict, compare=False)
     """Arrays of the answer (float16, float32, float64, int32, int64, uint8 or bool)."""
+    origin: Origin | None = None
+    """What computed it; the output cache adds it to what a backend returns."""

@@ -44,7 +44,7 @@ class AnswerLog:
         """Return the entry of a trial by its place in the plan."""
         text = self._scratch.get(self._space, number)
         if text is None:
-            raise IndexError(number)
+            raise self._scratch.damaged() if 0 <= number < self._length else IndexError(number)
         return TrialRequest(*json.loads(text))
 
     def __iter__(self) -> Iterator[TrialRequest]:

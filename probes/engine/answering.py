@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
 
 from probes.config.settings import RunConfig
+from probes.core import origins
 from probes.core.scratch import HashSet
 from probes.core.types import ModelSpec, Output, Request, ScoringSpec
 from probes.engine.answer_log import AnswerLog, TrialRequest
@@ -63,10 +64,11 @@ def ask(
                 entries.append(TrialRequest(key, stimulus.sha))
                 # Trials with the same stimulus, option order and intervention are one request.
                 requests[key] = request
+            standing = model.standing(requests, scoring)
+            missing = standing.missing
             # Before anything is asked: records are made from this log, whatever the model answers.
-            log.extend(entries)
+            log.extend([replace(e, key=standing.taken.get(e.key, e.key)) for e in entries])
             shown.update(frames)
-            missing = model.missing(requests)
             # Of the trials of this block only what is missing is work.
             phase.expect((phase.total or 0) - len(trials) + len(missing))
             if missing:
@@ -132,9 +134,16 @@ def _record(
         extras=output.extras,
         stimulus_sha=request.stimulus_sha,
         rotation=rotation,
+        donor_task=_donor_task(trial),
+        origin=origins.shown(output.origin),
         letter_mass=mass,
         tied=tied,
     )
+
+
+def _donor_task(trial: Trial) -> str | None:
+    donor = trial.donor
+    return None if donor is None or donor.task == trial.item.task else donor.task
 
 
 def _own_order(values: tuple[T, ...], rotation: int) -> tuple[T, ...]:
@@ -149,11 +158,15 @@ class RecordCounter:
 
     statuses: Counter[str] = field(default_factory=Counter)
     first_error: str = ""
+    origins: dict[str, Counter[str]] = field(default_factory=dict)
+    """By member: answers by what computed them."""
 
     def watch(self, records: Iterable[Record]) -> Iterator[Record]:
         """Pass records on."""
         for record in records:
             self.statuses[record.status] += 1
+            if record.origin:
+                self.origins.setdefault(record.member, Counter())[record.origin] += 1
             if record.status == "error" and not self.first_error:
                 self.first_error = f"item {record.item_id}: {record.error}"
             yield record

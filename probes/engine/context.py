@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from probes.cache.output_cache import Store
-from probes.config.settings import RunConfig
+from probes.config.settings import Answers, RunConfig
 from probes.core.files import home
 from probes.core.progress import Progress
 from probes.core.scratch import Scratch
@@ -20,7 +20,7 @@ from probes.tasks import pictures
 
 _JOIN_S = 5.0  # for threads that decode; what they write is whole or not there: they may be left
 
-MakeModel = Callable[[Backend, Store, FrameStore, ModelSlot, RequestStats], CachedModel]
+MakeModel = Callable[[Backend, Store, FrameStore, ModelSlot, RequestStats, Answers], CachedModel]
 
 
 @dataclass
@@ -49,11 +49,15 @@ class RunContext:
     def model(self, name: str, open_one: Callable[[], Backend]) -> CachedModel:
         """Return the model of that name; its checkpoint is found, no weights are loaded."""
         if name not in self.models:
-            stats = RequestStats(self.scratch, f"requests to {name}")
+            stats = RequestStats(self.scratch, name)
             self.models[name] = self.make_model(
-                open_one(), self.store, self.frames, self._slot, stats
+                open_one(), self.store, self.frames, self._slot, stats, self.cfg.answers
             )
         return self.models[name]
+
+    def others(self) -> dict[str, int]:
+        """Return how many requests only other versions of libraries have answered, by model."""
+        return {name: model.stats.others for name, model in self.models.items()}
 
     def member(self, spec: ModelSpec) -> CachedModel:
         """Return a member's model."""

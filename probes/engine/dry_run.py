@@ -17,8 +17,10 @@ from probes.cache.output_cache import Store
 from probes.config.settings import RunConfig
 from probes.core.files import home
 from probes.core.progress import Progress
+from probes.core.types import ItemKey
 from probes.engine import plan
 from probes.engine.answer_log import TrialRequest
+from probes.engine.answer_versions import refusal
 from probes.engine.context import RunContext
 from probes.engine.phases import RunState, run_phases
 from probes.engine.workload import DryRunModel
@@ -57,8 +59,8 @@ class DryRun:
     models: Mapping[str, DryRunModel]
     """By name of member, and of other models that write infills."""
     state: RunState
-    broken: Mapping[str, str]
-    """Why an item's media cannot be shown, by item id."""
+    broken: Mapping[ItemKey, str]
+    """Why an item's media cannot be shown."""
 
 
 @contextmanager
@@ -97,6 +99,29 @@ def dry_run(cfg: RunConfig, progress: Progress | None = None, keep: int = 0) -> 
             state=state,
             broken=state.clips.broken(),
         )
+
+
+class _Census(DryRunModel):
+    """Counts requests without measuring them: not even a processor is loaded."""
+
+    planning = None
+
+
+def refuse_other_versions(cfg: RunConfig, store: Store, progress: Progress) -> None:
+    """Go through a run, and raise if other versions of libraries have answered what it would ask.
+
+    Args:
+        cfg: checked configuration, of `answers=refuse`.
+        store: the output cache.
+        progress: where to show what is going on.
+
+    Raises:
+        ProbesError: there are such answers; or whatever would end the run before that.
+    """
+    with closing(RunContext(cfg, store, progress, _Census, dry=True)) as context:
+        run_phases(context)
+        if any((counts := context.others()).values()):
+            raise refusal(counts)
 
 
 def _workloads(

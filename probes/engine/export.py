@@ -8,20 +8,19 @@ are arrays.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from urllib.parse import quote
 
 from probes.cache.output_cache import Store
 from probes.config.settings import TaskConfig
 from probes.core.errors import MachineError, ProbesError
-from probes.core.files import atomic_write, link_or_copy
-from probes.core.hashing import remembered_sha256
-from probes.core.types import Clip, ClipKey, Item
+from probes.core.files import atomic_write
+from probes.core.types import Clip, ClipKey, Item, ItemKey
 from probes.engine.plan import InfillsByClip, Plan
-from probes.media.frame_folder import encode_png
 from probes.media.frame_store import FrameStore
-from probes.records import artifacts, parquet, schema
+from probes.records import artifacts, claim, parquet, schema
 from probes.records.artifacts import NamedArray
 from probes.records.manifest import FILE
 from probes.records.schema import InfillRow, ItemRow, Record
@@ -40,6 +39,7 @@ def tables(
     task: TaskConfig,
     plan: Plan,
     clips: Mapping[ClipKey, Clip],
+    frames: FrameStore,
     infills: Mapping[str, InfillsByClip],
     records: Iterable[Record],
 ) -> None:
@@ -50,30 +50,36 @@ def tables(
         task: the task's settings.
         plan: what was asked.
         clips: of everything that was shown.
+        frames: knows the hash of every media file that the clips are from.
         infills: by writer: `shared`, or a member's role.
         records: of all members; looked at once, some at a time.
     """
     out.mkdir(parents=True, exist_ok=True)
     # A manifest marks a complete run, so an earlier run's goes first.
     (out / FILE).unlink(missing_ok=True)
+    claim.remove_submissions(out)
     root = registry.root(task)
     shown = plan.shown_items()
-    asked = {item.id for item in plan.items}
-    lenders = [item for item in shown if item.id not in asked]
+    asked = {item.key for item in plan.items}
+    lenders = [item for item in shown if item.key not in asked]
     _write(out / "records.parquet", Record, records)
     for name, items in (("items", plan.items), ("donors", lenders)):
-        rows = (_item_row(item, root, plan.counts, clips) for item in items)
+        rows = (_item_row(item, root, plan, clips, frames) for item in items)
         _write(out / f"{name}.parquet", ItemRow, rows)
-    by_id = {item.id: item for item in shown}
-    _write(out / "infills.parquet", InfillRow, _infill_rows(infills, clips, by_id))
+    by_key = {item.key: item for item in shown}
+    _write(out / "infills.parquet", InfillRow, _infill_rows(infills, clips, by_key))
     _submissions(out, task)
 
 
 def _item_row(
-    item: Item, root: Path, counts: Sequence[int], clips: Mapping[ClipKey, Clip]
+    item: Item,
+    root: Path,
+    plan: Plan,
+    clips: Mapping[ClipKey, Clip],
+    frames: FrameStore,
 ) -> ItemRow:
     path = item.media.path
-    mine = {count: clips.get((item.id, count)) for count in counts}
+    mine = {count: clips.get(item.key.clip(count)) for count in plan.counts}
     first = next((clip for clip in mine.values() if clip), None)
     return ItemRow(
         id=item.id,
@@ -85,36 +91,31 @@ def _item_row(
         cluster=item.cluster,
         # Relative where it can be: a run folder is read on other machines too.
         media_path=str(path.relative_to(root) if path.is_relative_to(root) else path),
-        media_sha256=media_sha256(item),
+        media_sha256=frames.media_sha256(item.media),
         frame_hashes={str(count): clip.hashes for count, clip in mine.items() if clip},
         option_hashes=first.options if first else (),
         breaks=first.breaks if first else (),
         meta=dict(item.meta),
+        place=plan.places.get(item.key),
     )
 
 
-def media_sha256(item: Item) -> str | None:
-    """Return the sha256 of an item's media file; None where it cannot be read."""
-    try:
-        return remembered_sha256(item.media.path)
-    except OSError:
-        return None  # the item's records have the reason
-
-
 def _infill_rows(
-    infills: Mapping[str, InfillsByClip], clips: Mapping[ClipKey, Clip], items: Mapping[str, Item]
+    infills: Mapping[str, InfillsByClip],
+    clips: Mapping[ClipKey, Clip],
+    items: Mapping[ItemKey, Item],
 ) -> Iterator[InfillRow]:
     for role, by_clip in infills.items():
-        for (item_id, count), gaps in by_clip.items():
-            hashes = clips[item_id, count].hashes
+        for key, gaps in by_clip.items():
+            hashes = clips[key].hashes
             for gap, infill in enumerate(gaps):
                 # A break has no text by design: as an empty row it would look like a failure.
                 if infill.status == "not_applicable":
                     continue
                 yield InfillRow(
                     role=role,
-                    frames=count,
-                    item_id=item_id,
+                    frames=key.frames,
+                    item_id=key.item_id,
                     gap=gap,
                     frame_a=hashes[gap],
                     frame_b=hashes[gap + 1],
@@ -124,8 +125,9 @@ def _infill_rows(
                     generator=infill.generator,
                     ok=infill.ok,
                     error=infill.error,
-                    leaks=tuple(leaks([infill.text], items[item_id])),
+                    leaks=tuple(leaks([infill.text], items[key.item])),
                     status=infill.status,
+                    task=key.task,
                 )
 
 
@@ -176,23 +178,18 @@ def frames(folder: Path, shown: Iterable[str], store: FrameStore) -> list[str]:
     Returns:
         The frames that are gone, with the video they came from: no reason to lose the answers.
     """
-    # Frames of an earlier run may stay: their names are hashes of what is in them.
     folder.mkdir(exist_ok=True)
     lost = []
+    kept: set[bytes] = set()
     for sha in shown:
-        target = folder / f"{sha}.png"
-        if target.exists():
-            continue
+        kept.add(bytes.fromhex(sha))  # half the memory of the text
         try:
-            # A link first: a run's frames would else take their room on the disk twice.
-            link_or_copy(store.path(sha), target)
-        except FileNotFoundError:
-            try:
-                atomic_write(target, encode_png(store[sha]))
-            except MachineError:
-                raise
-            except (ProbesError, KeyError):
-                lost.append(sha)
+            store.save(sha, folder / f"{sha}.png")
+        except MachineError:
+            raise
+        except (ProbesError, KeyError):
+            lost.append(sha)
+    claim.keep_frames(folder, kept)
     if lost:
         what = "frames that were shown are gone, and so are their videos: they are missing in"
         warnings.warn(f"{len(lost)} {what} {folder}", stacklevel=2)
@@ -203,12 +200,15 @@ def _submissions(out: Path, task: TaskConfig) -> None:
     """Write the benchmark's submission file of every cell, where the benchmark takes some."""
     if registry.submission(task, {}) is None:
         return
-    names = ("role", "arm", "frames", "item_id", "choice")
-    cells: dict[tuple[str, str, int], dict[str, int | None]] = {}
+    names = ("task", "role", "arm", "frames", "item_id", "choice")
+    cells: dict[tuple[str, str, str, int], dict[str, int | None]] = {}
     for row in schema.read(out / "records.parquet", Record, names).to_pylist():
-        cell = cells.setdefault((row["role"], row["arm"], row["frames"]), {})
+        cell = cells.setdefault((row["task"], row["role"], row["arm"], row["frames"]), {})
         # The first draw and rotation counts: a benchmark takes one answer to an item.
         cell.setdefault(row["item_id"], row["choice"])
-    for (role, arm, count), choices in cells.items():
+    several = len({of for of, *_ in cells}) > 1
+    for (of, role, arm, count), choices in cells.items():
         if (content := registry.submission(task, choices)) is not None:
-            atomic_write(out / f"submission-{role}-{arm}-{count}.json", content)
+            # Ids of a file are those of one task; a task's name may hold what a file's may not.
+            which = f"{quote(of, safe='')}-" if several else ""
+            atomic_write(out / f"submission-{which}{role}-{arm}-{count}.json", content)

@@ -140,7 +140,7 @@ def _blocks(
     for block, pairs in plan.infill_blocks(items, clips, BLOCK):
         # Where items share a clip or rows break, fewer texts are needed than were expected.
         phase.expect((phase.total or 0) - bound * len(block) + steps * len(pairs))
-        yield [(item.id, count) for item in block for count in clips.counts], pairs
+        yield [item.key.clip(count) for item in block for count in clips.counts], pairs
     phase.expect(phase.done)  # items whose media is broken need none
 
 
@@ -151,7 +151,7 @@ def from_file(context: RunContext, planned: Plan, clips: ClipPrefetcher) -> Infi
         ProbesError: the file does not fit the plan; see `infill_file.load_file`.
     """
     cfg = context.cfg
-    keys = [(item.id, count) for item in planned.needing_infills() for count in cfg.frames]
+    keys = [item.key.clip(count) for item in planned.needing_infills() for count in cfg.frames]
     chosen = {key: clip for key in keys if (clip := clips.get(key)) is not None}
     written: SpilledDict[ClipKey, Infill] = SpilledDict(context.scratch, "infills", Infill)
     path = Path(cfg.infill.file or "").expanduser()

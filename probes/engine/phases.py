@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from probes.core.scratch import HashSet
 from probes.core.types import Arm, ModelSpec, Role
-from probes.engine import answering, infilling, plan
+from probes.engine import answer_versions, answering, infilling, plan
 from probes.engine.answer_log import AnswerLog
 from probes.engine.context import RunContext
 from probes.engine.infilling import InfillWriters
@@ -82,6 +82,8 @@ def run_phases(context: RunContext, planned: Plan | None = None) -> RunState:
             infills[spec.role] = infilling.write(context, spec.name, writers, clips, needing)
         builder = StimulusBuilder(clips, infills_for(spec.role, infills), form)
         requests[spec.role] = answering.ask(context, spec, planned, builder, shown)
+    if not context.dry:
+        answer_versions.say(context.cfg.answers, context.others())
     return RunState(planned, clips, form, infills, requests, shown)
 
 

@@ -10,12 +10,12 @@ import hashlib
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, groupby, islice, repeat
 
 from probes.config.settings import RunConfig
 from probes.core.errors import ProbesError
-from probes.core.types import Arm, ClipKey, Infill, Item, Scoring
+from probes.core.types import Arm, ClipKey, Infill, Item, ItemKey, Scoring
 from probes.media.prefetch import ClipPrefetcher
 from probes.models import controllers, interventions
 from probes.stimuli import arms, infills
@@ -26,7 +26,7 @@ from probes.tasks import registry
 _FIRST_BLOCKS = (4, 8, 16)  # items whose trials are put together: few while clips decode
 _BLOCK = 32  # and from then on; prompts of a block are sorted by length together
 InfillsByClip = Mapping[ClipKey, tuple[Infill, ...]]
-"""Infills of every (item id, number of frames) that needs some."""
+"""Infills of every clip that needs some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +46,22 @@ class Trial:
 class Plan:
     """Everything that a run asks, before any frame is decoded or model loaded."""
 
-    known: frozenset[str]
-    """Ids of all items of the task."""
+    known: frozenset[ItemKey]
+    """All items of the run's tasks."""
     items: tuple[Item, ...]
-    """The items that are asked, in the task's order."""
-    donors: Mapping[tuple[str, str], tuple[Item, ...]]
-    """The items that (item id, arm name) borrows from, for the arms that borrow."""
+    """The items that are asked, in the reader's order."""
+    donors: Mapping[tuple[ItemKey, str], tuple[Item, ...]]
+    """The items that (item, arm name) borrows from, for the arms that borrow."""
     arms: tuple[Arm, ...]
     """As `resolved` returns them."""
     counts: tuple[int, ...]
     """Numbers of frames."""
     rotate: bool = False
     """Whether every item is asked with each of its options in each place."""
+    places: Mapping[ItemKey, int] = field(default_factory=dict)
+    """By (task, id): which of all items it is, from 0."""
+    sample: tuple[ItemKey, ...] = ()
+    """(Task, id) of the items of all shards together, in the task's order."""
 
     def trials(self) -> Iterator[Trial]:
         """Yield every trial; those of an item together, so that they share its frames."""
@@ -65,13 +69,13 @@ class Plan:
             for count in self.counts:
                 for arm in self.arms:
                     # An arm that borrows nothing has one trial all the same, with no donor.
-                    for donor in self.donors.get((item.id, arm.name), (None,)):
+                    for donor in self.donors.get((item.key, arm.name), (None,)):
                         for rotation in range(len(item.options) if self.rotate else 1):
                             yield Trial(item, arm, count, donor, rotation)
 
     def blocks(self) -> Iterator[list[Trial]]:
         """Yield the trials of some items at a time: of few, while most clips are still decoded."""
-        by_item = (list(some) for _, some in groupby(self.trials(), lambda trial: trial.item.id))
+        by_item = (list(some) for _, some in groupby(self.trials(), lambda trial: trial.item.key))
         sizes = chain(_FIRST_BLOCKS, repeat(_BLOCK))
         while block := list(islice(by_item, next(sizes))):
             yield list(chain.from_iterable(block))
@@ -83,33 +87,33 @@ class Plan:
     def shown_items(self) -> list[Item]:
         """Return the items whose frames or infills are needed: those asked, then other donors."""
         borrowed = (donor for donors in self.donors.values() for donor in donors)
-        return list({item.id: item for item in (*self.items, *borrowed)}.values())
+        return list({item.key: item for item in (*self.items, *borrowed)}.values())
 
     def in_order_of_need(self) -> list[Item]:
         """Return the same items, each donor before the next item that is asked."""
-        needed: dict[str, Item] = {}
+        needed: dict[ItemKey, Item] = {}
         for item in self.items:
-            needed[item.id] = item
+            needed[item.key] = item
             for arm in self.arms:
-                needed |= {donor.id: donor for donor in self.donors.get((item.id, arm.name), ())}
+                needed |= {donor.key: donor for donor in self.donors.get((item.key, arm.name), ())}
         return list(needed.values())
 
     def needing_infills(self) -> list[Item]:
         """Return the items whose infills some arm shows."""
-        needed: dict[str, Item] = {}
+        needed: dict[ItemKey, Item] = {}
         for arm in self.arms:
             if not arms.needs_infills(arm):
                 continue
             for item in self.items:
-                sources = self.donors[item.id, arm.name] if arm.infills == "donor" else (item,)
-                needed |= {source.id: source for source in sources}
+                sources = self.donors[item.key, arm.name] if arm.infills == "donor" else (item,)
+                needed |= {source.key: source for source in sources}
         return list(needed.values())
 
     def donor_use(self) -> dict[str, dict[str, float]]:
         """Return, by arm, how many donors there are and how often one is used."""
-        uses: dict[str, Counter[str]] = defaultdict(Counter)
+        uses: dict[str, Counter[ItemKey]] = defaultdict(Counter)
         for (_, arm), donors in self.donors.items():
-            uses[arm].update(donor.id for donor in donors)
+            uses[arm].update(donor.key for donor in donors)
         return {
             arm: {
                 "donors": len(counter),
@@ -121,7 +125,7 @@ class Plan:
 
 
 def make(items: Sequence[Item], cfg: RunConfig) -> Plan:
-    """Plan a run over the items of a task.
+    """Plan a run over the items of a task, or of the tasks that one reader has.
 
     Donors are found over all items, so that limit and shard change which items are asked but not
     what they are shown.
@@ -138,13 +142,23 @@ def make(items: Sequence[Item], cfg: RunConfig) -> Plan:
         raise ProbesError(what, f"task {cfg.task.name}", fix)
     lenders = Donors(items, same_stratum=cfg.task.same_stratum_donor)
     donors = {
-        (item.id, arm.name): _donors(item, lenders, arm, cfg.donor_draws)
+        (item.key, arm.name): _donors(item, lenders, arm, cfg.donor_draws)
         for arm in suite
         if arms.needs_donor(arm)
         for item in chosen
     }
-    known = frozenset(item.id for item in items)
-    return Plan(known, tuple(chosen), donors, suite, cfg.frames, cfg.option_rotation)
+    places = {item.key: place for place, item in enumerate(items)}
+    sample = chosen if cfg.shards == 1 else choose(items, cfg.limit, cfg.seed)
+    return Plan(
+        frozenset(item.key for item in items),
+        tuple(chosen),
+        donors,
+        suite,
+        cfg.frames,
+        cfg.option_rotation,
+        places,
+        tuple(item.key for item in sample),
+    )
 
 
 def resolved(cfg: RunConfig) -> tuple[Arm, ...]:
@@ -187,7 +201,7 @@ def _check_frames(cfg: RunConfig) -> None:
 def _donors(item: Item, lenders: Donors, arm: Arm, draws: int) -> tuple[Item, ...]:
     """Return the donors of all draws; one that is drawn twice is asked once."""
     drawn = (lenders.find(item, arm, draw) for draw in range(draws))
-    return tuple({donor.id: donor for donor in drawn}.values())
+    return tuple({donor.key: donor for donor in drawn}.values())
 
 
 def choose(
@@ -195,12 +209,13 @@ def choose(
 ) -> list[Item]:
     """Choose which items are asked.
 
-    The sample takes equally from every stratum while it has items left, and a larger sample
-    contains every smaller one, so that raising the limit asks only what is new. An item's place
-    depends on the seed and on ids and strata, never on its position. Shards part the sample evenly.
+    The sample takes equally from every stratum of every task while it has items left, and a larger
+    sample contains every smaller one, so that raising the limit asks only what is new. An item's
+    place depends on the seed and on ids, strata and tasks, never on its position. Shards part the
+    sample evenly.
 
     Args:
-        items: all items of the task.
+        items: all items of the run's tasks.
         limit: size of the sample; None for all.
         seed: of the sample.
         shard: which part, from 0.
@@ -209,20 +224,22 @@ def choose(
     Returns:
         The chosen items, in the order of `items`.
     """
-    by_stratum: dict[str, list[Item]] = defaultdict(list)
+    by_stratum: dict[tuple[str, str], list[Item]] = defaultdict(list)
     for item in sorted(items, key=lambda item: _hash(seed, "item", item.id)):
-        by_stratum[item.stratum].append(item)
+        by_stratum[item.task, item.stratum].append(item)
     # The place within its stratum comes first: all strata give their first item, then their
     # second. The hash decides which strata give one more where the limit falls into a round.
     rounds = sorted(
-        (place, _hash(seed, place, stratum), item.id)
-        for stratum, members in by_stratum.items()
+        # The task comes after the hash that has none of it: the sample of a task alone is what it
+        # was before there could be several, and none of several comes first by its name.
+        (place, _hash(seed, place, stratum), _hash(seed, place, "task", task), item.key)
+        for (task, stratum), members in by_stratum.items()
         for place, item in enumerate(members)
     )
-    sample = [item_id for *_, item_id in rounds[:limit]]
+    sample = [key for *_, key in rounds[:limit]]
     # Every n-th of the sample and not a stretch of it: each shard has items of all strata.
     chosen = set(sample[shard::shards])
-    return [item for item in items if item.id in chosen]
+    return [item for item in items if item.key in chosen]
 
 
 def _hash(*key: str | int) -> str:
@@ -245,11 +262,11 @@ def infill_blocks(
     block: list[Item] = []
     pairs: dict[infills.FramePair, None] = {}
     for item in items:
-        if clips.problem(item.id) is not None:
+        if clips.problem(item.key) is not None:
             continue
         block.append(item)
         # A dictionary and no set: its order is that of insertion, on every machine.
-        pairs |= dict.fromkeys(infills.pairs(clips[item.id, count] for count in clips.counts))
+        pairs |= dict.fromkeys(infills.pairs(clips[item.key.clip(n)] for n in clips.counts))
         if len(pairs) >= size:
             yield block, list(pairs)
             block, pairs = [], {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -19,15 +19,16 @@ from probes.core.hashing import sha256_json, sha256_json_rows
 from probes.core.machine import device_name, platform_facts
 from probes.core.plugins import Registry
 from probes.core.progress import Progress
-from probes.core.types import Arm
-from probes.engine import export
+from probes.core.types import Arm, Item
+from probes.engine import export, plan
 from probes.engine.answering import RecordCounter, records_of
 from probes.engine.context import RunContext
+from probes.engine.dry_run import refuse_other_versions
 from probes.engine.phases import RunState, run_phases
 from probes.models.controllers import CONTROLLERS
 from probes.models.interventions import INTERVENTIONS
 from probes.models.registry import BACKENDS
-from probes.records import artifacts, schema
+from probes.records import artifacts, claim, folder_lock, schema
 from probes.records.manifest import Manifest, write_manifest
 from probes.records.schema import Record
 from probes.stimuli.frame_sources import FRAME_SOURCES
@@ -60,30 +61,47 @@ class RunResult:
         return schema.read_records(self.out)
 
 
-def execute(cfg: RunConfig, out: Path, progress: Progress | None = None) -> RunResult:
-    """Do the run of a configuration and write its files.
+def execute(
+    cfg: RunConfig,
+    out: Path,
+    progress: Progress | None = None,
+    taken: Callable[[], None] = lambda: None,
+    written: Callable[[RunResult], None] = lambda _: None,
+) -> RunResult:
+    """Do the run of a configuration and write its files, alone in its folder.
 
     Every answer is stored as it comes: a run that was stopped goes on from there when it is
     started again, and one that is complete loads no model and decodes nothing.
 
     Args:
         cfg: checked configuration.
-        out: the run's folder; files of the same names are replaced.
+        out: the run's folder, made if need be. It is locked meanwhile; an earlier run of the same
+            settings in it is replaced.
         progress: where to show what is going on; nowhere by default.
+        taken: called once the folder is this run's, before anything of it is computed.
+        written: called when all files are written, while the folder is still locked.
 
     Returns:
         What was asked and what failed; its `records` are read from the run's folder.
 
     Raises:
-        ProbesError: something that ends the run: data, checkpoint, prompts, disk.
+        ProbesError: something that ends the run: data, checkpoint, prompts, disk, a folder that
+            another run is writing, or that holds a run of other settings.
     """
-    with (
-        Store(home() / "store") as store,
-        closing(RunContext(cfg, store, progress or Progress())) as context,
-    ):
-        state = run_phases(context)
-        with context.progress.phase("files"):
-            return write_files(context, state, out)
+    with folder_lock.held(out):
+        claim.claim(out, _plain_config(cfg, plan.resolved(cfg)), cfg.overwrite)
+        taken()
+        with (
+            Store(home() / "store") as store,
+            closing(RunContext(cfg, store, progress or Progress())) as context,
+        ):
+            if cfg.answers == "refuse":
+                refuse_other_versions(cfg, store, context.progress)
+            state = run_phases(context)
+            with context.progress.phase("files"):
+                result = write_files(context, state, out)
+        written(result)
+    return result
 
 
 def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
@@ -100,6 +118,7 @@ def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
         task=context.cfg.task,
         plan=state.plan,
         clips=state.clips,
+        frames=context.frames,
         infills=state.infills,
         records=counter.watch(records(context, state)),
     )
@@ -124,8 +143,8 @@ def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
             "prompts": {name: one.stats.as_dict() for name, one in context.models.items()},
         },
     )
-    # Last: where the manifest is, everything else is there too.
-    write_manifest(out, _manifest(context, state, result, lost))
+    # Last: where the manifest is, everything else is there too, and its hashes are those of it.
+    write_manifest(out, _manifest(context, state, result, lost, _origins(context, counter)))
     return result
 
 
@@ -135,13 +154,25 @@ def records(context: RunContext, state: RunState) -> Iterator[Record]:
         yield from records_of(context, spec, state.plan, state.requests[spec.role])
 
 
-def _manifest(context: RunContext, state: RunState, result: RunResult, lost: list[str]) -> Manifest:
+def _origins(context: RunContext, counter: RecordCounter) -> dict[str, dict[str, int]]:
+    """Return what computed the answers that a run shows, and the infills, with counts."""
+    texts = {f"infills by {n}": one.written for n, one in context.models.items() if one.written}
+    return {name: dict(sorted(found.items())) for name, found in (counter.origins | texts).items()}
+
+
+def _manifest(
+    context: RunContext,
+    state: RunState,
+    result: RunResult,
+    lost: list[str],
+    origins: Mapping[str, Mapping[str, int]],
+) -> Manifest:
     cfg, models = context.cfg, context.models
-    config = as_plain(replace(cfg, suite=_with_versions(cfg.suite, state.plan.arms)))
+    config = _plain_config(cfg, state.plan.arms)
     data = {"data": config["task"]["seed"]} if "seed" in config["task"] else {}
     git, dirty = git_state(Path(__file__).parent)
     shown = state.plan.shown_items()
-    media = {export.media_sha256(item) for item in shown}
+    media = {context.frames.media_sha256(item.media) for item in shown}
     return Manifest(
         git=git,
         dirty=dirty,
@@ -151,9 +182,10 @@ def _manifest(context: RunContext, state: RunState, result: RunResult, lost: lis
         data={
             "root": str(registry.root(cfg.task)),
             "items": len(state.plan.known),
-            "items_sha256": sha256_json_rows(map(_CONTENT, shown)),
+            "items_sha256": sha256_json_rows(_contents(shown)),
             "media_sha256": sha256_json(sorted(sha for sha in media if sha)),
         },
+        sample={"items": len(state.plan.sample), "sha256": sha256_json(list(state.plan.sample))},
         seeds={"run": cfg.seed} | data | {arm.name: arm.seed for arm in cfg.suite},
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         platform=platform_facts(),
@@ -167,7 +199,20 @@ def _manifest(context: RunContext, state: RunState, result: RunResult, lost: lis
         seconds={name: round(s, 3) for name, s in context.progress.seconds.items()},
         frames_lost=tuple(lost),
         artifacts=artifacts.facts(result.out),
+        origins=origins,
     )
+
+
+def _plain_config(cfg: RunConfig, asked: Sequence[Arm]) -> dict[str, Any]:
+    return as_plain(replace(cfg, suite=_with_versions(cfg.suite, asked)))
+
+
+def _contents(items: Sequence[Item]) -> Iterator[tuple[Any, ...]]:
+    """Yield what the manifest's hash covers of each item."""
+    several = len({item.task for item in items}) > 1
+    for item in items:
+        # Of one task, whose name is no content: hashes are those of manifests that have them.
+        yield (item.task, *_CONTENT(item)) if several else _CONTENT(item)
 
 
 def _with_versions(given: Sequence[Arm], asked: Sequence[Arm]) -> tuple[Arm, ...]:

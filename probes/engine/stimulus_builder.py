@@ -24,30 +24,30 @@ class StimulusBuilder:
 
     def problem(self, trial: Trial) -> str | None:
         """Return why a trial cannot be asked; None where it can."""
-        if (problem := self.clips.problem(trial.item.id)) is not None:
+        if (problem := self.clips.problem(trial.item.key)) is not None:
             return problem
-        if trial.donor is not None and (problem := self.clips.problem(trial.donor.id)) is not None:
+        if trial.donor is not None and (problem := self.clips.problem(trial.donor.key)) is not None:
             return f"its donor {trial.donor.id}: {problem}"
         source = infill_source(trial)
         if source is not None:
-            for gap, infill in enumerate(self.infills[source.id, trial.frames]):
+            for gap, infill in enumerate(self.infills[source.key.clip(trial.frames)]):
                 if infill.status == "failed":
                     return f"the infill of {source.id} in gap {gap} failed: {infill.error}"
         return None
 
     def stimulus(self, trial: Trial) -> Stimulus:
         """Build what a member is shown in a trial that has no problem."""
-        clip, places = self.clips[trial.item.id, trial.frames], trial.rotation
+        clip, places = self.clips[trial.item.key.clip(trial.frames)], trial.rotation
         if places:
             clip = replace(clip, options=clip.options[places:] + clip.options[:places])
         source, donor = infill_source(trial), trial.donor
-        texts = self.infills[source.id, trial.frames] if source else None
+        texts = self.infills[source.key.clip(trial.frames)] if source else None
         sources = StimulusSources(
             clip=clip,
             # By identity: a donor's text must never pass for the item's own.
             infills=texts if source is trial.item else None,
             donor=donor,
-            donor_clip=self.clips[donor.id, trial.frames] if donor else None,
+            donor_clip=self.clips[donor.key.clip(trial.frames)] if donor else None,
             donor_infills=texts if source is not trial.item else None,
         )
         return arms.build(rotated(trial.item, places), trial.arm, sources, self.form)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count, takewhile
+from typing import ClassVar
 
 from probes.core.types import FrameRef, Output, Request, Scoring, ScoringSpec
 from probes.engine.cached_model import CachedModel
@@ -56,6 +57,7 @@ class DryRunModel(CachedModel):
     Its answers are those stored, and placeholders of texts that are not written yet.
     """
 
+    asks: ClassVar[bool] = False
     keep: int = 0
     """How many prompts of each kind are kept, to be timed; none with texts not written yet."""
     workloads: dict[Scoring, Workload] = field(default_factory=dict)

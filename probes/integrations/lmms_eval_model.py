@@ -31,7 +31,7 @@ from probes.core.errors import ProbesError
 from probes.core.files import home
 from probes.core.progress import on_terminal
 from probes.core.text import nearest
-from probes.core.types import Item, ModelSpec
+from probes.core.types import Item, ItemKey, ModelSpec
 from probes.engine import plan, run
 from probes.engine.context import RunContext
 from probes.engine.phases import run_phases
@@ -213,14 +213,14 @@ class ArmModel(lmms):  # type: ignore[misc]
             Their records, by index of the doc.
         """
         cfg = replace(self.cfg, task=replace(self.cfg.task, name=name, reader="lmms"))
-        asked = {items[at].id for at in places if at in items}
+        asked = {items[at].key for at in places if at in items}
         if not asked:
             return {}
         # Planned over all docs and then cut: a doc's donor must not depend on --limit.
         planned = plan.make(list(items.values()), cfg)
         planned = replace(
             planned,
-            items=tuple(item for item in planned.items if item.id in asked),
+            items=tuple(item for item in planned.items if item.key in asked),
             donors={place: one for place, one in planned.donors.items() if place[0] in asked},
         )
         with (
@@ -230,8 +230,8 @@ class ArmModel(lmms):  # type: ignore[misc]
             if self._writer is not None and cfg.infill.source == "shared":
                 context.member(self._writer)  # known by its name, which is the generator's
             found = run.records(context, run_phases(context, planned))
-            by_id = {record.item_id: record for record in found}
-        return {at: by_id[items[at].id] for at in set(places) if at in items}
+            by_key = {ItemKey(record.task, record.item_id): record for record in found}
+        return {at: by_key[items[at].key] for at in set(places) if at in items}
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """Refuse: lmms-eval would make the prompts, and no arm would apply.

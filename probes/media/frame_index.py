@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 
 from probes.core.types import Media
 
 
 class FrameIndex:
-    """The media files that were asked for, and on demand the frames in them.
+    """The media files that were asked for, and on demand the frames in them, for several threads.
 
     In a run nothing but the files is kept in memory. Only when a picture is damaged or gone are the
     frames of all files looked up, from their indices on disk.
@@ -19,34 +20,40 @@ class FrameIndex:
 
     def __init__(self, frames_of: Callable[[str], Mapping[int, str]]) -> None:
         self._frames_of = frames_of
+        self._lock = threading.Lock()  # guards all of what follows
         self._media: dict[str, Media] = {}
         self._changed: set[str] = set()  # files whose frames are not in `_found` yet
         self._found: dict[bytes, tuple[str, int]] = {}
 
     def add(self, media_sha: str, media: Media) -> None:
         """Note a media file some of whose frames were asked for."""
-        self._media.setdefault(media_sha, media)
-        self._changed.add(media_sha)
+        with self._lock:
+            self._media.setdefault(media_sha, media)
+            self._changed.add(media_sha)
 
-    def find(self, sha256: str) -> tuple[Media, int] | None:
-        """Return a media file that holds the frame of that sha256 (hex), and its number there."""
+    def find(self, sha256: str) -> tuple[Media, int, str] | None:
+        """Return what holds the frame of that sha256 (hex): media, number there, media's sha256."""
         try:
             wanted = bytes.fromhex(sha256)
         except ValueError:
             return None
-        found = self._look_up().get(wanted)
-        return None if found is None else (self._media[found[0]], found[1])
+        with self._lock:
+            found = self._look_up().get(wanted)
+            return None if found is None else (self._media[found[0]], found[1], found[0])
 
     def __contains__(self, sha256: str) -> bool:
         return self.find(sha256) is not None
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the frames that are known, each once, file by file."""
-        # A copy: another thread may add files while the frames are gone through.
-        return (name.hex() for name in tuple(self._look_up()))
+        with self._lock:
+            # A copy: another thread may add files while the frames are gone through.
+            names = tuple(self._look_up())
+        return (name.hex() for name in names)
 
     def __len__(self) -> int:
-        return len(self._look_up())
+        with self._lock:
+            return len(self._look_up())
 
     def _look_up(self) -> dict[bytes, tuple[str, int]]:
         for media_sha in [sha for sha in self._media if sha in self._changed]:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from typing import Any
 
 from probes.core.errors import UNSOUND
+from probes.core.hashing import sha256_json
 from probes.core.types import Clip
 from probes.media.video_decoders import indices
 
-VERSION = 1
-"""Version of the format and of how a frame becomes RGB: an index of another version is not used."""
+VERSION = 2
+"""Version of the format and of how a frame becomes RGB: an index of another version is not used. Up
+to 1 nothing in it could be checked."""
+PICTURES, COMPOSITE = "pictures", "sheet"
+"""In the place of a decoder: where the frames of a media file were not decoded from a video."""
+_FRAMES_MOST = 10**8  # a month of video; more comes from damage
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -41,21 +48,58 @@ class MediaIndex:
         found = [self.frames[i] for i in numbers]
         return Clip(numbers, tuple(t for t, _ in found), tuple(sha for _, sha in found))
 
-    def to_json(self) -> bytes:
-        """Return the content of the index's file."""
-        return json.dumps({"version": VERSION} | asdict(self)).encode()
+    def to_json(self, key: str) -> bytes:
+        """Return the content of the index's file.
+
+        Args:
+            key: sha256 of the media file, or a composite's digest.
+        """
+        frames = [[number, *frame] for number, frame in sorted(self.frames.items())]
+        content = {"version": VERSION, "key": key, "count": self.count, "decoder": self.decoder}
+        content |= {"frames": frames}
+        return json.dumps(content | {"sha256": sha256_json(content)}).encode()
 
     @classmethod
-    def from_json(cls, data: bytes) -> MediaIndex:
-        """Read the content of a file; an empty index where it is damaged or of another version."""
+    def from_json(cls, data: bytes, key: str) -> MediaIndex | None:
+        """Read the content of the file of `key`.
+
+        Returns:
+            An empty index where the file is of another version; None where it is damaged, or that
+            of another key.
+        """
         try:
             found = json.loads(data)
+            if type(found["version"]) is not int:
+                return None
             if found["version"] != VERSION:
                 return cls()
-            # JSON turns the numbers of frames into texts.
-            frames = {int(i): (float(t), str(sha)) for i, (t, sha) in found["frames"].items()}
-            if not all(_SHA256.fullmatch(sha) for _, sha in frames.values()):
-                return cls()  # a hash becomes a file name: nothing else may
-            return cls(int(found["count"]), str(found["decoder"]), frames)
+            check = found.pop("sha256")
+            if found["key"] != key or check != sha256_json(found):
+                return None
+            frames = {number: (time_s, sha) for number, time_s, sha in found["frames"]}
+            if len(frames) < len(found["frames"]) or not all(map(_is_frame, frames.items())):
+                return None
+            index = cls(found["count"], found["decoder"], frames)
         except UNSOUND:
-            return cls()
+            return None
+        return index if index._is_possible() else None
+
+    def _is_possible(self) -> bool:
+        """Return whether a media file can have such an index."""
+        if type(self.count) is not int or not 0 < self.count < _FRAMES_MOST:
+            return False
+        if type(self.decoder) is not str:
+            return False
+        if self.decoder == PICTURES:  # all are read at once; options follow the context
+            return len(self.frames) >= self.count and set(self.frames) == {*range(len(self.frames))}
+        return all(number < self.count for number in self.frames)
+
+
+def _is_frame(entry: tuple[Any, tuple[Any, Any]]) -> bool:
+    """Return whether (number, (time, sha256)) has these types, and values that can be."""
+    number, (time_s, sha) = entry
+    # Exactly these: True is an int too, and NaN a float.
+    if type(number) is not int or type(time_s) is not float or type(sha) is not str:
+        return False
+    # A hash becomes a file name: nothing else may.
+    return number >= 0 and math.isfinite(time_s) and bool(_SHA256.fullmatch(sha))

@@ -12,14 +12,14 @@ from concurrent import futures
 
 from probes.core.errors import MachineError, ProbesError
 from probes.core.scratch import Scratch, SpilledDict
-from probes.core.types import Clip, ClipKey, Item
+from probes.core.types import Clip, ClipKey, Item, ItemKey
 
 AHEAD = 128
 """Items that are decoded at most beyond the furthest that was asked for."""
 
 
 class ClipPrefetcher(Mapping[ClipKey, Clip]):
-    """Clip of every (item id, number of frames); looking one up waits until it is decoded.
+    """Clip of every item and number of frames; looking one up waits until it is decoded.
 
     An item whose media cannot be shown has no clip, and a `problem`; it does not end the others.
 
@@ -45,7 +45,7 @@ class ClipPrefetcher(Mapping[ClipKey, Clip]):
         self.counts = counts
         """Numbers of frames of every item's clips."""
         self._items, self._clips_of, self._ahead = items, clips_of, ahead
-        self._places = {item.id: at for at, item in enumerate(items)}
+        self._places = {item.key: at for at, item in enumerate(items)}
         self._lock = threading.Lock()  # guards `_begun`, `_clips` and what is added to `_jobs`
         self._pool = futures.ThreadPoolExecutor(threads, "decoding")
         self._jobs: dict[int, futures.Future[None]] = {}
@@ -71,16 +71,16 @@ class ClipPrefetcher(Mapping[ClipKey, Clip]):
             self._wait(at)
             report(at + 1, first)
 
-    def problem(self, item_id: str) -> str | None:
+    def problem(self, item: ItemKey) -> str | None:
         """Return why an item's media cannot be shown; None where it can."""
-        at = self._places[item_id]
+        at = self._places[item]
         self._wait(at)
         return self._problems.get(at)
 
-    def broken(self) -> dict[str, str]:
-        """Return why an item's media cannot be shown, by item id, once all are decoded."""
-        problems = {item.id: self.problem(item.id) for item in self._items}
-        return {item_id: problem for item_id, problem in problems.items() if problem}
+    def broken(self) -> dict[ItemKey, str]:
+        """Return why an item's media cannot be shown, by item, once all are decoded."""
+        problems = {item.key: self.problem(item.key) for item in self._items}
+        return {item: problem for item, problem in problems.items() if problem}
 
     def __getitem__(self, clip_key: ClipKey) -> Clip:
         """Return a clip.
@@ -89,18 +89,19 @@ class ClipPrefetcher(Mapping[ClipKey, Clip]):
             KeyError: there is none.
             MachineError: what fails is no item's fault, e.g. a full disk.
         """
-        item_id, count = clip_key
-        if self.problem(item_id) is not None or count not in self.counts:
+        task, item_id, count = clip_key
+        item = ItemKey(task, item_id)
+        if self.problem(item) is not None or count not in self.counts:
             raise KeyError(clip_key)
         with self._lock:
-            return self._clips[self._places[item_id]][self.counts.index(count)]
+            return self._clips[self._places[item]][self.counts.index(count)]
 
     def __iter__(self) -> Iterator[ClipKey]:
         """Iterate over the clips that there are, in the order of items."""
         for item in self._items:
-            if self.problem(item.id) is None:
+            if self.problem(item.key) is None:
                 for count in self.counts:
-                    yield item.id, count
+                    yield item.key.clip(count)
 
     def __len__(self) -> int:
         """Count the clips that there are."""

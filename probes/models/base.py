@@ -14,6 +14,7 @@ from probes.core.types import (
     FramesByHash,
     Intervention,
     ModelSpec,
+    Origin,
     Output,
     Request,
     Scoring,
@@ -121,6 +122,15 @@ class Backend(Protocol):
     @property
     def adapter(self) -> str:
         """Version of the adapter's behaviour; part of store keys, as the fingerprint is."""
+
+    def libraries(self) -> Mapping[str, str]:
+        """Return the libraries that compute its answers, as major.minor by name.
+
+        Part of store keys. Known without importing them; empty where answers depend on none.
+        """
+
+    def origin(self) -> Origin:
+        """Return what computes its answers; device and kernels once the model is loaded."""
 
     def capabilities(self) -> Capabilities:
         """Return what it can do; nothing is loaded for it."""

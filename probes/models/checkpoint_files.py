@@ -32,7 +32,7 @@ _UNREAD_FOLDERS = re.compile(r"checkpoint-\d+|global_step\d+|runs")
 _BESIDE = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".spm", ".vocab")
 _THREADS = 8
 
-FileState = tuple[int, ...]
+StatFields = tuple[int, ...]
 """Size, times of change in nanoseconds, inode and device."""
 
 
@@ -143,7 +143,7 @@ def _content(path: Path) -> str:
         return ""
 
 
-def _state(path: Path) -> FileState:
+def _state(path: Path) -> StatFields:
     """Return the state of a file; empty where there is none."""
     try:
         stat = path.stat()

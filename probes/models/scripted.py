@@ -11,7 +11,15 @@ from typing import Any
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
-from probes.core.types import FrameRef, FramesByHash, ModelSpec, Output, Request, ScoringSpec
+from probes.core.types import (
+    FrameRef,
+    FramesByHash,
+    ModelSpec,
+    Origin,
+    Output,
+    Request,
+    ScoringSpec,
+)
 from probes.models.base import (
     NEEDS,
     BackendSettings,
@@ -87,6 +95,14 @@ class ScriptedBackend:
             errors=numbers["errors"],
             seconds=numbers["seconds"],
         )
+
+    def libraries(self) -> dict[str, str]:
+        """Return none: its answers follow from the standard library alone."""
+        return {}
+
+    def origin(self) -> Origin:
+        """Return that there is no model."""
+        return Origin(kernels="scripted")
 
     def capabilities(self) -> Capabilities:
         """Return what it can do: only a script may answer otherwise under an intervention."""

@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from probes.core import origins
 from probes.core.errors import ProbesError
-from probes.core.types import FramesByHash, ModelSpec, Output, Request, ScoringSpec
+from probes.core.types import FramesByHash, ModelSpec, Origin, Output, Request, ScoringSpec
 from probes.models.base import BackendSettings, Capabilities, check_requests, error_output
 from probes.models.checkpoint import Checkpoint, find
 from probes.models.checkpoint_files import WatchedFiles
@@ -21,9 +22,11 @@ from probes.models.hf.batching import Batcher, Failed, free_memory
 from probes.models.hf.families.base import DevicePlacement
 from probes.models.hf.families.loading import (
     GREEDY,
+    LIBRARIES,
     best_device,
     load_weights,
     loading,
+    origin_of,
 )
 
 ADAPTER = "text-1"
@@ -68,6 +71,14 @@ class TextBackend:
         self._model: Any = None
         self._tokenizer: Any = None
         self._passes = 0
+
+    def libraries(self) -> dict[str, str]:
+        """Return the libraries that a text depends on."""
+        return origins.versions(LIBRARIES)
+
+    def origin(self) -> Origin:
+        """Return what writes texts, once the model is loaded."""
+        return origin_of(self.libraries(), self._model)
 
     def capabilities(self) -> Capabilities:
         """Return what this backend can do."""

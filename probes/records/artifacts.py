@@ -23,7 +23,7 @@ from probes.core.files import atomic_write, link_or_copy
 from probes.core.hashing import array_sha256
 from probes.core.text import nearest
 from probes.core.types import ArrayName
-from probes.records import parquet, schema
+from probes.records import binding, parquet, schema
 from probes.records.schema import ArtifactRow
 
 if TYPE_CHECKING:
@@ -113,21 +113,26 @@ class Artifacts:
         return array
 
 
-def read(run: str | Path, key: str | None = None, name: str | None = None) -> Artifacts:
+def read(
+    run: str | Path, key: str | None = None, name: str | None = None, *, edited: bool = False
+) -> Artifacts:
     """Return the arrays of a run.
 
     Args:
         run: the run's folder.
         key: only those of this answer.
         name: only those of this name.
+        edited: whether an index that is not the one that the run wrote is read as it is.
 
     Returns:
         None of them is read before it is asked for; no rows where the run has no arrays.
 
     Raises:
-        ProbesError: there is no such run, or its index cannot be read.
+        ProbesError: there is no such run, it has not finished, or its index cannot be read or is
+            not the one that the run wrote.
     """
     run = Path(run)
+    binding.check(run, edited, (INDEX,))
     table = schema.to_table([], ArtifactRow)
     if (run / INDEX).is_file():
         table = schema.read(run / INDEX, ArtifactRow)
@@ -180,7 +185,7 @@ def facts(run: Path) -> dict[str, Any]:
 
 def _write(run: Path, tables: Iterator[pa.Table]) -> None:
     """Write the files that make the rows of an index, then the index."""
-    _remove(run)
+    remove(run)
     try:
         # Looked at first: a run without arrays has no index at all.
         if (first := next(tables, None)) is not None:
@@ -188,11 +193,12 @@ def _write(run: Path, tables: Iterator[pa.Table]) -> None:
             groups = itertools.chain([first], tables)
             parquet.write_groups(run / INDEX, schema.arrow_schema(ArtifactRow), groups)
     except BaseException:
-        _remove(run)
+        remove(run)
         raise
 
 
-def _remove(run: Path) -> None:
+def remove(run: Path) -> None:
+    """Remove the arrays of a run."""
     (run / INDEX).unlink(missing_ok=True)  # first: it says that the files are whole
     with contextlib.suppress(OSError):  # there is no such folder, or something else is in it
         for path in (run / FOLDER).glob("*artifacts-*"):  # those with a dot are of a killed process

@@ -10,9 +10,12 @@ from typing import Any
 
 from probes.core.errors import ProbesError
 from probes.core.files import atomic_write
+from probes.core.hashing import sha256_file, sha256_json
 from probes.core.redaction import redacted
 
 FILE = "manifest.json"
+TABLES = tuple(f"{name}.parquet" for name in "records items donors infills artifacts".split())
+SUBMISSIONS = "submission-*.json"
 REWRITE = "have it written again: the same `probes run` answers from the store"
 """How to restore a file of a run folder."""
 
@@ -37,6 +40,10 @@ class Manifest:
     )
     data: Mapping[str, Any] = _means(
         "the task's folder, number of items, hashes of items and media"
+    )
+    sample: Mapping[str, Any] = _means(
+        "the items of all shards together: how many, and the hash of their tasks and ids, in order",
+        default_factory=dict,
     )
     seeds: Mapping[str, int] = _means("of the run, of made data and of every arm")
     created: str = _means("when it was written (UTC)")
@@ -66,15 +73,57 @@ class Manifest:
         "none",
         default_factory=dict,
     )
+    origins: Mapping[str, Mapping[str, int]] = _means(
+        "what computed the answers of every member, and the infills: libraries, device, dtype, "
+        "kernels, with the number of answers or texts; `packages`, `device` and `platform` are "
+        "those of the process that wrote this folder",
+        default_factory=dict,
+    )
+    files: Mapping[str, str] = _means(
+        "sha256 of every table and submission file of the run; readers refuse others (in folders "
+        "of older versions absent)",
+        default_factory=dict,
+    )
+    sha256: str = _means(
+        "of all other entries, as JSON with sorted names and without blanks; absent as `files` is",
+        default="",
+    )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write a run's manifest as a whole, without secrets."""
-    optional = ("frames_lost", "artifacts")
+    """Write a run's manifest; see `write_content`."""
+    optional = ("frames_lost", "artifacts", "origins")
     content = {k: v for k, v in asdict(manifest).items() if v or k not in optional}
+    write_content(folder, content)
+
+
+def write_content(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write a manifest as a whole and without secrets, and bind the folder's files to it.
+
+    Args:
+        folder: with all tables and submission files that it is to have; where the manifest is,
+            the run is complete.
+        content: the entries; `files` and `sha256` are made here.
+
+    Raises:
+        MachineError: the disk is full or cannot be written.
+    """
+    entries = plain({k: v for k, v in content.items() if k not in ("files", "sha256")})
+    entries["files"] = {path.name: sha256_file(path) for path in bound_files(folder)}
+    entries["sha256"] = sha256_json(entries)
+    atomic_write(folder / FILE, f"{json.dumps(entries, indent=2)}\n".encode())
+
+
+def plain(content: Any) -> Any:
+    """Return content as its JSON file has it: plain values, without secrets."""
     # Plain JSON first: a secret within a path or another object would escape the search.
-    text = json.dumps(redacted(json.loads(json.dumps(content, default=str))), indent=2)
-    atomic_write(folder / FILE, f"{text}\n".encode())
+    return redacted(json.loads(json.dumps(content, default=str)))
+
+
+def bound_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that a manifest binds: its tables, then submission files."""
+    tables = [folder / name for name in TABLES if (folder / name).is_file()]
+    return tables + sorted(folder.glob(SUBMISSIONS))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

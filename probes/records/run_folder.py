@@ -21,11 +21,13 @@ from probes.core.types import (
     Infill,
     Intervention,
     Item,
+    ItemKey,
     Layout,
     Scoring,
     Video,
 )
-from probes.records import schema
+from probes.records import binding, schema
+from probes.records.infills import read_rows as read_infills
 from probes.records.manifest import FILE, REWRITE, read_manifest
 from probes.records.schema import InfillRow, ItemRow
 
@@ -37,9 +39,9 @@ class RunFiles:
     """What was shown in a run, as far as its folder has the files."""
 
     folder: Path
-    items: Mapping[str, Item] = field(default_factory=dict)
+    items: Mapping[ItemKey, Item] = field(default_factory=dict)
     """Items that were asked, in the run's order; media paths as the file has them."""
-    lenders: Mapping[str, Item] = field(default_factory=dict)
+    lenders: Mapping[ItemKey, Item] = field(default_factory=dict)
     """Items that only lent their frames or infills."""
     clips: Mapping[ClipKey, Clip] = field(default_factory=dict)
     """By item and number of frames; hashes and breaks only, without indices and times."""
@@ -63,19 +65,21 @@ class RunFiles:
         return self.folder / "frames" / f"{sha256}.png"
 
 
-def read(folder: Path) -> RunFiles:
+def read(folder: Path, edited: bool = False) -> RunFiles:
     """Read a run's items, infills and manifest.
 
     Args:
         folder: the folder of `records.parquet`.
+        edited: whether tables that are not those that the run wrote are read as they are.
 
     Returns:
         What is there; what is missing to rebuild stimuli is named in
         `problem`, since records can be looked at without them.
 
     Raises:
-        ProbesError: a file that is there but cannot be read.
+        ProbesError: a file that is there but cannot be read; see also `binding.check`.
     """
+    binding.check(folder, edited)
     lacking = []
     config = read_manifest(folder).get("config")
     config = config if isinstance(config, dict) else {}
@@ -86,7 +90,7 @@ def read(folder: Path) -> RunFiles:
         lacking.append("items.parquet")
     lent = schema.read_rows(folder / "donors.parquet", ItemRow)
     clips = {
-        (row.id, int(count)): Clip((), (), hashes, row.option_hashes, row.breaks)
+        ClipKey(row.task, row.id, int(count)): Clip((), (), hashes, row.option_hashes, row.breaks)
         for row in (*lent, *asked)
         for count, hashes in row.frame_hashes.items()
     }
@@ -99,10 +103,10 @@ def read(folder: Path) -> RunFiles:
         lacking.append("the arms of the suite")
     return RunFiles(
         folder=folder,
-        items={row.id: _item(row) for row in asked},
-        lenders={row.id: _item(row) for row in lent},
+        items={item.key: item for item in map(_item, asked)},
+        lenders={item.key: item for item in map(_item, lent)},
         clips=clips,
-        infills=_infills(schema.read_rows(folder / "infills.parquet", InfillRow), clips),
+        infills=_by_clip(read_infills(folder), clips),
         arms=arms,
         prompts=prompts,
         scoring=cast(Scoring, scoring) if scoring in get_args(Scoring) else None,
@@ -126,12 +130,12 @@ def _item(row: ItemRow) -> Item:
     )
 
 
-def _infills(
+def _by_clip(
     rows: list[InfillRow], clips: Mapping[ClipKey, Clip]
 ) -> dict[str, dict[ClipKey, tuple[Infill, ...]]]:
     found: dict[str, dict[ClipKey, dict[int, Infill]]] = defaultdict(dict)
     for row in rows:
-        key = (row.item_id, row.frames)
+        key = ClipKey(row.task, row.item_id, row.frames)
         # Gaps between rows of panels have no rows of their own.
         breaks = clips[key].breaks if key in clips else ()
         gaps = found[row.role].setdefault(key, dict.fromkeys(breaks, NO_INFILL))

@@ -46,6 +46,18 @@ class Column:
     of_older: Callable[[pa.Table], list[Any]] | None = None
     """Makes the column of a table that was written before there was one; else the field's default
     is used for every row."""
+    follows: tuple[tuple[str, ...], Callable[..., pa.Array]] | None = None
+    """Names of columns, and what makes this one of them whenever a table is read: what the file
+    has is not looked at."""
+
+
+def _correct(choice: pa.ChunkedArray, answer: pa.ChunkedArray) -> pa.Array:
+    """Return whether choices are right: null where the answer is withheld."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    right = pc.fill_null(pc.equal(choice, answer), False)
+    return pc.if_else(pc.is_null(answer), pa.scalar(None, pa.bool_()), right)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +67,12 @@ class Record:
     key: Annotated[
         str,
         Column(
-            "sha256 of prompt, model, scoring and adapter: equal keys are one computation; empty "
-            "where nothing could be asked"
+            "sha256 of prompt, model, scoring, adapter and the versions of libraries that computed "
+            "the answer: equal keys are one computation; empty where nothing could be asked"
         ),
     ]
     task: Annotated[str, Column("name of the task")]
-    item_id: Annotated[str, Column("the item")]
+    item_id: Annotated[str, Column("the item; ids are unique within a task")]
     cluster: Annotated[
         str, Column("recording that the item comes from; items that share one are not independent")
     ]
@@ -82,7 +94,8 @@ class Record:
         bool | None,
         Column(
             "whether the two agree; false where unparsed or failed, null where the answer is "
-            "withheld"
+            "withheld. Made from the two again whenever the table is read",
+            follows=(("choice", "answer"), _correct),
         ),
     ]
     option_logprobs: Annotated[
@@ -120,6 +133,16 @@ class Record:
     extras: Annotated[
         Mapping[str, float], Column("further numbers of the answer by name, e.g. of a readout")
     ] = dataclasses.field(default_factory=dict, hash=False)
+    donor_task: Annotated[
+        str | None, Column("the donor's task; null where that is the record's own, or no donor is")
+    ] = None
+    origin: Annotated[
+        str,
+        Column(
+            "what computed the answer: major.minor of libraries; device; dtype; kernels. Empty "
+            "where nothing was computed, and in older folders"
+        ),
+    ] = ""
     letter_mass: Annotated[
         float | None,
         Column(
@@ -158,6 +181,9 @@ class ItemRow:
         tuple[int, ...], Column("gaps that never have an infill (ends of rows of panels)")
     ]
     meta: Annotated[Mapping[str, str], Column("further facts of the item")]
+    place: Annotated[
+        int | None, Column("which of the task's items it is, from 0; null in older folders")
+    ] = None
 
 
 def _older_status(table: pa.Table) -> list[Any]:
@@ -198,6 +224,8 @@ class InfillRow:
             of_older=_older_status,
         ),
     ] = "ok"
+    # Empty in older folders, whose other tables say it: `probes.records.infills` reads them.
+    task: Annotated[str, Column("name of the item's task")] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,12 +331,14 @@ def read(path: Path, row: type, columns: Sequence[str] | None = None) -> pa.Tabl
         The columns in the order of the row type (or as named), of the row type's Arrow types.
 
     Raises:
-        ProbesError: it is not there or damaged, a column is missing, or one is of another type.
+        ProbesError: it is not there or damaged, a column is missing, one is of another type, or
+            an answer contradicts itself.
     """
     wanted = [field for field in fields(row) if columns is None or field.name in columns]
     # What older tables lack may follow from any of their columns.
     derived = any(field.column.of_older for field in wanted)
-    table = parquet.read(path, path.stem, None if derived else [field.name for field in wanted])
+    needed = [name for field in wanted for name in _needed(field)]
+    table = parquet.read(path, path.stem, None if derived else list(dict.fromkeys(needed)))
     return conform(table, row, str(path), columns)
 
 
@@ -326,17 +356,61 @@ def conform(
     import pyarrow as pa
 
     wanted = [field for field in fields(row) if columns is None or field.name in columns]
-    required = {field.name for field in wanted if field.default is dataclasses.MISSING}
+    required = {
+        name for field in wanted if field.default is dataclasses.MISSING for name in _needed(field)
+    }
     if lacking := [name for name in names(row) if name in required - set(table.column_names)]:
         raise ProbesError(
             f"the {Path(where).stem} have no columns {', '.join(lacking)}",
             where,
             "was the file written by `probes run`, of this version or an older one?",
         )
-    found = {field.name: _column(table, field, where) for field in wanted}
+    by_name = {field.name: field for field in fields(row)}
+    found = {}
+    for field in wanted:
+        if field.column.follows is None:
+            found[field.name] = _column(table, field, where)
+            continue
+        sources, make = field.column.follows
+        found[field.name] = make(*(_cast(table.column(n), by_name[n], where) for n in sources))
     schema = pa.schema([(field.name, field.kind) for field in wanted])
     whole = pa.table(found, schema=schema)
+    if issubclass(row, Record) and columns is None:
+        _check_answers(whole, where)
     return whole if columns is None else whole.select(list(columns))
+
+
+def _needed(field: Field) -> tuple[str, ...]:
+    """Return the columns that a column is made from: itself, in most cases."""
+    return field.column.follows[0] if field.column.follows else (field.name,)
+
+
+def _check_answers(table: pa.Table, where: str) -> None:
+    """Refuse an answer that contradicts itself: its status and its choice, or what was scored."""
+    import pyarrow.compute as pc
+
+    status, choice = table["status"], table["choice"]
+    scored = pc.list_value_length(table["option_logprobs"])
+    ok = pc.equal(status, "ok")
+    beyond = pc.and_(pc.greater(scored, 0), pc.less_equal(scored, choice))
+    outside = pc.or_(pc.less(choice, 0), beyond)
+    wrong = {
+        "has status ok and no choice": pc.and_(ok, pc.is_null(choice)),
+        "has a choice, but not status ok": pc.and_(pc.invert(ok), pc.is_valid(choice)),
+        "chose an option that there is not": pc.fill_null(outside, False),
+    }
+    for what, rows in wrong.items():
+        if not pc.any(rows).as_py():
+            continue
+        first = table.filter(rows).slice(0, 1).to_pylist()[0]
+        name = "{member} under {arm}, {frames} frames, item {item_id}".format(**first)
+        count = pc.sum(rows).as_py()
+        raise ProbesError(
+            f"an answer contradicts itself: {name} {what}"
+            + (f" ({count - 1} more like it)" if count > 1 else ""),
+            where,
+            REWRITE,
+        )
 
 
 def _column(table: pa.Table, field: Field, where: str) -> pa.Array | pa.ChunkedArray:
@@ -345,10 +419,11 @@ def _column(table: pa.Table, field: Field, where: str) -> pa.Array | pa.ChunkedA
 
     present = field.name in table.column_names
     column = _cast(table.column(field.name), field, where) if present else None
-    no_default = field.default in (dataclasses.MISSING, None)
-    if column is not None and (no_default or not column.null_count):
-        return column
     make = field.column.of_older
+    # Without a default, or where null is that: nulls stay.
+    as_is = field.default is dataclasses.MISSING or (field.default is None and make is None)
+    if column is not None and (as_is or not column.null_count):
+        return column
     try:
         values = make(table) if make else [_cell(field.default)] * len(table)
     except KeyError as error:  # Arrow's, for a column that this one follows from

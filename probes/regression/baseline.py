@@ -27,7 +27,8 @@ ANSWER = (
     *("item_id", "donor_id", "rotation", "status", "choice"),
     *("logprobs", "tokens", "key", "stimulus"),
 )
-"""What the rows of the file's two long tables hold, in this order."""
+"""What the rows of the file's two long tables hold, in this order; an answer with a donor of
+another task has that task behind them."""
 
 
 class Metric(NamedTuple):
@@ -105,6 +106,8 @@ def to_json(baseline: Baseline) -> str:
         "references": _line(snapshot.references),
         "infill_sources": _line(snapshot.infill_sources),
         "platform": _table(snapshot.platform),
+        # Only where a run states them: files of older runs stay as they are.
+        **({"origins": _table(snapshot.origins)} if snapshot.origins else {}),
         "asked": _table(snapshot.settings),
         "members": _table(snapshot.members),
         "items": _list(items),
@@ -126,7 +129,9 @@ def _order(entry: tuple[Metric, float]) -> tuple[str, int, CellName]:
 
 def _cell_lines(cell: CellAnswers) -> str:
     head = _line({**cell.name._asdict(), "member": cell.member})
-    rows = ([_plain(getattr(answer, name)) for name in ANSWER] for answer in cell.answers)
+    # Only there: files of runs of one task are as they were.
+    named = ((one, (*ANSWER, *(["donor_task"] if one.donor_task else ()))) for one in cell.answers)
+    rows = ([_plain(getattr(answer, name)) for name in names] for answer, names in named)
     return f'{head[:-1]}, "answers": {_list(map(_dense, rows))}}}'
 
 

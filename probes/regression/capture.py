@@ -14,9 +14,10 @@ from probes import analysis
 from probes.analysis.columns import rows_of
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
+from probes.core.origins import major_minor
 from probes.core.text import flat
 from probes.records import schema
-from probes.records.manifest import read_manifest
+from probes.records.manifest import REWRITE, read_manifest
 from probes.records.schema import ItemRow
 from probes.regression.snapshot import (
     DIGITS,
@@ -33,7 +34,8 @@ from probes.regression.snapshot import (
 _ARITHMETIC = ("torch", "torchvision", "transformers", "tokenizers", "numpy")
 # What records and items hold themselves, and what may change under test.
 _NOT_OF_THE_QUESTION = {
-    *"backend frames limit out scoring seed shard shards infill.file prompts.name".split(),
+    *"answers backend frames limit out overwrite scoring seed shard shards".split(),
+    *"infill.file prompts.name".split(),
     *"task.name task.reader task.root task.include_path task.scoring task.frames".split(),
     *"task.unanswered task.videos task.per_config task.seed task.height".split(),
     *"task.width task.fps task.seconds".split(),
@@ -41,17 +43,20 @@ _NOT_OF_THE_QUESTION = {
 _ITEM_COLUMNS = "task id question options answer cluster stratum meta frame_hashes".split()
 
 
-def capture(path: str | Path) -> Snapshot:
+def capture(path: str | Path, *, edited: bool = False, partial: bool = False) -> Snapshot:
     """Take from a run what a check needs.
 
     Args:
         path: a run folder, or a folder above the run folders of a sweep or of shards.
+        edited: whether tables that are not those that the run wrote are read as they are.
+        partial: take it although shards are missing.
 
     Raises:
-        ProbesError: nothing found, unreadable files, no manifest or items next to the records, or
-            runs that differ in settings other than those that name their cells.
+        ProbesError: nothing found, unreadable files, no manifest or items next to the records,
+            missing shards, runs that differ in settings other than those that name their cells, or
+            answers to items that the run's own table of items does not have.
     """
-    frame = analysis.load(path)
+    frame = analysis.load(path, edited=edited, partial=partial)
     if settings := sorted({str(setting) for setting in frame["setting"]} - {""}):
         raise ProbesError(
             f"the runs differ in their settings: {'; '.join(settings)}",
@@ -62,20 +67,37 @@ def capture(path: str | Path) -> Snapshot:
     manifests = [_manifest(folder) for folder in folders]
     configs = [manifest["config"] for manifest in manifests]
     settings_of_question = {k: v for config in configs for k, v in _settings(config).items()}
+    items = _items(folders)
+    _check_items(frame, items)
     computed = [count for manifest in manifests for count in _computed(manifest)]
     return Snapshot(
         created=max(str(manifest.get("created", "")) for manifest in manifests),
         git=" + ".join(sorted({str(manifest.get("git", ""))[:DIGITS] for manifest in manifests})),
         platform=_joined([_platform(manifest) for manifest in manifests]),
         settings=dict(sorted(settings_of_question.items())),
+        origins=_origins(manifests),
         members=_joined([_fingerprints(manifest) for manifest in manifests]),
         references=dict(sorted(frame.attrs.get("references", {}).items())),
         infill_sources=tuple(frame.attrs.get("infill_sources", ())),
-        items=_items(folders),
+        items=items,
         cells=_cells(frame),
         # A manifest without counts says nothing, and nothing is claimed.
         cached=bool(computed) and not any(computed),
+        edited=tuple(frame.attrs.get("edited", ())),
+        partial=tuple(frame.attrs.get("partial", ())),
     )
+
+
+def _check_items(frame: pd.DataFrame, items: Sequence[ItemFacts]) -> None:
+    known = {(item.task, item.id) for item in items}
+    for row in rows_of(frame[["run", "task", "item_id"]].drop_duplicates()):
+        if (str(row["task"]), str(row["item_id"])) not in known:
+            raise ProbesError(
+                f"the records have an answer to item {row['item_id']} of task {row['task']}, and "
+                "the run's items do not have that item: the tables are of two runs",
+                str(Path(row["run"]) / "items.parquet"),
+                REWRITE,
+            )
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -143,11 +165,39 @@ def _platform(manifest: Mapping[str, Any]) -> dict[str, str]:
     found = {name: str(facts.get(name, UNKNOWN)) for name in ("system", "machine", "cpu", "gpu")}
     packages = manifest.get("packages") or {}
     found |= {name: str(packages.get(name, UNKNOWN)) for name in _ARITHMETIC}
+    found |= _computed_elsewhere(manifest, found)
     for name, member in (manifest.get("members") or {}).items():
         for fact in ("backend", "dtype", "attention"):
             if fact in member:
                 found[f"{name} {fact}"] = str(member[fact])
     return found
+
+
+def _computed_elsewhere(manifest: Mapping[str, Any], here: Mapping[str, str]) -> dict[str, str]:
+    """Return the facts in which what computed answers differs from who wrote the manifest."""
+    origins = {text for texts in (manifest.get("origins") or {}).values() for text in texts}
+    versions: dict[str, set[str]] = {}
+    for text in origins:
+        libraries, _, rest = text.partition("; ")
+        for name, _, version in (one.rpartition(" ") for one in libraries.split(", ")):
+            versions.setdefault(name, set()).add(version)
+        kind, _, name = rest.partition("; ")[0].partition(" ")
+        if kind in ("cpu", "cuda"):
+            versions.setdefault("cpu" if kind == "cpu" else "gpu", set()).add(name)
+    return {
+        name: " + ".join(sorted(found))
+        for name, found in versions.items()
+        if name in here and found - {here[name], major_minor(here[name])}
+    }
+
+
+def _origins(manifests: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Return what computed the answers of several runs, by member."""
+    found: dict[str, set[str]] = {}
+    for manifest in manifests:
+        for name, texts in (manifest.get("origins") or {}).items():
+            found.setdefault(str(name), set()).update(map(str, texts))
+    return {name: tuple(sorted(found[name])) for name in sorted(found)}
 
 
 def _fingerprints(manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -187,10 +237,10 @@ def _cells(frame: pd.DataFrame) -> tuple[CellAnswers, ...]:
 
 
 def _answer(row: Mapping[str, Any]) -> BaselineAnswer:
-    donor, choice = row["donor_id"], row["choice"]
+    choice = row["choice"]
     return BaselineAnswer(
         item_id=str(row["item_id"]),
-        donor_id=None if donor is None or pd.isna(donor) else str(donor),
+        donor_id=_text(row["donor_id"]),
         status=row["status"],
         choice=None if pd.isna(choice) else int(choice),
         # Six places: far below the tolerance of the exact gate, and a third of the bytes.
@@ -202,4 +252,9 @@ def _answer(row: Mapping[str, Any]) -> BaselineAnswer:
         key=str(row["key"])[:DIGITS],
         stimulus=str(row["stimulus_sha"])[:DIGITS],
         rotation=int(row["rotation"]),
+        donor_task=_text(row["donor_task"]),
     )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None or pd.isna(value) else str(value)

@@ -8,7 +8,15 @@ from math import nan
 
 from probes.core.errors import ProbesError
 from probes.core.text import listed
-from probes.regression.snapshot import UNKNOWN, BaselineAnswer, CellAnswers, CellName, Snapshot
+from probes.records.binding import edited_line
+from probes.regression.snapshot import (
+    UNKNOWN,
+    BaselineAnswer,
+    CellAnswers,
+    CellName,
+    ItemFacts,
+    Snapshot,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +100,26 @@ def _cells(base: Snapshot, run: Snapshot) -> Iterator[str]:
         yield f"cells were not run: {listed([cell.name.label for cell in missing], separator='; ')}"
     # Mostly the same items differ in every cell: each reason is given once.
     reasons: dict[str, None] = {}
+    tasks = len({cell.name.task for cell in base.cells})
     for cell in base.cells:
         if cell.name in run_cells:
-            reasons |= dict.fromkeys(_answer_keys(cell, run_cells[cell.name]))
+            reasons |= dict.fromkeys(_answer_keys(cell, run_cells[cell.name], tasks))
     yield from reasons
 
 
-def _answer_keys(base: CellAnswers, run: CellAnswers) -> Iterator[str]:
-    """Yield how the items, donors and rotations of a cell differ."""
+def _answer_keys(base: CellAnswers, run: CellAnswers, tasks: int) -> Iterator[str]:
+    """Yield how the items, donors and rotations of a cell, of one of so many tasks, differ."""
     before = {answer.answer_key for answer in base.answers}
     now = {answer.answer_key for answer in run.answers}
     shared = {item for item, *_ in before} & {item for item, *_ in now}
     for what, keys in (("missing", before - now), ("added", now - before)):
-        names = sorted({item for item, *_ in keys} - shared)
+        names = [base.name.item(item, tasks) for item in sorted({key[0] for key in keys} - shared)]
         if names:
             yield f"{len(names)} items are {what}: {listed(names)}"
-    if others := sorted({item for item, *_ in before ^ now} & shared):
+    others = [
+        base.name.item(item, tasks) for item in sorted({key[0] for key in before ^ now} & shared)
+    ]
+    if others:
         yield f"donors or rotations of {base.name.arm} differ: items {listed(others)}"
 
 
@@ -120,15 +132,18 @@ def _kind(name: CellName) -> str:
 
 def _items(base: Snapshot, run: Snapshot) -> Iterator[str]:
     now = run.items_by_id()
+    several = len({item.task for item in base.items}) > 1
     pairs = [(item, now[item.task, item.id]) for item in base.items if (item.task, item.id) in now]
     for field in ("answer", "content", "cluster", "stratum"):
-        differing = [a.id for a, b in pairs if getattr(a, field) != getattr(b, field)]
+        differing = [_named(a, several) for a, b in pairs if getattr(a, field) != getattr(b, field)]
         if differing:
             what = "question or options" if field == "content" else field
             yield f"{what} differ in {len(differing)} items: {listed(differing)}"
     # A frame count that was not run is reported as cells, not here.
     differing = [
-        a.id for a, b in pairs if any(b.frames.get(k, sha) != sha for k, sha in a.frames.items())
+        _named(a, several)
+        for a, b in pairs
+        if any(b.frames.get(k, sha) != sha for k, sha in a.frames.items())
     ]
     if differing:
         yield (
@@ -137,9 +152,15 @@ def _items(base: Snapshot, run: Snapshot) -> Iterator[str]:
         )
 
 
+def _named(item: ItemFacts, several: bool) -> str:
+    return f"{item.id} of {item.task}" if several else item.id
+
+
 def notes(base: Snapshot, run: Snapshot) -> list[str]:
     """Return what differs and does not prevent a comparison."""
-    out = [
+    out = [edited_line(run.edited)] if run.edited else []
+    out += [f"partial data: {one}" for one in run.partial]
+    out += [
         f"{name} is another checkpoint, or runs with other settings, than before"
         for name, before in base.members.items()
         if run.members.get(name) != before
@@ -154,6 +175,9 @@ def notes(base: Snapshot, run: Snapshot) -> list[str]:
         count = f"{len(beyond)} cells, e.g. {beyond[0].label}"
         out.append(f"not in the baseline, so not checked: {count}")
     out += _other_stimuli(base, run)
+    for name, texts in run.origins.items():
+        if len(texts) > 1:
+            out.append(f"answers of {name} come from {len(texts)} origins: {' | '.join(texts)}")
     if run.cached:
         out.append("every answer came from the store: none was computed by the code of today")
     return out

@@ -48,7 +48,21 @@ def platform_differences(base: Snapshot, run: Snapshot) -> list[str]:
             unknown.append(name)
         elif before != now:
             differing.append(f"{name} is {now or 'none'}, in the baseline {before or 'none'}")
+    differing += _origin_differences(base, run)
     return differing + ([f"a manifest does not state {', '.join(unknown)}"] if unknown else [])
+
+
+def _origin_differences(base: Snapshot, run: Snapshot) -> list[str]:
+    """Return how what computed the answers differs, where both state it."""
+    found = []
+    for name, now in run.origins.items():
+        # Which answer is of which origin is not kept: a mixture is equal to nothing.
+        if len(now) > 1:
+            found.append(f"answers of {name} come from {len(now)} origins")
+        elif (before := base.origins.get(name)) is not None and before != now:
+            was = " + ".join(before)
+            found.append(f"answers of {name} were computed by {now[0]}, in the baseline by {was}")
+    return found
 
 
 def exact(base: Snapshot, run: Snapshot) -> list[Difference]:

@@ -71,6 +71,7 @@ def _parse(content: Mapping[str, Any]) -> Baseline:
         git=_get(content, "git", str),
         platform=_texts(content, "platform"),
         settings=_get(content, "asked", dict),
+        origins=_origins(content),
         members=_texts(content, "members"),
         references=_texts(content, "references"),
         infill_sources=tuple(str(source) for source in _get(content, "infill_sources", list)),
@@ -137,10 +138,11 @@ def _cell(row: Any) -> CellAnswers:
 
 
 def _answer(row: Any) -> BaselineAnswer:
-    kept: dict[str, Any] = dict(zip(baseline.ANSWER, row, strict=True))
+    names = (*baseline.ANSWER, *(["donor_task"] if len(row) > len(baseline.ANSWER) else ()))
+    kept: dict[str, Any] = dict(zip(names, row, strict=True))
     status, choice, tokens = kept["status"], kept["choice"], tuple(kept["tokens"])
     _require_type(str, kept["item_id"], status, kept["key"], kept["stimulus"])
-    _require_type((str, type(None)), kept["donor_id"])
+    _require_type((str, type(None)), kept["donor_id"], kept.get("donor_task"))
     _require_type(int, kept["rotation"], *tokens)
     if status not in get_args(Status):
         raise _DamageError(f"the status is {status!r}")
@@ -191,6 +193,15 @@ def _texts(content: Mapping[str, Any], name: str) -> dict[str, str]:
     found: dict[str, str] = _get(content, name, dict)
     _require_type(str, *found.values())
     return found
+
+
+def _origins(content: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    found = _get(content, "origins", dict) if "origins" in content else {}
+    for texts in found.values():
+        if not isinstance(texts, list):
+            raise _DamageError(f"origins: {texts!r} has the wrong type")
+        _require_type(str, *texts)
+    return {name: tuple(texts) for name, texts in found.items()}
 
 
 def _number(content: Mapping[str, Any], name: str) -> float:

@@ -137,10 +137,11 @@ def _answers(check: Check, limit: int) -> list[str]:
     listed = {(change.cell, change.now.answer_key) for change in changed}
     # A changed answer is listed once, although its record differs too.
     rest = [one for one in check.differences if (one.cell, one.now.answer_key) not in listed]
+    tasks = len({one.cell.task for one in rest})
     if rest:
         out += ["", f"{len(rest)} records give the same answer, but are not the same"]
         out += [
-            f"  {one.now.item_id}  {one.cell.label}: {', '.join(one.fields)}"
+            f"  {one.cell.item(one.now.item_id, tasks)}  {one.cell.label}: {', '.join(one.fields)}"
             + (f" (by {one.largest:.3g} nats)" if one.largest else "")
             for one in rest[:limit]
         ]
@@ -151,12 +152,14 @@ def _answers(check: Check, limit: int) -> list[str]:
 def _change_lines(changes: Sequence[AnswerChange], limit: int) -> list[str]:
     """Return one line per changed answer, and one for those beyond the limit."""
     shown = changes[:limit]
-    item_width = max((len(change.now.item_id) for change in shown), default=0)
+    tasks = len({change.cell.task for change in changes})
+    names = [change.cell.item(change.now.item_id, tasks) for change in shown]
+    item_width = max(map(len, names), default=0)
     cell_width = max((len(change.cell.label) for change in shown), default=0)
     out = [
-        f"  {change.now.item_id:<{item_width}}  {change.cell.label:<{cell_width}}  "
+        f"  {name:<{item_width}}  {change.cell.label:<{cell_width}}  "
         f"{_option(change, change.before)} -> {_option(change, change.now)}"
-        for change in shown
+        for name, change in zip(names, shown, strict=True)
     ]
     return out + _more(len(changes), limit)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from probes.core.types import Status
@@ -16,9 +16,6 @@ UNKNOWN = "unknown"
 """The value of a fact that a manifest does not state."""
 DIGITS = 12
 """Leading hex digits that are kept of a sha256: enough to distinguish the contents of two runs."""
-
-AnswerKey = tuple[str, str, int]
-"""Item, donor (empty: none) and rotation."""
 
 
 class CellName(NamedTuple):
@@ -36,6 +33,21 @@ class CellName(NamedTuple):
     def label(self) -> str:
         """The cell within its task and pair."""
         return f"{self.arm}, {self.role}, {self.frames} frames"
+
+    def item(self, item_id: str, tasks: int) -> str:
+        """Name an item of the cell for people, with its task where so many are not one."""
+        return item_id if tasks < 2 else f"{item_id} of {self.task}"
+
+
+class AnswerKey(NamedTuple):
+    """Names an answer within its cell, which is of one task; sorts as cells are."""
+
+    item_id: str
+    donor_id: str
+    """Empty: none."""
+    donor_task: str
+    """Empty: the cell's own."""
+    rotation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +67,13 @@ class BaselineAnswer:
     """Hash of what was shown, cut to `DIGITS`."""
     rotation: int = 0
     """How many places the options were rotated when they were listed."""
+    donor_task: str | None = None
+    """As in `Record.donor_task`."""
 
     @property
     def answer_key(self) -> AnswerKey:
         """What identifies the answer within its cell; cells are sorted by it."""
-        return self.item_id, self.donor_id or "", self.rotation
+        return AnswerKey(self.item_id, self.donor_id or "", self.donor_task or "", self.rotation)
 
     def scores(self, scoring: str) -> tuple[float, ...]:
         """Return what the choice was made by: means over tokens for `cloze`, else sums (nats)."""
@@ -112,8 +126,15 @@ class Snapshot:
     """In the order of task and id."""
     cells: tuple[CellAnswers, ...]
     """In the order of their names."""
+    origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What computed the answers, by member and by who wrote infills; empty where a manifest does
+    not state it."""
     cached: bool = False
     """Every answer came out of the store: none was computed for this run."""
+    edited: tuple[str, ...] = ()
+    """What of the tables is not as the run wrote it; such a snapshot becomes no baseline."""
+    partial: tuple[str, ...] = ()
+    """What is missing of the run, a sentence each; no baseline is made of such a run."""
 
     @property
     def records(self) -> int:
@@ -159,7 +180,7 @@ def _record(cell: CellAnswers, answer: BaselineAnswer, item: ItemFacts) -> Recor
     """Return the record of an answer; what a baseline does not keep is empty."""
     not_kept: dict[str, Any] = {"text": "", "error": "", "seconds": 0.0}
     not_kept |= {"input_tokens": 0, "output_tokens": 0}
-    of_answer = "item_id donor_id status choice key rotation".split()
+    of_answer = "item_id donor_id donor_task status choice key rotation".split()
     return Record(
         **cell.name._asdict(),
         **{name: getattr(answer, name) for name in of_answer},

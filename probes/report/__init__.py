@@ -12,7 +12,14 @@ FOLDER = "report"
 """Name of the report's folder within what it reports on."""
 
 
-def write(paths: Sequence[Path], out: Path, measures: Sequence[str] = ()) -> Path:
+def write(
+    paths: Sequence[Path],
+    out: Path,
+    measures: Sequence[str] = (),
+    *,
+    edited: bool = False,
+    partial: bool = False,
+) -> Path:
     """Write the report of some runs.
 
     Args:
@@ -20,15 +27,17 @@ def write(paths: Sequence[Path], out: Path, measures: Sequence[str] = ()) -> Pat
         out: folder for `report.html`, `report.md`, `tables/` and `plots/`; made if need be, files
             of the same names are replaced.
         measures: further ones by name; each has a section of its own.
+        edited: whether tables that are not those that the runs wrote are taken; the report says so.
+        partial: report on runs too of which shards are missing; the report says which.
 
     Returns:
         The path of `report.html`.
 
     Raises:
-        ProbesError: nothing to report on, runs that contradict each other, a file of a run that
-            cannot be read, an unknown measure, or a folder that cannot be written to. Nothing is
-            written then.
+        ProbesError: nothing to report on, runs that contradict each other, missing shards, a file
+            of a run that cannot be read, an unknown measure, or a folder that cannot be written to.
+            Nothing is written then.
     """
     from probes.report import files
 
-    return files.write(paths, out, measures)
+    return files.write(paths, out, measures, edited=edited, partial=partial)

@@ -37,12 +37,15 @@ def section(folders: Sequence[Path], frame: pd.DataFrame, budget: int = BUDGET) 
 
     Returns:
         An HTML fragment with its own style, script and data. An item has the address
-        `#item=ID`, and `#item=ID&frames=10` at one of several frame counts (percent-encoded).
+        `#item=ID`, with `&frames=10` at one of several frame counts, and with `&task=NAME` where
+        items of several tasks have the id (percent-encoded).
 
     Raises:
         ProbesError: a file of a run that is there but cannot be read.
     """
-    runs = {str(folder.resolve()): run_folder.read(folder.resolve()) for folder in folders}
+    # `load` has refused what was edited, unless it was asked for, and the frame says so.
+    edited = bool(frame.attrs.get("edited"))
+    runs = {str(one.resolve()): run_folder.read(one.resolve(), edited) for one in folders}
     css, js = templating.text("browser.css"), templating.text("browser.js")
     # 20,000 for the skeleton and its notes, which are known only afterwards.
     content_budget = budget - len(css) - len(js) - 20_000

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probes.analysis.tables import TableRow
-from probes.core.types import ROLES, Arm, FrameRef, Item
+from probes.core.types import ROLES, Arm, ClipKey, FrameRef, Item, ItemKey
 from probes.records.run_folder import RunFiles
 from probes.report.frame_images import FrameFile
 from probes.report.stimuli import Rebuilder, ShownStimulus, ShownTrial
@@ -39,7 +39,7 @@ _STATUSES = ("ok", "unparsed", "error")
 _COLUMNS = (
     "pair task scoring setting seed run item_id cluster stratum role member arm frames donor_id "
     "status choice answer correct option_logprobs option_tokens text error stimulus_sha rotation "
-    "extras"
+    "extras donor_task"
 ).split()
 _TRIAL = tuple(field.name for field in fields(ShownTrial))
 _LEAST_ANSWER = 30  # characters that an answer takes at least
@@ -79,7 +79,7 @@ def assemble(runs: Runs, frame: pd.DataFrame, budget: int) -> BrowserData:
     content = _Content(runs, rows)
     by_item: dict[tuple[str, str, Item | None], list[TableRow]] = defaultdict(list)
     for row in rows:
-        item = runs[row["run"]].items.get(row["item_id"])
+        item = runs[row["run"]].items.get(ItemKey(row["task"], row["item_id"]))
         by_item[row["task"], row["item_id"], item].append(row)
     items: list[str] = []
     size = 0
@@ -176,7 +176,7 @@ class _Content:
         """Return an item with all answers to it."""
         first = rows[0]
         files = self._runs[first["run"]]
-        clip = files.clips.get((first["item_id"], first["frames"]))
+        clip = files.clips.get(ClipKey(first["task"], first["item_id"], first["frames"]))
         option_pictures = clip.options if clip else ()
         answers: dict[str, dict[str, list[list[list[Any]]]]] = defaultdict(dict)
         for row in rows:
@@ -212,7 +212,7 @@ class _Content:
         extras = [[text(name), f"{value:.6g}"] for name, value in row["extras"] or ()]
         return [
             self._stimulus(shown, self._runs[row["run"]]),
-            text(row["donor_id"]),
+            text(_donor(row)),
             _STATUSES.index(row["status"]),
             -1 if row["choice"] is None else row["choice"],
             -1 if row["correct"] is None else int(row["correct"]),
@@ -274,6 +274,12 @@ def probabilities(
     # Less the greatest, or exponentials of long options would all vanish.
     weights = [math.exp(score - max(scores)) for score in scores]
     return [round(weight / sum(weights), 4) for weight in weights]
+
+
+def _donor(row: TableRow) -> str | None:
+    # The page finds a donor by its id among the items of a view, which are of one task.
+    other = row["donor_task"]
+    return f"{row['donor_id']} of task {other}" if other else row["donor_id"]
 
 
 def _view(row: TableRow) -> View:

@@ -27,7 +27,8 @@ class SweepReport(Callback):  # type: ignore[misc]
         if not any(folder.rglob("records.parquet")):
             return  # every job has reported why it left nothing
         try:
-            page = report.write([folder], folder / report.FOLDER)
+            # Of what is there, where a job has failed: it says what is missing.
+            page = report.write([folder], folder / report.FOLDER, partial=True)
         except Exception as error:  # answers are stored and runs complete: no reason to fail them
             kind = "" if isinstance(error, ProbesError) else f"{type(error).__name__}: "
             again = f"to try again: probes report {shlex.quote(str(folder))}"

@@ -9,6 +9,7 @@ import pandas as pd
 
 from probes.analysis.columns import rows_of
 from probes.core.tables import Table
+from probes.core.types import ItemKey
 from probes.report.parts import Paragraph, ReportPart, Section, counted
 from probes.report.study import Study
 
@@ -56,14 +57,14 @@ def _missing(study: Study) -> Iterator[ReportPart]:
     if found.empty:
         return
     names = ("name", "role", "arm", *study.differing)
+    rows = [(row, item) for row in rows_of(found) for item in row["missing"]]
     missing = pd.DataFrame(
         [
             {**{name: row[name] for name in names}, "item_id": item, "frames": row["frames"]}
-            for row in rows_of(found)
-            for item in row["missing"]
+            for row, item in rows
         ]
     )
-    count = missing["item_id"].nunique()
+    count = len({ItemKey(row["task"], item) for row, item in rows})
     yield Paragraph(
         "1 item has no answer on one side of a contrast and is left out of that contrast."
         if count == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +13,19 @@ from probes.report import markdown, page, study
 from probes.report.sections import build
 from probes.report.study import Study
 
+_log = logging.getLogger(__name__)
 
-def write(paths: Sequence[Path], out: Path, measures: Sequence[str] = ()) -> Path:
+
+def write(
+    paths: Sequence[Path],
+    out: Path,
+    measures: Sequence[str] = (),
+    *,
+    edited: bool = False,
+    partial: bool = False,
+) -> Path:
     """Write a report; see `probes.report.write`."""
-    gathered = study.gather(paths, measures)
+    gathered = study.gather(paths, measures, edited=edited, partial=partial)
     sections, rendered = build(gathered)
     parts = [part for section in sections for part in section.parts]
     svgs = {name: files["svg"] for name, files in rendered.items()}
@@ -35,6 +45,8 @@ def write(paths: Sequence[Path], out: Path, measures: Sequence[str] = ()) -> Pat
     except OSError as error:
         what = f"the report cannot be written: {error.strerror or error}"
         raise ProbesError(what, str(out), "name another folder with --out") from error
+    for lacking in gathered.frame.attrs.get("partial", ()):
+        _log.warning("the report is of partial data: %s", lacking)
     return out / "report.html"
 
 

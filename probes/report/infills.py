@@ -28,7 +28,7 @@ def section(study: Study) -> Section:
         parts.append(Paragraph(text))
     else:
         parts += _leaks(study, infills)
-        parts += _failed(infills)
+        parts += _failed(study, infills)
     parts += _donors(study)
     return Section("infills", "Infills and donors", tuple(parts))
 
@@ -124,7 +124,7 @@ def _without_leaks(study: Study, infills: pd.DataFrame) -> ReportPart:
     return study.table(table, pairs, columns)
 
 
-def _failed(infills: pd.DataFrame) -> Iterator[ReportPart]:
+def _failed(study: Study, infills: pd.DataFrame) -> Iterator[ReportPart]:
     failed = infills[infills["status"] != "ok"]
     if failed.empty:
         return
@@ -134,9 +134,11 @@ def _failed(infills: pd.DataFrame) -> Iterator[ReportPart]:
         "every record that needs one of these is an error."
     )
     failed = failed.rename(columns={"status": "state"})  # the name in the CSV file
-    failed = failed[["item_id", "role", "state", "error", "frames", "gap"]]
-    title = "Empty and failed infills"
-    yield cut_list(Table(title, words=4, name="failed-infills", data=failed, folded=True))
+    # An id alone would name an item of each task, and a clip of each run.
+    differing = [name for name in ("pair", "task", "setting") if name in study.differing]
+    failed = failed[["item_id", "role", *differing, "state", "error", "frames", "gap"]]
+    title, words = "Empty and failed infills", 4 + len(differing)
+    yield cut_list(Table(title, words=words, name="failed-infills", data=failed, folded=True))
 
 
 def _donors(study: Study) -> Iterator[ReportPart]:
@@ -145,10 +147,11 @@ def _donors(study: Study) -> Iterator[ReportPart]:
         yield Paragraph("No arm borrowed frames or infills.")
         return
     # All members and frame counts borrow from the same donor: one use, not several.
-    pairs = borrowing.drop_duplicates([*BLOCK, "arm", "item_id", "donor_id"])
+    pairs = borrowing.drop_duplicates([*BLOCK, "arm", "item_id", "donor_id", "donor_task"])
     data: list[dict[str, Any]] = []
     for head, part in groups(pairs, (*BLOCK, "arm")):
-        uses = part["donor_id"].value_counts()
+        # A donor of another task may have the id of one of the block's own.
+        uses = part[["donor_task", "donor_id"]].value_counts(dropna=False)
         counts = {"items": part["item_id"].nunique(), "donors": len(uses)}
         data.append({**head, **counts, "most": int(uses.max()), "mean": float(uses.mean())})
     columns: dict[str, ShownColumn] = {

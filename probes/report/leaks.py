@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from probes.records import schema
-from probes.records.schema import InfillRow
+from probes.records import infills as records
 
-COLUMNS = ("role", "frames", "item_id", "gap", "text", "status", "error", "leaks")
-_RUN = ("pair", "task", "setting")
-CLIP = (*_RUN, "frames", "item_id")
+COLUMNS = ("task", "role", "frames", "item_id", "gap", "text", "status", "error", "leaks")
+_RUN = ("pair", "setting")
+CLIP = ("pair", "task", "setting", "frames", "item_id")
 """Columns that identify the clip an infill belongs to."""
 
 
@@ -22,7 +21,7 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
         frame: as returned by `analysis.load`.
 
     Returns:
-        Columns of `COLUMNS`; pair, task and setting of the run's records; `asked` (False for items
+        Columns of `COLUMNS`; pair and setting of the run's records; `asked` (False for items
         that only lent), their `answer`, `leaks_answer`. Rows of gaps that never hold a text are
         left out. No rows where no run has any.
 
@@ -31,8 +30,7 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
     """
     tables = []
     for _, run in frame[["run", *_RUN]].drop_duplicates("run").iterrows():
-        file = Path(run["run"]) / "infills.parquet"
-        if file.is_file() and len(table := _read(file)):
+        if len(table := _read(Path(run["run"]))):
             tables.append(table.assign(**{name: run[name] for name in _RUN}))
     if not tables:
         return pd.DataFrame(columns=[*COLUMNS, *_RUN, "answer", "asked", "leaks_answer"])
@@ -49,8 +47,8 @@ def read(frame: pd.DataFrame) -> pd.DataFrame:
     return infills
 
 
-def _read(file: Path) -> pd.DataFrame:
-    frame: pd.DataFrame = schema.read(file, InfillRow, COLUMNS).to_pandas()
+def _read(folder: Path) -> pd.DataFrame:
+    frame: pd.DataFrame = records.read(folder, COLUMNS).to_pandas()
     lists = [list(one) if one is not None else [] for one in frame["leaks"]]
     return frame.assign(leaks=pd.Series(lists, index=frame.index, dtype=object))
 

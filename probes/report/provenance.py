@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
-from probes.analysis.settings import without_lists
 from probes.core.tables import Table
-from probes.core.text import flat, listed
+from probes.core.text import flat, listed, without_lists
 from probes.report.parts import Paragraph, ReportPart, Section, counted
 from probes.report.study import Study
 
@@ -27,6 +27,12 @@ def section(study: Study) -> Section:
     parts: list[ReportPart] = [Paragraph(f"{counted(len(study.manifests), 'run')}: {folders}")]
     if missing := [run for run in study.manifests if run not in manifests]:
         parts.append(Paragraph(f"Without a manifest: {listed(missing, 50)}.", "note"))
+    if unbound := study.frame.attrs.get("unbound"):
+        text = (
+            "No manifest has the hashes of these tables, so nothing shows whether they are as the "
+            f"run wrote them: {listed(list(unbound), 50)}."
+        )
+        parts.append(Paragraph(text, "note"))
     if any(manifest.get("dirty") for manifest in manifests.values()):
         parts.append(Paragraph("A run was made from code with uncommitted changes.", "note"))
     for run, manifest in study.manifests.items():
@@ -34,9 +40,27 @@ def section(study: Study) -> Section:
             names, size = listed(arrays["names"], 10), f"{arrays['bytes'] / 2**20:,.1f} MiB"
             counts = f"{counted(arrays['arrays'], 'array')} ({names}; {size})"
             parts.append(Paragraph(f"{_last(run)} has {counts}: `probes.artifacts` reads them."))
+    parts += _origins(study)
     if manifests:
         parts += _tables(manifests)
     return Section("manifest", "Manifest", tuple(parts))
+
+
+def _origins(study: Study) -> Iterator[ReportPart]:
+    """Yield what computed the answers, in one table of all runs."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for manifest in study.manifests.values():
+        for member, found in (manifest.get("origins") or {}).items():
+            for origin, count in found.items():
+                counts[str(member), str(origin)] += int(count)
+    rows = tuple((*names, f"{count:,}") for names, count in sorted(counts.items()))
+    if rows:
+        header = ("member", "computed by", "answers")
+        yield Table("What computed the answers", header, rows, words=2, name="origins")
+    members = Counter(member for member, _ in counts)
+    if mixed := [member for member, number in members.items() if number > 1]:
+        what = f"Answers of {listed(mixed, 10)} were computed by different versions or devices"
+        yield Paragraph(f"{what}: they may differ in their last digits, or by more.", "note")
 
 
 def _tables(manifests: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:

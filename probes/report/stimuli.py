@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256
-from probes.core.types import Arm, Clip, ClipKey, FrameRef, Infill, Part, Stimulus
+from probes.core.types import Arm, Clip, ClipKey, FrameRef, Infill, ItemKey, Part, Stimulus
 from probes.media import composites
 from probes.media.composites import Composite
 from probes.records.manifest import REWRITE
@@ -55,6 +55,7 @@ class ShownStimulus:
 class ShownTrial:
     """The columns of a record that decide what was shown."""
 
+    task: str
     item_id: str
     arm: str
     frames: int
@@ -62,6 +63,18 @@ class ShownTrial:
     donor_id: str | None
     stimulus_sha: str
     rotation: int = 0
+    donor_task: str | None = None
+
+    @property
+    def item(self) -> ItemKey:
+        """Which item was asked."""
+        return ItemKey(self.task, self.item_id)
+
+    @property
+    def donor(self) -> ItemKey | None:
+        """Which item was borrowed from."""
+        lender = self.donor_task or self.task
+        return None if self.donor_id is None else ItemKey(lender, self.donor_id)
 
 
 class Rebuilder:
@@ -117,9 +130,11 @@ class Rebuilder:
             return _unknown(str(missing)), ""
         except ProbesError as error:
             return _unknown(" ".join(f"{error.what} ({error.where})".split())), ""
-        lender = trial.donor_id or "" if arm.infills == "donor" else trial.item_id
-        gaps = infills.get((lender, trial.frames), ()) if arms.needs_infills(arm) else ()
-        lent = self._files.clips.get((trial.donor_id or "", trial.frames))
+        lender = trial.donor if arm.infills == "donor" else trial.item
+        gaps: Sequence[Infill] = ()
+        if lender is not None and arms.needs_infills(arm):
+            gaps = infills.get(lender.clip(trial.frames), ())
+        lent = self._files.clips.get(trial.donor.clip(trial.frames)) if trial.donor else None
         shown = ShownStimulus(
             stimulus.parts,
             _slots(stimulus, [clip, *([lent] if lent else [])]),
@@ -137,28 +152,29 @@ class Rebuilder:
             _NotInFolderError: the files have no such item, arm, clip or donor.
         """
         files, r = self._files, trial.rotation
-        item, arm = files.items.get(trial.item_id), files.arms.get(trial.arm)
+        item, arm = files.items.get(trial.item), files.arms.get(trial.arm)
         if item is None:
-            raise _NotInFolderError(f"items.parquet has no item {trial.item_id}")
+            raise _NotInFolderError(f"items.parquet has no item {_named(trial.item)}")
         if arm is None:
             raise _NotInFolderError(f"the manifest has no arm {trial.arm}")
-        clip = files.clips.get((trial.item_id, trial.frames))
+        own = trial.item.clip(trial.frames)
+        clip = files.clips.get(own)
         if clip is None:
             raise _NotInFolderError(f"items.parquet has no clip of {trial.frames} frames")
-        borrowed = (trial.donor_id or "", trial.frames)
-        donor = files.items.get(borrowed[0]) or files.lenders.get(borrowed[0])
-        if trial.donor_id is not None and donor is None:
-            raise _NotInFolderError(f"the run's files do not hold the donor {trial.donor_id}")
+        lender = trial.donor
+        donor = (files.items.get(lender) or files.lenders.get(lender)) if lender else None
+        if lender is not None and donor is None:
+            raise _NotInFolderError(f"the run's files do not hold the donor {_named(lender)}")
         if files.prompts is None or files.scoring is None:
             raise _NotInFolderError("the manifest does not state prompts and scoring")
         infills = files.written(trial.role)
         sources = StimulusSources(
             # Pictures of options were rotated with the options.
             clip=replace(clip, options=clip.options[r:] + clip.options[:r]),
-            infills=infills.get((trial.item_id, trial.frames)),
+            infills=infills.get(own),
             donor=donor,
-            donor_clip=files.clips.get(borrowed),
-            donor_infills=infills.get(borrowed),
+            donor_clip=files.clips.get(lender.clip(trial.frames)) if lender else None,
+            donor_infills=infills.get(lender.clip(trial.frames)) if lender else None,
         )
         form = StimulusForm(files.prompts, files.scoring, files.layout, compose)
         return arm, clip, infills, arms.build(rotated(item, r), arm, sources, form)
@@ -186,6 +202,10 @@ class Rebuilder:
         except (OSError, ValueError, SyntaxError) as error:
             what = "a picture is composed of a frame that is not there"
             raise ProbesError(what, str(path), REWRITE) from error
+
+
+def _named(item: ItemKey) -> str:
+    return f"{item.id} of task {item.task}"
 
 
 class _NotInFolderError(Exception):

@@ -36,7 +36,7 @@ class Study:
     manifests: Mapping[str, Mapping[str, Any]]
     """By run folder; empty where a run has none."""
     without_records: tuple[Path, ...] = ()
-    """Folders of runs that were started and left no records."""
+    """Folders of runs that were started and have not finished."""
     measures: tuple[str, ...] = ()
     """Further measures that were asked for."""
 
@@ -140,8 +140,14 @@ class Study:
         return "/".join(found)
 
 
-def gather(paths: Sequence[Path], measures: Sequence[str] = ()) -> Study:
-    """Read runs.
+def gather(
+    paths: Sequence[Path],
+    measures: Sequence[str] = (),
+    *,
+    edited: bool = False,
+    partial: bool = False,
+) -> Study:
+    """Read runs; see `probes.report.write`.
 
     Raises:
         ProbesError: see `analysis.load`; a manifest that cannot be read, or an unknown measure.
@@ -149,16 +155,10 @@ def gather(paths: Sequence[Path], measures: Sequence[str] = ()) -> Study:
     # A misspelt name is refused before any run is read.
     for measure in measures:
         named(measure)
-    frame = analysis.load([Path(path) for path in paths])
+    frame = analysis.load([Path(path) for path in paths], edited=edited, partial=partial)
     manifests = {str(folder): read_manifest(Path(folder)) for folder in frame["run"].unique()}
-    return Study(frame, manifests, _without_records(paths), tuple(dict.fromkeys(measures)))
-
-
-def _without_records(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """Return folders in which Hydra noted the start of a run that left no records."""
-    # Hydra notes a job's overrides before the job starts, a run writes its records at its end.
-    folders = {note.parent for path in paths if path.is_dir() for note in path.rglob(".hydra")}
-    return tuple(sorted(one for one in folders if not (one / "records.parquet").is_file()))
+    unfinished = tuple(map(Path, frame.attrs.get("unfinished", ())))
+    return Study(frame, manifests, unfinished, tuple(dict.fromkeys(measures)))
 
 
 def pair_of(manifest: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from probes import analysis, stats
 from probes.analysis.columns import CONTRAST, heading, rows_of, where
 from probes.analysis.formats import p_value, percent, points, with_interval
 from probes.core.text import listed
+from probes.records.binding import edited_line
 from probes.report.limits import limits
 from probes.report.parts import BulletList, Paragraph, ReportPart, Section, counted
 from probes.report.study import Study
@@ -26,7 +27,13 @@ _OUTCOMES = {
 
 def summary(study: Study) -> Section:
     """Return what was found, block by block, and what limits it."""
-    parts: list[ReportPart] = [Paragraph(caveat, "caveat") for caveat in study.caveats]
+    # First of all: what follows is not about the whole run, or not about what it wrote.
+    parts: list[ReportPart] = [
+        Paragraph(f"Partial data: {one}.", "caveat") for one in study.frame.attrs.get("partial", ())
+    ]
+    if edited := edited_line(study.frame.attrs.get("edited", ())):
+        parts.append(Paragraph(edited, "caveat"))
+    parts += [Paragraph(caveat, "caveat") for caveat in study.caveats]
     if not study.caveats and not any(study.manifests.values()):
         parts.append(
             Paragraph(
@@ -43,7 +50,7 @@ def summary(study: Study) -> Section:
     if study.without_records:
         count = counted(len(study.without_records), "run")
         names = listed([path.name for path in study.without_records])
-        parts.append(Paragraph(f"{count} left no records and is not here: {names}.", "note"))
+        parts.append(Paragraph(f"{count} did not finish and is not here: {names}.", "note"))
     return Section("summary", "Summary", tuple(parts))
 
 

@@ -1,4 +1,8 @@
-"""Which item a perturbation borrows from."""
+"""Which item a perturbation borrows from: one of its own task, of another only where it must.
+
+The task is no part of what choices are keyed by: an item borrows from the same items whether its
+task is run by itself or together with others.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,10 @@ from probes.core.types import Arm, Item
 
 
 class Donors:
-    """All items of a task as candidates.
+    """All items of a run's tasks as candidates.
 
     Args:
-        items: all items of the task, before limit and shard.
+        items: all items, before limit and shard.
         same_stratum: whether a donor must share the item's stratum.
     """
 
@@ -22,12 +26,12 @@ class Donors:
         self._items = items
         self._same = same_stratum
         # Of all items, not of the sample alone: a larger limit would change the donors.
-        self._among: dict[str, list[Item]] = {}
+        self._among: dict[tuple[str, str], list[Item]] = {}
         for item in items:
-            self._among.setdefault(item.stratum if same_stratum else "", []).append(item)
+            self._among.setdefault(self._group(item), []).append(item)
         self._names = {
-            stratum: [item.id.encode("utf-8", "surrogatepass") for item in among]
-            for stratum, among in self._among.items()
+            group: [item.id.encode("utf-8", "surrogatepass") for item in among]
+            for group, among in self._among.items()
         }
 
     def find(self, item: Item, arm: Arm, draw: int = 0) -> Item:
@@ -43,18 +47,19 @@ class Donors:
             draw: number of the draw where several donors are averaged over; draws are independent.
 
         Returns:
-            An item of another cluster (an item without a cluster is one of its own).
+            An item of another cluster (an item without a cluster is one of its own). Of the same
+            task where that has an eligible one; else of another task, if there is one.
 
         Raises:
             ProbesError: if no item is eligible.
         """
-        stratum = item.stratum if self._same else ""
-        among = self._among.get(stratum, [])
+        group = self._group(item)
+        among = self._among.get(group, [])
         seeded = hashlib.sha256(draw_seed(arm.seed, item.id, arm.name, draw))
         ranks = []
         # All candidates are hashed for all items, which is most of a large plan's time; a copy of
         # what was fed the seed once takes 0.37 us, hashing seed and name 0.48.
-        for name in self._names.get(stratum, []):
+        for name in self._names.get(group, []):
             rank = seeded.copy()
             rank.update(name)
             ranks.append(rank.digest())
@@ -64,9 +69,27 @@ class Donors:
             return first
         eligible = [(r, o.id, o) for r, o in zip(ranks, among, strict=True) if _may_lend(o, item)]
         if not eligible:
-            raise self._none(item, arm)
+            return self._of_another_task(item, arm, draw)
         # By rank, then id: items themselves have no order.
         return max(eligible, key=lambda one: one[:2])[2]
+
+    def _group(self, item: Item) -> tuple[str, str]:
+        return item.task, item.stratum if self._same else ""
+
+    def _of_another_task(self, item: Item, arm: Arm, draw: int) -> Item:
+        """Choose among the items of other tasks, by the same rule."""
+        seed = draw_seed(arm.seed, item.id, arm.name, draw)
+        others = [
+            # With the task: of two tasks' items of one id none may rank above the other by place.
+            (rank(seed, repr(tuple(other.key))), other.key, other)
+            for (task, stratum), among in self._among.items()
+            if task != item.task and stratum == self._group(item)[1]
+            for other in among
+            if _may_lend(other, item)
+        ]
+        if not others:
+            raise self._none(item, arm)
+        return max(others, key=lambda one: one[:2])[2]
 
     def _none(self, item: Item, arm: Arm) -> ProbesError:
         elsewhere = sum(_may_lend(other, item) for other in self._items)
@@ -81,7 +104,7 @@ class Donors:
 
 def _may_lend(other: Item, item: Item) -> bool:
     # A clip of the same recording shows the same place and people: it would hardly perturb.
-    return other.id != item.id and (not item.cluster or other.cluster != item.cluster)
+    return other.key != item.key and (not item.cluster or other.cluster != item.cluster)
 
 
 def draw_seed(*parts: str | int) -> bytes:

@@ -3,81 +3,114 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from probes.core.errors import ProbesError
-from probes.core.text import nearest, whole_text
-from probes.core.types import EMPTY_REPLIES, NO_INFILL, Clip, ClipKey, Infill, InfillStatus
+from probes.core.text import listed, nearest, whole_text
+from probes.core.types import (
+    EMPTY_REPLIES,
+    NO_INFILL,
+    Clip,
+    ClipKey,
+    Infill,
+    InfillStatus,
+    ItemKey,
+)
 from probes.stimuli.infills import tidy
 
-_TEXTS = "item_id text frame_a frame_b common event generator error status"
+_TEXTS = "item_id task text frame_a frame_b common event generator error status"
 _FIELDS = dict.fromkeys(_TEXTS.split(), str) | {"frames": int, "gap": int}
 _STATUSES = tuple(one for one in get_args(InfillStatus) if one != "not_applicable")
 _NEEDED = ("item_id", "frames", "gap", "text")
 
 
 def load_file(
-    path: Path, clips: Mapping[ClipKey, Clip], known: Collection[str]
+    path: Path, clips: Mapping[ClipKey, Clip], known: Collection[ItemKey]
 ) -> dict[ClipKey, tuple[Infill, ...]]:
     """Read infills that were written elsewhere and check them against the planned clips.
 
     One JSON object a line: `item_id`, `frames` (number of frames), `gap` (0 is between the
-    first two frames) and `text` (empty: the gap is bare); optional are `common`, `event`,
-    `generator`, `status` (`ok`, `empty` or `failed`), `error` (why a step failed: without `status`,
-    an empty text with an error is a failure), and `frame_a`, `frame_b` (sha256), which must then be
-    the clip's.
+    first two frames) and `text` (empty: the gap is bare); optional are `task` (needed where items
+    of two tasks have the id), `common`, `event`, `generator`, `status` (`ok`, `empty` or `failed`),
+    `error` (why a step failed: without `status`, an empty text with an error is a failure), and
+    `frame_a`, `frame_b` (sha256), which must then be the clip's.
 
     Args:
         path: the file.
-        clips: clip of every (item id, number of frames) that needs infills, donors included.
-        known: ids of all items of the task; rows of items that are not planned are left aside.
+        clips: every clip that needs infills, donors' included.
+        known: all items of the run's tasks; rows of items that are not planned are left aside.
 
     Returns:
         The infills of every clip, frames - 1 each.
 
     Raises:
-        ProbesError: for a malformed line, an unknown item, a gap that is out of range, given
-            twice or missing, or frames other than the clip's.
+        ProbesError: for a malformed line, an unknown item, one of several tasks without its task,
+            a gap that is out of range, given twice or missing, or frames other than the clip's.
     """
+    tasks: dict[str, list[str]] = defaultdict(list)
+    for task, item_id in sorted(known):
+        tasks[item_id].append(task)
     gaps = {key: range(len(clip.hashes) - 1) for key, clip in clips.items()}
     # Gaps at the ends of rows have no text: they are there from the start, and never lacking.
-    found: dict[tuple[str, int, int], tuple[int, Infill]] = {
-        (*key, gap): (0, NO_INFILL) for key, clip in clips.items() for gap in clip.breaks
+    found: dict[tuple[ClipKey, int], tuple[int, Infill]] = {
+        (key, gap): (0, NO_INFILL) for key, clip in clips.items() for gap in clip.breaks
     }
     for number, line in _lines(path):
         where = f"{path}, line {number}"
         row = _row(line, where)
-        place = (row["item_id"], row["frames"], row["gap"])
-        _check_place(row, clips, known, where)
+        key = _item(row, tasks, where).clip(row["frames"])
+        place = (key, row["gap"])
+        _check_place(row, key, clips.get(key), where)
         if place in found:
             what = f"gap {row['gap']} of item {row['item_id']!r} at {row['frames']} frames"
             fix = f"keep this line or line {found[place][0]}"
             raise ProbesError(f"{what} is given twice", where, fix)
         found[place] = number, _infill(row, where)
     lacking = [
-        f"{item_id} ({frames} frames, gap {gap})"
-        for (item_id, frames), some in gaps.items()
+        f"{_named(key.item, tasks)} ({key.frames} frames, gap {gap})"
+        for key, some in gaps.items()
         for gap in some
-        if (item_id, frames, gap) not in found
+        if (key, gap) not in found
     ]
     if lacking:
         what = f"{len(lacking)} infills are missing: {', '.join(lacking[:3])}"
         what += " ..." if len(lacking) > 3 else ""
         raise ProbesError(what, str(path), "add a line for each; an empty text leaves a gap bare")
-    return {key: tuple(found[*key, gap][1] for gap in some) for key, some in gaps.items()}
+    return {key: tuple(found[key, gap][1] for gap in some) for key, some in gaps.items()}
 
 
-def _check_place(
-    row: Mapping[str, Any], clips: Mapping[ClipKey, Clip], known: Collection[str], where: str
-) -> None:
-    """Refuse a row of an unknown item, of no gap of its clip, or of other frames."""
-    item_id, frames, gap = row["item_id"], row["frames"], row["gap"]
-    if item_id not in known:
-        fix = nearest(item_id, known, otherwise="use ids of the task's items")
+def _named(item: ItemKey, tasks: Mapping[str, Sequence[str]]) -> str:
+    """Return an item's id, with its task where another one has an item of that id."""
+    return item.id if len(tasks[item.id]) == 1 else f"{item.id} of task {item.task}"
+
+
+def _item(row: Mapping[str, Any], tasks: Mapping[str, Sequence[str]], where: str) -> ItemKey:
+    """Return whose infill a row is; its task may be left out where one task has the id.
+
+    Args:
+        row: the line's fields.
+        tasks: by id, the tasks that have an item of it.
+        where: the line.
+    """
+    item_id, task = row["item_id"], row.get("task")
+    if item_id not in tasks:
+        fix = nearest(item_id, tasks, otherwise="use ids of the task's items")
         raise ProbesError(f"unknown item {item_id!r}", where, fix)
-    clip = clips.get((item_id, frames))
+    if task is None and len(having := tasks[item_id]) > 1:
+        what = f"item {item_id!r} is one of each of the tasks {listed(having)}"
+        raise ProbesError(what, where, 'say whose it is: add the field "task"')
+    if task is not None and task not in tasks[item_id]:
+        fix = nearest(task, tasks[item_id])
+        raise ProbesError(f"task {task!r} has no item {item_id!r}", where, fix)
+    return ItemKey(tasks[item_id][0] if task is None else task, item_id)
+
+
+def _check_place(row: Mapping[str, Any], key: ClipKey, clip: Clip | None, where: str) -> None:
+    """Refuse a row of no gap of its clip, or of other frames; a clip that is None is not needed."""
+    item_id, frames, gap = key.item_id, key.frames, row["gap"]
     if not 0 <= gap < frames - 1 or (clip and gap in clip.breaks):
         what = f"gap {gap} is not among the gaps of {frames} frames"
         fix = "count gaps from 0 to frames - 2"

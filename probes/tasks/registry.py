@@ -47,7 +47,7 @@ def load(task: TaskConfig, progress: ReportProgress | None = None) -> list[Item]
             "correct task.root or the data",
         ) from error
     # Here, not in the readers: those of other packages are checked in the same way.
-    check_items(items, task.name)
+    check_items(items, task.name, several=reader.several)
     return items
 
 

@@ -18,12 +18,13 @@ from probes.core.types import Item, Panels, Video
 _FIX = "correct the data, or what its reader returns (docs/own_task.md, 'A reader of your own')"
 
 
-def check_items(items: Sequence[Item], task_name: str) -> None:
+def check_items(items: Sequence[Item], task_name: str, *, several: bool = False) -> None:
     """Check the items that a reader returned.
 
     Args:
         items: what the reader returned.
         task_name: the name in the task's settings.
+        several: whether the items may be of several tasks, with names of their own.
 
     Raises:
         ProbesError: a rule is broken; the first offenders are named.
@@ -43,12 +44,18 @@ def check_items(items: Sequence[Item], task_name: str) -> None:
     refuse(others, "entries are not of type Item", where, _FIX)
     unnamed = [f"entry {at}" for at, item in enumerate(items) if not _is_name(item.id)]
     refuse(unnamed, "items have no id (a text that is not empty)", where, _FIX)
-    # Samples, donors and records go by the id: two items of one id would be mixed up.
-    repeated = [name for name, count in Counter(item.id for item in items).items() if count > 1]
-    refuse(repeated, "ids occur more than once", where, _FIX)
-    others = [item.id for item in items if item.task != task_name]
-    fix = "set the field `task` of every item to the name in the task's settings (`task.name`)"
+    if several:
+        unnamed = [item.id for item in items if not _is_name(item.task)]
+        refuse(unnamed, "items have no task (a text that is not empty)", where, _FIX)
+    others = [item.id for item in items if item.task != task_name and not several]
+    fix = (
+        "set the field `task` of every item to the name in the task's settings (`task.name`), or "
+        "say that the reader's items are of several tasks (`TaskReader(..., several=True)`)"
+    )
     refuse(others, f"items do not carry the task's name {task_name!r}", where, fix)
+    # Samples, donors and records go by task and id: two items of both would be mixed up.
+    repeated = [key for key, count in Counter(item.key for item in items).items() if count > 1]
+    refuse([key.id for key in repeated], "ids occur more than once", where, _FIX)
     for what, is_broken in _RULES:
         refuse([item.id for item in items if is_broken(item)], f"items {what}", where, _FIX)
 
@@ -90,7 +97,7 @@ def _is_sized(panels: Panels) -> bool:
 
 
 def _texts(item: Item) -> Iterator[str]:
-    yield from (item.id, item.question, *item.options, item.stratum, item.cluster)
+    yield from (item.id, item.task, item.question, *item.options, item.stratum, item.cluster)
     yield from (text for pair in item.meta for text in pair)
 
 

@@ -364,7 +364,7 @@ def test_other_infills_or_donors_are_refused(tmp_path):
     first = InfillRow("shared", 5, "q7", 2, "f", "g", "a", "", "", "", True, "", ())
     failed = dataclasses.replace(first, text="", ok=False)
     other = dataclasses.replace(first, text="b")
-    with pytest.raises(ProbesError, match="infill of item q7, 5 frames, gap 2, is not the same"):
+    with pytest.raises(ProbesError, match="infill of item q7 of task egoworld, 5 frames, gap 2"):
         analysis.load(runs("infills", "infills.parquet", [first], [other]))
     repeated = runs("repeated", "infills.parquet", [first], [failed])
     assert len(analysis.load(repeated)) == 4

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes.cache import array_files, background_writer, sqlite_file
+from probes.cache import array_files, background_writer, rows
 from probes.cache.background_writer import BackgroundWriter
 from probes.cache.output_cache import Store
 from probes.core import tensors
 from probes.core.errors import ProbesError
+from probes.core.hashing import sha256_bytes
 from probes.core.types import ArrayName, Output
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,12 +68,20 @@ def array_file(folder: Path) -> Path:
     return found
 
 
-def test_a_row_without_extras_and_arrays_is_what_it_always_was() -> None:
+def test_a_row_is_its_output_and_a_checksum_over_key_base_and_text() -> None:
     plain = Output((-0.1, -2.5e-17, -math.inf), (1, 2, 3), "é", 7, 2, 0.25)
-    assert sqlite_file.row_of(plain) == (
-        '{"option_logprobs":[-0.1,-2.5e-17,-Infinity],"option_tokens":[1,2,3],"text":"\\u00e9",'
-        '"input_tokens":7,"output_tokens":2,"seconds":0.25,"status":"ok","error":""} 4d13756f'
+    text = (
+        b'{"option_logprobs":[-0.1,-2.5e-17,-Infinity],"option_tokens":[1,2,3],"text":"\\u00e9",'
+        b'"input_tokens":7,"output_tokens":2,"seconds":0.25,"status":"ok","error":""}'
     )
+    for base, stored in ((KEY, ""), ("", ""), (OTHER, OTHER)):
+        checksum = sha256_bytes(b" ".join([KEY.encode(), stored.encode(), text]))[:16]
+        row = rows.row_of(KEY, base, plain)
+        assert row == (KEY, stored, text + b" " + checksum.encode())
+        assert rows.output_of(row) == (plain, "")
+        for changed in (row._replace(key=OTHER), row._replace(base="0" * 64)):
+            with pytest.raises(ValueError, match="not what was written"):
+                rows.output_of(changed)
 
 
 def test_extras_of_any_name_come_back_to_the_last_bit(tmp_path: Path) -> None:
@@ -204,14 +213,14 @@ def test_processes_that_store_the_same_key_do_not_harm_each_other(tmp_path: Path
 
 
 def test_what_a_newer_version_wrote_into_a_row_outlives_damage_and_copies(tmp_path: Path) -> None:
-    row = sqlite_file.row_of(output(extras={"é": 1.0}), "0" * 64)
-    values = json.loads(row.rpartition(" ")[0]) | {"newer": {"deep": [1, None, "ü"]}}
-    newer = sqlite_file.with_checksum(json.dumps(values))
-    plain = sqlite_file.with_checksum(json.dumps({**values, "arrays": ""}))
+    row = rows.row_of(KEY, "", output(extras={"é": 1.0}), "0" * 64)
+    values = json.loads(row.text.rpartition(b" ")[0]) | {"newer": {"deep": [1, None, "ü"]}}
+    newer = rows.with_checksum(OTHER, "", json.dumps(values).encode())
+    plain = rows.with_checksum(KEY, "", json.dumps({**values, "arrays": ""}).encode())
     keys = [f"{number:064x}" for number in range(100)]
     with Store(tmp_path) as store:
         store.put([(key, Output(text="x" * 500)) for key in keys])
-        store._insert([(KEY, plain), (OTHER, newer)], [])
+        store._insert([plain, newer], [])
     (path,) = tmp_path.glob("*.sqlite")
     data = bytearray(path.read_bytes())
     at = data.find(keys[50].encode()) // 4096 * 4096
@@ -220,8 +229,8 @@ def test_what_a_newer_version_wrote_into_a_row_outlives_damage_and_copies(tmp_pa
     with Store(tmp_path) as store, pytest.warns(UserWarning, match="could still be read"):
         assert len(store.get(keys)) < 100
         assert store.get([KEY])[KEY].extras == {"é": 1.0}
-    assert sqlite_rows(tmp_path)[KEY] == plain
-    assert sqlite_rows(tmp_path)[OTHER] == newer
+    assert sqlite_rows(tmp_path)[KEY] == plain.text.decode()
+    assert sqlite_rows(tmp_path)[OTHER] == newer.text.decode()
 
 
 def test_a_failure_has_no_arrays(tmp_path: Path) -> None:
@@ -257,11 +266,10 @@ def test_no_path_leaves_the_stores_folder(key: str, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="is no sha256"):
             array_files.path_of(tmp_path, *pair)
     assert array_files.find(tmp_path, key, KEY) is None
-    row = sqlite_file.with_checksum(
-        sqlite_file.row_of(output(), "0" * 64).rpartition(" ")[0].replace("0" * 64, key or "..")
-    )
+    text = rows.row_of(KEY, "", output(), "0" * 64).text.rpartition(b" ")[0]
+    row = rows.with_checksum(KEY, "", text.replace(b"0" * 64, (key or "..").encode()))
     with pytest.raises(ValueError, match="no file of arrays"):
-        sqlite_file.output_of(row)
+        rows.output_of(row)
 
 
 def test_arrays_wait_for_the_disk_and_do_not_fill_the_memory(

@@ -63,7 +63,7 @@ def test_a_run_prints_its_tables_and_writes_its_files_where_it_says(
     assert run.relative_to(empty_folder).parts[:2] == ("results", "runs")
     assert run.name.endswith("-tiny-egoworld")
     tables = {f"{name}.parquet" for name in ("records", "items", "donors", "infills")}
-    others = {"manifest.json", "frames", "plots", ".hydra"}
+    others = {"manifest.json", "run.json", "frames", "plots", ".hydra"}
     assert {path.name for path in run.iterdir()} == tables | others
     assert "n = 6 items" in out
     assert "The embedded pair" in out
@@ -344,3 +344,58 @@ def test_the_python_api_shows_itself() -> None:
     assert all(getattr(probes, name) for name in dir(probes))
     assert probes.__version__ == metadata.version("interframe-probes")
     assert (Path(probes.__file__).parent / "py.typed").is_file()
+
+
+def notes(run: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (run / ".hydra").iterdir()}
+
+
+def test_another_runs_folder_and_its_notes_stay_as_they_are(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["run", *SMALL, "hydra.run.dir=run"]
+    assert main.main([*command, "limit=4"]) == 0
+    run = empty_folder / "run"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert set(notes(run)) == {"config.yaml", "hydra.yaml", "overrides.yaml"}
+    assert "limit: 4\n" in notes(run)["config.yaml"]
+    assert "- limit=4\n" in notes(run)["overrides.yaml"]
+    assert notes(run)["hydra.yaml"].startswith("hydra:\n")
+    capsys.readouterr()
+    assert main.main([*command, "limit=3"]) == 2
+    err = capsys.readouterr().err
+    assert "the folder holds a run of other settings: limit: 4 -> 3\n" in err
+    assert "hydra.run.dir=DIR" in err and "overwrite=true" in err
+    assert main.main([*command, "limit=0"]) == 2  # refused before the folder is looked at
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main.main([*command, "limit=4", "backend.batch_size=2"]) == 0
+    assert main.main([*command, "limit=3", "overwrite=true"]) == 0
+    assert "limit: 3\n" in notes(run)["config.yaml"]
+    assert analysis.load(run)["item_id"].nunique() == 3
+
+
+def test_a_sweep_into_the_folder_of_another_is_exit_code_2(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = ["run", *SMALL, "-m", "frames=2,3", "hydra.sweep.dir=sweep"]
+    assert main.main([*sweep, "limit=4"]) == 0
+    assert len(runs(empty_folder)) == 2
+    assert all(set(notes(run)) >= {"overrides.yaml"} for run in runs(empty_folder))
+    assert main.main([*sweep, "limit=3"]) == 2  # although each job's folder has a manifest
+    assert capsys.readouterr().err.count("limit: 4 -> 3") == 2
+    assert analysis.load(empty_folder / "sweep")["item_id"].nunique() == 4
+    assert main.main([*sweep, "limit=4"]) == 0
+    assert not list((empty_folder / "sweep").glob(".failed*"))
+
+
+def test_a_run_that_ended_early_leaves_no_folder_and_a_failed_job_its_notes(
+    empty_folder: Path,
+) -> None:
+    assert main.main(["run", *SMALL, "task.root=nowhere", "hydra.run.dir=run"]) == 2
+    assert not (empty_folder / "run").exists()
+    assert main.main(["run", *SMALL, "-m", "limit=0,4", "hydra.sweep.dir=sweep"]) == 2
+    failed, whole = sorted(path.parent for path in (empty_folder / "sweep").rglob(".hydra"))
+    assert [path.name for path in failed.iterdir()] == [".hydra"]
+    assert (whole / "manifest.json").is_file()
+    page = (empty_folder / "sweep" / "report" / "report.md").read_text()
+    assert f"1 run did not finish and is not here: {failed.name}." in page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -194,3 +195,58 @@ def test_a_home_that_can_only_be_read_uses_the_folder_of_temporary_files(
     scratch.put("a", [(1, "x")])
     assert scratch.get("a", 1) == "x"
     assert made == [tmp_path] and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE entries SET text = 'x' WHERE name = 1",
+        "UPDATE entries SET text = NULL WHERE name = 1",
+        "UPDATE entries SET text = CAST(x'ff' AS TEXT) WHERE name = 1",
+        "UPDATE entries SET sum = NULL WHERE name = 1",
+        "UPDATE entries SET name = 1.5 WHERE name = 1",
+        "UPDATE entries SET name = 7 WHERE name = 1",
+        "DELETE FROM entries WHERE name = 1",
+        # Rows of two names, and of two spaces, in each other's place.
+        "UPDATE entries SET name = name + 10 WHERE name IN (0, 2);"
+        "UPDATE entries SET name = 12 - name WHERE name >= 10",
+        "UPDATE entries SET space = space + 10; UPDATE entries SET space = 11 - space",
+    ],
+)
+def test_a_row_that_changed_ends_the_run(harm: str) -> None:
+    def filled() -> tuple[Scratch, SpilledDict[int, Infill]]:
+        scratch = Scratch()
+        spilled: SpilledDict[int, Infill] = SpilledDict(scratch, "a", Infill)
+        for number in range(3):
+            spilled[number] = (Infill(str(number), "", "", "", "ok", ""),)
+        scratch.put("b", [(n, f"b{n}") for n in range(3)])
+        scratch._db.executescript(harm)
+        return scratch, spilled
+
+    spilled = filled()[1]
+    with pytest.raises(MachineError, match="cannot be read"):
+        [spilled[number] for number in range(3)]
+    for space in "ab":
+        with pytest.raises(MachineError, match="cannot be read"):
+            list(filled()[0].scan(space))
+
+
+def test_bytes_that_changed_on_the_disk_never_come_back_as_another_text() -> None:
+    rng = random.Random(3)
+    for _ in range(5):
+        scratch = Scratch()
+        texts = {n: f"text {n} " * 20 for n in range(20_000)}
+        scratch.put("a", texts.items())
+        ((_, _, name),) = scratch._db.execute("PRAGMA database_list")
+        open_files = (fd for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink())
+        (handle,) = (fd for fd in open_files if name in str(fd.readlink()))
+        with handle.open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            for _ in range(30):
+                file.seek(rng.randrange(4_096, size))
+                file.write(rng.randbytes(3))
+        with pytest.raises(MachineError, match="cannot be read"):
+            for n in texts:
+                assert scratch.get("a", n) in (None, texts[n])
+            assert all(text == texts[n] for n, text in scratch.scan("a"))
+        scratch.close()

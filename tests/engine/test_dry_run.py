@@ -161,7 +161,7 @@ def test_a_dry_run_marks_what_is_not_written_yet(no_weights: None) -> None:
     with dry_run(of("frames=2", "limit=1", "infill.max_new_tokens=23")) as planned:
         lines = "\n".join(plan.preview(planned))
         shown = list(planned.state.plan.trials())[1]
-        a, b = planned.state.clips[shown.item.id, 2].hashes
+        a, b = planned.state.clips[shown.item.key.clip(2)].hashes
     assert f"<frame {a[:8]}> [not written yet {a[:8]} {b[:8]}]<frame {b[:8]}>" in lines
 
 

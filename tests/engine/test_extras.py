@@ -177,7 +177,8 @@ def test_what_is_damaged_is_made_again_by_the_same_run(world: Path, tmp_path: Pa
 def test_a_run_without_arrays_removes_those_of_an_earlier_one(world: Path, tmp_path: Path) -> None:
     run = go(world, tmp_path / "run", "arms=[baseline]", "limit=3")
     assert (run.out / "artifacts.parquet").is_file()
-    run = go(world, tmp_path / "run", "arms=[blind]", "limit=3", "suite.arms.blind.reference=''")
+    other = ["arms=[blind]", "limit=3", "suite.arms.blind.reference=''"]
+    run = go(world, tmp_path / "run", *other, "overwrite=true")
     assert not list(run.out.glob("artifacts*"))
     assert "artifacts" not in json.loads((run.out / "manifest.json").read_text())
 

@@ -16,19 +16,15 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 from processes import ROOT, SCRIPTED, Place, rows_in_store, table
 from running import ITEMS, Spy, lasting, settings
 
 from probes.cache import sqlite_file
 from probes.config.settings import RunConfig
 from probes.core.errors import MachineError, ProbesError
-from probes.core.hashing import array_sha256
 from probes.core.types import FrameRef, Output
-from probes.engine import export
 from probes.engine.run import RunResult, execute
 from probes.media import decoder_pool
 from probes.media.frame_store import FrameStore
@@ -194,18 +190,66 @@ def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_what_is_complete_is_served_from_a_home_that_can_only_be_read(tmp_path: Path) -> None:
+# As after a crash: the last answers are in SQLite's log alone.
+CRASH = """
+import os, sqlite3, sys
+(path,) = sys.argv[1:]
+connection = sqlite3.connect(path)
+connection.executescript("pragma journal_mode = wal; pragma wal_autocheckpoint = 0")
+with connection:
+    rows = connection.execute("select * from outputs").fetchall()
+    connection.execute("delete from outputs")
+with connection:
+    connection.executemany("insert into outputs values (?, ?, ?)", rows)
+os._exit(0)
+"""
+
+
+CHECK = """
+import json, probes
+one, two = probes.load("one"), probes.load("two")
+columns = "item_id arm role key choice origin status".split()
+assert one[columns].equals(two[columns]) and set(one.status) == {"ok"}
+prompts = json.load(open("two/manifest.json"))["counts"]["prompts"]
+assert all(one["computed"] == 0 < one["cached"] for one in prompts.values()), prompts
+"""
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "wal",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("delete", "wal crash", "wal cut")),
+    ],
+)
+def test_what_is_complete_is_served_from_a_home_that_can_only_be_read(
+    state: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Tables and plan too; nothing is written beside the store's files, also after a crash."""
+    words = shlex.join([*SCRIPTED, "arms=[baseline,vcot]", "frames=2"])
+    scripts = tmp_path_factory.mktemp("scripts")
+    (scripts / "crash.py").write_text(CRASH)
+    (scripts / "check.py").write_text(CHECK)
+    journal, _, more = state.partition(" ")
     done = in_namespace(
         f"""
         mount -t tmpfs tmpfs $DISK; cd $DISK; mkdir home runs
-        export PROBES_HOME=$DISK/home PROBES_RUNS=$DISK/runs PROBES_STORE_JOURNAL=delete
-        $PY -m probes run {shlex.join(SCRIPTED)}
+        export PROBES_HOME=$DISK/home PROBES_RUNS=$DISK/runs PROBES_STORE_JOURNAL={journal}
+        $PY -m probes run {words} hydra.run.dir=one >table 2>log || (cat log; exit 1)
+        {f"$PY {scripts}/crash.py home/store/*.sqlite" if more else "true"}
+        {"rm home/store/*-shm" if more == "cut" else "true"}
+        find home | sort >before
         mount --bind home home; mount -o remount,bind,ro home
-        $PY -m probes run {shlex.join(SCRIPTED)}; $PY -m probes plan {shlex.join(SCRIPTED)}
+        $PY -m probes run {words} hydra.run.dir=two >again
+        diff <(grep -v two again) <(grep -v one table) >&2
+        $PY -m probes plan {words} >plan
+        find home | sort | diff before - >&2
+        $PY {scripts}/check.py
         """,
         tmp_path,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "warning" not in done.stderr
 
 
 # --- media ----------------------------------------------------------------------------------------
@@ -320,33 +364,6 @@ def test_a_decoding_process_that_does_not_start_is_no_items_fault(
     monkeypatch.setattr(decoder_pool.sys, "executable", shutil.which("false"))
     with pytest.raises(MachineError, match="does not start"):
         go(settle())
-
-
-class LostVideos(FrameStore):
-    """A frame store whose videos are gone."""
-
-    def __getitem__(self, sha256: str) -> Any:
-        raise ProbesError("the file cannot be read: No such file or directory")
-
-
-def test_frames_that_are_gone_with_their_video_do_not_cost_the_answers(tmp_path: Path) -> None:
-    frames = LostVideos(tmp_path / "home")
-    kept, gone = "a" * 64, "b" * 64
-    frames.path(kept).parent.mkdir(parents=True)
-    frames.path(kept).write_bytes(b"a picture")
-    with pytest.warns(UserWarning, match="1 frames that were shown are gone"):
-        assert export.frames(tmp_path / "frames", {gone, kept}, frames) == [gone]
-    assert [path.stem for path in (tmp_path / "frames").iterdir()] == [kept]
-
-
-def test_a_frame_whose_file_is_gone_is_written_from_memory(tmp_path: Path) -> None:
-    frames, frame = FrameStore(tmp_path / "home"), np.full((4, 6, 3), 7, np.uint8)
-    name = array_sha256(frame)
-    frames._store(name, frame)
-    frames.path(name).unlink()
-    assert export.frames(tmp_path / "frames", [name], frames) == []
-    with Image.open(tmp_path / "frames" / f"{name}.png") as written:
-        assert np.array_equal(np.asarray(written), frame)
 
 
 # --- models ---------------------------------------------------------------------------------------

@@ -84,14 +84,14 @@ def test_donors_are_those_of_the_whole_task() -> None:
         assert all(whole.donors[place] == donors for place, donors in part.donors.items())
     assert {arm for _, arm in whole.donors} == {"visual_perturbation", "text_perturbation"}
     by_id = {one.id: one for one in ITEMS}
-    for (item_id, _), (donor,) in whole.donors.items():
-        assert donor.cluster != by_id[item_id].cluster
+    for (key, _), (donor,) in whole.donors.items():
+        assert donor.cluster != by_id[key.id].cluster
 
 
 def test_a_donor_shares_the_stratum_where_the_task_asks() -> None:
     same = plan.make(ITEMS, config(task=replace(BASE.task, same_stratum_donor=True)))
     by_id = {one.id: one for one in ITEMS}
-    assert all(d.stratum == by_id[i].stratum for (i, _), (d,) in same.donors.items())
+    assert all(d.stratum == by_id[i.id].stratum for (i, _), (d,) in same.donors.items())
 
 
 def test_several_draws_are_several_cells_and_no_donor_counts_twice() -> None:
@@ -99,7 +99,7 @@ def test_several_draws_are_several_cells_and_no_donor_counts_twice() -> None:
     drawn = plan.make(few, config(donor_draws=5))
     cells = list(drawn.trials())
     for one in few:
-        donors = drawn.donors[one.id, "visual_perturbation"]
+        donors = drawn.donors[one.key, "visual_perturbation"]
         assert 1 < len(donors) == len(set(donors)) <= 4
         mine = [c for c in cells if c.item == one and c.arm.name == "visual_perturbation"]
         assert [cell.donor for cell in mine] == list(donors)
@@ -128,3 +128,59 @@ def test_nothing_to_ask_and_no_donor_are_told() -> None:
         plan.make(ITEMS, config(limit=3, shard=3, shards=4))
     with pytest.raises(ProbesError, match="no donor"):
         plan.make([item(0), item(1)], config())
+
+
+# ---- several tasks, whose items may share ids
+
+OTHERS = [replace(one, task="u", question="another?") for one in ITEMS]
+BOTH = [one for pair in zip(ITEMS, OTHERS, strict=True) for one in pair]
+
+
+@given(st.integers(1, 140), st.integers(0, 3), st.randoms(use_true_random=False))
+@settings(max_examples=20, deadline=None)
+def test_another_task_moves_no_sample(limit: int, seed: int, dice: random.Random) -> None:
+    chosen = plan.choose(dice.sample(BOTH, len(BOTH)), limit, seed)
+    assert len(chosen) == len(set(chosen)) == min(limit, 120)
+    for task in (ITEMS, OTHERS):
+        mine = {one for one in chosen if one.task == task[0].task}
+        assert mine <= set(plan.choose(task, limit, seed))
+        assert limit < 120 or mine == set(task)
+
+
+@pytest.mark.parametrize("limit", [6, 11, 18])
+def test_the_sample_is_balanced_over_tasks_however_large_they_are(limit: int) -> None:
+    taken = Counter((o.task, o.stratum) for o in plan.choose([*ITEMS, *OTHERS[:12]], limit, 0))
+    assert len(taken) == 6
+    assert max(taken.values()) - min(taken.values()) <= 1
+
+
+def test_shards_part_several_tasks_without_doubles() -> None:
+    parts = [plan.choose(BOTH, None, 3, shard, 4) for shard in range(4)]
+    assert Counter(one.key for part in parts for one in part) == Counter(o.key for o in BOTH)
+
+
+names = st.lists(st.integers(0, 40), min_size=8, max_size=16, unique=True)
+
+
+@given(names, names, st.integers(0, 3), st.booleans(), st.randoms(use_true_random=False))
+@settings(max_examples=30, deadline=None)
+def test_ids_that_clash_change_no_donor(
+    mine: list[int], others: list[int], limit: int, same: bool, dice: random.Random
+) -> None:
+    one, two = [item(n) for n in mine], [replace(item(n), task="u") for n in others]
+    cfg = config(donor_draws=2, task=replace(BASE.task, same_stratum_donor=same))
+    mixed = plan.make(dice.sample(one + two, len(one + two)), cfg)
+    alone = plan.make(one, cfg).donors | plan.make(two, cfg).donors
+    assert mixed.donors == alone
+    assert len(mixed.known) == len(mixed.shown_items()) == len(one) + len(two)
+    assert {key.task for key, _ in mixed.donors} == {"t", "u"}
+
+
+def test_neighbours_of_one_id_are_two_items() -> None:
+    asked = plan.make(BOTH, config())
+    blocks = [list(dict.fromkeys(t.item.key for t in block)) for block in asked.blocks()]
+    assert [len(block) for block in blocks[:3]] == [4, 8, 16]
+    assert [key for block in blocks for key in block] == [one.key for one in BOTH]
+    needed = [one.key for one in asked.in_order_of_need()]
+    assert sorted(needed) == sorted(one.key for one in BOTH)
+    assert len(asked.needing_infills()) == len(BOTH)

@@ -132,7 +132,7 @@ def test_failures_are_records_are_told_and_are_asked_again(settle: Any, spy: Any
             assert (record.choice, record.correct) == (None, False)
             assert record.error.endswith("scripted error")
     assert failing.failed_infills > 0
-    healed = go(settle("suite.arms.vcot.seed=1"))
+    healed = go(settle("suite.arms.vcot.seed=1", out="healed"))
     assert (healed.errors, healed.failed_infills) == (0, 0)
 
 
@@ -228,10 +228,11 @@ def test_another_writer_has_neither_the_adapter_nor_the_trust_of_a_member(
 def test_a_writer_is_a_role_or_a_model(settle: Any, spy: Any) -> None:
     cfg = settle("infill.generator=imge")
     for backend in ("scripted", "somebodys"):  # their models may have any name
-        assert go(replace(cfg, backend=replace(cfg.backend, name=backend))).errors == 0
+        other = replace(cfg.backend, name=backend)
+        assert go(replace(cfg, backend=other, overwrite=True)).errors == 0
     spy.begin()
     with pytest.raises(ProbesError, match="'imge' is neither a role of the pair") as caught:
-        go(replace(cfg, backend=replace(cfg.backend, name="hf")))
+        go(replace(cfg, backend=replace(cfg.backend, name="hf"), overwrite=True))
     assert caught.value.where == "infill.generator"
     assert caught.value.fix.startswith("use image, video, or")
     assert spy.loaded == []

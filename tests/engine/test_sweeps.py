@@ -106,6 +106,32 @@ def test_one_shard_per_gpu_and_merge(
     assert manifest["counts"]["planned"] == len(load(alone))
 
 
+@pytest.mark.slow
+def test_one_shard_per_gpu_names_the_one_that_failed(world: Path, tmp_path: Path) -> None:
+    """The same command makes the run whole."""
+    (tmp_path / "bin").mkdir()
+    failing = tmp_path / "bin" / "probes"
+    real = Path(sys.executable).parent / "probes"
+    failing.write_text(f'#!/bin/sh\ncase "$*" in *shard=1*) exit 2;; esac\nexec {real} "$@"\n')
+    failing.chmod(0o755)
+    environment = _environment(tmp_path / "home")
+    environment |= {"SHARDS": "2", "OUT": str(tmp_path / "gpus"), "TMPDIR": str(tmp_path)}
+    broken = environment | {"PATH": f"{failing.parent}:{environment['PATH']}"}
+    for given, code in ((broken, 2), (environment, 0)):
+        done = subprocess.run(
+            [str(ROOT / "examples/one_shard_per_gpu.sh"), *_task(world)],
+            env=given,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        assert ("shard=1 of shards=2 is missing" in done.stderr) == (code == 2)
+        assert (tmp_path / "gpus-merged").exists() == (code == 0)
+
+
 def test_merge_refuses_what_does_not_belong_together(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,7 +144,7 @@ def test_merge_refuses_what_does_not_belong_together(
     assert not (tmp_path / "out").exists()
     taken = tmp_path / "runs" / "a"
     assert main(["merge", str(taken), "--out", str(taken)]) == 2
-    assert "not empty" in capsys.readouterr().err
+    assert "would lie in what it is made of" in capsys.readouterr().err
     assert main(["merge", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 2
 
 

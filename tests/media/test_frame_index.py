@@ -31,9 +31,9 @@ def test_where_a_frame_is_from() -> None:
     index.add("one", one)
     index.add("other", other)
     assert asked == []  # nothing is looked up until a frame is missing
-    assert index.find(sha(7)) == (one, 7)
-    assert index.find(sha(49)) == (one, 49)
-    assert index.find(ZEROS) == (other, 2**32 - 1)
+    assert index.find(sha(7)) == (one, 7, "one")
+    assert index.find(sha(49)) == (one, 49, "one")
+    assert index.find(ZEROS) == (other, 2**32 - 1, "other")
     for unknown in (sha(99), "", "zz", "ab"):
         assert index.find(unknown) is None
         assert unknown not in index
@@ -49,4 +49,4 @@ def test_frames_that_were_read_later_are_found() -> None:
     assert index.find(sha(1)) is None
     known["one"][1] = sha(1)
     index.add("one", Video(Path("/one.mp4")))
-    assert index.find(sha(1)) == (Video(Path("/one.mp4")), 1)
+    assert index.find(sha(1)) == (Video(Path("/one.mp4")), 1, "one")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,15 @@ import pytest
 from filming import H, N, W, number_in
 from PIL import Image
 
-from probes.core.errors import ProbesError
+from probes.core import files
+from probes.core.errors import MachineError, ProbesError
+from probes.core.files import StandingFolder
 from probes.core.hashing import array_sha256, sha256_file
 from probes.core.types import Panels, Video
+from probes.media import png_file
+from probes.media.composites import Composite, CompositeGrid
 from probes.media.decoder_pool import DecoderPool
+from probes.media.frame_index import FrameIndex
 from probes.media.frame_store import FrameStore
 from probes.media.video_decoders import indices
 from probes.tasks import pictures
@@ -220,3 +227,207 @@ def test_what_cannot_be_read_is_an_error(frames: FrameStore, tmp_path: Path) -> 
     other.write_bytes(b"other")
     with pytest.raises(ProbesError, match="no reader for such pictures"):
         frames.clips(Panels(other, 8), (8,))
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_video_that_changes_while_it_is_decoded(
+    frames: FrameStore,
+    clips: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(clips["constant"].read_bytes())
+    others = [clips["variable"].read_bytes(), clips["constant"].read_bytes()][:times]
+    decode = frames._decoder_pool.decode
+
+    def change(*given: Any, **named: Any) -> Any:
+        got = decode(*given, **named)
+        if others:
+            path.write_bytes(others.pop(0))
+        return got
+
+    with monkeypatch.context() as patch:
+        patch.setattr(frames._decoder_pool, "decode", change)
+        if times == 2:  # not for ever
+            with pytest.raises(ProbesError, match="changed while it was decoded") as caught:
+                frames.clips(Video(path), (5,))
+            assert caught.value.where == str(path)
+            assert not (tmp_path / "frames").exists()  # nothing is known of either
+        found = frames.clips(Video(path), (5,))
+    right = "variable" if times == 1 else "constant"
+    fresh = FrameStore(tmp_path / "other home")
+    fresh._decoder_pool = frames._decoder_pool
+    assert found == fresh.clips(Video(clips[right]), (5,))
+    assert frames.media_sha256(Video(path)) == sha256_file(clips[right])
+
+
+def test_a_change_that_was_taken_back_while_a_video_was_decoded_is_noticed(
+    frames: FrameStore, clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, content = tmp_path / "film.mp4", clips["constant"].read_bytes()
+    path.write_bytes(content)
+    decode = frames._decoder_pool.decode
+
+    def change(*given: Any, **named: Any) -> Any:
+        time.sleep(0.02)  # longer than a tick of any disk's clock
+        path.write_bytes(clips["variable"].read_bytes())
+        got = decode(*given, **named)
+        path.write_bytes(content)
+        return got
+
+    monkeypatch.setattr(frames._decoder_pool, "decode", change)
+    with pytest.raises(ProbesError, match="changed while it was decoded"):
+        frames.clips(Video(path), (5,))
+
+
+def test_the_hash_of_a_media_file_is_that_of_the_clips(
+    frames: FrameStore, clips: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "film.mp4"
+    assert frames.media_sha256(Video(path)) is None
+    path.write_bytes(clips["constant"].read_bytes())
+    assert frames.media_sha256(Video(path)) == sha256_file(path)
+    frames.clips(Video(path), (5,))
+    path.write_bytes(clips["variable"].read_bytes())
+    # What was shown is what counts, until other frames are shown.
+    assert frames.media_sha256(Video(path)) == sha256_file(clips["constant"])
+    frames.clips(Video(path), (5,))
+    assert frames.media_sha256(Video(path)) == sha256_file(path)
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_a_home_that_is_deleted_ends_the_run(
+    tmp_path: Path, pool: DecoderPool, clips: dict[str, Path], how: str
+) -> None:
+    home = tmp_path / "home"
+    frames = FrameStore(home)
+    frames._decoder_pool = pool
+    clip = frames.clips(Video(clips["constant"]), (5,))[5]
+    frames._memory.clear()
+    shutil.rmtree(home)
+    if how == "replaced":
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other").rename(home)
+    with pytest.raises(MachineError, match="deleted or replaced") as caught:
+        frames.clips(Video(clips["variable"]), (5,))
+    assert caught.value.where == str(home)
+    for read in (frames.__getitem__, frames.shape):
+        with pytest.raises(MachineError, match="deleted or replaced"):
+            read(clip.hashes[0])
+    assert home.exists() == (how == "replaced") and not (home / "frames").exists()
+
+
+def test_a_home_whose_frames_alone_were_deleted_is_filled_again(
+    frames: FrameStore, clips: dict[str, Path]
+) -> None:
+    found = frames.clips(Video(clips["constant"]), (5,))
+    shutil.rmtree(frames._folder.root)
+    assert frames.clips(Video(clips["constant"]), (5,)) == found
+    assert all(sha in frames._folder for sha in found[5].hashes)
+
+
+def test_what_is_known_needs_no_writing(
+    frames: FrameStore, clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media = Video(clips["constant"])
+    found = frames.clips(media, (5,))
+    composite = Composite((CompositeGrid(found[5].hashes, 3),))
+    drawn = frames.compose(composite)
+    later = reopened(frames)
+    monkeypatch.setattr(files, "atomic_write", lambda *_: pytest.fail("written"))
+    monkeypatch.setattr(StandingFolder, "check", lambda _: pytest.fail("written"))
+    assert later.clips(media, (5,)) == found
+    assert later.compose(composite) == drawn
+    for sha in (*found[5].hashes, drawn):
+        later.save(sha, tmp_path / "out" / f"{sha}.png")
+        assert array_sha256(later[sha]) == sha
+    assert later.decoded == 0
+
+
+def test_a_damaged_composite_is_drawn_again(
+    frames: FrameStore, clips: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    hashes = frames.clips(Video(clips["constant"]), (5,))[5].hashes
+    one, two = (Composite((CompositeGrid(some, 2),)) for some in (hashes[:2], hashes[2:]))
+    drawn, other = frames.compose(one), frames.compose(two)
+    indices_of = [frames._folder.index_path(composite.digest()) for composite in (one, two)]
+    for harm in ("picture", "indices swapped", "both"):
+        if harm != "picture":
+            contents = [path.read_bytes() for path in indices_of]
+            for path, content in zip(indices_of, reversed(contents), strict=True):
+                path.write_bytes(content)
+        if harm != "indices swapped":
+            frames.path(drawn).write_bytes(png_file.encode(other, frames[other]))
+        caplog.clear()
+        later = reopened(frames)
+        assert (later.compose(one), later.compose(two)) == (drawn, other)
+        assert array_sha256(later[drawn]) == drawn
+        assert "is made again" in caplog.text
+
+
+def test_a_picture_of_another_size_changes_no_shape(
+    frames: FrameStore, clips: dict[str, Path]
+) -> None:
+    media = Video(clips["constant"])
+    sha = frames.clips(media, (2,))[2].hashes[0]
+    frames.path(sha).write_bytes(png_file.encode_png(np.zeros((8, 8, 3), np.uint8)))
+    later = reopened(frames)
+    assert sha not in later  # planning treats it as absent: nobody knows how to make it
+    later.clips(media, (2,))
+    assert later.shape(sha) == (H, W, 3)
+    assert sha in later and later.decoded == 1
+
+
+def test_threads_may_count_and_look_while_others_add(
+    frames: FrameStore, clips: dict[str, Path], tmp_path: Path
+) -> None:
+    copies = []
+    for number in range(30):
+        copies.append(tmp_path / f"{number}.mp4")
+        copies[-1].write_bytes(clips["constant"].read_bytes() + bytes([number]))
+    index = frames._folder.index
+    sha = frames.clips(Video(clips["constant"]), (5,))[5].hashes
+    media_sha = sha256_file(clips["constant"])
+    errors: list[BaseException] = []
+    frames._origins = FrameIndex(lambda _: dict(enumerate(sha)) if index(media_sha) else {})
+
+    def add() -> None:
+        for number, copy in enumerate(copies * 20):
+            frames._origins.add(f"{number:064x}", Video(copy))
+
+    def look() -> None:
+        try:
+            for _ in range(200):
+                assert len(frames) <= 5
+                assert sha[0] in frames._origins or len(frames) == 0
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for work in (add, look, look, look)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+
+
+def test_damage_is_told_once_and_counted(
+    frames: FrameStore, clips: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    media = Video(clips["constant"])
+    hashes = frames.clips(media, (5,))[5].hashes
+    for sha in hashes[1:4]:
+        frames.path(sha).write_bytes(b"damaged")
+    later = reopened(frames)
+    later.clips(media, (5,))
+    for sha in hashes:
+        assert array_sha256(later[sha]) == sha
+    assert later.decoded == 1  # all of them in one pass
+    later.close()
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        f"a stored frame does not hold and is made again: {frames.path(hashes[1])}",
+        "in all, 3 files did not hold (stored frame) and were made again",
+    ]

@@ -12,10 +12,14 @@ import pytest
 
 from probes.core.errors import MachineError, ProbesError
 from probes.core.scratch import Scratch
-from probes.core.types import Clip, Item, Video
+from probes.core.types import Clip, ClipKey, Item, ItemKey, Video
 from probes.media.prefetch import ClipPrefetcher
 
 ITEMS = [Item(f"i{n}", "t", "?", ("a", "b"), 0, Video(Path(f"/none/{n}.mp4"))) for n in range(20)]
+
+
+def clip(item_id: str, count: int) -> ClipKey:
+    return ClipKey("t", item_id, count)
 
 
 @pytest.fixture(autouse=True)
@@ -60,10 +64,10 @@ def prefetching(camera: Camera, **settings: Any) -> Iterator[ClipPrefetcher]:
 def test_it_is_the_clips_of_all_items_in_their_order(threads: int) -> None:
     camera = Camera()
     with prefetching(camera, threads=threads) as clips:
-        assert clips["i7", 4].hashes == ("i7/0", "i7/1", "i7/2", "i7/3")
-        assert list(clips) == [(item.id, count) for item in ITEMS for count in (2, 4)]
+        assert clips[clip("i7", 4)].hashes == ("i7/0", "i7/1", "i7/2", "i7/3")
+        assert list(clips) == [item.key.clip(count) for item in ITEMS for count in (2, 4)]
         assert len(clips) == 40
-        assert ("i3", 3) not in clips
+        assert clip("i3", 3) not in clips
     assert sorted(camera.begun) == sorted(item.id for item in ITEMS)  # each once
 
 
@@ -71,9 +75,9 @@ def test_nothing_is_decoded_before_it_is_wanted_nor_far_ahead_of_what_was() -> N
     camera = Camera()
     with prefetching(camera, ahead=3) as clips:
         assert camera.begun == []
-        clips["i5", 2]
-        clips["i8", 2]  # 3 further ones were allowed
-        clips["i2", 2]  # long there: allows nothing more
+        clips[clip("i5", 2)]
+        clips[clip("i8", 2)]  # 3 further ones were allowed
+        clips[clip("i2", 2)]  # long there: allows nothing more
         clips.stop()
         clips.join()
         assert camera.begun == [f"i{n}" for n in range(len(camera.begun))]
@@ -83,12 +87,12 @@ def test_nothing_is_decoded_before_it_is_wanted_nor_far_ahead_of_what_was() -> N
 def test_an_item_that_fails_costs_itself_alone() -> None:
     camera = Camera({"i4": ProbesError("it is\nbroken", "/none/4.mp4", "repair it")})
     with prefetching(camera) as clips:
-        assert clips.problem("i4") == "it is broken (/none/4.mp4)"
-        assert clips.problem("i5") is None
-        assert clips.get(("i4", 2)) is None
+        assert clips.problem(ItemKey("t", "i4")) == "it is broken (/none/4.mp4)"
+        assert clips.problem(ItemKey("t", "i5")) is None
+        assert clips.get(clip("i4", 2)) is None
         with pytest.raises(KeyError):
-            clips["i4", 4]
-        assert clips.broken() == {"i4": "it is broken (/none/4.mp4)"}
+            clips[clip("i4", 4)]
+        assert clips.broken() == {ItemKey("t", "i4"): "it is broken (/none/4.mp4)"}
         assert len(clips) == 38
 
 
@@ -97,13 +101,13 @@ def test_an_item_that_fails_costs_itself_alone() -> None:
 )
 def test_what_is_no_items_fault_reaches_each_waiting_caller(error: Exception) -> None:
     with prefetching(Camera({"i4": error})) as clips:
-        assert clips["i3", 2]
+        assert clips[clip("i3", 2)]
         for _ in range(2):
             with pytest.raises(RuntimeError if isinstance(error, KeyError) else type(error)):
-                clips["i4", 2]
+                clips[clip("i4", 2)]
         with pytest.raises(RuntimeError if isinstance(error, KeyError) else type(error)):
-            clips["i19", 2]
-        assert clips["i0", 2]  # what there is stays
+            clips[clip("i19", 2)]
+        assert clips[clip("i0", 2)]  # what there is stays
 
 
 def test_waiting_tells_how_far_it_is() -> None:

@@ -32,6 +32,12 @@ class ENTRY:
     def planning(self):
         pass
 
+    def libraries(self):
+        pass
+
+    def origin(self):
+        pass
+
     def score(self, requests, frames, scoring):
         pass
 """
@@ -57,7 +63,7 @@ def test_what_it_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         open_backend(BackendConfig("half"), spec)
     what = "backend 'half' of sample-plugin 1.0 gives a ENTRY without counters, close"
     assert caught.value.what == what
-    with pytest.raises(ProbesError, match="gives a NoneType without fingerprint, adapter, capab"):
+    with pytest.raises(ProbesError, match="gives a NoneType without fingerprint, adapter, lib"):
         open_backend(BackendConfig("nothing"), spec)
     assert open_backend(BackendConfig("whole"), spec).adapter == "1"
     with pytest.raises(ProbesError) as caught:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from probes.core import hashing
+from probes.core import hash_memory, hashing
 from probes.core.errors import ProbesError
+from probes.core.hash_memory import FileState, HashMemory
 from probes.models.checkpoint_files import (
     WatchedFiles,
     listed,
@@ -111,17 +112,19 @@ def test_a_stale_remembered_hash_is_found_out_and_forgotten(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROBES_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(hashing, "_LARGE", 1)
-    monkeypatch.setattr(hashing, "_SETTLED_NS", -(10**12))
-    right = hashing.sha256_file(folder / "model.safetensors")
+    path = folder / "model.safetensors"
+    stat = path.stat()
+    # As on a disk whose times of change can be trusted, whatever disk this is.
+    fields = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev)
+    state = FileState(str(path), *fields, "ext4", "")
+    monkeypatch.setattr(hash_memory, "state_of", lambda *_: state)
+    monkeypatch.setattr(hashing, "LARGE", 1)
+    (tmp_path / "home").mkdir()
+    right = hashing.sha256_file(path)
     first = remembered_hashes(folder, ["model.safetensors"])
     assert first == {"model.safetensors": right}
     # As on an image with reproducible time stamps: other content in the same state.
-    monkeypatch.setattr(hashing, "_SETTLED_NS", -(10**12))
-    path = tmp_path / "home" / "hashes.jsonl"
-    (state,) = hashing._remembered(path)
-    hashing._remember(path, state, "0" * 64)
-    hashing._remembered_sha256.cache_clear()
+    HashMemory(tmp_path / "home" / "hashes.jsonl").put(state, "0" * 64)
     stale = remembered_hashes(folder, ["model.safetensors"])
     assert stale == {"model.safetensors": "0" * 64}
     with pytest.raises(ProbesError, match="a remembered hash was out of date"):

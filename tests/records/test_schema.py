@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from test_records_docs import markdown
 
+from probes.core import hashing
 from probes.core.errors import ProbesError
 from probes.records import manifest, parquet, schema
 from probes.records.schema import ArtifactRow, InfillRow, ItemRow, Record
@@ -141,16 +142,17 @@ def test_only_the_columns_that_are_needed_are_read(
 
 def test_values_as_pandas_or_others_write_them_are_taken() -> None:
     table = schema.to_table(made_records.study(items=2, frames=(5,)), Record)
-    floats = pa.array([float("nan"), *range(1, len(table))], pa.float64())
+    floats = pa.array([float("nan"), *(n % 5 for n in range(1, len(table)))], pa.float64())
     for name, column in (
         ("choice", floats),
+        ("status", pa.array(["unparsed", *["ok"] * (len(table) - 1)])),
         ("arm", table["arm"].dictionary_encode()),
         ("frames", table["frames"].cast(pa.int32())),
     ):
         table = table.set_column(table.column_names.index(name), name, column)
     found = schema.conform(table, Record, "records.parquet")
     assert found.schema == schema.arrow_schema(Record)
-    assert found["choice"].to_pylist() == [None, *range(1, len(table))]
+    assert found["choice"].to_pylist() == [None, *(n % 5 for n in range(1, len(table)))]
 
 
 @pytest.mark.parametrize(
@@ -232,6 +234,9 @@ def test_a_manifest_is_read_as_it_was_written_without_secrets(tmp_path: Path) ->
     found = manifest.read_manifest(tmp_path)
     assert "sk-abcdefghijklmnopqrstuvwxyz" not in (tmp_path / "manifest.json").read_text()
     expected = dataclasses.asdict(written) | {"config": found["config"]}
-    for name in ("frames_lost", "artifacts"):
+    for name in ("frames_lost", "artifacts", "origins"):
         assert expected.pop(name) in ((), {})
+    own = found.pop("sha256")
+    assert own == hashing.sha256_json(found)
+    assert expected.pop("sha256") == ""
     assert found == expected

@@ -92,7 +92,7 @@ def put(
 ) -> Path:
     """Write a run folder with manifest and items."""
     write_run(folder, records)
-    first = {one.item_id: one for one in records}
+    first = {(one.task, one.item_id): one for one in records}
     rows = [
         {
             "id": one.item_id,

@@ -163,3 +163,36 @@ def test_the_committed_baseline():
     }
     assert max(found.bands.values()) <= 8
     assert regression.check(found, found.snapshot, "exact").passed
+
+
+def test_answers_of_two_tasks_with_the_same_ids_are_kept_apart(tmp_path: Path, capsys: Out):
+    records = answers(8) + answers(8, task="u", seed=0)
+    # Two draws: from the item of that id of either task.
+    lent = [one for one in records if one.arm == "vcot" and one.task == "u"]
+    records += [dataclasses.replace(one, donor_id="q9", donor_task="egoworld") for one in lent]
+    records += [dataclasses.replace(one, donor_id="q9") for one in lent]
+    base = tmp_path / "base.json"
+    assert check(put(tmp_path / "run", records), base, "--update") == 0
+    found = regression.read(base)
+    assert found.snapshot.records == len(records)
+    taken = regression.capture(tmp_path / "run")
+    assert dataclasses.replace(found.snapshot, cached=taken.cached) == taken
+    rows = [row for cell in json.loads(base.read_text())["cells"] for row in cell["answers"]]
+    assert sorted({len(row) for row in rows}) == [9, 10]
+    assert [row[9] for row in rows if len(row) == 10] == ["egoworld"] * 16
+    # One answer to the item of task u alone, and to the same item with each of its donors.
+    moved = [
+        dataclasses.replace(one, choice=(one.choice + 1) % 5, correct=False)
+        if (one.task, one.item_id, one.role, one.donor_task) == ("u", "q2", "image", "egoworld")
+        else one
+        for one in records
+    ]
+    put(tmp_path / "moved", moved)
+    capsys.readouterr()
+    check(tmp_path / "moved", base)
+    said = capsys.readouterr().out
+    assert f"1 of {len(records)} answers changed" in said
+    # What differs between runs is said with the task of the item.
+    other = [one for one in records if (one.task, one.item_id) != ("u", "q3")]
+    assert check(put(tmp_path / "fewer", other), base) == 2
+    assert "1 items are missing: q3 of u" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from PIL import Image
 
 from probes import analysis
 from probes.analysis.margins import margins
-from probes.core.types import Clip, FrameRef, Output, Panels, Request, Stimulus, TextSpan
+from probes.core.types import Clip, ClipKey, FrameRef, Output, Panels, Request, Stimulus, TextSpan
 from probes.records import run_folder
 from probes.report import browser, browser_data, stimuli
 from probes.report.browser_data import probabilities
@@ -72,8 +72,8 @@ def content(fragment: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return json.loads(found["ib-data"]), json.loads(found["ib-pictures"])
 
 
-def section(*folders: Path, **kwargs: Any) -> str:
-    return browser.section(folders, analysis.load(list(folders)), **kwargs)
+def section(*folders: Path, edited: bool = False, **kwargs: Any) -> str:
+    return browser.section(folders, analysis.load(list(folders), edited=edited), **kwargs)
 
 
 def test_every_stimulus_is_made_again_and_has_the_hash_that_was_recorded(study: Path) -> None:
@@ -98,7 +98,7 @@ def test_slots_say_which_frame_is_shown_where(study: Path) -> None:
             assert shown.composite and not shown.slots
             continue
         source = one["donor_id"] if one["arm"] == "visual_perturbation" else one["item_id"]
-        clip = files.clips[source, one["frames"]].hashes
+        clip = files.clips[ClipKey(one["task"], source, one["frames"])].hashes
         frames = [part.sha256 for part in shown.parts if isinstance(part, FrameRef)]
         assert frames == [clip[slot] for slot in shown.slots]
         expected = {"blind": 0, "infills_only": 0, "single": 1}.get(one["arm"], one["frames"])
@@ -146,7 +146,7 @@ def test_bare_gaps_are_shown_with_their_reason(study: Path) -> None:
         shown = rebuilder.rebuild(ShownTrial(**{name: one[name] for name in names}))
         arm = files.arms[one["arm"]]
         source = one["donor_id"] if arm.infills == "donor" else one["item_id"]
-        place = (source, one["frames"])
+        place = (one["task"], source, one["frames"])
         expected = {gap for where, gap in empty if where == place and arms.needs_infills(arm)}
         assert {bare.gap for bare in shown.bare_gaps} == expected
         for bare in shown.bare_gaps:
@@ -244,7 +244,7 @@ def test_what_cannot_be_made_again_is_reported_and_not_shown(
         else:
             rows[0]["options"] = [*rows[0]["options"][:-1], "another"]
         pq.write_table(pa.Table.from_pylist(rows, table.schema), folder / f"{name}.parquet")
-    fragment = section(folder)
+    fragment = section(folder, edited=True)
     data, _ = content(fragment)
     unknown = set()
     for one in data["items"]:

@@ -532,7 +532,7 @@ def test_a_manifest_is_listed_in_full_and_runs_that_left_nothing_are_named(tmp_p
     assert "| device | 0 | a machine |" in part
     assert "| device | 1 | another machine |" in part
     assert "uncommitted changes" in part
-    assert "1 run left no records and is not here: 2." in out.section("summary")
+    assert "1 run did not finish and is not here: 2." in out.section("summary")
     written = out.csv("manifest")
     assert set(written["run"]) == {str(first), str(first.parent / "1")}
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import report_pages as made
 
 from probes import analysis, report
 from probes.cli import main
+from probes.config.settings import RunConfig
+from probes.core.errors import ProbesError
+from probes.engine import run
+from probes.engine.run import RunResult
 
 SMALL = [
     "backend=scripted",
@@ -64,3 +71,33 @@ def test_a_single_run_offers_a_report(sweep_home: Path, capsys: pytest.CaptureFi
     last = capsys.readouterr().out.rstrip().splitlines()[-1]
     assert main.main(["report", last.split("probes report ")[1]]) == 0
     assert not [one for one in sweep_home.rglob("report.html") if one.parent.name != report.FOLDER]
+
+
+def test_a_sweep_with_a_failed_shard_reports_what_is_there(
+    sweep_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute = run.execute
+
+    def failing(cfg: RunConfig, *given: Any) -> RunResult:
+        if cfg.shard == 1:
+            raise ProbesError("the second half failed")
+        return execute(cfg, *given)
+
+    sweep = ["run", *SMALL, "-m", "shard=0,1", "shards=2"]
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "execute", failing)
+        assert main.main(sweep) == 2
+    (page,) = sweep_home.rglob("report.html")
+    folder = page.parent.parent
+    missing = "shard=1 of shards=2 is missing (there: 0-tiny-egoworld)"
+    assert f"Partial data: {missing}." in page.read_text("utf-8")
+    text, err = capsys.readouterr()
+    assert f"These are the numbers of one shard, not of the run: {missing}." in text
+    assert f"the report is of partial data: {missing}" in err
+    assert main.main(["report", str(folder)]) == 2
+    (command,) = re.findall(r"run what is missing: (probes run .*?),", capsys.readouterr().err)
+    # The command that the message names makes the run whole.
+    assert main.main([*shlex.split(command)[1:], f"hydra.run.dir={folder / 'again'}"]) == 0
+    hint = capsys.readouterr().out.rstrip().splitlines()[-1]
+    assert hint.endswith(" --partial")
+    assert len(analysis.load(folder)["item_id"].unique()) == 4

@@ -335,3 +335,31 @@ def test_braces_in_questions_options_and_infills_are_taken_to_the_letter(questio
         FrameRef("a1"),
         f"Q {question}{tricky}\nA. {option}{tricky}\nB. {tricky}\nletter?",
     )
+
+
+@quick
+@given(st.integers(2, 6), st.randoms())
+def test_a_task_of_one_recording_borrows_from_another_task(count, dice):
+    mine = [item(str(n), "r") for n in range(count)]
+    # Of the same ids; those of a recording of the same name are not taken either.
+    others = [
+        replace(item(str(n), "r" if n % 2 else f"r{n}"), task=task)
+        for n in range(count)
+        for task in "uv"
+    ]
+    found = [find_donor(one, mine + others, VISUAL, same_stratum=False) for one in mine]
+    assert {donor.task for donor in found} <= {"u", "v"}
+    assert all(donor.cluster != "r" for donor in found)
+    shuffled = dice.sample(mine + others, 3 * count)
+    assert found == [find_donor(one, shuffled, VISUAL, same_stratum=False) for one in mine]
+    # One of its own task is taken as soon as there is one.
+    own = item("own", "r2")
+    assert find_donor(mine[0], [*mine, *others, own], VISUAL, same_stratum=False) == own
+
+
+def test_donors_of_other_tasks_are_spread_over_them():
+    others = [replace(item(str(n), f"r{n}"), task=task) for n in range(9) for task in "uv"]
+    mine = [item(f"m{n}", "r") for n in range(60)]
+    found = Donors([*mine, *others], same_stratum=False)
+    tasks = [found.find(one, VISUAL).task for one in mine]
+    assert 15 <= tasks.count("u") <= 45

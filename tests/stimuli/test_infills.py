@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probes.core.errors import ProbesError
-from probes.core.types import Clip, FrameRef, Infill, Item, Output, Request, Video
+from probes.core.types import (
+    Clip,
+    ClipKey,
+    FrameRef,
+    Infill,
+    Item,
+    ItemKey,
+    Output,
+    Request,
+    Video,
+)
 from probes.stimuli import infill_file, infills, templates, words
 
 quick = settings(max_examples=40, deadline=None)
@@ -204,7 +214,9 @@ def test_filler_varies_with_its_key():
 
 # ---- infills from a file
 
-CLIPS = {("i", 3): clip("f0", "f1", "f2"), ("j", 2): clip("f0", "f2")}
+FIRST_CLIP, SECOND_CLIP = ClipKey("t", "i", 3), ClipKey("t", "j", 2)
+CLIPS = {FIRST_CLIP: clip("f0", "f1", "f2"), SECOND_CLIP: clip("f0", "f2")}
+KNOWN = {ItemKey("t", name) for name in "ijk"}
 ROWS = [
     {"item_id": "i", "frames": 3, "gap": 0, "text": "one"},
     {"item_id": "i", "frames": 3, "gap": 1, "text": " two\n words "},
@@ -225,10 +237,10 @@ def test_load_file_reads_handwritten_rows(tmp_path):
         {"item_id": "k", "frames": 4, "gap": 2, "text": "of an item that is not planned"},
         {"item_id": "i", "frames": 9, "gap": 2, "text": "nor is this number of frames"},
     ]
-    found = infill_file.load_file(file_of(tmp_path, ROWS + aside), CLIPS, {"i", "j", "k"})
+    found = infill_file.load_file(file_of(tmp_path, ROWS + aside), CLIPS, KNOWN)
     assert found == {
-        ("i", 3): (Infill("one", "", "", "file"), Infill("two words", "", "", "file")),
-        ("j", 2): (Infill("", "", "", "file", status="empty"),),
+        FIRST_CLIP: (Infill("one", "", "", "file"), Infill("two words", "", "", "file")),
+        SECOND_CLIP: (Infill("", "", "", "file", status="empty"),),
     }
 
 
@@ -251,17 +263,17 @@ def rows_of(clip_key, given_infills):
     for gap, ((a, b), one) in enumerate(
         zip(pairwise(CLIPS[clip_key].hashes), given_infills, strict=True)
     ):
-        place = {"item_id": clip_key[0], "frames": clip_key[1], "gap": gap}
+        place = {"item_id": clip_key.item_id, "frames": clip_key.frames, "gap": gap}
         yield place | {"frame_a": a, "frame_b": b} | asdict(one)
 
 
 @quick
 @given(st.lists(some_infills, min_size=3, max_size=3))
 def test_a_file_of_infills_gives_the_same(tmp_path_factory, three):
-    infills_by_clip = {("i", 3): tuple(three[:2]), ("j", 2): (three[2],)}
+    infills_by_clip = {FIRST_CLIP: tuple(three[:2]), SECOND_CLIP: (three[2],)}
     rows = [row for key, some in infills_by_clip.items() for row in rows_of(key, some)]
     path = file_of(tmp_path_factory.mktemp("round"), rows)
-    assert infill_file.load_file(path, CLIPS, {"i", "j"}) == infills_by_clip
+    assert infill_file.load_file(path, CLIPS, KNOWN) == infills_by_clip
 
 
 @pytest.mark.parametrize(
@@ -274,10 +286,10 @@ def test_a_file_of_infills_gives_the_same(tmp_path_factory, three):
     ],
 )
 def test_a_file_without_status_has_what_its_errors_mean(tmp_path, error, status):
-    (row,) = rows_of(("j", 2), [Infill("", "", "", "g", "empty", error)])
+    (row,) = rows_of(SECOND_CLIP, [Infill("", "", "", "g", "empty", error)])
     del row["status"]
     path = file_of(tmp_path, [row])
-    (found,) = infill_file.load_file(path, {("j", 2): CLIPS["j", 2]}, {"j"})["j", 2]
+    (found,) = infill_file.load_file(path, {SECOND_CLIP: CLIPS[SECOND_CLIP]}, KNOWN)[SECOND_CLIP]
     assert (found.status, found.error) == (status, error)
 
 
@@ -309,7 +321,7 @@ def row(**changes):
 def test_load_file_says_what_is_wrong_and_where(tmp_path, rows, said):
     path = file_of(tmp_path, rows)
     with pytest.raises(ProbesError) as caught:
-        infill_file.load_file(path, CLIPS, {"i", "j", "k"})
+        infill_file.load_file(path, CLIPS, KNOWN)
     for text in [*said, str(path)]:
         assert text in str(caught.value)
 
@@ -320,3 +332,45 @@ def test_load_file_of_no_file_or_no_text(tmp_path):
     (tmp_path / "b").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ProbesError, match="not UTF-8"):
         infill_file.load_file(tmp_path / "b", CLIPS, set())
+
+
+# ---- items of several tasks in one file
+
+SEVERAL = {ItemKey("t", "i"), ItemKey("u", "i"), ItemKey("u", "only")}
+OTHER_CLIP = ClipKey("u", "i", 3)
+
+
+def test_lines_of_several_tasks_go_to_their_own_clips(tmp_path):
+    clips = {FIRST_CLIP: CLIPS[FIRST_CLIP], OTHER_CLIP: clip("g0", "g1", "g2")}
+    clips[ClipKey("u", "only", 2)] = clip("g0", "g9")
+    rows = [
+        {"item_id": "i", "task": task, "frames": 3, "gap": gap, "text": f"{task}{gap}"}
+        for gap in (1, 0)
+        for task in "ut"
+    ]
+    rows.append({"item_id": "only", "frames": 2, "gap": 0, "text": "needs no task"})
+    found = infill_file.load_file(file_of(tmp_path, rows), clips, SEVERAL)
+    assert {key: [one.text for one in some] for key, some in found.items()} == {
+        FIRST_CLIP: ["t0", "t1"],
+        OTHER_CLIP: ["u0", "u1"],
+        ClipKey("u", "only", 2): ["needs no task"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, ["item 'i' is one of each of the tasks t, u", "line 2", 'add the field "task"']),
+        ({"task": "v"}, ["task 'v' has no item 'i'", "line 2", "use one of t, u"]),
+        ({"task": "t", "item_id": "only"}, ["task 't' has no item 'only'", "use one of u"]),
+        ({"task": 3}, ["'task' is not of type str", "line 2"]),
+        ({"task": "u", "frame_a": "f0"}, ["frame_a is not the frame", "line 2"]),
+        ({"task": "u"}, ["1 infills are missing: i of task u (3 frames, gap 1)"]),
+    ],
+)
+def test_a_line_that_could_be_of_two_tasks_is_refused(tmp_path, changes, said):
+    path = file_of(tmp_path, [{**row(gap=0), "task": "t"}, {**row(), **changes}])
+    with pytest.raises(ProbesError) as caught:
+        infill_file.load_file(path, {OTHER_CLIP: clip("g0", "g1", "g2")}, SEVERAL)
+    for text in said:
+        assert text in str(caught.value)

@@ -14,6 +14,7 @@ from running import make_world
 from probes.cli.main import main
 from probes.config.compose import compose
 from probes.core.errors import ProbesError
+from probes.engine.run import execute
 from probes.tasks import registry
 from probes.tasks.registry import TASKS, TaskReader
 
@@ -41,6 +42,25 @@ ENTRY = TaskReader(
     read, settings=Settings, defaults={"frames": 3, "scoring": "cloze"}, meaning="clips at dusk"
 )
 """
+SUITES = """
+from dataclasses import replace
+
+from probes.config.tasks import TaskReader
+from probes.tasks.egoschema.reader import load, submission
+
+
+def read(root, task):
+    items = load(root, task=task.name, unanswered=True)
+    # Neighbours of one id: of the first and of the second half.
+    return [
+        replace(items[half * 4 + n], task=("a/", "b")[half], id=str(n))
+        for n in range(4)
+        for half in (0, 1)
+    ]
+
+
+ENTRY = TaskReader(read, submission=submission, several=True, defaults={"unanswered": True})
+"""
 BROKEN = "import no_such_module_anywhere"
 ONE = (
     "from probes.config.tasks import TaskReader\n"
@@ -51,7 +71,12 @@ ONE = (
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, tmp_path, TASKS, {"clips": CLIPS, "broken": BROKEN, "single": ONE})
+    install(
+        monkeypatch,
+        tmp_path,
+        TASKS,
+        {"clips": CLIPS, "suites": SUITES, "broken": BROKEN, "single": ONE},
+    )
     monkeypatch.setenv("PROBES_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
 
@@ -129,6 +154,7 @@ def test_it_runs_and_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str
         "iraven",
         "lmms",
         "single",
+        "suites",
     ]
 
 
@@ -254,3 +280,50 @@ def test_the_readers_of_the_package_are_entries_too() -> None:
     found: Any = TASKS.get("iraven", "")
     assert isinstance(found, TaskReader)
     assert found.frames == 8
+
+
+@pytest.mark.usefixtures("installed")
+def test_one_of_several_tasks_keeps_their_items_apart(tmp_path: Path) -> None:
+    (tmp_path / "world").mkdir()
+    make_world(tmp_path / "world")
+    out = tmp_path / "out"
+    base = ["backend=scripted", "task=suites", f"task.root={tmp_path / 'world'}", "frames=4"]
+    assert execute(compose(base), out).errors == 0
+    records = pq.read_table(out / "records.parquet").to_pylist()
+    items = {(r["task"], r["id"]): r for r in pq.read_table(out / "items.parquet").to_pylist()}
+    assert {task for task, _ in items} == {"a/", "b"} and len(items) == 8
+    assert len(records) == 8 * 2 * 5
+    for key, one in items.items():
+        film = 4 * (key[0] == "b") + int(key[1])
+        assert one["question"] == f"what happens in {film}?"
+        assert one["media_path"] == f"videos/clip{film}.mp4"
+        assert {r["answer"] for r in records if (r["task"], r["item_id"]) == key} == {film % 5}
+    # Every text is between frames of its own item's clip, and none is lost.
+    infills = pq.read_table(out / "infills.parquet").to_pylist()
+    assert len(infills) == 8 * 3
+    for row in infills:
+        hashes = dict(items[row["task"], row["item_id"]]["frame_hashes"])[str(row["frames"])]
+        assert [row["frame_a"], row["frame_b"]] == hashes[row["gap"] : row["gap"] + 2]
+    # A benchmark's file has the answers to one task.
+    sent = json.loads((out / "submission-b-video-vcot-4.json").read_text())
+    of_cell = ("b", "video", "vcot", 4)
+    assert sent == {
+        r["item_id"]: r["choice"]
+        for r in records
+        if (r["task"], r["role"], r["arm"], r["frames"]) == of_cell
+    }
+    assert len(list(out.glob("submission-a%2F-*.json"))) == 10
+    # The same texts from a file need the task with every line.
+    lines = [
+        {name: row[name] for name in ("task", "item_id", "frames", "gap", "text")}
+        for row in infills
+    ]
+    file = tmp_path / "infills.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    again = compose([*base, "infill=file", f"infill.file={file}"])
+    execute(again, tmp_path / "again")
+    repeated = pq.read_table(tmp_path / "again" / "records.parquet").to_pylist()
+    assert [r["stimulus_sha"] for r in repeated] == [r["stimulus_sha"] for r in records]
+    file.write_text("\n".join(json.dumps(line | {"task": "b"}) for line in lines), "utf-8")
+    with pytest.raises(ProbesError, match="is given twice"):
+        execute(again, tmp_path / "wrong")

@@ -93,6 +93,20 @@ def test_an_item_carries_the_name_in_the_settings(task: object) -> None:
     assert "task.name" in error.fix
 
 
+def test_items_of_several_tasks_need_a_reader_that_says_so() -> None:
+    items = [ITEM, replace(ITEM, task="other"), replace(ITEM, task="other", id="a2")]
+    assert "2 items do not carry the task's name" in refused(items).what
+    assert "several=True" in refused(items).fix
+    check_items(items, "own", several=True)  # of one id, but of two tasks
+    with pytest.raises(ProbesError, match="1 ids occur more than once: 'a2'"):
+        check_items([*items, replace(items[2], question="another?")], "own", several=True)
+    with pytest.raises(ProbesError, match="2 items have no task"):
+        unnamed = [replace(ITEM, task=task) for task in (" ", ["a list"])]  # type: ignore[arg-type]
+        check_items([ITEM, *unnamed], "own", several=True)
+    with pytest.raises(ProbesError, match="half a character"):
+        check_items([replace(ITEM, task=HALF)], "own", several=True)
+
+
 PATH = "have media whose path is not an absolute pathlib.Path"
 SIZES = "have panels with a count below 1, or with negative options or row"
 

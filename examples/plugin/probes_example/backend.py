@@ -1,6 +1,6 @@
 """A backend: the longest option is right. What such a rule scores is a bound worth knowing."""
 
-from probes.core.types import Output
+from probes.core.types import Origin, Output
 from probes.models.base import Capabilities, check_options
 
 
@@ -13,6 +13,14 @@ class LongestOption:
         check_options("longest", settings.options, ())
         self.fingerprint = "longest option"
         self._answered = 0
+
+    def libraries(self):
+        """Depend on no library; a model would name those whose versions may change an answer."""
+        return {}
+
+    def origin(self):
+        """Say what computes the answers; a model would name its device and dtype too."""
+        return Origin(kernels="longest option")
 
     def capabilities(self):
         """Score the texts of options only."""

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from probes.core import origins
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
-from probes.core.types import FramesByHash, ModelSpec, Output, Request, ScoringSpec
+from probes.core.types import FramesByHash, ModelSpec, Origin, Output, Request, ScoringSpec
 from probes.models.base import (
     NEEDS,
     BackendSettings,
@@ -29,7 +30,7 @@ from probes.models.hf.answers import LoadedModel
 from probes.models.hf.batching import Batcher, free_memory
 from probes.models.hf.families import FAMILIES, DevicePlacement, family_of
 from probes.models.hf.families.generic import GenericFamily, GenericModel, LoadedGenericModel
-from probes.models.hf.families.loading import check_quantize, context_of
+from probes.models.hf.families.loading import LIBRARIES, check_quantize, context_of, origin_of
 from probes.models.hf.preprocessor import Preprocessor
 from probes.models.hf.vision_cache import FeatureCache, FramePrefetcher
 
@@ -91,6 +92,17 @@ class HfBackend:
         if isinstance(self._family, GenericFamily):  # it may refuse before the run begins
             self._preprocessor = self._family.prepare(self._checkpoint, spec)
         self._counts = {"perceived": 0, "recomputed": 0, "passes": 0}
+
+    def libraries(self) -> dict[str, str]:
+        """Return the libraries that an answer depends on."""
+        quantized = ("bitsandbytes",) if self._placement.quantize else ()
+        adapted = ("peft",) if self._checkpoint.adapter is not None else ()
+        return origins.versions(LIBRARIES + quantized + adapted)
+
+    def origin(self) -> Origin:
+        """Return what computes answers, once the model is loaded."""
+        model = None if self._ready is None else self._ready.model
+        return origin_of(self.libraries(), model, self._placement.quantize)
 
     def capabilities(self) -> Capabilities:
         """Return what this backend can do."""

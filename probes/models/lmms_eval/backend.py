@@ -14,9 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
+from probes.core import origins
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
-from probes.core.types import FramesByHash, ModelSpec, Output, Request, ScoringSpec
+from probes.core.types import FramesByHash, ModelSpec, Origin, Output, Request, ScoringSpec
 from probes.models.base import (
     BackendSettings,
     Capabilities,
@@ -35,7 +36,7 @@ from probes.models.chat_template import (
 from probes.models.checkpoint import find
 from probes.models.checkpoint_files import WatchedFiles
 from probes.models.hf.batching import free_memory
-from probes.models.hf.families.loading import best_device
+from probes.models.hf.families.loading import LIBRARIES, best_device, origin_of
 from probes.models.lmms_eval import wrappers
 
 ADAPTER = "lmms-2"
@@ -94,6 +95,16 @@ class LmmsBackend:
         self._watched: list[WatchedFiles] = []
         self._logged: list[str] = []
         self._requests = 0
+
+    def libraries(self) -> dict[str, str]:
+        """Return the libraries that an answer depends on."""
+        return origins.versions((*LIBRARIES, "lmms-eval"))
+
+    def origin(self) -> Origin:
+        """Return what computes answers, once the wrapper is loaded."""
+        # Most wrappers keep their model under this name; of another, dtype and device are unknown.
+        model = getattr(self._wrapper, "_model", None)
+        return origin_of(self.libraries(), model if hasattr(model, "parameters") else None)
 
     def capabilities(self) -> Capabilities:
         """Return what this backend can do."""

@@ -22,9 +22,10 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from probes.core import origins
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
-from probes.core.types import FramesByHash, ModelSpec, Output, Request, ScoringSpec
+from probes.core.types import FramesByHash, ModelSpec, Origin, Output, Request, ScoringSpec
 from probes.models.base import (
     BackendSettings,
     Capabilities,
@@ -49,6 +50,10 @@ ADAPTER = "server-2"
 _PATH = "/chat/completions"
 _FINAL = (401, 404)
 """Refusals that every further request would get too."""
+
+
+_VERSION_AT = {"vllm": "/version", "sglang": "/get_server_info"}
+"""Where an engine tells its version, by what it calls itself in GET /models."""
 
 
 class ServerBackend:
@@ -78,8 +83,19 @@ class ServerBackend:
         self._preflighted: set[tuple[str, bool]] = set()
         self._order = "not looked up"
         self._served: dict[str, Any] = {}
+        self._version = ""
         self._counts = {"requests": 0, "retried": 0, "encoded": 0}
         self._unreached = 0  # prompts in a row, over all calls, that found no server
+
+    def libraries(self) -> dict[str, str]:
+        """Return none: a server need not tell them; `deployment` stands for them in keys."""
+        return {}
+
+    def origin(self) -> Origin:
+        """Return what the server said of itself when it was first asked."""
+        engine = str(self._served.get("owned_by") or "")
+        libraries = ((engine, self._version),) if engine and self._version else ()
+        return Origin(libraries, "server", kernels="" if libraries else engine)
 
     def capabilities(self) -> Capabilities:
         """Return what this backend can do."""
@@ -186,6 +202,7 @@ class ServerBackend:
                 raise endpoint.refusal(listed, where)
             self._served = served(listed, self._model)
             check_same(self._served, self.fingerprint, self._spec.role, where)
+            self._version = _version(endpoint, self._served)
         if pictures or self._options.order_is_checked:
             self._order = kept_order(
                 self._local,
@@ -289,3 +306,10 @@ def _output(reply: Any, prompt: Request, scoring: ScoringSpec) -> Output:
             return error_output("the prompt has no options to score by letter")
         return protocol.letter_output(reply, prompt.options)
     return protocol.text_output(reply)
+
+
+def _version(endpoint: Endpoint, served: dict[str, Any]) -> str:
+    """Return major.minor of the engine that serves a model; empty where it does not tell."""
+    path = _VERSION_AT.get(str(served.get("owned_by")))
+    found = protocol.at(endpoint.get_beside(path), "version") if path else None
+    return origins.major_minor(found) if isinstance(found, str) else ""

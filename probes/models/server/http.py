@@ -128,6 +128,10 @@ class Endpoint:
         """Return the JSON at a path, asked for once."""
         return self._attempt(lambda: self._client.get(f"{self.base_url}{path}"))
 
+    def get_beside(self, path: str) -> Any | Failure:
+        """Return the JSON at a path of the server that is not below its /v1, asked for once."""
+        return self._attempt(lambda: self._client.get(f"{self.base_url.removesuffix('/v1')}{path}"))
+
     def post(
         self,
         path: str,

@@ -450,7 +450,8 @@
     const id = named.get("item");
     if (id === null) return;
     const wanted = named.has("run") ? data.views.findIndex((one) => one.label === named.get("run")) : -1;
-    const has = (item, v) => item.id === id && item.v[v];
+    const task = named.get("task");
+    const has = (item, v) => item.id === id && (task === null || item.task === task) && item.v[v];
     const order = [wanted, state.view, ...data.views.keys()].filter((v) => v >= 0);
     const at = order.find((v) => data.items.some((item) => has(item, v)));
     if (at !== undefined) {

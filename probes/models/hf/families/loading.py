@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
 from probes.core.errors import ProbesError
-from probes.core.types import Dtype, ModelSpec
+from probes.core.machine import device_kind
+from probes.core.origins import sorted_libraries
+from probes.core.types import Dtype, ModelSpec, Origin
 from probes.models.adapters import Adapter
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf.families import processors
@@ -28,6 +30,8 @@ GREEDY = {
 NO_ADAPTER = {"subfolder": "no-adapter-of-its-own"}
 """Makes `from_pretrained` overlook an adapter in the folder of the weights. By itself it would load
 one if peft happens to be installed, and then report what that lacks in place of the weights."""
+LIBRARIES = ("tokenizers", "torch", "transformers")
+"""Packages whose versions an answer depends on."""
 QUANTIZED = {"4bit": "load_in_4bit", "8bit": "load_in_8bit"}
 
 
@@ -244,6 +248,26 @@ def _quantization(quantize: str, compute: Any) -> Any:
     of_4bit = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": compute}
     more = of_4bit if quantize == "4bit" else {}
     return BitsAndBytesConfig(**{QUANTIZED[quantize]: True}, **more)
+
+
+def origin_of(libraries: Mapping[str, str], model: Any, quantize: str = "") -> Origin:
+    """Return what computes a model's answers; only the libraries where it is None."""
+    if model is None:
+        return Origin(sorted_libraries(libraries))
+    import torch
+
+    # A model may be spread over devices.
+    kinds = sorted({device_kind(str(one.device)) for one in model.parameters()})
+    kernels = [str(getattr(model.config, "_attn_implementation", None) or "unknown")]
+    if any(kind.startswith("cuda") for kind in kinds):
+        kernels.append("TF32" if torch.backends.cuda.matmul.allow_tf32 else "no TF32")
+    dtype = str(model.dtype).removeprefix("torch.")
+    return Origin(
+        sorted_libraries(libraries),
+        " + ".join(kinds),
+        dtype,
+        ", ".join([*kernels, *filter(None, [quantize])]),
+    )
 
 
 def best_device() -> str:

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from probes.core.hashing import array_sha256
-from probes.media.frame_folder import FrameFolder, encode_png
+from probes.media import png_file
+from probes.media.frame_folder import FrameFolder
+from probes.media.png_file import encode_png
 
 
 def read(data: bytes) -> np.ndarray:
@@ -86,3 +88,36 @@ def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     folder.path(sha).write_bytes(stored)
     assert np.array_equal(folder.read(sha), frame)
     assert np.array_equal(read(encode_png(frame)), read(stored))
+
+
+def test_a_sound_file_is_known_without_decoding_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = np.random.default_rng(2).integers(0, 256, (9, 5, 3), np.uint8)
+    sha, path = array_sha256(frame), tmp_path / "frame.png"
+    path.write_bytes(png_file.encode(sha, frame))
+    assert (read(path.read_bytes()) == frame).all()  # other programs skip the checksum
+    assert (cv2.imread(str(path))[:, :, ::-1] == frame).all()
+    found = png_file.read(path, sha)
+    assert found is not None and np.array_equal(found, frame)
+    monkeypatch.setattr(png_file, "_decoded", lambda data, sha: pytest.fail("decoded"))
+    assert png_file.shape(path, sha) == (9, 5, 3)
+    assert png_file.holds(path, sha)
+
+
+def test_no_byte_of_a_file_can_change_unnoticed(tmp_path: Path) -> None:
+    frame = np.random.default_rng(3).integers(0, 256, (4, 3, 3), np.uint8)
+    sha, path = array_sha256(frame), tmp_path / "frame.png"
+    data = png_file.encode(sha, frame)
+    for at in range(len(data)):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :])
+        # It may still show the frame, as with a changed checksum: then its pixels say so.
+        found = png_file.read(path, sha)
+        assert png_file.holds(path, sha) == (found is not None)
+        assert found is None or np.array_equal(found, frame)
+    for cut in range(len(data)):
+        path.write_bytes(data[:cut])
+        assert not png_file.holds(path, sha) or png_file.read(path, sha) is not None
+    path.write_bytes(data)
+    assert not png_file.holds(path, "0" * 64)  # a sound file under another frame's name
+    assert not png_file.holds(tmp_path / "none.png", sha)

@@ -23,10 +23,11 @@ from probes.stimuli.rotation import rotated
 T = TypeVar("T")
 
 
-def scoring_of(cfg: RunConfig) -> ScoringSpec:
-    """Return how answers are given."""
+def scoring_of(cfg: RunConfig, spec: ModelSpec) -> ScoringSpec:
+    """Return how a member's answers are given."""
     most = cfg.max_new_tokens if cfg.scoring == "generate" else 0
-    return ScoringSpec(cfg.scoring, most, cfg.pair.answer_prefix)
+    own = spec.answer_prefix
+    return ScoringSpec(cfg.scoring, most, cfg.pair.answer_prefix if own is None else own)
 
 
 def ask(
@@ -44,7 +45,7 @@ def ask(
     Returns:
         What became of every trial.
     """
-    model, scoring = context.member(spec), scoring_of(context.cfg)
+    model, scoring = context.member(spec), scoring_of(context.cfg, spec)
     log = AnswerLog(context.scratch, f"trials of {spec.name}")
     what = "prompts" if context.dry else "answers"
     with context.progress.phase(f"{what} of {spec.name}") as phase:

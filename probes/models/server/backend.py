@@ -104,6 +104,7 @@ class ServerBackend:
             reason="its model runs in another process",
             unscored="it has no log-probabilities of given text",
             answer_prefix=False,
+            chat_template_kwargs=True,
         )
 
     def planning(self) -> None:

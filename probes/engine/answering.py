@@ -17,6 +17,7 @@ from probes.engine.context import RunContext
 from probes.engine.plan import Plan, Trial
 from probes.engine.stimulus_builder import StimulusBuilder, request_of
 from probes.records.schema import Record
+from probes.records.scored import Member, ScoredAnswers
 from probes.stimuli.answers import fault, judge, letter_mass
 from probes.stimuli.rotation import rotated
 
@@ -161,11 +162,16 @@ class RecordCounter:
     first_error: str = ""
     origins: dict[str, Counter[str]] = field(default_factory=dict)
     """By member: answers by what computed them."""
+    scored: dict[Member, ScoredAnswers] = field(default_factory=dict)
+    """By member: answers whose options were scored."""
 
     def watch(self, records: Iterable[Record]) -> Iterator[Record]:
         """Pass records on."""
         for record in records:
             self.statuses[record.status] += 1
+            if record.status == "ok" and record.option_logprobs:
+                one = self.scored.setdefault((record.role, record.member), ScoredAnswers())
+                one.add(record.option_tokens, record.tied, record.letter_mass)
             if record.origin:
                 self.origins.setdefault(record.member, Counter())[record.origin] += 1
             if record.status == "error" and not self.first_error:

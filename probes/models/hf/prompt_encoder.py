@@ -108,22 +108,16 @@ class PromptTokens:
         # A template may write all of it itself, or more (InternVL's breaks the line behind).
         ahead, behind = self.chat.around
         self.before = ahead if ahead.endswith(before) else ahead + before
-        after = behind if behind.startswith(after) else after + behind
-        self.frame = self.before + placeholder + after
+        ending = behind if behind.startswith(after) else after + behind
+        self.frame = self.before + placeholder + ending
         """What stands for a frame in a text."""
         self._placeholder_id: int = tokenizer.convert_tokens_to_ids(placeholder)
-        added = tokenizer.added_tokens_decoder.values()
-        special = {str(token) for token in added if token.special}
-        special |= set(tokenizer.all_special_tokens) | {placeholder, "<image>", "<video>"}
-        special |= {self.chat.token} - {""}
-        # A token of one character cannot be broken, and is ordinary text.
-        longest_first = sorted((one for one in special if len(one) > 1), key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, longest_first)))
-        pictures = {placeholder, "<image>", "<video>", self.chat.token} - {""}
-        self._pictures = re.compile("|".join(map(re.escape, sorted(pictures, key=len)[::-1])))
         self._written = re.compile(
             f"(?:{re.escape(before)})?{re.escape(self.chat.token)}(?:{re.escape(after)})?"
         )
+        pictures = {placeholder, "<image>", "<video>", self.chat.token} - {""}
+        self._pictures = _any_of(pictures)
+        self._special = _any_of(pictures | _special_tokens(tokenizer))
         whole, bare = (
             list(tokenizer("a", add_special_tokens=add)["input_ids"]) for add in (True, False)
         )
@@ -382,6 +376,18 @@ class PromptTokens:
             "use the checkpoint's fast tokenizer and a chat template that leaves texts as they"
             " are, or leave out interventions that need spans",
         )
+
+
+def _special_tokens(tokenizer: Any) -> set[str]:
+    added = tokenizer.added_tokens_decoder.values()
+    return {str(token) for token in added if token.special} | set(tokenizer.all_special_tokens)
+
+
+def _any_of(tokens: set[str]) -> re.Pattern[str]:
+    """Return a pattern of any of these tokens, the longest first."""
+    # A token of one character cannot be broken, and is ordinary text.
+    longest_first = sorted((one for one in tokens if len(one) > 1), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)))
 
 
 def _shown(part: str | None) -> bool:

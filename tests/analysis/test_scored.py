@@ -78,13 +78,13 @@ def test_tables_and_report_tell_it_whatever_the_pair_is_called(repo: str, tmp_pa
     config = {"pair": {"name": "tiny", "members": members}, "backend": {"name": "hf"}}
     run = tmp_path / "run"
     made_records.write_run(run, records, config=config)
-    notes = [
-        note for block in analysis.study_tables(analysis.load(run)).blocks for note in block.notes
-    ]
+    (block,) = analysis.study_tables(analysis.load(run)).blocks
+    notes = block.notes
     shown = "mass on letters: 0.38" in " ".join(notes)
     assert shown == (repo == "org/7b")
     assert any(note.startswith("ties: 2 of 2 answers of video") for note in notes)
-    page = (report.write([run], tmp_path / "report") / "report.md").read_text("utf-8")
+    report.write([run], tmp_path / "report")
+    page = (tmp_path / "report" / "report.md").read_text("utf-8")
     assert ("Mass on letters: 0.38" in page) == shown
     assert "Ties: 2 of 2 answers of video" in page
 

@@ -493,9 +493,9 @@ def test_infills_survive_across_runs(settle: Any, spy: Any) -> None:
 
 
 def test_a_members_own_prefix_is_another_request(settle: Any, spy: Any) -> None:
-    first = go(settle("arms=[blind]", "frames=2", "scoring=letter"))
+    first = go(settle("arms=[baseline]", "frames=2", "scoring=letter"))
     own = "pair.video.answer_prefix='</think>\\n'"
-    second = go(settle("arms=[blind]", "frames=2", "scoring=letter", own, out="second"))
+    second = go(settle("arms=[baseline]", "frames=2", "scoring=letter", own, out="second"))
     keys = [
         {role: {r.key for r in one.records if r.role == role} for role in ("image", "video")}
         for one in (first, second)

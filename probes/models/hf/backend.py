@@ -126,7 +126,7 @@ class HfBackend:
 
     def describe(self) -> dict[str, Any]:
         """Return the facts of checkpoint, class, processor and settings, for manifest and diffs."""
-        checkpoint, spec, ready = self._checkpoint, self._spec, self._preprocessor
+        checkpoint, spec = self._checkpoint, self._spec
         return {
             "backend": "hf",
             "adapter": ADAPTER,
@@ -141,7 +141,6 @@ class HfBackend:
             "dtype": spec.dtype,
             "attention": spec.attention,
             "chat_template_kwargs": dict(spec.chat_template_kwargs),
-            "template_layout": ready.tokens.layout if ready else "not looked up",
             "device": self._device,
             "device_map": self._placement.device_map,
             "quantize": self._placement.quantize or None,

@@ -180,3 +180,30 @@ def test_the_template_of_gemma_trims(tmp_path: Path) -> None:
         "<bos><start_of_turn>user\n<start_of_image>what?<start_of_image>now<end_of_turn>\n"
         "<start_of_turn>model\n"
     )
+
+
+def test_variables_of_the_template_are_the_members(
+    open_hf: Any, tmp_path: Path, frames: Any
+) -> None:
+    """With a family and without one: another prompt, another fingerprint."""
+    import tiny_models
+
+    makers = {"qwen2_vl": tiny_models.FAMILIES["qwen2_vl"], "llava": tiny_models.llava}
+    for name, make in makers.items():
+        folder = make(tmp_path / name)
+        template = folder / "chat_template.jinja"
+        template.write_text(template.read_text() + "{% if think is false %}</t>{% endif %}")
+        bare, plain = open_hf(folder, spec={"frame_as": "image"}), Request(("x",), ("A", "B"))
+        own = {"frame_as": "image", "chat_template_kwargs": (("think", False),)}
+        quiet = open_hf(folder, spec=own)
+        texts = [one.preprocessor().shown(plain) for one in (bare, quiet)]
+        assert texts[1] == texts[0] + "</t>"
+        assert bare.fingerprint != quiet.fingerprint
+        assert quiet.describe()["chat_template_kwargs"] == {"think": False}
+        scores = [
+            dict(one.score([plain], {}, ScoringSpec("letter")))[0].option_logprobs
+            for one in (bare, quiet)
+        ]
+        assert scores[0] != pytest.approx(scores[1], abs=1e-4)
+        with pytest.raises(ProbesError, match="reads no variable 'thimk'"):
+            open_hf(folder, spec=own | {"chat_template_kwargs": (("thimk", 1),)}).preprocessor()

@@ -70,7 +70,8 @@ def test_answers_are_those_of_the_class(
     written = dict(
         backend.score(list(map(request_of, PROMPTS)), FRAMES, ScoringSpec("generate", 5))
     )
-    assert backend.describe()["template_layout"] == ("moved" if plain.moves_pictures else "kept")
+    layout = backend.preprocessor().tokens.layout
+    assert layout == ("moved" if plain.moves_pictures else "kept")
     tokens = plain.processor.tokenizer
     for at, prompt in enumerate(PROMPTS):
         assert answers[at].status == "ok", answers[at].error

@@ -80,8 +80,8 @@ class PromptTokens:
         processor: its chat template is used before the tokenizer's.
         before: what a family writes before a frame's placeholder.
         after: what it writes behind it.
-        kind: what a frame is to the template: `image` or `video`.
-        token: what the template writes for a frame; by default the placeholder.
+        picture: what a frame is to the template (`image` or `video`), and what it writes for one;
+            by default the placeholder.
         variables: further variables of the template (`chat_template_kwargs`).
 
     Raises:
@@ -96,12 +96,12 @@ class PromptTokens:
         *,
         before: str = "",
         after: str = "",
-        kind: str = "image",
-        token: str = "",
+        picture: tuple[str, str] = ("image", ""),
         variables: Params = (),
     ) -> None:
         self._tokenizer = tokenizer
         self.placeholder = placeholder
+        kind, token = picture
         self.chat: ChatLayout = chat_layout(
             processor, tokenizer, kind, token or placeholder, variables
         )

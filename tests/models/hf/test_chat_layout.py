@@ -107,7 +107,7 @@ def test_a_family_writes_what_the_template_does_not(new_tokenizer: Callable[...,
 def test_a_template_of_another_token_for_a_picture(new_tokenizer: Callable[..., Any]) -> None:
     """The family's placeholder stands where the template wrote its own; a text has neither."""
     tokenizer = new_tokenizer(chat_template=each("{{ p['text'] | trim }}", "{{ ' @pic ' }}"))
-    made = PromptTokens(tokenizer, "<video>", kind="video", token="@pic")
+    made = PromptTokens(tokenizer, "<video>", picture=("video", "@pic"))
     assert made.layout == "trimmed"
     assert made.render(Request((FrameRef("x"), " an @pic here "))) == (
         "U:  <video> an @\u200bpic here GO:"

@@ -66,8 +66,7 @@ class ProcessorBundle:
             self.processor,
             before=self.before,
             after=self.after,
-            kind=self.frame_as,
-            token=str(token),
+            picture=(self.frame_as, str(token)),
             variables=variables,
         )
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probes.analysis import shards
+from probes.analysis.scored import of_frame
 from probes.analysis.settings import LoadedRun
 from probes.core.errors import ProbesError
 from probes.core.files import atomic_write, link_or_copy
 from probes.core.hashing import sha256_file, sha256_json, sha256_json_rows
-from probes.records import artifacts, infills, schema
+from probes.records import artifacts, infills, schema, scored
 from probes.records.manifest import REWRITE
 from probes.records.schema import InfillRow, ItemRow, Record
 
@@ -191,6 +192,11 @@ def manifest(
     if samples:
         # With several limits: the smaller samples are parts of the larger ones.
         kept["sample"] = max(samples, key=lambda sample: int(sample["items"]))
+    found = of_frame(frame)
+    without = {name for run in runs for name in scored.exempt(run.config)}
+    kept["scored"] = {name: one.as_dict() for (_, name), one in found.items()}
+    kept["notes"] = list(scored.lines(found, without))
+    kept = {k: v for k, v in kept.items() if v or k not in ("scored", "notes")}
     if origins := _origins(frame, manifests):
         kept["origins"] = origins
     states = joined["infills"]["status"].to_pylist() if "infills" in joined else []

@@ -16,6 +16,7 @@ from probes.core.types import Arm
 from probes.records import schema
 from probes.records.manifest import FILE, REWRITE, read_manifest
 from probes.records.schema import ItemRow
+from probes.records.scored import exempt
 
 # Settings that every record has as a column, or that cannot change an answer. A reader can only by
 # what it reads, and that is compared itself.
@@ -199,7 +200,7 @@ def _value(value: Any) -> str:
 
 
 def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
-    """Return what later steps need of the runs: reference arms, kinds and sources of infills.
+    """Return what later steps need of the runs: reference arms, infills, whose mass is told.
 
     Raises:
         ProbesError: an arm that is compared with different arms in different runs.
@@ -207,7 +208,9 @@ def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
     references: dict[str, str] = {}
     infills: dict[str, str] = {}
     sources: set[str] = set()
+    unweighed: set[str] = set()
     for run in runs:
+        unweighed |= exempt(run.config)
         for name, kind in _arms(run.config.get("suite"), "infills").items():
             # An arm of two kinds counts as one with text.
             infills[name] = kind if infills.get(name, kind) == kind else ""
@@ -223,6 +226,7 @@ def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
         if isinstance(infill, Mapping) and infill.get("source"):
             sources.add(str(infill["source"]))
     found = {"references": references, "infills": infills, "infill_sources": sorted(sources)}
+    found["without_mass"] = sorted(unweighed)
     return {name: value for name, value in found.items() if value}
 
 

@@ -15,6 +15,7 @@ from probes.analysis.columns import BLOCK, groups, heading, in_order, role_order
 from probes.analysis.contrasts import contrasts
 from probes.analysis.formats import interval, p_value, percent, points, span
 from probes.analysis.pairing import PERTURBATIONS, references
+from probes.analysis.scored import frame_lines
 from probes.core.tables import Table
 from probes.core.text import letter
 
@@ -63,6 +64,8 @@ def study_tables(frame: pd.DataFrame) -> Tables:
     blocks = []
     for head, part in groups(cells, BLOCK):
         block = _block(head, part, where(found, head), refs)
+        told = frame_lines(where(frame, head), frame.attrs.get("without_mass", ()))
+        block = replace(block, notes=(*block.notes, *told))
         more = _transfer_tables(where(by_configuration, head))
         blocks.append(replace(block, tables=(*block.tables, *more)))
     return Tables(tuple(blocks))

@@ -19,7 +19,7 @@ from probes.engine.plan import InfillsByClip, Plan
 from probes.engine.stimulus_builder import StimulusBuilder, infills_for
 from probes.media.composites import Composite
 from probes.media.prefetch import ClipPrefetcher
-from probes.models.base import Backend, check_capabilities
+from probes.models.base import check_answer_prefix, check_capabilities
 from probes.stimuli.arms import StimulusForm
 from probes.tasks import registry
 
@@ -61,7 +61,7 @@ def run_phases(context: RunContext, planned: Plan | None = None) -> RunState:
     suite = plan.resolved(context.cfg) if planned is None else planned.arms
     with context.progress.phase("members"):
         for spec in context.cfg.pair.members:
-            _check(context, context.member(spec).backend, suite)
+            _check(context, spec, suite)
         writers = infilling.open_writers(context)
     if planned is None:
         with context.progress.phase("items") as phase:  # makes the task's data if need be
@@ -87,11 +87,13 @@ def run_phases(context: RunContext, planned: Plan | None = None) -> RunState:
     return RunState(planned, clips, form, infills, requests, shown)
 
 
-def _check(context: RunContext, backend: Backend, suite: Sequence[Arm]) -> None:
+def _check(context: RunContext, spec: ModelSpec, suite: Sequence[Arm]) -> None:
     """Refuse what a member's backend cannot do."""
+    can, name = context.member(spec).backend.capabilities(), context.cfg.backend.name
+    check_answer_prefix(can, name, answering.scoring_of(context.cfg, spec))
     check_capabilities(
-        backend.capabilities(),
-        context.cfg.backend.name,
+        can,
+        name,
         context.cfg.scoring,
         [arm.intervention for arm in suite if arm.intervention is not None],
         [arm.decoding for arm in suite if arm.decoding is not None],

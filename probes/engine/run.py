@@ -28,7 +28,7 @@ from probes.engine.phases import RunState, run_phases
 from probes.models.controllers import CONTROLLERS
 from probes.models.interventions import INTERVENTIONS
 from probes.models.registry import BACKENDS
-from probes.records import artifacts, claim, folder_lock, schema
+from probes.records import artifacts, claim, folder_lock, schema, scored
 from probes.records.manifest import Manifest, write_manifest
 from probes.records.schema import Record
 from probes.stimuli.frame_sources import FRAME_SOURCES
@@ -144,7 +144,7 @@ def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
         },
     )
     # Last: where the manifest is, everything else is there too, and its hashes are those of it.
-    write_manifest(out, _manifest(context, state, result, lost, _origins(context, counter)))
+    write_manifest(out, _manifest(context, state, result, lost, counter))
     return result
 
 
@@ -165,7 +165,7 @@ def _manifest(
     state: RunState,
     result: RunResult,
     lost: list[str],
-    origins: Mapping[str, Mapping[str, int]],
+    counter: RecordCounter,
 ) -> Manifest:
     cfg, models = context.cfg, context.models
     config = _plain_config(cfg, state.plan.arms)
@@ -199,7 +199,9 @@ def _manifest(
         seconds={name: round(s, 3) for name, s in context.progress.seconds.items()},
         frames_lost=tuple(lost),
         artifacts=artifacts.facts(result.out),
-        origins=origins,
+        origins=_origins(context, counter),
+        scored={name: one.as_dict() for (_, name), one in counter.scored.items()},
+        notes=tuple(scored.lines(counter.scored, scored.exempt(config))),
     )
 
 

@@ -79,6 +79,17 @@ class Manifest:
         "those of the process that wrote this folder",
         default_factory=dict,
     )
+    scored: Mapping[str, Mapping[str, float]] = _means(
+        "by member: answers whose options were scored, how many of them tied or have a letter that "
+        "a server did not list, and the mean probability on the options' letters; absent where "
+        "nothing was scored",
+        default_factory=dict,
+    )
+    notes: tuple[str, ...] = _means(
+        "what has to be known beside any number: ties, bounds, little mass on letters; absent "
+        "where there is nothing",
+        default=(),
+    )
     files: Mapping[str, str] = _means(
         "sha256 of every table and submission file of the run; readers refuse others (in folders "
         "of older versions absent)",
@@ -92,7 +103,7 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a run's manifest; see `write_content`."""
-    optional = ("frames_lost", "artifacts", "origins")
+    optional = ("frames_lost", "artifacts", "origins", "scored", "notes")
     content = {k: v for k, v in asdict(manifest).items() if v or k not in optional}
     write_content(folder, content)
 

@@ -147,6 +147,10 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     # By name, since another order of arms is no other question.
     kept["suite"] = {str(arm.get("name")): dict(arm) for arm in config.get("suite") or ()}
     kept["pair"] = {"answer_prefix": pair.get("answer_prefix", "")}
+    for name in ("answer_prefix", "chat_template_kwargs"):
+        # One value each: so a member that has none differs from one that has some.
+        own = {one.get("role"): one.get(name) for one in pair.get("members") or ()}
+        kept[f"member {name}"] = {k: repr(v) if v is not None else None for k, v in own.items()}
     kept["frame_as"] = {
         member.get("role"): member.get("frame_as") for member in pair.get("members") or ()
     }

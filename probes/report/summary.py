@@ -9,6 +9,7 @@ from typing import Any
 from probes import analysis, stats
 from probes.analysis.columns import CONTRAST, heading, rows_of, where
 from probes.analysis.formats import p_value, percent, points, with_interval
+from probes.analysis.scored import frame_lines
 from probes.core.text import listed
 from probes.records.binding import edited_line
 from probes.report.limits import limits
@@ -43,6 +44,8 @@ def summary(study: Study) -> Section:
     for block, _ in study.each_block():
         parts.append(Paragraph(_question(study, block)))
         parts.append(Paragraph(_verdict(study, block), "verdict"))
+        told = frame_lines(where(study.frame, block), study.frame.attrs.get("without_mass", ()))
+        parts += [Paragraph(f"{line[0].upper()}{line[1:]}.", "note") for line in told]
         if findings := tuple(_findings(study, block)):
             parts.append(BulletList(findings))
             parts.append(Paragraph("What limits these findings:"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sqlite3
 from collections import Counter
@@ -489,3 +490,64 @@ def test_infills_survive_across_runs(settle: Any, spy: Any) -> None:
     counts = spy.asked["generate"]
     go(settle("seed=5", "limit=5", "scoring=letter", out="other"))
     assert spy.asked["generate"] == counts > 0
+
+
+def test_a_members_own_prefix_is_another_request(settle: Any, spy: Any) -> None:
+    first = go(settle("arms=[baseline]", "frames=2", "scoring=letter"))
+    own = "pair.video.answer_prefix='</think>\\n'"
+    second = go(settle("arms=[baseline]", "frames=2", "scoring=letter", own, out="second"))
+    keys = [
+        {role: {r.key for r in one.records if r.role == role} for role in ("image", "video")}
+        for one in (first, second)
+    ]
+    assert keys[0]["image"] == keys[1]["image"]
+    assert not keys[0]["video"] & keys[1]["video"]
+    manifest = json.loads((second.out / "manifest.json").read_text())
+    assert manifest["config"]["pair"]["members"][1]["answer_prefix"] == "</think>\n"
+
+
+def test_ties_are_drawn_alike_for_equal_requests_and_counted(
+    settle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probes.engine import context
+    from probes.models.scripted import ScriptedBackend
+
+    def tied(prompt: Any) -> Output:
+        if not prompt.options:
+            return Output(text="it moves")
+        scores = [math.log(0.1)] * len(prompt.options)
+        return Output(tuple(scores), (1,) * len(scores))
+
+    monkeypatch.setattr(
+        context, "open_backend", lambda cfg, spec: ScriptedBackend(tied, name=spec.name)
+    )
+    words = ("arms=[baseline,vcot]", "frames=2", "scoring=letter")
+    result = go(settle(*words))
+    assert {(r.tied, round(r.letter_mass, 6)) for r in result.records} == {(True, 0.5)}
+    chosen = {(r.item_id, r.stimulus_sha): r.choice for r in result.records}
+    assert all(chosen[r.item_id, r.stimulus_sha] == r.choice for r in result.records)
+    assert len(set(chosen.values())) > 2  # none of the options wins all ties
+    again = go(settle(*words, "seed=1", out="other"))
+    others = {(r.item_id, r.stimulus_sha): r.choice for r in again.records}
+    assert others != {key: chosen.get(key) for key in others}
+    manifest = json.loads((result.out / "manifest.json").read_text())
+    count = len(result.records) // 2
+    assert manifest["scored"]["tiny-image"] == {
+        "answers": count,
+        "tied": count,
+        "bounded": 0,
+        "letter_mass": 0.5,
+    }
+    assert manifest["notes"][0].startswith(f"ties: {count} of {count} answers of image")
+
+
+def test_a_prefix_that_a_backend_cannot_write_is_refused_before_anything(
+    settle: Any, spy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probes.models.base import Capabilities
+
+    can = Capabilities(answer_prefix=False)
+    monkeypatch.setattr(spy, "capabilities", lambda self: can)
+    with pytest.raises(ProbesError, match="begin with a given text"):
+        go(settle("pair.image.answer_prefix=Answer", "scoring=letter"))
+    assert not spy.loaded

@@ -221,12 +221,11 @@ def test_other_shapes_answer_as_their_own_class(
         for way in ways:
             ordinary = Ordinary(name, way, model, processor)
             backend = open_hf(folder, spec={"frame_as": way, "dtype": dtype}, batch_size=1)
-            ids = ordinary.letters()
             outputs = scored(backend, lettered(asked), shown, LETTER)
             for prompt, out in zip(asked, outputs, strict=True):
                 inputs = ordinary.inputs(prompt, shown).to(dtype=model.dtype)
                 assert out.input_tokens == inputs["input_ids"].shape[1]
-                expected = ordinary.logprobs(inputs)[-1, ids].float().tolist()
+                expected = ordinary.letters(ordinary.logprobs(inputs))
                 assert out.option_logprobs == pytest.approx(expected, abs=near)
             # Neighbouring frames are encoded once, whether options share a pass or not.
             scored(backend, asked, shown, CLOZE)

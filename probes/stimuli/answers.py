@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from probes.core.errors import ProbesError
+from probes.core.replies import CUT_OFF, THINKING, all_thought, split_thought
 from probes.core.types import Item, Output, Scoring, Status
 from probes.stimuli.donors import draw_seed, rank
 from probes.stimuli.rotation import rotated
@@ -89,7 +90,8 @@ def judge(
         return JudgedAnswer("error")
     count = len(item.options)
     if scoring == "generate":
-        choice = parse(output.text, listed.options)
+        answer = split_thought(output.text).answer or ""
+        choice = None if no_answer(output) else parse(answer, listed.options)
         if choice is None:
             return JudgedAnswer("unparsed")
         return JudgedAnswer("ok", (choice + rotation) % count)
@@ -135,6 +137,21 @@ def fault(output: Output, item: Item, scoring: Scoring) -> str:
     if scoring == "cloze" and (len(output.option_tokens) != count or min(output.option_tokens) < 1):
         return "an option has no tokens"
     return ""
+
+
+def no_answer(output: Output) -> str:
+    """Say why a written text is no answer, whatever it names; empty where `parse` decides.
+
+    What a reply would have come to is not guessed from its beginning: a thought weighs several
+    options, and the end of a reply may take back its first words.
+    """
+    if output.status != "ok":
+        return ""
+    # Hosted models count the tokens of a thought that they do not show.
+    hidden = not output.text and output.extras.get("reasoning_tokens")
+    if hidden or all_thought(output.text):
+        return THINKING
+    return CUT_OFF if output.cut_off else ""
 
 
 def parse(reply: str, options: Sequence[str]) -> int | None:

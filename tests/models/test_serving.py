@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hub_layouts.build import build
 from serving import chat_server, transformers_serve
 
 from probes.core.errors import ProbesError
@@ -107,3 +109,50 @@ def test_texts_are_the_same_through_transformers_serve(
     assert [one.text for one in served] == [one.text for one in here]
     assert [one.input_tokens for one in served] == [one.input_tokens for one in here]
     assert len({one.text for one in here}) >= 3
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hub")
+
+
+KEPT, MOVED = ("qwen2_vl", "qwen2_5_vl", "internvl3", "internvl3_5"), ("next", "onevision")
+
+
+@pytest.fixture(scope="module")
+def transformers() -> Iterator[str]:
+    with transformers_serve() as url:
+        yield url
+
+
+def hub_answers(url: str, folder: Path, settings: Any, asked: Any, frames: Any) -> Any:
+    """Return the answers of a server and of the hf backend."""
+    spec = ModelSpec("hub", "image", str(folder), frame_as="image", dtype="float32")
+    scoring = ScoringSpec("generate", max_new_tokens=8)
+    remote = open_backend(settings(name="server", options={"base_url": url}), spec)
+    here = open_backend(settings(), spec)
+    return answers(remote, asked, frames, scoring), answers(here, asked, frames, scoring)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KEPT)
+def test_hub_layouts_keep_the_order_of_parts_through_transformers_serve(
+    name: str, transformers: str, hub: Path, settings: Any, shown: Any, prompts: Any
+) -> None:
+    served, here = hub_answers(transformers, build(name, hub), settings, prompts, shown)
+    assert [one.text for one in served] == [one.text for one in here]
+    assert [one.input_tokens for one in served] == [one.input_tokens for one in here]
+    assert [one.cut_off for one in served] == [one.cut_off for one in here]
+    # The same parts in another order are another prompt.
+    assert served[3].text != served[4].text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MOVED)
+def test_hub_layouts_that_move_pictures_are_refused(
+    name: str, transformers: str, hub: Path, settings: Any, shown: Any, prompts: Any
+) -> None:
+    spec = ModelSpec("hub", "image", str(build(name, hub)), frame_as="image")
+    remote = open_backend(settings(name="server", options={"base_url": transformers}), spec)
+    with pytest.raises(ProbesError, match="all pictures before all text"):
+        answers(remote, prompts, shown, ScoringSpec("generate", max_new_tokens=8))

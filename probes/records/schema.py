@@ -118,7 +118,10 @@ class Record:
         ),
     ]
     text: Annotated[
-        str, Column("the reply under `generate`, with the thought before the answer if there is one")
+        str,
+        Column(
+            "the reply under `generate`, with the thought before the answer if there is one",
+        ),
     ]
     error: Annotated[str, Column("what went wrong")]
     input_tokens: Annotated[int, Column("tokens read")]

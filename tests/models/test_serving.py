@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+import torch
 from hub_layouts.build import build
+from safetensors.torch import load_file, save_file
 from serving import chat_server, transformers_serve
+from transformers import AutoTokenizer
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256
@@ -156,3 +161,29 @@ def test_hub_layouts_that_move_pictures_are_refused(
     remote = open_backend(settings(name="server", options={"base_url": transformers}), spec)
     with pytest.raises(ProbesError, match="all pictures before all text"):
         answers(remote, prompts, shown, ScoringSpec("generate", max_new_tokens=8))
+
+
+@pytest.mark.slow
+def test_special_tokens_that_transformers_serve_leaves_in_texts_are_taken_out(
+    transformers: str, hub: Path, settings: Any, shown: Any, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(build("qwen2_5_vl", hub), tmp_path / "special")
+    # The head of a special token is made large: the token comes up in about every second text.
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    special = tokenizer.convert_tokens_to_ids("<|vision_start|>")
+    for path in folder.glob("*.safetensors"):
+        weights = load_file(path)
+        if "lm_head.weight" in weights:
+            head = weights["lm_head.weight"]
+            head[special] = 3 * head.abs().mean() * torch.ones_like(head[special])
+            save_file(weights, path, {"format": "pt"})
+    asked = [Request((f"say {n}",), ("A", "B")) for n in range(12)]
+    content = []
+    for one in asked:
+        message = {"role": "user", "content": [{"type": "text", "text": one.parts[0]}]}
+        body = {"model": str(folder), "messages": [message], "temperature": 0, "max_tokens": 8}
+        reply = httpx.post(f"{transformers}/chat/completions", json=body, timeout=120)
+        content.append(reply.json()["choices"][0]["message"]["content"])
+    assert any("<|vision_start|>" in text for text in content)
+    served, here = hub_answers(transformers, folder, settings, asked, shown)
+    assert [one.text for one in served] == [one.text for one in here]

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -89,7 +90,6 @@ class ServerBackend:
         self.fingerprint = sha256_json(self._declared())
         self._endpoint: Endpoint | None = None
         self._preflighted: set[tuple[str, bool]] = set()
-        self._clean = cleaner(self._local, spec)
         self._length = request_fields.LENGTHS[0]
         self._order = "not looked up"
         self._served: dict[str, Any] = {}
@@ -271,6 +271,10 @@ class ServerBackend:
             length=self._length,
             options=self._options,
         )
+
+    @cached_property
+    def _clean(self) -> Callable[[str], str]:
+        return cleaner(self._local, self._spec)
 
     def _output(self, reply: Any, prompt: Request, scoring: ScoringSpec) -> Output:
         if scoring.kind == "letter":

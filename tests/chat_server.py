@@ -54,10 +54,11 @@ class Served:
             return_dict=True,
             return_tensors="pt",
         )
+        most = body.get("max_completion_tokens") or body["max_tokens"]
         with self.lock, torch.inference_mode():
             out = self.model.generate(
                 **inputs,
-                max_new_tokens=body["max_tokens"],
+                max_new_tokens=most,
                 do_sample=False,
                 return_dict_in_generate=True,
                 output_logits=True,
@@ -65,9 +66,10 @@ class Served:
         length = inputs["input_ids"].shape[1]
         new = out.sequences[0, length:].tolist()
         tokenizer = self.processor.tokenizer
+        ended = new[-1] == self.model.generation_config.eos_token_id
         choice: dict[str, Any] = {
             "index": 0,
-            "finish_reason": "stop",
+            "finish_reason": "stop" if ended else "length",
             "message": {
                 "role": "assistant",
                 "content": tokenizer.decode(new, skip_special_tokens=True),

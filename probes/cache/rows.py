@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 from probes.core.errors import ProbesError
 from probes.core.types import Origin, Output
 
-_PLAIN = tuple(f.name for f in fields(Output) if f.name not in ("extras", "arrays", "origin"))
+_SOME = ("extras", "arrays", "origin", "cut_off")
+"""Fields that a row has where they are not empty."""
+_PLAIN = tuple(f.name for f in fields(Output) if f.name not in _SOME)
 """Fields that every row has."""
 _SHA256 = re.compile("[0-9a-f]{64}")
 _DIGITS = 16  # of the checksum's sha256
@@ -54,6 +56,7 @@ def row_of(key: str, base: str, output: Output, arrays: str = "") -> StoredRow:
         # A text within the text: thousands of rows share one, and it is read once.
         more["origin"] = json.dumps([one.libraries, one.device, one.dtype, one.kernels])
     more["arrays"] = arrays
+    more["cut_off"] = output.cut_off
     values |= {name: value for name, value in more.items() if value}
     # NaN and infinities are kept: Python writes them into JSON, and reads them back.
     text = json.dumps(values, separators=(",", ":"))
@@ -112,4 +115,5 @@ def output_of(row: StoredRow) -> tuple[Output, str]:
     # It becomes part of a file's name.
     if (arrays := found.get("arrays") or "") and not _SHA256.fullmatch(arrays):
         raise ValueError("a row names no file of arrays")
+    values["cut_off"] = bool(found.get("cut_off"))
     return Output(**values), arrays

@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.core.replies import THINKING
+
 Role = Literal["image", "video", "control"]
 ROLES: tuple[Role, ...] = get_args(Role)
 """In the order in which members are shown."""
@@ -28,7 +30,11 @@ InfillStatus = Literal["ok", "empty", "failed", "not_applicable"]
 later run may write it; `not_applicable`: no text belongs there."""
 EMPTY_REPLY = "the reply is empty"
 """How the error of an infill ends whose writer replied with nothing; its step comes first."""
-EMPTY_REPLIES = tuple(f"{step}: {EMPTY_REPLY}" for step in ("common", "event", "condense"))
+EMPTY_REPLIES = tuple(
+    f"{step}: {what}"
+    for step in ("common", "event", "condense")
+    for what in (EMPTY_REPLY, THINKING)
+)
 """The errors of infills whose writer replied with nothing."""
 FrameArray = NDArray[np.uint8]
 """Pixels of one frame: uint8 RGB [height, width, 3]."""
@@ -344,7 +350,7 @@ class Output:
     option_tokens: tuple[int, ...] = ()
     """Number of tokens behind each sum."""
     text: str = ""
-    """Generated text (`generate`)."""
+    """Generated text (`generate`), with the thought before the answer if there is one."""
     input_tokens: int = 0
     output_tokens: int = 0
     seconds: float = 0.0
@@ -358,3 +364,5 @@ class Output:
     """Arrays of the answer (float16, float32, float64, int32, int64, uint8 or bool)."""
     origin: Origin | None = None
     """What computed it; the output cache adds it to what a backend returns."""
+    cut_off: bool = False
+    """Whether the text ends where its longest length does, and not where the model ended it."""

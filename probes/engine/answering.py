@@ -18,7 +18,7 @@ from probes.engine.plan import Plan, Trial
 from probes.engine.stimulus_builder import StimulusBuilder, request_of
 from probes.records.schema import Record
 from probes.records.scored import Member, ScoredAnswers
-from probes.stimuli.answers import fault, judge, letter_mass
+from probes.stimuli.answers import fault, judge, letter_mass, no_answer
 from probes.stimuli.rotation import rotated
 
 T = TypeVar("T")
@@ -129,7 +129,7 @@ def _record(
         option_logprobs=_own_order(output.option_logprobs, rotation),
         option_tokens=_own_order(output.option_tokens, rotation),
         text=output.text,
-        error=fault(output, rotated(item, rotation), cfg.scoring),
+        error=fault(output, rotated(item, rotation), cfg.scoring) or no_answer(output),
         input_tokens=output.input_tokens,
         output_tokens=output.output_tokens,
         seconds=output.seconds,

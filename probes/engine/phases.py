@@ -65,7 +65,9 @@ def run_phases(context: RunContext, planned: Plan | None = None) -> RunState:
         writers = infilling.open_writers(context)
     if planned is None:
         with context.progress.phase("items") as phase:  # makes the task's data if need be
-            planned = plan.make(registry.load(context.cfg.task, phase.report), context.cfg)
+            task = context.cfg.task
+            planned = plan.make(registry.load(task, phase.report, "later"), context.cfg)
+            registry.check_media(task, planned.shown_items(), phase.report)  # not of all items
     clips = decode_clips(context, planned)
     shown = HashSet(context.scratch, "frames shown")
     form = _stimulus_form(context, shown)

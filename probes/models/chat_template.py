@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256
+from probes.core.replies import leaves_thought_open
 from probes.core.types import FrameRef, FramesByHash, ModelSpec, Request
 from probes.models.base import frames_of
 from probes.models.checkpoint import Checkpoint, find
@@ -123,20 +124,10 @@ def order_of_pictures(local: Checkpoint | None, spec: ModelSpec) -> PictureOrder
     template = _template(local, spec)
     if template is None:
         return "unknown"
-    from transformers.utils.chat_template_utils import render_jinja_template
 
     def between_marks(*parts: dict[str, str]) -> str:
-        message = [{"role": "user", "content": list(parts)}]
-        # A template is a program of others: transformers runs it in Jinja's sandbox.
-        texts, _ = render_jinja_template(
-            conversations=[message],
-            chat_template=template,
-            add_generation_prompt=True,
-            bos_token="<s>",
-            eos_token="</s>",
-        )
         # A template may add text around a turn, or leave one of the marks out.
-        _, _, rest = str(texts[0]).partition(_BEFORE)
+        _, _, rest = _rendered(template, parts, {}).partition(_BEFORE)
         middle, found, _ = rest.partition(_AFTER)
         if not found:
             raise ValueError("the marks are missing")
@@ -153,9 +144,45 @@ def order_of_pictures(local: Checkpoint | None, spec: ModelSpec) -> PictureOrder
     return "moved" if bare == shown else "kept"
 
 
+def opens_thought(
+    local: Checkpoint | None, spec: ModelSpec, template_kwargs: Mapping[str, Any]
+) -> bool:
+    """Return whether the template ends a prompt within a thought, as far as files here show.
+
+    Args:
+        local: as for `order_of_pictures`.
+        spec: likewise.
+        template_kwargs: what the template is rendered with.
+    """
+    template = _template(local, spec)
+    if template is None:
+        return False
+    try:
+        text = _rendered(template, [{"type": "text", "text": _BEFORE}], template_kwargs)
+    except Exception:  # as above
+        return False
+    return leaves_thought_open(text)
+
+
+def _rendered(
+    template: str, parts: Sequence[Mapping[str, str]], template_kwargs: Mapping[str, Any]
+) -> str:
+    """Render one user message; raises whatever the template does."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    # A template is a program of others: transformers runs it in Jinja's sandbox.
+    texts, _ = render_jinja_template(
+        conversations=[[{"role": "user", "content": list(parts)}]],
+        chat_template=template,
+        add_generation_prompt=True,
+        **{"bos_token": "<s>", "eos_token": "</s>"} | dict(template_kwargs),
+    )
+    return str(texts[0])
+
+
 def _template(local: Checkpoint | None, spec: ModelSpec) -> str | None:
     for name in _FILES:
-        path = local.folder / name if local else _cached(spec, name)
+        path = checkpoint_file(local, spec, name)
         if path is None or not path.is_file():
             continue
         text = path.read_text("utf-8")
@@ -170,7 +197,16 @@ def _template(local: Checkpoint | None, spec: ModelSpec) -> str | None:
     return None
 
 
-def _cached(spec: ModelSpec, name: str) -> Path | None:
+def checkpoint_file(local: Checkpoint | None, spec: ModelSpec, name: str) -> Path | None:
+    """Return where a file of a checkpoint is, or would be, on this machine; None where nowhere.
+
+    Args:
+        local: as for `order_of_pictures`.
+        spec: likewise.
+        name: of the file.
+    """
+    if local is not None:
+        return local.folder / name
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 

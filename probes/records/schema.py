@@ -85,7 +85,12 @@ class Record:
     scoring: Annotated[Scoring, Column("`letter`, `cloze` or `generate`")]
     seed: Annotated[int, Column("the run's seed")]
     donor_id: Annotated[str | None, Column("item that a perturbation borrowed from, if any")]
-    status: Annotated[Status, Column("`ok`, `unparsed` (a reply that names no option) or `error`")]
+    status: Annotated[
+        Status,
+        Column(
+            "`ok`, `unparsed` (a reply that names no option, is cut off or all thinking) or `error`"
+        ),
+    ]
     choice: Annotated[
         int | None, Column("index of the chosen option; null where unparsed or failed")
     ]
@@ -112,7 +117,12 @@ class Record:
             "a server did not list the letter, and the log-probability is only a bound"
         ),
     ]
-    text: Annotated[str, Column("the reply under `generate`")]
+    text: Annotated[
+        str,
+        Column(
+            "the reply under `generate`, with the thought before the answer if there is one",
+        ),
+    ]
     error: Annotated[str, Column("what went wrong")]
     input_tokens: Annotated[int, Column("tokens read")]
     output_tokens: Annotated[int, Column("tokens written")]

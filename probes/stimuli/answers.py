@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from probes.core.errors import ProbesError
+from probes.core.replies import CUT_OFF, THINKING, all_thought, split_thought
 from probes.core.types import Item, Output, Scoring, Status
 from probes.stimuli.donors import draw_seed, rank
 from probes.stimuli.rotation import rotated
@@ -26,6 +27,7 @@ _PREFIX = re.compile(
 # is none: "A man opens it", "I think so", and EgoSchema's "C washes a cup" (C wears the camera).
 _LETTER = re.compile(r"(?:\(([A-Za-z])\)[.:]?|([A-Z])[.):])(?=\s|\Z)|([A-Z])(?=[^\S\n]*(?:\n|\Z))")
 _LOWER = re.compile(r"[a-z]")
+_LONE = re.compile(r"\s*\(?[A-Z][.)]?\s*")
 # A letter by itself, as in "A or C" and "(c)", but not in "C's" or "T-shirt".
 _MENTION = re.compile(r"(?<![\w'’-])([A-Z])(?![\w'’-])|\(([a-z])\)")
 # What follows the article or the pronoun, and never the name of an option.
@@ -89,7 +91,8 @@ def judge(
         return JudgedAnswer("error")
     count = len(item.options)
     if scoring == "generate":
-        choice = parse(output.text, listed.options)
+        answer = split_thought(output.text).answer or ""
+        choice = None if no_answer(output) else parse(answer, listed.options)
         if choice is None:
             return JudgedAnswer("unparsed")
         return JudgedAnswer("ok", (choice + rotation) % count)
@@ -135,6 +138,23 @@ def fault(output: Output, item: Item, scoring: Scoring) -> str:
     if scoring == "cloze" and (len(output.option_tokens) != count or min(output.option_tokens) < 1):
         return "an option has no tokens"
     return ""
+
+
+def no_answer(output: Output) -> str:
+    """Say why a written text is no answer, whatever it names; empty where `parse` decides.
+
+    What a reply would have come to is not guessed from its beginning: a thought weighs several
+    options, and the end of a reply may take back its first words. A letter alone is no beginning:
+    with room for a token or two it is all that was asked for.
+    """
+    if output.status != "ok":
+        return ""
+    # Hosted models count the tokens of a thought that they do not show.
+    hidden = not output.text and output.extras.get("reasoning_tokens")
+    if hidden or all_thought(output.text):
+        return THINKING
+    lone = _LONE.fullmatch(split_thought(output.text).answer or "")
+    return CUT_OFF if output.cut_off and not lone else ""
 
 
 def parse(reply: str, options: Sequence[str]) -> int | None:

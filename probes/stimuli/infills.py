@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from probes.core.hashing import sha256_json
 from probes.core.prompt_set import PromptSet
+from probes.core.replies import THINKING, split_thought
 from probes.core.types import (
     EMPTY_REPLY,
     NO_INFILL,
@@ -184,5 +185,8 @@ def _replies(
 def _reply(step: str, output: Output) -> StepReply:
     if output.status != "ok":
         return StepReply("", "failed", f"{step}: {output.error or output.status}")
-    text = tidy(output.text)
-    return StepReply(text, "ok") if text else StepReply("", "empty", f"{step}: {EMPTY_REPLY}")
+    # A text that was cut off serves, as an infill has a longest length; a thought is none.
+    thought, answer = split_thought(output.text)
+    if text := tidy(answer or ""):
+        return StepReply(text, "ok")
+    return StepReply("", "empty", f"{step}: {THINKING if thought else EMPTY_REPLY}")

@@ -33,6 +33,12 @@ def _load_egoschema(root: Path, task: TaskConfig) -> list[Item]:
     return egoschema.load(root, unanswered=task.unanswered, task=task.name)
 
 
+def _load_egoworld(root: Path, task: TaskConfig) -> list[Item]:
+    # A folder of the user's own is like any other in the layout.
+    made_here = task.root is None
+    return egoschema.load(root, unanswered=task.unanswered, task=task.name, made=made_here)
+
+
 def _egoworld(task: TaskConfig) -> Recipe:
     from probes.config.paths import conf_dir
     from probes.tasks.egoworld import generate
@@ -50,7 +56,7 @@ def _egoworld(task: TaskConfig) -> Recipe:
 
 EGOSCHEMA = TaskReader(_load_egoschema, submission=egoschema.submission)
 """EgoSchema, or any folder in its layout."""
-EGOWORLD = replace(EGOSCHEMA, settings=WorldSettings, recipe=_egoworld)
+EGOWORLD = replace(EGOSCHEMA, load=_load_egoworld, settings=WorldSettings, recipe=_egoworld)
 """Clips of the small world in the same layout, made on first use."""
 
 

@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -46,15 +46,15 @@ def folder(
     """
     made = home().resolve() / "data" / f"{name}-{sha256_json(recipe.facts)[:12]}"
     # Before the lock: finished data may lie on a disk that can only be read.
-    if made.is_dir() and not (verify and _problem(made)):
+    if made.is_dir() and not (verify and problem(made)):
         return made
     made.parent.mkdir(parents=True, exist_ok=True)
     with _lock(made.with_name(f".{made.name}.lock")) as held:
         # Again: another process may have made it while this one waited.
-        if made.is_dir() and not (problem := _problem(made)):
+        if made.is_dir() and not (found := problem(made)):
             return made
         if made.is_dir():
-            _log.warning("%s: %s; the data is made again", made, problem)
+            _log.warning("%s: %s; the data is made again", made, found)
         if held:  # what is there was left by a process that was killed
             for left in made.parent.glob(f"{made.name}.half-*"):
                 shutil.rmtree(left, ignore_errors=True)
@@ -78,7 +78,7 @@ def _make(name: str, recipe: Recipe, made: Path, progress: ReportProgress | None
             half / _LIST, json.dumps({"files": content, "sha256": sha256_json(content)}).encode()
         )
         # What is damaged goes only now: were the making stopped, some of it might still serve.
-        if made.is_dir() and _problem(made):
+        if made.is_dir() and problem(made):
             old = half.with_name(f"{half.name}-old")
             made.rename(old)
             shutil.rmtree(old, ignore_errors=True)
@@ -98,10 +98,14 @@ def _hashes(made: Path) -> dict[str, str]:
     return {path.relative_to(made).as_posix(): sha256_file(path) for path in files}
 
 
-def _problem(made: Path) -> str:
+def problem(made: Path, is_read: Callable[[Path], bool] = lambda path: True) -> str:
     """Return how made data differs from what was made; empty where it does not.
 
     Files that were put there later do not count.
+
+    Args:
+        made: the folder.
+        is_read: of which files all is read; the others only have to be there.
     """
     try:
         found = json.loads((made / _LIST).read_bytes())
@@ -109,7 +113,12 @@ def _problem(made: Path) -> str:
         if found["sha256"] != sha256_json(listed):
             return "its list of files is damaged"
         for name, sha256 in listed.items():
-            if sha256_file(made / name) != sha256:
+            if is_read(made / name):
+                same = sha256_file(made / name) == sha256
+            else:
+                (made / name).stat()  # one that is missing raises, as when it is read
+                same = True
+            if not same:
                 return f"{name} is not what was made"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"

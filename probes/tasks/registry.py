@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from probes.config.tasks import TASKS, Recipe, TaskConfig, TaskReader
 from probes.core.errors import ProbesError, machine_error
@@ -14,13 +15,27 @@ from probes.core.types import Item
 from probes.tasks import made
 from probes.tasks.validation import check_items
 
-__all__ = ["TASKS", "Recipe", "TaskConfig", "TaskReader", "frames", "load", "root", "submission"]
+__all__ = [
+    "TASKS",
+    "Recipe",
+    "TaskConfig",
+    "TaskReader",
+    "check_media",
+    "frames",
+    "load",
+    "root",
+    "submission",
+]
 
 
 _Returned = TypeVar("_Returned")
 
 
-def load(task: TaskConfig, progress: ReportProgress | None = None) -> list[Item]:
+def load(
+    task: TaskConfig,
+    progress: ReportProgress | None = None,
+    media: Literal["now", "later"] = "now",
+) -> list[Item]:
     """Return all items of a task, checked; data that has a recipe is made on first use.
 
     Made data that is damaged is made again.
@@ -28,13 +43,50 @@ def load(task: TaskConfig, progress: ReportProgress | None = None) -> list[Item]
     Args:
         task: the task's settings.
         progress: called with (clips or problems made, how many to make) while data is made.
+        media: whether what was made of the items' media is read now, or by `check_media`.
 
     Raises:
         ProbesError: no such reader, no folder named, what the reader finds wrong or fails with, a
             file that is missing or not JSON, or items that it may not return (`check_items`).
     """
+    if media == "later" and _is_made(task):
+        folder = _root(task, progress, verify=False)
+        # What a damaged file makes a reader say is not shown: the file is made again.
+        with contextlib.suppress(Exception):
+            items = _items(task, folder)
+            shown = {item.media.path for item in items}
+            if not made.problem(folder, lambda path: path not in shown):
+                return items
+    return _items(task, _root(task, progress, verify=True))
+
+
+def check_media(
+    task: TaskConfig, items: Iterable[Item], progress: ReportProgress | None = None
+) -> None:
+    """Read made media of some items, of all that `load` did not; what is damaged is made again.
+
+    Args:
+        task: the task's settings.
+        items: of it, as loaded.
+        progress: called while data is made.
+
+    Raises:
+        ProbesError: the data cannot be made.
+    """
+    shown = {item.media.path for item in items}
+    if _is_made(task) and made.problem(
+        _root(task, progress, verify=False), lambda path: path in shown
+    ):
+        _root(task, progress, verify=True)
+
+
+def _is_made(task: TaskConfig) -> bool:
     reader = TASKS.get(task.reader, "task.reader")
-    folder = _root(task, progress, verify=True)
+    return reader.root is None and task.root is None and reader.recipe is not None
+
+
+def _items(task: TaskConfig, folder: Path) -> list[Item]:
+    reader = TASKS.get(task.reader, "task.reader")
     try:
         items = _asked(task, "load", lambda: reader.load(folder, task))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -20,6 +20,7 @@ from probes import analysis
 from probes.config.settings import RunConfig
 from probes.core.errors import ProbesError
 from probes.core.progress import Progress
+from probes.core.replies import CUT_OFF, THINKING
 from probes.core.types import Output, Request
 from probes.engine import context
 from probes.engine.run import RunResult, execute
@@ -341,6 +342,35 @@ def test_a_backend_that_forgets_a_prompt_is_told(
     result = go(settle("frames=2", *[f"~suite.arms.{arm}" for arm in ARMS[1:]]))
     errors = [r.error for r in result.records if r.status == "error"]
     assert errors == ["the backend gave no answer"] * 2
+
+
+def test_a_reply_that_is_no_answer_is_unparsed_and_says_why(
+    settle: Any, spy: Any, monkeypatch: Any
+) -> None:
+    replies = [
+        Output(text="A.", cut_off=True),
+        Output(text="<think>A."),
+        Output(text="<think>no</think>A."),
+        Output(text="maybe"),
+    ]
+
+    def thinking(self: Any, prompts: Any, frames: Any, scoring: Any) -> Iterator[Any]:
+        yield from enumerate(replies[at % len(replies)] for at, _ in enumerate(prompts))
+
+    monkeypatch.setattr(Spy, "score", thinking)
+    arms = [f"~suite.arms.{arm}" for arm in ARMS[1:]]
+    result = go(settle("scoring=generate", "frames=2", "limit=4", *arms))
+    found = {(r.text, r.status, r.error) for r in result.records}
+    assert found == {
+        ("A. The", "unparsed", CUT_OFF),
+        ("<think>A.", "unparsed", THINKING),
+        ("<think>no</think>A.", "ok", ""),
+        ("maybe", "unparsed", ""),
+    }
+    assert {r.choice for r in result.records if r.status == "ok"} == {0}
+    # The setting's doing: stored as any other answer, and not asked again.
+    again = go(settle("scoring=generate", "frames=2", "limit=4", *arms))
+    assert {(r.text, r.status, r.error) for r in again.records} == found
 
 
 def test_what_failed_is_asked_once_a_run(settle: Any, spy: Any, monkeypatch: Any) -> None:

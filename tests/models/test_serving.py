@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+import torch
+from hub_layouts.build import build
+from safetensors.torch import load_file, save_file
 from serving import chat_server, transformers_serve
+from transformers import AutoTokenizer
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256
@@ -107,3 +114,76 @@ def test_texts_are_the_same_through_transformers_serve(
     assert [one.text for one in served] == [one.text for one in here]
     assert [one.input_tokens for one in served] == [one.input_tokens for one in here]
     assert len({one.text for one in here}) >= 3
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hub")
+
+
+KEPT, MOVED = ("qwen2_vl", "qwen2_5_vl", "internvl3", "internvl3_5"), ("next", "onevision")
+
+
+@pytest.fixture(scope="module")
+def transformers() -> Iterator[str]:
+    with transformers_serve() as url:
+        yield url
+
+
+def hub_answers(url: str, folder: Path, settings: Any, asked: Any, frames: Any) -> Any:
+    """Return the answers of a server and of the hf backend."""
+    spec = ModelSpec("hub", "image", str(folder), frame_as="image", dtype="float32")
+    scoring = ScoringSpec("generate", max_new_tokens=8)
+    remote = open_backend(settings(name="server", options={"base_url": url}), spec)
+    here = open_backend(settings(), spec)
+    return answers(remote, asked, frames, scoring), answers(here, asked, frames, scoring)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KEPT)
+def test_hub_layouts_keep_the_order_of_parts_through_transformers_serve(
+    name: str, transformers: str, hub: Path, settings: Any, shown: Any, prompts: Any
+) -> None:
+    served, here = hub_answers(transformers, build(name, hub), settings, prompts, shown)
+    assert [one.text for one in served] == [one.text for one in here]
+    assert [one.input_tokens for one in served] == [one.input_tokens for one in here]
+    assert [one.cut_off for one in served] == [one.cut_off for one in here]
+    # The same parts in another order are another prompt.
+    assert served[3].text != served[4].text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MOVED)
+def test_hub_layouts_that_move_pictures_are_refused(
+    name: str, transformers: str, hub: Path, settings: Any, shown: Any, prompts: Any
+) -> None:
+    spec = ModelSpec("hub", "image", str(build(name, hub)), frame_as="image")
+    remote = open_backend(settings(name="server", options={"base_url": transformers}), spec)
+    with pytest.raises(ProbesError, match="all pictures before all text"):
+        answers(remote, prompts, shown, ScoringSpec("generate", max_new_tokens=8))
+
+
+@pytest.mark.slow
+def test_special_tokens_that_transformers_serve_leaves_in_texts_are_taken_out(
+    transformers: str, hub: Path, settings: Any, shown: Any, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(build("qwen2_5_vl", hub), tmp_path / "special")
+    # The head of a special token is made large: the token comes up in about every second text.
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    special = tokenizer.convert_tokens_to_ids("<|vision_start|>")
+    for path in folder.glob("*.safetensors"):
+        weights = load_file(path)
+        if "lm_head.weight" in weights:
+            head = weights["lm_head.weight"]
+            head[special] = 3 * head.abs().mean() * torch.ones_like(head[special])
+            save_file(weights, path, {"format": "pt"})
+    asked = [Request((f"say {n}",), ("A", "B")) for n in range(12)]
+    content = []
+    for one in asked:
+        message = {"role": "user", "content": [{"type": "text", "text": one.parts[0]}]}
+        body = {"model": str(folder), "messages": [message], "temperature": 0, "max_tokens": 8}
+        reply = httpx.post(f"{transformers}/chat/completions", json=body, timeout=120)
+        content.append(reply.json()["choices"][0]["message"]["content"])
+    assert any("<|vision_start|>" in text for text in content)
+    served, here = hub_answers(transformers, folder, settings, asked, shown)
+    assert [one.text for one in served] == [one.text for one in here]

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probes.core.errors import ProbesError
+from probes.core.replies import CUT_OFF, THINKING
 from probes.core.types import Item, Output, Video
 from probes.stimuli import answers, arms
 from probes.stimuli.templates import merged
@@ -73,6 +74,30 @@ TWO = replace(ITEM, options=("x", "y"))
 def test_judge(found, scoring, expected):
     assert answers.judge(found, TWO, scoring) == (*expected, False)
     assert bool(answers.fault(found, TWO, scoring)) == (expected[0] == "error")
+
+
+CUT = {"cut_off": True}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "said"),
+    [
+        (Output(text="<think>A, no: B.</think>\n\nB."), ("ok", 1), ""),
+        (Output(text="A, no: B.</think>B."), ("ok", 1), ""),  # the template has opened the thought
+        (Output(text="B."), ("ok", 1), ""),
+        # What the letter would have been followed by, nobody knows.
+        (Output(text="B. The man", **CUT), ("unparsed", None), CUT_OFF),
+        (Output(text="<think>A?</think>B, as", **CUT), ("unparsed", None), CUT_OFF),
+        (Output(text="B", **CUT), ("ok", 1), ""),
+        (Output(text="<think>A?</think>(B)", **CUT), ("ok", 1), ""),
+        (Output(text="<think>B", **CUT), ("unparsed", None), THINKING),
+        (Output(text="<think>B</think>"), ("unparsed", None), THINKING),
+        (Output(text="<think>\n</think>"), ("unparsed", None), ""),
+    ],
+)
+def test_a_thought_and_a_reply_that_was_cut_off_are_no_answers(found, expected, said):
+    assert answers.judge(found, TWO, "generate") == (*expected, False)
+    assert (answers.fault(found, TWO, "generate"), answers.no_answer(found)) == ("", said)
 
 
 def test_fault_says_what_the_backend_said():

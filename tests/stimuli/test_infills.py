@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probes.core.errors import ProbesError
+from probes.core.replies import THINKING
 from probes.core.types import (
     Clip,
     ClipKey,
@@ -116,6 +117,17 @@ def test_a_failed_step_leaves_no_text_and_its_pair_is_asked_nothing_more(step, r
     assert found["g0", "g1"].ok and found["g0", "g1"].text
     asked = [len(p) for p in model.passes + short.passes]
     assert asked == {"common": [2, 1, 1], "event": [2, 2, 1], "condense": [2, 2, 2]}[step]
+
+
+def test_a_thought_is_no_part_of_an_infill_and_a_text_that_was_cut_off_is_one():
+    thinks = Scripted(lambda text: "<think>a cup?</think>\n\nhe drinks")
+    assert written([FIRST], thinks)[FIRST].text == "he drinks"
+    assert "he drinks" in thinks.passes[1][0] and "a cup?" not in thinks.passes[1][0]
+    unfinished = written([FIRST], Scripted(lambda text: "<think>a cup?"))[FIRST]
+    assert (unfinished.text, unfinished.status) == ("", "empty")
+    assert unfinished.error == f"common: {THINKING}"
+    cut = Scripted(lambda text: Output(text="he drinks from", cut_off=True))
+    assert written([FIRST], cut)[FIRST].text == "he drinks from"
 
 
 def test_no_model_is_asked_where_nothing_is_left_to_ask():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from opened_files import opened_below
 
 from probes.config.paths import conf_dir
 from probes.core.errors import ProbesError
@@ -220,6 +222,47 @@ def test_damaged_data_is_made_again(
     assert len(caplog.messages) == 1 and "the data is made again" in caplog.text
     assert registry.load(world()) == items
     assert len(generator.calls) == 2 and len(made(tmp_path)) == 1
+
+
+def test_media_of_items_that_are_not_asked_are_not_read(generator: Generator) -> None:
+    """With limit=2, neither the other clips' content is read, nor the heads of their files."""
+    first, *_ = registry.load(world())
+    root = registry.root(world())
+    with opened_below(root) as opened:
+        items = registry.load(world(), None, "later")
+        registry.check_media(world(), items[:1])
+    assert items[0] == first
+    assert {name for name in opened if name.startswith("videos/")} == {"videos/v0.mp4"}
+    assert "questions.json" in opened
+
+
+@pytest.mark.parametrize("damage", [damage_the_questions, lose_a_video, lose_the_list])
+def test_what_is_read_of_all_items_is_made_again_at_once(
+    generator: Generator, damage: Callable[[Path], None]
+) -> None:
+    items = registry.load(world())
+    damage(registry.root(world()))
+    assert registry.load(world(), None, "later") == items
+    assert len(generator.calls) == 2
+
+
+def test_a_damaged_clip_is_made_again_when_it_is_asked(generator: Generator) -> None:
+    registry.load(world())
+    damage_a_video(registry.root(world()))
+    one, other, _ = registry.load(world(), None, "later")
+    registry.check_media(world(), [one])
+    assert len(generator.calls) == 1
+    registry.check_media(world(), [one, other])
+    assert len(generator.calls) == 2
+    assert other.media.path.read_bytes() == one.media.path.read_bytes()
+
+
+def test_media_of_a_users_folder_are_not_made(generator: Generator, tmp_path: Path) -> None:
+    registry.load(world())
+    own = world(root=str(shutil.copytree(registry.root(world()), tmp_path / "own")))
+    (tmp_path / "own" / "videos" / "v0.mp4").write_bytes(b"other")
+    with pytest.raises(ProbesError, match="videos are broken"):
+        registry.load(own, None, "later")
 
 
 def test_damaged_data_stays_until_it_is_made_again(generator: Generator, tmp_path: Path) -> None:

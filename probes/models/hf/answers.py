@@ -235,7 +235,8 @@ class LoadedModel:
                     controller=kind.controller,
                     hook=kind.hook,
                 )
-                made = list(map(self._written, prompts, texts))
+                most = kind.scoring.max_new_tokens
+                made = [self._written(*one, most) for one in zip(prompts, texts, strict=True)]
             else:
                 # Where nothing follows a prompt, causal attention is mask enough, and faster.
                 one_token = kind.scoring.kind == "letter" and len(prompts) == len(packed)
@@ -248,13 +249,14 @@ class LoadedModel:
         outputs = (with_collected(*both, who) for both in zip(made, collected, strict=True))
         return [list(islice(outputs, len(one.prompts))) for one in packed]
 
-    def _written(self, prompt: TokenizedPrompt, ids: list[int] | str) -> Output:
+    def _written(self, prompt: TokenizedPrompt, ids: list[int] | str, most: int) -> Output:
         if isinstance(ids, str):
             return error_output(ids, len(prompt.ids))
         return Output(
             text=self.preprocessor.tokens.decode(ids),
             input_tokens=len(prompt.ids),
             output_tokens=len(ids),
+            cut_off=len(ids) >= most and ids[-1] not in self.end_tokens,
         )
 
 

@@ -9,22 +9,26 @@ What a server can and cannot do for a comparison:
   `revision` or `deployment` has to be changed, else old answers are taken for new ones; a server
   that says of the model what it did not say before is refused.
 - Its chat template decides whether pictures stay between texts; see `chat_template`.
-- `letter` needs `logprobs`; without them the letter is read strictly from text: `generate`.
+- `letter` needs `logprobs`; without them the letter is read strictly from text: `generate`. It
+  scores the first token, so a model that thinks first is refused.
   `cloze` needs the log-probabilities of given text, which chat endpoints do not offer.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 from probes.core import origins
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
+from probes.core.replies import THINKING, all_thought
 from probes.core.types import FramesByHash, ModelSpec, Origin, Output, Request, ScoringSpec
 from probes.models.base import (
     BackendSettings,
@@ -39,15 +43,20 @@ from probes.models.chat_template import (
     has_pictures,
     kept_order,
     local_checkpoint,
+    opens_thought,
 )
 from probes.models.server import messages as protocol
+from probes.models.server import request_fields
 from probes.models.server.http import Endpoint, Failure
 from probes.models.server.options import ServerOptions
 from probes.models.server.served import check_same, served
+from probes.models.server.special_tokens import cleaner
 
+_log = logging.getLogger(__name__)
 ADAPTER = "server-2"
 """Raised whenever the same prompt and served weights would get other numbers or another text."""
 _PATH = "/chat/completions"
+_THOUGHT_FIRST = "the reply begins with a thought, whose first token says nothing of the letters"
 _FINAL = (401, 404)
 """Refusals that every further request would get too."""
 
@@ -81,6 +90,7 @@ class ServerBackend:
         self.fingerprint = sha256_json(self._declared())
         self._endpoint: Endpoint | None = None
         self._preflighted: set[tuple[str, bool]] = set()
+        self._length = request_fields.LENGTHS[0]
         self._order = "not looked up"
         self._served: dict[str, Any] = {}
         self._version = ""
@@ -214,36 +224,65 @@ class ServerBackend:
                 fix="serve the model with a template that keeps the order (docs/server.md has one)"
                 " and then set backend.options.order_is_checked=true, or use backend=hf",
             )
+        extra = self._options.extra.get("chat_template_kwargs")
+        kwargs = extra if isinstance(extra, Mapping) else {}
+        if scoring.kind == "letter" and opens_thought(self._local, self._spec, kwargs):
+            raise _thinks(where, "the chat template ends every prompt with the mark of a thought")
         prompt, shown = first_request(pictures=pictures)
-        encoded = protocol.EncodedFrames(shown, 0)
-        body = self._body(prompt, encoded, scoring) | {"max_tokens": 1}
-        reply = endpoint.post(_PATH, body, whole=protocol.is_completion, patient=False)
+        reply = self._first_reply(endpoint, prompt, protocol.EncodedFrames(shown, 0), scoring)
         if isinstance(reply, Failure):
-            raise endpoint.refusal(reply, where)
+            raise endpoint.refusal(reply, where, request_fields.fix(reply.error, scoring.kind))
         try:
-            _output(reply, prompt, scoring)
+            output = self._output(reply, prompt, scoring)
         except protocol.NoLogprobsError:
             raise ProbesError(
                 "the endpoint gives no log-probabilities, which scoring=letter needs",
                 where,
-                "set scoring=generate: the letter is then read strictly from the reply",
+                request_fields.WITHOUT_LOGPROBS,
             ) from None
+        except protocol.ThinkingError:
+            raise _thinks(where, "the first reply begins with one") from None
+        if all_thought(output.text):
+            _log.warning("%s: the first reply: %s", where, THINKING)
         self._preflighted.add((scoring.kind, pictures))
+
+    def _first_reply(
+        self,
+        endpoint: Endpoint,
+        prompt: Request,
+        picture: Callable[[str], str],
+        scoring: ScoringSpec,
+    ) -> Any | Failure:
+        """Ask a prompt by the field of its longest length that the server takes."""
+        for name in request_fields.LENGTHS:
+            self._length = name
+            body = self._body(prompt, picture, scoring)
+            reply = endpoint.post(_PATH, body, whole=protocol.is_completion, patient=False)
+            if not (isinstance(reply, Failure) and request_fields.wants_other(reply.error, body)):
+                break
+        return reply
 
     def _body(
         self, prompt: Request, picture: Callable[[str], str], scoring: ScoringSpec
     ) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self._model,
-            "messages": protocol.messages(prompt, picture),
-            "temperature": 0,
-        }
+        return request_fields.body(
+            self._model,
+            protocol.messages(prompt, picture),
+            scoring,
+            length=self._length,
+            options=self._options,
+        )
+
+    @cached_property
+    def _clean(self) -> Callable[[str], str]:
+        return cleaner(self._local, self._spec)
+
+    def _output(self, reply: Any, prompt: Request, scoring: ScoringSpec) -> Output:
         if scoring.kind == "letter":
-            body |= {"max_tokens": 1, "logprobs": True, "top_logprobs": self._options.top_logprobs}
-        else:
-            body["max_tokens"] = scoring.max_new_tokens
-        # Last, so that what the user gives replaces a field of ours.
-        return body | dict(self._options.extra)
+            if not prompt.options:
+                return error_output("the prompt has no options to score by letter")
+            return protocol.letter_output(reply, prompt.options)
+        return protocol.text_output(reply, self._clean)
 
     def _ask_all(
         self,
@@ -263,9 +302,11 @@ class ServerBackend:
             if isinstance(reply, Failure):
                 return reply
             try:
-                output = _output(reply, prompts[at], scoring)
+                output = self._output(reply, prompts[at], scoring)
             except protocol.NoLogprobsError:
                 return error_output("the reply has no log-probabilities")
+            except protocol.ThinkingError:
+                return error_output(_THOUGHT_FIRST)
             return replace(output, seconds=time.perf_counter() - started)
 
         todo = iter(range(len(prompts)))
@@ -301,12 +342,14 @@ class ServerBackend:
             pool.shutdown()
 
 
-def _output(reply: Any, prompt: Request, scoring: ScoringSpec) -> Output:
-    if scoring.kind == "letter":
-        if not prompt.options:
-            return error_output("the prompt has no options to score by letter")
-        return protocol.letter_output(reply, prompt.options)
-    return protocol.text_output(reply)
+def _thinks(where: str, seen: str) -> ProbesError:
+    return ProbesError(
+        f"the model thinks before it answers ({seen}), and scoring=letter reads the first token",
+        where,
+        "switch thinking off, e.g. with"
+        " backend.options.extra={chat_template_kwargs: {enable_thinking: false}}, and start the"
+        " server without a reasoning parser; or set scoring=generate",
+    )
 
 
 def _version(endpoint: Endpoint, served: dict[str, Any]) -> str:

@@ -178,8 +178,14 @@ class Endpoint:
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
         raise AssertionError("unreachable: the last attempt returns")
 
-    def refusal(self, failure: Failure, where: str) -> ProbesError:
-        """Return the error for a failure that every further request would meet as well."""
+    def refusal(self, failure: Failure, where: str, fix: str = "") -> ProbesError:
+        """Return the error for a failure that every further request would meet as well.
+
+        Args:
+            failure: of one request.
+            where: of the message.
+            fix: where its message has one that its status does not tell.
+        """
         fixes = {
             0: "start the server, or correct backend.options.base_url (it ends in /v1)",
             200: "name an OpenAI-compatible API as backend.options.base_url (it ends in /v1)",
@@ -190,7 +196,7 @@ class Endpoint:
             404: "correct backend.options.base_url (it ends in /v1) or backend.options.model: the"
             " server's name of the model; GET base_url/models lists them",
         }
-        fix = fixes.get(failure.status, "see the server's message and its log")
+        fix = fix or fixes.get(failure.status, "see the server's message and its log")
         return ProbesError(failure.error, where, fix)
 
     def _attempt(

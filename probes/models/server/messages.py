@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from probes.core.replies import opens_thought, with_thought
 from probes.core.types import FrameArray, FramesByHash, Output, Request
 from probes.models.base import error_output
 from probes.models.chat_template import message_parts
@@ -19,8 +20,16 @@ _FORMS = ("{}", " {}", "\u2581{}", "\u0120{}")
 """How servers show the token of a letter: bare, or behind the space that tokenizers write so."""
 
 
+_THOUGHTS = ("reasoning_content", "reasoning")
+"""Fields of a message in which servers put a thought that they have parted from the answer."""
+
+
 class NoLogprobsError(Exception):
     """The endpoint answered a request for log-probabilities without any."""
+
+
+class ThinkingError(Exception):
+    """The first token of a reply is a thought's: it says nothing of the options' letters."""
 
 
 def messages(prompt: Request, picture: Callable[[str], str]) -> list[dict[str, Any]]:
@@ -90,21 +99,39 @@ class EncodedFrames:
 
 def is_completion(reply: Any) -> bool:
     """Return whether a reply is a chat completion, with any text."""
-    return text_output(reply).status == "ok"
+    choice = _choice(reply)
+    return choice is not None and isinstance(choice["message"].get("content"), str | None)
 
 
-def text_output(reply: Any) -> Output:
-    """Return the text of a chat completion, without outer white space as in other backends."""
+def text_output(reply: Any, clean: Callable[[str], str] = str.strip) -> Output:
+    """Return the text of a chat completion, without outer white space as in other backends.
+
+    A thought that the server has parted from the answer comes before it in the text, as models
+    write it; `extras` has its `reasoning_tokens` where the server counts them.
+
+    Args:
+        reply: what the server sent.
+        clean: takes special tokens and outer white space out of a text.
+
+    Returns:
+        The output; an error where the reply is no chat completion, or a filter ended it.
+    """
     choice = _choice(reply)
     if choice is None:
         return error_output("the reply is not a chat completion")
     text = choice["message"].get("content")
     if text is not None and not isinstance(text, str):
         return error_output("the reply's content is not a text")
+    counted = _reasoning_tokens(reply)
+    ended = choice.get("finish_reason")
+    if ended == "content_filter":  # the server's doing, of which the model's answer is not known
+        return error_output("the server's content filter ended the reply")
     return Output(
-        text=(text or "").strip(),
+        text=with_thought(clean(_thought(choice)), clean(text or "")),
         input_tokens=_tokens(reply, "prompt_tokens"),
         output_tokens=_tokens(reply, "completion_tokens"),
+        extras={"reasoning_tokens": float(counted)} if counted else {},
+        cut_off=ended == "length",
     )
 
 
@@ -125,11 +152,16 @@ def letter_output(reply: Any, letters: Sequence[str]) -> Output:
 
     Raises:
         NoLogprobsError: the reply has none.
+        ThinkingError: the reply does not begin with an answer.
     """
     plain = text_output(reply)
     if plain.status != "ok":
         return plain
     listed = _first_token(_choice(reply))
+    # A thought first: a server may give its log-probabilities to the answer only, or to nothing.
+    first = [] if not listed else [listed[0][0]]
+    if plain.extras or any(map(opens_thought, (plain.text, *first))):
+        raise ThinkingError
     if not listed:
         raise NoLogprobsError
     forms = {form.format(letter): letter for letter in letters for form in _FORMS}
@@ -180,6 +212,17 @@ def _choice(reply: Any) -> dict[str, Any] | None:
 def _tokens(reply: Any, name: str) -> int:
     count = at(reply, "usage", name)
     return count if isinstance(count, int) else 0
+
+
+def _reasoning_tokens(reply: Any) -> int:
+    """Return how many tokens a thought has, which hosted models count and do not show."""
+    count = at(reply, "usage", "completion_tokens_details", "reasoning_tokens")
+    return count if isinstance(count, int) else 0
+
+
+def _thought(choice: dict[str, Any]) -> str:
+    found = (choice["message"].get(name) for name in _THOUGHTS)
+    return next((one for one in found if isinstance(one, str) and one.strip()), "")
 
 
 def _first_token(choice: Any) -> list[tuple[str, float]]:

@@ -143,6 +143,16 @@ def test_generation_stops_at_the_end_token(backend, cloze_prompts, frames):
     assert len(lengths) > 1
 
 
+def test_a_text_that_was_cut_off_says_so(backend, cloze_prompts, frames, monkeypatch):
+    one = ScoringSpec("generate", max_new_tokens=1)
+    list(backend.score(cloze_prompts[:1], frames, one))
+    for ends, cut_off in ((range(10**6), False), ((), True)):
+        monkeypatch.setattr(backend._ready, "end_tokens", frozenset(ends))
+        outputs = dict(backend.score(cloze_prompts, frames, one)).values()
+        # One token each: an end token is the model's own end, even where no more were allowed.
+        assert {(out.output_tokens, out.cut_off) for out in outputs} == {(1, cut_off)}
+
+
 def test_end_tokens_come_from_the_generation_config(open_hf, video_checkpoint, tmp_path):
     folder = shutil.copytree(video_checkpoint, tmp_path / "member")
     generation = json.loads((folder / "generation_config.json").read_text())

@@ -15,13 +15,36 @@ PREFLIGHT = "What is shown?"
 Reply = tuple[int, Any, dict[str, str]]
 
 
-def chat(text: str = "B", logprobs: dict[str, float] | None = None) -> dict[str, Any]:
-    """A chat completion, with the log-probabilities of its first token if there are any."""
-    choice: dict[str, Any] = {"message": {"role": "assistant", "content": text}}
+def chat(
+    text: str | None = "B",
+    logprobs: dict[str, float] | None = None,
+    *,
+    finish: str = "stop",
+    hidden: int = 0,
+    **message: Any,
+) -> dict[str, Any]:
+    """A chat completion, with the log-probabilities of its first token if there are any.
+
+    Args:
+        text: the content; None is null, as where nothing but a thought was written.
+        logprobs: of the listed first tokens, the chosen one first.
+        finish: why the reply ended.
+        hidden: tokens of a thought that a hosted model counts and does not show.
+        message: further fields of the message, e.g. `reasoning_content`.
+    """
+    choice: dict[str, Any] = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text, **message},
+        "logprobs": None,
+        "finish_reason": finish,
+    }
     if logprobs is not None:
         listed = [{"token": token, "logprob": value} for token, value in logprobs.items()]
         choice["logprobs"] = {"content": [{**listed[0], "top_logprobs": listed}]}
-    return {"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 1}}
+    usage: dict[str, Any] = {"prompt_tokens": 7, "completion_tokens": 1 + hidden}
+    if hidden:
+        usage["completion_tokens_details"] = {"reasoning_tokens": hidden}
+    return {"object": "chat.completion", "choices": [choice], "usage": usage}
 
 
 class LoopbackServer:

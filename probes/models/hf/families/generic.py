@@ -249,7 +249,15 @@ class GenericModel:
             repetition_penalty=1.0,
             no_repeat_ngram_size=0,
         )[0, length:].tolist()
-        return Output(text=self.tokens.decode(ids), input_tokens=length, output_tokens=len(ids))
+        # The class's own loop writes an end token only where the text has ended.
+        ends = model.generation_config.eos_token_id
+        ended = len(ids) < max_new_tokens or ids[-1] in (ends if isinstance(ends, list) else [ends])
+        return Output(
+            text=self.tokens.decode(ids),
+            input_tokens=length,
+            output_tokens=len(ids),
+            cut_off=not ended,
+        )
 
     def _refuse(self, reason: str) -> NoReturn:
         raise ProbesError(

@@ -20,7 +20,7 @@ from probes.core.machine import device_name, platform_facts
 from probes.core.plugins import Registry
 from probes.core.progress import Progress
 from probes.core.types import Arm, Item
-from probes.engine import export, plan
+from probes.engine import doctor, export, plan
 from probes.engine.answering import RecordCounter, records_of
 from probes.engine.context import RunContext
 from probes.engine.dry_run import refuse_other_versions
@@ -200,6 +200,7 @@ def _manifest(
         frames_lost=tuple(lost),
         artifacts=artifacts.facts(result.out),
         origins=origins,
+        comparability=doctor.verdict(context.checks).plain() if context.checks else {},
     )
 
 

@@ -6,19 +6,21 @@ compared with its class's own forward pass. A run is never stopped by what is fo
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from probes.analysis.comparability import Comparability, judged, passes_line
 from probes.cache.checked_file import CheckedFiles
 from probes.config.settings import RunConfig
-from probes.core.errors import UNSOUND, ProbesError
+from probes.core.errors import UNSOUND, MachineError, ProbesError
 from probes.core.examination import Examination, MemberCheck, PassCheck, examination_of
 from probes.core.files import home
 from probes.core.hashing import array_sha256, sha256_json
@@ -110,7 +112,7 @@ class Doctor:
                 seen = backend.examine(self.prompts, self.frames, self.scoring)
             except ProbesError as error:
                 return MemberCheck(spec.name, facts, errors=(does_not_load(error),))
-            _files().put(key, seen.plain())
+            _keep(key, seen.plain())
         errors = tuple(_errors(spec, seen, self.scoring))
         return MemberCheck(spec.name, facts, seen, _kept_passes(key), errors)
 
@@ -128,7 +130,7 @@ class Doctor:
         passes = backend.compare(asked, frames, self.scoring)
         if passes is None:
             return check
-        _files().put(_passes_key(self._key(spec, backend)), asdict(passes))
+        _keep(_passes_key(self._key(spec, backend)), asdict(passes))
         return replace(check, passes=passes)
 
     def _key(self, spec: ModelSpec, backend: Backend) -> str:
@@ -211,6 +213,12 @@ def _unseen(backend: str) -> str:
 
 def _files() -> CheckedFiles:
     return CheckedFiles(home() / "doctor")
+
+
+def _keep(key: str, content: dict[str, Any]) -> None:
+    # A finished plan runs where nothing can be written; one that asks is refused by the store.
+    with contextlib.suppress(MachineError):
+        _files().put(key, content)
 
 
 def _kept(key: str) -> Examination | None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from probes.core.errors import ProbesError
 from probes.core.examination import Examination, OwnCheck, PassCheck, PromptCheck
 from probes.core.hashing import sha256_json
@@ -230,7 +232,7 @@ class Examiner:
         """Return the pixels that a family feeds to a model; None where it goes another way."""
         assert isinstance(self.reader, Preprocessor)
         taker = _PixelTaker()
-        shown = [frames[name] for name in frames_of(request)]
+        shown = [np.array(frames[name]) for name in frames_of(request)]
         with contextlib.suppress(_PixelsTakenError):
             self.family.encode_frames(taker, self.reader.bundle, shown)
         return taker.taken

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from probes.core.types import FrameAs, FramesByHash, Request, ScoringSpec
 from probes.models.base import frames_of
 from probes.models.hf.prompt_encoder import FRAME, PromptTokens, interleaved
@@ -88,7 +90,8 @@ class OwnClass:
 
     def inputs(self, text: str, prompt: Request, frames: FramesByHash) -> Any:
         """Return the class's inputs (tensors, batch of one)."""
-        shown = [frames[name] for name in frames_of(prompt)]
+        # Copies: torch warns of arrays that cannot be written to, as those of the frame store.
+        shown = [np.array(frames[name]) for name in frames_of(prompt)]
         media: dict[str, Any] = {}
         if shown and self.way == "video":
             media = {"videos": [frame[None] for frame in shown], "do_sample_frames": False}

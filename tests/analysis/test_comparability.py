@@ -76,7 +76,7 @@ def test_how_members_are_run_is_compared() -> None:
     ]
 
 
-def test_other_ids_or_scores_than_the_classs_own_are_faults() -> None:
+def test_other_ids_or_scores_than_its_own_class_has_are_faults() -> None:
     wrong = replace(PROMPT, own_ids=OwnCheck("differs", "token 2 is 7"))
     passes = PassCheck(3, largest=0.5, tolerance=1e-3, other_choices=1)
     found = judged(

@@ -238,7 +238,7 @@ def test_a_run_keeps_the_verdict_and_looks_once(
     assert tables[0] == tables[1]
 
 
-def test_a_run_warns_of_answers_that_are_not_the_classs_and_goes_on(
+def test_a_run_warns_of_answers_that_its_class_does_not_give(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("PROBES_HOME", str(tmp_path / "home"))
@@ -255,7 +255,7 @@ def test_damaged_results_are_made_again(tmp_path: Path, monkeypatch: pytest.Monk
     files = sorted((tmp_path / "doctor").rglob("*.json"))
     assert len(files) == 2
     for file in files:
-        file.write_bytes(file.read_bytes().replace(b"assistant", b"assistent"))
+        file.write_bytes(file.read_bytes().replace(b"assistant", b"assassins"))
     assert doctor.examined(of()).plain() == first.plain()
 
 

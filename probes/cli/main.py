@@ -62,6 +62,7 @@ COMMANDS = (
     Command(("merge",), "join runs of the same settings, e.g. shards, in one folder", "merge:main"),
     Command(("report",), "one HTML page with tables, figures and all items of runs", "report:main"),
     Command(("plan",), "what a run would ask, cost and show, before it is started", "plan:main"),
+    Command(("doctor",), "whether a pair's members can be compared", "doctor:main"),
     Command(
         ("power",),
         "items that a gain or difference in differences needs, or what a run could find",

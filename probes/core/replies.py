@@ -74,11 +74,6 @@ def opens_thought(text: str) -> bool:
     return _OPEN.match(text) is not None
 
 
-def leaves_thought_open(prompt: str) -> bool:
-    """Return whether a prompt ends with the mark that opens a thought: a reply goes on with it."""
-    return any(prompt.rstrip().endswith(mark) for mark in _MARKS)
-
-
 def with_thought(thought: str, answer: str) -> str:
     """Return a thought and an answer that came apart as one text, as models write them."""
     if not thought.strip():

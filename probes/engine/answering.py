@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
@@ -12,8 +12,10 @@ from probes.config.settings import RunConfig
 from probes.core import origins
 from probes.core.scratch import HashSet
 from probes.core.types import ModelSpec, Output, Request, ScoringSpec
+from probes.engine import doctor
 from probes.engine.answer_log import AnswerLog, TrialRequest
 from probes.engine.context import RunContext
+from probes.engine.doctor import Doctor
 from probes.engine.plan import Plan, Trial
 from probes.engine.stimulus_builder import StimulusBuilder, request_of
 from probes.records.schema import Record
@@ -47,7 +49,7 @@ def ask(
         What became of every trial.
     """
     model, scoring = context.member(spec), scoring_of(context.cfg, spec)
-    log = AnswerLog(context.scratch, f"trials of {spec.name}")
+    log, compared = AnswerLog(context.scratch, f"trials of {spec.name}"), False
     what = "prompts" if context.dry else "answers"
     with context.progress.phase(f"{what} of {spec.name}") as phase:
         phase.expect(planned.count())
@@ -75,7 +77,27 @@ def ask(
             phase.expect((phase.total or 0) - len(trials) + len(missing))
             if missing:
                 model.ask(missing, scoring, phase.advance)
+                compared = compared or _compare(context, spec, missing)
     return log
+
+
+def _compare(context: RunContext, spec: ModelSpec, asked: Mapping[str, Request]) -> bool:
+    """Put the first prompts that were asked to the class itself, as it is loaded anyway.
+
+    Returns:
+        Whether there were such.
+    """
+    some, check = doctor.first_prompts(asked), context.checks.get(spec.name)
+    if context.dry or not some or check is None:
+        return context.dry
+    model = context.member(spec)
+    answers = model.answers(list(some))
+    pairs = {prompt: answers[key] for key, prompt in some.items()}
+    looking = Doctor(context.cfg, scoring_of(context.cfg, spec))
+    found = looking.with_passes(check, spec, model.backend, pairs, context.frames)
+    context.checks[spec.name] = found
+    doctor.say_passes(found)
+    return True
 
 
 def records_of(

@@ -8,6 +8,7 @@ from functools import partial
 
 from probes.cache.output_cache import Store
 from probes.config.settings import Answers, RunConfig
+from probes.core.examination import MemberCheck
 from probes.core.files import home
 from probes.core.progress import Progress
 from probes.core.scratch import Scratch
@@ -42,6 +43,8 @@ class RunContext:
     """What a phase hands to a later one and memory need not hold."""
     models: dict[str, CachedModel] = field(default_factory=dict)
     """Models that were opened, by name of member, or of another model that writes infills."""
+    checks: dict[str, MemberCheck] = field(default_factory=dict)
+    """What is known of the members before their answers are believed, by name."""
     clips: ClipPrefetcher | None = None
     """The run's clips, once they are being decoded."""
     _slot: ModelSlot = field(default_factory=ModelSlot)

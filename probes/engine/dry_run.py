@@ -23,6 +23,7 @@ from probes.engine.answer_log import TrialRequest
 from probes.engine.answer_versions import refusal
 from probes.engine.context import RunContext
 from probes.engine.phases import RunState, run_phases
+from probes.engine.plan import Plan
 from probes.engine.workload import DryRunModel
 
 _LOOKED_UP = 2_048  # answers that are read from the output cache at a time
@@ -64,7 +65,12 @@ class DryRun:
 
 
 @contextmanager
-def dry_run(cfg: RunConfig, progress: Progress | None = None, keep: int = 0) -> Iterator[DryRun]:
+def dry_run(
+    cfg: RunConfig,
+    progress: Progress | None = None,
+    keep: int = 0,
+    planned: Plan | None = None,
+) -> Iterator[DryRun]:
     """Go through a run without asking a model; stores are open while the `with` block runs.
 
     Made data are made and frames are decoded if they have not been: a run would do the same, and
@@ -74,6 +80,7 @@ def dry_run(cfg: RunConfig, progress: Progress | None = None, keep: int = 0) -> 
         cfg: checked configuration.
         progress: where to show what is going on.
         keep: how many prompts of each kind to keep for timing.
+        planned: what is asked; by default all of the task's items.
 
     Raises:
         ProbesError: whatever would end the run before a model is loaded.
@@ -83,7 +90,7 @@ def dry_run(cfg: RunConfig, progress: Progress | None = None, keep: int = 0) -> 
         Store(home() / "store") as store,
         closing(RunContext(cfg, store, progress or Progress(), make_model, dry=True)) as context,
     ):
-        state = run_phases(context)
+        state = run_phases(context, planned)
         models = {n: one for n, one in context.models.items() if isinstance(one, DryRunModel)}
         needing = state.plan.needing_infills() if state.infills else []
         # One block of any size: a pair that two blocks share would count twice.

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from probes.core.scratch import HashSet
 from probes.core.types import Arm, ModelSpec, Role
-from probes.engine import answer_versions, answering, infilling, plan
+from probes.engine import answer_versions, answering, doctor, infilling, plan
 from probes.engine.answer_log import AnswerLog
 from probes.engine.context import RunContext
+from probes.engine.doctor import Doctor
 from probes.engine.infilling import InfillWriters
 from probes.engine.plan import InfillsByClip, Plan
 from probes.engine.stimulus_builder import StimulusBuilder, infills_for
@@ -63,6 +64,8 @@ def run_phases(context: RunContext, planned: Plan | None = None) -> RunState:
         for spec in context.cfg.pair.members:
             _check(context, spec, suite)
         writers = infilling.open_writers(context)
+    if not context.dry:
+        _look_at_members(context)
     if planned is None:
         with context.progress.phase("items") as phase:  # makes the task's data if need be
             task = context.cfg.task
@@ -100,6 +103,15 @@ def _check(context: RunContext, spec: ModelSpec, suite: Sequence[Arm]) -> None:
         [arm.intervention for arm in suite if arm.intervention is not None],
         [arm.decoding for arm in suite if arm.decoding is not None],
     )
+
+
+def _look_at_members(context: RunContext) -> None:
+    """Look at the members' files before anything is asked; what is found stops no run."""
+    with context.progress.phase("doctor"):
+        for spec in context.cfg.pair.members:
+            looking = Doctor(context.cfg, answering.scoring_of(context.cfg, spec))
+            context.checks[spec.name] = looking.member(spec, context.member(spec).backend)
+        doctor.say(doctor.verdict(context.checks))
 
 
 def decode_clips(context: RunContext, planned: Plan) -> ClipPrefetcher:

@@ -20,7 +20,7 @@ from probes.core.machine import device_name, platform_facts
 from probes.core.plugins import Registry
 from probes.core.progress import Progress
 from probes.core.types import Arm, Item
-from probes.engine import export, plan
+from probes.engine import doctor, export, plan
 from probes.engine.answering import RecordCounter, records_of
 from probes.engine.context import RunContext
 from probes.engine.dry_run import refuse_other_versions
@@ -202,6 +202,7 @@ def _manifest(
         origins=_origins(context, counter),
         scored={name: one.as_dict() for (_, name), one in counter.scored.items()},
         notes=tuple(scored.lines(counter.scored, scored.exempt(config))),
+        comparability=doctor.verdict(context.checks).plain() if context.checks else {},
     )
 
 

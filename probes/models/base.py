@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from probes.core.errors import ProbesError
+from probes.core.examination import Examination, PassCheck
 from probes.core.types import (
     SCORINGS,
     Decoding,
@@ -166,6 +167,33 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free the model; a later `score` loads it again."""
+
+
+@runtime_checkable
+class ExaminedBackend(Backend, Protocol):
+    """A backend that shows how it treats prompts: what `probes doctor` looks at.
+
+    It is asked for by its methods; a backend without them is one of which nothing is seen.
+    """
+
+    def examine(
+        self, requests: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec, /
+    ) -> Examination:
+        """Return what files show of how prompts become ids and pixels; no weights are loaded.
+
+        Args:
+            requests: made prompts; the last one without frames.
+            frames: their pixels by sha256.
+            scoring: how they are answered.
+
+        Raises:
+            ProbesError: processor or configuration do not load.
+        """
+
+    def compare(
+        self, asked: Mapping[Request, Output], frames: FramesByHash, scoring: ScoringSpec, /
+    ) -> PassCheck | None:
+        """Compare answers with plain forward passes of the class; None where none is loaded."""
 
 
 def check_options(backend: str, given: Iterable[str], known: Collection[str]) -> None:

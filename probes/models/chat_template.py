@@ -18,12 +18,12 @@ import numpy as np
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256
-from probes.core.replies import leaves_thought_open
 from probes.core.types import FrameRef, FramesByHash, ModelSpec, Request
 from probes.models.base import frames_of
 from probes.models.checkpoint import Checkpoint, find
 from probes.models.hf.prompt_encoder import broken, interleaved
 from probes.models.repositories import EMBEDDED
+from probes.models.thoughts import opened_thought
 
 # The tokenizer is not at hand, so special tokens are recognised by their usual shapes.
 _SPECIAL = re.compile(
@@ -161,7 +161,7 @@ def opens_thought(
         text = _rendered(template, [{"type": "text", "text": _BEFORE}], template_kwargs)
     except Exception:  # as above
         return False
-    return leaves_thought_open(text)
+    return opened_thought(text) is not None
 
 
 def _rendered(

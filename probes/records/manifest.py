@@ -90,6 +90,13 @@ class Manifest:
         "where there is nothing",
         default=(),
     )
+    comparability: Mapping[str, Any] = _means(
+        "what `probes doctor` finds: the verdict on the pair, differences, faults, what could not "
+        "be seen, and for every member its context, scored letters, end of prompt, and how its "
+        "first answers compare with its class's own forward pass (absent in folders of older "
+        "versions)",
+        default_factory=dict,
+    )
     files: Mapping[str, str] = _means(
         "sha256 of every table and submission file of the run; readers refuse others (in folders "
         "of older versions absent)",
@@ -103,7 +110,7 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a run's manifest; see `write_content`."""
-    optional = ("frames_lost", "artifacts", "origins", "scored", "notes")
+    optional = ("frames_lost", "artifacts", "origins", "scored", "notes", "comparability")
     content = {k: v for k, v in asdict(manifest).items() if v or k not in optional}
     write_content(folder, content)
 

@@ -10,13 +10,12 @@ import pandas as pd
 
 from probes.analysis import formats
 from probes.analysis.columns import BLOCK, in_order, rows_of, where
+from probes.analysis.comparability import IDENTITY, differing_facts
 from probes.core.tables import Table
 from probes.core.text import flat, listed
 from probes.report.parts import BulletList, Paragraph, ReportPart, Section
 from probes.report.study import Study, pair_of
 
-# What names a checkpoint, and where it happened to run: these differ by nature.
-_IDENTITY = ("fingerprint", "repo", "commit", "device", "weights_sha256")
 _FILES = {
     "config_sha256": "config.json",
     "tokenizer_sha256": "tokenizer",
@@ -39,6 +38,38 @@ def frame_as(study: Study) -> Section:
     parts += _dids(study)
     parts += _differences(study)
     return Section("frame-as", "Frames as video or as image, and the members", tuple(parts))
+
+
+def comparability(study: Study) -> Section | None:
+    """Return whether the members of each pair can be compared, which is read before any number."""
+    found = {
+        (pair_of(manifest).get("name", ""), verdict["verdict"], tuple(_lines(verdict)))
+        for manifest in study.manifests.values()
+        if (verdict := manifest.get("comparability"))
+    }
+    parts: list[ReportPart] = []
+    for pair, verdict, lines in sorted(found):
+        kind = "note" if verdict in ("not comparable", "not checked") else ""
+        parts.append(Paragraph(f"Pair {pair}: {verdict}.", kind))
+        parts += [BulletList(lines)] if lines else []
+    if not parts:
+        return None
+    about = "What `probes doctor` found of the members before their answers are believed."
+    return Section("comparability", "Can the members be compared?", (Paragraph(about), *parts))
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the faults, differences and gaps of a verdict, and how the first answers compare."""
+    yield from found.get("faults", ())
+    yield from found.get("differences", ())
+    yield from (f"not seen: {one}" for one in found.get("unseen", ()))
+    for name, member in (found.get("members") or {}).items():
+        passes = member.get("passes") or {}
+        if passes.get("compared"):
+            yield (
+                f"{name}: {passes['compared']} prompts were put to its own class too; option "
+                f"scores differ by at most {passes['largest']:.1e}"
+            )
 
 
 def _dids(study: Study) -> Iterator[ReportPart]:
@@ -101,8 +132,8 @@ def _differences(study: Study) -> Iterator[ReportPart]:
             yield Paragraph(f"Pair {pair}: no manifest holds the facts of {missing}.", "note")
             continue
         names = list(dict.fromkeys(name for known in facts.values() for name in known))
-        compared = [name for name in names if name not in _IDENTITY]
-        differing = [n for n in compared if len({str(facts[r].get(n)) for r in roles}) > 1]
+        compared = [name for name in names if name not in IDENTITY]
+        differing = differing_facts([facts[role] for role in roles])
         if len(roles) > 1:
             yield Paragraph(
                 f"Pair {pair}: {', '.join(f'{members[role]} ({role})' for role in roles)}."
@@ -127,7 +158,7 @@ def _differences(study: Study) -> Iterator[ReportPart]:
 
 
 def _mark(name: str, differing: Sequence[str], members: int) -> str:
-    if members < 2 or name in _IDENTITY:
+    if members < 2 or name in IDENTITY:
         return ""
     return "differs" if name in differing else "same"
 

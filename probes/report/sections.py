@@ -58,6 +58,7 @@ SECTIONS: Registry[ReportSection] = Registry(
     "probes.sections",
     "report section",
     {
+        "comparability": "probes.report.members:comparability",
         "summary": "probes.report.summary:summary",
         "tables": "probes.report.results:study_tables",
         "published": "probes.report.results:published",

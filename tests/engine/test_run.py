@@ -348,7 +348,7 @@ def test_a_reply_that_is_no_answer_is_unparsed_and_says_why(
     settle: Any, spy: Any, monkeypatch: Any
 ) -> None:
     replies = [
-        Output(text="A.", cut_off=True),
+        Output(text="A. The", cut_off=True),
         Output(text="<think>A."),
         Output(text="<think>no</think>A."),
         Output(text="maybe"),

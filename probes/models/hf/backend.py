@@ -8,12 +8,13 @@ from __future__ import annotations
 import atexit
 import gc
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from probes.core import origins
 from probes.core.errors import ProbesError
+from probes.core.examination import Examination, PassCheck
 from probes.core.hashing import sha256_json
 from probes.core.types import FramesByHash, ModelSpec, Origin, Output, Request, ScoringSpec
 from probes.models.base import (
@@ -30,9 +31,18 @@ from probes.models.hf.answers import LoadedModel
 from probes.models.hf.batching import Batcher, free_memory
 from probes.models.hf.families import FAMILIES, DevicePlacement, family_of
 from probes.models.hf.families.generic import GenericFamily, GenericModel, LoadedGenericModel
-from probes.models.hf.families.loading import LIBRARIES, check_quantize, context_of, origin_of
+from probes.models.hf.families.loading import (
+    LIBRARIES,
+    check_quantize,
+    context_of,
+    full_config,
+    origin_of,
+)
 from probes.models.hf.preprocessor import Preprocessor
 from probes.models.hf.vision_cache import FeatureCache, FramePrefetcher
+
+if TYPE_CHECKING:
+    from probes.models.hf.examine import Examiner
 
 ADAPTER = "hf-2"
 """Raised whenever the same prompt and weights would get other numbers or another text."""
@@ -170,6 +180,26 @@ class HfBackend:
         return Planning(
             reader.sizes, reader.shown, reader.tokens.count, shapes, features, batch_tokens or {}
         )
+
+    def examine(
+        self, requests: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec
+    ) -> Examination:
+        """Return what files show of how prompts are made; see `ExaminedBackend`."""
+        config = full_config(self._checkpoint, self._spec)
+        return self._examiner().examine(requests, frames, scoring, config)
+
+    def compare(
+        self, asked: Mapping[Request, Output], frames: FramesByHash, scoring: ScoringSpec
+    ) -> PassCheck | None:
+        """Compare answers with the loaded class's own passes; see `ExaminedBackend`."""
+        if self._ready is None:
+            return None
+        return self._examiner().compare(self._ready.model, asked, frames, scoring)
+
+    def _examiner(self) -> Examiner:
+        from probes.models.hf.examine import Examiner
+
+        return Examiner(self.preprocessor(), self._family, self._spec)
 
     def counters(self) -> dict[str, int]:
         """Return frames encoded, those of them encoded again, and language model passes."""

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from probes.core.errors import ProbesError
 from probes.core.machine import device_kind
 from probes.core.origins import sorted_libraries
+from probes.core.text import flat
 from probes.core.types import Dtype, ModelSpec, Origin
 from probes.models.adapters import Adapter
 from probes.models.checkpoint import Checkpoint
@@ -98,13 +99,26 @@ def context_of(checkpoint: Checkpoint, spec: ModelSpec) -> int:
     Raises:
         ProbesError: the configuration does not load, or has no such bound.
     """
+    with loading(checkpoint.folder):
+        return int(_config(checkpoint, spec).get_text_config().max_position_embeddings)
+
+
+def full_config(checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Any]:
+    """Return the configuration with its class's defaults, flat.
+
+    Raises:
+        ProbesError: it does not load.
+    """
+    with loading(checkpoint.folder):
+        return flat(_config(checkpoint, spec).to_dict())
+
+
+def _config(checkpoint: Checkpoint, spec: ModelSpec) -> Any:
     import transformers
 
-    with loading(checkpoint.folder):
-        config = transformers.AutoConfig.from_pretrained(
-            checkpoint.folder, local_files_only=True, trust_remote_code=spec.trust_remote_code
-        )
-        return int(config.get_text_config().max_position_embeddings)
+    return transformers.AutoConfig.from_pretrained(
+        checkpoint.folder, local_files_only=True, trust_remote_code=spec.trust_remote_code
+    )
 
 
 def load_weights(

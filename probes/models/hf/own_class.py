@@ -1,0 +1,183 @@
+"""What a checkpoint's own processor and class make of a prompt: what all else is compared with.
+
+Nothing of what makes runs fast is used here: texts and pictures go through the chat template and
+the processor together, and one forward pass answers one prompt.
+
+Shape suffixes: T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from probes.core.types import FrameAs, FramesByHash, Request, ScoringSpec
+from probes.models.base import frames_of
+from probes.models.hf.prompt_encoder import FRAME, PromptTokens, interleaved
+from probes.models.hf.token_layout import letter_forms
+
+if TYPE_CHECKING:
+    import torch
+
+_MARK = "MARK"
+
+
+@dataclass(frozen=True)
+class OwnClass:
+    """A processor as transformers means it to be used."""
+
+    processor: Any
+    tokens: PromptTokens
+    """Breaks special tokens in texts, and joins answers, as in a run."""
+    frame_as: FrameAs
+    template_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the chat template."""
+
+    @property
+    def way(self) -> FrameAs:
+        """How it shows a frame: as configured, or as an image where it has no videos."""
+        # By the class: a family may have put a video processor into this object.
+        parts = self.processor.get_attributes() if hasattr(self.processor, "get_attributes") else ()
+        return self.frame_as if f"{self.frame_as}_processor" in parts else "image"
+
+    @property
+    def token(self) -> str:
+        """What stands for a frame in a text."""
+        found = getattr(self.processor, f"{self.way}_token", None)
+        return str(getattr(found, "content", found) or f"<{self.way}>")
+
+    @property
+    def token_ids(self) -> frozenset[int]:
+        """Ids of the tokens that a processor writes for frames."""
+        # InternVL's writes a picture's token for a video's too.
+        names = [getattr(self.processor, f"{way}_token", None) for way in ("image", "video")]
+        texts = [str(getattr(one, "content", one)) for one in names if one]
+        find = self.processor.tokenizer.convert_tokens_to_ids
+        return frozenset(int(find(text)) for text in texts or [self.token])
+
+    @cached_property
+    def moves_pictures(self) -> bool:
+        """Whether the chat template puts pictures before texts, or fails on them."""
+        try:
+            text = self._chat([{"type": "text", "text": _MARK}, {"type": self.way}])
+        except Exception:  # templates are programs of others
+            return True
+        # One that drops pictures as well: then only texts are left as they are.
+        return text.find(self.token) < text.find(_MARK)
+
+    def text(self, prompt: Request, answer: str = "") -> str:
+        """Return the text of a prompt, and of an answer or its beginning.
+
+        Where the template moves pictures, all goes in as one text with pictures in their places.
+        """
+        parts = interleaved(prompt, self.tokens.escape_special_tokens)
+        if self.moves_pictures:
+            body = "".join(self.token if part is None else part for part in parts)
+            text = self._chat([{"type": "text", "text": body}])
+        else:
+            text = self._chat(
+                [
+                    {"type": self.way} if part is None else {"type": "text", "text": part}
+                    for part in parts
+                ]
+            )
+        return self.tokens.with_answer(text, answer) if answer else text
+
+    def inputs(self, text: str, prompt: Request, frames: FramesByHash) -> Any:
+        """Return the class's inputs (tensors, batch of one)."""
+        # Copies: torch warns of arrays that cannot be written to, as those of the frame store.
+        shown = [np.array(frames[name]) for name in frames_of(prompt)]
+        media: dict[str, Any] = {}
+        if shown and self.way == "video":
+            media = {"videos": [frame[None] for frame in shown], "do_sample_frames": False}
+        elif shown:
+            media = {"images": [shown]}
+        bos = self.processor.tokenizer.bos_token
+        # A template that writes the start token gets no second one.
+        more = {"add_special_tokens": False} if bos and text.startswith(bos) else {}
+        return self.processor(text=[text], **media, **more, return_tensors="pt")
+
+    def _chat(self, content: list[dict[str, str]]) -> str:
+        owner = self.processor
+        if not getattr(owner, "chat_template", None):
+            owner = self.processor.tokenizer
+        if not getattr(owner, "chat_template", None):
+            return "".join(part.get("text", self.token) for part in content)
+        named = {"add_generation_prompt": True, "tokenize": False, **self.template_kwargs}
+        message = {"role": "user", "content": content}
+        try:
+            text = str(owner.apply_chat_template([message], **named))
+        except Exception:  # one for texts alone takes no list of parts
+            text = ""
+        if "'type'" in text or not text:
+            joined = "".join(part.get("text", self.token) for part in content)
+            text = str(owner.apply_chat_template([message | {"content": joined}], **named))
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class PlainPass:
+    """Answers a prompt by plain forward passes of a loaded model, one for every text.
+
+    Which tokens count for a letter, and how an answer is joined to a prompt, is the run's rule.
+    """
+
+    tokens: PromptTokens
+    model: Any
+    text: Callable[[Request, str], str]
+    """(prompt, beginning of the answer) -> what is tokenized."""
+    inputs: Callable[[str, Request, FramesByHash], Any]
+    """(text, prompt, pixels) -> the model's inputs (tensors, batch of one)."""
+
+    def options(
+        self, prompt: Request, frames: FramesByHash, scoring: ScoringSpec
+    ) -> tuple[float, ...]:
+        """Return the log-probability of every option, by `letter` or `cloze`."""
+        text = self.text(prompt, scoring.answer_prefix)
+        if scoring.kind == "letter":
+            forms = letter_forms(self.tokens, prompt.options)
+            next_V = self._logprobs(text, prompt, frames, 0)[-1]
+            return tuple(float(next_V[list(forms[one])].logsumexp(0)) for one in prompt.options)
+        (encoded,) = self.tokens.continuations([text], [prompt.options])
+        sums = []
+        for option, answer in zip(prompt.options, encoded.answers, strict=True):
+            joint = self.tokens.with_answer(text, option)
+            logprobs_TV = self._logprobs(joint, prompt, frames, len(answer))[:-1]
+            sums.append(sum(float(p[t]) for p, t in zip(logprobs_TV, answer, strict=True)))
+        return tuple(sums)
+
+    def first_token(self, prompt: Request, frames: FramesByHash, scoring: ScoringSpec) -> str:
+        """Return the text of the most probable next token; empty for one that is no text."""
+        text = self.text(prompt, scoring.answer_prefix)
+        best = int(self._logprobs(text, prompt, frames, 0)[-1].argmax())
+        return self.tokens.decode([best])
+
+    def _logprobs(
+        self, text: str, prompt: Request, frames: FramesByHash, count: int
+    ) -> torch.Tensor:
+        """Return log-probabilities [count + 1, V] of the last tokens, and of the next."""
+        import torch
+
+        inputs = self.inputs(text, prompt, frames).to(self.model.device, self.model.dtype)
+        keeps = "logits_to_keep" in inspect.signature(self.model.forward).parameters
+        more = {"logits_to_keep": count + 1} if keeps else {}
+        with torch.inference_mode():
+            logits_TV = self.model(**inputs, **more).logits[0, -count - 1 :]
+        kept: torch.Tensor = logits_TV.float().log_softmax(-1).cpu()
+        return kept
+
+
+def collapsed(ids: Sequence[int], frames: frozenset[int]) -> list[int]:
+    """Return ids with every run of a frame's tokens as one `FRAME`."""
+    out: list[int] = []
+    for one in ids:
+        if one not in frames:
+            out.append(one)
+        elif not out or out[-1] != FRAME:
+            out.append(FRAME)
+    return out

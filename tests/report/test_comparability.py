@@ -1,0 +1,44 @@
+"""The verdict on a pair stands before any number of the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from probes.report.members import comparability
+from probes.report.parts import BulletList, Paragraph
+from probes.report.sections import SECTIONS
+from probes.report.study import Study
+
+FOUND: dict[str, Any] = {
+    "verdict": "not comparable",
+    "faults": ["video: its prompt ends in an opened thought"],
+    "differences": ["config rope: unset in image, 2.5 in video"],
+    "unseen": ["image: pixel values"],
+    "members": {"video": {"passes": {"compared": 3, "largest": 2e-6}}},
+}
+
+
+def of(*manifests: dict[str, Any]) -> Study:
+    return Study(pd.DataFrame(), {str(at): one for at, one in enumerate(manifests)})
+
+
+def test_the_section_comes_first_and_names_everything_once() -> None:
+    assert next(iter(SECTIONS.entries())) == "comparability"
+    manifest = {"config": {"pair": {"name": "mine"}}, "comparability": FOUND}
+    section = comparability(of(manifest, manifest))
+    assert section is not None
+    texts = [part.text for part in section.parts if isinstance(part, Paragraph)]
+    assert texts[1:] == ["Pair mine: not comparable."]
+    (bullets,) = (part for part in section.parts if isinstance(part, BulletList))
+    assert bullets.items == (
+        "video: its prompt ends in an opened thought",
+        "config rope: unset in image, 2.5 in video",
+        "not seen: image: pixel values",
+        "video: 3 prompts were put to its own class too; option scores differ by at most 2.0e-06",
+    )
+
+
+def test_older_runs_have_no_such_section() -> None:
+    assert comparability(of({}, {"config": {}})) is None

@@ -40,6 +40,3 @@ def test_what_came_apart_is_one_text_again(thought: str) -> None:
     text = replies.with_thought(thought, "B")
     assert replies.split_thought(text) == (thought, "B")
     assert replies.all_thought(replies.with_thought(thought, "")) is bool(thought)
-
-
-def test_a_prompt_may_end_within_a_thought() -> None:

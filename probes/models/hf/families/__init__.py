@@ -81,11 +81,14 @@ def family_of(checkpoint: Checkpoint, spec: ModelSpec) -> Family | GenericFamily
     else:
         family = FAMILIES.get(spec.family, where)
         _check_reads(family, checkpoint)
-    if spec.frame_as not in family.paths:
+    paths = family.paths
+    if isinstance(family, GenericFamily):
+        paths = family.paths_of(str(checkpoint.config.get("model_type") or ""))
+    if spec.frame_as not in paths:
         raise ProbesError(
             f"family {family.name} has no way to receive a frame as {spec.frame_as}",
             where,
-            f"set pair.frame_as={family.paths[0]}",
+            f"set pair.frame_as={paths[0]}",
         )
     return family
 

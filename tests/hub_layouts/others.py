@@ -399,8 +399,9 @@ _PIXTRAL_TOWER |= {"model_type": "pixtral", "rope_theta": 10000.0}
 
 
 def _pixtral(folder: Path, merge: int, patch: int) -> None:
-    renamed = {"<SPECIAL_10>": "[IMG]", "<SPECIAL_12>": "[IMG_BREAK]", "<SPECIAL_13>": "[IMG_END]"}
-    renamed |= {"<SPECIAL_11>": "<pad>"}
+    # Tokens 10 to 13 have other names than in Nemo; the rest of the vocabulary is the same.
+    renamed = {"<pad>": "[IMG]", "[PREFIX]": "<pad>"}
+    renamed |= {"[MIDDLE]": "[IMG_BREAK]", "[SUFFIX]": "[IMG_END]"}
     named = {"chat_template": _INST, "pad_token": "<pad>", "processor_class": "PixtralProcessor"}
     _npm(folder, "mistral_nemo", renamed, **named)
     dump(folder, "chat_template.json", {"chat_template": _INST})

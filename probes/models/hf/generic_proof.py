@@ -13,9 +13,9 @@ from probes.core.types import FrameArray, FrameRef, Request
 from probes.models.hf.families.generic_prompts import ONE, GenericModel
 from probes.models.hf.shared_features import (
     TOLERANCE,
+    Composition,
     FeatureMethods,
     FrameFeatures,
-    Recipe,
     compose,
     kept,
     learn,
@@ -40,7 +40,7 @@ class Proven:
     """How a model may be run."""
 
     methods: FeatureMethods | None = None
-    recipe: Recipe | None = None
+    recipe: Composition | None = None
     """How features of frames are put together; None: its frames are not encoded once."""
     whole: str = ""
     """Why they are not; empty where they are."""
@@ -92,7 +92,7 @@ def logprobs(model: Any, inputs: Any, count: int) -> torch.Tensor:
 
 
 def encoder(
-    model: Any, reader: GenericModel, methods: FeatureMethods, recipe: Recipe | None
+    model: Any, reader: GenericModel, methods: FeatureMethods, recipe: Composition | None
 ) -> Callable[[Sequence[FrameArray]], list[FrameFeatures]]:
     """Return a function that has the class compute the features of frames, each alone."""
     text = reader.render(ONE)
@@ -115,7 +115,7 @@ def _proven_recipe(
     methods: FeatureMethods,
     frames: Sequence[FrameArray],
     prompt: Request,
-) -> Recipe:
+) -> Composition:
     inputs = reader.batch([reader.render(prompt)], [frames])
     single = encoder(model, reader, methods, None)(frames)
     if not made_of(pixel_sums(inputs), [one.pixels for one in single]):

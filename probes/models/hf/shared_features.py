@@ -18,7 +18,7 @@ from typing import Any
 METHODS = ("get_image_features", "get_video_features")
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 4e-2}
 """By dtype: the largest difference that counts as the same, relative to the largest value."""
-Recipe = tuple[str, Any]
+Composition = tuple[str, Any]
 """How the features of several frames are made of those of each; see `learn`."""
 
 
@@ -107,7 +107,7 @@ class FeatureMethods:
             self._served = []
 
 
-def learn(joint: Any, parts: Sequence[Any], tolerance: float) -> Recipe:
+def learn(joint: Any, parts: Sequence[Any], tolerance: float) -> Composition:
     """Find out how what a method returns for several frames is made of what it returns for each.
 
     Args:
@@ -142,7 +142,7 @@ def learn(joint: Any, parts: Sequence[Any], tolerance: float) -> Recipe:
     raise ValueError(f"a {type(joint).__name__} is not made of those of single frames")
 
 
-def _learn_tensor(joint: Any, parts: Sequence[Any], tolerance: float) -> Recipe:
+def _learn_tensor(joint: Any, parts: Sequence[Any], tolerance: float) -> Composition:
     import torch
 
     if not all(hasattr(part, "shape") and part.ndim == joint.ndim for part in parts):
@@ -159,8 +159,8 @@ def _learn_tensor(joint: Any, parts: Sequence[Any], tolerance: float) -> Recipe:
     raise ValueError("features of a frame depend on the other frames of its prompt")
 
 
-def _learn_fields(joint: Any, parts: Sequence[Any], tolerance: float) -> Recipe:
-    recipes: dict[str, Recipe] = {}
+def _learn_fields(joint: Any, parts: Sequence[Any], tolerance: float) -> Composition:
+    recipes: dict[str, Composition] = {}
     for name in joint:
         try:
             recipes[name] = learn(joint[name], [part[name] for part in parts], tolerance)
@@ -172,7 +172,7 @@ def _learn_fields(joint: Any, parts: Sequence[Any], tolerance: float) -> Recipe:
     return "fields", (type(joint), recipes)
 
 
-def compose(recipe: Recipe, parts: Sequence[Any]) -> Any:
+def compose(recipe: Composition, parts: Sequence[Any]) -> Any:
     """Return the features of several frames, made of those of each by a recipe of `learn`."""
     import torch
 
@@ -235,7 +235,7 @@ def _tensors(value: Any) -> Iterator[Any]:
             yield from _tensors(one)
 
 
-def kept(value: Any, recipe: Recipe | None) -> Any:
+def kept(value: Any, recipe: Composition | None) -> Any:
     """Return copies of what a recipe uses, so that nothing else of a pass stays in memory."""
     if hasattr(value, "clone"):
         return value.clone()

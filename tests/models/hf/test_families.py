@@ -61,7 +61,6 @@ def test_a_name_decides_nothing(edited):
         with pytest.raises(ProbesError, match="reads the layout 'internvl_chat'") as caught:
             family(folder, family=named)
         assert "ends in -hf" in caught.value.fix
-    folder = edited(model_type="llava_next_video", architectures=[])
     with pytest.raises(ProbesError, match="no family named 'llava'"):
         family(folder, family="llava")
 

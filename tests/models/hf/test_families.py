@@ -61,8 +61,11 @@ def test_a_name_decides_nothing(edited):
         with pytest.raises(ProbesError, match="reads the layout 'internvl_chat'") as caught:
             family(folder, family=named)
         assert "ends in -hf" in caught.value.fix
+
+
+def test_a_family_of_another_name_is_told(video_checkpoint):
     with pytest.raises(ProbesError, match="no family named 'llava'"):
-        family(folder, family="llava")
+        family(video_checkpoint, family="llava")
 
 
 def test_facts_of_both_ways_to_show_a_frame(open_hf, video_checkpoint, image_checkpoint):

@@ -74,6 +74,9 @@ COMMANDS = (
     Command(("tasks", "lmms"), "which of lmms-eval's tasks can be run, and why not", "tasks:lmms"),
     Command(("tasks",), "--path prints the folder of the task definitions", "tasks:main"),
     Command(
+        ("models",), "which model classes can be run, how, and which are checked", "models:main"
+    ),
+    Command(
         ("plugins",), "what installed packages add, and what of it cannot be loaded", "plugins:main"
     ),
     Command(("data", "egoworld"), "make clips and questions of the small world", "data:egoworld"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -196,7 +196,11 @@ def _pair(pair: Mapping[str, Any], device: str) -> PairConfig:
     shared["device"] = device
     members: list[ModelSpec] = []
     for role in roles:
-        members.append(member(role, pair[role], shared))
+        one = member(role, pair[role], shared)
+        twins = [o.name for o in members if (o.repo, o.adapter) == (one.repo, one.adapter)]
+        if pair[role]["name"] is None and one.name in twins:  # the same weights twice
+            one = replace(one, name=f"{one.name}-{role}")
+        members.append(one)
         # Models of a run, and columns of tables, go by their names.
         if members[-1].name in [other.name for other in members[:-1]]:
             raise ProbesError(

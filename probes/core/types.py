@@ -20,7 +20,7 @@ CONTRASTS: tuple[ContrastName, ...] = get_args(ContrastName)
 Scoring = Literal["letter", "cloze", "generate"]
 SCORINGS: tuple[Scoring, ...] = get_args(Scoring)
 Status = Literal["ok", "unparsed", "error"]
-FrameAs = Literal["video", "image"]
+FrameAs = Literal["video", "image", "auto"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 InfillSource = Literal["none", "own", "donor", "filler"]
 Presentation = Literal["interleaved", "frames_then_text", "grid"]
@@ -306,7 +306,8 @@ class ModelSpec:
     dtype: str = "float32"
     attention: str = "sdpa"
     frame_as: FrameAs = "video"
-    """How one frame is received: as a one-frame video or by the native image path."""
+    """How one frame is received: as a one-frame video or by the native image path; `auto` is
+    replaced before a backend is opened (`models.frame_as`)."""
     device: str = "auto"
     trust_remote_code: bool = False
     adapter: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,8 +18,10 @@ from probes.engine.cached_model import CachedModel, ModelSlot, RequestStats
 from probes.media.frame_store import FrameStore
 from probes.media.prefetch import ClipPrefetcher
 from probes.models import Backend, open_backend
+from probes.models.members import remarks, settled
 from probes.tasks import pictures
 
+_log = logging.getLogger(__name__)
 _JOIN_S = 5.0  # for threads that decode; what they write is whole or not there: they may be left
 
 MakeModel = Callable[[Backend, Store, FrameStore, ModelSlot, RequestStats, Answers], CachedModel]
@@ -47,6 +50,8 @@ class RunContext:
     """What is known of the members before their answers are believed, by name."""
     clips: ClipPrefetcher | None = None
     """The run's clips, once they are being decoded."""
+    _settled: tuple[ModelSpec, ...] = ()
+    """The pair's members, once it is known how they receive frames."""
     _slot: ModelSlot = field(default_factory=ModelSlot)
 
     def model(self, name: str, open_one: Callable[[], Backend]) -> CachedModel:
@@ -64,6 +69,14 @@ class RunContext:
 
     def member(self, spec: ModelSpec) -> CachedModel:
         """Return a member's model."""
+        given = self.cfg.pair.members
+        if not self._settled:
+            # By all members together: what a member depends on is settled before it is opened.
+            self._settled = settled(self.cfg.backend, given)
+            for line in remarks(self.cfg.backend, self._settled, given):
+                _log.info("%s", line)
+        if spec in given:
+            spec = self._settled[given.index(spec)]
         return self.model(spec.name, partial(open_backend, self.cfg.backend, spec))
 
     def close(self) -> None:

@@ -371,6 +371,12 @@ def test_arms_of_a_suite_can_be_selected() -> None:
     assert chosen["vcot"] == {arm.name: arm for arm in frozen().suite}["vcot"]
 
 
+def test_the_same_weights_may_be_both_members():
+    members = frozen("pair=own", "pair.image.repo=/a/c", "pair.video.repo=/a/c").pair.members
+    assert [one.name for one in members] == ["c", "c-video"]
+    assert {one.frame_as for one in members} == {"auto"}
+
+
 @pytest.mark.parametrize(
     ("overrides", "where", "hint"),
     [

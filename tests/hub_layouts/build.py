@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from hub_layouts import internvl, llava, qwen
+from hub_layouts.others import OTHERS
 
 LAYOUTS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "next": ("llava-v1.6-vicuna-7b-hf", llava.llava_next),
@@ -27,6 +28,7 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "internvl3": ("InternVL3-8B-hf", internvl.internvl),
     "internvl3_5": ("InternVL3_5-8B-HF", partial(internvl.internvl, seed=16, qwen3=True)),
     "internvl_chat": ("Mini-InternVL-Chat-4B-V1-5", internvl.internvl_chat),
+    **OTHERS,
 }
 
 

@@ -75,7 +75,7 @@ class LoadedModel:
 
     model: Any
     preprocessor: Preprocessor
-    cache: FeatureCache
+    cache: FeatureCache[torch.Tensor]
     prefetcher: FramePrefetcher
     batcher: Batcher
     end_tokens: frozenset[int]

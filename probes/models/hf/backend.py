@@ -30,7 +30,7 @@ from probes.models.checkpoint_files import WatchedFiles
 from probes.models.hf.answers import LoadedModel
 from probes.models.hf.batching import Batcher, free_memory
 from probes.models.hf.families import FAMILIES, DevicePlacement, family_of
-from probes.models.hf.families.generic import GenericFamily, GenericModel, LoadedGenericModel
+from probes.models.hf.families.generic import GenericFamily, GenericModel
 from probes.models.hf.families.loading import (
     LIBRARIES,
     check_quantize,
@@ -38,6 +38,7 @@ from probes.models.hf.families.loading import (
     full_config,
     origin_of,
 )
+from probes.models.hf.generic_answers import LoadedGenericModel
 from probes.models.hf.preprocessor import Preprocessor
 from probes.models.hf.vision_cache import FeatureCache, FramePrefetcher
 
@@ -145,7 +146,7 @@ class HfBackend:
             "commit": checkpoint.commit,
             "family": self._family.name,
             "checkpoint_class": next(iter(checkpoint.architectures), ""),
-            "perceive_once": not isinstance(self._family, GenericFamily),
+            "perceive_once": True,
             **self._family.facts(checkpoint, spec.frame_as),
             "frame_as": spec.frame_as,
             "dtype": spec.dtype,
@@ -276,7 +277,8 @@ class HfBackend:
             assert isinstance(preprocessor, GenericModel)
             model = family.load(self._checkpoint, spec, self._placement)
             self._device = str(model.device)
-            return LoadedGenericModel(model, preprocessor)
+            capacity = self._cfg.feature_cache_mb * 2**20
+            return LoadedGenericModel(model, preprocessor, self._batcher(model), capacity)
         assert isinstance(preprocessor, Preprocessor)
         bundle = preprocessor.bundle
         if not gc.get_freeze_count():  # another model may be loaded: it must not be frozen
@@ -298,10 +300,11 @@ class HfBackend:
                 encode_frames, self._cfg.feature_cache_mb * 2**20, int(self._options["frame_batch"])
             ),
             prefetcher=FramePrefetcher(),
-            batcher=Batcher(
-                self._cfg.batch_size,
-                int(self._options["batch_tokens"]) or BATCH_TOKENS.get(model.device.type, 16_384),
-            ),
+            batcher=self._batcher(model),
             end_tokens=frozenset(ends if isinstance(ends, list | tuple) else [ends]),
             packed=spec.attention in MASKED_ATTENTION and window is None,
         )
+
+    def _batcher(self, model: Any) -> Batcher:
+        most = int(self._options["batch_tokens"]) or BATCH_TOKENS.get(model.device.type, 16_384)
+        return Batcher(self._cfg.batch_size, most)

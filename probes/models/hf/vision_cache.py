@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -19,12 +19,19 @@ from probes.core.types import FrameArray, FramesByHash
 from probes.models.hf.batching import Batcher, Failed
 from probes.models.hf.token_layout import TokenGrid
 
-if TYPE_CHECKING:
-    import torch
-
 _REMEMBERED = 8_192  # frames whose size is known without reading their file again
-EncodeFrames = Callable[[Sequence[FrameArray]], "list[torch.Tensor]"]
 R = TypeVar("R")
+
+
+class Storable(Protocol):
+    """What a cache bounded in bytes can keep, e.g. a tensor."""
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+
+
+F = TypeVar("F", bound=Storable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +128,8 @@ def read_frame(frames: FramesByHash, name: str) -> FrameArray:
     return frame
 
 
-class FeatureCache:
-    """Features [tokens, hidden] of one member by frame; the least recently used go first.
+class FeatureCache(Generic[F]):
+    """Features of one member by frame, e.g. [tokens, hidden]; the least recently used go first.
 
     Args:
         encode_frames: features of frames of one size.
@@ -130,14 +137,19 @@ class FeatureCache:
         batch_size: frames per pass of the vision tower.
     """
 
-    def __init__(self, encode_frames: EncodeFrames, capacity: int, batch_size: int) -> None:
+    def __init__(
+        self,
+        encode_frames: Callable[[Sequence[FrameArray]], list[F]],
+        capacity: int,
+        batch_size: int,
+    ) -> None:
         self.capacity = capacity
         self.batch_size = batch_size
         self.encoded = 0
         """Frames that went through the vision tower."""
         self._encode_frames = encode_frames
         self._batcher = Batcher(batch_size, batch_size)
-        self._kept: OrderedDict[str, torch.Tensor] = OrderedDict()
+        self._kept: OrderedDict[str, F] = OrderedDict()
         self._bytes = 0
         self._seen = array("q")  # hash of every name that was encoded: 8 bytes, not 100, a frame
 
@@ -146,9 +158,9 @@ class FeatureCache:
         """Frames among them that had been encoded before and had left the cache."""
         return self.encoded - len(np.unique(self._seen))
 
-    def get(self, names: Iterable[str], frames: FramesByHash) -> FrameResults[torch.Tensor]:
+    def get(self, names: Iterable[str], frames: FramesByHash) -> FrameResults[F]:
         """Return features of frames: all of them, even where the cache holds fewer."""
-        results: FrameResults[torch.Tensor] = FrameResults()
+        results: FrameResults[F] = FrameResults()
         pixels: FrameResults[FrameArray] = FrameResults(errors=results.errors)
         for name in dict.fromkeys(names):
             if name in self._kept:
@@ -167,9 +179,7 @@ class FeatureCache:
         """Return whether a frame's features are kept now."""
         return name in self._kept
 
-    def _encode(
-        self, group: Sequence[tuple[str, FrameArray]], results: FrameResults[torch.Tensor]
-    ) -> None:
+    def _encode(self, group: Sequence[tuple[str, FrameArray]], results: FrameResults[F]) -> None:
         """Encode frames of one size; their features and errors go into `results`."""
         # Frames of one size cost the same, so that a batch is bounded by their number.
         done = self._batcher.run(
@@ -187,7 +197,7 @@ class FeatureCache:
                 results.found[name] = feature
                 self._keep(name, feature)
 
-    def _keep(self, name: str, feature: torch.Tensor) -> None:
+    def _keep(self, name: str, feature: F) -> None:
         self._kept[name] = feature
         self._bytes += feature.nbytes
         while self._bytes > self.capacity and self._kept:

@@ -92,7 +92,10 @@ class Plain:
         shown = [part for part in prompt if not isinstance(part, str)]
         media: dict[str, Any] = {}
         if shown and self.frame_as == "video":
-            media = {"videos": [frame[None] for frame in shown], "do_sample_frames": False}
+            # Qwen3-VL takes no video of one frame; its tower sees two at a time.
+            times = 2 if type(self.processor).__name__ == "Qwen3VLProcessor" else 1
+            videos = [frame[None].repeat(times, 0) for frame in shown]
+            media = {"videos": videos, "do_sample_frames": False}
         elif shown:
             media = {"images": [shown]}
         text = self.text(prompt)

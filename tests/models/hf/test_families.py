@@ -57,12 +57,15 @@ def test_the_config_decides_the_family(edited, model_type, architectures):
 
 def test_a_name_decides_nothing(edited):
     folder = edited(model_type="internvl_chat", architectures=["InternVLChatModel"])
-    with pytest.raises(ProbesError, match="no family for model_type 'internvl_chat'") as caught:
-        family(folder)
-    assert "ends in -hf" in caught.value.fix
-    assert family(folder, family="llava_next_video") == "llava_next_video"
+    for named in ("auto", "llava_next_video"):
+        with pytest.raises(ProbesError, match="reads the layout 'internvl_chat'") as caught:
+            family(folder, family=named)
+        assert "ends in -hf" in caught.value.fix
+
+
+def test_a_family_of_another_name_is_told(video_checkpoint):
     with pytest.raises(ProbesError, match="no family named 'llava'"):
-        family(folder, family="llava")
+        family(video_checkpoint, family="llava")
 
 
 def test_facts_of_both_ways_to_show_a_frame(open_hf, video_checkpoint, image_checkpoint):
@@ -175,8 +178,8 @@ def made(tmp_path_factory):
         ("internvl", "image", {"tokens_per_frame": None, "tiles": "1 to 4, and the whole"}),
         ("qwen2_vl", "video", {"tokens_per_frame": None, "min_pixels": 784}),
         ("qwen2_5_vl", "image", {"tokens_per_frame": None, "max_pixels": 12544}),
-        ("llava", "image", {"family": "fallback", "perceive_once": False}),
-        ("gemma3", "image", {"family": "fallback", "perceive_once": False}),
+        ("llava", "image", {"family": "fallback", "perceive_once": None}),
+        ("gemma3", "image", {"family": "fallback", "perceive_once": None}),
     ],
 )
 def test_every_family_describes_how_a_frame_becomes_tokens(made, open_hf, name, frame_as, expected):
@@ -343,15 +346,29 @@ def test_both_classes_of_llava_next_answer_the_same(
         assert out.option_logprobs == pytest.approx(answers[1][at].option_logprobs, abs=1e-4)
 
 
+def test_the_fallback_writes_frames_into_the_text_where_a_template_moves_them(open_hf, tmp_path):
+    for at, template in enumerate(
+        (
+            tiny_models.PICTURES_FIRST.replace("video", "image"),
+            "{{ messages[0]['content'][-1]['text'] }}",
+        )
+    ):
+        folder = tiny_models.llava(tmp_path / str(at), chat_template=template)
+        planning = open_hf(folder, spec={"frame_as": "image"}).planning()
+        shown = planning.shown(Request(("a", FrameRef("1" * 64), "b", FrameRef("2" * 64))), "")
+        assert "a<frame 11111111>b<frame 22222222>" in shown
+
+
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
-        (tiny_models.PICTURES_FIRST.replace("video", "image"), "moves pictures or drops them"),
-        ("{{ messages[0]['content'][-1]['text'] }}", "out of order"),
         ("{{ raise_exception('one picture only') }}", "one picture only"),
+        ("{{ messages[0]['content'][-1]['text'] | replace('<image>', '') }}", "out of order"),
     ],
 )
-def test_the_fallback_refuses_templates_that_do_not_interleave(open_hf, tmp_path, template, reason):
+def test_the_fallback_refuses_templates_that_leave_no_place_for_frames(
+    open_hf, tmp_path, template, reason
+):
     folder = tiny_models.llava(tmp_path / "member", chat_template=template)
     with pytest.raises(ProbesError, match=reason) as caught:
         open_hf(folder, spec={"frame_as": "image"})

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import cast, get_args
+from dataclasses import replace
+from typing import cast
 
 from probes.core.errors import ProbesError
 from probes.core.plugins import Registry
 from probes.core.types import FrameAs, ModelSpec
-from probes.models.checkpoint import Checkpoint
+from probes.models.checkpoint import Checkpoint, find
 from probes.models.hf.families.base import DevicePlacement, Family, ProcessorBundle
 from probes.models.hf.families.generic import GenericFamily
 
@@ -31,7 +32,7 @@ def _checked(name: str, loaded: object) -> Family | GenericFamily:
         found = getattr(family, kind, None)
         if not isinstance(found, tuple) or not all(isinstance(one, str) for one in found):
             raise TypeError(f"its attribute `{kind}` is not a tuple of texts")
-    if not family.paths or set(family.paths) - set(get_args(FrameAs)):
+    if not family.paths or set(family.paths) - {"video", "image"}:
         raise ValueError(f"its attribute `paths` is {family.paths}, not some of video and image")
     for method in ("facts", "prepare", "load", "encode_frames"):
         if not callable(getattr(family, method, None)) and not isinstance(family, GenericFamily):
@@ -55,7 +56,7 @@ FAMILIES: Registry[Family | GenericFamily] = Registry(
 )
 _LLAVA = "name the repository of the organisation llava-hf"
 _OMNI = "name one that reads pictures and text alone, e.g. Qwen/Qwen2.5-VL-7B-Instruct"
-_UNREAD = {
+UNREADABLE = {
     # Layouts of the models' authors, whose weights transformers' classes do not read.
     "internvl_chat": "name the repository whose name ends in -hf, e.g. OpenGVLab/InternVL3-8B-hf",
     "llava_llama": _LLAVA,
@@ -81,20 +82,44 @@ def family_of(checkpoint: Checkpoint, spec: ModelSpec) -> Family | GenericFamily
     else:
         family = FAMILIES.get(spec.family, where)
         _check_reads(family, checkpoint)
-    if spec.frame_as not in family.paths:
+    paths = family.paths
+    if isinstance(family, GenericFamily):
+        paths = family.paths_of(str(checkpoint.config.get("model_type") or ""))
+    if spec.frame_as not in paths:
         raise ProbesError(
             f"family {family.name} has no way to receive a frame as {spec.frame_as}",
             where,
-            f"set pair.frame_as={family.paths[0]}",
+            f"set pair.frame_as={paths[0]}",
         )
     return family
+
+
+def ways_of(spec: ModelSpec) -> tuple[FrameAs, ...]:
+    """Return how a checkpoint can receive a frame, by its config and, without a family, processor.
+
+    Raises:
+        ProbesError: it is missing, or has no family.
+    """
+    checkpoint = find(spec)
+    _check_readable(checkpoint)
+    named = spec.family != "auto"
+    family = FAMILIES.get(spec.family, "pair.family") if named else _detected(checkpoint)
+    if not isinstance(family, GenericFamily):
+        return family.paths
+    paths = family.paths_of(str(checkpoint.config.get("model_type") or ""))
+    if "video" in paths:
+        try:
+            family.prepare(checkpoint, replace(spec, frame_as="video"))
+        except ProbesError:  # its template or its processor does not come through with videos
+            return ("image",)
+    return paths
 
 
 def _check_readable(checkpoint: Checkpoint) -> None:
     """Refuse what no class of transformers reads, or none that can be asked as families are."""
     model_type = str(checkpoint.config.get("model_type") or "")
     where = str(checkpoint.folder / "config.json")
-    if (fix := _UNREAD.get(model_type)) is not None:
+    if (fix := UNREADABLE.get(model_type)) is not None:
         what = f"no class of transformers for such models reads the layout {model_type!r}"
         raise ProbesError(
             what, where, f"{fix}, or convert the weights with transformers' own script"

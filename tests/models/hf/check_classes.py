@@ -1,0 +1,152 @@
+"""Compare classes with transformers alone, and write what `probes models` prints of it.
+
+    PYTHONPATH=.:tests:tests/models/hf python tests/models/hf/check_classes.py [--write] [NAME ...]
+
+Every layout of `tests/hub_layouts` that loads is compared both ways: ids, scores of options, greedy
+text, on prompts of no, one and several frames of two sizes. `--write` replaces the file; layouts
+that are not named keep their entries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import transformers
+from hub_layouts.build import LAYOUTS, build
+from hub_layouts.others import OTHERS
+from plain_classes import Plain, Prompt, pictures
+
+import probes.models.hf.families
+from probes.core.errors import ProbesError
+from probes.core.hashing import array_sha256
+from probes.core.types import FrameRef, ModelSpec, Request, ScoringSpec
+from probes.models import open_backend
+
+A, B, C = pictures([(48, 64), (48, 64), (90, 40)])
+FRAMES = {array_sha256(one): one for one in (A, B, C)}
+QUESTION = "What happens?\nA. the door opens\nB. it rains\nAnswer with the letter:"
+PROMPTS: list[Prompt] = [
+    [A, B, QUESTION],
+    ["First", A, "The light goes out.\n", C, QUESTION],
+    [B, QUESTION],
+    [QUESTION],
+    ["And then?", QUESTION],
+]
+FILE = Path(probes.models.hf.families.__file__).parent / "checked_classes.json"
+FAMILIES = dict.fromkeys(OTHERS, ("fallback",))
+FAMILIES |= {"next": ("llava_next", "fallback"), "pllava": ("pllava",)}
+"""Families that a layout is run by, where it is not `auto` and `fallback`."""
+PASSED_OVER = ("internvl_chat", "qwen3_vl_thinking", "next_13b", "pllava_13b", "next_video_dpo")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Stands for the configuration's backend section."""
+
+    name: str = "hf"
+    batch_size: int = 8
+    feature_cache_mb: int = 64
+    device: str = "cpu"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def request_of(prompt: Prompt, options: tuple[str, ...] = ()) -> Request:
+    """Return a prompt as the package takes it."""
+    parts = [p if isinstance(p, str) else FrameRef(array_sha256(p)) for p in prompt]
+    return Request(tuple(parts), options)
+
+
+def compared(folder: Path, family: str, way: str) -> dict[str, Any] | None:
+    """Return whether all answers equal those of the class alone; None where it is refused."""
+    spec = ModelSpec("checked", "video", str(folder), family=family, frame_as=way)  # type: ignore[arg-type]
+    try:
+        backend = open_backend(Settings(), spec)
+    except ProbesError:
+        return None
+    plain = Plain(folder, way)
+    tokens = plain.processor.tokenizer
+    letters = dict(
+        backend.score([request_of(p, ("A", "B")) for p in PROMPTS], FRAMES, ScoringSpec("letter"))
+    )
+    texts = dict(backend.score(list(map(request_of, PROMPTS)), FRAMES, ScoringSpec("generate", 5)))
+    wrong = []
+    for at, prompt in enumerate(PROMPTS):
+        if letters[at].status != "ok":
+            wrong.append(f"prompt {at}: {letters[at].error}")
+            continue
+        logprobs = plain.logprobs(prompt)
+        expected = [float(logprobs[forms(tokens, one)].logsumexp(0)) for one in "AB"]
+        apart = max(abs(x - y) for x, y in zip(expected, letters[at].option_logprobs, strict=True))
+        length = plain.inputs(prompt)["input_ids"].shape[1]
+        if not apart <= 1e-3:
+            wrong.append(f"prompt {at}: scores differ by {apart:.2g}")
+        if letters[at].input_tokens != length:
+            wrong.append(f"prompt {at}: {letters[at].input_tokens} tokens, not {length}")
+        if texts[at].text != (written := plain.generated(prompt, 5)):
+            wrong.append(f"prompt {at}: text {texts[at].text!r}, not {written!r}")
+    kind = type(plain.model).__name__
+    if family == "llava_next":
+        kind = "LlavaNextForConditionalGeneration"
+    proven = getattr(backend._ready, "proven", None)  # type: ignore[attr-defined]
+    backend.close()
+    return {
+        "class": kind,
+        "family": backend.describe()["family"],
+        "repository": folder.name,
+        "equal": not wrong,
+        "wrong": wrong,
+        "once": proven is None or proven.recipe is not None,
+        "batches": proven is None or not proven.alone,
+        "why": [] if proven is None else [one for one in (proven.whole, proven.alone) if one],
+    }
+
+
+def forms(tokenizer: Any, letter: str) -> list[int]:
+    """Return the single tokens that a letter is written as: the study's rule, written anew."""
+    ids = [tokenizer(t, add_special_tokens=False)["input_ids"] for t in (letter, f" {letter}")]
+    found = {one[0] for one in ids if len(one) == 1}
+    if (piece := tokenizer.get_vocab().get(f"\u2581{letter}")) is not None:
+        found.add(piece)
+    return sorted(found)
+
+
+def main() -> int:
+    """Compare the layouts that are named, or all."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*", default=[n for n in LAYOUTS if n not in PASSED_OVER])
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--root", type=Path, default=Path(tempfile.gettempdir()) / "hub")
+    given = parser.parse_args()
+    classes: dict[str, Any] = {}
+    if FILE.exists():
+        classes = json.loads(FILE.read_text())["classes"]
+    bad = False
+    for name in given.names:
+        try:
+            folder = build(name, given.root)
+        except KeyError as missing:
+            print(name, "has no vocabulary here:", missing)
+            continue
+        for family in FAMILIES.get(name, ("auto", "fallback")):
+            for way in ("video", "image"):
+                if (found := compared(folder, family, way)) is None:
+                    continue
+                print(name, family, way, json.dumps(found), flush=True)
+                bad |= not found["equal"]
+                key = f"{found['family']}:{found.pop('class')}"
+                entry = {k: v for k, v in found.items() if k not in ("family", "wrong")}
+                classes.setdefault(key, {})[way] = entry
+        if given.write:
+            content = {"transformers": transformers.__version__, "classes": classes}
+            FILE.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    return int(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from probes.core.errors import ErrorCollector
 from probes.core.scratch import HashSet
 from probes.core.types import Arm, ModelSpec, Role
 from probes.engine import answer_versions, answering, infilling, plan
@@ -19,7 +20,7 @@ from probes.engine.plan import InfillsByClip, Plan
 from probes.engine.stimulus_builder import StimulusBuilder, infills_for
 from probes.media.composites import Composite
 from probes.media.prefetch import ClipPrefetcher
-from probes.models.base import Backend, check_capabilities
+from probes.models.base import Backend, ChecksFiles, check_capabilities
 from probes.stimuli.arms import StimulusForm
 from probes.tasks import registry
 
@@ -60,9 +61,7 @@ def run_phases(context: RunContext, planned: Plan | None = None) -> RunState:
     # Before any item or weight is loaded: making data, and the first answers, may take hours.
     suite = plan.resolved(context.cfg) if planned is None else planned.arms
     with context.progress.phase("members"):
-        for spec in context.cfg.pair.members:
-            _check(context, context.member(spec).backend, suite)
-        writers = infilling.open_writers(context)
+        writers = open_models(context, suite)
     if planned is None:
         with context.progress.phase("items") as phase:  # makes the task's data if need be
             planned = plan.make(registry.load(context.cfg.task, phase.report), context.cfg)
@@ -85,6 +84,36 @@ def run_phases(context: RunContext, planned: Plan | None = None) -> RunState:
     if not context.dry:
         answer_versions.say(context.cfg.answers, context.others())
     return RunState(planned, clips, form, infills, requests, shown)
+
+
+def open_models(context: RunContext, suite: Sequence[Arm]) -> InfillWriters:
+    """Open all that will be asked, and check what their files tell, before anything is made.
+
+    Args:
+        context: what the phases share.
+        suite: the arms, with the versions of what they name.
+
+    Returns:
+        Who writes and shortens infills.
+
+    Raises:
+        ProbesError: what is wrong with any of them, all of it together.
+    """
+    problems, writers = ErrorCollector(), InfillWriters()
+    for spec in context.cfg.pair.members:
+        with problems.go_on():
+            _check(context, context.member(spec).backend, suite)
+    with problems.go_on():
+        writers = infilling.open_writers(context)
+    if not context.dry:
+        problems.done()  # at once; a plan goes on, and tells all there is
+    for model in context.models.values():
+        with problems.go_on():
+            # Of another package's backend only loading tells.
+            if isinstance(model.backend, ChecksFiles):
+                model.backend.check_files()
+    problems.done()
+    return writers
 
 
 def _check(context: RunContext, backend: Backend, suite: Sequence[Arm]) -> None:

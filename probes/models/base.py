@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from probes.core.errors import ProbesError
 from probes.core.types import (
@@ -164,6 +164,20 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free the model; a later `score` loads it again."""
+
+
+@runtime_checkable
+class ChecksFiles(Protocol):
+    """A backend that can tell from files alone whether its model will load."""
+
+    def check_files(self) -> None:
+        """Raise unless configuration, processor, tokenizer, template and weights fit together.
+
+        No weight is read. What passed is remembered by content.
+
+        Raises:
+            ProbesError: what is missing or does not fit.
+        """
 
 
 def check_options(backend: str, given: Iterable[str], known: Collection[str]) -> None:

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from probes.core.errors import ProbesError
+from probes.models.checkpoint import PROCESSOR_FILES
+from probes.models.hf.families.load_errors import cause, installed, short
+from probes.models.weight_files import read_json
 
 _BACKEND = "torchvision"
 """Of the kinds of image and video processors: the one that all classes have."""
@@ -41,6 +44,8 @@ def load(folder: Path, *, trust_remote_code: bool = False) -> Any:
         first = None
     try:
         return _assembled(folder, named)
+    except ProbesError:
+        raise
     except Exception as error:
         raise _refusal(folder, first, error) from error
 
@@ -57,7 +62,9 @@ def _assembled(folder: Path, named: dict[str, Any]) -> Any:
         "image_processor": (transformers.AutoImageProcessor, IMAGE_PROCESSOR_MAPPING),
         "video_processor": (transformers.AutoVideoProcessor, VIDEO_PROCESSOR_MAPPING),
     }
-    config = type(transformers.AutoConfig.from_pretrained(folder, **named))
+    own = transformers.AutoConfig.from_pretrained(folder, **named)
+    _check_known(folder, own)
+    config = type(own)
     kind = PROCESSOR_MAPPING[config]
     parts = []
     for part in kind.get_attributes():
@@ -75,9 +82,11 @@ def _assembled(folder: Path, named: dict[str, Any]) -> Any:
     return kind.from_args_and_dict(parts, settings)
 
 
-def _refusal(folder: Path, first: Exception | None, last: Exception) -> ProbesError:
-    has_tokenizer = any(folder.glob("*token*")) or any(folder.glob("vocab*"))
-    if not has_tokenizer:
+def check_present(folder: Path) -> None:
+    """Raise unless a folder has files of a tokenizer and of a processor; nothing is loaded."""
+    if not any(
+        one for pattern in ("*token*", "vocab*", "*tekken*") for one in folder.glob(pattern)
+    ):
         what, fix = (
             "the folder has no tokenizer",
             "complete it with the repository's tokenizer.json",
@@ -86,12 +95,36 @@ def _refusal(folder: Path, first: Exception | None, last: Exception) -> ProbesEr
         what = "the folder has no processor: there is no preprocessor_config.json"
         fix = "complete it with the files that `processor.save_pretrained` writes"
     else:
-        shown = first or last
-        # Lists of hundreds of classes hide the one that matters.
-        what = f"its processor does not load: {type(shown).__name__}: {_short(str(shown))}"
-        fix = "install a version of transformers that has its classes, or correct the files"
+        return
+    raise ProbesError(what, str(folder), fix)
+
+
+def _check_known(folder: Path, config: Any) -> None:
+    """Refuse a class of processors that no version had, where another would take its place.
+
+    Older versions had one for every kind of model, named as its class is, and repositories name
+    these still: for them the class that belongs to the configuration is the right one.
+    """
+    import transformers
+
+    own = type(config).__name__.removesuffix("Config")
+    for file in PROCESSOR_FILES:
+        for key, name in read_json(folder / file).items():
+            named = key in ("image_processor_type", "video_processor_type", "processor_class")
+            if not named or not isinstance(name, str) or name.startswith(own):
+                continue
+            plain = name.removesuffix("Fast")
+            if not any(hasattr(transformers, one) for one in (plain, f"{plain}Fast")):
+                raise ProbesError(
+                    f"{file} names a class that {installed()} does not have: {name}",
+                    str(folder),
+                    f"correct {key} there, or install a version of transformers that has the class",
+                )
+
+
+def _refusal(folder: Path, first: Exception | None, last: Exception) -> ProbesError:
+    check_present(folder)
+    shown = first or last
+    what = f"its processor does not load: {type(shown).__name__}: {short(str(shown))}"
+    fix = cause(shown) or "correct the file or setting that the message names"
     return ProbesError(what, str(folder), fix)
-
-
-def _short(text: str, most: int = 300) -> str:
-    return text if len(text) <= most else f"{text[:most]}..."

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 from probes.core.types import Arm, Item, Param, Request
+from probes.engine.answering import scoring_of
 from probes.engine.dry_run import DryRun
 from probes.engine.placeholder_text import shortened
 from probes.engine.stimulus_builder import request_of
@@ -34,7 +35,8 @@ def preview(planned: DryRun) -> Iterator[str]:
             stimulus = state.builder(spec.role).stimulus(trial)
             asked = shortened(request_of(stimulus, trial.arm))
             yield f"--- {spec.name}: {_length(model, request.key)}"
-            text = _text(model, asked, planned.cfg.pair.answer_prefix)
+            prefix = scoring_of(planned.cfg, spec).answer_prefix
+            text = _text(model, asked, prefix)
             # Members of a pair mostly get one text: what is printed again is a difference.
             yield "(the same text)" if text == last else text
             last = text

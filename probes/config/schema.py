@@ -30,7 +30,9 @@ _MEMBER = make_dataclass(
     [
         ("name", str | None, None),  # the last part of `repo`
         ("repo", str | None, None),  # the pair has no such member
-        *composed(ModelSpec, "revision", "trust_remote_code", "adapter"),
+        *composed(ModelSpec, "revision", "trust_remote_code", "adapter", "answer_prefix"),
+        # Not dict[str, Any]: a command line could add no name to it without a `+`.
+        ("chat_template_kwargs", Any, None),
     ],
 )
 _PAIR = make_dataclass(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from probes.config.fields import build, check, one_of
+from probes.config.members import member, unescaped
 from probes.config.prompts import prompt_set
 from probes.config.tasks import TaskConfig as TaskConfig
 from probes.config.tasks import freeze_task
@@ -50,7 +51,7 @@ class PairConfig:
     scoring: Scoring | None = None
     """Default scoring of the pair, if it has one."""
     answer_prefix: str = ""
-    """Text forced before a scored answer."""
+    r"""Text forced before an answer; \n, \t and \\ in it are a line break, a tab, a backslash."""
     caveat: str = ""
     """Text that is printed wherever this pair's numbers are shown."""
     members: tuple[ModelSpec, ...] = ()
@@ -117,6 +118,8 @@ def as_plain(cfg: RunConfig) -> dict[str, Any]:
     """Return a configuration as manifests hold it: a task's own settings among its others."""
     content = asdict(cfg)
     content["task"] |= content["task"].pop("settings")
+    for one in content["pair"]["members"]:
+        one["chat_template_kwargs"] = dict(one["chat_template_kwargs"])
     return content
 
 
@@ -190,11 +193,10 @@ def _pair(pair: Mapping[str, Any], device: str) -> PairConfig:
             "use a kernel of an installed package, e.g. sdpa, eager or flash_attention_2",
         )
     shared = {name: pair[name] for name in ("family", "dtype", "attention", "frame_as")}
+    shared["device"] = device
     members: list[ModelSpec] = []
     for role in roles:
-        for name in ("repo", "adapter"):
-            named_path(pair[role][name], f"pair.{role}.{name}")
-        members.append(ModelSpec(role=role, device=device, **shared, **_named(pair[role])))
+        members.append(member(role, pair[role], shared))
         # Models of a run, and columns of tables, go by their names.
         if members[-1].name in [other.name for other in members[:-1]]:
             raise ProbesError(
@@ -203,14 +205,8 @@ def _pair(pair: Mapping[str, Any], device: str) -> PairConfig:
                 "give each a name of its own",
             )
     _plain_name("pair.name", pair["name"])
-    return build(PairConfig, pair, "pair", members=tuple(members))
-
-
-def _named(member: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a member's settings with its name, by default the last part of adapter or repo."""
-    # At the colon too: `embedded:image` is the member `image`.
-    last = re.split(r"[/:]", str(member["adapter"] or member["repo"]).rstrip("/"))[-1]
-    return {**member, "name": member["name"] or last}
+    prefix = unescaped(pair["answer_prefix"], "pair.answer_prefix")
+    return build(PairConfig, pair, "pair", members=tuple(members), answer_prefix=prefix)
 
 
 def _scoring(given: Scoring | None, pair: PairConfig, task: TaskConfig) -> Scoring:

@@ -305,6 +305,10 @@ class ModelSpec:
     trust_remote_code: bool = False
     adapter: str = ""
     """Local folder or hub name of an adapter of peft that is loaded onto the weights, or empty."""
+    chat_template_kwargs: Params = ()
+    """Further variables of the chat template, e.g. `enable_thinking`."""
+    answer_prefix: str | None = None
+    """Text forced before this member's answers; None = the pair's."""
 
 
 class ArrayName(NamedTuple):

@@ -17,16 +17,17 @@ from probes.engine.context import RunContext
 from probes.engine.plan import Plan, Trial
 from probes.engine.stimulus_builder import StimulusBuilder, request_of
 from probes.records.schema import Record
-from probes.stimuli.answers import fault, judge
+from probes.stimuli.answers import fault, judge, letter_mass
 from probes.stimuli.rotation import rotated
 
 T = TypeVar("T")
 
 
-def scoring_of(cfg: RunConfig) -> ScoringSpec:
-    """Return how answers are given."""
+def scoring_of(cfg: RunConfig, spec: ModelSpec) -> ScoringSpec:
+    """Return how a member's answers are given."""
     most = cfg.max_new_tokens if cfg.scoring == "generate" else 0
-    return ScoringSpec(cfg.scoring, most, cfg.pair.answer_prefix)
+    own = spec.answer_prefix
+    return ScoringSpec(cfg.scoring, most, cfg.pair.answer_prefix if own is None else own)
 
 
 def ask(
@@ -44,7 +45,7 @@ def ask(
     Returns:
         What became of every trial.
     """
-    model, scoring = context.member(spec), scoring_of(context.cfg)
+    model, scoring = context.member(spec), scoring_of(context.cfg, spec)
     log = AnswerLog(context.scratch, f"trials of {spec.name}")
     what = "prompts" if context.dry else "answers"
     with context.progress.phase(f"{what} of {spec.name}") as phase:
@@ -101,10 +102,11 @@ def _record(
     cfg: RunConfig, spec: ModelSpec, trial: Trial, request: TrialRequest, output: Output
 ) -> Record:
     item, rotation = trial.item, trial.rotation
-    listed = rotated(item, rotation)
-    status, choice = judge(output, listed, cfg.scoring)
-    # The chosen place in the list, turned back into the item's own option.
-    choice = None if choice is None else (choice + rotation) % len(item.options)
+    # Equal requests have equal draws, whichever arm or member they are of.
+    key = (cfg.seed, item.task, item.id, request.stimulus_sha)
+    status, choice, tied = judge(output, item, cfg.scoring, rotation=rotation, key=key)
+    # Of an output that cannot be judged, nothing is known.
+    mass = None if status == "error" else letter_mass(output, cfg.scoring)
     return Record(
         key=request.key,
         task=item.task,
@@ -126,7 +128,7 @@ def _record(
         option_logprobs=_own_order(output.option_logprobs, rotation),
         option_tokens=_own_order(output.option_tokens, rotation),
         text=output.text,
-        error=fault(output, listed, cfg.scoring),
+        error=fault(output, rotated(item, rotation), cfg.scoring),
         input_tokens=output.input_tokens,
         output_tokens=output.output_tokens,
         seconds=output.seconds,
@@ -135,6 +137,8 @@ def _record(
         rotation=rotation,
         donor_task=_donor_task(trial),
         origin=origins.shown(output.origin),
+        letter_mass=mass,
+        tied=tied,
     )
 
 

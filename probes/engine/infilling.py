@@ -55,8 +55,9 @@ def _shared_writer(context: RunContext) -> ModelSpec:
     if spec is None:  # a model outside the pair, run as the members are
         _check_names_a_model(context, wanted)
         spec = replace(members[0], name=wanted, repo=wanted, revision=None, family="auto")
-        # Trust was granted to a member's repository, to no other; its adapter fits no other.
-        spec = replace(spec, trust_remote_code=False, adapter="")
+        # Trust was granted to a member's repository, to no other; its adapter fits no other, and
+        # its template's variables may not be another's.
+        spec = replace(spec, trust_remote_code=False, adapter="", chat_template_kwargs=())
     context.member(spec)
     return spec
 

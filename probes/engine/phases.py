@@ -20,7 +20,7 @@ from probes.engine.plan import InfillsByClip, Plan
 from probes.engine.stimulus_builder import StimulusBuilder, infills_for
 from probes.media.composites import Composite
 from probes.media.prefetch import ClipPrefetcher
-from probes.models.base import Backend, ChecksFiles, check_capabilities
+from probes.models.base import ChecksFiles, check_answer_prefix, check_capabilities
 from probes.stimuli.arms import StimulusForm
 from probes.tasks import registry
 
@@ -102,7 +102,7 @@ def open_models(context: RunContext, suite: Sequence[Arm]) -> InfillWriters:
     problems, writers = ErrorCollector(), InfillWriters()
     for spec in context.cfg.pair.members:
         with problems.go_on():
-            _check(context, context.member(spec).backend, suite)
+            _check(context, spec, suite)
     with problems.go_on():
         writers = infilling.open_writers(context)
     if not context.dry:
@@ -116,11 +116,13 @@ def open_models(context: RunContext, suite: Sequence[Arm]) -> InfillWriters:
     return writers
 
 
-def _check(context: RunContext, backend: Backend, suite: Sequence[Arm]) -> None:
+def _check(context: RunContext, spec: ModelSpec, suite: Sequence[Arm]) -> None:
     """Refuse what a member's backend cannot do."""
+    can, name = context.member(spec).backend.capabilities(), context.cfg.backend.name
+    check_answer_prefix(can, name, answering.scoring_of(context.cfg, spec))
     check_capabilities(
-        backend.capabilities(),
-        context.cfg.backend.name,
+        can,
+        name,
         context.cfg.scoring,
         [arm.intervention for arm in suite if arm.intervention is not None],
         [arm.decoding for arm in suite if arm.decoding is not None],

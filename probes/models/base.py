@@ -47,6 +47,8 @@ class Capabilities:
     """Whether an answer can be made to begin with a given text."""
     adapters: bool = False
     """Whether an adapter can be loaded onto the member's weights."""
+    chat_template_kwargs: bool = False
+    """Whether the member's chat template can be given further variables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,25 @@ def refuse_adapter(spec: ModelSpec, backend: str) -> ProbesError:
     )
 
 
+def refuse_variables(spec: ModelSpec, backend: str) -> ProbesError:
+    """Return the refusal of variables for a chat template by a backend that takes none."""
+    return ProbesError(
+        f"backend {backend} gives the chat template no further variables",
+        f"pair.{spec.role}.chat_template_kwargs",
+        "leave them out, or use backend=hf or backend=server",
+    )
+
+
+def check_answer_prefix(can: Capabilities, backend: str, scoring: ScoringSpec) -> None:
+    """Raise ProbesError unless a backend can make an answer begin as it should."""
+    if scoring.answer_prefix and not can.answer_prefix:
+        raise ProbesError(
+            f"backend {backend} cannot make an answer begin with a given text",
+            "pair.answer_prefix",
+            'set pair.answer_prefix="" (or that of the member), or use backend=hf',
+        )
+
+
 def check_capabilities(
     can: Capabilities,
     backend: str,
@@ -250,12 +271,7 @@ def check_requests(
     can: Capabilities, backend: str, requests: Sequence[Request], scoring: ScoringSpec
 ) -> None:
     """Raise ProbesError unless a backend can answer requests this way; the answer prefix too."""
-    if scoring.answer_prefix and not can.answer_prefix:
-        raise ProbesError(
-            f"backend {backend} cannot make an answer begin with a given text",
-            "pair.answer_prefix",
-            'set pair.answer_prefix="", or use backend=hf',
-        )
+    check_answer_prefix(can, backend, scoring)
     from probes.models.controllers import controller_of  # they read this module's types
     from probes.models.interventions import hook_of
 

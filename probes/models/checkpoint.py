@@ -173,6 +173,8 @@ class Checkpoint:
             content["adapter"] = self.adapter.identity()
         if spec.trust_remote_code:  # the same files run other code
             content["code"] = True
+        if spec.chat_template_kwargs:
+            content["chat_template_kwargs"] = dict(spec.chat_template_kwargs)
         if quantize:
             content["quantize"] = quantize
         return sha256_json(content)

@@ -69,7 +69,8 @@ class HookBatch:
     layers: Sequence[Any] = ()
     """The decoder's layers (modules), first to last; only with `mask` or `layers`."""
     logprobs: list[list[torch.Tensor]] = field(default_factory=list)
-    """Behind the pass: of every option the log-probabilities (nats, float32) of its tokens."""
+    """Behind the pass: of every option the log-probabilities (nats, float32) of its tokens; of a
+    letter one, summed over all tokens that it can be written as."""
     texts: list[list[int]] = field(default_factory=list)
     """Behind the last pass: the ids of every text, where text is written."""
     cleanup: ExitStack = field(default_factory=ExitStack)

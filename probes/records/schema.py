@@ -99,11 +99,18 @@ class Record:
         ),
     ]
     option_logprobs: Annotated[
-        tuple[float, ...], Column("per option: sum of its tokens' log-probabilities (nats)")
+        tuple[float, ...],
+        Column(
+            "per option: sum of its tokens' log-probabilities (nats); under `letter` the log of "
+            "the summed probability of the tokens that the letter can be written as"
+        ),
     ]
     option_tokens: Annotated[
         tuple[int, ...],
-        Column("per option: number of tokens behind that sum; `cloze` chooses by their ratio"),
+        Column(
+            "per option: number of tokens behind that sum; `cloze` chooses by their ratio; 0 where "
+            "a server did not list the letter, and the log-probability is only a bound"
+        ),
     ]
     text: Annotated[str, Column("the reply under `generate`")]
     error: Annotated[str, Column("what went wrong")]
@@ -136,6 +143,20 @@ class Record:
             "where nothing was computed, and in older folders"
         ),
     ] = ""
+    letter_mass: Annotated[
+        float | None,
+        Column(
+            "probability that the member puts on the options' letters altogether; null where it "
+            "was not scored by letter, and in older runs"
+        ),
+    ] = None
+    tied: Annotated[
+        bool,
+        Column(
+            "whether several options had exactly the best score: a draw keyed by seed, item and "
+            "stimulus decided; false in older runs"
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,9 +419,11 @@ def _column(table: pa.Table, field: Field, where: str) -> pa.Array | pa.ChunkedA
 
     present = field.name in table.column_names
     column = _cast(table.column(field.name), field, where) if present else None
-    if column is not None and (field.default is dataclasses.MISSING or not column.null_count):
-        return column
     make = field.column.of_older
+    # Without a default, or where null is that: nulls stay.
+    as_is = field.default is dataclasses.MISSING or (field.default is None and make is None)
+    if column is not None and (as_is or not column.null_count):
+        return column
     try:
         values = make(table) if make else [_cell(field.default)] * len(table)
     except KeyError as error:  # Arrow's, for a column that this one follows from

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from probes.core.errors import ProbesError
 from probes.core.types import Item, Output, Scoring, Status
+from probes.stimuli.donors import draw_seed, rank
+from probes.stimuli.rotation import rotated
 from probes.stimuli.words import WORD, words
 
 LETTERS = "ABCDEFGHIJ"
@@ -50,28 +53,69 @@ def scored_options(item: Item, scoring: Scoring) -> tuple[str, ...]:
     return item.options if scoring == "cloze" else letters(len(item.options))
 
 
-def judge(output: Output, item: Item, scoring: Scoring) -> tuple[Status, int | None]:
+class JudgedAnswer(NamedTuple):
+    """What an output comes to."""
+
+    status: Status
+    choice: int | None = None
+    """Index of the chosen option in the item's own order; None where there is none."""
+    tied: bool = False
+    """Whether the best score was that of several options exactly."""
+
+
+def judge(
+    output: Output,
+    item: Item,
+    scoring: Scoring,
+    *,
+    rotation: int = 0,
+    key: Sequence[int | str] = (),
+) -> JudgedAnswer:
     """Turn an output into a choice.
 
     Args:
-        output: what the backend returned.
-        item: whose options were scored or listed.
+        output: what the backend returned, of the options as they were listed.
+        item: in its own order.
         scoring: `letter`: highest log-probability; `cloze`: highest mean log-probability per
-            token; `generate`: what `parse` reads. Exact ties go to the lowest index.
+            token; `generate`: what `parse` reads.
+        rotation: places by which the listed options were rotated to the left.
+        key: what a draw among options of exactly the same score depends on.
 
     Returns:
-        (`ok`, index), (`unparsed`, None), or (`error`, None) where `fault` finds one.
+        `ok` with the choice, `unparsed`, or `error` where `fault` finds one.
     """
-    if fault(output, item, scoring):
-        return "error", None
+    listed = rotated(item, rotation)
+    if fault(output, listed, scoring):
+        return JudgedAnswer("error")
+    count = len(item.options)
     if scoring == "generate":
-        choice = parse(output.text, item.options)
-        return ("unparsed", None) if choice is None else ("ok", choice)
+        choice = parse(output.text, listed.options)
+        if choice is None:
+            return JudgedAnswer("unparsed")
+        return JudgedAnswer("ok", (choice + rotation) % count)
     scores = list(output.option_logprobs)
     if scoring == "cloze":
         # Per token: by the sum, the option of fewest tokens would mostly win.
         scores = [total / n for total, n in zip(scores, output.option_tokens, strict=True)]
-    return "ok", scores.index(max(scores))
+    best = [(at + rotation) % count for at, score in enumerate(scores) if score == max(scores)]
+    # Never the first: options in one place would win every tie. Each option has a rank of its own,
+    # so that neither the place it was listed at nor the number of others changes who wins.
+    choice = max(best, key=lambda option: rank(draw_seed(*key), str(option)))
+    return JudgedAnswer("ok", choice, len(best) > 1)
+
+
+def letter_mass(output: Output, scoring: Scoring) -> float | None:
+    """Return the probability that a member puts on the options' letters altogether.
+
+    Letters that a server did not list count as nothing: what is known of them is a bound.
+
+    Returns:
+        A share in [0, 1]; None where letters were not scored.
+    """
+    if scoring != "letter" or output.status != "ok" or not output.option_logprobs:
+        return None
+    both = zip(output.option_logprobs, output.option_tokens, strict=False)
+    return math.fsum(math.exp(logprob) for logprob, tokens in both if tokens)
 
 
 def fault(output: Output, item: Item, scoring: Scoring) -> str:

@@ -207,6 +207,61 @@ def test_a_member_with_an_adapter_goes_by_its_name() -> None:
     assert refused("pair.video.adapter=" + "x" * 5000).where == "pair.video.adapter"
 
 
+def test_members_have_their_own_prefix_and_variables() -> None:
+    cfg = frozen(
+        "pair.answer_prefix='It is\\n'",
+        r"pair.video.answer_prefix='</think>\n\n\tC:\\x'",
+        "pair.video.chat_template_kwargs={enable_thinking: false, b: [1, two], a: 0.5}",
+        "pair.image.chat_template_kwargs={c: null}",
+    )
+    assert cfg.pair.answer_prefix == "It is\n"
+    image, video = cfg.pair.members
+    assert (image.answer_prefix, image.chat_template_kwargs) == (None, (("c", None),))
+    assert video.answer_prefix == "</think>\n\n\tC:\\x"
+    assert video.chat_template_kwargs == (("a", 0.5), ("b", (1, "two")), ("enable_thinking", False))
+    assert settings.as_plain(cfg)["pair"]["members"][1]["chat_template_kwargs"] == {
+        "a": 0.5,
+        "b": (1, "two"),
+        "enable_thinking": False,
+    }
+    assert frozen("pair.video.answer_prefix=''").pair.members[1].answer_prefix == ""
+
+
+@pytest.mark.parametrize(
+    ("override", "where", "fix"),
+    [
+        (r"pair.answer_prefix='a\d'", "pair.answer_prefix", r"\n for a line break"),
+        (r"pair.image.answer_prefix='a\\'", "pair.image.answer_prefix", "for a backslash"),
+        ("+pair.video.answer_prefx=x", "pair.video.answer_prefx", "pair.video.answer_prefix"),
+        (
+            "+pair.video.chat_template_kwarg={a: 1}",
+            "pair.video.chat_template_kwarg",
+            "pair.video.chat_template_kwargs",
+        ),
+        (
+            "pair.video.chat_template_kwargs={a: {b: 1}}",
+            "pair.video.chat_template_kwargs.a",
+            "a list of those",
+        ),
+        (
+            "pair.video.chat_template_kwargs={a: nan}",
+            "pair.video.chat_template_kwargs.a",
+            "a finite number",
+        ),
+        (
+            "pair.video.chat_template_kwargs={tokenize: true}",
+            "pair.video.chat_template_kwargs.tokenize",
+            "leave it out",
+        ),
+        ("pair.video.chat_template_kwargs=3", "pair.video.chat_template_kwargs", "name: value"),
+    ],
+)
+def test_what_a_member_cannot_be_given(override: str, where: str, fix: str) -> None:
+    error = refused(override)
+    assert error.where == where
+    assert fix in error.fix
+
+
 @pytest.mark.parametrize(
     ("override", "where", "fix"),
     [

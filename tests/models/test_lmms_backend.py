@@ -176,6 +176,9 @@ def test_frames_as_videos_and_strange_options_are_refused(opened: Any) -> None:
     with pytest.raises(ProbesError) as caught:
         opened("qwen2_5_vl", spec={"frame_as": "video"})
     assert "pair.frame_as=image" in caught.value.fix
+    with pytest.raises(ProbesError, match="no further variables") as caught:
+        opened("qwen2_5_vl", spec={"chat_template_kwargs": (("think", False),)})
+    assert caught.value.where.endswith(".chat_template_kwargs")
     with pytest.raises(ProbesError, match="no option 'pretrained'"):
         opened("qwen2_5_vl", pretrained="x")
     with pytest.raises(ProbesError, match="not a group of arguments"):

@@ -52,11 +52,9 @@ TWO = replace(ITEM, options=("x", "y"))
     ("found", "scoring", "expected"),
     [
         (output(-2.0, -1.0), "letter", ("ok", 1)),
-        (output(-1.0, -1.0), "letter", ("ok", 0)),
         (output(-INF, -9.0), "letter", ("ok", 1)),
         (output(-6.0, -2.0, tokens=(6, 1)), "letter", ("ok", 1)),
         (output(-6.0, -2.0, tokens=(6, 1)), "cloze", ("ok", 0)),
-        (output(-6.0, -2.0, tokens=(3, 1)), "cloze", ("ok", 0)),
         (output(-6.0, -2.0, tokens=(2, 1)), "cloze", ("ok", 1)),
         (output(NAN, -1.0), "letter", ("error", None)),
         (output(-1.0, NAN), "cloze", ("error", None)),
@@ -73,7 +71,7 @@ TWO = replace(ITEM, options=("x", "y"))
     ],
 )
 def test_judge(found, scoring, expected):
-    assert answers.judge(found, TWO, scoring) == expected
+    assert answers.judge(found, TWO, scoring) == (*expected, False)
     assert bool(answers.fault(found, TWO, scoring)) == (expected[0] == "error")
 
 
@@ -397,7 +395,7 @@ finite = st.floats(-1e6, 0)
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(finite, st.integers(1, 50)), min_size=1, max_size=10))
-def test_judge_takes_the_highest_mean_and_the_first_of_equals(drawn):
+def test_judge_takes_the_highest_mean(drawn):
     logprobs, tokens = zip(*drawn, strict=True)
     item = replace(ITEM, options=("x",) * len(drawn))
     found = Output(option_logprobs=logprobs, option_tokens=tokens)
@@ -405,7 +403,63 @@ def test_judge_takes_the_highest_mean_and_the_first_of_equals(drawn):
         ("letter", list(logprobs)),
         ("cloze", [total / n for total, n in drawn]),
     ):
-        status, choice = answers.judge(found, item, scoring)
+        status, choice, tied = answers.judge(found, item, scoring)
         assert status == "ok"
-        assert all(value < values[choice] for value in values[:choice])
-        assert all(value <= values[choice] for value in values[choice:])
+        assert values[choice] == max(values)
+        assert tied == (values.count(max(values)) > 1)
+
+
+def drawn_choice(item, *key, rotation=0, scoring="letter", tokens=(2, 4, 4, 3)):
+    """Options 1, 2 and 3 of four tie, however they are listed."""
+    totals = (-8.0, -4.0, -4.0, -4.0) if scoring == "letter" else (-8.0, -4.0, -4.0, -3.0)
+
+    def listed(values):
+        return (*values[rotation:], *values[:rotation])
+
+    found = Output(option_logprobs=listed(totals), option_tokens=listed(tokens))
+    return answers.judge(found, item, scoring, rotation=rotation, key=key)
+
+
+@pytest.mark.parametrize("scoring", ["letter", "cloze"])
+def test_a_tie_is_drawn_by_its_key_and_never_by_place(scoring):
+    item = replace(ITEM, options=("p", "q", "r", "s"))
+    keys = [(seed, "task", f"item {n}", "sha") for seed in (0, 1) for n in range(200)]
+    found = [drawn_choice(item, *key, scoring=scoring) for key in keys]
+    assert {(one.status, one.tied) for one in found} == {("ok", True)}
+    chosen = [one.choice for one in found]
+    assert [chosen.count(option) for option in range(4)] == [
+        0,
+        *(pytest.approx(400 / 3, abs=40) for _ in range(3)),
+    ]
+    # The same draw again, wherever the options were listed; another one under another seed.
+    for rotation in range(4):
+        again = [drawn_choice(item, *key, scoring=scoring, rotation=rotation) for key in keys]
+        assert [one.choice for one in again] == chosen
+    assert chosen[:200] != chosen[200:]
+
+
+def test_an_option_that_joins_a_tie_changes_no_draw_between_others():
+    item = replace(ITEM, options=("p", "q", "r"))
+    for n in range(100):
+        key = (0, "task", f"item {n}")
+        two = answers.judge(output(-1.0, -1.0, -2.0), item, "letter", key=key)
+        three = answers.judge(output(-1.0, -1.0, -1.0), item, "letter", key=key)
+        assert three.choice in (two.choice, 2)
+
+
+def test_a_reply_names_the_option_that_was_listed():
+    item = replace(ITEM, options=("p", "q", "r"))
+    assert answers.judge(Output(text="A"), item, "generate", rotation=2) == ("ok", 2, False)
+    assert answers.judge(Output(text="C"), item, "generate", rotation=2) == ("ok", 1, False)
+
+
+def test_the_mass_on_letters_is_that_of_the_options():
+    found = output(math.log(0.25), math.log(0.125))
+    assert answers.letter_mass(found, "letter") == pytest.approx(0.375, abs=1e-15)
+    assert answers.letter_mass(output(-1.0, -INF), "letter") == pytest.approx(math.exp(-1))
+    # A letter that a server did not list is only known to be less likely than the others.
+    bounded = output(math.log(0.5), math.log(0.4), tokens=(1, 0))
+    assert answers.letter_mass(bounded, "letter") == pytest.approx(0.5)
+    assert answers.letter_mass(found, "cloze") is None
+    assert answers.letter_mass(Output(text="A"), "generate") is None
+    assert answers.letter_mass(Output(status="error", error="oom"), "letter") is None

@@ -148,7 +148,7 @@ class HfBackend:
         """Return what this backend can do."""
         if isinstance(self._family, GenericFamily):
             reason = "a checkpoint of no family of its own is run as one piece"
-            return Capabilities(reason=reason, adapters=True)
+            return Capabilities(reason=reason, adapters=True, chat_template_kwargs=True)
         attention, reason = self._spec.attention, ""
         if attention not in MASKED_ATTENTION:
             reason = f"attention={attention} takes no mask"
@@ -156,12 +156,17 @@ class HfBackend:
             reason = "its layers attend to a sliding window"
         needs = frozenset() if reason else NEEDS
         return Capabilities(
-            needs=needs, interventions=True, decoding=True, reason=reason, adapters=True
+            needs=needs,
+            interventions=True,
+            decoding=True,
+            reason=reason,
+            adapters=True,
+            chat_template_kwargs=True,
         )
 
     def describe(self) -> dict[str, Any]:
         """Return the facts of checkpoint, class, processor and settings, for manifest and diffs."""
-        checkpoint, spec = self._checkpoint, self._spec
+        checkpoint, spec, ready = self._checkpoint, self._spec, self._preprocessor
         return {
             "backend": "hf",
             "adapter": ADAPTER,
@@ -175,6 +180,8 @@ class HfBackend:
             "frame_as": spec.frame_as,
             "dtype": spec.dtype,
             "attention": spec.attention,
+            "chat_template_kwargs": dict(spec.chat_template_kwargs),
+            "template_layout": ready.tokens.layout if ready else "not looked up",
             "device": self._device,
             "device_map": self._placement.device_map,
             "quantize": self._placement.quantize or None,
@@ -250,7 +257,7 @@ class HfBackend:
             assert not isinstance(family, GenericFamily)
             bundle = family.prepare(self._checkpoint, self._spec)
             context = context_of(self._checkpoint, self._spec)
-            self._preprocessor = Preprocessor(bundle, context)
+            self._preprocessor = Preprocessor(bundle, context, self._spec.chat_template_kwargs)
         return self._preprocessor
 
     def _load_watched(self) -> LoadedModel | LoadedGenericModel:

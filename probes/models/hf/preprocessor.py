@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from probes.core.types import FramesByHash, Request, ScoringSpec
+from probes.core.types import FramesByHash, Params, Request, ScoringSpec
 from probes.models.base import PromptSize, Unaskable, frames_of
 from probes.models.hf.families.base import ProcessorBundle
 from probes.models.hf.token_layout import TokenGrid, TokenizedPrompt, marked, tokenize
@@ -17,11 +17,12 @@ class Preprocessor:
     Args:
         bundle: from a family.
         context: most positions that the model has.
+        variables: further variables of the chat template (`chat_template_kwargs`).
     """
 
-    def __init__(self, bundle: ProcessorBundle, context: int) -> None:
+    def __init__(self, bundle: ProcessorBundle, context: int, variables: Params = ()) -> None:
         self.bundle = bundle
-        self.tokens = bundle.tokens()
+        self.tokens = bundle.tokens(variables)
         self.grids = TokenGrids(bundle.grid)
         self.context = context
 

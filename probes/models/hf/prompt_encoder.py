@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.core.errors import ProbesError
-from probes.core.types import FrameRef, Request
+from probes.core.types import FrameRef, Params, Request
+from probes.models.hf.chat_layout import MARK, ChatLayout, PartLayout, chat_layout
 
 FRAME = -1
 """Stands for a frame among token ids: once, or once for each of its tokens in `TokenizedPrompt`."""
 BREAK = "\u200b"
 """Zero-width space, put behind the first character of a special token in a text."""
 _REMEMBERED = 8_192  # pieces of text whose ids are kept between calls
-_MARK = "MARK"
 _PromptPiece = tuple[bool, str, bool]  # (behind a placeholder, text, before a placeholder)
 
 
@@ -80,6 +80,12 @@ class PromptTokens:
         processor: its chat template is used before the tokenizer's.
         before: what a family writes before a frame's placeholder.
         after: what it writes behind it.
+        kind: what a frame is to the template: `image` or `video`.
+        token: what the template writes for a frame; by default the placeholder.
+        variables: further variables of the template (`chat_template_kwargs`).
+
+    Raises:
+        ProbesError: the chat template takes no message, or does not read a variable.
     """
 
     def __init__(
@@ -90,20 +96,34 @@ class PromptTokens:
         *,
         before: str = "",
         after: str = "",
+        kind: str = "image",
+        token: str = "",
+        variables: Params = (),
     ) -> None:
         self._tokenizer = tokenizer
         self.placeholder = placeholder
-        self.before = before
-        self.frame = before + placeholder + after
+        self.chat: ChatLayout = chat_layout(
+            processor, tokenizer, kind, token or placeholder, variables
+        )
+        # A template may write all of it itself, or more (InternVL's breaks the line behind).
+        ahead, behind = self.chat.around
+        self.before = ahead if ahead.endswith(before) else ahead + before
+        after = behind if behind.startswith(after) else after + behind
+        self.frame = self.before + placeholder + after
         """What stands for a frame in a text."""
         self._placeholder_id: int = tokenizer.convert_tokens_to_ids(placeholder)
         added = tokenizer.added_tokens_decoder.values()
         special = {str(token) for token in added if token.special}
         special |= set(tokenizer.all_special_tokens) | {placeholder, "<image>", "<video>"}
+        special |= {self.chat.token} - {""}
         # A token of one character cannot be broken, and is ordinary text.
         longest_first = sorted((one for one in special if len(one) > 1), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)))
-        self._chat = _chat(processor, tokenizer)
+        pictures = {placeholder, "<image>", "<video>", self.chat.token} - {""}
+        self._pictures = re.compile("|".join(map(re.escape, sorted(pictures, key=len)[::-1])))
+        self._written = re.compile(
+            f"(?:{re.escape(before)})?{re.escape(self.chat.token)}(?:{re.escape(after)})?"
+        )
         whole, bare = (
             list(tokenizer("a", add_special_tokens=add)["input_ids"]) for add in (True, False)
         )
@@ -124,38 +144,75 @@ class PromptTokens:
         """Return the characters of `text`, by number, that have a zero-width space before them."""
         return [found.start() + 1 for found in self._special.finditer(text)]
 
+    @property
+    def layout(self) -> PartLayout:
+        """What the chat template does with texts and pictures."""
+        return self.chat.layout
+
     def render(self, prompt: Request, answer_prefix: str = "") -> str:
         """Return the text that is tokenized, with one placeholder per frame.
 
-        The body is the one text of one user message, followed by the generation prompt and
-        `answer_prefix`.
+        It is one user message, followed by the generation prompt and `answer_prefix`.
         """
-        text = self._render_chat(self.body(prompt))
-        return self.with_answer(text, answer_prefix) if answer_prefix else text
+        text = self._rendered(interleaved(prompt, self.escape_special_tokens))
+        return join(text, self.prefix(answer_prefix)) if answer_prefix else text
+
+    def prefix(self, answer_prefix: str) -> str:
+        """Return an answer prefix as it is rendered.
+
+        Its special tokens are meant, e.g. the one that ends a thought; but it shows no picture.
+        """
+        return broken(self._pictures, answer_prefix)
 
     def with_answer(self, text: str, answer: str) -> str:
-        """Return a rendered text and an answer or its beginning, by the rule of `join`."""
+        """Return a rendered text and an answer, by the rule of `join`."""
         return join(text, self.escape_special_tokens(answer))
 
     def body(self, prompt: Request) -> str:
         """Return what a prompt shows, in one text."""
-        parts = interleaved(prompt, self.escape_special_tokens)
-        return "".join(self.frame if part is None else part for part in parts)
+        return self._body(interleaved(prompt, self.escape_special_tokens))
 
-    def placed(self, body: str) -> tuple[str, int]:
-        """Return a body as the chat template renders it, and where it begins in that text.
+    def placed(self, prompt: Request) -> tuple[str, NDArray[np.int64]]:
+        """Return a rendered prompt, and where each character of its body is in that text.
+
+        Returns:
+            The text, and [characters of the body]: of each its place, or -1 where the template
+            drops it (white space around a text).
 
         Raises:
-            ProbesError: the template changes more of it than white space around it.
+            ProbesError: the template changes more than that.
         """
-        text = self._render_chat(body)
+        parts = interleaved(prompt, self.escape_special_tokens)
+        text = self._rendered(parts)
+        if self.chat.by_parts:
+            return text, self._placed_parts(text, parts)
+        body = self._body(parts)
         # Found by what the template writes around any body: a short one may occur in that too.
-        before, _, after = self._render_chat(_MARK).partition(_MARK)
+        before, _, after = self._rendered([MARK]).partition(MARK)
         within = text[len(before) : len(text) - len(after)]
         at = body.find(within)
         if at < 0 or len(body.strip()) > len(within) or text != before + within + after:
             raise self._not_located("the chat template changes them")
-        return text, len(before) - at
+        places = np.full(len(body), -1)
+        places[at : at + len(within)] = np.arange(len(before), len(before) + len(within))
+        return text, places
+
+    def _placed_parts(self, text: str, parts: Sequence[str | None]) -> NDArray[np.int64]:
+        """Find parts that a template writes one by one, each behind the one before it."""
+        before, _, _ = self._rendered([MARK]).partition(MARK)
+        places: list[int] = []
+        here = len(before)  # a short text may occur in what stands there too
+        for part in parts:
+            piece = self.frame if part is None else part
+            shown = self.placeholder if part is None else part.strip()
+            at = text.find(shown, here)
+            if at < 0:
+                raise self._not_located("the chat template changes them")
+            lead = piece.index(shown)
+            places += [-1] * lead + list(range(at, at + len(shown)))
+            places += [-1] * (len(piece) - lead - len(shown))
+            here = at + len(shown)
+        return np.array(places, np.int64)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of rendered texts, `FRAME` for every placeholder, start token included.
@@ -266,8 +323,17 @@ class PromptTokens:
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text.strip()
 
-    def _render_chat(self, body: str) -> str:
-        return body if self._chat is None else str(self._chat(body))
+    def _body(self, parts: Iterable[str | None]) -> str:
+        return "".join(self.frame if part is None else part for part in parts)
+
+    def _rendered(self, parts: Sequence[str | None]) -> str:
+        """Return texts and frames (None) in the chat template."""
+        if self.chat.owner is None:
+            return self._body(parts)
+        if not self.chat.by_parts:
+            return self.chat.render([self._body(parts)])
+        # A template may write what the family does, or leave it to the class's processor.
+        return self._written.sub(lambda _: self.frame, self.chat.render(filter(_shown, parts)))
 
     def _split(self, text: str) -> list[_PromptPiece]:
         pieces = text.split(self.placeholder)
@@ -318,72 +384,8 @@ class PromptTokens:
         )
 
 
-def _chat(processor: Any, tokenizer: Any) -> Any:
-    """Return body -> text of the chat template, or None where there is none.
-
-    Multimodal templates take a message's content as a list of parts, text-only ones as a string;
-    a trial message shows which of the two this one takes.
-    """
-    owner = next(
-        (one for one in (processor, tokenizer) if getattr(one, "chat_template", None)), None
-    )
-    if owner is None:
-        return None
-    problem = ""
-    for as_parts in (True, False):
-
-        def render(body: str, as_parts: bool = as_parts) -> str:
-            content = [{"type": "text", "text": body}] if as_parts else body
-            text = owner.apply_chat_template(
-                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-            )
-            return str(text)
-
-        try:
-            text = render(_MARK)
-        except Exception as error:
-            # Templates are programs of others: any error means "not this form".
-            problem = f"{type(error).__name__}: {error}"
-            continue
-        # A template for strings prints the list of parts itself, with its keys.
-        if text.count(_MARK) == 1 and "'type'" not in text and '"type"' not in text:
-            return render
-        problem = f"a message renders as {text!r}"
-    raise ProbesError(
-        "the chat template takes neither a text nor a list of parts as a message",
-        getattr(tokenizer, "name_or_path", ""),
-        f"correct or remove the checkpoint's chat template ({problem})",
-    )
-
-
-def around_picture(processor: Any, kind: str, token: str) -> tuple[str, str] | None:
-    """Return what a chat template writes before and behind a picture's token.
-
-    Args:
-        processor: with the template.
-        kind: `image` or `video`.
-        token: what the template writes for such a picture itself.
-
-    Returns:
-        None where there is no template, or one that does not leave texts and pictures as they are
-        and where they are.
-    """
-    if not getattr(processor, "chat_template", None):
-        return None
-    picture = {"type": kind}
-    texts = [f" {_MARK}{letter}\n" for letter in "ABC"]
-    first, second, third = ({"type": "text", "text": text} for text in texts)
-    content = [first, picture, second, picture, picture, third]
-    message = [{"role": "user", "content": content}]
-    try:
-        rendered = processor.apply_chat_template(message, tokenize=False)
-    except Exception:  # templates are programs of others
-        return None
-    found = re.search("(.*)".join(map(re.escape, texts)), str(rendered), re.DOTALL)
-    if found is None or found[1].count(token) != 1 or found[2] != 2 * found[1]:
-        return None
-    before, _, after = found[1].partition(token)
-    return before, after
+def _shown(part: str | None) -> bool:
+    return part != ""
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from probes.core.types import FrameRef, Request, TextSpan
-from probes.models.hf.prompt_encoder import FRAME, PromptTokens
+from probes.models.hf.prompt_encoder import FRAME, PromptTokens, join
 
 if TYPE_CHECKING:
     from probes.models.hf.token_layout import TokenizedPrompt
@@ -52,13 +52,15 @@ def locate(
     Raises:
         ProbesError: the tokenizer or the chat template does not say where things are.
     """
-    body = tokens.body(request)
-    text, start = tokens.placed(body)
-    named = [(name, start + a, start + b) for name, a, b in _in_body(tokens, request)]
+    text, places = tokens.placed(request)
+    named = []
+    for name, first, end in _in_body(tokens, request):
+        if len(there := places[first:end][places[first:end] >= 0]):
+            named.append((name, int(there[0]), int(there[-1]) + 1))
     if answer_prefix:
-        text = tokens.with_answer(text, answer_prefix)
-        length = len(tokens.escape_special_tokens(answer_prefix))
-        named.append(("answer prefix", len(text) - length, len(text)))
+        written = tokens.prefix(answer_prefix)
+        text = join(text, written)
+        named.append(("answer prefix", len(text) - len(written), len(text)))
     sizes = map(math.prod, prompt.grids)
     counts = [next(sizes) if token == FRAME else 1 for token in tokens.encode([text])[0]]
     begins_T, ends_T = np.repeat(tokens.bounds(text), counts, axis=0)[: len(prompt.ids)].T

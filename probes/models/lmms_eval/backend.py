@@ -26,6 +26,7 @@ from probes.models.base import (
     check_requests,
     error_output,
     refuse_adapter,
+    refuse_variables,
 )
 from probes.models.chat_template import (
     first_request,
@@ -77,6 +78,8 @@ class LmmsBackend:
         self._device = cfg.device if cfg.device != "auto" else spec.device
         if spec.adapter:
             raise refuse_adapter(spec, "lmms")
+        if spec.chat_template_kwargs:
+            raise refuse_variables(spec, "lmms")
         # A wrapper loads as it likes, with code of others: whatever lies there counts.
         self._checkpoint = find(spec, everything=True)
         if self._checkpoint.adapter is not None:

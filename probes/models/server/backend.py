@@ -45,7 +45,7 @@ from probes.models.server.http import Endpoint, Failure
 from probes.models.server.options import ServerOptions
 from probes.models.server.served import check_same, served
 
-ADAPTER = "server-1"
+ADAPTER = "server-2"
 """Raised whenever the same prompt and served weights would get other numbers or another text."""
 _PATH = "/chat/completions"
 _FINAL = (401, 404)
@@ -104,6 +104,7 @@ class ServerBackend:
             reason="its model runs in another process",
             unscored="it has no log-probabilities of given text",
             answer_prefix=False,
+            chat_template_kwargs=True,
         )
 
     def planning(self) -> None:

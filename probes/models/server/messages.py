@@ -15,8 +15,8 @@ from probes.models.base import error_output
 from probes.models.chat_template import message_parts
 from probes.models.hf.vision_cache import read_frame
 
-# How tokenizers show the space before a word.
-_SPACES = " \t\n\r\u2581\u0120"
+_FORMS = ("{}", " {}", "\u2581{}", "\u0120{}")
+"""How servers show the token of a letter: bare, or behind the space that tokenizers write so."""
 
 
 class NoLogprobsError(Exception):
@@ -111,11 +111,10 @@ def text_output(reply: Any) -> Output:
 def letter_output(reply: Any, letters: Sequence[str]) -> Output:
     """Return the log-probability of every letter as the reply's first token.
 
-    Of the listed tokens that show a letter, with or without a space before it (" A" and "A"), the
-    likeliest counts: it is the one that a tokenizer writes behind the prompt, and that the hf
-    backend scores. A letter that is not listed is only known to be less likely than every listed
-    token: it gets the next float below the least listed log-probability, and 0 in `option_tokens`
-    marks this as a bound and not an observation.
+    The probabilities of the listed tokens that show a letter, bare or behind one space ("A" and
+    " A"), add up, as in the hf backend. A letter that is not listed is only known to be less likely
+    than every listed token: it gets the next float below the least listed log-probability, and 0 in
+    `option_tokens` marks this as a bound and not an observation.
 
     Args:
         reply: a chat completion with `logprobs`.
@@ -133,10 +132,11 @@ def letter_output(reply: Any, letters: Sequence[str]) -> Output:
     listed = _first_token(_choice(reply))
     if not listed:
         raise NoLogprobsError
+    forms = {form.format(letter): letter for letter in letters for form in _FORMS}
     found: dict[str, list[float]] = {letter: [] for letter in letters}
     for token, logprob in listed:
-        if (letter := token.strip(_SPACES)) in found:
-            found[letter].append(logprob)
+        if token in forms:
+            found[forms[token]].append(logprob)
     floor = math.nextafter(min(logprob for _, logprob in listed), -math.inf)
     if not any(found.values()):
         return Output(
@@ -147,11 +147,18 @@ def letter_output(reply: Any, letters: Sequence[str]) -> Output:
             input_tokens=plain.input_tokens,
         )
     return Output(
-        option_logprobs=tuple(max(found[letter], default=floor) for letter in letters),
+        option_logprobs=tuple(_summed(found[letter], floor) for letter in letters),
         option_tokens=tuple(1 if found[letter] else 0 for letter in letters),
         text=plain.text,
         input_tokens=plain.input_tokens,
     )
+
+
+def _summed(logprobs: Sequence[float], floor: float) -> float:
+    """Return the log of the summed probability of tokens; the floor where there are none."""
+    if len(logprobs) < 2 or (best := max(logprobs)) == -math.inf:  # as the server wrote it
+        return logprobs[0] if logprobs else floor
+    return best + math.log(math.fsum(math.exp(one - best) for one in logprobs))
 
 
 def at(value: Any, *steps: str | int) -> Any:
@@ -182,7 +189,9 @@ def _first_token(choice: Any) -> list[tuple[str, float]]:
     found = [pair for pair in map(_pair, entries if isinstance(entries, list) else []) if pair]
     own = _pair(first)
     # The chosen token alone is no list: nothing would be known of the other letters.
-    if found and own and own not in found:  # a server may leave the chosen token out of its list
+    # A server may leave the chosen token out of its list. By its text: with another rounding of
+    # its log-probability it would be counted twice.
+    if found and own and own[0] not in [token for token, _ in found]:
         found.append(own)
     return sorted(found, key=lambda pair: -pair[1])
 

@@ -67,6 +67,7 @@ class ServerOptions:
         for name in ("base_url", "model", "deployment"):
             if isinstance(given.get(name), Mapping):
                 given[name] = _own(name, given[name], spec)
+        given["extra"] = _with_variables(given.get("extra") or {}, spec)
         given["base_url"] = _url(given.get("base_url"))
         given["deployment"] = str(given.get("deployment") or given["base_url"])
         read_token(given.get("api_key_env", TOKEN_ENV))
@@ -92,6 +93,19 @@ def _own(name: str, by_member: Mapping[str, Any], spec: ModelSpec) -> str:
             f"add `{spec.repo if outside else spec.role}: ...`",
         )
     return str(value or "")
+
+
+def _with_variables(extra: Any, spec: ModelSpec) -> Any:
+    """Return the fields of every body, with the member's own variables of the chat template."""
+    if not spec.chat_template_kwargs:
+        return extra
+    if isinstance(extra, Mapping) and "chat_template_kwargs" in extra:
+        raise ProbesError(
+            "chat_template_kwargs are given twice",
+            f"{_WHERE}.extra.chat_template_kwargs and pair.{spec.role}.chat_template_kwargs",
+            "leave one of them out",
+        )
+    return {**extra, "chat_template_kwargs": dict(spec.chat_template_kwargs)}
 
 
 def _url(value: Any) -> str:

@@ -374,7 +374,7 @@ def test_text_cannot_become_a_picture_of_the_fallback(made, open_hf, frames):
     assert "KeyError" in lost.error
     ((_, bare),) = backend.score([Request(("x",))], frames, ScoringSpec("cloze"))
     assert "no options" in bare.error
-    with pytest.raises(ProbesError, match="as one own token"):
+    with pytest.raises(ProbesError, match="as one token of its own"):
         list(backend.score([Request(("x",), ("A", "the box"))], frames, LETTER))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
+from letter_scores import letter_ids
 from test_plain_transformers import Ordinary
 from test_shapes import llava_next as sliding
 
@@ -134,7 +135,6 @@ def test_cut_edges_equal_an_explicit_mask(
 ) -> None:
     backend, plain = both
     cut = Intervention(name, CUT, "1")
-    letters = plain.letters()[:3]
     for kind in (LETTER, CLOZE):
         asked = of_kind(requests, kind, cut)
         passes = backend.counters()["passes"]
@@ -146,7 +146,7 @@ def test_cut_edges_equal_an_explicit_mask(
             edges = [(spans["question"], spans["frame 0"])]
             if kind is LETTER:
                 logprobs_TV = plain.logprobs_cut(plain.inputs(request, frames), edges)
-                expected = logprobs_TV[-1, letters].tolist()
+                expected = plain.letters(logprobs_TV, 3)
             else:
                 expected = [
                     continuation(plain, request, frames, option, edges, output.input_tokens)
@@ -186,7 +186,6 @@ def test_packable_hooks_share_sequences_and_others_do_not(
 def test_one_layer_is_cut_alone(both: Any, requests: list[Request], frames: Any) -> None:
     backend, plain = both
     cut = Intervention("cut", (("layers", (1,)), *CUT), "1")
-    letters = plain.letters()[:3]
     asked = of_kind(requests[:1], LETTER, cut)
     (output,) = answers(backend, asked, frames, LETTER)
     spans = spans_of(backend, asked[0], frames, LETTER)
@@ -198,12 +197,12 @@ def test_one_layer_is_cut_alone(both: Any, requests: list[Request], frames: Any)
         with_kwargs=True,
     )
     edges = [(spans["question"], spans["frame 0"])]
-    expected = plain.logprobs_cut(plain.inputs(asked[0], frames), edges)[-1, letters]
+    expected = plain.letters(plain.logprobs_cut(plain.inputs(asked[0], frames), edges), 3)
     handle.remove()
-    everywhere = plain.logprobs_cut(plain.inputs(asked[0], frames), edges)[-1, letters]
-    assert output.option_logprobs == pytest.approx(expected.tolist(), abs=1e-4)
+    everywhere = plain.letters(plain.logprobs_cut(plain.inputs(asked[0], frames), edges), 3)
+    assert output.option_logprobs == pytest.approx(expected, abs=1e-4)
     if len(plain.model.get_decoder().layers) > 1:
-        assert expected.tolist() != pytest.approx(everywhere.tolist(), abs=1e-4)
+        assert expected != pytest.approx(everywhere, abs=1e-4)
 
 
 @pytest.mark.parametrize("source", ["question", "written"])
@@ -264,7 +263,8 @@ def test_gradients_by_features_equal_plain_ones(
         for request, output in zip(asked, found, strict=True):
             ((_, prompt),) = backend.preprocessor().tokenize([request], frames, kind)
             features = backend._ready.cache.get(prompt.frames, frames).found
-            expected = plain_gradients(plain.model, prompt, features, 1)
+            ids = [] if kind is CLOZE else letter_ids(plain.processor.tokenizer, "B")
+            expected = plain_gradients(plain.model, prompt, features, 1, ids)
             for t, one in enumerate(expected):
                 array = output.arrays[ArrayName("gradient", None, f"frame {t}")]
                 assert array.dtype == np.float32
@@ -273,8 +273,13 @@ def test_gradients_by_features_equal_plain_ones(
                 assert array == pytest.approx(one, abs=1e-4)
 
 
-def plain_gradients(model: Any, prompt: Any, features: Any, option: int) -> list[np.ndarray]:
-    """Derivatives of an option's log-probability, one sequence and one backward pass."""
+def plain_gradients(
+    model: Any, prompt: Any, features: Any, option: int, letter: list[int]
+) -> list[np.ndarray]:
+    """Derivatives of an option's log-probability, one sequence and one backward pass.
+
+    `letter` are the ids that a letter can be written as; none for a continuation.
+    """
     from probes.models.hf.token_layout import positions
 
     leaves = [features[name].clone().requires_grad_() for name in dict.fromkeys(prompt.frames)]
@@ -287,7 +292,9 @@ def plain_gradients(model: Any, prompt: Any, features: Any, option: int) -> list
     states = model.model(inputs_embeds=embeds, **more).last_hidden_state
     logprobs = model.lm_head(states)[0].log_softmax(-1)
     start = len(prompt.ids)
-    total = sum(logprobs[start + n - 1, token] for n, token in enumerate(answer))
+    total: Any = sum(logprobs[start + n - 1, token] for n, token in enumerate(answer))
+    if letter:
+        total = logprobs[start - 1, letter].exp().sum().log()
     return [one.numpy() for one in torch.autograd.grad(total, leaves)]
 
 

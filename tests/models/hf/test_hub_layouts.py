@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from hub_layouts.build import build
+from letter_scores import letter_scores
 from plain_classes import Plain, pictures
 from safetensors.torch import save_file
 
@@ -69,15 +70,13 @@ def test_answers_are_those_of_the_class(
     written = dict(
         backend.score(list(map(request_of, PROMPTS)), FRAMES, ScoringSpec("generate", 5))
     )
+    assert backend.describe()["template_layout"] == ("moved" if plain.moves_pictures else "kept")
     tokens = plain.processor.tokenizer
     for at, prompt in enumerate(PROMPTS):
         assert answers[at].status == "ok", answers[at].error
         assert answers[at].input_tokens == plain.inputs(prompt)["input_ids"].shape[1]
         logprobs = plain.logprobs(prompt)
-        joint = plain.text(prompt)
-        space = "" if joint[-1].isspace() else " "
-        ids = [tokens(joint + space + letter)["input_ids"][-1] for letter in "AB"]
-        expected = [float(logprobs[i]) for i in ids]
+        expected = letter_scores(tokens, logprobs, "AB")
         assert answers[at].option_logprobs == pytest.approx(expected, abs=1e-3)
         assert written[at].text == plain.generated(prompt, 5)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_models
+from letter_scores import letter_scores
 
 from probes.core.types import FrameRef, Request, ScoringSpec
 
@@ -63,12 +64,9 @@ class Ordinary:
         with torch.inference_mode():
             return self.model(**inputs).logits[0].log_softmax(-1)
 
-    def letters(self) -> list[int]:
-        """Return the ids of A to D behind the text that an answer follows."""
-        each = [self.inputs(Request(("x",)), {}, letter)["input_ids"] for letter in "ABCD"]
-        ids = [int(one[0, -1]) for one in each]
-        assert len(set(ids)) == 4
-        return ids
+    def letters(self, logprobs_TV: Any, count: int = 4) -> list[float]:
+        """Return the scores of A, B, ... as the token behind the last."""
+        return letter_scores(self.processor.tokenizer, logprobs_TV[-1], "ABCD"[:count])
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(case))
@@ -125,13 +123,12 @@ def lettered(prompts: list[Request]) -> list[Request]:
 
 def test_letters(both, prompts, frames):
     backend, ordinary = both
-    ids = ordinary.letters()
     for prompt, out in zip(
         prompts, scored(backend, lettered(prompts), frames, LETTER), strict=True
     ):
         inputs = ordinary.inputs(prompt, frames)
         assert out.input_tokens == inputs["input_ids"].shape[1]
-        expected = ordinary.logprobs(inputs)[-1, ids].tolist()
+        expected = ordinary.letters(ordinary.logprobs(inputs))
         assert out.option_logprobs == pytest.approx(expected, abs=1e-4)
 
 

@@ -80,14 +80,22 @@ def test_white_space_that_a_placeholder_strips(new_tokenizer, strip):
 @pytest.mark.parametrize("token", ["<video>", "<image>", "</s>", "<pad>", "<s>"])
 def test_special_tokens_in_texts_are_only_text(tokenizer, tokens, token):
     prompt = Request((FrameRef("x"), f"the {token} box", token[:2], token[2:]))
-    text = tokens.render(prompt, f"say {token}")
+    text = tokens.render(prompt)
     assert text.count(token) == (token == "<video>")
-    assert text.count(token[0] + BREAK + token[1:]) == 3
+    assert text.count(token[0] + BREAK + token[1:]) == 2
     (ids,) = tokens.encode([text])
     assert not set(ids[1:]) & set(tokenizer.all_special_ids)
     assert tokens.problem(ids, 1) is None
     (found,) = tokens.continuations([text], [[f"a {token}"]])
     assert not set(found.answers[0]) & set(tokenizer.all_special_ids)
+
+
+def test_an_answer_prefix_may_have_special_tokens_but_no_picture(tokenizer, tokens):
+    text = tokens.render(Request(("the box",)), "</s>\n\n<video>")
+    assert text == f"USER: the box ASSISTANT: </s>\n\n<{BREAK}video>"
+    (ids,) = tokens.encode([text])
+    assert tokenizer.eos_token_id in ids
+    assert tokens.problem(ids, 0) is None
 
 
 def test_text_that_turns_into_a_placeholder_is_noticed(tokenizer, tokens):

@@ -58,8 +58,21 @@ def test_the_context_holds_what_is_written(tokens):
 
 
 def test_letters_are_checked_per_prompt(tokens):
-    with pytest.raises(ProbesError, match=r"one own token: 'A' .*'the box'"):
+    with pytest.raises(ProbesError, match=r"one token of its own: 'A' .*'the box'"):
         tokenized(tokens, Request((" the",), ("A", "the box")), LETTER)
+
+
+def test_letters_that_can_be_written_in_two_ways_keep_the_order_of_options(new_tokenizer):
+    tokenizer = new_tokenizer(chat_template=None, scheme="never")
+    ids = {letter: tokenizer.convert_tokens_to_ids([letter, f"▁{letter}"]) for letter in "ABC"}
+    for options in ("ABC", "CAB", "B"):
+        # A text whose end merges with a letter: nothing of the letter is within the prompt.
+        made = tokenized(
+            PromptTokens(tokenizer, "<video>"), Request((" the ",), (*options,)), LETTER
+        )
+        assert tokenizer.convert_ids_to_tokens(made.ids)[-1] == "▁"
+        assert made.answers == tuple((ids[one][0],) for one in options)
+        assert made.alternatives == tuple((ids[one][1],) for one in options)
 
 
 def test_positions_of_text_and_of_frames_without_rows_count_on():

@@ -111,6 +111,21 @@ def test_what_chat_endpoints_cannot_do_is_refused(
     assert not loopback.bodies
 
 
+def test_variables_of_the_template_are_sent_and_are_another_model(
+    loopback: LoopbackServer, opened: Any
+) -> None:
+    bare, thinking = opened(), opened({"chat_template_kwargs": (("a", (1, 2)), ("think", False))})
+    assert bare.fingerprint != thinking.fingerprint
+    ask(thinking, "q")
+    assert loopback.bodies[-1]["chat_template_kwargs"] == {"a": [1, 2], "think": False}
+    assert thinking.describe()["extra"]["chat_template_kwargs"]["think"] is False
+    with pytest.raises(ProbesError, match="given twice"):
+        opened(
+            {"chat_template_kwargs": (("think", False),)},
+            extra={"chat_template_kwargs": {"think": True}},
+        )
+
+
 def test_frames_as_videos_are_refused(opened: Any) -> None:
     with pytest.raises(ProbesError) as caught:
         opened(spec={"frame_as": "video"})

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from probes.core.errors import ProbesError
-from probes.core.types import FrameArray, FrameAs, ModelSpec
+from probes.core.types import FrameArray, FrameAs, ModelSpec, Params
 from probes.models.checkpoint import Checkpoint
-from probes.models.hf.prompt_encoder import PromptTokens, around_picture
+from probes.models.hf.prompt_encoder import PromptTokens
 from probes.models.hf.token_layout import TokenGrid
 
 if TYPE_CHECKING:
@@ -43,8 +43,15 @@ class ProcessorBundle:
         """The processor's."""
         return self.processor.tokenizer
 
-    def tokens(self) -> PromptTokens:
-        """Return what tokenizes prompts with this processor; warn where there is no template."""
+    def tokens(self, variables: Params = ()) -> PromptTokens:
+        """Return what tokenizes prompts with this processor; warn where there is no template.
+
+        Args:
+            variables: further variables of the chat template (`chat_template_kwargs`).
+
+        Raises:
+            ProbesError: the template does not read one of them.
+        """
         if not any(getattr(one, "chat_template", None) for one in (self.processor, self.tokenizer)):
             warnings.warn(
                 f"{self.tokenizer.name_or_path} has no chat template: its prompts are bare text,"
@@ -52,14 +59,16 @@ class ProcessorBundle:
                 " chat_template.jinja of the checkpoint's folder)",
                 stacklevel=2,
             )
-        before, after = self.before, self.after
         token = getattr(self.processor, f"{self.frame_as}_token", None) or self.placeholder
-        if (around := around_picture(self.processor, self.frame_as, str(token))) is not None:
-            # A template may write all of it itself, or more (InternVL's breaks the line behind).
-            before = around[0] if around[0].endswith(before) else around[0] + before
-            after = around[1] if around[1].startswith(after) else after + around[1]
         return PromptTokens(
-            self.tokenizer, self.placeholder, self.processor, before=before, after=after
+            self.tokenizer,
+            self.placeholder,
+            self.processor,
+            before=self.before,
+            after=self.after,
+            kind=self.frame_as,
+            token=str(token),
+            variables=variables,
         )
 
 

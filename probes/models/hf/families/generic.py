@@ -38,7 +38,7 @@ from probes.models.hf.families.loading import (
     load_weights,
     loading,
 )
-from probes.models.hf.prompt_encoder import PromptTokens, interleaved
+from probes.models.hf.prompt_encoder import PromptTokens, interleaved, join
 from probes.models.hf.token_layout import letter_forms, marked, too_long
 from probes.models.hf.vision_cache import FrameResults, read_frame
 
@@ -85,7 +85,12 @@ class GenericFamily:
         """
         processor = load_processor(checkpoint, spec)
         with loading(checkpoint.folder):
-            tokens = PromptTokens(processor.tokenizer, _image_token(processor), processor)
+            tokens = PromptTokens(
+                processor.tokenizer,
+                _image_token(processor),
+                processor,
+                variables=spec.chat_template_kwargs,
+            )
         context = context_of(checkpoint, spec)
         model = GenericModel(processor, tokens, context, str(checkpoint.folder))
         model.check()
@@ -126,7 +131,7 @@ class GenericModel:
         """Return the text of a prompt with the template's own placeholder for every frame."""
         parts = interleaved(prompt, self.tokens.escape_special_tokens)
         text = self._chat([{"type": "image"} if p is None else _text(p) for p in parts])
-        return self.tokens.with_answer(text, answer_prefix) if answer_prefix else text
+        return join(text, self.tokens.prefix(answer_prefix)) if answer_prefix else text
 
     def sizes(
         self, prompts: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec
@@ -220,10 +225,7 @@ class GenericModel:
         )
 
     def _chat(self, content: list[dict[str, str]]) -> str:
-        message = [{"role": "user", "content": content}]
-        return str(
-            self.processor.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
-        )
+        return self.tokens.chat.text(content)
 
     def _logprobs(self, model: Any, inputs: Any, count: int) -> torch.Tensor:
         """Return log-probabilities [count + 1, vocabulary]: of the last tokens, and of the next."""

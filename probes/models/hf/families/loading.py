@@ -83,6 +83,7 @@ def file_facts(
         "weights": {} if checkpoint.gguf else checkpoint.headers(),
         "adapter": adapter.identity() if adapter else None,
         "spec": [spec.dtype, spec.attention, spec.frame_as, spec.trust_remote_code],
+        "template": dict(spec.chat_template_kwargs),
         "libraries": {name: metadata.version(name) for name in libraries},
     }
 

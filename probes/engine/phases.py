@@ -105,13 +105,14 @@ def open_models(context: RunContext, suite: Sequence[Arm]) -> InfillWriters:
             _check(context, spec, suite)
     with problems.go_on():
         writers = infilling.open_writers(context)
-    if not context.dry:
-        problems.done()  # at once; a plan goes on, and tells all there is
-    for model in context.models.values():
-        with problems.go_on():
-            # Of another package's backend only loading tells.
-            if isinstance(model.backend, ChecksFiles):
-                model.backend.check_files()
+    for thorough in (False, True):
+        for model in context.models.values():
+            with problems.go_on():
+                # Of another package's backend only loading tells.
+                if isinstance(model.backend, ChecksFiles):
+                    model.backend.check_files(thorough=thorough)
+        if not context.dry:
+            problems.done()  # at once; a plan goes on, and tells all there is
     problems.done()
     return writers
 

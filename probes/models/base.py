@@ -172,10 +172,13 @@ class Backend(Protocol):
 class ChecksFiles(Protocol):
     """A backend that can tell from files alone whether its model will load."""
 
-    def check_files(self) -> None:
+    def check_files(self, *, thorough: bool) -> None:
         """Raise unless configuration, processor, tokenizer, template and weights fit together.
 
         No weight is read. What passed is remembered by content.
+
+        Args:
+            thorough: all of it, for which libraries are loaded; else what takes a moment.
 
         Raises:
             ProbesError: what is missing or does not fit.

@@ -87,7 +87,6 @@ class HfBackend:
         check_quantize(self._placement.quantize)
         self._checkpoint = find(spec)
         self._family = family_of(self._checkpoint, spec)
-        processors.check_present(self._checkpoint.folder)
         self._ready: LoadedModel | LoadedGenericModel | None = None
         self._device = self._placement.device
         """As configured, until the model is loaded: then the one that it is on."""
@@ -107,7 +106,7 @@ class HfBackend:
             self._spec, family + FAMILIES.whose(family), self._placement.quantize
         )
 
-    def check_files(self) -> None:
+    def check_files(self, *, thorough: bool) -> None:
         """Raise unless the files fit together; see `base.ChecksFiles`."""
         family = self._family.name
         facts = {
@@ -115,11 +114,17 @@ class HfBackend:
             "family": family + FAMILIES.whose(family),
             "placement": repr(self._placement),
         }
-        checked.once(facts, self._check_files)
+        checked.once(facts, self._check_files if thorough else self._check_names, keep=thorough)
+
+    def _check_names(self) -> None:
+        processors.check_present(self._checkpoint.folder)
+        if not self._spec.trust_remote_code:
+            processors.check_names(self._checkpoint.folder, self._checkpoint.architectures)
 
     def _check_files(self) -> None:
-        family, preprocessor = self._family, self.preprocessor()
+        self._check_names()
         check_device(self._placement.device)
+        family, preprocessor = self._family, self.preprocessor()
         place = DevicePlacement(META)
         if isinstance(family, GenericFamily):
             assert isinstance(preprocessor, GenericModel)

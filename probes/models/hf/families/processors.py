@@ -7,6 +7,7 @@ image processors that is gone. The class of the configuration still says which p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,6 @@ def load(folder: Path, *, trust_remote_code: bool = False) -> Any:
         first = None
     try:
         return _assembled(folder, named)
-    except ProbesError:
-        raise
     except Exception as error:
         raise _refusal(folder, first, error) from error
 
@@ -62,9 +61,7 @@ def _assembled(folder: Path, named: dict[str, Any]) -> Any:
         "image_processor": (transformers.AutoImageProcessor, IMAGE_PROCESSOR_MAPPING),
         "video_processor": (transformers.AutoVideoProcessor, VIDEO_PROCESSOR_MAPPING),
     }
-    own = transformers.AutoConfig.from_pretrained(folder, **named)
-    _check_known(folder, own)
-    config = type(own)
+    config = type(transformers.AutoConfig.from_pretrained(folder, **named))
     kind = PROCESSOR_MAPPING[config]
     parts = []
     for part in kind.get_attributes():
@@ -99,27 +96,32 @@ def check_present(folder: Path) -> None:
     raise ProbesError(what, str(folder), fix)
 
 
-def _check_known(folder: Path, config: Any) -> None:
+def check_names(folder: Path, architectures: Sequence[str]) -> None:
     """Refuse a class of processors that no version had, where another would take its place.
 
     Older versions had one for every kind of model, named as its class is, and repositories name
     these still: for them the class that belongs to the configuration is the right one.
+
+    Args:
+        folder: of the checkpoint.
+        architectures: names of its classes.
     """
     import transformers
 
-    own = type(config).__name__.removesuffix("Config")
+    known = set(dir(transformers))  # without loading any, or torch
+    own = tuple(one.partition("For")[0] for one in architectures)
     for file in PROCESSOR_FILES:
         for key, name in read_json(folder / file).items():
-            named = key in ("image_processor_type", "video_processor_type", "processor_class")
-            if not named or not isinstance(name, str) or name.startswith(own):
+            if key not in ("image_processor_type", "video_processor_type"):
+                continue  # the processor itself follows from config.json
+            plain = str(name).removesuffix("Fast")
+            if not name or plain.startswith(own or "/") or {plain, f"{plain}Fast"} & known:
                 continue
-            plain = name.removesuffix("Fast")
-            if not any(hasattr(transformers, one) for one in (plain, f"{plain}Fast")):
-                raise ProbesError(
-                    f"{file} names a class that {installed()} does not have: {name}",
-                    str(folder),
-                    f"correct {key} there, or install a version of transformers that has the class",
-                )
+            raise ProbesError(
+                f"{file} names a class that {installed()} does not have: {name}",
+                str(folder),
+                f"correct {key} there, or install a version of transformers that has the class",
+            )
 
 
 def _refusal(folder: Path, first: Exception | None, last: Exception) -> ProbesError:

@@ -57,12 +57,13 @@ def test_the_config_decides_the_family(edited, model_type, architectures):
 
 def test_a_name_decides_nothing(edited):
     folder = edited(model_type="internvl_chat", architectures=["InternVLChatModel"])
-    with pytest.raises(ProbesError, match="no family for model_type 'internvl_chat'") as caught:
+    with pytest.raises(ProbesError, match="reads the layout 'internvl_chat'") as caught:
         family(folder)
     assert "ends in -hf" in caught.value.fix
-    assert family(folder, family="llava_next_video") == "llava_next_video"
+    with pytest.raises(ProbesError, match="reads the layout 'internvl_chat'"):
+        family(folder, family="llava_next_video")
     with pytest.raises(ProbesError, match="no family named 'llava'"):
-        family(folder, family="llava")
+        family(edited(), family="llava")
 
 
 def test_facts_of_both_ways_to_show_a_frame(open_hf, video_checkpoint, image_checkpoint):

@@ -23,7 +23,7 @@ SHARD_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class AuthorsLayout:
     """An authors' layout that can be converted."""
 
     name: str
@@ -75,7 +75,7 @@ def convert(source: Path, target: Path, progress: ReportProgress | None = None) 
     return layout.name
 
 
-def _layout(checkpoint: Checkpoint) -> Layout:
+def _layout(checkpoint: Checkpoint) -> AuthorsLayout:
     for layout in LAYOUTS:
         if layout.architecture in checkpoint.architectures:
             return layout
@@ -89,7 +89,7 @@ def _layout(checkpoint: Checkpoint) -> Layout:
 
 
 def _write_weights(
-    checkpoint: Checkpoint, layout: Layout, target: Path, progress: ReportProgress | None
+    checkpoint: Checkpoint, layout: AuthorsLayout, target: Path, progress: ReportProgress | None
 ) -> None:
     """Write the weights under their new names, in files of a bounded size, and their index."""
     from safetensors.torch import save_file
@@ -144,7 +144,7 @@ def _tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, Any]]:
                 yield name, file.get_tensor(name)
 
 
-def _renamed(name: str, layout: Layout, folder: Path) -> str | None:
+def _renamed(name: str, layout: AuthorsLayout, folder: Path) -> str | None:
     """Return a weight's new name; None where it is left out.
 
     Raises:
@@ -201,7 +201,7 @@ _VICUNA = (
     "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
 LAYOUTS = (
-    Layout(
+    AuthorsLayout(
         "PLLaVA",
         "PllavaForConditionalGeneration",
         (

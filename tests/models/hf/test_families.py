@@ -55,7 +55,7 @@ def test_the_config_decides_the_family(edited, model_type, architectures):
     assert family(folder) == "llava_next_video"
 
 
-def test_a_name_decides_nothing(edited):
+def test_a_name_decides_nothing(edited, video_checkpoint):
     folder = edited(model_type="internvl_chat", architectures=["InternVLChatModel"])
     with pytest.raises(ProbesError, match="reads the layout 'internvl_chat'") as caught:
         family(folder)
@@ -63,7 +63,7 @@ def test_a_name_decides_nothing(edited):
     with pytest.raises(ProbesError, match="reads the layout 'internvl_chat'"):
         family(folder, family="llava_next_video")
     with pytest.raises(ProbesError, match="no family named 'llava'"):
-        family(edited(), family="llava")
+        family(video_checkpoint, family="llava")
 
 
 def test_facts_of_both_ways_to_show_a_frame(open_hf, video_checkpoint, image_checkpoint):

@@ -2,6 +2,7 @@
 
     python benchmarks/gpu.py --device cuda --size 7b [--items 24] [--repeat 2] [--work DIR]
     python benchmarks/gpu.py          # the same on a CPU with a model of 0.1 M parameters
+    python benchmarks/gpu.py --checkpoint FOLDER  # LLaVA-NeXT(-Video) as it is on the hub
 
 LLaVA-NeXT-Video in bfloat16 (float32 on a CPU), built from its configuration with random weights
 (`7b`: the published sizes of vision tower and language model), answers the study's suite at 5 and
@@ -263,6 +264,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--size", choices=sorted(SIDE), default="tiny")
+    parser.add_argument("--checkpoint", type=Path, help="a folder, in place of --size")
     parser.add_argument("--items", type=int, default=12)
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("/tmp/probes-gpu"))
@@ -275,7 +277,11 @@ def main() -> int:
     from probes.core.types import ModelSpec, ScoringSpec
     from probes.models.hf.backend import HfBackend
 
-    folder = checkpoint(options.work / options.size, options.size, options.device)
+    folder = options.checkpoint
+    if folder is None:
+        folder = checkpoint(options.work / options.size, options.size, options.device)
+    else:
+        options.size = folder.name
     dtype = "float32" if options.device == "cpu" else "bfloat16"
     spec = ModelSpec("made", "video", str(folder), dtype=dtype, attention="sdpa", frame_as="video")
     backend = HfBackend(Settings(device=options.device), spec)

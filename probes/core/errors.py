@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class ProbesError(Exception):
@@ -26,6 +28,40 @@ class ProbesError(Exception):
 
 class MachineError(ProbesError):
     """A problem that no item is to blame for, such as a full disk: it ends a run."""
+
+
+class CombinedError(ProbesError):
+    """Several problems, each with its place and remedy."""
+
+    def __init__(self, errors: Sequence[ProbesError]) -> None:
+        super().__init__("\n".join(map(str, errors)))
+        self.errors = tuple(errors)
+
+
+class ErrorCollector:
+    """Goes on past problems, and raises all of them at the end."""
+
+    def __init__(self) -> None:
+        self._errors: list[ProbesError] = []
+
+    @contextmanager
+    def go_on(self) -> Iterator[None]:
+        """Keep the problem that the `with` block ends in; a failure of the machine is raised."""
+        try:
+            yield
+        except MachineError:
+            raise
+        except ProbesError as error:
+            # Two members may have one problem, such as a file of the pair.
+            if str(error) not in map(str, self._errors):
+                self._errors.append(error)
+
+    def done(self) -> None:
+        """Raise ProbesError if there were problems: the only one as it is."""
+        if len(self._errors) == 1:
+            raise self._errors[0]
+        if self._errors:
+            raise CombinedError(self._errors)
 
 
 UNSOUND = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from probes.core.errors import ErrorCollector
 from probes.core.scratch import HashSet
 from probes.core.types import Arm, ModelSpec, Role
 from probes.engine import answer_versions, answering, doctor, infilling, plan
@@ -20,7 +21,7 @@ from probes.engine.plan import InfillsByClip, Plan
 from probes.engine.stimulus_builder import StimulusBuilder, infills_for
 from probes.media.composites import Composite
 from probes.media.prefetch import ClipPrefetcher
-from probes.models.base import check_answer_prefix, check_capabilities
+from probes.models.base import ChecksFiles, check_answer_prefix, check_capabilities
 from probes.stimuli.arms import StimulusForm
 from probes.tasks import registry
 
@@ -61,9 +62,7 @@ def run_phases(context: RunContext, planned: Plan | None = None) -> RunState:
     # Before any item or weight is loaded: making data, and the first answers, may take hours.
     suite = plan.resolved(context.cfg) if planned is None else planned.arms
     with context.progress.phase("members"):
-        for spec in context.cfg.pair.members:
-            _check(context, spec, suite)
-        writers = infilling.open_writers(context)
+        writers = open_models(context, suite)
     if not context.dry:
         _look_at_members(context)
     if planned is None:
@@ -90,6 +89,37 @@ def run_phases(context: RunContext, planned: Plan | None = None) -> RunState:
     if not context.dry:
         answer_versions.say(context.cfg.answers, context.others())
     return RunState(planned, clips, form, infills, requests, shown)
+
+
+def open_models(context: RunContext, suite: Sequence[Arm]) -> InfillWriters:
+    """Open all that will be asked, and check what their files tell, before anything is made.
+
+    Args:
+        context: what the phases share.
+        suite: the arms, with the versions of what they name.
+
+    Returns:
+        Who writes and shortens infills.
+
+    Raises:
+        ProbesError: what is wrong with any of them, all of it together.
+    """
+    problems, writers = ErrorCollector(), InfillWriters()
+    for spec in context.cfg.pair.members:
+        with problems.go_on():
+            _check(context, spec, suite)
+    with problems.go_on():
+        writers = infilling.open_writers(context)
+    for thorough in (False, True):
+        for model in context.models.values():
+            with problems.go_on():
+                # Of another package's backend only loading tells.
+                if isinstance(model.backend, ChecksFiles):
+                    model.backend.check_files(thorough=thorough)
+        if not context.dry:
+            problems.done()  # at once; a plan goes on, and tells all there is
+    problems.done()
+    return writers
 
 
 def _check(context: RunContext, spec: ModelSpec, suite: Sequence[Arm]) -> None:

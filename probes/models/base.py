@@ -196,6 +196,23 @@ class ExaminedBackend(Backend, Protocol):
         """Compare answers with plain forward passes of the class; None where none is loaded."""
 
 
+@runtime_checkable
+class ChecksFiles(Protocol):
+    """A backend that can tell from files alone whether its model will load."""
+
+    def check_files(self, *, thorough: bool) -> None:
+        """Raise unless configuration, processor, tokenizer, template and weights fit together.
+
+        No weight is read. What passed is remembered by content.
+
+        Args:
+            thorough: all of it, for which libraries are loaded; else what takes a moment.
+
+        Raises:
+            ProbesError: what is missing or does not fit.
+        """
+
+
 def check_options(backend: str, given: Iterable[str], known: Collection[str]) -> None:
     """Raise unless every given option is one that the backend has."""
     for name in given:

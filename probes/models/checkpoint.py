@@ -16,7 +16,7 @@ from probes.models import adapters
 from probes.models.adapters import Adapter
 from probes.models.checkpoint_files import WatchedFiles, listed, listed_beside, remembered_hashes
 from probes.models.repositories import Place
-from probes.models.weight_files import loaded_weights, named_weights, read_json, shapes
+from probes.models.weight_files import headers, loaded_weights, named_weights, read_json
 
 _WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
 _NAMES_CODE = ("config.json", "generation_config.json", "tokenizer_config.json")
@@ -123,16 +123,29 @@ class Checkpoint:
         """What `config.json` names as the weights; None by default."""
         return named_weights(self.folder, self.config)
 
+    def headers(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Return shape and type of every weight by name, an adapter's aside.
+
+        Raises:
+            ProbesError: a file is cut off or of another format.
+        """
+        return headers(self.folder, self.weights())
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every tensor by name, those of an adapter included.
 
         Raises:
             ProbesError: a file is cut off or of another format.
         """
-        found = shapes(self.folder, self.weights())
+        found = self.headers()
         if self.adapter is not None:
-            found |= shapes(self.adapter.folder, (adapters.WEIGHTS,))
-        return found
+            found |= headers(self.adapter.folder, (adapters.WEIGHTS,))
+        return {name: shape for name, (shape, _) in found.items()}
+
+    def small_files(self) -> dict[str, str]:
+        """Return the sha256 of its files but for weights, by name: what is quick to read."""
+        small = [name for name in self._listed() if part_of(name) != "weights"]
+        return remembered_hashes(self.folder, small)
 
     def watched(self) -> list[WatchedFiles]:
         """Read all files in full, and return what watches over them while a model is loaded.

@@ -9,12 +9,14 @@ import gc
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from probes.core import origins
 from probes.core.errors import ProbesError
 from probes.core.types import FramesByHash, ModelSpec, Origin, Output, Request, ScoringSpec
+from probes.models import checked
 from probes.models.base import BackendSettings, Capabilities, check_requests, error_output
 from probes.models.checkpoint import Checkpoint, find
 from probes.models.checkpoint_files import WatchedFiles
@@ -24,10 +26,13 @@ from probes.models.hf.families.loading import (
     GREEDY,
     LIBRARIES,
     best_device,
+    check_device,
+    file_facts,
     load_weights,
     loading,
     origin_of,
 )
+from probes.models.hf.families.outline import META, check_vocabulary
 
 ADAPTER = "text-1"
 """Raised whenever the same prompt and weights would get another text."""
@@ -66,11 +71,32 @@ class TextBackend:
             self._checkpoint = Checkpoint(file.absolute().parent, name, gguf=file.name)
         else:
             self._checkpoint = find(self._spec)
-        self.fingerprint = self._checkpoint.fingerprint(self._spec, "text")
         self._watched: WatchedFiles | None = None
         self._model: Any = None
         self._tokenizer: Any = None
         self._passes = 0
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What texts depend on. Made when it is asked for: it takes the hash of all weights."""
+        return self._checkpoint.fingerprint(self._spec, "text")
+
+    def check_files(self, *, thorough: bool) -> None:
+        """Raise unless the files fit together; see `base.ChecksFiles`."""
+        if thorough:
+            facts = file_facts(self._checkpoint, self._spec, self.libraries())
+            checked.once(facts, self._check_files)
+
+    def _check_files(self) -> None:
+        from transformers import AutoModelForCausalLM
+
+        check_device(self._device)
+        checkpoint, tokenizer = self._checkpoint, self._read_tokenizer()
+        if checkpoint.gguf:
+            return  # its header is of another kind
+        place = DevicePlacement(META)
+        model = load_weights(AutoModelForCausalLM, None, checkpoint, self._spec, place)
+        check_vocabulary(model, tokenizer, checkpoint.folder)
 
     def libraries(self) -> dict[str, str]:
         """Return the libraries that a text depends on."""
@@ -142,22 +168,28 @@ class TextBackend:
                 yield from ((indices[n], one) for n, one in zip(batch, outputs, strict=True))
 
     def _load(self) -> None:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
         checkpoint = self._checkpoint
         watched = checkpoint.watched()
-        # Said, not left out: without an answer transformers asks the terminal whether to run code.
-        source: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        if checkpoint.gguf:
-            source["gguf_file"] = checkpoint.gguf
-        with loading(checkpoint.folder, "name a causal language model, or infill.condenser=none"):
-            self._tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **source)
+        self._tokenizer = self._read_tokenizer()
         place = DevicePlacement(self._device)
         self._model = load_weights(AutoModelForCausalLM, None, checkpoint, self._spec, place)
         for one in watched:
             one.check()
         watched[0].narrow(checkpoint.weights())
         self._watched = watched[0] if self._device == "cpu" else None
+
+    def _read_tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        checkpoint = self._checkpoint
+        # Said, not left out: without an answer transformers asks the terminal whether to run code.
+        source: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        if checkpoint.gguf:
+            source["gguf_file"] = checkpoint.gguf
+        with loading(checkpoint.folder, "name a causal language model, or infill.condenser=none"):
+            return AutoTokenizer.from_pretrained(checkpoint.folder, **source)
 
     def _encode(self, text: str) -> list[int]:
         """Return token ids, as one turn of a chat where the model knows chats."""

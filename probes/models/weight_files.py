@@ -129,21 +129,21 @@ def _of_index(path: Path) -> list[str]:
     return sorted(set(listed)) or [_SINGLE]
 
 
-def shapes(folder: Path, names: Iterable[str]) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor by name, from the headers of safetensors files.
+def headers(folder: Path, names: Iterable[str]) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return shape and type (`F32`, `BF16`, ...) of every tensor by name, from files' headers.
 
     Raises:
         ProbesError: a file is cut off or of another format.
     """
     from safetensors import SafetensorError, safe_open
 
-    found: dict[str, tuple[int, ...]] = {}
+    found: dict[str, tuple[tuple[int, ...], str]] = {}
     for name in names:
         path = folder / name
         try:
             with safe_open(path, "np") as file:  # reads the header only
-                tensors = file.keys()
-                found |= {one: tuple(file.get_slice(one).get_shape()) for one in tensors}
+                slices = {one: file.get_slice(one) for one in file.keys()}  # noqa: SIM118
+                found |= {o: (tuple(s.get_shape()), s.get_dtype()) for o, s in slices.items()}
         except (SafetensorError, OSError) as error:
             raise ProbesError(
                 f"not a safetensors file: {error}", str(path), "fetch the file again"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from hub_layouts import internvl, llava, qwen
+from hub_layouts import internvl, llava, qwen, qwen3
 from hub_layouts.others import OTHERS
 
 LAYOUTS: dict[str, tuple[str, Callable[[Path], None]]] = {
@@ -24,6 +24,11 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "video_r1_old": (
         "Video-R1-7B-old",
         partial(qwen.qwen2_5_vl, seed=13, image_processor="Qwen2_5_VLImageProcessor"),
+    ),
+    "qwen3_vl": ("Qwen3-VL-8B-Instruct", qwen3.qwen3_vl),
+    "qwen3_vl_thinking": (
+        "Qwen3-VL-8B-Thinking",
+        partial(qwen3.qwen3_vl, seed=32, thinking=True),
     ),
     "internvl3": ("InternVL3-8B-hf", internvl.internvl),
     "internvl3_5": ("InternVL3_5-8B-HF", partial(internvl.internvl, seed=16, qwen3=True)),

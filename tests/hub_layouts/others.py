@@ -160,16 +160,6 @@ def _qwen3_processor(folder: Path, thinking: bool) -> None:
     dump(folder, "video_preprocessor_config.json", video)
 
 
-def qwen3_vl(folder: Path) -> None:
-    """Qwen/Qwen3-VL-8B-Instruct."""
-    _qwen3_vl(folder, 31, moe=False, thinking=False)
-
-
-def qwen3_vl_thinking(folder: Path) -> None:
-    """Qwen/Qwen3-VL-8B-Thinking, whose template opens a thought."""
-    _qwen3_vl(folder, 32, moe=False, thinking=True)
-
-
 def qwen3_vl_moe(folder: Path) -> None:
     """Qwen/Qwen3-VL-30B-A3B-Instruct."""
     _qwen3_vl(folder, 33, moe=True, thinking=False)
@@ -495,8 +485,6 @@ def idefics3(folder: Path) -> None:
 
 
 OTHERS: dict[str, tuple[str, Callable[[Path], None]]] = {
-    "qwen3_vl": ("Qwen3-VL-8B-Instruct", qwen3_vl),
-    "qwen3_vl_thinking": ("Qwen3-VL-8B-Thinking", qwen3_vl_thinking),
     "qwen3_vl_moe": ("Qwen3-VL-30B-A3B-Instruct", qwen3_vl_moe),
     "video_llama_3": ("VideoLLaMA3-7B-HF", video_llama_3),
     "ovis2": ("Ovis2-2B-hf", ovis2),

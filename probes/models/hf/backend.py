@@ -9,7 +9,7 @@ import atexit
 import gc
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from probes.core import origins
@@ -17,6 +17,7 @@ from probes.core.errors import ProbesError
 from probes.core.examination import Examination, PassCheck
 from probes.core.hashing import sha256_json
 from probes.core.types import FramesByHash, ModelSpec, Origin, Output, Request, ScoringSpec
+from probes.models import checked
 from probes.models.base import (
     NEEDS,
     BackendSettings,
@@ -29,15 +30,19 @@ from probes.models.checkpoint import find, part_of
 from probes.models.checkpoint_files import WatchedFiles
 from probes.models.hf.answers import LoadedModel
 from probes.models.hf.batching import Batcher, free_memory
-from probes.models.hf.families import FAMILIES, DevicePlacement, family_of
+from probes.models.hf.families import FAMILIES, DevicePlacement, family_of, processors
 from probes.models.hf.families.generic import GenericFamily, GenericModel
 from probes.models.hf.families.loading import (
     LIBRARIES,
+    OneClass,
+    check_device,
     check_quantize,
     context_of,
+    file_facts,
     full_config,
     origin_of,
 )
+from probes.models.hf.families.outline import META, check_vocabulary
 from probes.models.hf.generic_answers import LoadedGenericModel
 from probes.models.hf.preprocessor import Preprocessor
 from probes.models.hf.vision_cache import FeatureCache, FramePrefetcher
@@ -88,12 +93,6 @@ class HfBackend:
         check_quantize(self._placement.quantize)
         self._checkpoint = find(spec)
         self._family = family_of(self._checkpoint, spec)
-        self.fingerprint = self._checkpoint.fingerprint(
-            # Of an installed family the package's version counts as well: it is its code.
-            spec,
-            self._family.name + FAMILIES.whose(self._family.name),
-            self._placement.quantize,
-        )
         self._ready: LoadedModel | LoadedGenericModel | None = None
         self._device = self._placement.device
         """As configured, until the model is loaded: then the one that it is on."""
@@ -103,6 +102,47 @@ class HfBackend:
         if isinstance(self._family, GenericFamily):  # it may refuse before the run begins
             self._preprocessor = self._family.prepare(self._checkpoint, spec)
         self._counts = {"perceived": 0, "recomputed": 0, "passes": 0}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What answers depend on. Made when it is asked for: it takes the hash of all weights."""
+        family = self._family.name
+        # Of an installed family the package's version counts as well: it is its code.
+        return self._checkpoint.fingerprint(
+            self._spec, family + FAMILIES.whose(family), self._placement.quantize
+        )
+
+    def check_files(self, *, thorough: bool) -> None:
+        """Raise unless the files fit together; see `base.ChecksFiles`."""
+        family = self._family.name
+        facts = {
+            **file_facts(self._checkpoint, self._spec, self.libraries()),
+            "family": family + FAMILIES.whose(family),
+            "placement": repr(self._placement),
+        }
+        checked.once(facts, self._check_files if thorough else self._check_names, keep=thorough)
+
+    def _check_names(self) -> None:
+        processors.check_present(self._checkpoint.folder)
+        if not self._spec.trust_remote_code:
+            processors.check_names(self._checkpoint.folder, self._checkpoint.architectures)
+
+    def _check_files(self) -> None:
+        self._check_names()
+        check_device(self._placement.device)
+        family, preprocessor = self._family, self.preprocessor()
+        place = DevicePlacement(META)
+        if isinstance(family, GenericFamily):
+            assert isinstance(preprocessor, GenericModel)
+            model = family.load(self._checkpoint, self._spec, place)
+            tokenizer = preprocessor.processor.tokenizer
+        elif isinstance(family, OneClass):
+            assert isinstance(preprocessor, Preprocessor)
+            model = family.load(self._checkpoint, self._spec, preprocessor.bundle, place)
+            tokenizer = preprocessor.bundle.tokenizer
+        else:
+            return  # a family of others may read weights whatever the device
+        check_vocabulary(model, tokenizer, self._checkpoint.folder)
 
     def libraries(self) -> dict[str, str]:
         """Return the libraries that an answer depends on."""

@@ -88,7 +88,7 @@ class Plain:
             ]
         )
 
-    def inputs(self, prompt: Prompt) -> Any:
+    def inputs(self, prompt: Prompt, answer_prefix: str = "") -> Any:
         shown = [part for part in prompt if not isinstance(part, str)]
         media: dict[str, Any] = {}
         if shown and self.frame_as == "video":
@@ -98,15 +98,15 @@ class Plain:
             media = {"videos": videos, "do_sample_frames": False}
         elif shown:
             media = {"images": [shown]}
-        text = self.text(prompt)
+        text = self.text(prompt) + answer_prefix
         bos = self.processor.tokenizer.bos_token
         more = {"add_special_tokens": False} if bos and text.startswith(bos) else {}
         return self.processor(text=[text], **media, **more, return_tensors="pt")
 
-    def logprobs(self, prompt: Prompt) -> Any:
+    def logprobs(self, prompt: Prompt, answer_prefix: str = "") -> Any:
         """Return the log-probabilities [vocabulary] of the next token."""
         with torch.inference_mode():
-            return self.model(**self.inputs(prompt)).logits[0, -1].log_softmax(-1)
+            return self.model(**self.inputs(prompt, answer_prefix)).logits[0, -1].log_softmax(-1)
 
     def generated(self, prompt: Prompt, tokens: int) -> str:
         """Return the text that is written greedily."""

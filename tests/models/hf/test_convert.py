@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from hub_layouts.build import build
+from letter_scores import letter_scores
+from own_arithmetic import PllavaArithmetic
 
 from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256
@@ -40,77 +42,15 @@ def converted(source: Path) -> Path:
     return folder
 
 
-class OwnArithmetic:
-    """The checkpoint as PLLaVA's class runs it, written with torch and the raw weights.
-
-    Shape suffixes: N frames, T tokens, D features.
-    """
-
-    def __init__(self, source: Path) -> None:
-        import torch
-        import transformers
-        from safetensors.torch import load_file
-
-        weights = {
-            name: value.float() for name, value in load_file(source / "model.safetensors").items()
-        }
-
-        def under(prefix: str) -> dict[str, Any]:
-            return {n.removeprefix(prefix): v for n, v in weights.items() if n.startswith(prefix)}
-
-        config = json.loads((source / "config.json").read_text())
-        vision = transformers.CLIPVisionConfig(**config["vision_config"])
-        self.tower = transformers.CLIPVisionModel(vision)
-        names = {n.removeprefix("vision_model."): v for n, v in under("vision_tower.").items()}
-        own = self.tower.state_dict()
-        if next(iter(own)).startswith("vision_model."):
-            names = {f"vision_model.{n}": v for n, v in names.items()}
-        self.tower.load_state_dict(names)
-        text = transformers.LlamaConfig(
-            **{k: v for k, v in config["text_config"].items() if k != "torch_dtype"}
-        )
-        self.model = transformers.LlamaForCausalLM(text)
-        self.model.load_state_dict(under("language_model."))
-        self.first, self.second = torch.nn.Linear(64, 64), torch.nn.Linear(64, 64)
-        self.first.load_state_dict(under("multi_modal_projector.linear_1."))
-        self.second.load_state_dict(under("multi_modal_projector.linear_2."))
-        self.pixels = transformers.CLIPImageProcessor.from_pretrained(source)
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-        self.tower.eval(), self.model.eval()
-
-    def frames(self, names: list[str]) -> Any:
-        import torch
-
-        pixels = self.pixels(images=[FRAMES[name] for name in names], return_tensors="pt")
-        hidden = self.tower(pixels["pixel_values"], output_hidden_states=True).hidden_states[-2]
-        tokens_NTD = self.second(torch.nn.functional.gelu(self.first(hidden[:, 1:])))
-        grid = tokens_NTD.unflatten(1, (24, 24)).permute(0, 3, 1, 2)
-        return torch.nn.functional.avg_pool2d(grid, 2).flatten(2).transpose(1, 2)
-
-    def letters(self, request: Request) -> list[float]:
-        import torch
-
-        body = "".join("<image>" if isinstance(p, FrameRef) else p for p in request.parts)
-        text = f"USER: {body} ASSISTANT:"
-        ids = self.tokenizer(text, return_tensors="pt")["input_ids"][0]
-        letters = [self.tokenizer(f"x {o}")["input_ids"][-1] for o in request.options]
-        names = [part.sha256 for part in request.parts if isinstance(part, FrameRef)]
-        with torch.inference_mode():
-            shown = list(self.frames(names)) if names else []
-            embed = self.model.get_input_embeddings()
-            rows = [shown.pop(0) if i == 32000 else embed(i[None]) for i in ids]
-            assert not shown
-            logits = self.model(inputs_embeds=torch.cat(rows)[None]).logits[0, -1]
-        return [float(logits.log_softmax(-1)[letter]) for letter in letters]
-
-
 def test_scores_are_those_of_its_own_arithmetic(
     source: Path, converted: Path, open_hf: Any
 ) -> None:
     answers = dict(open_hf(converted).score(REQUESTS, FRAMES, ScoringSpec("letter")))
-    own = OwnArithmetic(source)
+    own = PllavaArithmetic(source)
     for at, request in enumerate(REQUESTS):
-        assert answers[at].option_logprobs == pytest.approx(own.letters(request), abs=1e-4)
+        shown = [part if isinstance(part, str) else FRAMES[part.sha256] for part in request.parts]
+        expected = letter_scores(own.tokenizer, own.logprobs(shown), "".join(request.options))
+        assert answers[at].option_logprobs == pytest.approx(expected, abs=1e-4)
 
 
 def test_its_twin_runs_in_the_same_arithmetic(source: Path, open_hf: Any) -> None:

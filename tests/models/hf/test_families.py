@@ -55,7 +55,7 @@ def test_the_config_decides_the_family(edited, model_type, architectures):
     assert family(folder) == "llava_next_video"
 
 
-def test_a_name_decides_nothing(edited):
+def test_a_name_decides_nothing(edited, video_checkpoint):
     folder = edited(model_type="internvl_chat", architectures=["InternVLChatModel"])
     for named in ("auto", "llava_next_video"):
         with pytest.raises(ProbesError, match="reads the layout 'internvl_chat'") as caught:

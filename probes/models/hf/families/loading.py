@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,8 +17,9 @@ from probes.core.text import flat
 from probes.core.types import Dtype, ModelSpec, Origin
 from probes.models.adapters import Adapter
 from probes.models.checkpoint import Checkpoint
-from probes.models.hf.families import processors
+from probes.models.hf.families import load_errors, processors
 from probes.models.hf.families.base import DevicePlacement, ProcessorBundle
+from probes.models.hf.families.outline import META, check_report, outline
 
 DTYPES: tuple[str, ...] = get_args(Dtype)
 GREEDY = {
@@ -54,17 +57,45 @@ def check_quantize(quantize: str) -> None:
         )
 
 
+def check_device(device: str) -> None:
+    """Raise unless this machine has a device."""
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ProbesError(
+            f"there is no device {device} here", "backend.device", "set backend.device=cpu, or auto"
+        )
+
+
+def file_facts(
+    checkpoint: Checkpoint, spec: ModelSpec, libraries: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return what a check of a checkpoint's files depends on; see `probes.models.checked`.
+
+    Args:
+        checkpoint: of its weights only the headers count, which are quick to read.
+        spec: dtype, attention, `frame_as` and trust.
+        libraries: that load it.
+    """
+    adapter = checkpoint.adapter
+    return {
+        "folder": str(checkpoint.folder),
+        "files": checkpoint.small_files(),
+        "weights": {} if checkpoint.gguf else checkpoint.headers(),
+        "adapter": {"files": adapter.files} if adapter else None,
+        "spec": [spec.dtype, spec.attention, spec.frame_as, spec.trust_remote_code],
+        "template": dict(spec.chat_template_kwargs),
+        "libraries": {name: metadata.version(name) for name in libraries},
+    }
+
+
 @contextmanager
-def loading(
-    folder: Path,
-    fix: str = "see the message; complete the folder, or change the member's dtype, attention or"
-    " device",
-) -> Iterator[None]:
+def loading(folder: Path, otherwise: str = "") -> Iterator[None]:
     """Turn what goes wrong while loading into a ProbesError, and hide progress bars.
 
     Args:
         folder: of the checkpoint.
-        fix: of the error.
+        otherwise: how to correct what has no known cause; see `load_errors.refusal`.
     """
     from transformers.utils import logging
 
@@ -75,9 +106,7 @@ def loading(
     except ProbesError:
         raise
     except Exception as error:
-        raise ProbesError(
-            f"the checkpoint does not load: {type(error).__name__}: {error}", str(folder), fix
-        ) from error
+        raise load_errors.refusal(error, folder, otherwise) from error
     finally:
         if shown:
             logging.enable_progress_bar()
@@ -135,7 +164,8 @@ def load_weights(
         config: None for the checkpoint's own.
         checkpoint: with safetensors, and perhaps an adapter.
         spec: dtype and attention kernel.
-        placement: on which device, and whether quantised.
+        placement: on which device, and whether quantised; on `META`, files are checked and no
+            weight is read.
 
     Raises:
         ProbesError: something is missing or does not load.
@@ -144,6 +174,8 @@ def load_weights(
 
     more = _options(config, checkpoint, spec, placement)
     with loading(checkpoint.folder):
+        if placement.device == META:
+            return _without_weights(outline(model_class, config, checkpoint, spec), checkpoint)
         model, report = model_class.from_pretrained(
             checkpoint.folder,
             attn_implementation=spec.attention,
@@ -151,17 +183,11 @@ def load_weights(
             trust_remote_code=spec.trust_remote_code,
             output_loading_info=True,
             adapter_kwargs=dict(NO_ADAPTER),
+            ignore_mismatched_sizes=True,  # they are refused here, by name
             **more,
         )
         assert not getattr(model, "_hf_peft_config_loaded", False), "transformers took an adapter"
-        missing = sorted(report["missing_keys"]) + [str(m) for m in report["mismatched_keys"]]
-        if missing:
-            raise ProbesError(
-                f"{len(missing)} parameters of {type(model).__name__} are missing from the weights,"
-                f" e.g. {missing[0]}",
-                str(checkpoint.folder),
-                "name a checkpoint of this class",
-            )
+        check_report(report, type(model).__name__, checkpoint.folder)
         if spec.dtype == "float32" and torch.cuda.is_available():
             # TF32 keeps 10 bits of mantissa; "the same" across batch sizes needs all 23.
             torch.backends.cuda.matmul.allow_tf32 = False
@@ -170,6 +196,14 @@ def load_weights(
         if checkpoint.adapter is not None:
             load_adapter(model, checkpoint.adapter)
         return model.eval()
+
+
+def _without_weights(model: Any, checkpoint: Checkpoint) -> Any:
+    if checkpoint.adapter is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of numbers that a model on this device does not take
+            load_adapter(model, checkpoint.adapter)
+    return model.eval()
 
 
 def _options(

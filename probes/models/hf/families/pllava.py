@@ -61,13 +61,15 @@ class Pllava(OneClass):
         Raises:
             ProbesError: the folder is in PLLaVA's own layout, which has no chat template.
         """
-        processor = load_processor(checkpoint, spec)
-        if not (processor.chat_template or processor.tokenizer.chat_template):
+        own = set(self.architectures) & set(checkpoint.architectures)
+        if own and not any(checkpoint.folder.glob("chat_template*")):
             raise ProbesError(
                 "the checkpoint is in PLLaVA's own layout, without processor and chat template",
                 str(checkpoint.folder),
-                f"convert it: probes convert {checkpoint.folder} FOLDER",
+                f"convert it, then name the new folder: probes convert {checkpoint.folder} FOLDER;"
+                f" pair.{spec.role}.repo=FOLDER",
             )
+        processor = load_processor(checkpoint, spec)
         token, _ = frame_token(processor, "image", str(checkpoint.folder))
         rows, columns = pooled(checkpoint.config)
         return ProcessorBundle(processor, token, spec.frame_as, lambda *_: (rows * columns,))

@@ -7,10 +7,14 @@ image processors that is gone. The class of the configuration still says which p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from probes.core.errors import ProbesError
+from probes.models.checkpoint import PROCESSOR_FILES
+from probes.models.hf.families.load_errors import cause, installed, short
+from probes.models.weight_files import read_json
 
 _BACKEND = "torchvision"
 """Of the kinds of image and video processors: the one that all classes have."""
@@ -75,9 +79,11 @@ def _assembled(folder: Path, named: dict[str, Any]) -> Any:
     return kind.from_args_and_dict(parts, settings)
 
 
-def _refusal(folder: Path, first: Exception | None, last: Exception) -> ProbesError:
-    has_tokenizer = any(folder.glob("*token*")) or any(folder.glob("vocab*"))
-    if not has_tokenizer:
+def check_present(folder: Path) -> None:
+    """Raise unless a folder has files of a tokenizer and of a processor; nothing is loaded."""
+    if not any(
+        one for pattern in ("*token*", "vocab*", "*tekken*") for one in folder.glob(pattern)
+    ):
         what, fix = (
             "the folder has no tokenizer",
             "complete it with the repository's tokenizer.json",
@@ -86,12 +92,41 @@ def _refusal(folder: Path, first: Exception | None, last: Exception) -> ProbesEr
         what = "the folder has no processor: there is no preprocessor_config.json"
         fix = "complete it with the files that `processor.save_pretrained` writes"
     else:
-        shown = first or last
-        # Lists of hundreds of classes hide the one that matters.
-        what = f"its processor does not load: {type(shown).__name__}: {_short(str(shown))}"
-        fix = "install a version of transformers that has its classes, or correct the files"
+        return
+    raise ProbesError(what, str(folder), fix)
+
+
+def check_names(folder: Path, architectures: Sequence[str]) -> None:
+    """Refuse a class of processors that no version had, where another would take its place.
+
+    Older versions had one for every kind of model, named as its class is, and repositories name
+    these still: for them the class that belongs to the configuration is the right one.
+
+    Args:
+        folder: of the checkpoint.
+        architectures: names of its classes.
+    """
+    import transformers
+
+    known = set(dir(transformers))  # without loading any, or torch
+    own = tuple(one.partition("For")[0] for one in architectures)
+    for file in PROCESSOR_FILES:
+        for key, name in read_json(folder / file).items():
+            if key not in ("image_processor_type", "video_processor_type"):
+                continue  # the processor itself follows from config.json
+            plain = str(name).removesuffix("Fast")
+            if not name or plain.startswith(own or "/") or {plain, f"{plain}Fast"} & known:
+                continue
+            raise ProbesError(
+                f"{file} names a class that {installed()} does not have: {name}",
+                str(folder),
+                f"correct {key} there, or install a version of transformers that has the class",
+            )
+
+
+def _refusal(folder: Path, first: Exception | None, last: Exception) -> ProbesError:
+    check_present(folder)
+    shown = first or last
+    what = f"its processor does not load: {type(shown).__name__}: {short(str(shown))}"
+    fix = cause(shown) or "correct the file or setting that the message names"
     return ProbesError(what, str(folder), fix)
-
-
-def _short(text: str, most: int = 300) -> str:
-    return text if len(text) <= most else f"{text[:most]}..."

@@ -1,0 +1,26 @@
+"""Checks of files that passed, remembered by content: a finished run loads nothing to be sure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from probes.core.files import atomic_write, home
+from probes.core.hashing import sha256_json
+
+FOLDER = "checked"
+
+
+def once(facts: Mapping[str, Any], check: Callable[[], None], *, keep: bool = True) -> None:
+    """Do a check, unless it has passed on the same facts before.
+
+    Args:
+        facts: all that its verdict depends on: hashes of files, settings, versions of libraries.
+        check: raises if something is wrong; that is not remembered.
+        keep: whether passing it stands for all of the check.
+    """
+    mark = home() / FOLDER / sha256_json(dict(facts))
+    if not mark.is_file():
+        check()
+        if keep:
+            atomic_write(mark, b"")

@@ -34,7 +34,14 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     table = [
         COLUMNS,
-        *(tuple(_shown(one[name.replace(" ", "_")]) for name in COLUMNS) for one in found),
+        *(
+            tuple(
+                _shown(one[name.replace(" ", "_")])
+                + "*" * (name == "checked" and one["checked"] and one["template"] == "rebuilt")
+                for name in COLUMNS
+            )
+            for one in found
+        ),
     ]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
@@ -42,11 +49,14 @@ def main(arguments: Sequence[str]) -> int:
             "  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)).rstrip()
         )
     checked = [one for one in found if one["checked"]]
+    published = sum(one["template"] == "published" for one in checked)
     print(
         f"\nscoring: {_SCORINGS} for all; interventions: all but family fallback\n"
         f"checked: {len(checked)} classes equal transformers {results()['transformers']} (ids; "
         "option scores within 1e-3 in float32; greedy text), "
-        f"{sum(bool(one['frames_once']) for one in checked)} of them with frames encoded once"
+        f"{sum(bool(one['frames_once']) for one in checked)} of them with frames encoded once; "
+        f"{published} with the chat template and vocabulary that were published, the others (yes*) "
+        "with a template rebuilt from transformers' conversion scripts and tests"
     )
     return 0
 
@@ -121,6 +131,8 @@ def _row(
         "frames_once": all(one["once"] for one in found) if found else None,
         "batches": all(one["batches"] for one in found) if found else None,
         "checked": bool(found) and all(one["equal"] for one in found),
+        # With a template of our own making, that of the repository may still be another.
+        "template": "published" if found and all(one["published"] for one in found) else "rebuilt",
     }
 
 

@@ -42,6 +42,13 @@ FILE = Path(probes.models.hf.families.__file__).parent / "checked_classes.json"
 FAMILIES = dict.fromkeys(OTHERS, ("fallback",))
 FAMILIES |= {"next": ("llava_next", "fallback"), "pllava": ("pllava",)}
 """Families that a layout is run by, where it is not `auto` and `fallback`."""
+AS_PUBLISHED = (
+    *("next", "next_13b", "next_video", "next_video_dpo", "pllava", "pllava_13b", "gemma3"),
+    *("onevision", "onevision_si", "qwen2_vl", "qwen2_5_vl", "video_r1", "video_r1_old"),
+    *("internvl3", "internvl3_5"),
+)
+"""Layouts whose chat template and vocabulary are those that were published. The others' templates
+were written anew from conversion scripts and tests of transformers."""
 PASSED_OVER = ("internvl_chat", "qwen3_vl_thinking", "next_13b", "pllava_13b", "next_video_dpo")
 
 
@@ -141,6 +148,7 @@ def main() -> int:
                 bad |= not found["equal"]
                 key = f"{found['family']}:{found.pop('class')}"
                 entry = {k: v for k, v in found.items() if k not in ("family", "wrong")}
+                entry["published"] = name in AS_PUBLISHED
                 classes.setdefault(key, {})[way] = entry
         if given.write:
             content = {"transformers": transformers.__version__, "classes": classes}

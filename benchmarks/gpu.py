@@ -222,11 +222,19 @@ def measure(
     backend: Any, groups: list[list[Any]], frames: dict[str, np.ndarray], scoring: Any, way: Way
 ) -> dict[str, float]:
     """Time one way through all prompts."""
-    from probes.models.hf import forward, prefix_packing
+    from probes.models.hf import forward, prefix_packing, vision_cache
 
-    backend._ready = ready = replace(backend._ready, packed=way.packed)
-    ready.cache.clear()
-    before, outputs = backend.counters()["perceived"], []
+    def renewed() -> None:
+        """Empty the feature cache."""
+        old = backend._ready.cache
+        new = vision_cache.FeatureCache(
+            old._encode_frames, old.capacity, int(backend._options["frame_batch"])
+        )
+        backend._ready = replace(backend._ready, packed=way.packed, cache=new)
+
+    encoded, outputs = 0, []
+    renewed()
+    ready = backend._ready
     passes: list[tuple[int, int]] = []
     hidden = forward.hidden_states
 
@@ -243,12 +251,13 @@ def measure(
         start = time.perf_counter()
         for some in [[p for group in groups for p in group]] if way.once else groups:
             if not way.once:
-                ready.cache.clear()
+                encoded += backend.counters()["perceived"]
+                renewed()
             outputs += [output for _, output in backend.score(some, frames, scoring)]
         seconds = time.perf_counter() - start
     if bad := [one.error for one in outputs if one.status == "error"]:
         raise SystemExit(f"{len(bad)} prompts failed: {bad[0]}")
-    encoded = backend.counters()["perceived"] - before
+    encoded += backend.counters()["perceived"]
     return {
         "seconds": seconds,
         "items_per_s": len(groups[0]) / way.rotations / seconds,

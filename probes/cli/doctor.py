@@ -61,9 +61,11 @@ def examined(cfg: RunConfig, *, weights: bool = False) -> Comparability:
     """
     from probes.engine import doctor
     from probes.engine.answering import scoring_of
+    from probes.engine.context import settled_config
     from probes.engine.doctor_plan import with_longest
     from probes.models import open_backend
 
+    cfg = settled_config(cfg)
     progress, checks = on_terminal(), {}
     for spec in cfg.pair.members:
         looking = doctor.Doctor(cfg, scoring_of(cfg, spec))

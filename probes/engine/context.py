@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from probes.cache.output_cache import Store
@@ -25,6 +25,15 @@ _log = logging.getLogger(__name__)
 _JOIN_S = 5.0  # for threads that decode; what they write is whole or not there: they may be left
 
 MakeModel = Callable[[Backend, Store, FrameStore, ModelSlot, RequestStats, Answers], CachedModel]
+
+
+def settled_config(cfg: RunConfig) -> RunConfig:
+    """Return a configuration whose members have no `frame_as: auto` any more.
+
+    It depends on all members together, and what a member is depends on it.
+    """
+    members = settled(cfg.backend, cfg.pair.members)
+    return replace(cfg, pair=replace(cfg.pair, members=members))
 
 
 @dataclass
@@ -50,9 +59,13 @@ class RunContext:
     """What is known of the members before their answers are believed, by name."""
     clips: ClipPrefetcher | None = None
     """The run's clips, once they are being decoded."""
-    _settled: tuple[ModelSpec, ...] = ()
-    """The pair's members, once it is known how they receive frames."""
     _slot: ModelSlot = field(default_factory=ModelSlot)
+
+    def __post_init__(self) -> None:
+        given = self.cfg.pair.members
+        self.cfg = settled_config(self.cfg)
+        for line in remarks(self.cfg.backend, self.cfg.pair.members, given):
+            _log.info("%s", line)
 
     def model(self, name: str, open_one: Callable[[], Backend]) -> CachedModel:
         """Return the model of that name; its checkpoint is found, no weights are loaded."""
@@ -69,14 +82,6 @@ class RunContext:
 
     def member(self, spec: ModelSpec) -> CachedModel:
         """Return a member's model."""
-        given = self.cfg.pair.members
-        if not self._settled:
-            # By all members together: what a member depends on is settled before it is opened.
-            self._settled = settled(self.cfg.backend, given)
-            for line in remarks(self.cfg.backend, self._settled, given):
-                _log.info("%s", line)
-        if spec in given:
-            spec = self._settled[given.index(spec)]
         return self.model(spec.name, partial(open_backend, self.cfg.backend, spec))
 
     def close(self) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from probes.analysis.comparability import Comparability, judged, passes_line
-from probes.cache.checked_file import CheckedFiles
 from probes.config.settings import RunConfig
+from probes.core.checked_file import CheckedFiles
 from probes.core.errors import UNSOUND, MachineError, ProbesError
 from probes.core.examination import Examination, MemberCheck, PassCheck, examination_of
 from probes.core.files import home

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from probes.core.files import atomic_write, home
+from probes.core.checked_file import CheckedFiles
+from probes.core.files import home
 from probes.core.hashing import sha256_json
 
 FOLDER = "checked"
@@ -19,8 +20,8 @@ def once(facts: Mapping[str, Any], check: Callable[[], None], *, keep: bool = Tr
         check: raises if something is wrong; that is not remembered.
         keep: whether passing it stands for all of the check.
     """
-    mark = home() / FOLDER / sha256_json(dict(facts))
-    if not mark.is_file():
+    passed, key = CheckedFiles(home() / FOLDER), sha256_json(dict(facts))
+    if passed.get(key) is None:
         check()
         if keep:
-            atomic_write(mark, b"")
+            passed.put(key, {})

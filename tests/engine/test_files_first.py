@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from probes.cli import main
 from probes.config.compose import compose
+from probes.engine.context import settled_config
 from probes.models.hf.backend import HfBackend
 
 WAYS = ["task=egoworld", "task.videos=6", "limit=2", "frames=2", "backend.device=cpu"]
@@ -169,12 +170,12 @@ def test_what_passed_is_not_loaded_again(
         cfg = compose(
             [f"pair.image.repo={folder}", "pair.image.name=a", f"pair.video.repo={folder}", *WAYS]
         )
-        return HfBackend(cfg.backend, cfg.pair.members[1])
+        return HfBackend(cfg.backend, settled_config(cfg).pair.members[1])
 
     monkeypatch.setenv("PROBES_HOME", str(tmp_path))
     folder = Path(shutil.copytree(build("next_video", hub), tmp_path / "member"))
     opened().check_files(thorough=True)
-    marks = list((tmp_path / "checked").iterdir())
+    marks = list((tmp_path / "checked").glob("*/*.json"))
     assert len(marks) == 1
     again = opened()
     again.check_files(thorough=True)
@@ -183,4 +184,4 @@ def test_what_passed_is_not_loaded_again(
     again = opened()
     again.check_files(thorough=True)
     assert again._preprocessor is not None
-    assert len(list((tmp_path / "checked").iterdir())) == 2
+    assert len(list((tmp_path / "checked").glob("*/*.json"))) == 2

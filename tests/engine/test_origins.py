@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import shutil
 import sqlite3
 from collections import Counter
@@ -72,7 +73,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     found = [
         record.getMessage()
         for record in caplog.records
-        if record.name.startswith("probes") and not record.name.endswith("progress")
+        if record.name.startswith("probes") and record.levelno >= logging.WARNING
     ]
     caplog.clear()
     return found

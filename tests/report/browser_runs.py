@@ -159,7 +159,8 @@ def make_run(
         answer: role -> prompt -> output; random where there is none.
     """
     monkeypatch.setenv("PROBES_HOME", str(folder.parent / "home"))
-    monkeypatch.setattr(registry, "load", lambda task, progress=None: list(items))
+    monkeypatch.setattr(registry, "load", lambda *_: list(items))
+    monkeypatch.setattr(registry, "check_media", lambda *_: None)
     monkeypatch.setattr(context, "FrameStore", PaintedFrames)
     scripted = answer or (lambda role: script(role, infill))
     monkeypatch.setattr(

@@ -37,7 +37,6 @@ EXTRA = {
     "training_args.bin": "state",
     "trainer_state.json": "{}",
     "pytorch_model.bin": "pickled",
-    "adapter_model.bin": "pickled",
     "model.gguf": "GGUF",
     "checkpoint-500/model.safetensors": "earlier weights",
     "spk_dict.pt": "voices",

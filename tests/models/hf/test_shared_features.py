@@ -103,6 +103,7 @@ def entry(name: str, way: str, hub: Path) -> tuple[dict[str, Any], dict[str, Any
 def test_the_file_says_what_the_comparison_finds(name: str, way: str, hub: Path) -> None:
     found, known = entry(name, way, hub)
     assert (found["wrong"], found["once"], found["batches"]) == ([], True, True)
+    known.pop("published", None)  # where the template is from, not what was found
     assert known == {key: found[key] for key in known}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from probes.cache.checked_file import CheckedFiles
+from probes.core.checked_file import CheckedFiles
 
 KEY, OTHER = "ab" * 32, "cd" * 32
 

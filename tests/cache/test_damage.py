@@ -172,12 +172,13 @@ def leave_logs(draw: random.Random, path: Path, _: list[Path]) -> None:
 
 
 def one_for_the_other(draw: random.Random, path: Path, files: list[Path]) -> None:
-    shutil.copyfile(draw.choice([one for one in files if one != path]), path)
+    # Read first: both may be one file by now.
+    path.write_bytes(draw.choice([one for one in files if one != path]).read_bytes())
 
 
 def a_second_copy(draw: random.Random, path: Path, _: list[Path]) -> None:
     name = draw.choice(("a", "zz"))
-    shutil.copyfile(path, path.with_name(f"{name}.sqlite"))
+    path.with_name(f"{name}.sqlite").write_bytes(path.read_bytes())
     draw.choice((flip_bits, swap_rows, cut))(draw, path.with_name(f"{name}.sqlite"), [])
 
 

@@ -92,6 +92,6 @@ def test_a_sound_picture_of_another_program_stays(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
     (name,) = names(1)
     (tmp_path / "frames").mkdir()
-    (tmp_path / "frames" / f"{name}.png").mkdir()  # nothing can take its place
+    (tmp_path / "frames" / f"{name}.png" / "mine").mkdir(parents=True)  # it is not to be removed
     with pytest.raises((MachineError, OSError)):
         export.frames(tmp_path / "frames", [name], stored(tmp_path / "home", 1))

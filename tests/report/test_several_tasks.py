@@ -17,7 +17,7 @@ from browser_runs import PaintedFrames, between, item, make_run
 from probes import analysis
 from probes.core.errors import ProbesError
 from probes.core.types import FrameRef, Item, Request
-from probes.records import run_folder, schema
+from probes.records import binding, run_folder, schema
 from probes.records.schema import InfillRow
 from probes.report import browser, failures, infills, leaks
 from probes.report.parts import Paragraph
@@ -213,7 +213,8 @@ def older(folder: Path, out: Path) -> Path:
         (out / f"{name}.parquet").unlink()
         pq.write_table(whole.drop_columns([column]), out / f"{name}.parquet")
     manifest = json.loads((folder / "manifest.json").read_text())
-    (out / "manifest.json").unlink()
+    for name in ("manifest.json", binding.NOTE):
+        (out / name).unlink()
     kept = {name: value for name, value in manifest.items() if name not in ("files", "sha256")}
     (out / "manifest.json").write_text(json.dumps(kept))
     return out

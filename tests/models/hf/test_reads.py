@@ -172,8 +172,9 @@ def test_the_weights_that_are_named_are_those_that_are_opened(
 
     shutil.copytree(full, tmp_path / "member")
     folder = tmp_path / "member"
-    for name in ("adapter_config.json", "part-1.safetensors", "model.fp16.safetensors"):
+    for name in ("adapter_config.json", "adapter_model.safetensors", "part-1.safetensors"):
         (folder / name).unlink()
+    (folder / "model.fp16.safetensors").unlink()
     tensors = load_file(folder / "model.safetensors")
     (folder / "alt").mkdir()
     save_file(tensors, folder / "alt/own.safetensors", {"format": "pt"})

@@ -153,13 +153,14 @@ def test_an_adapter_elsewhere_counts_in_full(full: Path, tmp_path: Path, setting
         (adapter / name).write_text("{}")
     spec = ModelSpec("tiny", "video", str(base), adapter=str(adapter))
     backend = open_backend(settings(), spec)
+    first = backend.fingerprint
     with opened_below(adapter) as opened:
         backend._load()  # type: ignore[attr-defined]
     assert opened == {"adapter_config.json", "adapter_model.safetensors"}
     for path in adapter.iterdir():
         content = path.read_bytes()
         path.write_bytes(content + b" ")
-        changed = find(spec).fingerprint(spec, "llava_next_video") != backend.fingerprint
+        changed = find(spec).fingerprint(spec, "llava_next_video") != first
         assert changed == (path.name != "README.md")
         path.write_bytes(content)
 
@@ -272,6 +273,7 @@ def test_weights_that_are_written_while_they_are_used_end_the_run(
     # Between planning and loading likewise, be it the smallest file.
     (folder / "model.safetensors").write_bytes(content)
     late = open_hf(folder)
+    assert late.fingerprint == backend.fingerprint
     with (folder / "generation_config.json").open("a") as file:
         file.write(" ")
     with pytest.raises(ProbesError, match=r"generation_config\.json changed after"):

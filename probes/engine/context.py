@@ -36,11 +36,20 @@ def settled_config(cfg: RunConfig) -> RunConfig:
     return replace(cfg, pair=replace(cfg.pair, members=members))
 
 
+def told_config(cfg: RunConfig) -> RunConfig:
+    """Return that configuration, and log what a user is told of its members."""
+    found = settled_config(cfg)
+    for line in remarks(cfg.backend, found.pair.members, cfg.pair.members):
+        _log.info("%s", line)
+    return found
+
+
 @dataclass
 class RunContext:
     """What all phases of a run share; `close` frees it."""
 
     cfg: RunConfig
+    """Settled: see `told_config`."""
     store: Store
     """The output cache."""
     progress: Progress = field(default_factory=Progress)
@@ -60,12 +69,6 @@ class RunContext:
     clips: ClipPrefetcher | None = None
     """The run's clips, once they are being decoded."""
     _slot: ModelSlot = field(default_factory=ModelSlot)
-
-    def __post_init__(self) -> None:
-        given = self.cfg.pair.members
-        self.cfg = settled_config(self.cfg)
-        for line in remarks(self.cfg.backend, self.cfg.pair.members, given):
-            _log.info("%s", line)
 
     def model(self, name: str, open_one: Callable[[], Backend]) -> CachedModel:
         """Return the model of that name; its checkpoint is found, no weights are loaded."""

@@ -21,7 +21,7 @@ from probes.core.types import ItemKey
 from probes.engine import plan
 from probes.engine.answer_log import TrialRequest
 from probes.engine.answer_versions import refusal
-from probes.engine.context import RunContext
+from probes.engine.context import RunContext, told_config
 from probes.engine.phases import RunState, run_phases
 from probes.engine.plan import Plan
 from probes.engine.workload import DryRunModel
@@ -85,7 +85,7 @@ def dry_run(
     Raises:
         ProbesError: whatever would end the run before a model is loaded.
     """
-    make_model = partial(DryRunModel, keep=keep)
+    cfg, make_model = told_config(cfg), partial(DryRunModel, keep=keep)
     with (
         Store(home() / "store") as store,
         closing(RunContext(cfg, store, progress or Progress(), make_model, dry=True)) as context,
@@ -118,7 +118,7 @@ def refuse_other_versions(cfg: RunConfig, store: Store, progress: Progress) -> N
     """Go through a run, and raise if other versions of libraries have answered what it would ask.
 
     Args:
-        cfg: checked configuration, of `answers=refuse`.
+        cfg: settled configuration, of `answers=refuse`.
         store: the output cache.
         progress: where to show what is going on.
 

@@ -22,7 +22,7 @@ from probes.core.progress import Progress
 from probes.core.types import Arm, Item
 from probes.engine import doctor, export, plan
 from probes.engine.answering import RecordCounter, records_of
-from probes.engine.context import RunContext, settled_config
+from probes.engine.context import RunContext, told_config
 from probes.engine.dry_run import refuse_other_versions
 from probes.engine.phases import RunState, run_phases
 from probes.models.controllers import CONTROLLERS
@@ -89,9 +89,9 @@ def execute(
             another run is writing, or that holds a run of other settings.
     """
     # Before the folder is claimed: its note says what was settled, as the manifest does.
-    settled = settled_config(cfg)
+    cfg = told_config(cfg)
     with folder_lock.held(out):
-        claim.claim(out, _plain_config(settled, plan.resolved(cfg)), cfg.overwrite)
+        claim.claim(out, _plain_config(cfg, plan.resolved(cfg)), cfg.overwrite)
         taken()
         with (
             Store(home() / "store") as store,

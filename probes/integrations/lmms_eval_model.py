@@ -33,7 +33,7 @@ from probes.core.progress import on_terminal
 from probes.core.text import nearest
 from probes.core.types import Item, ItemKey, ModelSpec
 from probes.engine import plan, run
-from probes.engine.context import RunContext
+from probes.engine.context import RunContext, told_config
 from probes.engine.phases import run_phases
 from probes.records.schema import Record
 from probes.tasks.lmms_eval import reader
@@ -88,7 +88,8 @@ def settings(
         given = {"pair": "own"} | given | {f"pair.{role}.repo": pretrained}
         # There is no other member that could write.
         given.setdefault("infill.source", "self")
-    cfg = compose.compose([f"{key}={value}" for key, value in given.items()])
+    # Settled while the pair is whole: a member's frames are shown as in a run of both.
+    cfg = told_config(compose.compose([f"{key}={value}" for key, value in given.items()]))
     members = {str(member.role): member for member in cfg.pair.members}
     if role not in members:
         raise ProbesError(f"the pair has no member {role!r}", "role", nearest(role, members))

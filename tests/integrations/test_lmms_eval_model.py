@@ -11,6 +11,7 @@ from typing import Any
 import evaluating
 import pyarrow.parquet as pq
 import pytest
+import tiny_models
 
 from probes.cli import main
 from probes.stimuli.answers import LETTERS
@@ -112,6 +113,20 @@ def test_replies_of_a_model_are_the_choices_of_a_run(world: Path, tmp_path: Path
     for arm in ("baseline", "vcot"):
         results = evaluate(tmp_path, f"pretrained=embedded:video,arm={arm},frames=5")
         check_against(rows["video", arm], results, world)
+
+
+def test_frames_are_shown_as_in_a_run_of_both_members(tmp_path: Path) -> None:
+    """`pair.frame_as=auto` is settled by the pair, though one member alone is opened here."""
+    from probes.integrations.lmms_eval_model import settings
+
+    video = tiny_models.llava_next_video(tmp_path / "video")
+    image = tiny_models.llava_next(tmp_path / "image")
+    only_images = tiny_models.llava(tmp_path / "only_images")
+    for other, expected in ((image, "video"), (only_images, "image")):
+        repos = {"pair": "own", "pair.image.repo": other, "pair.video.repo": video}
+        cfg, writer = settings(None, "vcot", "video", repos | {"frames": 5})
+        assert writer is not None
+        assert [one.frame_as for one in (*cfg.pair.members, writer)] == [expected, expected]
 
 
 @pytest.mark.parametrize(

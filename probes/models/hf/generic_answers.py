@@ -183,9 +183,8 @@ class LoadedGenericModel:
             for prompt, text, one in zip(prompts, texts, encoded, strict=True)
             for option, answer in zip(prompt.options, one.answers, strict=True)
         ]
-        size = self.batcher.size if self.batcher.size > 1 else 1
         scored: list[tuple[float, int]] = []
-        step = len(rows) if size > 1 else 1
+        step = len(rows) if self.batcher.size > 1 else 1
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
             inputs, lengths = pass_.inputs(some)

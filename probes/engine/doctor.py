@@ -1,7 +1,8 @@
 """Looking at a pair before its answers are believed: `probes doctor`, and a phase of every run.
 
 What files show of a member is kept by content under `home()/doctor`; so is how its first answers
-compared with its class's own forward pass. A run is never stopped by what is found.
+compared with its class's own forward pass. A run is stopped by what makes a member's answers
+worthless, never by a difference.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from probes.core.types import (
     Request,
     ScoringSpec,
 )
-from probes.models.base import Backend, ExaminedBackend
+from probes.models.base import Backend, ChecksFiles, ExaminedBackend
 from probes.stimuli import arms
 from probes.stimuli.arms import StimulusForm, StimulusSources
 
@@ -106,13 +107,15 @@ class Doctor:
         if not isinstance(backend, ExaminedBackend):
             return MemberCheck(spec.name, facts, unseen=(_unseen(str(self.cfg.backend.name)),))
         key = self._key(spec, backend)
-        seen = _kept(key)
-        if seen is None:
-            try:
+        try:
+            if isinstance(backend, ChecksFiles):  # weights that do not fit are no difference
+                backend.check_files(thorough=True)
+            seen = _kept(key)
+            if seen is None:
                 seen = backend.examine(self.prompts, self.frames, self.scoring)
-            except ProbesError as error:
-                return MemberCheck(spec.name, facts, errors=(does_not_load(error),))
-            _keep(key, seen.plain())
+                _keep(key, seen.plain())
+        except ProbesError as error:
+            return MemberCheck(spec.name, facts, errors=(does_not_load(error),))
         errors = tuple(_errors(spec, seen, self.scoring))
         return MemberCheck(spec.name, facts, seen, _kept_passes(key), errors)
 

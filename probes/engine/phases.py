@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from probes.core.errors import ErrorCollector
+from probes.core.errors import ErrorCollector, ProbesError
 from probes.core.scratch import HashSet
 from probes.core.types import Arm, ModelSpec, Role
 from probes.engine import answer_versions, answering, doctor, infilling, plan
@@ -136,11 +136,23 @@ def _check(context: RunContext, spec: ModelSpec, suite: Sequence[Arm]) -> None:
 
 
 def _look_at_members(context: RunContext) -> None:
-    """Look at the members' files before anything is asked; what is found stops no run."""
+    """Look at the members' files before anything is asked.
+
+    Raises:
+        ProbesError: what makes a member's answers worthless. Differences stop no run.
+    """
+    problems = ErrorCollector()
     with context.progress.phase("doctor"):
         for spec in context.cfg.pair.members:
             looking = Doctor(context.cfg, answering.scoring_of(context.cfg, spec))
-            context.checks[spec.name] = looking.member(spec, context.member(spec).backend)
+            check = looking.member(spec, context.member(spec).backend)
+            context.checks[spec.name] = check
+            for error in check.errors:
+                with problems.go_on():
+                    raise ProbesError(
+                        error, f"member {spec.name}", "`probes doctor` shows how it is asked"
+                    )
+        problems.done()
         doctor.say(doctor.verdict(context.checks))
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_NAMES = r"think(?:ing)?|thoughts?|reason(?:ing)?|seed:think"
+_NAMES = r"(?:\w+[:_])?think(?:ing)?|thoughts?|reason(?:ing)?|scratchpad"
 _TAGS = re.compile(
-    rf"<(?P<end>/)?(?P<name>{_NAMES})>"
+    rf"<(?P<end>/)?(?P<name>(?i:{_NAMES}))>"
+    r"|<\|(?P<end6>START|END)_(?P<name6>THINKING)\|>"
     r"|\[(?P<end2>/)?(?P<name2>THINK)\]"
     r"|\u25c1(?P<end3>/)?(?P<name3>think)\u25b7"
     r"|<\|(?P<end4>begin|end)_of_(?P<name4>thought|thinking)\|>"
@@ -19,6 +20,7 @@ _CLOSING = {
     "name3": "\u25c1/{}\u25b7",
     "name4": "<|end_of_{}|>",
     "name5": "<channel|>",
+    "name6": "<|END_{}|>",
 }
 """How a thought ends, by the group of `_TAGS` that names it."""
 _SWITCH = re.compile(
@@ -43,8 +45,9 @@ def opened_thought(text: str) -> OpenedThought | None:
     found: OpenedThought | None = None
     for match in _TAGS.finditer(text):
         groups = {name: value for name, value in match.groupdict().items() if value}
-        # "begin" is written where others write nothing.
-        if any(name.startswith("end") and value != "begin" for name, value in groups.items()):
+        # "begin" and "START" are written where others write nothing.
+        ends = {value for name, value in groups.items() if name.startswith("end")}
+        if ends - {"begin", "START"}:
             found = None
             continue
         name = next(name for name in groups if name.startswith("name"))

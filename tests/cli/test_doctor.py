@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,47 @@ def test_a_member_that_does_not_load_ends_in_2_and_the_other_is_looked_at(
     shown = " ".join(capsys.readouterr().out.split())
     assert "it does not load: no class of transformers" in shown
     assert "ids are those of its own class's processor" in shown
+
+
+def test_weights_that_do_not_fit_end_in_2_and_are_no_matter_of_the_other(
+    hub: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a run refuses is not comparable here: one layer more than the files have."""
+    folder = changed(hub("next_video"), tmp_path / "deeper", "config.json")
+    text = json.loads((folder / "config.json").read_text())["text_config"]
+    change(folder, "config.json", text_config=text | {"num_hidden_layers": 4})
+    assert main.main(["doctor", *SMALL, *pair(hub("next_video"), folder, "llava_next_7b")]) == 2
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "LLaVA-NeXT-Video-7B: it does not load: 9 parameters of" in shown
+    assert "LLaVA-NeXT-7B: it does not load" not in shown
+    assert "not seen" not in shown
+
+
+def test_a_folder_without_a_vocabulary_is_refused_before_a_tokenizer_is_made_of_nothing(
+    hub: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of settings alone Qwen's tokenizer is made as well, after minutes, and knows no letter."""
+    folder = changed(hub("qwen2_5_vl"), tmp_path / "bare", "tokenizer_config.json")
+    (folder / "tokenizer.json").unlink()
+    begun = time.monotonic()
+    assert main.main(["doctor", *SMALL, *pair(hub("next_video"), folder)]) == 2
+    assert time.monotonic() - begun < 10
+    assert "bare: it does not load: the folder has no tokenizer" in capsys.readouterr().out
+
+
+def test_a_run_that_would_score_a_thought_is_refused_before_its_folder_is_there(
+    hub: Callable[[str], Path],
+    thinking: Callable[[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = pair(hub("next_video"), thinking("next_video"))
+    out = tmp_path / "out"
+    assert main.main(["run", *SMALL, *words, "scoring=cloze", f"hydra.run.dir={out}"]) == 2
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "ends in an opened thought" in shown
+    assert "infills by" not in shown
+    assert not out.exists()
 
 
 def test_backends_without_a_model_say_what_is_not_seen() -> None:

@@ -16,6 +16,9 @@ from probes.models.thoughts import opened_thought, thinking_switch
         ("<|im_assistant|>\u25c1think\u25b7", "\u25c1/think\u25b7"),
         ("<|begin_of_thought|>\n", "<|end_of_thought|>"),
         ("<think>a</think><think>", "</think>"),
+        ("<|CHATBOT_TOKEN|><|START_THINKING|>", "<|END_THINKING|>"),
+        ("<longcat_think>\n", "</longcat_think>"),
+        ("<THINK>", "</THINK>"),
     ],
 )
 def test_an_opened_thought_is_found(text: str, closing: str) -> None:

@@ -7,6 +7,7 @@ image processors that is gone. The class of the configuration still says which p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ from probes.models.weight_files import read_json
 
 _BACKEND = "torchvision"
 """Of the kinds of image and video processors: the one that all classes have."""
+_VOCABULARY = re.compile(
+    r"tokenizer\.json|vocab\.(json|txt)|.*tekken.*\.json|.*\.(model(\.v\d+)?|tiktoken|spm|vocab)"
+    r"|tokeniz(ation|er)_\w+\.py"  # code of its own may read any file
+)
+"""Names of files of which one holds a tokenizer's vocabulary."""
 
 
 def load(folder: Path, *, trust_remote_code: bool = False) -> Any:
@@ -32,6 +38,8 @@ def load(folder: Path, *, trust_remote_code: bool = False) -> Any:
     """
     import transformers
 
+    # First: without a vocabulary some tokenizers are made of their settings alone, for minutes.
+    check_present(folder)
     named = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     # Whatever it fails with, RecursionError too: the parts may still be sound.
     try:
@@ -46,7 +54,7 @@ def load(folder: Path, *, trust_remote_code: bool = False) -> Any:
     try:
         return _assembled(folder, named)
     except Exception as error:
-        raise _refusal(folder, first, error) from error
+        raise _refusal(folder, first or error) from error
 
 
 def _assembled(folder: Path, named: dict[str, Any]) -> Any:
@@ -81,11 +89,9 @@ def _assembled(folder: Path, named: dict[str, Any]) -> Any:
 
 def check_present(folder: Path) -> None:
     """Raise unless a folder has files of a tokenizer and of a processor; nothing is loaded."""
-    if not any(
-        one for pattern in ("*token*", "vocab*", "*tekken*") for one in folder.glob(pattern)
-    ):
+    if not any(_VOCABULARY.fullmatch(one.name) for one in folder.iterdir()):
         what, fix = (
-            "the folder has no tokenizer",
+            "the folder has no tokenizer: no file of it holds a vocabulary",
             "complete it with the repository's tokenizer.json",
         )
     elif not any(folder.glob("*processor_config.json")):
@@ -124,9 +130,7 @@ def check_names(folder: Path, architectures: Sequence[str]) -> None:
             )
 
 
-def _refusal(folder: Path, first: Exception | None, last: Exception) -> ProbesError:
-    check_present(folder)
-    shown = first or last
+def _refusal(folder: Path, shown: Exception) -> ProbesError:
     what = f"its processor does not load: {type(shown).__name__}: {short(str(shown))}"
     fix = cause(shown) or "correct the file or setting that the message names"
     return ProbesError(what, str(folder), fix)

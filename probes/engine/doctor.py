@@ -188,11 +188,11 @@ def first_prompts(prompts: Mapping[str, Request]) -> dict[str, Request]:
 
 def _errors(spec: ModelSpec, seen: Examination, scoring: ScoringSpec) -> Iterator[str]:
     if seen.thought and scoring.kind != "generate":
-        ways = []
+        ways = []  # in quotes, as a shell takes them
         if seen.switch:
-            ways.append(f"set pair.{spec.role}.chat_template_kwargs={{{seen.switch}: false}}")
+            ways.append(f"set 'pair.{spec.role}.chat_template_kwargs={{{seen.switch}: false}}'")
         closing = seen.closing + r"\n\n"
-        ways.append(f'close it with pair.{spec.role}.answer_prefix="{closing}"')
+        ways.append(f"close it with 'pair.{spec.role}.answer_prefix=\"{closing}\"'")
         ways.append("set scoring=generate")
         yield (
             f"its prompt ends in an opened thought ({seen.ending!r}): scoring={scoring.kind} would "

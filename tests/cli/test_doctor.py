@@ -157,7 +157,8 @@ def test_a_member_that_opens_a_thought_is_refused_with_the_way_out(
     assert ("verdict: not comparable" in shown) == (code == 2)
     if code:
         assert "ends in an opened thought" in shown
-        assert r'pair.video.answer_prefix="</think>\n\n"' in shown
+        # As a shell takes it: without the outer quotes Hydra reads no value.
+        assert r"""'pair.video.answer_prefix="</think>\n\n"'""" in shown
         assert "scoring=generate" in shown
 
 

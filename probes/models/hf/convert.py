@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from probes.core.errors import ProbesError
+from probes.core.errors import MachineError, ProbesError
 from probes.core.files import atomic_write
 from probes.core.progress import ReportProgress
 from probes.models.checkpoint import Checkpoint
+from probes.models.hf.families.processors import check_present
 
 SHARD_BYTES = 2 * 2**30
 """Most bytes of a file of weights, but for a tensor that is larger by itself."""
@@ -50,17 +51,20 @@ def convert(source: Path, target: Path, progress: ReportProgress | None = None) 
 
     Raises:
         ProbesError: a layout that is not known, weights that it does not have, or a folder in use.
+        MachineError: the folder cannot be written.
     """
+    target = target.resolve()  # `.` has no name to put another beside
     checkpoint = Checkpoint(source.resolve(), str(source))
     layout = _layout(checkpoint)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ProbesError("the folder is not empty", str(target), "give a new one")
-    if target.resolve().is_relative_to(checkpoint.folder):
-        raise ProbesError("the folder is inside of the checkpoint", str(target), "give another")
+    _check_target(target, checkpoint)
+    # Without its settings a processor has those of its class: other pixels, and no error.
+    check_present(checkpoint.folder)
+    from safetensors import SafetensorError
+
     half = target.with_name(f".{target.name}.half")
     shutil.rmtree(half, ignore_errors=True)  # what a conversion left that was stopped
-    half.mkdir(parents=True)
     try:
+        half.mkdir(parents=True)
         _write_weights(checkpoint, layout, half, progress)
         for path in sorted(checkpoint.folder.iterdir()):
             if path.is_file() and re.search("token|vocab|merges|generation_config", path.name):
@@ -70,12 +74,32 @@ def convert(source: Path, target: Path, progress: ReportProgress | None = None) 
         if target.exists():
             target.rmdir()
         half.rename(target)
+    except (OSError, SafetensorError) as error:  # both of a full disk
+        what, fix = (
+            f"the conversion cannot be written: {error}",
+            "free the disk, or give another folder",
+        )
+        raise MachineError(what, str(target), fix) from error
     finally:
         shutil.rmtree(half, ignore_errors=True)
     return layout.name
 
 
+def _check_target(target: Path, checkpoint: Checkpoint) -> None:
+    if target.exists() and not target.is_dir():
+        raise ProbesError("this is a file, not a folder", str(target), "give a new folder")
+    if target.exists() and any(target.iterdir()):
+        raise ProbesError("the folder is not empty", str(target), "give a new one")
+    if target.is_relative_to(checkpoint.folder):
+        raise ProbesError("the folder is inside of the checkpoint", str(target), "give another")
+
+
 def _layout(checkpoint: Checkpoint) -> AuthorsLayout:
+    if not (checkpoint.folder / "config.json").is_file():
+        what = "there is no config.json, so this is no checkpoint"
+        if not checkpoint.folder.is_dir():
+            what = "there is no such folder"
+        raise ProbesError(what, str(checkpoint.folder), "name the folder of the repository's files")
     for layout in LAYOUTS:
         if layout.architecture in checkpoint.architectures:
             return layout

@@ -11,8 +11,9 @@ import pytest
 from hub_layouts.build import build
 from letter_scores import letter_scores
 from own_arithmetic import PllavaArithmetic
+from safetensors import SafetensorError
 
-from probes.core.errors import ProbesError
+from probes.core.errors import MachineError, ProbesError
 from probes.core.hashing import array_sha256
 from probes.core.types import FrameRef, Request, ScoringSpec
 from probes.models.hf import convert as module
@@ -122,3 +123,41 @@ def test_refusals(source: Path, tmp_path: Path, open_hf: Any) -> None:
         convert(source, tmp_path / "used")
     with pytest.raises(ProbesError, match="inside"):
         convert(source, source / "new")
+
+
+def test_sources_and_targets_that_are_none(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ProbesError, match="a file, not a folder"):
+        convert(source, tmp_path / "file")
+    with pytest.raises(MachineError, match="cannot be written"):
+        convert(source, tmp_path / "file" / "new")
+    with pytest.raises(ProbesError, match="no such folder"):
+        convert(tmp_path / "none", tmp_path / "new")
+    with pytest.raises(ProbesError, match=r"no config\.json"):
+        convert(tmp_path, tmp_path / "new")
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("lacking", ["preprocessor_config.json", "tokenizer.json"])
+def test_a_source_without_a_part_is_refused(source: Path, tmp_path: Path, lacking: str) -> None:
+    """Without its settings a processor would have those of its class: other pixels, no error."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for file in source.iterdir():
+        if file.name != lacking:
+            (folder / file.name).symlink_to(file)
+    with pytest.raises(ProbesError, match=lacking.partition("_")[0].partition(".")[0][:9]):
+        convert(folder, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(MachineError, match="No space left"):
+        convert(source, tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []

@@ -42,7 +42,7 @@ from probes.stimuli import arms
 from probes.stimuli.arms import StimulusForm, StimulusSources
 
 _log = logging.getLogger(__name__)
-VERSION = 1
+VERSION = 2
 """Raised whenever the same member would be described otherwise: part of the keys of results."""
 COMPARED = 3
 """Prompts of a run that are put to the class itself as well."""

@@ -63,7 +63,7 @@ def run_phases(context: RunContext, planned: Plan | None = None) -> RunState:
     suite = plan.resolved(context.cfg) if planned is None else planned.arms
     with context.progress.phase("members"):
         writers = open_models(context, suite)
-    if not context.dry:
+    if planned is None or not context.dry:  # else it is the doctor that asks, and has looked
         _look_at_members(context)
     if planned is None:
         with context.progress.phase("items") as phase:  # makes the task's data if need be

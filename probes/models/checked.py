@@ -10,6 +10,8 @@ from probes.core.files import home
 from probes.core.hashing import sha256_json
 
 FOLDER = "checked"
+VERSION = 2
+"""Raised whenever a check refuses more than before: what passed has to pass again."""
 
 
 def once(facts: Mapping[str, Any], check: Callable[[], None], *, keep: bool = True) -> None:
@@ -20,7 +22,7 @@ def once(facts: Mapping[str, Any], check: Callable[[], None], *, keep: bool = Tr
         check: raises if something is wrong; that is not remembered.
         keep: whether passing it stands for all of the check.
     """
-    passed, key = CheckedFiles(home() / FOLDER), sha256_json(dict(facts))
+    passed, key = CheckedFiles(home() / FOLDER), sha256_json({**facts, "version": VERSION})
     if passed.get(key) is None:
         check()
         if keep:

@@ -217,6 +217,18 @@ def test_a_folder_without_a_vocabulary_is_refused_before_a_tokenizer_is_made_of_
     assert "bare: it does not load: the folder has no tokenizer" in capsys.readouterr().out
 
 
+def test_a_processor_of_another_model_is_refused_before_anything_is_asked(
+    hub: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CLIP's for Qwen makes pixels, but not the grid of them: every frame would be an error."""
+    folder = changed(hub("qwen2_5_vl"), tmp_path / "clip", "preprocessor_config.json")
+    clip = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 224}}
+    change(folder, "preprocessor_config.json", **clip)
+    words = (*pair(hub("next_video"), folder), "pair.frame_as=image")
+    assert main.main(["doctor", *SMALL, *words]) == 2
+    assert "its processor makes no frame: frame" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_run_that_would_score_a_thought_is_refused_before_its_folder_is_there(
     hub: Callable[[str], Path],
     thinking: Callable[[str], Path],
@@ -224,6 +236,8 @@ def test_a_run_that_would_score_a_thought_is_refused_before_its_folder_is_there(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = pair(hub("next_video"), thinking("next_video"))
+    assert main.main(["plan", *SMALL, *words, "scoring=cloze"]) == 2
+    assert "ends in an opened thought" in " ".join(capsys.readouterr().err.split())
     out = tmp_path / "out"
     assert main.main(["run", *SMALL, *words, "scoring=cloze", f"hydra.run.dir={out}"]) == 2
     shown = " ".join(capsys.readouterr().err.split())

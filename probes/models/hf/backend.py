@@ -42,7 +42,7 @@ from probes.models.hf.families.loading import (
     full_config,
     origin_of,
 )
-from probes.models.hf.families.outline import META, check_vocabulary
+from probes.models.hf.families.outline import META, check_frame, check_vocabulary
 from probes.models.hf.generic_answers import LoadedGenericModel
 from probes.models.hf.preprocessor import Preprocessor
 from probes.models.hf.vision_cache import FeatureCache, FramePrefetcher
@@ -143,6 +143,7 @@ class HfBackend:
         else:
             return  # a family of others may read weights whatever the device
         check_vocabulary(model, tokenizer, self._checkpoint.folder)
+        check_frame(preprocessor.sizes, self._checkpoint.folder)
 
     def libraries(self) -> dict[str, str]:
         """Return the libraries that an answer depends on."""

@@ -41,7 +41,8 @@ class ChatLayout:
     """Further variables of the template (`chat_template_kwargs`)."""
     layout: PartLayout = "none"
     around: tuple[str, str] = ("", "")
-    """What the template writes before and behind a picture's token, where parts are `kept`."""
+    """What the template writes before and behind a picture's token, where parts are `kept`, or
+    several are refused."""
 
     @property
     def by_parts(self) -> bool:
@@ -125,8 +126,8 @@ def _of_parts(chat: ChatLayout) -> tuple[PartLayout, tuple[str, str]]:
     picture = {"type": chat.kind}
     try:
         rendered = chat.text([first, picture, second, picture, picture, third], prompted=False)
-    except Exception:  # templates are programs of others
-        return "one text", ("", "")
+    except Exception:  # templates are programs of others: some refuse several pictures
+        return "one text", _around_one(chat)
     counts = (1, 2)
     if whole := re.search("(.*)".join(map(re.escape, texts)), rendered, re.DOTALL):
         one, two = whole.groups()
@@ -139,6 +140,19 @@ def _of_parts(chat: ChatLayout) -> tuple[PartLayout, tuple[str, str]]:
     if tuple(each.count(chat.token) for each in found.groups()) == counts:
         return "trimmed", ("", "")
     return ("moved" if rendered.count(chat.token) == 3 else "one text"), ("", "")
+
+
+def _around_one(chat: ChatLayout) -> tuple[str, str]:
+    """Return what a template writes around the only picture of a message."""
+    mark = {"type": "text", "text": MARK}
+    try:
+        written = chat.text([mark, {"type": chat.kind}, mark]).split(MARK)
+    except Exception:  # it takes no picture at all
+        return "", ""
+    if len(written) != 3 or written[1].count(chat.token) != 1:
+        return "", ""
+    before, _, after = written[1].partition(chat.token)
+    return before, after
 
 
 def _check_variables(owner: Any, given: Mapping[str, Any], where: str) -> None:

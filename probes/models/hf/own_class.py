@@ -62,13 +62,24 @@ class OwnClass:
 
     @cached_property
     def moves_pictures(self) -> bool:
-        """Whether the chat template puts pictures before texts, or fails on them."""
+        """Whether the chat template puts pictures before texts, or fails on several."""
+        picture = {"type": str(self.way)}
         try:
-            text = self._chat([{"type": "text", "text": _MARK}, {"type": self.way}])
+            text = self._parts([picture, {"type": "text", "text": _MARK}, picture])
         except Exception:  # templates are programs of others
             return True
         # One that drops pictures as well: then only texts are left as they are.
-        return text.find(self.token) < text.find(_MARK)
+        return text.rfind(self.token) < text.find(_MARK)
+
+    @cached_property
+    def picture(self) -> str:
+        """What the template writes for a picture between texts; its token alone where it moves."""
+        mark = {"type": "text", "text": _MARK}
+        try:
+            written = self._parts([mark, {"type": str(self.way)}, mark]).split(_MARK)
+        except Exception:  # templates are programs of others
+            return self.token
+        return written[1] if len(written) == 3 and self.token in written[1] else self.token
 
     def text(self, prompt: Request, answer: str = "") -> str:
         """Return the text of a prompt, and of an answer or its beginning.
@@ -77,7 +88,7 @@ class OwnClass:
         """
         parts = interleaved(prompt, self.tokens.escape_special_tokens)
         if self.moves_pictures:
-            body = "".join(self.token if part is None else part for part in parts)
+            body = "".join(self.picture if part is None else part for part in parts)
             text = self._chat([{"type": "text", "text": body}])
         else:
             text = self._chat(
@@ -103,21 +114,30 @@ class OwnClass:
         return self.processor(text=[text], **media, **more, return_tensors="pt")
 
     def _chat(self, content: list[dict[str, str]]) -> str:
-        owner = self.processor
-        if not getattr(owner, "chat_template", None):
-            owner = self.processor.tokenizer
-        if not getattr(owner, "chat_template", None):
-            return "".join(part.get("text", self.token) for part in content)
-        named = {"add_generation_prompt": True, "tokenize": False, **self.template_kwargs}
-        message = {"role": "user", "content": content}
         try:
-            text = str(owner.apply_chat_template([message], **named))
+            text = self._parts(content)
         except Exception:  # one for texts alone takes no list of parts
             text = ""
         if "'type'" in text or not text:
-            joined = "".join(part.get("text", self.token) for part in content)
-            text = str(owner.apply_chat_template([message | {"content": joined}], **named))
+            return self._rendered("".join(part.get("text", self.picture) for part in content))
         return text
+
+    def _parts(self, content: list[dict[str, str]]) -> str:
+        """Return what the template makes of parts; whatever it raises where it takes none."""
+        if self._owner is None:
+            return "".join(part.get("text", self.token) for part in content)
+        return self._rendered(content)
+
+    def _rendered(self, content: Any) -> str:
+        named = {"add_generation_prompt": True, "tokenize": False, **self.template_kwargs}
+        message = {"role": "user", "content": content}
+        return str(self._owner.apply_chat_template([message], **named))
+
+    @property
+    def _owner(self) -> Any:
+        """What has the chat template; None where there is none."""
+        owners = (self.processor, self.processor.tokenizer)
+        return next((one for one in owners if getattr(one, "chat_template", None)), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,13 @@ PROMPT = Request(
         ),
         # One text, with the pictures in their places.
         (FIRST, "moved", "<image> the red box\n<image><image>a hand GO:"),
+        # A template that refuses several pictures still says what stands around one.
+        (
+            "{% if messages[0]['content'] | selectattr('type', 'equalto', 'image') | list | length"
+            " > 1 %}{{ raise_exception('one') }}{% endif %}" + each(picture="{{ '[<image>]' }}"),
+            "one text",
+            "U: [<image>] the red box\n[<image>][<image>]a hand  GO:",
+        ),
         (STRING, "one text", "U: <image> the red box\n<image><image>a hand  GO:"),
         (each(picture=""), "one text", "U: <image> the red box\n<image><image>a hand  GO:"),
     ],

@@ -6,12 +6,16 @@ what passes here is what loads later. No weight is read: a model of 7B takes a s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from probes.core.errors import ProbesError
-from probes.core.types import ModelSpec
+from probes.core.hashing import array_sha256
+from probes.core.types import FrameRef, ModelSpec, Request, ScoringSpec
+from probes.models.base import PromptSize, Unaskable
 from probes.models.checkpoint import Checkpoint
 
 META = "meta"
@@ -108,6 +112,28 @@ def check_vocabulary(model: Any, tokenizer: Any, folder: Path) -> None:
             str(folder),
             "complete the folder with the tokenizer of this model: this one is another's",
         )
+
+
+def check_frame(
+    sizes: Callable[..., Iterator[tuple[int, PromptSize | Unaskable]]], folder: Path
+) -> None:
+    """Refuse a processor that can make no frame: every answer would be an error.
+
+    Args:
+        sizes: measures prompts (`base.Planning.sizes`).
+        folder: of the checkpoint.
+    """
+    made = np.zeros((240, 320, 3), np.uint8)
+    name = array_sha256(made)
+    request = Request((FrameRef(name), "What is this?"))
+    for _, size in sizes([request], {name: made}, ScoringSpec("generate", 1)):
+        if isinstance(size, Unaskable):
+            raise ProbesError(
+                f"its processor makes no frame: {size.reason}",
+                str(folder),
+                "complete the folder with the repository's own preprocessor_config.json: the class "
+                "that it names may be another model's",
+            )
 
 
 def _concrete(model_class: Any, config: Any, checkpoint: Checkpoint) -> Any:

@@ -345,7 +345,7 @@ def align(
 def same_stimuli(table: CellTable, a: Cell, b: Cell, declared: Mapping[str, Any]) -> None:
     """Raise ProbesError where two members were not shown the same under one arm.
 
-    Infills that each member wrote for itself are the one declared difference.
+    Infills that each member wrote for itself, and filler, are the declared differences.
 
     Args:
         table: holds the cells.
@@ -356,8 +356,9 @@ def same_stimuli(table: CellTable, a: Cell, b: Cell, declared: Mapping[str, Any]
     """
     sources = declared.get("infill_sources", ())
     kind = declared.get("infills", {}).get(a.arm, "none" if a.arm in TEXTLESS else "")
-    # Where no source is stated, members may have written their own.
-    if kind != "none" and (not sources or "self" in sources):
+    # Where no source is stated, members may have written their own. Neutral text is as long as
+    # infills by each member's own tokens, so that it differs between tokenizers.
+    if kind == "filler" or (kind != "none" and (not sources or "self" in sources)):
         return
     shared, (in_a, in_b), _ = align([a, b])
     shown_a, shown_b = a.shown[in_a], b.shown[in_b]

@@ -54,6 +54,8 @@ class RunResult:
     """Items, planned records by status, and requests by model: unique, cached, computed, failed."""
     out: Path
     """The run's folder."""
+    remarks: tuple[str, ...] = ()
+    """What has to be known of the stimuli: which items a limit chose, how filler was matched."""
 
     @property
     def records(self) -> list[Record]:
@@ -144,6 +146,7 @@ def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
             **{status: counter.statuses[status] for status in ("ok", "unparsed", "error")},
             "prompts": {name: one.stats.as_dict() for name, one in context.models.items()},
         },
+        remarks=tuple(_remarks(state)),
     )
     # Last: where the manifest is, everything else is there too, and its hashes are those of it.
     write_manifest(out, _manifest(context, state, result, lost, counter))
@@ -153,7 +156,15 @@ def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
 def records(context: RunContext, state: RunState) -> Iterator[Record]:
     """Join what was asked to what was answered, member by member."""
     for spec in context.cfg.pair.members:
-        yield from records_of(context, spec, state.plan, state.requests[spec.role])
+        log, fillers = state.requests[spec.role], state.fillers[spec.role]
+        yield from records_of(context, spec, state.plan, log, fillers)
+
+
+def _remarks(state: RunState) -> Iterator[str]:
+    """Yield what has to be known of a run's stimuli beside any number."""
+    yield from state.plan.remarks
+    for one in state.fillers.values():
+        yield from one.remarks()
 
 
 def _origins(context: RunContext, counter: RecordCounter) -> dict[str, dict[str, int]]:
@@ -203,7 +214,7 @@ def _manifest(
         artifacts=artifacts.facts(result.out),
         origins=_origins(context, counter),
         scored={name: one.as_dict() for (_, name), one in counter.scored.items()},
-        notes=tuple(scored.lines(counter.scored, scored.exempt(config))),
+        notes=(*scored.lines(counter.scored, scored.exempt(config)), *result.remarks),
         comparability=doctor.verdict(context.checks).plain() if context.checks else {},
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from probes.core.types import Arm, ClipKey, Infill, Item, Request, Stimulus
+from probes.engine.fillers import FillerWriter
 from probes.engine.plan import InfillsByClip, Trial
 from probes.media.prefetch import ClipPrefetcher
 from probes.stimuli import arms
@@ -21,6 +22,7 @@ class StimulusBuilder:
     infills: InfillsByClip
     """Those that the member is shown."""
     form: StimulusForm
+    fillers: FillerWriter
 
     def problem(self, trial: Trial) -> str | None:
         """Return why a trial cannot be asked; None where it can."""
@@ -49,8 +51,14 @@ class StimulusBuilder:
             donor=donor,
             donor_clip=self.clips[donor.key.clip(trial.frames)] if donor else None,
             donor_infills=texts if source is not trial.item else None,
+            fillers=self._fillers(trial, texts),
         )
         return arms.build(rotated(trial.item, places), trial.arm, sources, self.form)
+
+    def _fillers(self, trial: Trial, infills: tuple[Infill, ...] | None) -> tuple[str, ...] | None:
+        if trial.arm.infills != "filler" or infills is None:
+            return None
+        return self.fillers.texts(trial.arm, trial.item, trial.frames, infills)
 
 
 def infill_source(trial: Trial) -> Item | None:

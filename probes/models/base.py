@@ -197,6 +197,18 @@ class ExaminedBackend(Backend, Protocol):
 
 
 @runtime_checkable
+class CountsTokens(Protocol):
+    """A backend that counts tokens as its model reads them, without the model's weights."""
+
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text by itself, with a start token if it gets one.
+
+        Raises:
+            ProbesError: there is no tokenizer that can be loaded.
+        """
+
+
+@runtime_checkable
 class ChecksFiles(Protocol):
     """A backend that can tell from files alone whether its model will load."""
 

@@ -130,7 +130,8 @@ class Record:
     stimulus_sha: Annotated[
         str,
         Column(
-            "sha256 of everything that was shown, pixels and text: equal for both members of a pair"
+            "sha256 of everything that was shown, pixels and text: equal for both members of a "
+            "pair but where each wrote its own infills, or filler has the length of its own tokens"
         ),
     ]
     rotation: Annotated[
@@ -167,6 +168,13 @@ class Record:
             "stimulus decided; false in older runs"
         ),
     ] = False
+    fillers: Annotated[
+        tuple[str, ...],
+        Column(
+            "neutral text in each gap, as long as the infill by the member's own tokens (by words "
+            "where its backend counts none); empty under arms without, and in older runs"
+        ),
+    ] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,12 @@ class ShownTrial:
     stimulus_sha: str
     rotation: int = 0
     donor_task: str | None = None
+    fillers: tuple[str, ...] = ()
+    """Neutral texts that the record keeps; any sequence may be given."""
+
+    def __post_init__(self) -> None:
+        # Rows of tables have lists, or None; trials are looked up by their content.
+        object.__setattr__(self, "fillers", tuple(self.fillers or ()))
 
     @property
     def item(self) -> ItemKey:
@@ -175,6 +181,8 @@ class Rebuilder:
             donor=donor,
             donor_clip=files.clips.get(lender.clip(trial.frames)) if lender else None,
             donor_infills=infills.get(lender.clip(trial.frames)) if lender else None,
+            # Older runs have none: theirs have as many words as the infills.
+            fillers=trial.fillers or None,
         )
         form = StimulusForm(files.prompts, files.scoring, files.layout, compose)
         return arm, clip, infills, arms.build(rotated(item, r), arm, sources, form)

@@ -197,7 +197,7 @@
     shuffled: "own frames in another order", reversed: "own frames backwards",
     single: "the middle frame alone" };
   const TEXTS = { none: "no text between", own: "own infills", donor: "the donor's infills",
-    filler: "filler of as many words as the own infills" };
+    filler: "neutral text as long as the own infills" };
   const BETWEEN = { own: "infill", donor: "donor's infill", filler: "filler" };
   function describeArm(arm) {
     if (!arm.frames) return "the manifest does not describe this arm";

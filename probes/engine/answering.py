@@ -166,6 +166,8 @@ def _record(
         extras=output.extras,
         stimulus_sha=request.stimulus_sha,
         rotation=rotation,
+        infill_draw=trial.infill_draw,
+        donor_draw=trial.donor_draw,
         donor_task=_donor_task(trial),
         origin=origins.shown(output.origin),
         letter_mass=mass,

@@ -18,7 +18,7 @@ from probes.engine.context import RunContext
 from probes.engine.doctor import Doctor
 from probes.engine.fillers import FillerWriter
 from probes.engine.infilling import InfillWriters
-from probes.engine.plan import InfillsByClip, Plan
+from probes.engine.plan import InfillDraws, Plan
 from probes.engine.stimulus_builder import StimulusBuilder, infills_for
 from probes.media.composites import Composite
 from probes.media.prefetch import ClipPrefetcher
@@ -38,7 +38,7 @@ class RunState:
     clips: ClipPrefetcher
     form: StimulusForm
     """How stimuli are presented."""
-    infills: Mapping[str, InfillsByClip]
+    infills: Mapping[str, InfillDraws]
     """By writer: `shared`, or the role of a member that wrote its own."""
     requests: Mapping[Role, AnswerLog]
     """How every trial was put to the member of a role."""
@@ -79,7 +79,7 @@ def run_phases(context: RunContext, planned: Plan | None = None) -> RunState:
     form = _stimulus_form(context, shown)
     # Shared infills are written before any answer, as all members are shown them.
     needing = planned.needing_infills()
-    infills: dict[str, InfillsByClip] = {}
+    infills: dict[str, InfillDraws] = {}
     if needing and context.cfg.infill.source == "file":
         infills["shared"] = infilling.from_file(context, planned, clips)
     elif needing and writers.shared is not None:

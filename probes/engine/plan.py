@@ -11,7 +11,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, groupby, islice, repeat
+from itertools import chain, groupby, islice, product, repeat
 
 from probes.config.settings import RunConfig
 from probes.core.errors import ProbesError
@@ -29,6 +29,8 @@ _SHARE_OFF = 0.05  # by which a stratum's share of a sample may differ from its 
 _BLOCK = 32  # and from then on; prompts of a block are sorted by length together
 InfillsByClip = Mapping[ClipKey, tuple[Infill, ...]]
 """Infills of every clip that needs some."""
+InfillDraws = tuple[InfillsByClip, ...]
+"""By draw: the first text of every gap, the second, ..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,10 @@ class Trial:
     """The item that the arm borrows from."""
     rotation: int = 0
     """How many places the options are rotated to the left."""
+    donor_draw: int = 0
+    """Which of the item's donors it is."""
+    infill_draw: int = 0
+    """Which of the texts of every gap is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,8 @@ class Plan:
     """By (task, id): which of all items it is, from 0."""
     sample: tuple[ItemKey, ...] = ()
     """(Task, id) of the items of all shards together, in the task's order."""
+    infill_draws: int = 1
+    """Texts that every gap has."""
     remarks: tuple[str, ...] = ()
     """What a limit changed besides the number of items."""
 
@@ -73,9 +81,16 @@ class Plan:
             for count in self.counts:
                 for arm in self.arms:
                     # An arm that borrows nothing has one trial all the same, with no donor.
-                    for donor in self.donors.get((item.key, arm.name), (None,)):
+                    donors = self.donors.get((item.key, arm.name), (None,))
+                    # Every donor with every text: then the mean over all is one over each.
+                    for (at, donor), draw in product(enumerate(donors), range(self.draws_of(arm))):
                         for rotation in range(len(item.options) if self.rotate else 1):
-                            yield Trial(item, arm, count, donor, rotation)
+                            yield Trial(item, arm, count, donor, rotation, at, draw)
+
+    def draws_of(self, arm: Arm) -> int:
+        """Return how many texts of every gap an arm shows, one after the other."""
+        # Filler has the length of the first; where there is no text, none is drawn.
+        return self.infill_draws if arm.infills in ("own", "donor") else 1
 
     def blocks(self) -> Iterator[list[Trial]]:
         """Yield the trials of some items at a time: of few, while most clips are still decoded."""
@@ -163,8 +178,15 @@ def make(items: Sequence[Item], cfg: RunConfig) -> Plan:
         cfg.option_rotation,
         places,
         asked,
+        infill_draws(cfg),
         tuple(sample_remarks(items, frozenset(asked))),
     )
+
+
+def infill_draws(cfg: RunConfig) -> int:
+    """Return how many texts are written for every gap: one where no arm shows them."""
+    shows = any(arm.infills in ("own", "donor") for arm in cfg.suite)
+    return (cfg.infill_draws or 1) if shows else 1
 
 
 def resolved(cfg: RunConfig) -> tuple[Arm, ...]:

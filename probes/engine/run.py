@@ -20,7 +20,7 @@ from probes.core.machine import device_name, platform_facts
 from probes.core.plugins import Registry
 from probes.core.progress import Progress
 from probes.core.types import Arm, Item
-from probes.engine import doctor, export, plan
+from probes.engine import doctor, export, infilling, plan
 from probes.engine.answering import RecordCounter, records_of
 from probes.engine.context import RunContext, told_config
 from probes.engine.dry_run import refuse_other_versions
@@ -130,7 +130,8 @@ def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
     lost = export.frames(out / "frames", state.shown, context.frames)
     infill_statuses = Counter(
         infill.status
-        for by_clip in state.infills.values()
+        for draws in state.infills.values()
+        for by_clip in draws
         for gaps in by_clip.values()
         for infill in gaps
     )
@@ -146,7 +147,7 @@ def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
             **{status: counter.statuses[status] for status in ("ok", "unparsed", "error")},
             "prompts": {name: one.stats.as_dict() for name, one in context.models.items()},
         },
-        remarks=tuple(_remarks(state)),
+        remarks=tuple(_remarks(context, state)),
     )
     # Last: where the manifest is, everything else is there too, and its hashes are those of it.
     write_manifest(out, _manifest(context, state, result, lost, counter))
@@ -160,9 +161,17 @@ def records(context: RunContext, state: RunState) -> Iterator[Record]:
         yield from records_of(context, spec, state.plan, log, fillers)
 
 
-def _remarks(state: RunState) -> Iterator[str]:
+def _remarks(context: RunContext, state: RunState) -> Iterator[str]:
     """Yield what has to be known of a run's stimuli beside any number."""
+    sampled_elsewhere = " by the server, whose seed need not give the same text again"
     yield from state.plan.remarks
+    if state.plan.infill_draws > 1 and context.cfg.infill.source != "file":
+        yield (
+            f"{state.plan.infill_draws} texts for every gap: the first was written greedily, the "
+            f"others were sampled at temperature {infilling.temperature(context.cfg):g}"
+            + sampled_elsewhere
+            * (context.cfg.backend.name == "server")
+        )
     for one in state.fillers.values():
         yield from one.remarks()
 

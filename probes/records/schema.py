@@ -168,6 +168,16 @@ class Record:
             "stimulus decided; false in older runs"
         ),
     ] = False
+    infill_draw: Annotated[
+        int,
+        Column(
+            "which of the texts of every gap was shown (`infill_draws`): 0 was written greedily, "
+            "the others were sampled; 0 where no text was"
+        ),
+    ] = 0
+    donor_draw: Annotated[
+        int, Column("which of the item's donors it is, from 0 (`donor_draws`); 0 in older runs")
+    ] = 0
     fillers: Annotated[
         tuple[str, ...],
         Column(
@@ -244,6 +254,10 @@ class InfillRow:
     ] = "ok"
     # Empty in older folders, whose other tables say it: `probes.records.infills` reads them.
     task: Annotated[str, Column("name of the item's task")] = ""
+    draw: Annotated[
+        int,
+        Column("which text of its gap: 0 was written greedily, the others were sampled"),
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,7 @@ class ShownTrial:
     stimulus_sha: str
     rotation: int = 0
     donor_task: str | None = None
+    infill_draw: int = 0
     fillers: tuple[str, ...] = ()
     """Neutral texts that the record keeps; any sequence may be given."""
 
@@ -173,7 +174,7 @@ class Rebuilder:
             raise _NotInFolderError(f"the run's files do not hold the donor {_named(lender)}")
         if files.prompts is None or files.scoring is None:
             raise _NotInFolderError("the manifest does not state prompts and scoring")
-        infills = files.written(trial.role)
+        infills = files.written(trial.role, trial.infill_draw)
         sources = StimulusSources(
             # Pictures of options were rotated with the options.
             clip=replace(clip, options=clip.options[r:] + clip.options[:r]),

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from probes import analysis
-from probes.analysis import formats, published_comparison
+from probes.analysis import draws, formats, published_comparison
 from probes.analysis.columns import BLOCK, CONTRAST, groups, heading, rows_of, where
 from probes.analysis.measures import named
 from probes.analysis.tables import TableRow
@@ -110,7 +110,55 @@ def forests(study: Study) -> Section:
     dids = where(study.contrasts, policy="strict", name="did")
     if len(dids):
         parts.append(_scales(study, dids))
+    parts += _draws(study)
     return Section("contrasts", title, tuple(parts))
+
+
+def _draws(study: Study) -> Iterator[ReportPart]:
+    """Yield how much of each contrast's spread is due to texts and donors, where these were drawn.
+
+    Of a run with one of each, that its intervals do not cover them.
+    """
+    found = draws.components(study.frame)
+    if found.empty:
+        yield Paragraph(
+            "Intervals cover the sampling of items: with other texts between the frames, or other "
+            "donors, the same items would give other numbers. infill_draws=K and donor_draws=K "
+            "measure how far."
+        )
+        return
+    yield Paragraph(
+        "Texts or donors were drawn several times, and an item counts once, with the mean of its "
+        "draws. Standard deviations of the per-item difference, in points: over items, and within "
+        "items over donors, over texts (the first is the greedy one) and what neither explains "
+        "alone. The last columns: the standard error as it is and as it would be with one draw of "
+        "each (items taken as independent), and the estimates of single draws."
+    )
+    columns: dict[str, ShownColumn] = {
+        "contrast": "name",
+        **plain("role arm frames n donors texts"),
+        "points": lambda row: formats.points(row["estimate"]),
+        **{
+            head: _of(name)
+            for head, name in {
+                "SD items": "sd_items",
+                "SD donors": "sd_donors",
+                "SD texts": "sd_texts",
+                "SD both": "sd_both",
+                "SE": "se",
+                "SE, one draw": "se_one",
+            }.items()
+        },
+        "single draws": lambda row: (
+            f"{formats.points(row['lowest'])} to {formats.points(row['highest'])}"
+        ),
+    }
+    title = "Spread over items, donors and texts"
+    yield study.table(Table(title, words=3, name="draws", data=found), found, columns)
+
+
+def _of(name: str) -> ShownColumn:
+    return lambda row: formats.percent(row[name])
 
 
 def _figures(contrasts: pd.DataFrame, title: str, suffix: str) -> Iterator[FigurePart]:

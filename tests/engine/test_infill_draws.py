@@ -116,7 +116,7 @@ def test_a_writer_that_cannot_sample_is_refused_at_once(
 ) -> None:
     monkeypatch.setattr(Spy, "capabilities", lambda self: Capabilities(reason="it is greedy"))
     cfg = settle(*DRAWS)
-    with pytest.raises(ProbesError, match="cannot sample the infills of .*: it is greedy"):
+    with pytest.raises(ProbesError, match=r"cannot sample the infills of .*: it is greedy"):
         run.execute(cfg, cfg.out)
     assert not spy.asked
 

@@ -75,6 +75,21 @@ def load_file(
             fix = f"keep this line or line {found[place][0]}"
             raise ProbesError(f"{what} is given twice", where, fix)
         found[place] = number, _infill(row, where)
+    _refuse_missing(gaps, found, tasks, path, draws)
+    return [
+        {key: tuple(found[key, gap, draw][1] for gap in some) for key, some in gaps.items()}
+        for draw in range(draws)
+    ]
+
+
+def _refuse_missing(
+    gaps: Mapping[ClipKey, range],
+    found: Collection[tuple[ClipKey, int, int]],
+    tasks: Mapping[str, Sequence[str]],
+    path: Path,
+    draws: int,
+) -> None:
+    """Refuse a file that lacks a text of some draw of a gap that needs one."""
     lacking = [
         f"{_named(key.item, tasks)} ({key.frames} frames, gap {gap}"
         + (f", draw {draw})" if draws > 1 else ")")
@@ -87,10 +102,6 @@ def load_file(
         what = f"{len(lacking)} infills are missing: {', '.join(lacking[:3])}"
         what += " ..." if len(lacking) > 3 else ""
         raise ProbesError(what, str(path), "add a line for each; an empty text leaves a gap bare")
-    return [
-        {key: tuple(found[key, gap, draw][1] for gap in some) for key, some in gaps.items()}
-        for draw in range(draws)
-    ]
 
 
 def _named(item: ItemKey, tasks: Mapping[str, Sequence[str]]) -> str:

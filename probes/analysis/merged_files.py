@@ -198,7 +198,10 @@ def manifest(
     found = of_frame(frame)
     without = {name for run in runs for name in scored.exempt(run.config)}
     kept["scored"] = {name: one.as_dict() for (_, name), one in found.items()}
-    kept["notes"] = list(scored.lines(found, without))
+    # What is counted from answers is counted anew; what was told of stimuli stays as it was told.
+    told = [note for run in runs for note in run.manifest.get("notes") or ()]
+    told = [note for note in told if note.split(":")[0] not in scored.KINDS]
+    kept["notes"] = [*scored.lines(found, without), *dict.fromkeys(told)]
     kept = {k: v for k, v in kept.items() if v or k not in ("scored", "notes")}
     if origins := _origins(frame, manifests):
         kept["origins"] = origins

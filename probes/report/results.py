@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from probes import analysis
-from probes.analysis import draws, formats, published_comparison
+from probes.analysis import artefacts, draws, formats, published_comparison
 from probes.analysis.columns import BLOCK, CONTRAST, groups, heading, rows_of, where
 from probes.analysis.measures import named
 from probes.analysis.tables import TableRow
@@ -56,7 +56,34 @@ def study_tables(study: Study) -> Section:
     }
     empty = Table(title, name="accuracies", data=found, folded=True)
     parts.append(study.table(empty, found, columns))
+    parts.append(_scoring(study))
     return Section("tables", "The study's tables", tuple(parts))
+
+
+def _scoring(study: Study) -> Table:
+    """Return what scoring itself may have put into every cell's answers."""
+    found = artefacts.artefacts(study.frame)
+    columns: dict[str, ShownColumn] = {
+        **plain("role arm frames answers"),
+        "exact ties": "ties",
+        "mass on letters": lambda row: formats.number(row["letter_mass"], 2),
+        "choices by place": lambda row: " / ".join(map(str, row["choices"])),
+        "most frequent": lambda row: formats.percent(row["top_share"]),
+        "entropy": lambda row: formats.number(row["entropy"], 2),
+        "ECE": lambda row: formats.number(row["ece"], 2),
+        "AUROC": lambda row: formats.number(row["auroc"], 2),
+    }
+    # Only rotations tell a letter from what stands at it.
+    if found["letter_bias"].notna().any():
+        columns |= {
+            "letter bias": lambda row: formats.number(row["letter_bias"], 2),
+            "accuracy": lambda row: formats.percent(row["accuracy"]),
+            "corrected for letters": lambda row: formats.percent(row["accuracy_corrected"]),
+        }
+    title = "Scoring: ties, favourite places (the first is A), confidence (ECE, AUROC), letter bias"
+    lists = {name: found[name].map(list) for name in ("choices", "letter_prior")}
+    empty = Table(title, name="scoring", data=found.assign(**lists), folded=True)
+    return study.table(empty, found, columns)
 
 
 def published(study: Study) -> Section:

@@ -40,11 +40,13 @@ def body(
     made: dict[str, Any] = {"model": model, "messages": messages, "temperature": 0}
     if not extra.keys() & set(LENGTHS):  # two of them would contradict each other
         made[length] = 1 if scoring.kind == "letter" else scoring.max_new_tokens
-    if decoding is not None:
-        made |= {name: value for name, value in decoding.params if name in _SAMPLING}
     if scoring.kind == "letter":
         made |= {"logprobs": True, "top_logprobs": options.top_logprobs}
-    return {name: value for name, value in (made | dict(extra)).items() if value is not None}
+    made |= dict(extra)
+    if decoding is not None:
+        # Last: under a seed of the user's all draws would be one text.
+        made |= {name: value for name, value in decoding.params if name in _SAMPLING}
+    return {name: value for name, value in made.items() if value is not None}
 
 
 def wants_other(refusal: str, body: Mapping[str, Any]) -> bool:

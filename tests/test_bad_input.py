@@ -222,7 +222,8 @@ def test_infill_files(tmp_path_factory: Any, rows: Any) -> None:
     lines = rows if isinstance(rows, list) else [rows]
     path.write_text("\n".join(json.dumps(row) for row in lines))
     with refused():
-        for key, gaps in load_file(path, CLIPS, [ItemKey("t", uid) for uid in UIDS]).items():
+        (found,) = load_file(path, CLIPS, [ItemKey("t", uid) for uid in UIDS])
+        for key, gaps in found.items():
             assert len(gaps) == key.frames - 1
             "".join(gap.text for gap in gaps).encode()
 

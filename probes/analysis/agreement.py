@@ -53,8 +53,12 @@ def _facts(
     for infill in infills.read_rows(run.folder):
         if not infill.ok:  # a repeated run may write it
             continue
-        place = (infill.item_id, infill.task, infill.frames, infill.gap)
-        what = "the infill of item {} of task {}, {} frames, gap {}, is not the same".format(*place)
+        place = (infill.item_id, infill.task, infill.frames, infill.gap, infill.draw)
+        what = (
+            "the infill of item {} of task {}, {} frames, gap {}, draw {}, is not the same".format(
+                *place
+            )
+        )
         # A run of several tasks has the infills of each, whatever others it has them with.
         of = (label, kind.pairs, kind.scorings)
         yield ("infill", *of, infill.role, *place), infill.text, what

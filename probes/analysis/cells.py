@@ -50,7 +50,7 @@ class Cell:
     items: NDArray[np.intp]
     """Numbers into `Items`."""
     values: Mapping[Policy, NDArray[np.float64]]
-    """The measure by policy, a mean where an item had several donors; NaN where there is none."""
+    """The measure by policy, a mean where an item had several donors or texts; NaN without any."""
     right: NDArray[np.float64]
     """1 right, 0 wrong, unparsed or failed, whatever the measure; NaN where withheld."""
     shown: NDArray[np.int64]
@@ -274,7 +274,7 @@ def _no_repeats(
     cell_codes: NDArray[np.int64],
     numbers: NDArray[np.intp],
 ) -> None:
-    """Raise ProbesError where a cell has an item twice with the same donor and rotation.
+    """Raise ProbesError where a cell has an item twice with the same donor, text and rotation.
 
     Averaging over them, as over donors, would hide that two runs were joined without merging.
     """
@@ -282,9 +282,9 @@ def _no_repeats(
     repeated = np.flatnonzero((cell[1:] == cell[:-1]) & (item[1:] == item[:-1]))
     if not len(repeated):
         return
-    # Donors and rotations repeat items lawfully: only these rows need a closer look.
+    # Donors, texts and rotations repeat items lawfully: only these rows need a closer look.
     rows = order[np.union1d(repeated, repeated + 1)]
-    draw = [name for name in ("donor_id", "donor_task", "rotation") if name in frame]
+    draw = [name for name in ("donor_id", "donor_task", "infill_draw", "rotation") if name in frame]
     some = frame.iloc[rows][["item_id", "role", "arm", "frames", *draw]].assign(
         _cell=cell_codes[rows]
     )
@@ -345,7 +345,7 @@ def align(
 def same_stimuli(table: CellTable, a: Cell, b: Cell, declared: Mapping[str, Any]) -> None:
     """Raise ProbesError where two members were not shown the same under one arm.
 
-    Infills that each member wrote for itself are the one declared difference.
+    Infills that each member wrote for itself, and filler, are the declared differences.
 
     Args:
         table: holds the cells.
@@ -356,8 +356,9 @@ def same_stimuli(table: CellTable, a: Cell, b: Cell, declared: Mapping[str, Any]
     """
     sources = declared.get("infill_sources", ())
     kind = declared.get("infills", {}).get(a.arm, "none" if a.arm in TEXTLESS else "")
-    # Where no source is stated, members may have written their own.
-    if kind != "none" and (not sources or "self" in sources):
+    # Where no source is stated, members may have written their own. Neutral text is as long as
+    # infills by each member's own tokens, so that it differs between tokenizers.
+    if kind == "filler" or (kind != "none" and (not sources or "self" in sources)):
         return
     shared, (in_a, in_b), _ = align([a, b])
     shown_a, shown_b = a.shown[in_a], b.shown[in_b]

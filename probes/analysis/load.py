@@ -25,7 +25,8 @@ from probes.records.schema import Record
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
 IDENTITY = tuple(
-    "task setting pair role arm frames scoring seed item_id donor_id donor_task rotation".split()
+    "task setting pair role arm frames scoring seed item_id donor_id donor_task "
+    "infill_draw rotation".split()
 )
 """Columns that identify the question that a row answers."""
 _CONTENT = ("member", "status", "choice", "answer", "stimulus_sha")

@@ -208,7 +208,8 @@ MEASURES: Registry[Measure] = Registry(
     {
         name: f"{__name__}:{name.upper()}"
         for name in ("accuracy", "logit", "margin", "option_probability")
-    },
+    }
+    | {"entropy": "probes.analysis.artefacts:ENTROPY"},
     _checked,
 )
 

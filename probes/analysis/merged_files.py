@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 _Cells = dict[str, Any]
 """A row of a table, or a part of a manifest."""
-_IDENTITY = {ItemRow: ("task", "id"), InfillRow: ("task", "role", "frames", "item_id", "gap")}
+_IDENTITY = {
+    ItemRow: ("task", "id"),
+    InfillRow: ("task", "role", "frames", "item_id", "gap", "draw"),
+}
 """Columns that identify a row: ids are unique within a task only."""
 _OF_ITEMS = ("id", "question", "options", "answer", "stratum", "cluster", "meta")
 """What a manifest's hash of the items covers."""
@@ -68,7 +71,7 @@ def tables(frame: pd.DataFrame, folders: Sequence[Path]) -> dict[str, pa.Table]:
 
         def order(row: _Cells) -> tuple[Any, ...]:
             rank = ranks.get((row["task"], row["item_id"]), math.inf)
-            return roles.index(row["role"]), rank, row["frames"], row["gap"]
+            return roles.index(row["role"]), row["draw"], rank, row["frames"], row["gap"]
 
         found["infills"] = _table(sorted(texts.values(), key=order), InfillRow)
     return found
@@ -195,7 +198,10 @@ def manifest(
     found = of_frame(frame)
     without = {name for run in runs for name in scored.exempt(run.config)}
     kept["scored"] = {name: one.as_dict() for (_, name), one in found.items()}
-    kept["notes"] = list(scored.lines(found, without))
+    # What is counted from answers is counted anew; what was told of stimuli stays as it was told.
+    told = [note for run in runs for note in run.manifest.get("notes") or ()]
+    told = [note for note in told if note.split(":")[0] not in scored.KINDS]
+    kept["notes"] = [*scored.lines(found, without), *dict.fromkeys(told)]
     kept = {k: v for k, v in kept.items() if v or k not in ("scored", "notes")}
     if origins := _origins(frame, manifests):
         kept["origins"] = origins
@@ -238,8 +244,9 @@ def _config(configs: Sequence[Mapping[str, Any]]) -> _Cells:
         limits = [config.get("limit") for config in configs]
         # None: no limit, which has all that a limit has.
         found["limit"] = None if None in limits else max(map(int, filter(None, limits)))
-    if "donor_draws" in found:
-        found["donor_draws"] = max(config.get("donor_draws") or 1 for config in configs)
+    for name in ("donor_draws", "infill_draws"):
+        if found.get(name) is not None:
+            found[name] = max(config.get(name) or 1 for config in configs)
     return found
 
 

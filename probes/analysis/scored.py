@@ -7,6 +7,7 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
+from probes.analysis.artefacts import one_letter_lines
 from probes.analysis.columns import groups
 from probes.analysis.margins import flat
 from probes.records.scored import Member, ScoredAnswers, lines
@@ -32,5 +33,5 @@ def of_frame(frame: pd.DataFrame) -> dict[Member, ScoredAnswers]:
 
 
 def frame_lines(frame: pd.DataFrame, without: Collection[str] = ()) -> list[str]:
-    """Return the lines of a frame's members; see `lines`."""
-    return list(lines(of_frame(frame), without))
+    """Return the lines of a frame's members; see `lines` and `one_letter_lines`."""
+    return [*one_letter_lines(frame), *lines(of_frame(frame), without)]

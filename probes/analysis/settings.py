@@ -21,12 +21,12 @@ from probes.records.scored import exempt
 # Settings that every record has as a column, or that cannot change an answer. A reader can only by
 # what it reads, and that is compared itself.
 _IGNORED = set(
-    "shard shards out overwrite frames limit seed scoring donor_draws suite hydra task.root "
-    "task.unanswered pair.name pair.caveat task.name backend.batch_size backend.feature_cache_mb "
-    "backend.device task.scoring pair.scoring task.reader answers".split()
+    "shard shards out overwrite frames limit seed scoring donor_draws infill_draws suite hydra "
+    "task.root task.unanswered pair.name pair.caveat task.name backend.batch_size "
+    "backend.feature_cache_mb backend.device task.scoring pair.scoring task.reader answers".split()
 )
 _OF_THE_SAMPLE = set(
-    "frames limit seed scoring donor_draws suite pair.name pair.scoring task.name "
+    "frames limit seed scoring donor_draws infill_draws suite pair.name pair.scoring task.name "
     "task.scoring".split()
 )
 """What of that shards of one run share all the same."""

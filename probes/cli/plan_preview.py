@@ -23,6 +23,7 @@ def preview(planned: DryRun) -> Iterator[str]:
     several = len({item.task for item in state.plan.items}) > 1
     for at, trial in enumerate(state.plan.trials()):
         donor = f", donor {_named(trial.donor, several)}" if trial.donor else ""
+        donor += f", text {trial.infill_draw}" if trial.infill_draw else ""
         facts = f"{trial.frames} frames{donor}{_changes(trial.arm)}"
         yield f"=== item {_named(trial.item, several)}, arm {trial.arm.name}, {facts}"
         last = ""

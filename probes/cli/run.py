@@ -234,6 +234,8 @@ def show(result: RunResult, caveat: str) -> None:
         print(f"\nThese are the numbers of one shard, not of the run: {one}.")
     if caveat:
         print(f"\n{caveat}")
+    for remark in result.remarks:
+        print(f"\n{remark}.")
     if result.empty_infills:
         print(f"\n{result.empty_infills} infills are empty: their gaps were left bare.")
     if result.failed_infills:

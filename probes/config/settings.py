@@ -68,6 +68,8 @@ class InfillConfig:
     condenser: str = field(default="none", metadata={"path": True})
     """Folder or hub name of the text model that shortens infills, or `none`."""
     max_new_tokens: int = field(default=64, metadata={"at_least": 1})
+    temperature: float | None = field(default=None, metadata={"above": 0})
+    """Of the texts of all draws but the first (`infill_draws`); None for 1."""
     file: str | None = field(default=None, metadata={"path": True})
 
 
@@ -103,6 +105,8 @@ class RunConfig:
     shard: int = 0
     shards: int = field(default=1, metadata={"at_least": 1})
     donor_draws: int = field(default=1, metadata={"at_least": 1})
+    infill_draws: int | None = field(default=None, metadata={"at_least": 1})
+    """Texts that are written for every gap: the first greedily, the others sampled. None for 1."""
     option_rotation: bool = False
     """Every item is asked with each option in each place, and its answers are averaged."""
     overwrite: bool = False

@@ -16,6 +16,7 @@ from probes.engine import doctor
 from probes.engine.answer_log import AnswerLog, TrialRequest
 from probes.engine.context import RunContext
 from probes.engine.doctor import Doctor
+from probes.engine.fillers import FillerWriter
 from probes.engine.plan import Plan, Trial
 from probes.engine.stimulus_builder import StimulusBuilder, request_of
 from probes.records.schema import Record
@@ -68,6 +69,7 @@ def ask(
                 entries.append(TrialRequest(key, stimulus.sha))
                 # Trials with the same stimulus, option order and intervention are one request.
                 requests[key] = request
+            builder.fillers.keep()
             standing = model.standing(requests, scoring)
             missing = standing.missing
             # Before anything is asked: records are made from this log, whatever the model answers.
@@ -101,7 +103,11 @@ def _compare(context: RunContext, spec: ModelSpec, asked: Mapping[str, Request])
 
 
 def records_of(
-    context: RunContext, spec: ModelSpec, planned: Plan, log: AnswerLog
+    context: RunContext,
+    spec: ModelSpec,
+    planned: Plan,
+    log: AnswerLog,
+    fillers: FillerWriter,
 ) -> Iterator[Record]:
     """Join what was asked of a member to what it answered.
 
@@ -110,6 +116,7 @@ def records_of(
         spec: the member.
         planned: what was asked.
         log: what became of every trial.
+        fillers: made the member's neutral texts.
     """
     model, entries = context.member(spec), iter(log)
     for trials in planned.blocks():
@@ -118,7 +125,8 @@ def records_of(
         for trial, entry in zip(trials, some, strict=True):
             unasked = Output(status="error", error=entry.problem)
             output = unasked if entry.problem else answers[entry.key]
-            yield _record(context.cfg, spec, trial, entry, output)
+            texts = fillers.shown(trial.arm, trial.item.key.clip(trial.frames))
+            yield replace(_record(context.cfg, spec, trial, entry, output), fillers=texts)
 
 
 def _record(
@@ -158,6 +166,8 @@ def _record(
         extras=output.extras,
         stimulus_sha=request.stimulus_sha,
         rotation=rotation,
+        infill_draw=trial.infill_draw,
+        donor_draw=trial.donor_draw,
         donor_task=_donor_task(trial),
         origin=origins.shown(output.origin),
         letter_mass=mass,

@@ -18,7 +18,7 @@ from probes.config.settings import TaskConfig
 from probes.core.errors import MachineError, ProbesError
 from probes.core.files import atomic_write
 from probes.core.types import Clip, ClipKey, Item, ItemKey
-from probes.engine.plan import InfillsByClip, Plan
+from probes.engine.plan import InfillDraws, Plan
 from probes.media.frame_store import FrameStore
 from probes.records import artifacts, claim, parquet, schema
 from probes.records.artifacts import NamedArray
@@ -40,7 +40,7 @@ def tables(
     plan: Plan,
     clips: Mapping[ClipKey, Clip],
     frames: FrameStore,
-    infills: Mapping[str, InfillsByClip],
+    infills: Mapping[str, InfillDraws],
     records: Iterable[Record],
 ) -> None:
     """Write a run's tables and submission files, each as a whole.
@@ -101,11 +101,12 @@ def _item_row(
 
 
 def _infill_rows(
-    infills: Mapping[str, InfillsByClip],
+    infills: Mapping[str, InfillDraws],
     clips: Mapping[ClipKey, Clip],
     items: Mapping[ItemKey, Item],
 ) -> Iterator[InfillRow]:
-    for role, by_clip in infills.items():
+    drawn = [(role, *one) for role, draws in infills.items() for one in enumerate(draws)]
+    for role, draw, by_clip in drawn:
         for key, gaps in by_clip.items():
             hashes = clips[key].hashes
             for gap, infill in enumerate(gaps):
@@ -128,6 +129,7 @@ def _infill_rows(
                     leaks=tuple(leaks([infill.text], items[key.item])),
                     status=infill.status,
                     task=key.task,
+                    draw=draw,
                 )
 
 

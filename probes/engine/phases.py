@@ -16,8 +16,9 @@ from probes.engine import answer_versions, answering, doctor, infilling, plan
 from probes.engine.answer_log import AnswerLog
 from probes.engine.context import RunContext
 from probes.engine.doctor import Doctor
+from probes.engine.fillers import FillerWriter
 from probes.engine.infilling import InfillWriters
-from probes.engine.plan import InfillsByClip, Plan
+from probes.engine.plan import InfillDraws, Plan
 from probes.engine.stimulus_builder import StimulusBuilder, infills_for
 from probes.media.composites import Composite
 from probes.media.prefetch import ClipPrefetcher
@@ -37,16 +38,19 @@ class RunState:
     clips: ClipPrefetcher
     form: StimulusForm
     """How stimuli are presented."""
-    infills: Mapping[str, InfillsByClip]
+    infills: Mapping[str, InfillDraws]
     """By writer: `shared`, or the role of a member that wrote its own."""
     requests: Mapping[Role, AnswerLog]
     """How every trial was put to the member of a role."""
     shown: HashSet
     """sha256 of every frame that was shown."""
+    fillers: Mapping[Role, FillerWriter]
+    """What made the neutral texts of the member of a role."""
 
-    def builder(self, role: str) -> StimulusBuilder:
+    def builder(self, role: Role) -> StimulusBuilder:
         """Return what makes the stimuli of the member of a role."""
-        return StimulusBuilder(self.clips, infills_for(role, self.infills), self.form)
+        own = infills_for(role, self.infills)
+        return StimulusBuilder(self.clips, own, self.form, self.fillers[role])
 
 
 def run_phases(context: RunContext, planned: Plan | None = None) -> RunState:
@@ -75,20 +79,22 @@ def run_phases(context: RunContext, planned: Plan | None = None) -> RunState:
     form = _stimulus_form(context, shown)
     # Shared infills are written before any answer, as all members are shown them.
     needing = planned.needing_infills()
-    infills: dict[str, InfillsByClip] = {}
+    infills: dict[str, InfillDraws] = {}
     if needing and context.cfg.infill.source == "file":
         infills["shared"] = infilling.from_file(context, planned, clips)
     elif needing and writers.shared is not None:
         infills["shared"] = infilling.write(context, writers.shared, writers, clips, needing)
     requests: dict[Role, AnswerLog] = {}
+    fillers: dict[Role, FillerWriter] = {}
     for spec in _in_order(context, writers):
         if needing and context.cfg.infill.source == "self":
             infills[spec.role] = infilling.write(context, spec.name, writers, clips, needing)
-        builder = StimulusBuilder(clips, infills_for(spec.role, infills), form)
+        fillers[spec.role] = FillerWriter(context, spec)
+        builder = StimulusBuilder(clips, infills_for(spec.role, infills), form, fillers[spec.role])
         requests[spec.role] = answering.ask(context, spec, planned, builder, shown)
     if not context.dry:
         answer_versions.say(context.cfg.answers, context.others())
-    return RunState(planned, clips, form, infills, requests, shown)
+    return RunState(planned, clips, form, infills, requests, shown, fillers)
 
 
 def open_models(context: RunContext, suite: Sequence[Arm]) -> InfillWriters:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 from probes.core.hashing import sha256_json
 from probes.core.types import FrameRef, Part, Request
@@ -22,6 +22,8 @@ def placeholder(prompt: Request, words: int) -> str:
         words: number of words, the name included; it has no fewer than the name.
     """
     names = [name[:8] for name in frames_of(prompt)]
+    if prompt.decoding is not None:  # another draw is another text
+        names.append(sha256_json(astuple(prompt.decoding))[:8])
     if not names:  # the condenser's: its text names a gap already
         found = _NAMES.search("".join(map(str, prompt.parts)))
         names = found[1].split() if found else [sha256_json(list(map(str, prompt.parts)))[:8]]

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, groupby, islice, repeat
+from itertools import chain, groupby, islice, product, repeat
 
 from probes.config.settings import RunConfig
 from probes.core.errors import ProbesError
+from probes.core.text import listed
 from probes.core.types import Arm, ClipKey, Infill, Item, ItemKey, Scoring
 from probes.media.prefetch import ClipPrefetcher
 from probes.models import controllers, interventions
@@ -24,9 +25,12 @@ from probes.stimuli.frame_sources import source_of
 from probes.tasks import registry
 
 _FIRST_BLOCKS = (4, 8, 16)  # items whose trials are put together: few while clips decode
+_SHARE_OFF = 0.05  # by which a stratum's share of a sample may differ from its share of all items
 _BLOCK = 32  # and from then on; prompts of a block are sorted by length together
 InfillsByClip = Mapping[ClipKey, tuple[Infill, ...]]
 """Infills of every clip that needs some."""
+InfillDraws = tuple[InfillsByClip, ...]
+"""By draw: the first text of every gap, the second, ..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,10 @@ class Trial:
     """The item that the arm borrows from."""
     rotation: int = 0
     """How many places the options are rotated to the left."""
+    donor_draw: int = 0
+    """Which of the item's donors it is."""
+    infill_draw: int = 0
+    """Which of the texts of every gap is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,10 @@ class Plan:
     """By (task, id): which of all items it is, from 0."""
     sample: tuple[ItemKey, ...] = ()
     """(Task, id) of the items of all shards together, in the task's order."""
+    infill_draws: int = 1
+    """Texts that every gap has."""
+    remarks: tuple[str, ...] = ()
+    """What a limit changed besides the number of items."""
 
     def trials(self) -> Iterator[Trial]:
         """Yield every trial; those of an item together, so that they share its frames."""
@@ -69,9 +81,16 @@ class Plan:
             for count in self.counts:
                 for arm in self.arms:
                     # An arm that borrows nothing has one trial all the same, with no donor.
-                    for donor in self.donors.get((item.key, arm.name), (None,)):
+                    donors = self.donors.get((item.key, arm.name), (None,))
+                    # Every donor with every text: then the mean over all is one over each.
+                    for (at, donor), draw in product(enumerate(donors), range(self.draws_of(arm))):
                         for rotation in range(len(item.options) if self.rotate else 1):
-                            yield Trial(item, arm, count, donor, rotation)
+                            yield Trial(item, arm, count, donor, rotation, at, draw)
+
+    def draws_of(self, arm: Arm) -> int:
+        """Return how many texts of every gap an arm shows, one after the other."""
+        # Filler has the length of the first; where there is no text, none is drawn.
+        return self.infill_draws if arm.infills in ("own", "donor") else 1
 
     def blocks(self) -> Iterator[list[Trial]]:
         """Yield the trials of some items at a time: of few, while most clips are still decoded."""
@@ -149,6 +168,7 @@ def make(items: Sequence[Item], cfg: RunConfig) -> Plan:
     }
     places = {item.key: place for place, item in enumerate(items)}
     sample = chosen if cfg.shards == 1 else choose(items, cfg.limit, cfg.seed)
+    asked = tuple(item.key for item in sample)
     return Plan(
         frozenset(item.key for item in items),
         tuple(chosen),
@@ -157,8 +177,16 @@ def make(items: Sequence[Item], cfg: RunConfig) -> Plan:
         cfg.frames,
         cfg.option_rotation,
         places,
-        tuple(item.key for item in sample),
+        asked,
+        infill_draws(cfg),
+        tuple(sample_remarks(items, frozenset(asked))),
     )
+
+
+def infill_draws(cfg: RunConfig) -> int:
+    """Return how many texts are written for every gap: one where no arm shows them."""
+    shows = any(arm.infills in ("own", "donor") for arm in cfg.suite)
+    return (cfg.infill_draws or 1) if shows else 1
 
 
 def resolved(cfg: RunConfig) -> tuple[Arm, ...]:
@@ -209,10 +237,11 @@ def choose(
 ) -> list[Item]:
     """Choose which items are asked.
 
-    The sample takes equally from every stratum of every task while it has items left, and a larger
-    sample contains every smaller one, so that raising the limit asks only what is new. An item's
-    place depends on the seed and on ids, strata and tasks, never on its position. Shards part the
-    sample evenly.
+    The sample has a task's strata in the proportions that all of its items have, to the nearest
+    item, so that it estimates what all items would give; of several tasks each has an equal part
+    while it has items left. A larger sample contains every smaller one: raising the limit asks only
+    what is new. An item's place depends on the seed and on ids, strata and tasks, never on its
+    position. Shards part the sample evenly.
 
     Args:
         items: all items of the run's tasks.
@@ -227,19 +256,50 @@ def choose(
     by_stratum: dict[tuple[str, str], list[Item]] = defaultdict(list)
     for item in sorted(items, key=lambda item: _hash(seed, "item", item.id)):
         by_stratum[item.task, item.stratum].append(item)
-    # The place within its stratum comes first: all strata give their first item, then their
-    # second. The hash decides which strata give one more where the limit falls into a round.
-    rounds = sorted(
-        # The task comes after the hash that has none of it: the sample of a task alone is what it
-        # was before there could be several, and none of several comes first by its name.
-        (place, _hash(seed, place, stratum), _hash(seed, place, "task", task), item.key)
+    # How far down its own stratum an item is comes first: strata of one size give their first item,
+    # then their second, and one of twice the size gives two meanwhile. The hash decides which give
+    # one more where the limit falls among equals.
+    down = sorted(
+        ((place + 0.5) / len(members), _hash(seed, place, stratum), task, item.key)
         for (task, stratum), members in by_stratum.items()
         for place, item in enumerate(members)
     )
-    sample = [key for *_, key in rounds[:limit]]
+    of_task: Counter[str] = Counter()
+    rounds: list[tuple[int, str, ItemKey]] = []
+    for *_, task, key in down:
+        rounds.append((of_task[task], _hash(seed, of_task[task], "task", task), key))
+        of_task[task] += 1
+    # Tasks take turns, each with the first items of its own order: no other task moves them.
+    sample = [key for *_, key in sorted(rounds)[:limit]]
     # Every n-th of the sample and not a stretch of it: each shard has items of all strata.
     chosen = set(sample[shard::shards])
     return [item for item in items if item.key in chosen]
+
+
+def sample_remarks(items: Sequence[Item], sample: Collection[ItemKey]) -> Iterator[str]:
+    """Yield, for every task whose strata a sample has in other proportions, what they are.
+
+    Args:
+        items: all items of the run's tasks.
+        sample: those that are asked, of all shards together.
+    """
+    by_task: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        by_task[item.task].append(item)
+    for task, every in by_task.items():
+        chosen = [item for item in every if item.key in sample]
+        whole, part = (Counter(one.stratum for one in some) for some in (every, chosen))
+        shares = {
+            name: (part[name] / max(len(chosen), 1), count / len(every))
+            for name, count in whole.items()
+        }
+        other = [name for name, (got, due) in shares.items() if abs(got - due) > _SHARE_OFF]
+        if other or len(part) < len(whole):
+            shown = [f"{n or 'none'} {got:.0%}/{due:.0%}" for n, (got, due) in shares.items()]
+            yield (
+                f"{len(chosen)} of {len(every)} items of {task}: a sample so small does not have "
+                f"the strata in the proportions of all items (share in it/of all: {listed(shown)})"
+            )
 
 
 def _hash(*key: str | int) -> str:

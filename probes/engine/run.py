@@ -20,7 +20,7 @@ from probes.core.machine import device_name, platform_facts
 from probes.core.plugins import Registry
 from probes.core.progress import Progress
 from probes.core.types import Arm, Item
-from probes.engine import doctor, export, plan
+from probes.engine import doctor, export, infilling, plan
 from probes.engine.answering import RecordCounter, records_of
 from probes.engine.context import RunContext, told_config
 from probes.engine.dry_run import refuse_other_versions
@@ -54,6 +54,8 @@ class RunResult:
     """Items, planned records by status, and requests by model: unique, cached, computed, failed."""
     out: Path
     """The run's folder."""
+    remarks: tuple[str, ...] = ()
+    """What has to be known of the stimuli: which items a limit chose, how filler was matched."""
 
     @property
     def records(self) -> list[Record]:
@@ -128,7 +130,8 @@ def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
     lost = export.frames(out / "frames", state.shown, context.frames)
     infill_statuses = Counter(
         infill.status
-        for by_clip in state.infills.values()
+        for draws in state.infills.values()
+        for by_clip in draws
         for gaps in by_clip.values()
         for infill in gaps
     )
@@ -144,6 +147,7 @@ def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
             **{status: counter.statuses[status] for status in ("ok", "unparsed", "error")},
             "prompts": {name: one.stats.as_dict() for name, one in context.models.items()},
         },
+        remarks=tuple(_remarks(context, state)),
     )
     # Last: where the manifest is, everything else is there too, and its hashes are those of it.
     write_manifest(out, _manifest(context, state, result, lost, counter))
@@ -153,7 +157,23 @@ def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
 def records(context: RunContext, state: RunState) -> Iterator[Record]:
     """Join what was asked to what was answered, member by member."""
     for spec in context.cfg.pair.members:
-        yield from records_of(context, spec, state.plan, state.requests[spec.role])
+        log, fillers = state.requests[spec.role], state.fillers[spec.role]
+        yield from records_of(context, spec, state.plan, log, fillers)
+
+
+def _remarks(context: RunContext, state: RunState) -> Iterator[str]:
+    """Yield what has to be known of a run's stimuli beside any number."""
+    sampled_elsewhere = " by the server, whose seed need not give the same text again"
+    yield from state.plan.remarks
+    if state.plan.infill_draws > 1 and context.cfg.infill.source != "file":
+        yield (
+            f"{state.plan.infill_draws} texts for every gap: the first was written greedily, the "
+            f"others were sampled at temperature {infilling.temperature(context.cfg):g}"
+            + sampled_elsewhere
+            * (context.cfg.backend.name == "server")
+        )
+    for one in state.fillers.values():
+        yield from one.remarks()
 
 
 def _origins(context: RunContext, counter: RecordCounter) -> dict[str, dict[str, int]]:
@@ -203,7 +223,7 @@ def _manifest(
         artifacts=artifacts.facts(result.out),
         origins=_origins(context, counter),
         scored={name: one.as_dict() for (_, name), one in counter.scored.items()},
-        notes=tuple(scored.lines(counter.scored, scored.exempt(config))),
+        notes=(*scored.lines(counter.scored, scored.exempt(config)), *result.remarks),
         comparability=doctor.verdict(context.checks).plain() if context.checks else {},
     )
 

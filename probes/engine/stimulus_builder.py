@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from probes.core.types import Arm, ClipKey, Infill, Item, Request, Stimulus
-from probes.engine.plan import InfillsByClip, Trial
+from probes.core.types import Arm, Infill, Item, Request, Stimulus
+from probes.engine.fillers import FillerWriter
+from probes.engine.plan import InfillDraws, Trial
 from probes.media.prefetch import ClipPrefetcher
 from probes.stimuli import arms
 from probes.stimuli.arms import StimulusForm, StimulusSources
@@ -18,9 +19,10 @@ class StimulusBuilder:
     """Makes the stimuli of one member."""
 
     clips: ClipPrefetcher
-    infills: InfillsByClip
+    infills: InfillDraws
     """Those that the member is shown."""
     form: StimulusForm
+    fillers: FillerWriter
 
     def problem(self, trial: Trial) -> str | None:
         """Return why a trial cannot be asked; None where it can."""
@@ -30,7 +32,7 @@ class StimulusBuilder:
             return f"its donor {trial.donor.id}: {problem}"
         source = infill_source(trial)
         if source is not None:
-            for gap, infill in enumerate(self.infills[source.key.clip(trial.frames)]):
+            for gap, infill in enumerate(self._texts(trial, source)):
                 if infill.status == "failed":
                     return f"the infill of {source.id} in gap {gap} failed: {infill.error}"
         return None
@@ -41,7 +43,7 @@ class StimulusBuilder:
         if places:
             clip = replace(clip, options=clip.options[places:] + clip.options[:places])
         source, donor = infill_source(trial), trial.donor
-        texts = self.infills[source.key.clip(trial.frames)] if source else None
+        texts = self._texts(trial, source) if source else None
         sources = StimulusSources(
             clip=clip,
             # By identity: a donor's text must never pass for the item's own.
@@ -49,8 +51,17 @@ class StimulusBuilder:
             donor=donor,
             donor_clip=self.clips[donor.key.clip(trial.frames)] if donor else None,
             donor_infills=texts if source is not trial.item else None,
+            fillers=self._fillers(trial, texts),
         )
         return arms.build(rotated(trial.item, places), trial.arm, sources, self.form)
+
+    def _texts(self, trial: Trial, source: Item) -> tuple[Infill, ...]:
+        return self.infills[trial.infill_draw][source.key.clip(trial.frames)]
+
+    def _fillers(self, trial: Trial, infills: tuple[Infill, ...] | None) -> tuple[str, ...] | None:
+        if trial.arm.infills != "filler" or infills is None:
+            return None
+        return self.fillers.texts(trial.arm, trial.item, trial.frames, infills)
 
 
 def infill_source(trial: Trial) -> Item | None:
@@ -69,7 +80,6 @@ def request_of(stimulus: Stimulus, arm: Arm) -> Request:
     return Request(stimulus.parts, stimulus.options, arm.intervention, arm.decoding, stimulus.spans)
 
 
-def infills_for(role: str, infills: Mapping[str, InfillsByClip]) -> InfillsByClip:
+def infills_for(role: str, infills: Mapping[str, InfillDraws]) -> InfillDraws:
     """Return the infills that the member of a role is shown: the shared ones, or its own."""
-    nothing: Mapping[ClipKey, tuple[Infill, ...]] = {}
-    return infills.get("shared") or infills.get(role, nothing)
+    return infills.get("shared") or infills.get(role, ())

@@ -97,11 +97,13 @@ def settings(
     if not chosen:
         fix = nearest(arm, [one.name for one in cfg.suite])
         raise ProbesError(f"the suite has no arm {arm!r}", "arm", f"{fix}; or suite=...")
-    if len(cfg.frames) != 1 or cfg.donor_draws != 1 or cfg.option_rotation or cfg.shards != 1:
+    draws = cfg.donor_draws * (cfg.infill_draws or 1)
+    if len(cfg.frames) != 1 or draws != 1 or cfg.option_rotation or cfg.shards != 1:
         raise ProbesError(
             "one reply per doc, but this configuration asks several times",
             "--model_args",
-            "give one number of frames, and no donor_draws, option_rotation or shards",
+            "give one number of frames, and no donor_draws, infill_draws, option_rotation or "
+            "shards",
         )
     writer = members.get(cfg.infill.generator) if cfg.infill.generator != role else None
     cfg = replace(

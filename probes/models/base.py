@@ -40,6 +40,8 @@ class Capabilities:
     """Whether there can be any intervention."""
     decoding: bool = False
     """Whether a controller can choose the next token."""
+    sampling: bool = False
+    """Whether text can be drawn by temperature, top_p and seed where no controller can choose."""
     reason: str = ""
     """Why it can do no more, for messages; e.g. that attention=flash_attention_2 takes no mask."""
     unscored: str = ""
@@ -197,6 +199,18 @@ class ExaminedBackend(Backend, Protocol):
 
 
 @runtime_checkable
+class CountsTokens(Protocol):
+    """A backend that counts tokens as its model reads them, without the model's weights."""
+
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text by itself, with a start token if it gets one.
+
+        Raises:
+            ProbesError: there is no tokenizer that can be loaded.
+        """
+
+
+@runtime_checkable
 class ChecksFiles(Protocol):
     """A backend that can tell from files alone whether its model will load."""
 
@@ -291,6 +305,8 @@ def check_capabilities(
                 "families, or leave the arm out",
             )
     for chosen in () if can.decoding else decodings:
+        if can.sampling and chosen.name == "sample":
+            continue
         raise ProbesError(
             f"backend {backend} cannot write by {chosen.name!r}, only greedily{reason}",
             "suite.arms",

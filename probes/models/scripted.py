@@ -107,7 +107,7 @@ class ScriptedBackend:
     def capabilities(self) -> Capabilities:
         """Return what it can do: only a script may answer otherwise under an intervention."""
         if self._script is None:
-            return Capabilities(reason="there is no model")
+            return Capabilities(sampling=True, reason="there is no model")
         return Capabilities(needs=NEEDS, interventions=True, decoding=True)
 
     def planning(self) -> None:

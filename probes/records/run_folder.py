@@ -32,6 +32,8 @@ from probes.records.manifest import FILE, REWRITE, read_manifest
 from probes.records.schema import InfillRow, ItemRow
 
 T = TypeVar("T")
+ClipInfills = Mapping[ClipKey, tuple[Infill, ...]]
+"""Infills by item and number of frames; frames - 1 each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,8 @@ class RunFiles:
     """Items that only lent their frames or infills."""
     clips: Mapping[ClipKey, Clip] = field(default_factory=dict)
     """By item and number of frames; hashes and breaks only, without indices and times."""
-    infills: Mapping[str, Mapping[ClipKey, tuple[Infill, ...]]] = field(default_factory=dict)
-    """By writer (`shared` or a member's role), then item and number of frames; frames - 1 each."""
+    infills: Mapping[str, Mapping[int, ClipInfills]] = field(default_factory=dict)
+    """By writer (`shared` or a member's role), then draw."""
     arms: Mapping[str, Arm] = field(default_factory=dict)
     prompts: PromptSet | None = None
     scoring: Scoring | None = None
@@ -56,9 +58,9 @@ class RunFiles:
     problem: str | None = None
     """Why stimuli cannot be rebuilt from this folder; None where they can."""
 
-    def written(self, role: str) -> Mapping[ClipKey, tuple[Infill, ...]]:
-        """Return the infills that the member of a role was shown."""
-        return self.infills.get("shared") or self.infills.get(role, {})
+    def written(self, role: str, draw: int = 0) -> ClipInfills:
+        """Return the infills that the member of a role was shown, of one draw."""
+        return (self.infills.get("shared") or self.infills.get(role, {})).get(draw, {})
 
     def frame(self, sha256: str) -> Path:
         """Return the PNG file of a frame."""
@@ -132,21 +134,23 @@ def _item(row: ItemRow) -> Item:
 
 def _by_clip(
     rows: list[InfillRow], clips: Mapping[ClipKey, Clip]
-) -> dict[str, dict[ClipKey, tuple[Infill, ...]]]:
-    found: dict[str, dict[ClipKey, dict[int, Infill]]] = defaultdict(dict)
+) -> dict[str, dict[int, ClipInfills]]:
+    found: dict[tuple[str, int], dict[ClipKey, dict[int, Infill]]] = defaultdict(dict)
     for row in rows:
         key = ClipKey(row.task, row.item_id, row.frames)
         # Gaps between rows of panels have no rows of their own.
         breaks = clips[key].breaks if key in clips else ()
-        gaps = found[row.role].setdefault(key, dict.fromkeys(breaks, NO_INFILL))
+        gaps = found[row.role, row.draw].setdefault(key, dict.fromkeys(breaks, NO_INFILL))
         gaps[row.gap] = Infill(
             row.text, row.common, row.event, row.generator, row.status, row.error
         )
-    return {
+    whole: dict[str, dict[int, ClipInfills]] = defaultdict(dict)
+    for (role, draw), by_clip in found.items():
         # Sorted: breaks were put in first, and rows may come in any order.
-        role: {key: tuple(gaps[gap] for gap in sorted(gaps)) for key, gaps in by_clip.items()}
-        for role, by_clip in found.items()
-    }
+        whole[role][draw] = {
+            key: tuple(gaps[gap] for gap in sorted(gaps)) for key, gaps in by_clip.items()
+        }
+    return dict(whole)
 
 
 def _arms(folder: Path, config: Mapping[str, Any]) -> dict[str, Arm]:

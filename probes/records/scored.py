@@ -9,6 +9,8 @@ from typing import Any
 _EMBEDDED = "embedded:"  # as in `probes.models.repositories`, of the same floor
 LEAST_MASS = 0.5
 """Mean probability on the options' letters below which it is told."""
+KINDS = ("ties", "bounds", "mass on letters")
+"""How the lines begin that `lines` yields."""
 Member = tuple[str, str]
 """Role and name."""
 

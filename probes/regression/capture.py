@@ -63,6 +63,12 @@ def capture(path: str | Path, *, edited: bool = False, partial: bool = False) ->
             str(path),
             "check runs of one setting at a time",
         )
+    if frame["infill_draw"].any():
+        raise ProbesError(
+            "a check takes one answer to a question, and this run has several texts per gap",
+            str(path),
+            "check a run without infill_draws",
+        )
     folders = [Path(run) for run in dict.fromkeys(frame["run"].astype(str))]
     manifests = [_manifest(folder) for folder in folders]
     configs = [manifest["config"] for manifest in manifests]

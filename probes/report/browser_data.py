@@ -39,7 +39,7 @@ _STATUSES = ("ok", "unparsed", "error")
 _COLUMNS = (
     "pair task scoring setting seed run item_id cluster stratum role member arm frames donor_id "
     "status choice answer correct option_logprobs option_tokens text error stimulus_sha rotation "
-    "extras donor_task"
+    "extras donor_task infill_draw fillers"
 ).split()
 _TRIAL = tuple(field.name for field in fields(ShownTrial))
 _LEAST_ANSWER = 30  # characters that an answer takes at least
@@ -222,7 +222,8 @@ class _Content:
             text(row["text"]),
             text(row["error"]),
             row["rotation"],
-            *([extras] if extras else []),
+            *([extras] if extras or row["infill_draw"] else []),
+            *([row["infill_draw"]] if row["infill_draw"] else []),
         ]
 
     def _stimulus(self, shown: ShownStimulus, files: RunFiles) -> int:

@@ -11,6 +11,7 @@ from probes import analysis
 from probes.analysis import formats
 from probes.analysis.columns import BLOCK, CONTRAST, groups, where
 from probes.core.tables import Table
+from probes.report import fillers
 from probes.report.failures import cut_list
 from probes.report.leaks import CLIP, clips_with_leaked_answer
 from probes.report.parts import Paragraph, ReportPart, Section, counted
@@ -29,14 +30,23 @@ def section(study: Study) -> Section:
     else:
         parts += _leaks(study, infills)
         parts += _failed(study, infills)
+        parts += fillers.section_parts(study)
     parts += _donors(study)
     return Section("infills", "Infills and donors", tuple(parts))
 
 
-def without_leaked_answers(study: Study, infills: pd.DataFrame) -> pd.DataFrame:
-    """Return the records whose clip has no infill that contains the right answer's text."""
+def without_leaked_answers(
+    study: Study, infills: pd.DataFrame, *, by_stem: bool = False
+) -> pd.DataFrame:
+    """Return the records whose clip has no infill that contains the right answer's text.
+
+    Args:
+        study: all runs.
+        infills: of them.
+        by_stem: leave out too what holds a form of a word that only the right answer has.
+    """
     # By clip, since every frame count has infills of its own.
-    leaked = pd.MultiIndex.from_frame(clips_with_leaked_answer(infills))
+    leaked = pd.MultiIndex.from_frame(clips_with_leaked_answer(infills, by_stem=by_stem))
     clips = pd.MultiIndex.from_frame(study.frame[list(CLIP)])
     kept = study.frame[~clips.isin(leaked)].reset_index(drop=True)
     # References are in attrs; without them arms would have the default ones.
@@ -47,8 +57,10 @@ def without_leaked_answers(study: Study, infills: pd.DataFrame) -> pd.DataFrame:
 def _leaks(study: Study, infills: pd.DataFrame) -> Iterator[ReportPart]:
     yield Paragraph(
         "An infill leaks an option where it contains that option's whole text (case, spaces and "
-        "punctuation aside). An infill that leaks the right answer can give it away instead of "
-        "helping to reason."
+        "punctuation aside), and by a stem where it holds a form of a word that only that option "
+        "has (took for take). An infill that leaks the right answer can give it away instead of "
+        "helping to reason. Stems are shared by chance too: what tells is how much more often they "
+        "are the right answer's than a wrong option's."
     )
     # Items that only lent were not answered: leaks there give nothing away.
     asked = infills[infills["asked"]]
@@ -64,7 +76,7 @@ def _leaks(study: Study, infills: pd.DataFrame) -> Iterator[ReportPart]:
         name="leaks",
         data=pd.DataFrame(data),
     )
-    if asked["leaks_answer"].any():
+    if asked["leaks_answer"].any() or asked["stems_answer"].any():
         yield _without_leaks(study, infills)
 
 
@@ -76,11 +88,13 @@ _LEAK_COLUMNS = {
     "items": "items",
     "items_leaking": "with a leak of any option",
     "items_leaking_key": "with a leak of the right answer",
+    "items_stem_key": "with a stem of the right answer",
+    "items_stem_wrong": "with a stem of a wrong option (mean)",
 }
 """Columns of leaks.csv, whose names are read by others and stay as they are, and their headings."""
 
 
-def _leak_counts(infills: pd.DataFrame) -> dict[str, int]:
+def _leak_counts(infills: pd.DataFrame) -> dict[str, int | float]:
     """Return one row of leaks.csv, by `_LEAK_COLUMNS`."""
     any_leak = infills["leaks"].map(len) > 0
     items = infills.assign(any_leak=any_leak).groupby("item_id")
@@ -92,15 +106,33 @@ def _leak_counts(infills: pd.DataFrame) -> dict[str, int]:
         "items": items.ngroups,
         "items_leaking": int(items["any_leak"].any().sum()),
         "items_leaking_key": int(items["leaks_answer"].any().sum()),
+        "items_stem_key": int(items["stems_answer"].any().sum()),
+        "items_stem_wrong": round(sum(_wrong_stems(part) for _, part in items), 1),
     }
 
 
+def _wrong_stems(infills: pd.DataFrame) -> float:
+    """Return the share of an item's wrong options that its infills leak by a stem."""
+    answer, options = infills["answer"].iloc[0], int(infills["options"].iloc[0])
+    if pd.isna(answer) or options < 2:
+        return 0.0
+    found = {index for some in infills["stems"] for index in some}
+    return len(found - {int(answer)}) / (options - 1)
+
+
 def _without_leaks(study: Study, infills: pd.DataFrame) -> ReportPart:
-    kept = without_leaked_answers(study, infills)
-    if kept.empty:
-        return Paragraph("Every item has an infill that leaks the right answer.", "note")
     names = ("gain", "did")
-    rest = analysis.contrasts(kept, names=names, policies=("strict",))
+    kept = {
+        "leak": without_leaked_answers(study, infills),
+        "stem": without_leaked_answers(study, infills, by_stem=True),
+    }
+    if kept["leak"].empty:
+        return Paragraph("Every item has an infill that leaks the right answer.", "note")
+    rests = {
+        name: analysis.contrasts(part, names=names, policies=("strict",))
+        for name, part in kept.items()
+        if len(part)
+    }
     whole = where(study.contrasts, policy="strict", arm="vcot")
     whole = whole[whole["name"].isin(names)]
     if whole.empty:
@@ -108,20 +140,31 @@ def _without_leaks(study: Study, infills: pd.DataFrame) -> ReportPart:
             "vcot was not run together with its reference arm: leaks change no contrast."
         )
     # Left: a contrast whose items all leak keeps its row.
-    pairs = whole.merge(rest, on=list(CONTRAST), how="left", suffixes=("", "_rest"))
+    pairs = whole
+    for name, rest in rests.items():
+        pairs = pairs.merge(rest, on=list(CONTRAST), how="left", suffixes=("", f"_{name}"))
     columns: dict[str, ShownColumn] = {
         "contrast": "name",
         **plain("role frames"),
         "all n": "n",
         "all [95 %]": formats.interval,
-        "no leak n": lambda row: formats.count(row["n_rest"]),
-        "no leak [95 %]": lambda row: formats.bracketed(
-            row["estimate_rest"], row["low_rest"], row["high_rest"]
-        ),
+        **_rest("leak", "no leak"),
+        **(_rest("stem", "no stem") if "stem" in rests else {}),
     }
     title = "Gain from vcot and DiD, over all items and without those whose right answer leaks"
-    table = Table(title, name="without-leaks", data=formats.for_csv(rest))
+    data = pd.concat([rest.assign(without=name) for name, rest in rests.items()])
+    table = Table(title, name="without-leaks", data=formats.for_csv(data))
     return study.table(table, pairs, columns)
+
+
+def _rest(name: str, heading: str) -> dict[str, ShownColumn]:
+    """Return the columns of what is left without some items."""
+    return {
+        f"{heading} n": lambda row: formats.count(row[f"n_{name}"]),
+        f"{heading} [95 %]": lambda row: formats.bracketed(
+            *(row[f"{value}_{name}"] for value in ("estimate", "low", "high"))
+        ),
+    }
 
 
 def _failed(study: Study, infills: pd.DataFrame) -> Iterator[ReportPart]:

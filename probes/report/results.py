@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from probes import analysis
-from probes.analysis import formats, published_comparison
+from probes.analysis import artefacts, draws, formats, published_comparison
 from probes.analysis.columns import BLOCK, CONTRAST, groups, heading, rows_of, where
 from probes.analysis.measures import named
 from probes.analysis.tables import TableRow
@@ -56,7 +56,34 @@ def study_tables(study: Study) -> Section:
     }
     empty = Table(title, name="accuracies", data=found, folded=True)
     parts.append(study.table(empty, found, columns))
+    parts.append(_scoring(study))
     return Section("tables", "The study's tables", tuple(parts))
+
+
+def _scoring(study: Study) -> Table:
+    """Return what scoring itself may have put into every cell's answers."""
+    found = artefacts.artefacts(study.frame)
+    columns: dict[str, ShownColumn] = {
+        **plain("role arm frames answers"),
+        "exact ties": "ties",
+        "mass on letters": lambda row: formats.number(row["letter_mass"], 2),
+        "choices by place": lambda row: " / ".join(map(str, row["choices"])),
+        "most frequent": lambda row: formats.percent(row["top_share"]),
+        "entropy": lambda row: formats.number(row["entropy"], 2),
+        "ECE": lambda row: formats.number(row["ece"], 2),
+        "AUROC": lambda row: formats.number(row["auroc"], 2),
+    }
+    # Only rotations tell a letter from what stands at it.
+    if found["letter_bias"].notna().any():
+        columns |= {
+            "letter bias": lambda row: formats.number(row["letter_bias"], 2),
+            "accuracy": lambda row: formats.percent(row["accuracy"]),
+            "corrected for letters": lambda row: formats.percent(row["accuracy_corrected"]),
+        }
+    title = "Scoring: ties, favourite places (the first is A), confidence (ECE, AUROC), letter bias"
+    lists = {name: found[name].map(list) for name in ("choices", "letter_prior")}
+    empty = Table(title, name="scoring", data=found.assign(**lists), folded=True)
+    return study.table(empty, found, columns)
 
 
 def published(study: Study) -> Section:
@@ -110,7 +137,55 @@ def forests(study: Study) -> Section:
     dids = where(study.contrasts, policy="strict", name="did")
     if len(dids):
         parts.append(_scales(study, dids))
+    parts += _draws(study)
     return Section("contrasts", title, tuple(parts))
+
+
+def _draws(study: Study) -> Iterator[ReportPart]:
+    """Yield how much of each contrast's spread is due to texts and donors, where these were drawn.
+
+    Of a run with one of each, that its intervals do not cover them.
+    """
+    found = draws.components(study.frame)
+    if found.empty:
+        yield Paragraph(
+            "Intervals cover the sampling of items: with other texts between the frames, or other "
+            "donors, the same items would give other numbers. infill_draws=K and donor_draws=K "
+            "measure how far."
+        )
+        return
+    yield Paragraph(
+        "Texts or donors were drawn several times, and an item counts once, with the mean of its "
+        "draws. Standard deviations of the per-item difference, in points: over items, and within "
+        "items over donors, over texts (the first is the greedy one) and what neither explains "
+        "alone. The last columns: the standard error as it is and as it would be with one draw of "
+        "each (items taken as independent), and the estimates of single draws."
+    )
+    columns: dict[str, ShownColumn] = {
+        "contrast": "name",
+        **plain("role arm frames n donors texts"),
+        "points": lambda row: formats.points(row["estimate"]),
+        **{
+            head: _of(name)
+            for head, name in {
+                "SD items": "sd_items",
+                "SD donors": "sd_donors",
+                "SD texts": "sd_texts",
+                "SD both": "sd_both",
+                "SE": "se",
+                "SE, one draw": "se_one",
+            }.items()
+        },
+        "single draws": lambda row: (
+            f"{formats.points(row['lowest'])} to {formats.points(row['highest'])}"
+        ),
+    }
+    title = "Spread over items, donors and texts"
+    yield study.table(Table(title, words=3, name="draws", data=found), found, columns)
+
+
+def _of(name: str) -> ShownColumn:
+    return lambda row: formats.percent(row[name])
 
 
 def _figures(contrasts: pd.DataFrame, title: str, suffix: str) -> Iterator[FigurePart]:

@@ -64,6 +64,13 @@ class ShownTrial:
     stimulus_sha: str
     rotation: int = 0
     donor_task: str | None = None
+    infill_draw: int = 0
+    fillers: tuple[str, ...] = ()
+    """Neutral texts that the record keeps; any sequence may be given."""
+
+    def __post_init__(self) -> None:
+        # Rows of tables have lists, or None; trials are looked up by their content.
+        object.__setattr__(self, "fillers", tuple(self.fillers or ()))
 
     @property
     def item(self) -> ItemKey:
@@ -167,7 +174,7 @@ class Rebuilder:
             raise _NotInFolderError(f"the run's files do not hold the donor {_named(lender)}")
         if files.prompts is None or files.scoring is None:
             raise _NotInFolderError("the manifest does not state prompts and scoring")
-        infills = files.written(trial.role)
+        infills = files.written(trial.role, trial.infill_draw)
         sources = StimulusSources(
             # Pictures of options were rotated with the options.
             clip=replace(clip, options=clip.options[r:] + clip.options[:r]),
@@ -175,6 +182,8 @@ class Rebuilder:
             donor=donor,
             donor_clip=files.clips.get(lender.clip(trial.frames)) if lender else None,
             donor_infills=infills.get(lender.clip(trial.frames)) if lender else None,
+            # Older runs have none: theirs have as many words as the infills.
+            fillers=trial.fillers or None,
         )
         form = StimulusForm(files.prompts, files.scoring, files.layout, compose)
         return arm, clip, infills, arms.build(rotated(item, r), arm, sources, form)

@@ -30,7 +30,7 @@ from probes.core.types import (
     Stimulus,
 )
 from probes.media.composites import ASKED, Composite, CompositeGrid
-from probes.stimuli import answers, frame_sources, words
+from probes.stimuli import answers, fillers, frame_sources
 from probes.stimuli.frame_sources import Slots, missing
 from probes.stimuli.templates import NamedPart, Piece, merged, pieces
 
@@ -62,6 +62,9 @@ class StimulusSources:
     """The donor's frames, as many as the item's, if the arm borrows frames."""
     donor_infills: Sequence[Infill] | None = None
     """The donor's infills, if the arm borrows those."""
+    fillers: Sequence[str] | None = None
+    """Neutral texts (frames - 1) that were matched to the reader's tokens, for an arm that shows
+    some; None for texts of as many words as the infills have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +170,15 @@ def _texts(item: Item, arm: Arm, sources: StimulusSources) -> list[str]:
         raise missing(item, arm, f"{gaps} {'donor ' if borrowed else ''}infills")
     # Whoever needs a failed infill is an error and not asked; an empty one leaves its gap bare.
     texts = [infill.text if infill.ok else "" for infill in given]
-    if arm.infills == "filler":
-        return [
-            # As many words as the infill has: what is left of its effect is that of more text.
-            words.filler(len(text.split()), arm.seed, item.id, arm.name, gap)
-            for gap, text in enumerate(texts)
-        ]
-    return texts
+    if arm.infills != "filler":
+        return texts
+    # As long as the infills: what is left of their effect is that of more text.
+    made = sources.fillers
+    if made is None:
+        made = fillers.by_words(texts, arm.seed, item.id, arm.name)
+    if len(made) != gaps:
+        raise missing(item, arm, f"{gaps} fillers")
+    return list(made)
 
 
 def _context(

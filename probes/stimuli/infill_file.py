@@ -22,29 +22,31 @@ from probes.core.types import (
 from probes.stimuli.infills import tidy
 
 _TEXTS = "item_id task text frame_a frame_b common event generator error status"
-_FIELDS = dict.fromkeys(_TEXTS.split(), str) | {"frames": int, "gap": int}
+_FIELDS = dict.fromkeys(_TEXTS.split(), str) | {"frames": int, "gap": int, "draw": int}
 _STATUSES = tuple(one for one in get_args(InfillStatus) if one != "not_applicable")
 _NEEDED = ("item_id", "frames", "gap", "text")
 
 
 def load_file(
-    path: Path, clips: Mapping[ClipKey, Clip], known: Collection[ItemKey]
-) -> dict[ClipKey, tuple[Infill, ...]]:
+    path: Path, clips: Mapping[ClipKey, Clip], known: Collection[ItemKey], draws: int = 1
+) -> list[dict[ClipKey, tuple[Infill, ...]]]:
     """Read infills that were written elsewhere and check them against the planned clips.
 
     One JSON object a line: `item_id`, `frames` (number of frames), `gap` (0 is between the
     first two frames) and `text` (empty: the gap is bare); optional are `task` (needed where items
     of two tasks have the id), `common`, `event`, `generator`, `status` (`ok`, `empty` or `failed`),
-    `error` (why a step failed: without `status`, an empty text with an error is a failure), and
-    `frame_a`, `frame_b` (sha256), which must then be the clip's.
+    `error` (why a step failed: without `status`, an empty text with an error is a failure), `draw`
+    (which of several texts of the gap, from 0; those of more draws than are asked for are left
+    aside), and `frame_a`, `frame_b` (sha256), which must then be the clip's.
 
     Args:
         path: the file.
         clips: every clip that needs infills, donors' included.
         known: all items of the run's tasks; rows of items that are not planned are left aside.
+        draws: texts that every gap needs.
 
     Returns:
-        The infills of every clip, frames - 1 each.
+        By draw, the infills of every clip, frames - 1 each.
 
     Raises:
         ProbesError: for a malformed line, an unknown item, one of several tasks without its task,
@@ -55,31 +57,51 @@ def load_file(
         tasks[item_id].append(task)
     gaps = {key: range(len(clip.hashes) - 1) for key, clip in clips.items()}
     # Gaps at the ends of rows have no text: they are there from the start, and never lacking.
-    found: dict[tuple[ClipKey, int], tuple[int, Infill]] = {
-        (key, gap): (0, NO_INFILL) for key, clip in clips.items() for gap in clip.breaks
+    found: dict[tuple[ClipKey, int, int], tuple[int, Infill]] = {
+        (key, gap, draw): (0, NO_INFILL)
+        for key, clip in clips.items()
+        for gap in clip.breaks
+        for draw in range(draws)
     }
     for number, line in _lines(path):
         where = f"{path}, line {number}"
         row = _row(line, where)
         key = _item(row, tasks, where).clip(row["frames"])
-        place = (key, row["gap"])
+        place = (key, row["gap"], row.get("draw", 0))
         _check_place(row, key, clips.get(key), where)
         if place in found:
             what = f"gap {row['gap']} of item {row['item_id']!r} at {row['frames']} frames"
+            what += f" (draw {place[2]})" if place[2] else ""
             fix = f"keep this line or line {found[place][0]}"
             raise ProbesError(f"{what} is given twice", where, fix)
         found[place] = number, _infill(row, where)
+    _refuse_missing(gaps, found, tasks, path, draws)
+    return [
+        {key: tuple(found[key, gap, draw][1] for gap in some) for key, some in gaps.items()}
+        for draw in range(draws)
+    ]
+
+
+def _refuse_missing(
+    gaps: Mapping[ClipKey, range],
+    found: Collection[tuple[ClipKey, int, int]],
+    tasks: Mapping[str, Sequence[str]],
+    path: Path,
+    draws: int,
+) -> None:
+    """Refuse a file that lacks a text of some draw of a gap that needs one."""
     lacking = [
-        f"{_named(key.item, tasks)} ({key.frames} frames, gap {gap})"
+        f"{_named(key.item, tasks)} ({key.frames} frames, gap {gap}"
+        + (f", draw {draw})" if draws > 1 else ")")
         for key, some in gaps.items()
         for gap in some
-        if (key, gap) not in found
+        for draw in range(draws)
+        if (key, gap, draw) not in found
     ]
     if lacking:
         what = f"{len(lacking)} infills are missing: {', '.join(lacking[:3])}"
         what += " ..." if len(lacking) > 3 else ""
         raise ProbesError(what, str(path), "add a line for each; an empty text leaves a gap bare")
-    return {key: tuple(found[key, gap][1] for gap in some) for key, some in gaps.items()}
 
 
 def _named(item: ItemKey, tasks: Mapping[str, Sequence[str]]) -> str:
@@ -119,6 +141,8 @@ def _check_place(row: Mapping[str, Any], key: ClipKey, clip: Clip | None, where:
         raise ProbesError(what, where, fix)
     if clip is None:
         return
+    if row.get("draw", 0) < 0:
+        raise ProbesError(f"there is no draw {row['draw']}", where, "count draws from 0")
     # Texts of frames that were sampled otherwise would be shown as if they fitted.
     for name, sha in (("frame_a", clip.hashes[gap]), ("frame_b", clip.hashes[gap + 1])):
         if row.get(name, sha) != sha:

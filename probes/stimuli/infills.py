@@ -9,7 +9,7 @@ text that no model wrote.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from probes.core.types import (
     EMPTY_REPLY,
     NO_INFILL,
     Clip,
+    Decoding,
     FrameRef,
     Infill,
     InfillStatus,
@@ -30,7 +31,7 @@ from probes.core.types import (
 from probes.stimuli.templates import fill
 
 Generate = Callable[[Sequence[Request], int], list[Output]]
-"""(prompts, max_new_tokens) -> one Output per prompt, greedy, in the order of the prompts."""
+"""(prompts, max_new_tokens) -> one Output per prompt, in the order of the prompts."""
 FramePair = tuple[str, str]
 """(sha256 of frame t, sha256 of frame t+1)."""
 
@@ -68,7 +69,12 @@ def by_pair(clip: Clip, gaps: Sequence[Infill]) -> dict[FramePair, Infill]:
 
 
 def generator_fingerprint(
-    model: str, prompts: PromptSet, *, condenser: str = "", max_new_tokens: int
+    model: str,
+    prompts: PromptSet,
+    *,
+    condenser: str = "",
+    max_new_tokens: int,
+    decoding: Decoding | None = None,
 ) -> str:
     """Return the identity of what writes infills.
 
@@ -77,14 +83,19 @@ def generator_fingerprint(
         prompts: texts of the steps; only those that are used count.
         condenser: fingerprint of the condensing model; empty where there is none.
         max_new_tokens: length limit of every step.
+        decoding: how texts are written, where not greedily.
     """
     steps = {"common": prompts.common, "event": prompts.event}
     # Only then: editing a prompt that nobody is asked must not write all infills anew.
     if condenser:
         steps["condense"] = prompts.condense
-    return sha256_json(
-        {"model": model, "prompts": steps, "condenser": condenser, "max_new_tokens": max_new_tokens}
-    )
+    content = {
+        "model": model,
+        "prompts": steps,
+        "condenser": condenser,
+        "max_new_tokens": max_new_tokens,
+    }
+    return sha256_json(content | ({"decoding": astuple(decoding)} if decoding else {}))
 
 
 def write(
@@ -94,6 +105,7 @@ def write(
     *,
     generator: str,
     max_new_tokens: int,
+    decoding: Decoding | None = None,
 ) -> dict[FramePair, Infill]:
     """Write the infill of every pair: common attributes, then the event.
 
@@ -107,6 +119,7 @@ def write(
         prompts: wording of the steps.
         generator: of `generator_fingerprint`; kept with every infill.
         max_new_tokens: length limit of every step.
+        decoding: how both steps are written; None = greedily.
 
     Returns:
         One infill per distinct pair, in the order of first appearance.
@@ -115,7 +128,8 @@ def write(
     def shown(template: str, pair: FramePair, **texts: str) -> Request:
         frames = {"frame_a": FrameRef(pair[0]), "frame_b": FrameRef(pair[1])}
         values: dict[str, Part] = {**frames, **texts}
-        return Request(fill(template, {name: [part] for name, part in values.items()}))
+        parts = fill(template, {name: [part] for name, part in values.items()})
+        return Request(parts, decoding=decoding)
 
     asked = {pair: shown(prompts.common, pair) for pair in pairs}
     commons = _replies("common", asked, generate, max_new_tokens)

@@ -59,8 +59,13 @@ def filler(count: int, seed: int, *salt: str | int) -> str:
     """
     if count <= 0:
         return ""
-    # Not hash(), which Python salts anew in every process.
-    start = int(hashlib.sha256(sha256_json([seed, *salt]).encode()).hexdigest(), 16)
+    start = keyed_start(seed, *salt)
     passage = _FILLER.split()
     chosen = [passage[(start + step) % len(passage)] for step in range(count)]
     return f"{' '.join(chosen).capitalize()}."
+
+
+def keyed_start(seed: int, *salt: str | int) -> int:
+    """Return a large number from 0 on that depends on its arguments only."""
+    # Not hash(), which Python salts anew in every process.
+    return int(hashlib.sha256(sha256_json([seed, *salt]).encode()).hexdigest(), 16)

@@ -68,7 +68,7 @@ def only(found: pd.DataFrame, **wanted: Any) -> Any:
 def test_an_installed_measure_is_one_function_and_one_row(
     installed: None, frame: pd.DataFrame
 ) -> None:
-    own = {"accuracy", "logit", "margin", "option_probability"}
+    own = {"accuracy", "logit", "margin", "option_probability", "entropy"}
     assert own | {"halves"} <= set(MEASURES.names())
     accuracy = analysis.contrasts(frame, policies=["complete"])
     halves = analysis.contrasts(frame, measure="halves")

@@ -51,21 +51,31 @@ def test_the_sample_depends_on_ids_and_seed_alone(
     assert set(plan.choose(ITEMS, limit - 1, seed)) <= set(chosen)
 
 
-@pytest.mark.parametrize("limit", [3, 9, 12, 30])
-def test_the_sample_is_balanced_over_strata(limit: int) -> None:
+@pytest.mark.parametrize("limit", [3, 5, 12, 31, 50])
+def test_a_sample_has_strata_in_the_proportions_of_all_items(limit: int) -> None:
     sizes = Counter(one.stratum for one in ITEMS)  # 12, 12 and 36
     taken = Counter(one.stratum for one in plan.choose(ITEMS, limit, 0))
-    equal = limit / 3
-    assert all(abs(taken[s] - min(equal, sizes[s])) < 1 for s in sizes)
+    assert all(abs(taken[s] - limit * size / 60) <= 1 for s, size in sizes.items())
+
+
+def test_strata_of_one_size_are_taken_from_equally() -> None:
+    even = [one for one in ITEMS if one.stratum != "z"]
+    taken = Counter(one.stratum for one in plan.choose(even, 7, 0))
+    assert sorted(taken.values()) == [3, 4]
+
+
+def test_a_sample_in_other_proportions_says_so() -> None:
+    assert plan.make(ITEMS, config(limit=5)).remarks == ()
+    assert plan.make(ITEMS, config()).remarks == ()
+    (told,) = plan.make(ITEMS, config(limit=2)).remarks
+    assert told == (
+        "2 of 60 items of t: a sample so small does not have the strata in the proportions of all "
+        "items (share in it/of all: x 0%/20%, y 0%/20%, z 100%/60%)"
+    )
 
 
 def test_another_seed_is_another_sample() -> None:
     assert len({tuple(o.id for o in plan.choose(ITEMS, 10, seed)) for seed in range(5)}) == 5
-
-
-def test_a_stratum_that_runs_out_leaves_its_share_to_the_others() -> None:
-    taken = Counter(one.stratum for one in plan.choose(ITEMS, 50, 0))
-    assert taken == {"x": 12, "y": 12, "z": 26}
 
 
 @pytest.mark.parametrize("limit", [None, 31])
@@ -149,8 +159,8 @@ def test_another_task_moves_no_sample(limit: int, seed: int, dice: random.Random
 
 @pytest.mark.parametrize("limit", [6, 11, 18])
 def test_the_sample_is_balanced_over_tasks_however_large_they_are(limit: int) -> None:
-    taken = Counter((o.task, o.stratum) for o in plan.choose([*ITEMS, *OTHERS[:12]], limit, 0))
-    assert len(taken) == 6
+    taken = Counter(one.task for one in plan.choose([*ITEMS, *OTHERS[:12]], limit, 0))
+    assert len(taken) == 2
     assert max(taken.values()) - min(taken.values()) <= 1
 
 

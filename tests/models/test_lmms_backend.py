@@ -15,6 +15,7 @@ from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256
 from probes.core.types import FrameRef, ModelSpec, Request, ScoringSpec
 from probes.models import open_backend
+from probes.models.base import CountsTokens
 from probes.models.lmms_eval import wrappers
 from probes.models.lmms_eval.backend import messages
 
@@ -376,3 +377,18 @@ def test_real_wrappers_write_what_the_hf_backend_writes(
     assert [one.text for one in there[:alone]] == [one.text for one in here[:alone]]
     assert len({one.text for one in here}) == len(prompts)
     assert [one.status for one in there[alone:]] == ["error"] * (len(prompts) - alone)
+
+
+def test_tokens_are_counted_by_the_checkpoints_own_tokenizer(
+    opened: Any, stand_in: Any, settings: Any
+) -> None:
+    name = stand_in(lambda shown, given: "B")
+    spec = ModelSpec("tiny", "image", "embedded:image", frame_as="image")
+    backend = open_backend(settings(name="lmms", options={"model": name}), spec)
+    assert isinstance(backend, CountsTokens)
+    start = backend.count_tokens("")
+    # As the tiny pair's vocabulary has it: a phrase is one token, an unknown word is spelled out.
+    assert backend.count_tokens(" the red box") - start == 1
+    assert backend.count_tokens(" passage") - start == 8
+    with pytest.raises(ProbesError, match="tokenizer"):
+        opened(name).count_tokens("a")

@@ -29,7 +29,7 @@ print([line for line in markdown(schema.Record).splitlines() if "frame_as" in li
 def test_the_diff_is_all_that_a_new_column_takes(tmp_path: Path) -> None:
     (diff,) = re.findall(r"```diff\n(.*?)```", PAGE.read_text("utf-8"), re.S)
     changed = re.findall(r"^\+\+\+ b/(.*)$", diff, re.M)
-    assert changed == ["probes/engine/answering.py", "probes/records/schema.py"]
+    assert changed == ["probes/engine/answering.py", "probes/records/row_types.py"]
     for name in ("probes", "conf"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)

@@ -249,7 +249,7 @@ def test_load_file_reads_handwritten_rows(tmp_path):
         {"item_id": "k", "frames": 4, "gap": 2, "text": "of an item that is not planned"},
         {"item_id": "i", "frames": 9, "gap": 2, "text": "nor is this number of frames"},
     ]
-    found = infill_file.load_file(file_of(tmp_path, ROWS + aside), CLIPS, KNOWN)
+    (found,) = infill_file.load_file(file_of(tmp_path, ROWS + aside), CLIPS, KNOWN)
     assert found == {
         FIRST_CLIP: (Infill("one", "", "", "file"), Infill("two words", "", "", "file")),
         SECOND_CLIP: (Infill("", "", "", "file", status="empty"),),
@@ -285,7 +285,7 @@ def test_a_file_of_infills_gives_the_same(tmp_path_factory, three):
     infills_by_clip = {FIRST_CLIP: tuple(three[:2]), SECOND_CLIP: (three[2],)}
     rows = [row for key, some in infills_by_clip.items() for row in rows_of(key, some)]
     path = file_of(tmp_path_factory.mktemp("round"), rows)
-    assert infill_file.load_file(path, CLIPS, KNOWN) == infills_by_clip
+    assert infill_file.load_file(path, CLIPS, KNOWN) == [infills_by_clip]
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,8 @@ def test_a_file_without_status_has_what_its_errors_mean(tmp_path, error, status)
     (row,) = rows_of(SECOND_CLIP, [Infill("", "", "", "g", "empty", error)])
     del row["status"]
     path = file_of(tmp_path, [row])
-    (found,) = infill_file.load_file(path, {SECOND_CLIP: CLIPS[SECOND_CLIP]}, KNOWN)[SECOND_CLIP]
+    (draw,) = infill_file.load_file(path, {SECOND_CLIP: CLIPS[SECOND_CLIP]}, KNOWN)
+    (found,) = draw[SECOND_CLIP]
     assert (found.status, found.error) == (status, error)
 
 
@@ -326,6 +327,8 @@ def row(**changes):
         (["[1]"], ["not a JSON object"]),
         ([{"item_id": "i", "frames": 3, "gap": 0}], ["'text' is missing"]),
         ([row(frames="3")], ["'frames' is not of type int"]),
+        ([row(draw=-1), *ROWS], ["there is no draw -1", "line 1"]),
+        ([*ROWS, row(draw=1), row(draw=1)], ["given twice", "(draw 1)", "line 5", "line 4"]),
         ([row(gap=True)], ["'gap' is not of type int"]),
         ([row(txt="x")], ["unknown field 'txt'", "fields are item_id"]),
     ],
@@ -361,7 +364,7 @@ def test_lines_of_several_tasks_go_to_their_own_clips(tmp_path):
         for task in "ut"
     ]
     rows.append({"item_id": "only", "frames": 2, "gap": 0, "text": "needs no task"})
-    found = infill_file.load_file(file_of(tmp_path, rows), clips, SEVERAL)
+    (found,) = infill_file.load_file(file_of(tmp_path, rows), clips, SEVERAL)
     assert {key: [one.text for one in some] for key, some in found.items()} == {
         FIRST_CLIP: ["t0", "t1"],
         OTHER_CLIP: ["u0", "u1"],

@@ -223,6 +223,10 @@ class HfBackend:
             reader.sizes, reader.shown, reader.tokens.count, shapes, features, batch_tokens or {}
         )
 
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text by itself; see `base.CountsTokens`."""
+        return self.preprocessor().tokens.count(text)
+
     def examine(
         self, requests: Sequence[Request], frames: FramesByHash, scoring: ScoringSpec
     ) -> Examination:

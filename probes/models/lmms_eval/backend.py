@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from importlib import metadata
 from typing import Any
 
@@ -37,7 +38,7 @@ from probes.models.chat_template import (
 from probes.models.checkpoint import find
 from probes.models.checkpoint_files import WatchedFiles
 from probes.models.hf.batching import free_memory
-from probes.models.hf.families.loading import LIBRARIES, best_device, origin_of
+from probes.models.hf.families.loading import LIBRARIES, best_device, loading, origin_of
 from probes.models.lmms_eval import wrappers
 
 ADAPTER = "lmms-2"
@@ -120,6 +121,21 @@ class LmmsBackend:
 
     def planning(self) -> None:
         """Return that lengths are not known without asking."""
+
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text by itself; see `base.CountsTokens`."""
+        return len(self._tokenizer(text)["input_ids"])
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        folder = self._checkpoint.folder
+        with loading(folder, "name a checkpoint with its tokenizer's files"):
+            # Said, not left out: else transformers asks the terminal whether to run code.
+            return AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
 
     def describe(self) -> dict[str, Any]:
         """Return the facts of wrapper and checkpoint."""

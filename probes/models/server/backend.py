@@ -115,6 +115,7 @@ class ServerBackend:
             unscored="it has no log-probabilities of given text",
             answer_prefix=False,
             chat_template_kwargs=True,
+            sampling=True,
         )
 
     def planning(self) -> None:
@@ -271,6 +272,7 @@ class ServerBackend:
             scoring,
             length=self._length,
             options=self._options,
+            decoding=prompt.decoding,
         )
 
     @cached_property

@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from probes.core.types import Scoring, ScoringSpec
+from probes.core.types import Decoding, Scoring, ScoringSpec
 from probes.models.server.options import ServerOptions
 
 LENGTHS = ("max_tokens", "max_completion_tokens")
 """Fields of the longest length of a reply, in the order in which they are tried: all servers but
 OpenAI's own take the first, whose newer models take the second only."""
+_SAMPLING = ("temperature", "top_p", "seed")
 WITHOUT_LOGPROBS = "set scoring=generate: the letter is then read strictly from the reply"
 """The way out where there are no log-probabilities."""
 
@@ -23,6 +24,7 @@ def body(
     *,
     length: str,
     options: ServerOptions,
+    decoding: Decoding | None = None,
 ) -> dict[str, Any]:
     """Return what is sent.
 
@@ -32,6 +34,7 @@ def body(
         scoring: how it is answered.
         length: the field of the longest length, one of `LENGTHS`.
         options: `extra` replaces fields of ours, and takes out those that it sets to null.
+        decoding: of the controller `sample`, whose parameters are fields of the protocol.
     """
     extra = options.extra
     made: dict[str, Any] = {"model": model, "messages": messages, "temperature": 0}
@@ -39,7 +42,11 @@ def body(
         made[length] = 1 if scoring.kind == "letter" else scoring.max_new_tokens
     if scoring.kind == "letter":
         made |= {"logprobs": True, "top_logprobs": options.top_logprobs}
-    return {name: value for name, value in (made | dict(extra)).items() if value is not None}
+    made |= dict(extra)
+    if decoding is not None:
+        # Last: under a seed of the user's all draws would be one text.
+        made |= {name: value for name, value in decoding.params if name in _SAMPLING}
+    return {name: value for name, value in made.items() if value is not None}
 
 
 def wants_other(refusal: str, body: Mapping[str, Any]) -> bool:

@@ -39,14 +39,14 @@
   // ---------------------------------------------------------------- reading data
   const view = () => data.views[state.view];
   const roles = () => view().members.map(([role]) => role);
-  // Answers of one member in one arm: one, or one per donor and rotation of the options; none where it was not asked.
+  // Answers of one member in one arm: one, or one per donor, text and rotation of the options; none where it was not asked.
   function answers(item, arm, role) {
     const byArm = (item.v[state.view] || {})[state.frames];
     return byArm ? byArm[arm][role] : [];
   }
-  const read = ([stimulus, donor, status, choice, correct, p, margin, reply, error, rotation, extras]) => ({
+  const read = ([stimulus, donor, status, choice, correct, p, margin, reply, error, rotation, extras, draw]) => ({
     stimulus, donor: text(donor), status, choice, correct, p, margin, reply: text(reply),
-    error: text(error), rotation, extras: new Map((extras || []).map(([name, value]) => [text(name), value])),
+    error: text(error), rotation, draw: draw || 0, extras: new Map((extras || []).map(([name, value]) => [text(name), value])),
   });
   const verdict = ({ status, correct }) =>
     status === 2 ? "failed" : status === 1 ? "unparsed" : correct < 0 ? "withheld" : correct ? "right" : "wrong";
@@ -197,7 +197,7 @@
     shuffled: "own frames in another order", reversed: "own frames backwards",
     single: "the middle frame alone" };
   const TEXTS = { none: "no text between", own: "own infills", donor: "the donor's infills",
-    filler: "filler of as many words as the own infills" };
+    filler: "neutral text as long as the own infills" };
   const BETWEEN = { own: "infill", donor: "donor's infill", filler: "filler" };
   function describeArm(arm) {
     if (!arm.frames) return "the manifest does not describe this arm";
@@ -320,14 +320,14 @@
     return el("div", { class: "ib-scroll" }, el("table", { class: "ib-answers" },
       el("thead", {}, head), el("tbody", {}, rows), foot.length ? el("tfoot", {}, foot) : null));
   }
-  // One card per arm, donor and rotation; members that were shown the same share one stimulus.
+  // One card per arm, donor, text and rotation; members that were shown the same share one stimulus.
   function drawArm(item, arm, a) {
     const groups = new Map();
     view().members.forEach(([role, member], r) => {
       if (state.member && state.member !== role) return;
       for (const raw of answers(item, a, r)) {
         const one = read(raw);
-        const group = JSON.stringify([one.donor, one.rotation]);
+        const group = JSON.stringify([one.donor, one.draw, one.rotation]);
         if (!groups.has(group)) groups.set(group, new Map());
         const sets = groups.get(group);
         if (!sets.has(one.stimulus)) sets.set(one.stimulus, []);
@@ -335,10 +335,11 @@
       }
     });
     const split = [...groups].map(([group, sets]) => [...JSON.parse(group), sets]);
-    return split.map(([donor, rotation, sets]) => el("section", { class: "ib-arm", "data-arm": arm.name },
+    return split.map(([donor, draw, rotation, sets]) => el("section", { class: "ib-arm", "data-arm": arm.name },
       el("header", {}, el("h4", {}, words(arm.name)), el("span", {}, describeArm(arm)),
         rotation ? el("span", {}, `listed from option ${letter(rotation)} on; letters below are the item's`) : null,
-        donor ? el("span", {}, "donor: ", donorLink(donor)) : null),
+        donor ? el("span", {}, "donor: ", donorLink(donor)) : null,
+        draw ? el("span", {}, `text ${draw + 1}, sampled`) : null),
       [...sets].map(([stimulus, shown]) => [
         sets.size > 1 ? el("p", { class: "ib-for" }, `shown to the ${shown.map(([role]) => role).join(", ")} member`) : null,
         drawStimulus(item, arm, stimulus, rotation), drawAnswers(item, shown)])));

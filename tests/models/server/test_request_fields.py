@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from loopback import LETTER, LoopbackServer, Reply, ask, chat
+from loopback import LETTER, TEXT, LoopbackServer, Reply, ask, chat
 
 from probes.core.errors import ProbesError
+from probes.core.types import Decoding, Request
 
 # As OpenAI's API says it.
 NO_MAX_TOKENS = (
@@ -68,6 +69,21 @@ def test_a_length_of_the_users_that_is_refused_says_which_to_give(
     with pytest.raises(ProbesError, match="Unsupported parameter") as caught:
         ask(opened(extra={"max_tokens": 16}), "q")
     assert "extra={max_tokens: null, max_completion_tokens: N}" in caught.value.fix
+
+
+def test_a_sampled_text_has_its_own_temperature_and_seed(
+    loopback: LoopbackServer, opened: Any
+) -> None:
+    loopback.preflight = False
+    drawn = [
+        Decoding("sample", (("seed", seed), ("temperature", 0.7), ("top_p", 1.0)), "1")
+        for seed in (5, 6)
+    ]
+    prompts = [Request(("q",), decoding=one) for one in (None, *drawn)]
+    backend = opened(concurrency=1, extra={"seed": 3})
+    assert len(list(backend.score(prompts, {}, TEXT))) == 3
+    sent = [(body["temperature"], body["seed"]) for body in loopback.bodies[-3:]]
+    assert sent == [(0, 3), (0.7, 5), (0.7, 6)]
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ FLIPPED = 0.015
 """Share of all answers that are replaced by another option at random in a simulated re-run."""
 FALLS = (1.0, 2.0, 5.0)
 """Percentage points of the regressions whose power is told."""
-RERUNS = 500
-"""Simulated re-runs of each kind: a share of 5 % is known to within 2 points, of 80 % to 3.5."""
+RERUNS = 1000
+"""Simulated re-runs of each kind: a share of 5 % is known to within 1.4 points, of 80 % to 2.5."""
 HELD = 0.5
 """Least share of re-runs with random flips in which a metric is `same` if its band holds."""
 WANTED_FALSE = 0.05

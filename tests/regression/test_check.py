@@ -45,6 +45,35 @@ def test_junit_has_a_case_per_metric_and_its_failures_list_the_changed_answers(
     assert "and 1 more (--items 2 lists all)" in one.text
 
 
+def test_junit_and_summary_use_the_words_of_the_screen(base: Path, tmp_path: Path, capsys: Out):
+    records = flip(flip(answers(), range(0, 20, 2)), [1, 3], arm="baseline", role="video")
+    run, file, page = put(tmp_path / "run", records), tmp_path / "j.xml", tmp_path / "s.md"
+    capsys.readouterr()
+    assert check(run, base, "--junit", str(file), "--summary", str(page)) == 1
+    out = capsys.readouterr().out
+    verdict = "statistical gate: FAILED, 4 of 9 metrics changed, 3 not excluded, 2 same"
+    assert verdict in out
+    suite = ET.parse(file).getroot().find("testsuite")
+    assert suite is not None
+    properties = {one.attrib["name"]: one.attrib["value"] for one in suite.iter("property")}
+    assert properties["verdict"] == verdict
+    assert (suite.attrib["failures"], suite.attrib["skipped"]) == ("4", "3")
+    assert {one.attrib["type"] for one in suite.iter("failure")} == {"changed"}
+    skipped = [one.attrib for one in suite.iter("skipped")]
+    assert all(one["message"].startswith("not excluded: ") for one in skipped)
+    assert {one["type"] for one in skipped} == {"not excluded"}
+    text = page.read_text("utf-8")
+    assert text.startswith(f"### probes check: {verdict}\n")
+    # The primary metric, then the headline, then the rest; each row has its outcome.
+    places = [text.index(name) for name in ("**Primary", "**Headline", "**Other", "<details>")]
+    assert places == sorted(places)
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert sum("| changed |" in row for row in rows) == 4 + 1  # and a heading of the rates
+    assert sum("| not excluded |" in row for row in rows) == 3 + 1
+    assert "What such a check finds" in text
+    assert "q6 vcot, image, 5 frames B right" in " ".join(text.split())
+
+
 def test_junit_of_the_exact_gate_has_a_case_per_cell(base: Path, tmp_path: Path):
     run = put(tmp_path / "run", flip(answers(), [6]))
     file = tmp_path / "junit.xml"

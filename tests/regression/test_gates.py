@@ -220,6 +220,96 @@ def test_elsewhere_the_exact_gate_cannot_judge_and_the_fallback_does(
     assert check(run, base, *more, "--band", "1", "--strict") == 1
 
 
+@pytest.mark.parametrize(
+    ("items", "band", "outcome"),
+    [
+        # Ten lost of 100: -10 +- t(99) * sqrt(0.09 / 99) = -10 [-15.98, -4.02].
+        (range(0, 20, 2), 9.9, "changed"),
+        (range(0, 20, 2), 10.0, "not excluded"),
+        (range(0, 20, 2), 15.9, "not excluded"),
+        (range(0, 20, 2), 16.0, "same"),
+        # Two lost: -2 [-4.79, +0.79] does not exclude 0, however narrow the band.
+        ([0, 2], 0.0, "not excluded"),
+        ([0, 2], 4.8, "same"),
+        ([], 0.0, "same"),
+    ],
+)
+def test_the_three_outcomes(
+    items: list[int], band: float, outcome: str, base: Path, tmp_path: Path, capsys: Out
+):
+    run = put(tmp_path / "run", flip(answers(), items))
+    more = ["--band", str(band)]
+    found = regression.check(
+        regression.checking.with_bands(regression.read(base), {"": band}), regression.capture(run)
+    )
+    by_label = {one.metric.label: one.outcome for one in found.metric_changes}
+    assert by_label["accuracy vcot, image, 5 frames"] == outcome
+    assert by_label["did vcot, image - video, 5 frames"] == outcome
+    assert by_label["accuracy baseline, image, 5 frames"] == "same"
+    capsys.readouterr()
+    assert check(run, base, *more) == (outcome == "changed")
+    verdict = capsys.readouterr().out.splitlines()[3]
+    assert verdict.startswith(
+        f"statistical gate: {'FAILED' if outcome == 'changed' else 'PASSED'}, "
+    )
+    assert check(run, base, *more, "--strict") == (outcome != "same")
+
+
+def test_a_familys_p_values_do_not_depend_on_what_else_is_guarded(base: Path, tmp_path: Path):
+    run = regression.capture(put(tmp_path / "run", flip(answers(), range(0, 12, 2))))
+    declared = regression.read(base)
+    whole = regression.check(declared, run).metric_changes
+    assert [one.family for one in whole] == ["primary"] + ["headline"] * 4 + ["other"] * 4
+    did, *_ = whole
+    # Alone in its family: nothing is corrected. Of four gains and accuracies one moved.
+    assert did.adjusted == did.p == pytest.approx(0.013, abs=0.001)
+    gain = next(one for one in whole if one.metric.label == "gain vcot, image, 5 frames")
+    assert gain.adjusted == pytest.approx(4 * gain.p)
+    kept = {m: band for m, band in declared.bands.items() if declared.family(m) != "other"}
+    fewer = regression.check(dataclasses.replace(declared, bands=kept), run).metric_changes
+    assert [one.adjusted for one in fewer] == [one.adjusted for one in whole[:5]]
+
+
+def test_families_are_kept_and_an_older_file_has_the_usual_ones(base: Path, tmp_path: Path):
+    content = json.loads(base.read_text())
+    usual = regression.read(base).families
+    assert {one.pop("family", "other") for one in content["metrics"]} == {
+        "primary",
+        "headline",
+        "other",
+    }
+    base.write_text(json.dumps(content))
+    assert regression.read(base).families == usual
+    content["metrics"][-1]["family"] = "primary"
+    base.write_text(json.dumps(content))
+    marked = regression.read(base).by_family()
+    assert [len(metrics) for metrics in marked.values()] == [1, 8]
+    assert check(put(tmp_path / "run", answers()), base, "--update") == 0
+    assert regression.read(base).by_family()["primary"] == marked["primary"]
+
+
+@pytest.mark.parametrize(("failed", "code"), [(2, 0), (3, 2)])
+def test_what_failed_by_machine_is_left_out_and_too_much_of_it_is_not_judged(
+    failed: int, code: int, base: Path, tmp_path: Path, capsys: Out
+):
+    records = [
+        bad(int(one.item_id[1:]), "error", arm="vcot", cluster="")
+        if (one.arm, one.role) == ("vcot", "image") and int(one.item_id[1:]) < failed
+        else one
+        for one in answers()
+    ]
+    run = put(tmp_path / "run", records)
+    # q0 was right: were it counted as wrong, band 0 would not hold.
+    assert check(run, base, "--strict", "--band", "0") == code
+    assert check(run, tmp_path / "new.json", "--update") == code
+    said = capsys.readouterr()
+    if code:
+        assert "3 of 100 items in vcot, image, 5 frames" in said.err
+    else:
+        assert "note: 2 records failed by machine: their items are left out" in said.out
+        assert "2 of 400 records failed; their items are left out of the metrics" in said.out
+
+
 def test_several_donors_of_an_item_are_averaged(tmp_path: Path):
     def two() -> list[Record]:
         once = answers()

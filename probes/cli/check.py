@@ -136,6 +136,15 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("path", type=Path, help="a run folder, or a folder above those of a sweep")
     parser.add_argument("--against", type=Path, required=True, metavar="FILE", help="the baseline")
+    _add_judging(parser)
+    _add_writing(parser)
+    flags.add_edited(parser)
+    flags.add_partial(parser)
+    return parser
+
+
+def _add_judging(parser: argparse.ArgumentParser) -> None:
+    """Add what decides the outcomes."""
     parser.add_argument(
         "--gate",
         choices=("statistical", "exact"),
@@ -170,6 +179,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="NATS",
         help=f"instead of the baseline's; {TIE_TOLERANCE:g} in a new one",
     )
+
+
+def _add_writing(parser: argparse.ArgumentParser) -> None:
+    """Add what is written, and where."""
     parser.add_argument(
         "--items",
         type=_count,
@@ -185,9 +198,6 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="with --update: take a run that no model answered; the baseline then says so",
     )
-    flags.add_edited(parser)
-    flags.add_partial(parser)
-    return parser
 
 
 def _number(text: str) -> float:

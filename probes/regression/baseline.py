@@ -22,9 +22,9 @@ OTHER_NAMES = ("mean", *CONTRASTS)
 TIE_TOLERANCE = 1e-3
 """Nats. Between CPUs, kernels and batch sizes, margins in float32 move by less than 1e-5
 (docs/ci.md); one answer in a thousand of the embedded pair is nearer to a tie than 1e-3."""
-Family = Literal["primary", "headline", "other"]
+MetricFamily = Literal["primary", "headline", "other"]
 """Metrics that share a part of the error rate; the first are told first."""
-FAMILIES: tuple[Family, ...] = get_args(Family)
+FAMILIES: tuple[MetricFamily, ...] = get_args(MetricFamily)
 STUDIED_ARM = "vcot"
 """The arm of the study's question."""
 ITEM = ("task", "id", "cluster", "stratum", "answer", "content", "frames")
@@ -91,16 +91,16 @@ class Baseline:
     snapshot: Snapshot
     bands: Mapping[Metric, float]
     """By metric, how far it may move either way (percentage points, or the measure's unit)."""
-    families: Mapping[Metric, Family]
+    families: Mapping[Metric, MetricFamily]
     """By metric of `bands`; one that is not in here is `other`."""
     tie_tolerance: float = TIE_TOLERANCE
     """Nats; two options nearer than this in both runs may change places."""
 
-    def family(self, metric: Metric) -> Family:
+    def family(self, metric: Metric) -> MetricFamily:
         """Return the family of a guarded metric."""
         return self.families.get(metric, "other")
 
-    def by_family(self) -> dict[Family, list[Metric]]:
+    def by_family(self) -> dict[MetricFamily, list[Metric]]:
         """Return the guarded metrics by family, in the order of the file; none is empty."""
         found = {name: [m for m in self.bands if self.family(m) == name] for name in FAMILIES}
         return {name: metrics for name, metrics in found.items() if metrics}
@@ -108,7 +108,7 @@ class Baseline:
 
 def usual_families(
     metrics: Iterable[Metric], references: Mapping[str, str]
-) -> dict[Metric, Family]:
+) -> dict[Metric, MetricFamily]:
     """Return the families of metrics where nothing else is declared.
 
     Primary is the DiD of vcot, at every number of frames; of the headline are its gains, and the
@@ -122,7 +122,7 @@ def usual_families(
     compared = [metric for metric in known if metric.name in ("gain", "did")]
     chosen = [metric for metric in compared if metric.cell.arm == STUDIED_ARM] or compared
     first = [m for m in known if m.name == "accuracy" and not references.get(m.cell.arm)]
-    found: dict[Metric, Family] = dict.fromkeys(first, "headline")
+    found: dict[Metric, MetricFamily] = dict.fromkeys(first, "headline")
     return found | {m: "primary" if m.name == "did" else "headline" for m in chosen}
 
 

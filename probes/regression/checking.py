@@ -157,12 +157,7 @@ def renew(
             that the run's answers do not have, or of which no band is known.
     """
     given = given or {}
-    if run.scripted and not scripted:
-        raise ProbesError(
-            f"no model answered this run ({SCRIPTED}): a baseline of it guards no model",
-            "--update",
-            "run a model; or add --scripted, and the baseline says so wherever it is used",
-        )
+    _require_model(run, scripted)
     statistical.require_answers(run, "--update")
     guarded = {metric.measure: band for metric, band in old.bands.items()} if old else {}
     metrics = list(
@@ -182,14 +177,30 @@ def renew(
     if old is None:
         families = usual_families(metrics, run.references)
         return with_bands(Baseline(run, usual, families, TIE_TOLERANCE), given), notes
+    made, changes = _replaced(old, run, usual, given)
+    return made, notes + changes
+
+
+def _replaced(
+    old: Baseline, run: Snapshot, usual: Mapping[Metric, float], given: Mapping[str, float]
+) -> tuple[Baseline, list[str]]:
+    """Return a baseline with what another one declares, and a line for what comes and goes.
+
+    Args:
+        old: the other one.
+        run: the answers.
+        usual: every metric that they have, with the band that it has where nothing is declared.
+        given: bands as for `with_bands`.
+    """
+    guarded = {metric.measure for metric in old.bands}
     known = set(old.snapshot.cells_by_name())
     added = [
         metric
-        for metric in metrics
+        for metric in usual
         if metric not in old.bands
         and (metric.measure not in guarded or not metric.weights(run.references).keys() <= known)
     ]
-    kept = {metric: band for metric, band in old.bands.items() if metric in metrics}
+    kept = {metric: band for metric, band in old.bands.items() if metric in usual}
     if not kept and not added:
         raise ProbesError(
             "the run has none of the metrics that the baseline declares",
@@ -201,11 +212,20 @@ def renew(
     families = {metric: old.family(metric) for metric in kept}
     families = usual_families(bands, run.references) | families
     made = with_bands(Baseline(run, bands, families, old.tie_tolerance), given)
-    notes += [f"no longer there: {metric.label}" for metric in old.bands if metric not in kept]
+    notes = [f"no longer there: {metric.label}" for metric in old.bands if metric not in kept]
     for metric in added:
         unit = unit_name(per_item(metric.measure).unit)
         notes.append(f"new, band {made.bands[metric]:g} {unit}: {metric.label}")
     return made, notes
+
+
+def _require_model(run: Snapshot, scripted: bool) -> None:
+    if run.scripted and not scripted:
+        raise ProbesError(
+            f"no model answered this run ({SCRIPTED}): a baseline of it guards no model",
+            "--update",
+            "run a model; or add --scripted, and the baseline says so wherever it is used",
+        )
 
 
 def _require_guardable(

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.regression.snapshot import CellAnswers, ItemFacts
-
-Floats = NDArray[np.float64]
+from probes.stats.estimate import Floats
 
 
 @dataclass(frozen=True, slots=True)

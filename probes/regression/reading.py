@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 from probes.core.errors import ProbesError
 from probes.core.types import Status
 from probes.regression import baseline
-from probes.regression.baseline import Baseline, Family, Metric, usual_families
+from probes.regression.baseline import Baseline, Metric, MetricFamily, usual_families
 from probes.regression.snapshot import BaselineAnswer, CellAnswers, CellName, ItemFacts, Snapshot
 
 T = TypeVar("T")
@@ -98,7 +98,7 @@ def _require_consistent(items: Sequence[ItemFacts], cells: Sequence[CellAnswers]
 
 def _bands(
     content: Mapping[str, Any], cells: Set[CellName]
-) -> tuple[dict[Metric, float], dict[Metric, Family]]:
+) -> tuple[dict[Metric, float], dict[Metric, MetricFamily]]:
     """Return bands and families by metric; what has no family in the file has none here."""
     declared = list(_each(content, "metrics", _metric))
     _require_distinct("metrics", [metric for metric, _, _ in declared])
@@ -164,7 +164,7 @@ def _answer(row: Any) -> BaselineAnswer:
     return BaselineAnswer(**{**kept, "logprobs": values, "tokens": tokens})
 
 
-def _metric(row: Any) -> tuple[Metric, float, Family | None]:
+def _metric(row: Any) -> tuple[Metric, float, MetricFamily | None]:
     measure = row.get("measure", "accuracy")
     _require_type(str, measure)
     names = baseline.NAMES if measure == "accuracy" else baseline.OTHER_NAMES

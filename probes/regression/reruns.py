@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from scipy import special
 
 from probes import stats
-from probes.regression.baseline import Baseline, Family, Metric
+from probes.regression.baseline import Baseline, Metric, MetricFamily
 from probes.regression.flips import CellOdds, Flips
 from probes.regression.snapshot import CellName
 from probes.regression.statistical import (
-    Floats,
     is_changed,
     is_within,
 )
+from probes.stats.estimate import Floats
 from probes.stats.simulate import estimate_sums
 
 FLIPPED = 0.015
@@ -128,7 +128,7 @@ class _Judged:
     same: NDArray[np.bool_]
 
 
-class _Simulation:
+class _RerunWorld:
     """All cells of a baseline, and the metrics that its accuracies give."""
 
     def __init__(self, declared: Baseline, reruns: int, rate: float, seed: int) -> None:
@@ -149,7 +149,9 @@ class _Simulation:
         self.flips = {name: odds.flips(self.rng, reruns, rate) for name, odds in self.odds.items()}
         self._unmoved = {m: sums.changes(self.flips, reruns) for m, sums in self.sums.items()}
 
-    def judged(self, family: Family, moved: Mapping[CellName, Flips] | None = None) -> _Judged:
+    def judged(
+        self, family: MetricFamily, moved: Mapping[CellName, Flips] | None = None
+    ) -> _Judged:
         """Judge the metrics of a family in every re-run, as the gate does in one.
 
         Args:
@@ -171,7 +173,7 @@ class _Simulation:
         changed = is_changed(100 * estimate, low, high, _holm_rows(p), bands)
         return _Judged(changed, 100 * estimate, reach, is_within(reach, bands))
 
-    def caught(self, family: Family, at: int, points: float) -> float:
+    def caught(self, family: MetricFamily, at: int, points: float) -> float:
         """Return how often a metric is said to have changed when a cell of its arm falls."""
         metric, shares = self.families[family][at], []
         # A DiD has two such cells. Random flips lower all cells, which adds to a fall of one and
@@ -210,7 +212,7 @@ def operating_characteristics(
     Returns:
         The rates, or None where no accuracy is guarded.
     """
-    world = _Simulation(declared, reruns, rate, seed)
+    world = _RerunWorld(declared, reruns, rate, seed)
     if not world.families:
         return None
     rates: list[MetricRates] = []

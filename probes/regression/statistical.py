@@ -17,8 +17,9 @@ from probes.analysis.formats import PROPORTION
 from probes.analysis.pairing import matched, paired, per_item
 from probes.core.errors import ProbesError
 from probes.core.types import CONTRASTS
-from probes.regression.baseline import Baseline, Family, Metric
+from probes.regression.baseline import Baseline, Metric, MetricFamily
 from probes.regression.snapshot import CellName, Snapshot
+from probes.stats.estimate import Floats
 
 Outcome = Literal["changed", "not excluded", "same"]
 """What a metric did: `changed` (its interval excludes 0, the adjusted p-value is at most 0.05, and
@@ -26,7 +27,6 @@ the change is larger than the band), `not excluded` (a change larger than the ba
 nor ruled out) or `same` (the whole interval lies within the band, or no item changed)."""
 FAILED_SHARE = 0.02
 """Share of a cell's answers that may have failed by machine; above it nothing is judged."""
-Floats = NDArray[np.float64]
 # A band in points and an interval in proportions differ in their last digits.
 _LAST_DIGITS = 1e-9
 
@@ -36,7 +36,7 @@ class MetricChange:
     """One metric before and now, in its measure's unit (of accuracies: proportions)."""
 
     metric: Metric
-    family: Family
+    family: MetricFamily
     before: float
     now: float
     low: float

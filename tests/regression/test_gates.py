@@ -255,7 +255,7 @@ def test_the_three_outcomes(
     assert check(run, base, *more, "--strict") == (outcome != "same")
 
 
-def test_a_familys_p_values_do_not_depend_on_what_else_is_guarded(base: Path, tmp_path: Path):
+def test_p_values_of_a_family_do_not_depend_on_what_else_is_guarded(base: Path, tmp_path: Path):
     run = regression.capture(put(tmp_path / "run", flip(answers(), range(0, 12, 2))))
     declared = regression.read(base)
     whole = regression.check(declared, run).metric_changes

@@ -17,7 +17,7 @@ from probes.regression.reruns import (
     FALLS,
     MetricRates,
     OperatingCharacteristics,
-    _Simulation,
+    _RerunWorld,
     operating_characteristics,
     warnings,
 )
@@ -28,7 +28,7 @@ from probes.regression.statistical import statistical
 COMMITTED = Path(__file__).resolve().parents[2] / "results/baselines/tiny-egoworld.json"
 
 
-def rerun(base: Snapshot, world: _Simulation, number: int) -> Snapshot:
+def rerun(base: Snapshot, world: _RerunWorld, number: int) -> Snapshot:
     """Return one simulated re-run as a snapshot."""
     items, cells = base.items_by_id(), []
     for cell in base.cells:
@@ -61,7 +61,7 @@ def with_donors(folder: Path) -> regression.Baseline:
 def test_a_simulated_rerun_is_judged_as_the_gate_judges_it(which: str, tmp_path: Path):
     declared = regression.read(COMMITTED) if which == "committed" else with_donors(tmp_path)
     reruns, seen = 3, set()
-    world = _Simulation(declared, reruns, 0.05, 0)
+    world = _RerunWorld(declared, reruns, 0.05, 0)
     for number in range(reruns):
         found = statistical(declared.snapshot, rerun(declared.snapshot, world, number), declared)
         for family, metrics in world.families.items():

@@ -31,7 +31,7 @@ test-slow: $(STAMP) ## the slow tests
 check: $(STAMP) ## run the embedded pair afresh and compare it with its baseline (GATE=exact: the other gate)
 	rm -rf build/check
 	HF_HUB_OFFLINE=1 PROBES_HOME=$(CURDIR)/build/check/home $(BIN)/probes run experiment=ci hydra.run.dir=build/check/run
-	$(BIN)/probes check build/check/run --against $(BASELINE) --gate $(GATE) --junit build/check/junit.xml
+	$(BIN)/probes check build/check/run --against $(BASELINE) --gate $(GATE) --junit build/check/junit.xml --summary build/check/summary.md
 
 lint: $(STAMP) ## ruff, typos and mypy
 	$(BIN)/ruff check .

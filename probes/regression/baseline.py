@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from probes.analysis.formats import compared
 from probes.core.files import atomic_write
@@ -22,6 +22,11 @@ OTHER_NAMES = ("mean", *CONTRASTS)
 TIE_TOLERANCE = 1e-3
 """Nats. Between CPUs, kernels and batch sizes, margins in float32 move by less than 1e-5
 (docs/ci.md); one answer in a thousand of the embedded pair is nearer to a tie than 1e-3."""
+MetricFamily = Literal["primary", "headline", "other"]
+"""Metrics that share a part of the error rate; the first are told first."""
+FAMILIES: tuple[MetricFamily, ...] = get_args(MetricFamily)
+STUDIED_ARM = "vcot"
+"""The arm of the study's question."""
 ITEM = ("task", "id", "cluster", "stratum", "answer", "content", "frames")
 ANSWER = (
     *("item_id", "donor_id", "rotation", "status", "choice"),
@@ -46,18 +51,26 @@ class Metric(NamedTuple):
         """What a band may be given for: the name of an accuracy's metric, else the measure."""
         return self.name if self.measure == "accuracy" else self.measure
 
-    def cells(self, references: Mapping[str, str]) -> set[CellName]:
-        """Return the cells that the metric is computed from.
+    def weights(self, references: Mapping[str, str]) -> dict[CellName, float]:
+        """Return the cells that the metric is computed from, each with its weight, 1 or -1.
 
         Args:
             references: reference arm by arm.
         """
         own = self.cell
-        roles = (own.role, "image") if self.name in ("transfer", "did") else (own.role,)
-        arms = [own.arm]
+        roles, arms = {own.role: 1.0}, {own.arm: 1.0}
+        if self.name == "transfer":
+            roles["image"] = -1.0
+        elif self.name == "did":
+            # Image minus other, while transfer is other minus image.
+            roles = {"image": 1.0, own.role: -1.0}
         if self.name not in ("accuracy", "mean", "transfer"):
-            arms.append(references.get(own.arm, "baseline"))
-        return {own._replace(role=role, arm=arm) for role in roles for arm in arms}
+            arms[references.get(own.arm, "baseline")] = -1.0
+        return {
+            own._replace(role=role, arm=arm): of_role * of_arm
+            for role, of_role in roles.items()
+            for arm, of_arm in arms.items()
+        }
 
     @property
     def label(self) -> str:
@@ -78,8 +91,39 @@ class Baseline:
     snapshot: Snapshot
     bands: Mapping[Metric, float]
     """By metric, how far it may move either way (percentage points, or the measure's unit)."""
+    families: Mapping[Metric, MetricFamily]
+    """By metric of `bands`; one that is not in here is `other`."""
     tie_tolerance: float = TIE_TOLERANCE
     """Nats; two options nearer than this in both runs may change places."""
+
+    def family(self, metric: Metric) -> MetricFamily:
+        """Return the family of a guarded metric."""
+        return self.families.get(metric, "other")
+
+    def by_family(self) -> dict[MetricFamily, list[Metric]]:
+        """Return the guarded metrics by family, in the order of the file; none is empty."""
+        found = {name: [m for m in self.bands if self.family(m) == name] for name in FAMILIES}
+        return {name: metrics for name, metrics in found.items() if metrics}
+
+
+def usual_families(
+    metrics: Iterable[Metric], references: Mapping[str, str]
+) -> dict[Metric, MetricFamily]:
+    """Return the families of metrics where nothing else is declared.
+
+    Primary is the DiD of vcot, at every number of frames; of the headline are its gains, and the
+    accuracies of arms without a reference. In runs without vcot all arms take its place.
+
+    Args:
+        metrics: what is guarded.
+        references: reference arm by arm.
+    """
+    known = [metric for metric in metrics if metric.measure == "accuracy"]
+    compared = [metric for metric in known if metric.name in ("gain", "did")]
+    chosen = [metric for metric in compared if metric.cell.arm == STUDIED_ARM] or compared
+    first = [m for m in known if m.name == "accuracy" and not references.get(m.cell.arm)]
+    found: dict[Metric, MetricFamily] = dict.fromkeys(first, "headline")
+    return found | {m: "primary" if m.name == "did" else "headline" for m in chosen}
 
 
 def write(path: Path, baseline: Baseline) -> None:
@@ -91,8 +135,14 @@ def to_json(baseline: Baseline) -> str:
     """Return a baseline's file: metrics and bands first, because they are meant to be edited."""
     snapshot = baseline.snapshot
     metrics = [
-        {"name": metric.name, **_measure(metric), **metric.cell._asdict(), "band": band}
-        for metric, band in sorted(baseline.bands.items(), key=_order)
+        {
+            "name": metric.name,
+            **_measure(metric),
+            **metric.cell._asdict(),
+            "band": band,
+            **({"family": family} if (family := baseline.family(metric)) != "other" else {}),
+        }
+        for metric, band in sorted(baseline.bands.items(), key=lambda one: _order(baseline, one[0]))
     ]
     items = (_dense([getattr(item, name) for name in ITEM]) for item in snapshot.items)
     # The names are the file's format; a field may have another name in this code.
@@ -121,10 +171,10 @@ def _measure(metric: Metric) -> dict[str, str]:
     return {} if metric.measure == "accuracy" else {"measure": metric.measure}
 
 
-def _order(entry: tuple[Metric, float]) -> tuple[str, int, CellName]:
-    metric, _ = entry
+def _order(baseline: Baseline, metric: Metric) -> tuple[int, str, int, CellName]:
     names = NAMES if metric.measure == "accuracy" else OTHER_NAMES
-    return metric.measure, names.index(metric.name), metric.cell
+    family = FAMILIES.index(baseline.family(metric))
+    return family, metric.measure, names.index(metric.name), metric.cell
 
 
 def _cell_lines(cell: CellAnswers) -> str:

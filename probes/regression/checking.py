@@ -9,14 +9,15 @@ from typing import Literal
 from probes.analysis.formats import unit_name
 from probes.analysis.pairing import per_item
 from probes.core.errors import ProbesError
-from probes.regression import compare, gates
-from probes.regression.baseline import TIE_TOLERANCE, Baseline, Metric
+from probes.regression import compare, gates, statistical
+from probes.regression.baseline import TIE_TOLERANCE, Baseline, Metric, usual_families
 from probes.regression.compare import AnswerChange
-from probes.regression.gates import Difference, MetricChange
-from probes.regression.snapshot import Snapshot
+from probes.regression.gates import Difference
+from probes.regression.snapshot import SCRIPTED, Snapshot
+from probes.regression.statistical import MetricChange, Outcome
 
 Gate = Literal["statistical", "exact"]
-BAND = 5.0
+BAND = 3.0
 """Percentage points that a metric may move where nothing else was declared."""
 
 
@@ -36,6 +37,13 @@ class Check:
     answer_changes: tuple[AnswerChange, ...]
     """Answers that changed, ties included; those of the largest weight first."""
     notes: tuple[str, ...]
+    strict: bool = False
+    """Whether `not excluded` fails too."""
+
+    @property
+    def failing(self) -> tuple[Outcome, ...]:
+        """The outcomes of metrics with which the statistical gate fails."""
+        return ("changed", "not excluded") if self.strict else ("changed",)
 
     @property
     def passed(self) -> bool:
@@ -43,20 +51,32 @@ class Check:
         # Bands are not asked: the same records have the same metrics.
         if self.gate == "exact":
             return not self.differences
-        return all(change.passed for change in self.metric_changes)
+        return not any(change.outcome in self.failing for change in self.metric_changes)
 
 
-def check(baseline: Baseline, run: Snapshot, gate: Gate = "statistical", where: str = "") -> Check:
+def check(
+    baseline: Baseline,
+    run: Snapshot,
+    gate: Gate = "statistical",
+    where: str = "",
+    *,
+    strict: bool = False,
+    fallback: Literal["statistical"] | None = None,
+) -> Check:
     """Compare a run with a baseline.
 
     Args:
         baseline: with its metrics, bands and tie tolerance.
         run: as returned by `capture`.
-        gate: `exact` decides only on the baseline's platform; elsewhere `statistical` does.
+        gate: what decides; `exact` can only do so on the baseline's platform.
         where: names the run in messages.
+        strict: fail also where a change beyond the band cannot be excluded.
+        fallback: what decides where `exact` was asked for and cannot; None: nothing does.
 
     Raises:
-        ProbesError: the run answers other questions than the baseline.
+        ProbesError: it cannot be judged, because the run answers other questions than the
+            baseline, too many of its answers failed, or the exact gate was asked for elsewhere
+            than on the baseline's platform.
     """
     if run.partial:
         # What is there can be compared; that it is not the whole is one of the notes.
@@ -65,7 +85,16 @@ def check(baseline: Baseline, run: Snapshot, gate: Gate = "statistical", where: 
     base = baseline.snapshot
     # Before any gate: over other questions it would pass or fail by chance.
     compare.require_comparable(base, run, where)
+    statistical.require_answers(run, where)
     why_not_exact = gates.platform_differences(base, run) if gate == "exact" else []
+    if why_not_exact and fallback is None:
+        raise ProbesError(
+            "the exact gate cannot judge this run, because it was not made on the baseline's "
+            f"platform: {'; '.join(why_not_exact)}",
+            where,
+            "run it on the baseline's platform, or let the statistical gate decide elsewhere: "
+            "--fallback statistical",
+        )
     decides: Gate = "exact" if gate == "exact" and not why_not_exact else "statistical"
     # The exact gate excuses an exact tie, so the metrics printed with it must not count it either.
     tolerance = max(baseline.tie_tolerance, gates.SAME if decides == "exact" else 0.0)
@@ -77,9 +106,10 @@ def check(baseline: Baseline, run: Snapshot, gate: Gate = "statistical", where: 
         gate=decides,
         why_not_exact=tuple(why_not_exact),
         differences=tuple(gates.exact(base, run)) if decides == "exact" else (),
-        metric_changes=tuple(gates.statistical(base, resolved, baseline.bands)),
+        metric_changes=tuple(statistical.statistical(base, resolved, baseline)),
         answer_changes=tuple(changes),
         notes=tuple(compare.notes(base, run)),
+        strict=strict,
     )
 
 
@@ -105,6 +135,8 @@ def renew(
     run: Snapshot,
     given: Mapping[str, float] | None = None,
     measures: Sequence[str] = (),
+    *,
+    scripted: bool = False,
 ) -> tuple[Baseline, list[str]]:
     """Make a baseline from a run.
 
@@ -114,17 +146,23 @@ def renew(
         run: as returned by `capture`.
         given: bands as for `with_bands`.
         measures: guarded besides accuracy and those of `old`.
+        scripted: take a run that no model answered.
 
     Returns:
         The baseline, and a line for everything that was not simply kept.
 
     Raises:
-        ProbesError: no item has a public answer, so that there is no metric; or a measure that
-            the run's answers do not have, or of which no band is known.
+        ProbesError: no item has a public answer, so that there is no metric; too many answers
+            failed; no model answered, and `scripted` does not say that this is meant; or a measure
+            that the run's answers do not have, or of which no band is known.
     """
     given = given or {}
+    _require_model(run, scripted)
+    statistical.require_answers(run, "--update")
     guarded = {metric.measure: band for metric, band in old.bands.items()} if old else {}
-    metrics = list(gates.values_by_metric(run, dict.fromkeys(["accuracy", *guarded, *measures])))
+    metrics = list(
+        statistical.values_by_metric(run, dict.fromkeys(["accuracy", *guarded, *measures]))
+    )
     if not metrics:
         raise ProbesError(
             "no item of the run has a public answer: there is no metric to guard",
@@ -133,18 +171,36 @@ def renew(
         )
     _require_guardable(measures, metrics, {**guarded, **given})
     failed = sum(answer.status == "error" for cell in run.cells for answer in cell.answers)
-    notes = [f"{failed} of {run.records} records failed; they count as wrong"] if failed else []
+    left_out = f"{failed} of {run.records} records failed; their items are left out of the metrics"
+    notes = [left_out] if failed else []
     usual = {m: BAND if m.measure == "accuracy" else guarded.get(m.measure, 0) for m in metrics}
     if old is None:
-        return with_bands(Baseline(run, usual, TIE_TOLERANCE), given), notes
+        families = usual_families(metrics, run.references)
+        return with_bands(Baseline(run, usual, families, TIE_TOLERANCE), given), notes
+    made, changes = _replaced(old, run, usual, given)
+    return made, notes + changes
+
+
+def _replaced(
+    old: Baseline, run: Snapshot, usual: Mapping[Metric, float], given: Mapping[str, float]
+) -> tuple[Baseline, list[str]]:
+    """Return a baseline with what another one declares, and a line for what comes and goes.
+
+    Args:
+        old: the other one.
+        run: the answers.
+        usual: every metric that they have, with the band that it has where nothing is declared.
+        given: bands as for `with_bands`.
+    """
+    guarded = {metric.measure for metric in old.bands}
     known = set(old.snapshot.cells_by_name())
     added = [
         metric
-        for metric in metrics
+        for metric in usual
         if metric not in old.bands
-        and (metric.measure not in guarded or not metric.cells(run.references) <= known)
+        and (metric.measure not in guarded or not metric.weights(run.references).keys() <= known)
     ]
-    kept = {metric: band for metric, band in old.bands.items() if metric in metrics}
+    kept = {metric: band for metric, band in old.bands.items() if metric in usual}
     if not kept and not added:
         raise ProbesError(
             "the run has none of the metrics that the baseline declares",
@@ -152,12 +208,24 @@ def renew(
             "remove the old baseline first if it is to guard something else",
         )
     bands = kept | {metric: usual[metric] for metric in added}
-    made = with_bands(Baseline(run, bands, old.tie_tolerance), given)
-    notes += [f"no longer there: {metric.label}" for metric in old.bands if metric not in kept]
+    # What was in no family before stays so.
+    families = {metric: old.family(metric) for metric in kept}
+    families = usual_families(bands, run.references) | families
+    made = with_bands(Baseline(run, bands, families, old.tie_tolerance), given)
+    notes = [f"no longer there: {metric.label}" for metric in old.bands if metric not in kept]
     for metric in added:
         unit = unit_name(per_item(metric.measure).unit)
         notes.append(f"new, band {made.bands[metric]:g} {unit}: {metric.label}")
     return made, notes
+
+
+def _require_model(run: Snapshot, scripted: bool) -> None:
+    if run.scripted and not scripted:
+        raise ProbesError(
+            f"no model answered this run ({SCRIPTED}): a baseline of it guards no model",
+            "--update",
+            "run a model; or add --scripted, and the baseline says so wherever it is used",
+        )
 
 
 def _require_guardable(
@@ -188,5 +256,5 @@ def changes_behind(
     metric: Metric, changes: Sequence[AnswerChange], references: Mapping[str, str]
 ) -> list[AnswerChange]:
     """Return the changed answers that move a metric: right to wrong or back, in its cells."""
-    cells = metric.cells(references)
+    cells = metric.weights(references)
     return [change for change in changes if change.weight == 2 and change.cell in cells]

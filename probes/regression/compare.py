@@ -10,6 +10,7 @@ from probes.core.errors import ProbesError
 from probes.core.text import listed
 from probes.records.binding import edited_line
 from probes.regression.snapshot import (
+    SCRIPTED,
     UNKNOWN,
     BaselineAnswer,
     CellAnswers,
@@ -159,6 +160,10 @@ def _named(item: ItemFacts, several: bool) -> str:
 def notes(base: Snapshot, run: Snapshot) -> list[str]:
     """Return what differs and does not prevent a comparison."""
     out = [edited_line(run.edited)] if run.edited else []
+    if run.scripted:
+        out.append(f"no model answered this run ({SCRIPTED})")
+    if failed := sum(one.status == "error" for cell in run.cells for one in cell.answers):
+        out.append(f"{failed} records failed by machine: their items are left out of the metrics")
     out += [f"partial data: {one}" for one in run.partial]
     if run.partial:
         out.append(f"compared are the {len(base.items)} items of the baseline that were run")

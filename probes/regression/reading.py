@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 from probes.core.errors import ProbesError
 from probes.core.types import Status
 from probes.regression import baseline
-from probes.regression.baseline import Baseline, Metric
+from probes.regression.baseline import Baseline, Metric, MetricFamily, usual_families
 from probes.regression.snapshot import BaselineAnswer, CellAnswers, CellName, ItemFacts, Snapshot
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ def _parse(content: Mapping[str, Any]) -> Baseline:
     items = tuple(_each(content, "items", _item))
     cells = tuple(_each(content, "cells", _cell))
     _require_consistent(items, cells)
-    bands = _bands(content, {cell.name for cell in cells})
+    bands, families = _bands(content, {cell.name for cell in cells})
     tolerance = _number(content, "tie_tolerance")
     snapshot = Snapshot(
         created=_get(content, "created", str),
@@ -78,7 +78,9 @@ def _parse(content: Mapping[str, Any]) -> Baseline:
         items=items,
         cells=cells,
     )
-    return Baseline(snapshot, bands, tolerance)
+    # Files of older versions, and those in which nobody marked any, have the usual ones.
+    families = families or usual_families(bands, snapshot.references)
+    return Baseline(snapshot, bands, families, tolerance)
 
 
 def _require_consistent(items: Sequence[ItemFacts], cells: Sequence[CellAnswers]) -> None:
@@ -94,16 +96,19 @@ def _require_consistent(items: Sequence[ItemFacts], cells: Sequence[CellAnswers]
                 raise _DamageError(f"{cell.name.label} answers an unknown item {answer.item_id!r}")
 
 
-def _bands(content: Mapping[str, Any], cells: Set[CellName]) -> dict[Metric, float]:
+def _bands(
+    content: Mapping[str, Any], cells: Set[CellName]
+) -> tuple[dict[Metric, float], dict[Metric, MetricFamily]]:
+    """Return bands and families by metric; what has no family in the file has none here."""
     declared = list(_each(content, "metrics", _metric))
-    _require_distinct("metrics", [metric for metric, _ in declared])
-    bands = dict(declared)
+    _require_distinct("metrics", [metric for metric, _, _ in declared])
+    bands = {metric: band for metric, band, _ in declared}
     if not bands:
         raise _DamageError("it declares no metric")
     for metric in bands:
         if metric.cell not in cells:
             raise _DamageError(f"it declares {metric.label}, but has no such cell")
-    return bands
+    return bands, {metric: family for metric, _, family in declared if family is not None}
 
 
 def _each(content: Mapping[str, Any], name: str, parse: Callable[[Any], T]) -> Iterator[T]:
@@ -159,13 +164,16 @@ def _answer(row: Any) -> BaselineAnswer:
     return BaselineAnswer(**{**kept, "logprobs": values, "tokens": tokens})
 
 
-def _metric(row: Any) -> tuple[Metric, float]:
+def _metric(row: Any) -> tuple[Metric, float, MetricFamily | None]:
     measure = row.get("measure", "accuracy")
     _require_type(str, measure)
     names = baseline.NAMES if measure == "accuracy" else baseline.OTHER_NAMES
     if row["name"] not in names:
         raise _DamageError(f"there is no metric {row['name']!r}; there are {', '.join(names)}")
-    return Metric(row["name"], _name(row), measure), _number(row, "band")
+    family = row.get("family")
+    if family is not None and family not in baseline.FAMILIES:
+        raise _DamageError(f"the family is {family!r}, not {', '.join(baseline.FAMILIES)}")
+    return Metric(row["name"], _name(row), measure), _number(row, "band"), family
 
 
 def _require_type(kind: type | tuple[type, ...], *values: Any) -> None:

@@ -1,25 +1,38 @@
-"""A check as text: a short diff for the screen, and JUnit XML for a CI system."""
+"""A check as text for the screen: the verdict, the metrics, the answers that changed."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import isnan
-from xml.etree import ElementTree
 
-from probes.analysis.formats import PROPORTION, bracketed, difference, level, unit_name
+from probes.analysis.formats import (
+    PROPORTION,
+    bracketed,
+    compared,
+    difference,
+    level,
+    number,
+    p_value,
+    unit_name,
+)
 from probes.analysis.pairing import per_item
 from probes.core.tables import Table, listing, wrapped
 from probes.core.text import letter
-from probes.regression.baseline import Metric
-from probes.regression.checking import Check, changes_behind
+from probes.regression.baseline import Baseline, Metric
+from probes.regression.checking import Check
 from probes.regression.compare import AnswerChange, margin
-from probes.regression.gates import Difference, MetricChange
-from probes.regression.snapshot import BaselineAnswer
+from probes.regression.gates import Difference
+from probes.regression.reruns import FALLS, OperatingCharacteristics
+from probes.regression.snapshot import SCRIPTED, BaselineAnswer
+from probes.regression.statistical import MetricChange
 
-# Characters that XML 1.0 cannot hold, not even escaped.
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+WIDTH = 120
+"""Of the tables, whose columns of numbers are many."""
+NOT_EXCLUDED = (
+    "not excluded: the data cannot rule out a change larger than the band (more items can, or a "
+    "wider band); only --strict fails on it"
+)
 
 
 def lines(check: Check, run: str, against: str, limit: int) -> list[str]:
@@ -32,10 +45,11 @@ def lines(check: Check, run: str, against: str, limit: int) -> list[str]:
         limit: answers to list; the rest are counted.
     """
     base = check.baseline.snapshot
+    of_none = f", no model: {SCRIPTED}" if base.scripted else ""
     out = [
         f"run:      {run}",
         f"baseline: {against} ({base.created[:10]}, {len(base.items)} items, {len(base.cells)} "
-        f"cells, {base.records} records)",
+        f"cells, {base.records} records{of_none})",
     ]
     for note in check.notes:
         out += wrapped(f"note: {note}", indent="    ")
@@ -57,16 +71,22 @@ def verdict(check: Check) -> str:
             return f"exact gate: PASSED, all {total} records are the same"
         return (
             f"exact gate: FAILED, {len(check.differences)} of {total} records are not the same "
-            f"({_counted(check.differences)})"
+            f"({counted(check.differences)})"
         )
-    changes = check.metric_changes
-    failed = sum(not change.passed for change in changes)
-    if failed:
-        return f"statistical gate: FAILED, {failed} of {len(changes)} metrics left their bands"
-    return f"statistical gate: PASSED, all {len(changes)} metrics stay within their bands"
+    word = "PASSED" if check.passed else "FAILED"
+    return f"statistical gate{' (--strict)' if check.strict else ''}: {word}, {outcomes(check)}"
 
 
-def _counted(differences: Sequence[Difference]) -> str:
+def outcomes(check: Check) -> str:
+    """Return how many metrics have each outcome."""
+    counts = Counter(change.outcome for change in check.metric_changes)
+    return (
+        f"{counts['changed']} of {counts.total()} metrics changed, "
+        f"{counts['not excluded']} not excluded, {counts['same']} same"
+    )
+
+
+def counted(differences: Sequence[Difference]) -> str:
     """Return in how many records each field differs, and the largest change."""
     counts = Counter(field for difference in differences for field in difference.fields)
     text = ", ".join(f"{field} in {count}" for field, count in counts.items())
@@ -74,20 +94,33 @@ def _counted(differences: Sequence[Difference]) -> str:
     return f"{text}; largest change {largest:.3g} nats" if largest else text
 
 
-def _metrics(check: Check) -> list[str]:
-    changes = check.metric_changes
-    shown = [change for change in changes if change.changed or not change.passed]
+def metric_tables(check: Check) -> list[Table]:
+    """Return the metrics as tables, a family each; of `other` ones those that moved."""
+    numbers = ("baseline", "now", "change [95 % interval]", "p", "band", "outcome", "items")
+    header = ("metric", "member", "frames", *numbers)
     out = []
-    if shown:
-        numbers = ("baseline", "now", "change [95 % interval]", "band", "items")
-        header = ("metric", "member", "frames", *numbers)
-        rows = tuple(_row(check, change) for change in shown)
+    for family, metrics in check.baseline.by_family().items():
+        of_family = [change for change in check.metric_changes if change.family == family]
+        shown = [change for change in of_family if change.changed or family != "other"]
         others = dict.fromkeys(one.metric.measure for one in shown if one.unit != PROPORTION)
         units = "".join(f"; {name}: {unit_name(per_item(name).unit)}" for name in others)
-        title = f"Metrics that moved (percentage points{units}; items: how many changed)"
-        out += listing([Table(title, header, rows)])
-    if unchanged := len(changes) - len(shown):
+        which = " that moved" if family == "other" else ""
+        title = (
+            f"{family.capitalize()} metrics{which} (percentage points{units}; p by Holm over "
+            f"{len(metrics)}; items: how many changed)"
+        )
+        if shown:
+            out.append(Table(title, header, tuple(_row(check, change) for change in shown)))
+    return out
+
+
+def _metrics(check: Check) -> list[str]:
+    changes = check.metric_changes
+    out = listing(metric_tables(check), width=WIDTH)
+    if unchanged := sum(not change.changed for change in changes):
         out.append(f"{unchanged} of {len(changes)} metrics: no item changed")
+    if any(change.outcome == "not excluded" for change in changes):
+        out += wrapped(NOT_EXCLUDED)
     return out
 
 
@@ -95,27 +128,61 @@ def _row(check: Check, change: MetricChange) -> tuple[str, ...]:
     metric, cell = change.metric, change.metric.cell
     show = (level if metric.name in ("accuracy", "mean") else difference)(change.unit)
     return (
-        " ".join([*_prefix(check, metric), metric.what, cell.arm]),
-        cell.role,
+        " ".join([*prefix(check.baseline, metric), metric.what, cell.arm]),
+        compared(metric.name, cell.role),
         str(cell.frames),
         show(change.before),
         show(change.now),
-        _interval(change),
-        f"+-{change.band:g}" + ("" if change.passed else " LEFT"),
+        interval(change),
+        p_value(change.adjusted),
+        f"+-{change.band:g}",
+        change.outcome,
         str(change.changed),
     )
 
 
-def _prefix(check: Check, metric: Metric) -> list[str]:
+def rates_table(baseline: Baseline, rates: OperatingCharacteristics) -> Table:
+    """Return the operating characteristics of a check as a table."""
+    title = (
+        f"What such a check finds (% of {rates.reruns} simulated re-runs of {rates.items} items, "
+        f"seed {rates.seed}: {100 * rates.flipped:g} % of the answers replaced at random)"
+    )
+    falls = tuple(f"at -{points:g}" for points in FALLS)
+    header = ("metric", "member", "frames", "band", "changed", "not excluded", *falls)
+    rows = tuple(
+        (
+            " ".join([*prefix(baseline, one.metric), one.metric.what, one.metric.cell.arm]),
+            compared(one.metric.name, one.metric.cell.role),
+            str(one.metric.cell.frames),
+            f"+-{one.band:g}",
+            *(number(100 * v) for v in (one.false, 1 - one.same - one.false, *one.caught)),
+        )
+        for one in rates.rates
+        if one.caught
+    )
+    return Table(title, header, rows)
+
+
+def rates_notes(rates: OperatingCharacteristics) -> list[str]:
+    """Return what the table of operating characteristics means, a sentence each."""
+    return [
+        f"{100 * rates.failing:.1f} % of these re-runs fail because some metric (of "
+        f"{len(rates.rates)}) changed, {100 * rates.failing_strict:.0f} % under --strict",
+        "at -N: changed where also N points of the items lost their right answer in a cell of the "
+        "metric's arm (of the two cells of a DiD, the less favourable)",
+    ]
+
+
+def prefix(baseline: Baseline, metric: Metric) -> list[str]:
     """Return as much of a metric's task and pair as the baseline's metrics differ in."""
     return [
         str(getattr(metric.cell, field))
         for field in ("task", "pair", "scoring", "seed")
-        if len({getattr(other.cell, field) for other in check.baseline.bands}) > 1
+        if len({getattr(other.cell, field) for other in baseline.bands}) > 1
     ]
 
 
-def _interval(change: MetricChange) -> str:
+def interval(change: MetricChange) -> str:
     """Return a metric's change with its interval."""
     why, show = f"undefined: {change.reason}", difference(change.unit)
     return bracketed(change.estimate, change.low, change.high, show, why)
@@ -133,7 +200,7 @@ def _answers(check: Check, limit: int) -> list[str]:
     out = []
     for title, changes in titled.items():
         if changes:
-            out += ["", title, *_change_lines(changes, limit)]
+            out += ["", title, *change_lines(changes, limit)]
     listed = {(change.cell, change.now.answer_key) for change in changed}
     # A changed answer is listed once, although its record differs too.
     rest = [one for one in check.differences if (one.cell, one.now.answer_key) not in listed]
@@ -145,11 +212,11 @@ def _answers(check: Check, limit: int) -> list[str]:
             + (f" (by {one.largest:.3g} nats)" if one.largest else "")
             for one in rest[:limit]
         ]
-        out += _more(len(rest), limit)
+        out += more(len(rest), limit)
     return out
 
 
-def _change_lines(changes: Sequence[AnswerChange], limit: int) -> list[str]:
+def change_lines(changes: Sequence[AnswerChange], limit: int) -> list[str]:
     """Return one line per changed answer, and one for those beyond the limit."""
     shown = changes[:limit]
     tasks = len({change.cell.task for change in changes})
@@ -161,10 +228,11 @@ def _change_lines(changes: Sequence[AnswerChange], limit: int) -> list[str]:
         f"{_option(change, change.before)} -> {_option(change, change.now)}"
         for name, change in zip(names, shown, strict=True)
     ]
-    return out + _more(len(changes), limit)
+    return out + more(len(changes), limit)
 
 
-def _more(count: int, limit: int) -> list[str]:
+def more(count: int, limit: int) -> list[str]:
+    """Return how many lines are not shown, if any."""
     return [f"  and {count - limit} more (--items {count} lists all)"] if count > limit else []
 
 
@@ -178,72 +246,3 @@ def _option(change: AnswerChange, given: BaselineAnswer) -> str:
     word = "right" if given.choice == change.answer else "wrong"
     lead = margin(given, change.cell.scoring, change.answer)
     return f"{option} {word}" + ("" if isnan(lead) else f" ({lead:+.4f})")
-
-
-def junit(check: Check, run: str, against: str, limit: int) -> bytes:
-    """Return a check as JUnit XML: a test case for every cell or metric of the deciding gate.
-
-    Failures contain the answers that changed. Where the exact gate was asked for and does not
-    apply, it is a skipped case.
-    """
-    root = ElementTree.Element("testsuites")
-    suite = ElementTree.SubElement(root, "testsuite", name=f"probes check {_clean(run)}")
-    properties = ElementTree.SubElement(suite, "properties")
-    facts = [("baseline", against), ("gate", check.gate), *(("note", note) for note in check.notes)]
-    for name, value in facts:
-        ElementTree.SubElement(properties, "property", name=name, value=_clean(value))
-    if check.why_not_exact:
-        case = _add_case(suite, "exact", "same records")
-        ElementTree.SubElement(case, "skipped", message=_clean("; ".join(check.why_not_exact)))
-    cases = _exact_cases if check.gate == "exact" else _metric_cases
-    for name, message, detail in cases(check, limit):
-        case = _add_case(suite, check.gate, name)
-        if message:
-            failure = ElementTree.SubElement(case, "failure", message=_clean(message))
-            failure.text = _clean(detail)
-    suite.set("tests", str(len(suite.findall("testcase"))))
-    suite.set("failures", str(len(suite.findall("testcase/failure"))))
-    suite.set("skipped", str(len(suite.findall("testcase/skipped"))))
-    suite.set("errors", "0")
-    ElementTree.indent(root)
-    return bytes(ElementTree.tostring(root, "utf-8", xml_declaration=True)) + b"\n"
-
-
-def _add_case(suite: ElementTree.Element, gate: str, name: str) -> ElementTree.Element:
-    classname = f"probes.check.{gate}"
-    return ElementTree.SubElement(suite, "testcase", classname=classname, name=_clean(name))
-
-
-def _metric_cases(check: Check, limit: int) -> Iterator[tuple[str, str, str]]:
-    """Yield (name, message, detail) of every metric; the message is empty where it passed."""
-    references = check.baseline.snapshot.references
-    for change in check.metric_changes:
-        message = detail = ""
-        if not change.passed:
-            unit = unit_name(change.unit)
-            message = f"{_interval(change)} {unit} left the band +-{change.band:g}"
-            behind = changes_behind(change.metric, check.answer_changes, references)
-            detail = "\n".join(_change_lines(behind, limit))
-        name = " ".join([*_prefix(check, change.metric), change.metric.label])
-        yield name, message, detail
-
-
-def _exact_cases(check: Check, limit: int) -> Iterator[tuple[str, str, str]]:
-    """Yield (name, message, detail) of every cell; the message is empty where it is the same."""
-    for cell in check.baseline.snapshot.cells:
-        differences = [one for one in check.differences if one.cell == cell.name]
-        message = detail = ""
-        if differences:
-            count = f"{len(differences)} of {len(cell.answers)} records"
-            message = f"{count} are not the same ({_counted(differences)})"
-            of_cell = [change for change in check.answer_changes if change.cell == cell.name]
-            rows = _change_lines([change for change in of_cell if not change.tie], limit)
-            rows += [f"  {one.now.item_id}: {', '.join(one.fields)}" for one in differences[:limit]]
-            detail = "\n".join(rows + _more(len(differences), limit))
-        name = cell.name
-        yield f"{name.task} {name.pair} {name.scoring}: {name.label}", message, detail
-
-
-def _clean(text: str) -> str:
-    # A CI system refuses the whole file for one such character in an item's id.
-    return _NOT_XML.sub("?", text)

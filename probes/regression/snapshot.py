@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 UNKNOWN = "unknown"
 """The value of a fact that a manifest does not state."""
+SCRIPTED = "backend=scripted"
+"""How messages name a run without a model."""
 DIGITS = 12
 """Leading hex digits that are kept of a sha256: enough to distinguish the contents of two runs."""
 
@@ -140,6 +142,20 @@ class Snapshot:
     def records(self) -> int:
         """Number of answers in all cells."""
         return sum(len(cell.answers) for cell in self.cells)
+
+    @property
+    def scripted(self) -> bool:
+        """Whether answers are no model's (`backend=scripted`)."""
+        backends = [v for name, v in self.platform.items() if name.endswith(" backend")]
+        return any("scripted" in value.split(" + ") for value in backends)
+
+    def clusters(self, task: str) -> dict[str, str]:
+        """Return the cluster of each of a task's items by id; without one, an item is its own."""
+        return {
+            item.id: f"c:{item.cluster}" if item.cluster else f"i:{item.id}"
+            for item in self.items
+            if item.task == task
+        }
 
     def restricted(self, items: Collection[tuple[str, str]]) -> Snapshot:
         """Return the snapshot of some of the items, each as (task, id)."""

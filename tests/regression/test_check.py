@@ -24,7 +24,8 @@ def test_junit_has_a_case_per_metric_and_its_failures_list_the_changed_answers(
 ):
     run = put(tmp_path / "run", flip(answers(), [6, 8]))
     file = tmp_path / "out" / "junit.xml"
-    assert check(run, base, "--band", "2", "--items", "1", "--junit", str(file)) == 1
+    more = ["--strict", "--band", "2", "--items", "1"]
+    assert check(run, base, *more, "--junit", str(file)) == 1
     suite = ET.parse(file).getroot().find("testsuite")
     assert suite is not None
     assert suite.attrib["tests"] == "9"
@@ -36,10 +37,41 @@ def test_junit_has_a_case_per_metric_and_its_failures_list_the_changed_answers(
         if (failure := case.find("failure")) is not None
     }
     one = failed["did vcot, image - video, 5 frames"]
-    assert one.attrib["message"] == "-2.0 [-4.8, +0.8] points left the band +-2"
+    assert one.attrib["type"] == "not excluded"
+    expected = "not excluded: -2.0 [-4.8, +0.8] points, band +-2, p 0.158 (primary, by Holm)"
+    assert one.attrib["message"] == expected
     assert one.text is not None
     assert "q6  vcot, image, 5 frames  B right" in one.text
     assert "and 1 more (--items 2 lists all)" in one.text
+
+
+def test_junit_and_summary_use_the_words_of_the_screen(base: Path, tmp_path: Path, capsys: Out):
+    records = flip(flip(answers(), range(0, 20, 2)), [1, 3], arm="baseline", role="video")
+    run, file, page = put(tmp_path / "run", records), tmp_path / "j.xml", tmp_path / "s.md"
+    capsys.readouterr()
+    assert check(run, base, "--junit", str(file), "--summary", str(page)) == 1
+    out = capsys.readouterr().out
+    verdict = "statistical gate: FAILED, 4 of 9 metrics changed, 3 not excluded, 2 same"
+    assert verdict in out
+    suite = ET.parse(file).getroot().find("testsuite")
+    assert suite is not None
+    properties = {one.attrib["name"]: one.attrib["value"] for one in suite.iter("property")}
+    assert properties["verdict"] == verdict
+    assert (suite.attrib["failures"], suite.attrib["skipped"]) == ("4", "3")
+    assert {one.attrib["type"] for one in suite.iter("failure")} == {"changed"}
+    skipped = [one.attrib for one in suite.iter("skipped")]
+    assert all(one["message"].startswith("not excluded: ") for one in skipped)
+    assert {one["type"] for one in skipped} == {"not excluded"}
+    text = page.read_text("utf-8")
+    assert text.startswith(f"### probes check: {verdict}\n")
+    # The primary metric, then the headline, then the rest; each row has its outcome.
+    places = [text.index(name) for name in ("**Primary", "**Headline", "**Other", "<details>")]
+    assert places == sorted(places)
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert sum("| changed |" in row for row in rows) == 4 + 1  # and a heading of the rates
+    assert sum("| not excluded |" in row for row in rows) == 3 + 1
+    assert "What such a check finds" in text
+    assert "q6 vcot, image, 5 frames B right" in " ".join(text.split())
 
 
 def test_junit_of_the_exact_gate_has_a_case_per_cell(base: Path, tmp_path: Path):
@@ -66,7 +98,7 @@ def test_junit_is_xml_whatever_an_item_is_called(tmp_path: Path):
     file, out = tmp_path / "base.json", tmp_path / "junit.xml"
     check(put(tmp_path / "first", named(answers())), file, "--update")
     run = put(tmp_path / "run", named(flip(answers(), [6])))
-    assert check(run, file, "--band", "0", "--junit", str(out)) == 1
+    assert check(run, file, "--strict", "--band", "0", "--junit", str(out)) == 1
     failure = ET.parse(out).find(".//failure")
     assert failure is not None
     assert 'a??<b>&"\ud7ff?' in str(failure.text)
@@ -82,6 +114,10 @@ def test_junit_is_xml_whatever_an_item_is_called(tmp_path: Path):
         ["--gate", "loose"],
         ["--tie-tolerance", "x"],
         ["--update", "--junit", "x.xml"],
+        ["--update", "--summary", "x.xml"],
+        ["--update", "--strict"],
+        ["--fallback", "statistical"],
+        ["--scripted"],
     ],
 )
 def test_wrong_usage_is_exit_code_2(more: list[str], base: Path, tmp_path: Path, capsys: Out):
@@ -105,7 +141,14 @@ def test_missing_files_are_reported(base: Path, tmp_path: Path, capsys: Out):
 def test_help_teaches(capsys: Out):
     assert main.main(["check", "--help"]) == 0
     out = capsys.readouterr().out
-    for word in ("--gate", "--band", "--update", "examples:", "Exit codes: 0 passed"):
+    for word in (
+        "--gate",
+        "--band",
+        "--update",
+        "examples:",
+        "Exit codes: 0 passed",
+        "not excluded",
+    ):
         assert word in out
 
 
@@ -117,15 +160,22 @@ def test_a_real_run_through_the_whole_pipeline(
     for name, more in (("a", []), ("b", []), ("c", ["backend.options.policy=first"])):
         assert main.main(["run", *small, f"hydra.run.dir={tmp_path / name}", *more]) == 0
     file = tmp_path / "base.json"
-    assert check(tmp_path / "a", file, "--update") == 0
+    assert check(tmp_path / "a", file, "--update") == 2
+    assert "no model answered this run (backend=scripted)" in capsys.readouterr().err
+    assert not file.exists()
+    assert check(tmp_path / "a", file, "--update", "--scripted") == 0
+    assert "note: no model answered this run (backend=scripted)" in capsys.readouterr().out
     assert check(tmp_path / "b", file, "--gate", "exact") == 0
     out = capsys.readouterr().out
     assert "exact gate: PASSED, all 60 records are the same" in out
     assert "every answer came from the store" in out
-    assert check(tmp_path / "c", file) == 1
+    assert "60 records, no model: backend=scripted)" in out
+    assert check(tmp_path / "c", file) == 0
     out = capsys.readouterr().out
     assert "tiny-image is another checkpoint" in out
-    assert "statistical gate: FAILED" in out
+    assert "statistical gate: PASSED" in out  # six items cannot show a change
+    assert check(tmp_path / "c", file, "--strict") == 1
+    assert "statistical gate (--strict): FAILED" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["docs/ci.md", "examples/probe-regression.yml", "Makefile"])

@@ -47,7 +47,7 @@ def test_a_choice_between_options_that_are_near_in_both_runs_counts_as_unchanged
     first = put(tmp_path / "first", edit(answers(), 6, **near_tie(before, 1)))
     check(first, file, "--update", "--band", "0")
     run = put(tmp_path / "run", edit(answers(), 6, **near_tie(now, 2)))
-    assert check(run, file, *more) == code
+    assert check(run, file, "--strict", *more) == code
     out = capsys.readouterr().out
     assert ("1 near-ties (within" in out) == ("in both runs) count as unchanged" in out)
     assert ("1 near-ties (within" in out) == (code == 0)
@@ -66,8 +66,11 @@ def test_the_tie_is_judged_by_what_the_choice_was_made_by(tmp_path: Path):
 def test_an_answer_that_failed_is_not_a_tie(base: Path, tmp_path: Path, capsys: Out):
     rows = [one for one in answers() if (one.item_id, one.arm, one.role) != ("q6", "vcot", "image")]
     run = put(tmp_path / "run", [*rows, bad(6, "error", arm="vcot", cluster="")])
-    assert check(run, base, "--tie-tolerance", "9", "--band", "1") == 1
-    assert "B right (+2.0000) -> error" in capsys.readouterr().out
+    # Nor is it a wrong answer: the item is left out, and the rest is the same.
+    assert check(run, base, "--tie-tolerance", "9", "--band", "0", "--strict") == 0
+    out = capsys.readouterr().out
+    assert "B right (+2.0000) -> error" in out
+    assert "near-ties" not in out
 
 
 def test_between_two_wrong_options_no_metric_moves(base: Path, tmp_path: Path, capsys: Out):
@@ -103,7 +106,7 @@ def test_the_exact_gate_excuses_a_tie(tmp_path: Path):
     check(first, file, "--update", "--tie-tolerance", "0")
     run = put(tmp_path / "run", edit(answers(), 6, **near_tie(4e-5, 2)))
     assert check(run, file, "--gate", "exact") == 0
-    assert check(run, file, "--band", "0") == 1
+    assert check(run, file, "--strict", "--band", "0") == 1
 
 
 def test_what_is_under_test_is_noted_and_not_refused(base: Path, tmp_path: Path, capsys: Out):

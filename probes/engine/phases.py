@@ -140,7 +140,9 @@ def _look_at_members(context: RunContext) -> None:
     with context.progress.phase("doctor"):
         for spec in context.cfg.pair.members:
             looking = Doctor(context.cfg, answering.scoring_of(context.cfg, spec))
-            context.checks[spec.name] = looking.member(spec, context.member(spec).backend)
+            check = looking.member(spec, context.member(spec).backend)
+            context.checks[spec.name] = check
+            doctor.say_remarks(check)
         doctor.say(doctor.verdict(context.checks))
 
 

@@ -18,6 +18,8 @@ from probes.models.weight_files import read_json
 
 _BACKEND = "torchvision"
 """Of the kinds of image and video processors: the one that all classes have."""
+_ASSEMBLED = "probes_assembled_because"
+"""Attribute of a processor that did not load by itself."""
 
 
 def load(folder: Path, *, trust_remote_code: bool = False) -> Any:
@@ -44,9 +46,17 @@ def load(folder: Path, *, trust_remote_code: bool = False) -> Any:
             return found
         first = None
     try:
-        return _assembled(folder, named)
+        made = _assembled(folder, named)
     except Exception as error:
         raise _refusal(folder, first, error) from error
+    reason = "it comes without its parts" if first is None else type(first).__name__
+    setattr(made, _ASSEMBLED, reason)
+    return made
+
+
+def assembled_because(processor: Any) -> str:
+    """Return why a processor was put together from its parts; empty where it loaded by itself."""
+    return str(getattr(processor, _ASSEMBLED, ""))
 
 
 def _assembled(folder: Path, named: dict[str, Any]) -> Any:

@@ -197,6 +197,8 @@ def manifest(
     kept["scored"] = {name: one.as_dict() for (_, name), one in found.items()}
     kept["notes"] = list(scored.lines(found, without))
     kept = {k: v for k, v in kept.items() if v or k not in ("scored", "notes")}
+    said = {json.dumps(o, sort_keys=True): o for one in manifests for o in one.get("remarks") or ()}
+    kept |= {"remarks": list(said.values())} if said else {}
     if origins := _origins(frame, manifests):
         kept["origins"] = origins
     states = joined["infills"]["status"].to_pylist() if "infills" in joined else []

@@ -17,6 +17,9 @@ from probes.models.hf.families.loading import context_of, load_processor, load_w
 
 __all__ = ["GenericFamily", "GenericModel"]
 
+_AUTO = ("AutoModelForImageTextToText", "AutoModelForCausalLM")
+"""Auto classes whose models give the logits of the next token."""
+
 
 class GenericFamily:
     """Whatever `AutoModelForImageTextToText` loads and has no family of its own."""
@@ -35,6 +38,16 @@ class GenericFamily:
 
         # A layout of other authors may have the same model_type.
         return model_type in CLASSES and (not architectures or CLASSES[model_type] in architectures)
+
+    def runs_own_code(self, checkpoint: Checkpoint) -> bool:
+        """Return whether a checkpoint brings the code of a class that could be asked."""
+        return _own_class(checkpoint) != ""
+
+    def paths_with_code(self, checkpoint: Checkpoint) -> tuple[FrameAs, ...]:
+        """Return how a class of a checkpoint's own code may receive a frame, by its files."""
+        own = checkpoint.read_json("processor_config.json").get("video_processor")
+        videos = own or checkpoint.read_json("video_preprocessor_config.json")
+        return ("video", "image") if videos else ("image",)
 
     def paths_of(self, model_type: str) -> tuple[FrameAs, ...]:
         """Return how a class may receive a frame, by the parts that its processor has."""
@@ -72,6 +85,14 @@ class GenericFamily:
 
     def load(self, checkpoint: Checkpoint, spec: ModelSpec, placement: DevicePlacement) -> Any:
         """Load the model."""
-        from transformers import AutoModelForImageTextToText
+        import transformers
 
-        return load_weights(AutoModelForImageTextToText, None, checkpoint, spec, placement)
+        name = _own_class(checkpoint) if spec.trust_remote_code else ""
+        kind = getattr(transformers, name or _AUTO[0])
+        return load_weights(kind, None, checkpoint, spec, placement)
+
+
+def _own_class(checkpoint: Checkpoint) -> str:
+    """Return the Auto class by which a checkpoint's own code is loaded; empty where it has none."""
+    named = checkpoint.config.get("auto_map")
+    return next((one for one in _AUTO if isinstance(named, dict) and named.get(one)), "")

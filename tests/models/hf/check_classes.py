@@ -2,9 +2,9 @@
 
     PYTHONPATH=.:tests:tests/models/hf python tests/models/hf/check_classes.py [--write] [NAME ...]
 
-Every layout of `tests/hub_layouts` that loads is compared both ways: ids, scores of options, greedy
-text, on prompts of no, one and several frames of two sizes. `--write` replaces the file; layouts
-that are not named keep their entries.
+Every layout of `tests/hub_layouts` that loads is compared both ways: ids, scores of options by
+letter and by cloze, greedy text, on prompts of no, one and several frames of two sizes. `--write`
+replaces the file; layouts that are not named keep their entries.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from hub_layouts.build import LAYOUTS, build
+from hub_layouts.build import LAYOUTS, PUBLISHED, build
 from hub_layouts.others import OTHERS
 from plain_classes import Plain, Prompt, pictures
 
 import probes.models.hf.families
 from probes.core.errors import ProbesError
 from probes.core.hashing import array_sha256
-from probes.core.types import FrameRef, ModelSpec, Request, ScoringSpec
+from probes.core.types import FrameRef, ModelSpec, Output, Request, ScoringSpec
 from probes.models import open_backend
 
 A, B, C = pictures([(48, 64), (48, 64), (90, 40)])
@@ -42,13 +42,7 @@ FILE = Path(probes.models.hf.families.__file__).parent / "checked_classes.json"
 FAMILIES = dict.fromkeys(OTHERS, ("fallback",))
 FAMILIES |= {"next": ("llava_next", "fallback"), "pllava": ("pllava",)}
 """Families that a layout is run by, where it is not `auto` and `fallback`."""
-AS_PUBLISHED = (
-    *("next", "next_13b", "next_video", "next_video_dpo", "pllava", "pllava_13b", "gemma3"),
-    *("onevision", "onevision_si", "qwen2_vl", "qwen2_5_vl", "video_r1", "video_r1_old"),
-    *("internvl3", "internvl3_5"),
-)
-"""Layouts whose chat template and vocabulary are those that were published. The others' templates
-were written anew from conversion scripts and tests of transformers."""
+OPTIONS = ("the door opens", "it rains, then it stops", "A cat")
 PASSED_OVER = ("internvl_chat", "qwen3_vl_thinking", "next_13b", "pllava_13b", "next_video_dpo")
 
 
@@ -81,6 +75,9 @@ def compared(folder: Path, family: str, way: str) -> dict[str, Any] | None:
     letters = dict(
         backend.score([request_of(p, ("A", "B")) for p in PROMPTS], FRAMES, ScoringSpec("letter"))
     )
+    clozes = dict(
+        backend.score([request_of(p, OPTIONS) for p in PROMPTS], FRAMES, ScoringSpec("cloze"))
+    )
     texts = dict(backend.score(list(map(request_of, PROMPTS)), FRAMES, ScoringSpec("generate", 5)))
     wrong = []
     for at, prompt in enumerate(PROMPTS):
@@ -95,6 +92,7 @@ def compared(folder: Path, family: str, way: str) -> dict[str, Any] | None:
             wrong.append(f"prompt {at}: scores differ by {apart:.2g}")
         if letters[at].input_tokens != length:
             wrong.append(f"prompt {at}: {letters[at].input_tokens} tokens, not {length}")
+        wrong += [f"prompt {at}: {one}" for one in cloze_faults(clozes[at], plain, prompt)]
         if texts[at].text != (written := plain.generated(prompt, 5)):
             wrong.append(f"prompt {at}: text {texts[at].text!r}, not {written!r}")
     kind = type(plain.model).__name__
@@ -112,6 +110,16 @@ def compared(folder: Path, family: str, way: str) -> dict[str, Any] | None:
         "batches": proven is None or not proven.alone,
         "why": [] if proven is None else [one for one in (proven.whole, proven.alone) if one],
     }
+
+
+def cloze_faults(found: Output, plain: Plain, prompt: Prompt) -> list[str]:
+    """Return how the scores of options by cloze differ from those of the class alone."""
+    if found.status != "ok":
+        return [f"cloze: {found.error}"]
+    sums = zip(found.option_logprobs, found.option_tokens, strict=True)
+    means = zip([total / count for total, count in sums], plain.continued(prompt, [*OPTIONS]))
+    apart = max(abs(one - other) for one, other in means)
+    return [] if apart <= 1e-3 else [f"cloze scores differ by {apart:.2g}"]
 
 
 def forms(tokenizer: Any, letter: str) -> list[int]:
@@ -140,6 +148,9 @@ def main() -> int:
         except KeyError as missing:
             print(name, "has no vocabulary here:", missing)
             continue
+        for ways in classes.values():  # what no longer loads leaves no entry behind
+            for way in list(ways):
+                ways[way].pop(folder.name, None)
         for family in FAMILIES.get(name, ("auto", "fallback")):
             for way in ("video", "image"):
                 if (found := compared(folder, family, way)) is None:
@@ -147,10 +158,15 @@ def main() -> int:
                 print(name, family, way, json.dumps(found), flush=True)
                 bad |= not found["equal"]
                 key = f"{found['family']}:{found.pop('class')}"
-                entry = {k: v for k, v in found.items() if k not in ("family", "wrong")}
-                entry["published"] = name in AS_PUBLISHED
-                classes.setdefault(key, {})[way] = entry
+                entry = {k: found[k] for k in ("equal", "once", "batches", "why")}
+                entry["published"] = name in PUBLISHED
+                classes.setdefault(key, {}).setdefault(way, {})[folder.name] = entry
         if given.write:
+            classes = {
+                key: kept
+                for key, ways in classes.items()
+                if (kept := {way: found for way, found in ways.items() if found})
+            }
             content = {"transformers": transformers.__version__, "classes": classes}
             FILE.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
     return int(bad)

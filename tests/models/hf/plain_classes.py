@@ -108,6 +108,28 @@ class Plain:
         with torch.inference_mode():
             return self.model(**self.inputs(prompt, answer_prefix)).logits[0, -1].log_softmax(-1)
 
+    def continued(self, prompt: Prompt, options: list[str]) -> list[float]:
+        """Return the mean log-probability of each option's tokens behind the generation prompt.
+
+        Options are joined by a space unless white space is there. Where the prompt's last tokens
+        are others before an option, all options are scored from the last token they share.
+        """
+        ends_in_space = self.text(prompt)[-1:].isspace()
+        joined = [option if ends_in_space else f" {option}" for option in options]
+        alone = self.inputs(prompt)["input_ids"][0].tolist()
+        inputs = [self.inputs(prompt, one) for one in joined]
+        every = [alone, *(one["input_ids"][0].tolist() for one in inputs)]
+        shared = 0
+        while all(len(ids) > shared and ids[shared] == alone[shared] for ids in every):
+            shared += 1
+        means = []
+        for one, ids in zip(inputs, every[1:], strict=True):
+            with torch.inference_mode():
+                logprobs = self.model(**one).logits[0].log_softmax(-1)
+            found = [float(logprobs[at - 1, ids[at]]) for at in range(shared, len(ids))]
+            means.append(sum(found) / len(found))
+        return means
+
     def generated(self, prompt: Prompt, tokens: int) -> str:
         """Return the text that is written greedily."""
         inputs = self.inputs(prompt)

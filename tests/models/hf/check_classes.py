@@ -19,6 +19,7 @@ from typing import Any
 
 import transformers
 from hub_layouts.build import LAYOUTS, PUBLISHED, build
+from hub_layouts.newer import NEWER
 from hub_layouts.others import OTHERS
 from plain_classes import Plain, Prompt, pictures
 
@@ -39,7 +40,7 @@ PROMPTS: list[Prompt] = [
     ["And then?", QUESTION],
 ]
 FILE = Path(probes.models.hf.families.__file__).parent / "checked_classes.json"
-FAMILIES = dict.fromkeys(OTHERS, ("fallback",))
+FAMILIES = dict.fromkeys((*OTHERS, *NEWER), ("fallback",))
 FAMILIES |= {"next": ("llava_next", "fallback"), "pllava": ("pllava",)}
 """Families that a layout is run by, where it is not `auto` and `fallback`."""
 OPTIONS = ("the door opens", "it rains, then it stops", "A cat")

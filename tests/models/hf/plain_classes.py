@@ -60,9 +60,15 @@ class Plain:
     @cached_property
     def model(self) -> Any:
         kind: Any = transformers.AutoModelForImageTextToText
+        more = {}
+        config = transformers.AutoConfig.from_pretrained(self.folder)
         if self.kind:
             kind = getattr(transformers, self.kind)
-        return kind.from_pretrained(self.folder, dtype=torch.float32).eval()
+        elif hasattr(config, "thinker_config"):  # the whole hears and speaks; this part reads
+            name = type(config).__name__.removesuffix("Config")
+            kind = getattr(transformers, f"{name}ThinkerForConditionalGeneration")
+            more = {"config": config.thinker_config}
+        return kind.from_pretrained(self.folder, dtype=torch.float32, **more).eval()
 
     @property
     def moves_pictures(self) -> bool:

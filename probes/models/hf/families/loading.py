@@ -129,7 +129,7 @@ def context_of(checkpoint: Checkpoint, spec: ModelSpec) -> int:
         ProbesError: the configuration does not load, or has no such bound.
     """
     with loading(checkpoint.folder):
-        return int(_config(checkpoint, spec).get_text_config().max_position_embeddings)
+        return int(own_config(checkpoint, spec).get_text_config().max_position_embeddings)
 
 
 def full_config(checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Any]:
@@ -139,10 +139,11 @@ def full_config(checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Any]:
         ProbesError: it does not load.
     """
     with loading(checkpoint.folder):
-        return flat(_config(checkpoint, spec).to_dict())
+        return flat(own_config(checkpoint, spec).to_dict())
 
 
-def _config(checkpoint: Checkpoint, spec: ModelSpec) -> Any:
+def own_config(checkpoint: Checkpoint, spec: ModelSpec) -> Any:
+    """Return the checkpoint's configuration, as an object of its class."""
     import transformers
 
     return transformers.AutoConfig.from_pretrained(

@@ -68,7 +68,8 @@ def _old(name: str, rules: Rules) -> str:
     return name
 
 
-def _decoder(added: Added) -> dict[str, Any]:
+def decoder(added: Added) -> dict[str, Any]:
+    """Return added tokens as `tokenizer_config.json` has them."""
     return {str(at): {"content": text, **_PLAIN, "special": s} for at, text, s in added}
 
 
@@ -80,7 +81,7 @@ def llama_tokenizer(folder: Path, added: Added, **settings: Any) -> None:
         "add_bos_token": True,
         "add_eos_token": False,
         "add_prefix_space": None,
-        "added_tokens_decoder": _decoder(LLAMA_BASE + added),
+        "added_tokens_decoder": decoder(LLAMA_BASE + added),
         "bos_token": "<s>",
         "clean_up_tokenization_spaces": False,
         "eos_token": "</s>",
@@ -107,7 +108,7 @@ def qwen_tokenizer(folder: Path, added: Added, additional: list[str], **settings
     config = {
         "add_bos_token": False,
         "add_prefix_space": False,
-        "added_tokens_decoder": _decoder(added),
+        "added_tokens_decoder": decoder(added),
         "additional_special_tokens": additional,
         "bos_token": None,
         "clean_up_tokenization_spaces": False,

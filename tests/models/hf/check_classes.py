@@ -19,7 +19,10 @@ from typing import Any
 
 import transformers
 from hub_layouts.build import LAYOUTS, PUBLISHED, build
+from hub_layouts.glm import GLM
+from hub_layouts.llama4 import LLAMA4
 from hub_layouts.newer import NEWER
+from hub_layouts.omni import OMNI
 from hub_layouts.others import OTHERS
 from plain_classes import Plain, Prompt, pictures
 
@@ -40,7 +43,7 @@ PROMPTS: list[Prompt] = [
     ["And then?", QUESTION],
 ]
 FILE = Path(probes.models.hf.families.__file__).parent / "checked_classes.json"
-FAMILIES = dict.fromkeys((*OTHERS, *NEWER), ("fallback",))
+FAMILIES = dict.fromkeys((*OTHERS, *NEWER, *OMNI, *LLAMA4, *GLM), ("fallback",))
 FAMILIES |= {"next": ("llava_next", "fallback"), "pllava": ("pllava",)}
 """Families that a layout is run by, where it is not `auto` and `fallback`."""
 OPTIONS = ("the door opens", "it rains, then it stops", "A cat")

@@ -117,7 +117,9 @@ def cloze_faults(found: Output, plain: Plain, prompt: Prompt) -> list[str]:
     if found.status != "ok":
         return [f"cloze: {found.error}"]
     sums = zip(found.option_logprobs, found.option_tokens, strict=True)
-    means = zip([total / count for total, count in sums], plain.continued(prompt, [*OPTIONS]))
+    means = zip(
+        [total / count for total, count in sums], plain.continued(prompt, [*OPTIONS]), strict=True
+    )
     apart = max(abs(one - other) for one, other in means)
     return [] if apart <= 1e-3 else [f"cloze scores differ by {apart:.2g}"]
 

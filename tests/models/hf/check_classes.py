@@ -19,6 +19,8 @@ from typing import Any
 
 import transformers
 from hub_layouts.build import LAYOUTS, PUBLISHED, build
+from hub_layouts.idefics import IDEFICS
+from hub_layouts.mistral import MISTRAL
 from hub_layouts.others import OTHERS
 from plain_classes import Plain, Prompt, pictures
 
@@ -39,8 +41,9 @@ PROMPTS: list[Prompt] = [
     ["And then?", QUESTION],
 ]
 FILE = Path(probes.models.hf.families.__file__).parent / "checked_classes.json"
-FAMILIES = dict.fromkeys(OTHERS, ("fallback",))
-FAMILIES |= {"next": ("llava_next", "fallback"), "pllava": ("pllava",)}
+FAMILIES = dict.fromkeys([*OTHERS, *MISTRAL, *IDEFICS, "mllama"], ("fallback",))
+FAMILIES |= dict.fromkeys(("next", "next_mistral"), ("llava_next", "fallback"))
+FAMILIES |= {"pllava": ("pllava",)}
 """Families that a layout is run by, where it is not `auto` and `fallback`."""
 OPTIONS = ("the door opens", "it rains, then it stops", "A cat")
 PASSED_OVER = ("internvl_chat", "qwen3_vl_thinking", "next_13b", "pllava_13b", "next_video_dpo")

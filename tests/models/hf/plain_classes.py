@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from PIL import Image
 
 Prompt = list[Any]
 
@@ -97,7 +98,8 @@ class Plain:
             videos = [frame[None].repeat(times, 0) for frame in shown]
             media = {"videos": videos, "do_sample_frames": False}
         elif shown:
-            media = {"images": [shown]}
+            # As PIL's: Idefics2's processor takes no arrays.
+            media = {"images": [list(map(Image.fromarray, shown))]}
         text = self.text(prompt) + answer_prefix
         bos = self.processor.tokenizer.bos_token
         more = {"add_special_tokens": False} if bos and text.startswith(bos) else {}

@@ -119,10 +119,9 @@ def _row(
         known: what the comparison wrote, by way and repository; None where it was not compared.
     """
     ways = [way for way in paths if known is None or way in known]
-    found = [one for way in ways for one in known[way].values()] if known else []
-    published = bool(known) and all(
-        any(one["published"] for one in known[way].values()) for way in ways
-    )
+    by_way = [known[way].values() for way in ways] if known else []
+    found = [one for each in by_way for one in each]
+    published = bool(found) and all(any(one["published"] for one in each) for each in by_way)
     return {
         "class": kind,
         "family": family,

@@ -11,6 +11,9 @@ from hub_layouts.glm import GLM
 from hub_layouts.llama4 import LLAMA4
 from hub_layouts.newer import NEWER
 from hub_layouts.omni import OMNI
+from hub_layouts.idefics import IDEFICS
+from hub_layouts.mistral import MISTRAL
+from hub_layouts.mllama import mllama
 from hub_layouts.others import OTHERS
 
 LAYOUTS: dict[str, tuple[str, Callable[[Path], None]]] = {
@@ -37,11 +40,27 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "internvl3": ("InternVL3-8B-hf", internvl.internvl),
     "internvl3_5": ("InternVL3_5-8B-HF", partial(internvl.internvl, seed=16, qwen3=True)),
     "internvl_chat": ("Mini-InternVL-Chat-4B-V1-5", internvl.internvl_chat),
+    "next_mistral": ("llava-v1.6-mistral-7b-hf", llava.llava_next_mistral),
+    "onevision_converted": (
+        "llava-onevision-qwen2-0.5b-ov-hf",
+        llava.llava_onevision_converted,
+    ),
+    "qwen3_vl_4b": (
+        "Qwen3-VL-4B-Instruct",
+        partial(qwen3.qwen3_vl, seed=34, published=("trl", "qwen3_vl")),
+    ),
+    "qwen3_vl_4b_thinking": (
+        "Qwen3-VL-4B-Thinking",
+        partial(qwen3.qwen3_vl, seed=35, published=("xinference", "Qwen3-VL-Thinking")),
+    ),
+    "mllama": ("Llama-3.2-11B-Vision-Instruct", mllama),
     **OTHERS,
     **NEWER,
     **OMNI,
     **LLAMA4,
     **GLM,
+    **MISTRAL,
+    **IDEFICS,
 }
 
 _MODELS = "transformers/models/"
@@ -62,6 +81,22 @@ PUBLISHED: dict[str, tuple[str, str]] = {
         "transformers 4.43",
         f"{_MODELS}llava_next_video/processing_llava_next_video.py:default_chat_template",
     ),
+    "next_mistral": ("trl", "llava_next"),
+    "onevision_converted": (
+        "transformers 4.47",
+        f"{_MODELS}llava_onevision/convert_llava_onevision_weights_to_hf.py:chat_template",
+    ),
+    "qwen3_vl_4b": ("trl", "qwen3_vl"),
+    "qwen3_vl_4b_thinking": ("xinference", "Qwen3-VL-Thinking"),
+    "qwen3_vl_moe": ("xinference", "Qwen3-VL-Instruct"),
+    "idefics2": (
+        "transformers 4.43",
+        f"{_MODELS}idefics2/processing_idefics2.py:default_chat_template",
+    ),
+    "idefics3": ("trl", "idefics3"),
+    "smolvlm": ("trl", "smolvlm"),
+    "mistral3": ("llama.cpp", "Mistral-Small-3.2-24B-Instruct-2506"),
+    "mllama": ("xinference", "llama-3.2-vision-instruct"),
 }
 """Layouts whose chat template is one that was published, and where `published.template` finds it.
 Their vocabularies are those of the repositories; of other layouts the template was written anew."""

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from hub_layouts import vocabularies
+from hub_layouts.packed import Vocabulary
 from hub_layouts.vocabularies import LLAMA_BASE, Added
 
 Rules = list[tuple[str, str]]
@@ -73,9 +74,11 @@ def decoder(added: Added) -> dict[str, Any]:
     return {str(at): {"content": text, **_PLAIN, "special": s} for at, text, s in added}
 
 
-def llama_tokenizer(folder: Path, added: Added, **settings: Any) -> None:
-    """Write the tokenizer's files of a model on Vicuna."""
-    dump(folder, "tokenizer.json", vocabularies.llama_tokenizer(added))
+def llama_tokenizer(
+    folder: Path, added: Added, vocabulary: Vocabulary | None = None, **settings: Any
+) -> None:
+    """Write the tokenizer's files of a model on Vicuna, or with another vocabulary of its kind."""
+    dump(folder, "tokenizer.json", vocabularies.llama_tokenizer(added, vocabulary))
     pad = "<pad>" if any(text == "<pad>" for _, text, _ in added) else "<unk>"
     config = {
         "add_bos_token": True,

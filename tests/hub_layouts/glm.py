@@ -19,6 +19,11 @@ _FIRST = 151329
 _SPECIAL = """<|endoftext|> [MASK] [gMASK] [sMASK] <sop> <eop> <|system|> <|user|> <|assistant|>
     <|observation|> <|begin_of_image|> <|end_of_image|> <|begin_of_video|>
     <|end_of_video|>""".split()
+_DENSE = "<|image|> <|video|> <think> </think> <answer> </answer>".split()
+_MOE = """<|begin_of_audio|> <|end_of_audio|> <|begin_of_transcription|> <|end_of_transcription|>
+    <|code_prefix|> <|code_middle|> <|code_suffix|> <think> </think> <tool_call> </tool_call>
+    <tool_response> </tool_response> <arg_key> </arg_key> <arg_value> </arg_value> /nothink
+    <|begin_of_box|> <|end_of_box|> <|image|> <|video|>""".split()
 
 
 def _glm(folder: Path, *, moe: bool, seed: int) -> None:
@@ -68,12 +73,11 @@ def _glm(folder: Path, *, moe: bool, seed: int) -> None:
         "tie_word_embeddings": False,
     }
     write_model(folder, f"{kind}ForConditionalGeneration", config, seed)
-    added = [(_FIRST + at, token, True) for at, token in enumerate(_SPECIAL)]
-    added += [(image_id, "<|image|>", True), (image_id + 1, "<|video|>", True)]
-    added += [(151350 + at, t, False) for at, t in enumerate(("<think>", "</think>", "/nothink"))]
-    dump(folder, "tokenizer.json", vocabularies.qwen_tokenizer(sorted(added), most=_FIRST))
+    names = _SPECIAL + (_MOE if moe else _DENSE)
+    added = [(_FIRST + at, one, one.startswith(("<|", "["))) for at, one in enumerate(names)]
+    dump(folder, "tokenizer.json", vocabularies.qwen_tokenizer(added, most=_FIRST))
     settings = {
-        "added_tokens_decoder": files.decoder(sorted(added)),
+        "added_tokens_decoder": files.decoder(added),
         "eos_token": "<|endoftext|>",
         "pad_token": "<|endoftext|>",
         "padding_side": "left",

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hub_layouts import files, published, vocabularies
+from hub_layouts import files, packed, published, vocabularies
 from hub_layouts.files import dump
 from hub_layouts.others import HALF, text_config, write_model
 
@@ -185,7 +185,7 @@ def _gemma4_files(folder: Path, kind: str, seed: int, config: dict[str, Any]) ->
     ends = {"bos_token_id": 2, "eos_token_id": [1, 106, 50], "pad_token_id": 0}
     dump(folder, "generation_config.json", sampling | ends)
     path = published.path_of("llama.cpp", "vendor/llama.cpp/models/ggml-vocab-gemma-4.gguf")
-    content = vocabularies.gemma4_tokenizer(published.gguf_metadata(path))
+    content = vocabularies.gemma4_tokenizer(packed.gguf_metadata(path))
     dump(folder, "tokenizer.json", content)
     named = {"backend": "tokenizers", "extra_special_tokens": ["<|video|>"], "padding_side": "left"}
     named |= {"processor_class": f"{kind}Processor", "tokenizer_class": "GemmaTokenizer"}

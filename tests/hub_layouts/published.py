@@ -9,12 +9,10 @@ Nothing of a package is imported or run; texts that stand in Python files are re
 from __future__ import annotations
 
 import ast
-import functools
 import hashlib
 import json
 import os
 import shutil
-import struct
 import subprocess
 import sys
 import tarfile
@@ -22,7 +20,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 VOCABULARIES = "PROBES_VOCABULARIES"
 PINS: dict[str, dict[str, Any]] = json.loads(
@@ -147,51 +145,3 @@ def npm_files(name: str) -> Path:
         path_of(f"npm {name}", f"models/{file}")
         for file in ("tokenizer_config.json", "tokenizer.json")
     ][-1].parent
-
-
-def gguf_tokenizer(source: str, file: str) -> Any:
-    """Return the fast tokenizer (of `tokenizers`) that a GGUF file holds."""
-    from transformers.integrations.ggml import convert_gguf_tokenizer
-
-    found = gguf_metadata(path_of(source, file))
-    named = {
-        key.removeprefix("tokenizer.ggml."): value
-        for key, value in found.items()
-        if key.startswith("tokenizer.ggml.")
-    }
-    named["tokenizer_type"] = named.pop("model")
-    made, _ = convert_gguf_tokenizer(found["general.architecture"], named)
-    return made
-
-
-@functools.cache
-def gguf_metadata(path: Path) -> dict[str, Any]:
-    """Return what stands in a GGUF file before its tensors."""
-    with path.open("rb") as stream:
-        magic, version, _, count = struct.unpack("<4sIQQ", stream.read(24))
-        assert magic == b"GGUF" and version in (2, 3)
-        return {_text(stream): _value(stream, _number(stream, "<I")) for _ in range(count)}
-
-
-_NUMBERS = dict(enumerate(("<B", "<b", "<H", "<h", "<I", "<i", "<f", "<?"))) | {
-    10: "<Q",
-    11: "<q",
-    12: "<d",
-}
-
-
-def _number(stream: BinaryIO, form: str) -> Any:
-    return struct.unpack(form, stream.read(struct.calcsize(form)))[0]
-
-
-def _text(stream: BinaryIO) -> str:
-    return stream.read(_number(stream, "<Q")).decode("utf-8", "replace")
-
-
-def _value(stream: BinaryIO, kind: int) -> Any:
-    if kind == 8:
-        return _text(stream)
-    if kind == 9:
-        inner, length = _number(stream, "<I"), _number(stream, "<Q")
-        return [_value(stream, inner) for _ in range(length)]
-    return _number(stream, _NUMBERS[kind])

@@ -10,6 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from hub_layouts.packed import Vocabulary
+
 Added = list[tuple[int, str, bool]]
 """Id, text, and whether it is special."""
 _DATA = Path(__file__).resolve().parents[1] / "data" / "vocabularies"
@@ -85,9 +87,14 @@ def _added(tokens: Added) -> list[dict[str, Any]]:
 LLAMA_BASE: Added = [(0, "<unk>", True), (1, "<s>", True), (2, "</s>", True)]
 
 
-def llama_tokenizer(added: Added) -> dict[str, Any]:
-    """Return `tokenizer.json` as of lmsys/vicuna-7b-v1.5, with further tokens."""
-    vocab, merges = _llama()
+def llama_tokenizer(added: Added, vocabulary: Vocabulary | None = None) -> dict[str, Any]:
+    """Return `tokenizer.json` as of lmsys/vicuna-7b-v1.5, with further tokens.
+
+    Args:
+        added: those tokens.
+        vocabulary: another one of the kind, as that of Mistral 7B.
+    """
+    vocab, merges = vocabulary or _llama()
     start = {"SpecialToken": {"id": "<s>", "type_id": 0}}
     one = [start, {"Sequence": {"id": "A", "type_id": 0}}]
     second = {"SpecialToken": {"id": "<s>", "type_id": 1}}
@@ -187,6 +194,31 @@ def qwen_tokenizer(added: Added, most: int = 0) -> dict[str, Any]:
         "post_processor": byte_level,
         "decoder": byte_level,
         "model": _bpe(vocab, merges, **empty, ignore_merges=False),
+    }
+
+
+def byte_level_tokenizer(
+    vocabulary: Vocabulary, added: Added, *before: dict[str, Any]
+) -> dict[str, Any]:
+    """Return `tokenizer.json` of the GPT-2 kind.
+
+    Args:
+        vocabulary: in letters that stand for bytes.
+        added: tokens that are not split.
+        before: how texts are split before GPT-2's own way.
+    """
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    byte_level["use_regex"] = True
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": _added(added),
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*before, byte_level]},
+        "post_processor": None,
+        "decoder": byte_level,
+        "model": _bpe(*vocabulary),
     }
 
 

@@ -23,6 +23,8 @@ from hub_layouts.glm import GLM
 from hub_layouts.llama4 import LLAMA4
 from hub_layouts.newer import NEWER
 from hub_layouts.omni import OMNI
+from hub_layouts.idefics import IDEFICS
+from hub_layouts.mistral import MISTRAL
 from hub_layouts.others import OTHERS
 from plain_classes import Plain, Prompt, pictures
 
@@ -43,8 +45,9 @@ PROMPTS: list[Prompt] = [
     ["And then?", QUESTION],
 ]
 FILE = Path(probes.models.hf.families.__file__).parent / "checked_classes.json"
-FAMILIES = dict.fromkeys((*OTHERS, *NEWER, *OMNI, *LLAMA4, *GLM), ("fallback",))
-FAMILIES |= {"next": ("llava_next", "fallback"), "pllava": ("pllava",)}
+FAMILIES = dict.fromkeys([*OTHERS, *MISTRAL, *IDEFICS, *NEWER, *OMNI, *LLAMA4, *GLM, "mllama"], ("fallback",))
+FAMILIES |= dict.fromkeys(("next", "next_mistral"), ("llava_next", "fallback"))
+FAMILIES |= {"pllava": ("pllava",)}
 """Families that a layout is run by, where it is not `auto` and `fallback`."""
 OPTIONS = ("the door opens", "it rains, then it stops", "A cat")
 PASSED_OVER = ("internvl_chat", "qwen3_vl_thinking", "next_13b", "pllava_13b", "next_video_dpo")
@@ -121,7 +124,9 @@ def cloze_faults(found: Output, plain: Plain, prompt: Prompt) -> list[str]:
     if found.status != "ok":
         return [f"cloze: {found.error}"]
     sums = zip(found.option_logprobs, found.option_tokens, strict=True)
-    means = zip([total / count for total, count in sums], plain.continued(prompt, [*OPTIONS]))
+    means = zip(
+        [total / count for total, count in sums], plain.continued(prompt, [*OPTIONS]), strict=True
+    )
     apart = max(abs(one - other) for one, other in means)
     return [] if apart <= 1e-3 else [f"cloze scores differ by {apart:.2g}"]
 

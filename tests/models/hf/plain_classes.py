@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import torch
 import transformers
+from PIL import Image
 
 Prompt = list[Any]
 
@@ -98,12 +100,14 @@ class Plain:
         shown = [part for part in prompt if not isinstance(part, str)]
         media: dict[str, Any] = {}
         if shown and self.frame_as == "video":
-            # Qwen3-VL takes no video of one frame; its tower sees two at a time.
-            times = 2 if type(self.processor).__name__ == "Qwen3VLProcessor" else 1
+            # These take no video of one frame; their towers see two at a time.
+            two = ("Qwen3VLProcessor", "Glm4vProcessor")
+            times = 2 if type(self.processor).__name__ in two else 1
             videos = [frame[None].repeat(times, 0) for frame in shown]
             media = {"videos": videos, "do_sample_frames": False}
         elif shown:
-            media = {"images": [shown]}
+            # As PIL's: Idefics2's processor takes no arrays.
+            media = {"images": [list(map(Image.fromarray, shown))]}
         text = self.text(prompt) + answer_prefix
         bos = self.processor.tokenizer.bos_token
         more = {"add_special_tokens": False} if bos and text.startswith(bos) else {}

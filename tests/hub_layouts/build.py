@@ -8,12 +8,12 @@ from pathlib import Path
 
 from hub_layouts import internvl, llava, qwen, qwen3
 from hub_layouts.glm import GLM
-from hub_layouts.llama4 import LLAMA4
-from hub_layouts.newer import NEWER
-from hub_layouts.omni import OMNI
 from hub_layouts.idefics import IDEFICS
+from hub_layouts.llama4 import LLAMA4
 from hub_layouts.mistral import MISTRAL
 from hub_layouts.mllama import mllama
+from hub_layouts.newer import NEWER
+from hub_layouts.omni import OMNI
 from hub_layouts.others import OTHERS
 
 LAYOUTS: dict[str, tuple[str, Callable[[Path], None]]] = {

@@ -21,9 +21,7 @@ def _added(names: dict[int, str]) -> Added:
         <|header_start|> <|header_end|> <|eom|> <|eot|> <|step|>""".split()
     known = dict(enumerate(start, _FIRST)) | names
     reserved = "<|reserved_special_token_{}|>"
-    return [
-        (at, known.get(at, reserved.format(at - _FIRST)), True) for at in range(_FIRST, 202048)
-    ]
+    return [(at, known.get(at, reserved.format(at - _FIRST)), True) for at in range(_FIRST, 202048)]
 
 
 def _tokenizer(folder: Path, names: dict[int, str], **settings: Any) -> None:
@@ -135,7 +133,7 @@ def muse_glimmer(folder: Path) -> None:
         "vision_config": vision,
         "image_token_id": 200092,
         "video_token_id": 200091,
-        "out_hidden_size": 64,
+        "out_hidden_size": 256,
         "projector_hidden_size": 64,
     }
     write_model(folder, "MuseGlimmerForConditionalGeneration", config, 59)

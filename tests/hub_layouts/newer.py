@@ -103,7 +103,9 @@ def qwen3_5(folder: Path, seed: int = 50, *, moe: bool = False, thinks: bool = T
 
 
 def _qwen3_5_tokenizer(folder: Path) -> None:
-    marked = [(text, True) for text in _QWEN3_5_SPECIAL] + [(text, False) for text in _QWEN3_5_PLAIN]
+    marked = [(text, True) for text in _QWEN3_5_SPECIAL] + [
+        (text, False) for text in _QWEN3_5_PLAIN
+    ]
     marked += [(text, True) for text in QWEN_AUDIO]
     added = [(QWEN3_5_FIRST + at, text, special) for at, (text, special) in enumerate(marked)]
     files.qwen_tokenizer(
@@ -212,7 +214,7 @@ def _gemma4_files(folder: Path, kind: str, seed: int, config: dict[str, Any]) ->
 
 
 def gemma4(folder: Path) -> None:
-    """google/gemma-4-E2B-it: embeddings of every layer, layers that share keys, a tower for sound."""
+    """google/gemma-4-E2B-it: embeddings by layer, layers that share keys, a tower for sound."""
     text = _gemma4_text(
         "gemma4",
         num_key_value_heads=1,
@@ -305,4 +307,3 @@ NEWER: dict[str, tuple[str, Callable[[Path], None]]] = {
     "gemma4_moe": ("gemma-4-26B-A4B-it", gemma4_moe),
     "gemma4_unified": ("gemma-4-12B-it", gemma4_unified),
 }
-

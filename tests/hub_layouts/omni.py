@@ -63,8 +63,13 @@ def _omni_files(folder: Path, kind: str, names: dict[str, str], patch: int, **im
     files.change(folder, "tokenizer_config.json", **named, **names)
 
 
-def qwen2_5_omni(folder: Path) -> None:
-    """Qwen/Qwen2.5-Omni-7B, whose configuration is that of the whole model."""
+def qwen2_5_omni(folder: Path, template: str = "") -> None:
+    """Qwen/Qwen2.5-Omni-7B, whose configuration is that of the whole model.
+
+    Args:
+        folder: that is filled.
+        template: of chats; by default the published one.
+    """
     rope = {"mrope_section": [2, 3, 3], "rope_type": "default", "type": "default"}
     text = text_config(
         model_type="qwen2_5_omni_text",
@@ -121,7 +126,7 @@ def qwen2_5_omni(folder: Path) -> None:
     vision_names = "<|vision_bos|> <|vision_eos|> <|vision_pad|> <|IMAGE|> <|VIDEO|>"
     special = files.QWEN_BASE + names.split() + vision_names.split()
     files.qwen_tokenizer(folder, files.numbered(special, files.QWEN_PLAIN), special[1:])
-    template = published.template("xinference", "qwen2.5-omni")
+    template = template or published.template("xinference", "qwen2.5-omni")
     dump(folder, "chat_template.json", {"chat_template": template})
     tokens = {
         "image_token": "<|IMAGE|>",

@@ -110,8 +110,8 @@ def template(source: str, name: str) -> str:
     """Return a chat template.
 
     Args:
-        source: `trl`, `llama.cpp` or `axolotl` (name: of the file, without `.jinja`), `xinference` (name:
-            `FILE` or `FILE:MODEL`), or a `transformers` source (name: `FILE.py:VARIABLE`, or
+        source: `trl`, `llama.cpp` or `axolotl` (name: of the file, without `.jinja`), `xinference`
+            (name: `FILE` or `FILE:MODEL`), or a `transformers` source (name: `FILE.py:VARIABLE`, or
             `FILE.py:FUNCTION` for what a function returns).
         name: of the template there.
 

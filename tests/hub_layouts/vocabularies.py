@@ -29,7 +29,11 @@ _LLAMA4_PATTERN = (
     r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_START_OF_LLAMA4 = ("<|begin_of_text|>", [200000], ["<|begin_of_text|>"])
+_START_OF_LLAMA4 = {
+    "id": "<|begin_of_text|>",
+    "ids": [200000],
+    "tokens": ["<|begin_of_text|>"],
+}
 _SPACE = "\u2581"
 
 
@@ -154,7 +158,7 @@ def llama4_tokenizer(added: Added) -> dict[str, Any]:
         "type": "TemplateProcessing",
         "single": one,
         "pair": [*one, {"Sequence": {"id": "B", "type_id": 1}}],
-        "special_tokens": {added[0][1]: dict(zip(("id", "ids", "tokens"), _START_OF_LLAMA4))},
+        "special_tokens": {added[0][1]: _START_OF_LLAMA4},
     }
     content["model"] |= {"vocab": vocab, "merges": merges, "ignore_merges": True}
     return content

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 import transformers
 from PIL import Image
@@ -89,12 +89,14 @@ class Plain:
             token = str(getattr(self.processor, f"{self.frame_as}_token"))
             body = "".join(part if isinstance(part, str) else token for part in prompt)
             return self._render([{"type": "text", "text": body}])
-        return self._render(
-            [
-                {"type": "text", "text": part} if isinstance(part, str) else {"type": self.frame_as}
-                for part in prompt
-            ]
-        )
+        content: list[dict[str, str]] = []
+        for is_text, parts in groupby(prompt, lambda part: isinstance(part, str)):
+            # Neighbouring texts are one part: some templates write white space between parts.
+            if is_text:
+                content.append({"type": "text", "text": "".join(parts)})
+            else:
+                content += [{"type": self.frame_as} for _ in parts]
+        return self._render(content)
 
     def inputs(self, prompt: Prompt, answer_prefix: str = "") -> Any:
         shown = [part for part in prompt if not isinstance(part, str)]
@@ -111,7 +113,8 @@ class Plain:
         text = self.text(prompt) + answer_prefix
         bos = self.processor.tokenizer.bos_token
         more = {"add_special_tokens": False} if bos and text.startswith(bos) else {}
-        return self.processor(text=[text], **media, **more, return_tensors="pt")
+        made = self.processor(text=[text], **media, **more, return_tensors="pt")
+        return made.to(torch.float32)  # Llama 4's gives pixels in 16 bits
 
     def logprobs(self, prompt: Prompt, answer_prefix: str = "") -> Any:
         """Return the log-probabilities [vocabulary] of the next token."""

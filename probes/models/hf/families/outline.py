@@ -76,8 +76,8 @@ def outline(model_class: Any, config: Any, checkpoint: Checkpoint, spec: ModelSp
 def kernel_of(spec: ModelSpec) -> str | None:
     """Return the attention kernel that transformers is asked for.
 
-    Asked for `sdpa`, it refuses classes of which one part, e.g. a tower for sound that is never run,
-    has no such kernel; left to choose, it takes `sdpa` and, for such a part alone, `eager`.
+    Asked for `sdpa`, it refuses classes of which one part has no such kernel, e.g. a tower for
+    sound that is never run; left to choose, it takes `sdpa` and, for such a part alone, `eager`.
     """
     return None if spec.attention == "sdpa" else spec.attention
 

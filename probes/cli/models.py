@@ -53,11 +53,14 @@ def main(arguments: Sequence[str]) -> int:
     print(
         f"\nscoring: {_SCORINGS} for all; interventions: all but family fallback\n"
         f"checked: {len(checked)} classes equal transformers {results()['transformers']} (ids; "
-        "option scores within 1e-3 in float32; greedy text), "
+        "option scores by letter and cloze within 1e-3 in float32; greedy text), "
         f"{sum(bool(one['frames_once']) for one in checked)} of them with frames encoded once; "
         f"{published} with the chat template and vocabulary that were published, the others (yes*) "
         "with a template rebuilt from transformers' conversion scripts and tests"
     )
+    for one in checked:
+        for difference in one["differs"]:
+            print(f"unlike the class: {one['family']}: {difference}")
     return 0
 
 
@@ -135,6 +138,7 @@ def _row(
         "checked": bool(found) and all(one["equal"] for one in found),
         # With a template of our own making, that of the repository may still be another.
         "template": "published" if published else "rebuilt",
+        "differs": sorted({one["differs"] for one in found if one.get("differs")}),
     }
 
 

@@ -14,13 +14,13 @@ from hub_layouts.others import npm, text_config, write_model
 def mllama(folder: Path) -> None:
     """meta-llama/Llama-3.2-11B-Vision-Instruct: text attends to pictures across, in some layers."""
     text = text_config(vocab_size=128256, rope_theta=500000.0, model_type="mllama_text_model")
-    text |= {"num_hidden_layers": 5, "cross_attention_layers": [1, 3], "rms_norm_eps": 1e-5}
+    text |= {"num_hidden_layers": 3, "cross_attention_layers": [1], "rms_norm_eps": 1e-5}
     text |= {"pad_token_id": 128004, "eos_token_id": [128001, 128008, 128009]}
     text |= {"bos_token_id": 128000, "max_position_embeddings": 131072}
     text.pop("head_dim")
-    vision: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "attention_heads": 4}
-    vision |= {"num_hidden_layers": 4, "num_global_layers": 2, "image_size": 560, "patch_size": 14}
-    vision |= {"intermediate_layers_indices": [0, 2], "vision_output_dim": 192}
+    vision: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "attention_heads": 2}
+    vision |= {"num_hidden_layers": 2, "num_global_layers": 1, "image_size": 560, "patch_size": 14}
+    vision |= {"intermediate_layers_indices": [0], "vision_output_dim": 128}
     vision |= {"max_num_tiles": 4, "model_type": "mllama_vision_model"}
     config = {
         "model_type": "mllama",

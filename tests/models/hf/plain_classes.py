@@ -5,6 +5,7 @@ Nothing here knows of probes. Prompts are lists of texts and pictures (uint8 [he
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -118,8 +119,15 @@ class Plain:
 
     def logprobs(self, prompt: Prompt, answer_prefix: str = "") -> Any:
         """Return the log-probabilities [vocabulary] of the next token."""
+        return self._last(self.inputs(prompt, answer_prefix), 1)[0]
+
+    def _last(self, inputs: Any, count: int) -> Any:
+        """Return the log-probabilities [count, vocabulary] at the last places."""
+        # Logits of all places take gigabytes, and not every class leaves some out.
+        kept = "logits_to_keep" in inspect.signature(self.model.forward).parameters
+        more = {"logits_to_keep": count} if kept else {}
         with torch.inference_mode():
-            return self.model(**self.inputs(prompt, answer_prefix)).logits[0, -1].log_softmax(-1)
+            return self.model(**inputs, **more).logits[0, -count:].log_softmax(-1)
 
     def continued(self, prompt: Prompt, options: list[str]) -> list[float]:
         """Return the mean log-probability of each option's tokens behind the generation prompt.
@@ -137,9 +145,9 @@ class Plain:
             shared += 1
         means = []
         for one, ids in zip(inputs, every[1:], strict=True):
-            with torch.inference_mode():
-                logprobs = self.model(**one).logits[0].log_softmax(-1)
-            found = [float(logprobs[at - 1, ids[at]]) for at in range(shared, len(ids))]
+            behind = ids[shared:]
+            logprobs = self._last(one, len(behind) + 1)[:-1]
+            found = [float(row[token]) for row, token in zip(logprobs, behind, strict=True)]
             means.append(sum(found) / len(found))
         return means
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -108,5 +109,9 @@ def build(name: str, root: Path) -> Path:
     folder = root / repository
     if not folder.exists():
         folder.mkdir(parents=True)
-        fill(folder)
+        try:
+            fill(folder)
+        except BaseException:  # the next one to ask must not be given half of it
+            shutil.rmtree(folder)
+            raise
     return folder

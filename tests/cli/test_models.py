@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from hub_layouts.build import LAYOUTS, PUBLISHED
+
 from probes.cli import main, models
 
 
@@ -41,3 +43,14 @@ def test_what_is_printed_as_checked_was_compared_and_equal(capsys):
     differs = [one.get("differs") for ways in by_name.values() for one in ways["image"].values()]
     assert differs and all(f"unlike the class: llava_onevision: {one}" in told for one in differs)
     assert told.count("unlike the class:") == 1
+
+
+def test_published_is_said_of_layouts_that_hold_a_published_template_and_of_no_others():
+    said = {
+        repository
+        for ways in models.results()["classes"].values()
+        for found in ways.values()
+        for repository, one in found.items()
+        if one["published"]
+    }
+    assert said == {LAYOUTS[name][0] for name in PUBLISHED}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from npm_vocabularies import npm_vocabulary
+from hub_layouts.published import npm_files
 
 from probes.core.errors import ProbesError
 from probes.core.params import frozen
@@ -177,10 +177,10 @@ def test_a_variable_that_no_template_reads_is_refused(
 
 
 @pytest.mark.slow
-def test_the_template_of_gemma_trims(tmp_path: Path) -> None:
+def test_the_template_of_gemma_trims() -> None:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(npm_vocabulary("gemma3", tmp_path))
+    tokenizer = AutoTokenizer.from_pretrained(npm_files("gemma3"))
     made = PromptTokens(tokenizer, "<start_of_image>")
     assert made.layout == "trimmed"
     assert made.render(Request((FrameRef("x"), " what?\n", FrameRef("y"), "now"))) == (

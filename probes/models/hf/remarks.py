@@ -55,6 +55,11 @@ def of_files(
         )
     if (layout := reader.tokens.layout) in _LAYOUTS:
         yield _LAYOUTS[layout]
+    if reader.tokens.chat.writes_date:
+        yield (
+            "its chat template writes the day of asking into every prompt, and stored answers are"
+            " those of another day: give the date by chat_template_kwargs, by the template's name"
+        )
     if isinstance(reader, GenericModel) and not reader.places.as_parts and layout != "moved":
         yield "the token of a frame is written into the text of its message"
     if isinstance(reader, GenericModel) and reader.repeated > 1:

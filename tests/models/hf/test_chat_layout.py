@@ -214,3 +214,15 @@ def test_variables_of_the_template_are_the_members(
         assert scores[0] != pytest.approx(scores[1], abs=1e-4)
         with pytest.raises(ProbesError, match="reads no variable 'thimk'"):
             open_hf(folder, spec=own | {"chat_template_kwargs": (("thimk", 1),)}).preprocessor()
+
+
+def test_a_template_that_writes_the_date_is_known(new_tokenizer: Callable[..., Any]) -> None:
+    """As Llama's do, unless they are given one."""
+    dated = (
+        "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}"
+        "{% endif %}{{ date_string }}" + each()
+    )
+    for variables, writes in (({}, True), ({"date_string": "1 May 2026"}, False)):
+        _, made = tokens(new_tokenizer, dated, variables=frozen(variables))
+        assert made.chat.writes_date is writes
+    assert not tokens(new_tokenizer, each())[1].chat.writes_date

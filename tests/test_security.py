@@ -124,6 +124,22 @@ def test_code_of_a_checkpoint_is_not_trusted_by_default() -> None:
     assert ModelSpec("m", "image", "r").trust_remote_code is False
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_loader_of_transformers_is_told_whom_to_trust(path: Path) -> None:
+    """Its default asks at a terminal. Classes of our own, and peft's, have no such argument."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        owner = ast.unparse(node.func.value)
+        loads = node.func.attr in ("from_pretrained", "from_config", "get_processor_dict")
+        if not loads or owner.rpartition(".")[2] in ("PairModel", "PeftConfig"):
+            continue
+        if ast.unparse(node.args[0]) == "None":  # a class at hand, its configuration and weights
+            continue
+        told = {one.arg for one in node.keywords} & {"trust_remote_code", None}
+        assert told, ast.unparse(node)
+
+
 def test_trust_in_one_member_is_no_trust_in_another_model(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ IDENTITY = ("fingerprint", "repo", "commit", "device", "weights_sha256")
 """Facts that name a checkpoint, and where it happened to run: these differ by nature."""
 _RUN_AS = (
     "backend class family frame_as dtype attention quantize device_map peft_adapter "
-    "chat_template_kwargs interleaving wrapper"
+    "chat_template_kwargs interleaving wrapper own_code"
 ).split()
 """Facts about how a member is run."""
 # Ids and names of special tokens are the tokenizer's matter; the rest concerns training, or what
@@ -31,6 +31,8 @@ _IDLE = (
     "hidden_dropout dropout max_window_layers use_sliding_window projection_dim type"
 ).split()
 _IDLE_ENDS = ("_token_id", "_token_index", "_token_ids", "_dropout", "_drop")
+_BOUNDS = {"min_pixels": "size.shortest_edge", "max_pixels": "size.longest_edge"}
+"""Facts about a picture's size, and what processors call them."""
 _MOST = 4  # of added tokens that a line names
 
 
@@ -133,6 +135,7 @@ def _differences(members: Sequence[MemberCheck]) -> Iterator[str]:
         if not one.facts or not other.facts:
             continue  # one could not be opened: next to it all would differ
         yield from _each(_facts(one.facts), _facts(other.facts), names, "run with ")
+        yield from _bounds(one, other)
         if one.seen is None or other.seen is None:
             continue
         yield from _prompts(one.seen, other.seen, names)
@@ -145,7 +148,7 @@ def _differences(members: Sequence[MemberCheck]) -> Iterator[str]:
             yield f"only {mover.name}'s chat template moves pictures: its prompts go in as one text"
         configs = _arithmetic(one.seen.config), _arithmetic(other.seen.config)
         yield from _each(configs[0], configs[1], names, "config ", _counts_alone)
-        settings = one.seen.processor, other.seen.processor
+        settings = [_without_bounds(check) for check in (one, other)]
         yield from _each(settings[0], settings[1], names, "processor ", lambda _: False)
 
 
@@ -153,9 +156,40 @@ def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return what says how a member is run, and how its frames become tokens."""
     hashes = [name for name in facts if name.endswith("_sha256") or name in ("config", "files")]
     left_out = {*IDENTITY, *hashes, "adapter", "checkpoint_class", "context", "perceive_once"}
+    left_out |= _BOUNDS.keys()
     found = {name: value for name, value in facts.items() if name not in left_out}
     adapter = found.get("peft_adapter")
     return found | ({"peft_adapter": True} if adapter else {})
+
+
+def _bounds(one: MemberCheck, other: MemberCheck) -> Iterator[str]:
+    """Yield that pictures are brought to other sizes: whatever is equal else, tokens are not."""
+    values = [{name: _bound(check, name) for name in _BOUNDS} for check in (one, other)]
+    bounded = [any(name in check.facts for name in _BOUNDS) for check in (one, other)]
+    # Of a class without any such bound the fact `class` says more.
+    same_class = one.facts.get("class") == other.facts.get("class")
+    if values[0] == values[1] or not (all(bounded) or (any(bounded) and same_class)):
+        return
+    shown = [
+        ", ".join(f"{name} {_shown(value)}" for name, value in each.items()) for each in values
+    ]
+    yield (
+        f"pixel bounds differ: {shown[0]} in {one.name}, {shown[1]} in {other.name}: not the same"
+        " tokens for the same frames"
+    )
+
+
+def _bound(check: MemberCheck, name: str) -> Any:
+    """Return a bound as the processor has it, or else as files and settings state it."""
+    own = check.seen.processor if check.seen else {}
+    return own.get(_BOUNDS[name], own.get(name, check.facts.get(name)))
+
+
+def _without_bounds(check: MemberCheck) -> dict[str, Any]:
+    """Return the settings of a member's processor but for those that `_bounds` compares."""
+    own = check.seen.processor if check.seen else {}
+    known = {*_BOUNDS, *_BOUNDS.values()} if _BOUNDS.keys() & check.facts.keys() else set[str]()
+    return {name: value for name, value in own.items() if name not in known}
 
 
 def _arithmetic(config: Mapping[str, Any]) -> dict[str, Any]:

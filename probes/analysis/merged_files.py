@@ -203,6 +203,8 @@ def manifest(
     told = [note for note in told if note.split(":")[0] not in scored.KINDS]
     kept["notes"] = [*scored.lines(found, without), *dict.fromkeys(told)]
     kept = {k: v for k, v in kept.items() if v or k not in ("scored", "notes")}
+    said = {json.dumps(o, sort_keys=True): o for one in manifests for o in one.get("remarks") or ()}
+    kept |= {"remarks": list(said.values())} if said else {}
     if origins := _origins(frame, manifests):
         kept["origins"] = origins
     states = joined["infills"]["status"].to_pylist() if "infills" in joined else []

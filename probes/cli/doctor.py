@@ -46,7 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     cfg = compose.compose([*overrides, *folder])
     found = examined(cfg, weights=given.weights)
     if given.json:
-        print(json.dumps(found.plain(), indent=2, default=str))
+        said = {one.name: list(one.remarks) for one in found.members}
+        print(json.dumps(found.plain() | {"remarks": said}, indent=2, default=str))
     else:
         print("\n".join(report(cfg, found)))
     return USAGE if any(one.errors for one in found.members) else DONE
@@ -78,6 +79,7 @@ def examined(cfg: RunConfig, *, weights: bool = False) -> Comparability:
                     answers = dict(backend.score(asked, frames, looking.scoring))
                     pairs = {one: answers[at] for at, one in enumerate(asked)}
                     check = looking.with_passes(check, spec, backend, pairs, frames)
+                    check = looking.with_remarks(check, spec, backend)
                     backend.close()
             except ProbesError as error:
                 check = MemberCheck(spec.name, errors=(doctor.does_not_load(error),))
@@ -107,6 +109,7 @@ def report(cfg: RunConfig, found: Comparability) -> Iterator[str]:
 
 def _member(check: MemberCheck) -> Iterator[str]:
     """Yield what was found of one member."""
+    yield from check.remarks
     if (seen := check.seen) is None:
         return
     lengths = ", ".join(str(len(one.ids)) for one in seen.prompts)
@@ -123,8 +126,6 @@ def _member(check: MemberCheck) -> Iterator[str]:
             "unseen": "were not all seen next to those",
         }
         yield f"{what} {words[state]} of its own class's processor"
-    if seen.moves_pictures:
-        yield "its chat template moves pictures to the front: prompts go in as one text"
     yield f"the prompt ends in {seen.ending!r}"
     if seen.letters:
         forms = (

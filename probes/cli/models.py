@@ -53,11 +53,14 @@ def main(arguments: Sequence[str]) -> int:
     print(
         f"\nscoring: {_SCORINGS} for all; interventions: all but family fallback\n"
         f"checked: {len(checked)} classes equal transformers {results()['transformers']} (ids; "
-        "option scores within 1e-3 in float32; greedy text), "
+        "option scores by letter and cloze within 1e-3 in float32; greedy text), "
         f"{sum(bool(one['frames_once']) for one in checked)} of them with frames encoded once; "
         f"{published} with the chat template and vocabulary that were published, the others (yes*) "
         "with a template rebuilt from transformers' conversion scripts and tests"
     )
+    for one in checked:
+        for difference in one["differs"]:
+            print(f"unlike the class: {one['family']}: {difference}")
     return 0
 
 
@@ -75,12 +78,14 @@ def rows() -> Iterator[dict[str, Any]]:
     )
 
     from probes.models.hf.families import FAMILIES, UNREADABLE
-    from probes.models.hf.families.generic import GenericFamily
+    from probes.models.hf.families.generic import READING_PARTS, GenericFamily
 
     checked: Mapping[str, Any] = results()["classes"]
     types: dict[str, list[str]] = {}
     for model_type, kind in CLASSES.items():
         types.setdefault(kind, []).append(model_type)
+    for whole, part in READING_PARTS.items():
+        types[CLASSES[part]].append(whole)
     generic, own = GenericFamily(), set[str]()
     for name in FAMILIES.names():
         family = FAMILIES.get(name, "")
@@ -116,10 +121,12 @@ def _row(
         family: that runs it.
         model_types: of its configs.
         paths: how it may receive a frame.
-        known: what the comparison wrote, by way; None where it was not compared.
+        known: what the comparison wrote, by way and repository; None where it was not compared.
     """
     ways = [way for way in paths if known is None or way in known]
-    found = [known[way] for way in ways] if known else []
+    by_way = [known[way].values() for way in ways] if known else []
+    found = [one for each in by_way for one in each]
+    published = bool(found) and all(any(one["published"] for one in each) for each in by_way)
     return {
         "class": kind,
         "family": family,
@@ -132,7 +139,8 @@ def _row(
         "batches": all(one["batches"] for one in found) if found else None,
         "checked": bool(found) and all(one["equal"] for one in found),
         # With a template of our own making, that of the repository may still be another.
-        "template": "published" if found and all(one["published"] for one in found) else "rebuilt",
+        "template": "published" if published else "rebuilt",
+        "differs": sorted({one["differs"] for one in found if one.get("differs")}),
     }
 
 

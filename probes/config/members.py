@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from probes.config.fields import check
 from probes.core.errors import ProbesError
 from probes.core.files import named_path
 from probes.core.params import frozen
@@ -32,8 +33,16 @@ def member(role: Role, given: Mapping[str, Any], shared: Mapping[str, Any]) -> M
         ProbesError: a value that makes no sense, with the name of its setting.
     """
     where = f"pair.{role}"
+    check(ModelSpec, given, where)
     for name in ("repo", "adapter"):
         named_path(given[name], f"{where}.{name}")
+    least, most = given["min_pixels"], given["max_pixels"]
+    if least is not None and most is not None and least > most:
+        raise ProbesError(
+            f"min_pixels={least} is above max_pixels={most}",
+            f"{where}.min_pixels",
+            "give a smaller one, or leave either out",
+        )
     # By default the last part of adapter or repo; at the colon too: `embedded:image` is `image`.
     last = re.split(r"[/:]", str(given["adapter"] or given["repo"]).rstrip("/"))[-1]
     prefix = given["answer_prefix"]

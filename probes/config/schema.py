@@ -31,6 +31,7 @@ _MEMBER = make_dataclass(
         ("name", str | None, None),  # the last part of `repo`
         ("repo", str | None, None),  # the pair has no such member
         *composed(ModelSpec, "revision", "trust_remote_code", "adapter", "answer_prefix"),
+        *composed(ModelSpec, "min_pixels", "max_pixels"),
         # Not dict[str, Any]: a command line could add no name to it without a `+`.
         ("chat_template_kwargs", Any, None),
     ],

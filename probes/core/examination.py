@@ -124,5 +124,7 @@ class MemberCheck:
     """What makes its answers worthless, with the way out."""
     unseen: tuple[str, ...] = ()
     """What could not be looked at."""
+    remarks: tuple[str, ...] = ()
+    """What a user has to know of how it is run."""
     longest: int = 0
     """Tokens of the longest planned prompt that was measured; 0 where none was."""

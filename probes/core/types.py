@@ -316,6 +316,16 @@ class ModelSpec:
     """Further variables of the chat template, e.g. `enable_thinking`."""
     answer_prefix: str | None = None
     """Text forced before this member's answers; None = the pair's."""
+    min_pixels: int | None = field(default=None, metadata={"at_least": 1})
+    """Fewest pixels to which its processor brings a picture; None = the checkpoint's own."""
+    max_pixels: int | None = field(default=None, metadata={"at_least": 1})
+    """Most pixels, likewise."""
+
+    @property
+    def pixel_bounds(self) -> dict[str, int]:
+        """The bounds of a picture's size that are set, by name."""
+        both = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
+        return {name: value for name, value in both.items() if value is not None}
 
 
 class ArrayName(NamedTuple):

@@ -80,6 +80,9 @@ def ask(
             if missing:
                 model.ask(missing, scoring, phase.advance)
                 compared = compared or _compare(context, spec, missing)
+    if not context.dry and (check := context.checks.get(spec.name)):
+        looking = Doctor(context.cfg, scoring)
+        context.checks[spec.name] = looking.with_kept_remarks(check, spec, model.backend)
     return log
 
 
@@ -97,7 +100,10 @@ def _compare(context: RunContext, spec: ModelSpec, asked: Mapping[str, Request])
     pairs = {prompt: answers[key] for key, prompt in some.items()}
     looking = Doctor(context.cfg, scoring_of(context.cfg, spec))
     found = looking.with_passes(check, spec, model.backend, pairs, context.frames)
+    found = looking.with_remarks(found, spec, model.backend)
     context.checks[spec.name] = found
+    if check.seen is not None:  # another backend says it by itself, as soon as it knows
+        doctor.say_remarks(found, check.remarks)
     doctor.say_passes(found)
     return True
 

@@ -36,12 +36,13 @@ def settled_config(cfg: RunConfig) -> RunConfig:
     return replace(cfg, pair=replace(cfg.pair, members=members))
 
 
-def told_config(cfg: RunConfig) -> RunConfig:
-    """Return that configuration, and log what a user is told of its members."""
+def told_config(cfg: RunConfig) -> tuple[RunConfig, tuple[str, ...]]:
+    """Return that configuration, and what a user has to know of its pair, which is logged."""
     found = settled_config(cfg)
-    for line in remarks(cfg.backend, found.pair.members, cfg.pair.members):
+    lines = tuple(remarks(cfg.backend, found.pair.members, cfg.pair.members))
+    for line in lines:
         _log.info("%s", line)
-    return found
+    return found, lines
 
 
 @dataclass
@@ -64,6 +65,8 @@ class RunContext:
     """What a phase hands to a later one and memory need not hold."""
     models: dict[str, CachedModel] = field(default_factory=dict)
     """Models that were opened, by name of member, or of another model that writes infills."""
+    remarks: tuple[str, ...] = ()
+    """What a user has to know of the pair as a whole: see `told_config`."""
     checks: dict[str, MemberCheck] = field(default_factory=dict)
     """What is known of the members before their answers are believed, by name."""
     clips: ClipPrefetcher | None = None

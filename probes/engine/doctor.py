@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -37,7 +37,7 @@ from probes.core.types import (
     Request,
     ScoringSpec,
 )
-from probes.models.base import Backend, ChecksFiles, ExaminedBackend
+from probes.models.base import Backend, ChecksFiles, ExaminedBackend, RemarkingBackend
 from probes.stimuli import arms
 from probes.stimuli.arms import StimulusForm, StimulusSources
 
@@ -104,20 +104,34 @@ class Doctor:
         What its files show comes from the cache where they were looked at before.
         """
         facts = backend.describe()
-        if not isinstance(backend, ExaminedBackend):
-            return MemberCheck(spec.name, facts, unseen=(_unseen(str(self.cfg.backend.name)),))
         key = self._key(spec, backend)
+        if not isinstance(backend, ExaminedBackend):
+            unseen = (_unseen(str(self.cfg.backend.name)),)
+            return MemberCheck(spec.name, facts, unseen=unseen, remarks=_kept_remarks(key) or ())
         try:
             if isinstance(backend, ChecksFiles):  # weights that do not fit are no difference
                 backend.check_files(thorough=True)
             seen = _kept(key)
             if seen is None:
                 seen = backend.examine(self.prompts, self.frames, self.scoring)
+                _keep_remarks(key, backend)
                 _keep(key, seen.plain())
         except ProbesError as error:
             return MemberCheck(spec.name, facts, errors=(does_not_load(error),))
-        errors = tuple(_errors(spec, seen, self.scoring))
-        return MemberCheck(spec.name, facts, seen, _kept_passes(key), errors)
+        errors, known = tuple(_errors(spec, seen, self.scoring)), _kept_remarks(key)
+        if known is None:
+            known = _keep_remarks(key, backend)
+        return MemberCheck(spec.name, facts, seen, _kept_passes(key), errors, remarks=known)
+
+    def with_kept_remarks(
+        self, check: MemberCheck, spec: ModelSpec, backend: Backend
+    ) -> MemberCheck:
+        """Add what was kept since: the same weights may have answered as another member."""
+        return replace(check, remarks=_kept_remarks(self._key(spec, backend)) or check.remarks)
+
+    def with_remarks(self, check: MemberCheck, spec: ModelSpec, backend: Backend) -> MemberCheck:
+        """Add what a member that has answered lets know of how it is run, and keep that."""
+        return replace(check, remarks=_keep_remarks(self._key(spec, backend), backend))
 
     def with_passes(
         self,
@@ -168,6 +182,13 @@ def say(found: Comparability) -> None:
     if found.differences:
         count = len(found.differences)
         _log.info("doctor: %s: %d; `probes doctor` and the report name them", found.verdict, count)
+
+
+def say_remarks(check: MemberCheck, before: Sequence[str] = ()) -> None:
+    """Log what a user has to know of how a member is run, but for what was logged before."""
+    for line in check.remarks:
+        if line not in before:
+            _log.info("%s: %s", check.name, line)
 
 
 def say_passes(check: MemberCheck) -> None:
@@ -232,6 +253,23 @@ def _kept(key: str) -> Examination | None:
         return examination_of(found)
     except UNSOUND:  # of another version that forgot to say so
         return None
+
+
+def _keep_remarks(key: str, backend: Backend) -> tuple[str, ...]:
+    """Keep what a backend says now besides what it has said before, and return all of it."""
+    said = backend.remarks() if isinstance(backend, RemarkingBackend) else ()
+    found = tuple(dict.fromkeys((*(_kept_remarks(key) or ()), *said)))
+    _keep(_remarks_key(key), {"remarks": list(found)})
+    return found
+
+
+def _kept_remarks(key: str) -> tuple[str, ...] | None:
+    found = _files().get(_remarks_key(key))
+    return None if found is None else tuple(map(str, found.get("remarks", ())))
+
+
+def _remarks_key(key: str) -> str:
+    return sha256_json({"remarks": key})
 
 
 def _passes_key(key: str) -> str:

@@ -85,10 +85,13 @@ def dry_run(
     Raises:
         ProbesError: whatever would end the run before a model is loaded.
     """
-    cfg, make_model = told_config(cfg), partial(DryRunModel, keep=keep)
+    cfg, of_pair = told_config(cfg)
+    make_model = partial(DryRunModel, keep=keep)
     with (
         Store(home() / "store") as store,
-        closing(RunContext(cfg, store, progress or Progress(), make_model, dry=True)) as context,
+        closing(
+            RunContext(cfg, store, progress or Progress(), make_model, dry=True, remarks=of_pair)
+        ) as context,
     ):
         state = run_phases(context, planned)
         models = {n: one for n, one in context.models.items() if isinstance(one, DryRunModel)}

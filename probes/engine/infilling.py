@@ -78,8 +78,9 @@ def _shared_writer(context: RunContext) -> ModelSpec:
         _check_names_a_model(context, wanted)
         spec = replace(members[0], name=wanted, repo=wanted, revision=None, family="auto")
         # Trust was granted to a member's repository, to no other; its adapter fits no other, and
-        # its template's variables may not be another's.
+        # its template's variables may not be another's, nor the bounds of its pictures.
         spec = replace(spec, trust_remote_code=False, adapter="", chat_template_kwargs=())
+        spec = replace(spec, min_pixels=None, max_pixels=None)
     context.member(spec)
     return spec
 

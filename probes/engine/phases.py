@@ -153,6 +153,7 @@ def _look_at_members(context: RunContext) -> None:
             looking = Doctor(context.cfg, answering.scoring_of(context.cfg, spec))
             check = looking.member(spec, context.member(spec).backend)
             context.checks[spec.name] = check
+            doctor.say_remarks(check)
             for error in check.errors:
                 with problems.go_on():
                     raise ProbesError(

@@ -91,13 +91,13 @@ def execute(
             another run is writing, or that holds a run of other settings.
     """
     # Before the folder is claimed: its note says what was settled, as the manifest does.
-    cfg = told_config(cfg)
+    cfg, of_pair = told_config(cfg)
     with folder_lock.held(out):
         claim.claim(out, _plain_config(cfg, plan.resolved(cfg)), cfg.overwrite)
         taken()
         with (
             Store(home() / "store") as store,
-            closing(RunContext(cfg, store, progress or Progress())) as context,
+            closing(RunContext(cfg, store, progress or Progress(), remarks=of_pair)) as context,
         ):
             if cfg.answers == "refuse":
                 refuse_other_versions(cfg, store, context.progress)
@@ -225,7 +225,15 @@ def _manifest(
         scored={name: one.as_dict() for (_, name), one in counter.scored.items()},
         notes=(*scored.lines(counter.scored, scored.exempt(config)), *result.remarks),
         comparability=doctor.verdict(context.checks).plain() if context.checks else {},
+        remarks=tuple(_remarks(context)),
     )
+
+
+def _remarks(context: RunContext) -> Iterator[dict[str, str]]:
+    """Yield what a user has to know of how pair and members are run."""
+    yield from ({"member": "", "text": line} for line in context.remarks)
+    for name, check in context.checks.items():
+        yield from ({"member": name, "text": line} for line in check.remarks)
 
 
 def _plain_config(cfg: RunConfig, asked: Sequence[Arm]) -> dict[str, Any]:

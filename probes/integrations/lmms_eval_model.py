@@ -89,7 +89,7 @@ def settings(
         # There is no other member that could write.
         given.setdefault("infill.source", "self")
     # Settled while the pair is whole: a member's frames are shown as in a run of both.
-    cfg = told_config(compose.compose([f"{key}={value}" for key, value in given.items()]))
+    cfg, _ = told_config(compose.compose([f"{key}={value}" for key, value in given.items()]))
     members = {str(member.role): member for member in cfg.pair.members}
     if role not in members:
         raise ProbesError(f"the pair has no member {role!r}", "role", nearest(role, members))

@@ -52,6 +52,8 @@ class Capabilities:
     """Whether an adapter can be loaded onto the member's weights."""
     chat_template_kwargs: bool = False
     """Whether the member's chat template can be given further variables."""
+    pixel_bounds: bool = False
+    """Whether bounds of a picture's size can be set for the member's processor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,18 @@ class CountsTokens(Protocol):
 
 
 @runtime_checkable
+class RemarkingBackend(Protocol):
+    """A backend that says what a user has to know of how its member is run."""
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return a line each; more of them may be known once a model has answered.
+
+        Raises:
+            ProbesError: processor or configuration do not load.
+        """
+
+
+@runtime_checkable
 class ChecksFiles(Protocol):
     """A backend that can tell from files alone whether its model will load."""
 
@@ -264,6 +278,21 @@ def refuse_variables(spec: ModelSpec, backend: str) -> ProbesError:
         f"backend {backend} gives the chat template no further variables",
         f"pair.{spec.role}.chat_template_kwargs",
         "leave them out, or use backend=hf or backend=server",
+    )
+
+
+def refuse_pixel_bounds(spec: ModelSpec, backend: str) -> ProbesError:
+    """Return the refusal of bounds of a picture's size by a backend that resizes nothing."""
+    fix = "leave it out, or use backend=hf"
+    if backend == "server":
+        fix = (
+            "leave it out, and start the server with it (vLLM: --mm-processor-kwargs"
+            " '{\"max_pixels\": N}'; then set backend.options.deployment anew)"
+        )
+    return ProbesError(
+        f"backend {backend} does not bring pictures to a size, so it can bound none",
+        f"pair.{spec.role}.{next(iter(spec.pixel_bounds))}",
+        fix,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,9 +16,10 @@ from probes.core.types import ModelSpec
 from probes.models import adapters
 from probes.models.adapters import Adapter
 from probes.models.checkpoint_files import WatchedFiles, listed, listed_beside, remembered_hashes
-from probes.models.repositories import Place
+from probes.models.repositories import Place, cached_commit, is_hub_name
 from probes.models.weight_files import headers, loaded_weights, named_weights, read_json
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
 _NAMES_CODE = ("config.json", "generation_config.json", "tokenizer_config.json")
 _NAMES_ONLY = {"name_or_path", "_name_or_path", "special_tokens_map_file", "tokenizer_file"}
@@ -114,6 +116,10 @@ class Checkpoint:
         """Return the sha256 of the files of one part, by name; see `part_of`."""
         return {name: sha256 for name, sha256 in self.files.items() if part_of(name) == part}
 
+    def code(self) -> dict[str, str]:
+        """Return the sha256 of the files of its own code, by name."""
+        return {name: sha256 for name, sha256 in self.files.items() if name.endswith(".py")}
+
     def weights(self) -> tuple[str, ...]:
         """Return the names of the files whose weights are loaded; see `loaded_weights`."""
         return (self.gguf,) if self.gguf else loaded_weights(self.folder, self.config)
@@ -180,6 +186,7 @@ class Checkpoint:
             content["chat_template_kwargs"] = dict(spec.chat_template_kwargs)
         if quantize:
             content["quantize"] = quantize
+        content |= spec.pixel_bounds
         return sha256_json(content)
 
 
@@ -195,6 +202,8 @@ def find(spec: ModelSpec, *, everything: bool = False) -> Checkpoint:
             files that lie elsewhere.
     """
     place = Place(f"member {spec.name}", "repo", _complete)
+    if spec.trust_remote_code:
+        _check_trusted_revision(spec)
     folder, commit = place.find(spec.repo, spec.revision)
     found = Checkpoint(folder, spec.repo, commit)
     if not found.config:
@@ -218,6 +227,34 @@ def find(spec: ModelSpec, *, everything: bool = False) -> Checkpoint:
         commit,
         _adapter(spec, folder),
         everything=everything or spec.trust_remote_code,
+    )
+
+
+def trust_of(spec: ModelSpec, commit: str) -> str:
+    """Return the settings that let a member's own code run, for messages.
+
+    Args:
+        spec: the member.
+        commit: of its repository; empty for a folder, whose files are its version.
+    """
+    at = f" pair.{spec.role}.revision={commit}" if commit else ""
+    return f"pair.{spec.role}.trust_remote_code=true{at}"
+
+
+def _check_trusted_revision(spec: ModelSpec) -> None:
+    """Refuse trust in a repository whose code may be another one tomorrow.
+
+    Of a folder the content counts: its code is part of the fingerprint.
+    """
+    if not is_hub_name(spec.repo) or _COMMIT.fullmatch(spec.revision or ""):
+        return
+    known = cached_commit(spec.repo, spec.revision)
+    fix = f"read the code of {spec.repo}, and set {trust_of(spec, known or 'COMMIT')}"
+    raise ProbesError(
+        "code is trusted at one commit, and the member's revision is"
+        f" {spec.revision or 'not set'}: a branch or tag may move",
+        f"pair.{spec.role}.revision",
+        fix + ("" if known else " (40 digits, as its page of commits on the hub shows them)"),
     )
 
 

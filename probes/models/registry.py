@@ -9,7 +9,13 @@ from typing import cast
 from probes.core.errors import ProbesError
 from probes.core.plugins import Registry
 from probes.core.types import ModelSpec
-from probes.models.base import Backend, BackendSettings, refuse_adapter, refuse_variables
+from probes.models.base import (
+    Backend,
+    BackendSettings,
+    refuse_adapter,
+    refuse_pixel_bounds,
+    refuse_variables,
+)
 
 _PARTS = tuple(name for name in vars(Backend) if not name.startswith("_"))
 """What the protocol asks of every backend."""
@@ -73,4 +79,6 @@ def open_backend(cfg: BackendSettings, spec: ModelSpec) -> Backend:
         raise refuse_adapter(spec, cfg.name)
     if spec.chat_template_kwargs and not backend.capabilities().chat_template_kwargs:
         raise refuse_variables(spec, cfg.name)
+    if spec.pixel_bounds and not backend.capabilities().pixel_bounds:
+        raise refuse_pixel_bounds(spec, cfg.name)
     return backend

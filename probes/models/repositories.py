@@ -42,7 +42,7 @@ class Place:
                 repo,
                 CONVERT,
             )
-        if repo.count("/") != 1 or repo.startswith((".", "/", "~")):
+        if not is_hub_name(repo):
             what = "adapter" if self.setting == "adapter" else "checkpoint"
             raise ProbesError(
                 f"there is no such {what} folder", repo, f"correct the member's `{self.setting}`"
@@ -83,6 +83,21 @@ class Place:
             self.where,
             f"run `hf download {repo}{option}` with a network, or set `{self.setting}` to a folder",
         )
+
+
+def is_hub_name(repo: str) -> bool:
+    """Return whether a member's repo is a name on the hub: no folder, and not `embedded:`."""
+    if repo.startswith((EMBEDDED, ".", "/", "~")) or Path(repo).expanduser().is_dir():
+        return False
+    return repo.count("/") == 1
+
+
+def cached_commit(repo: str, revision: str | None) -> str:
+    """Return the commit that a revision has in the local cache of the hub; empty if in none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, "config.json", revision=revision)
+    return Path(found).parent.name if isinstance(found, str) else ""
 
 
 def _embedded(name: str) -> Path:

@@ -97,6 +97,13 @@ class Manifest:
         "versions)",
         default_factory=dict,
     )
+    remarks: tuple[Mapping[str, str], ...] = _means(
+        "what has to be known of how the members are run, as {member, text}, the member empty "
+        "where it is of the pair: how frames are shown, templates that move or trim, processors "
+        "put together from parts, adapters, own code, classes that are run whole; absent where "
+        "there is nothing (and in folders of older versions)",
+        default=(),
+    )
     files: Mapping[str, str] = _means(
         "sha256 of every table and submission file of the run; readers refuse others (in folders "
         "of older versions absent)",
@@ -110,7 +117,7 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a run's manifest; see `write_content`."""
-    optional = ("frames_lost", "artifacts", "origins", "scored", "notes", "comparability")
+    optional = "frames_lost artifacts origins scored notes comparability remarks".split()
     content = {k: v for k, v in asdict(manifest).items() if v or k not in optional}
     write_content(folder, content)
 

@@ -160,6 +160,10 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     kept["frame_as"] = {
         member.get("role"): member.get("frame_as") for member in pair.get("members") or ()
     }
+    for name in ("min_pixels", "max_pixels"):
+        # Only where they are set: baselines of older versions know of none.
+        own = {one.get("role"): one.get(name) for one in pair.get("members") or ()}
+        kept |= {f"member {name}": own} if any(own.values()) else {}
     # How long a reply may be matters only where replies are what is scored.
     reply = set() if config.get("scoring") == "generate" else {"max_new_tokens"}
     left_out = _NOT_OF_THE_QUESTION | reply

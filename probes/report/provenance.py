@@ -10,7 +10,7 @@ import pandas as pd
 
 from probes.core.tables import Table
 from probes.core.text import flat, listed, without_lists
-from probes.report.parts import Paragraph, ReportPart, Section, counted
+from probes.report.parts import BulletList, Paragraph, ReportPart, Section, counted
 from probes.report.study import Study
 
 _FactRows = list[tuple[str, ...]]
@@ -40,10 +40,23 @@ def section(study: Study) -> Section:
             names, size = listed(arrays["names"], 10), f"{arrays['bytes'] / 2**20:,.1f} MiB"
             counts = f"{counted(arrays['arrays'], 'array')} ({names}; {size})"
             parts.append(Paragraph(f"{_last(run)} has {counts}: `probes.artifacts` reads them."))
+    parts += _remarks(study)
     parts += _origins(study)
     if manifests:
         parts += _tables(manifests)
     return Section("manifest", "Manifest", tuple(parts))
+
+
+def _remarks(study: Study) -> Iterator[ReportPart]:
+    """Yield what has to be known of how members were run, each once."""
+    found: dict[str, None] = {}
+    for manifest in study.manifests.values():
+        for one in manifest.get("remarks") or ():
+            member = str(one.get("member") or "the pair")
+            found[f"{member}: {one.get('text', '')}"] = None
+    if found:
+        yield Paragraph("How the members were run:")
+        yield BulletList(tuple(found))
 
 
 def _origins(study: Study) -> Iterator[ReportPart]:

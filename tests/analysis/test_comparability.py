@@ -35,6 +35,38 @@ def test_equal_members_are_comparable_whatever_they_are_called() -> None:
     assert (found.verdict, found.differences, found.faults) == ("comparable", (), ())
 
 
+BOUNDED = {"size.shortest_edge": 3136, "size.longest_edge": 12845056}
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        ({}, {"max_pixels": 784}),
+        ({"min_pixels": 4, "max_pixels": 784}, {"min_pixels": 4, "max_pixels": 900}),
+    ],
+)
+def test_other_bounds_of_pixels_are_other_tokens(
+    mine: dict[str, int], theirs: dict[str, int]
+) -> None:
+    """By what the processor came to, where it was seen; of other classes it is no line."""
+    names = {"min_pixels": "size.shortest_edge", "max_pixels": "size.longest_edge"}
+
+    def seen(given: dict[str, int]) -> Examination:
+        return replace(SEEN, processor=BOUNDED | {names[k]: v for k, v in given.items()})
+
+    one = replace(IMAGE, facts=IMAGE.facts | mine, seen=seen(mine))
+    other = replace(VIDEO, facts=VIDEO.facts | theirs, seen=seen(theirs))
+    (only,) = judged([one, other]).differences
+    assert only.startswith("pixel bounds differ: min_pixels ")
+    assert only.endswith("in video: not the same tokens for the same frames")
+    assert f"max_pixels {theirs['max_pixels']} in video" in only
+    same = replace(other, facts=VIDEO.facts | mine, seen=seen(mine))
+    assert judged([one, same]).differences == ()
+    foreign = replace(other, facts=other.facts | {"class": "B"}, seen=None)
+    lines = judged([replace(IMAGE, facts=IMAGE.facts | {"class": "A"}), foreign]).differences
+    assert not [text for text in lines if "pixel" in text]
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [

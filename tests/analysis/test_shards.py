@@ -254,7 +254,8 @@ def test_answers_of_two_versions_are_told_and_counted_once(tmp_path: Path) -> No
         made = [replace(one, origin=origin, key=version + one.key) for one in study(ITEMS, (5,))]
         run = write_run(tmp_path / version, made, BASE, [item(number) for number in range(ITEMS)])
         members = {one.member for one in made}
-        edit(run, origins={name: {origin: ITEMS} for name in members})
+        said = [{"member": "", "text": "shown as image"}, {"member": "m", "text": version}]
+        edit(run, origins={name: {origin: ITEMS} for name in members}, remarks=said)
         runs.append(run)
     with pytest.warns(UserWarning, match="computed in different ways") as told:
         frame = analysis.load(runs)
@@ -262,7 +263,9 @@ def test_answers_of_two_versions_are_told_and_counted_once(tmp_path: Path) -> No
     assert set(frame["origin"]) == {"transformers 5.0; cpu avx2; float32; sdpa"}
     with pytest.warns(UserWarning, match="computed in different ways"):
         merge(runs, tmp_path / "merged")
-    found = json.loads((tmp_path / "merged" / "manifest.json").read_text())["origins"]
+    joined = json.loads((tmp_path / "merged" / "manifest.json").read_text())
+    assert [one["text"] for one in joined["remarks"]] == ["shown as image", "5.0", "5.1"]
+    found = joined["origins"]
     counts = frame.groupby("member").size()
     assert {name: sum(one.values()) for name, one in found.items()} == counts.to_dict()
     assert all("5.1" not in str(one) for one in found.values())

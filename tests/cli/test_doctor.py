@@ -64,7 +64,7 @@ def test_the_studys_pair_differs_in_rope_scaling_and_tokenizer(
     # Behind a frame the two tokenizers split a line break otherwise.
     assert "the same prompt (frames alone) becomes other tokens: token" in shown
     assert "A: 319 '\u2581A';" in shown
-    assert "prompts go in as one text" in shown
+    assert "a prompt goes in as one text" in shown
     assert "its own class shows no videos" in shown
 
 

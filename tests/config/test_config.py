@@ -227,9 +227,24 @@ def test_members_have_their_own_prefix_and_variables() -> None:
     assert frozen("pair.video.answer_prefix=''").pair.members[1].answer_prefix == ""
 
 
+def test_bounds_of_pixels_are_a_members_own() -> None:
+    cfg = frozen(
+        "pair=own", "pair.image.repo=a/b", "pair.video.repo=c/d", "pair.video.max_pixels=9"
+    )
+    assert [one.pixel_bounds for one in cfg.pair.members] == [{}, {"max_pixels": 9}]
+    assert settings.as_plain(cfg)["pair"]["members"][1]["max_pixels"] == 9
+    both = frozen("pair.image.min_pixels=7", "pair.image.max_pixels=7")
+    assert both.pair.members[0].pixel_bounds == {"min_pixels": 7, "max_pixels": 7}
+    crossed = refused("pair.image.min_pixels=8", "pair.image.max_pixels=7")
+    assert crossed.what == "min_pixels=8 is above max_pixels=7"
+
+
 @pytest.mark.parametrize(
     ("override", "where", "fix"),
     [
+        ("pair.video.max_pixels=0", "pair.video.max_pixels", "at least 1"),
+        ("pair.image.min_pixels=-3", "pair.image.min_pixels", "at least 1"),
+        ("+pair.image.max_pixel=5", "pair.image.max_pixel", "pair.image.max_pixels"),
         (r"pair.answer_prefix='a\d'", "pair.answer_prefix", r"\n for a line break"),
         (r"pair.image.answer_prefix='a\\'", "pair.image.answer_prefix", "for a backslash"),
         ("+pair.video.answer_prefx=x", "pair.video.answer_prefx", "pair.video.answer_prefix"),

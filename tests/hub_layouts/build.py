@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from hub_layouts import internvl, llava, qwen, qwen3
+from hub_layouts.glm import GLM
+from hub_layouts.idefics import IDEFICS
+from hub_layouts.llama4 import LLAMA4
+from hub_layouts.mistral import MISTRAL
+from hub_layouts.mllama import mllama
+from hub_layouts.newer import NEWER
+from hub_layouts.omni import OMNI
 from hub_layouts.others import OTHERS
 
 LAYOUTS: dict[str, tuple[str, Callable[[Path], None]]] = {
@@ -33,8 +41,66 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "internvl3": ("InternVL3-8B-hf", internvl.internvl),
     "internvl3_5": ("InternVL3_5-8B-HF", partial(internvl.internvl, seed=16, qwen3=True)),
     "internvl_chat": ("Mini-InternVL-Chat-4B-V1-5", internvl.internvl_chat),
+    "next_mistral": ("llava-v1.6-mistral-7b-hf", llava.llava_next_mistral),
+    "onevision_converted": (
+        "llava-onevision-qwen2-0.5b-ov-hf",
+        llava.llava_onevision_converted,
+    ),
+    "qwen3_vl_4b": (
+        "Qwen3-VL-4B-Instruct",
+        partial(qwen3.qwen3_vl, seed=34, published=("trl", "qwen3_vl")),
+    ),
+    "qwen3_vl_4b_thinking": (
+        "Qwen3-VL-4B-Thinking",
+        partial(qwen3.qwen3_vl, seed=35, published=("xinference", "Qwen3-VL-Thinking")),
+    ),
+    "mllama": ("Llama-3.2-11B-Vision-Instruct", mllama),
     **OTHERS,
+    **NEWER,
+    **OMNI,
+    **LLAMA4,
+    **GLM,
+    **MISTRAL,
+    **IDEFICS,
 }
+
+_MODELS = "transformers/models/"
+PUBLISHED: dict[str, tuple[str, str]] = {
+    "qwen3_5": ("trl", "qwen3_5_think"),
+    "qwen3_5_small": ("trl", "qwen3_5_nothink"),
+    "qwen3_5_moe": ("trl", "qwen3_5_think"),
+    "gemma4": ("trl", "gemma4_v5"),
+    "gemma4_moe": ("trl", "gemma4_v5"),
+    "gemma4_unified": ("trl", "gemma4_v5"),
+    "qwen2_5_omni": ("xinference", "qwen2.5-omni"),
+    "qwen3_omni": ("xinference", "Qwen3-Omni-Instruct"),
+    "llama4": ("axolotl", "llama4"),
+    "gemma3": ("trl", "gemma3"),
+    "qwen2_vl": ("xinference", "qwen2-vl-instruct"),
+    "qwen2_5_vl": ("trl", "qwen2_5_vl"),
+    "next_video": (
+        "transformers 4.43",
+        f"{_MODELS}llava_next_video/processing_llava_next_video.py:default_chat_template",
+    ),
+    "next_mistral": ("trl", "llava_next"),
+    "onevision_converted": (
+        "transformers 4.47",
+        f"{_MODELS}llava_onevision/convert_llava_onevision_weights_to_hf.py:chat_template",
+    ),
+    "qwen3_vl_4b": ("trl", "qwen3_vl"),
+    "qwen3_vl_4b_thinking": ("xinference", "Qwen3-VL-Thinking"),
+    "qwen3_vl_moe": ("xinference", "Qwen3-VL-Instruct"),
+    "idefics2": (
+        "transformers 4.43",
+        f"{_MODELS}idefics2/processing_idefics2.py:default_chat_template",
+    ),
+    "idefics3": ("trl", "idefics3"),
+    "smolvlm": ("trl", "smolvlm"),
+    "mistral3": ("llama.cpp", "Mistral-Small-3.2-24B-Instruct-2506"),
+    "mllama": ("xinference", "llama-3.2-vision-instruct"),
+}
+"""Layouts whose chat template is one that was published, and where `published.template` finds it.
+Their vocabularies are those of the repositories; of other layouts the template was written anew."""
 
 
 def build(name: str, root: Path) -> Path:
@@ -43,5 +109,9 @@ def build(name: str, root: Path) -> Path:
     folder = root / repository
     if not folder.exists():
         folder.mkdir(parents=True)
-        fill(folder)
+        try:
+            fill(folder)
+        except BaseException:  # the next one to ask must not be given half of it
+            shutil.rmtree(folder)
+            raise
     return folder

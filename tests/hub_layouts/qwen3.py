@@ -10,6 +10,7 @@ import transformers
 
 from hub_layouts import files
 from hub_layouts.files import dump
+from hub_layouts.published import template as template_of
 
 _TEXT = {
     "attention_bias": False,
@@ -75,8 +76,18 @@ _TEMPLATE = (
 _MORE = ["<tool_response>", "</tool_response>", "<think>", "</think>"]
 
 
-def qwen3_vl(folder: Path, seed: int = 31, thinking: bool = False) -> None:
-    """Qwen/Qwen3-VL-8B-Instruct, or -Thinking, whose template opens a thought."""
+def qwen3_vl(
+    folder: Path, seed: int = 31, thinking: bool = False, published: tuple[str, str] | None = None
+) -> None:
+    """Qwen/Qwen3-VL-8B-Instruct, or -Thinking, whose template opens a thought.
+
+    Args:
+        folder: that is filled.
+        seed: of the weights.
+        thinking: whether it is the one that thinks.
+        published: where `published.template` finds its template; without, one like it is written,
+            for which nothing is fetched.
+    """
     config = {
         "architectures": ["Qwen3VLForConditionalGeneration"],
         "image_token_id": 151655,
@@ -100,6 +111,8 @@ def qwen3_vl(folder: Path, seed: int = 31, thinking: bool = False) -> None:
     dump(folder, "generation_config.json", sampling)
     special = files.QWEN_BASE + files.QWEN_VISION
     template = _TEMPLATE.replace("THOUGHT", "<think>\n" if thinking else "")
+    if published:
+        template = template_of(*published)
     added = files.numbered(special, files.QWEN_PLAIN + _MORE)
     files.qwen_tokenizer(
         folder, added, special[1:], chat_template=template, model_max_length=262144

@@ -55,6 +55,16 @@ NOTHING = "def ENTRY(cfg, spec):\n    return None"
 BROKEN = "def ENTRY(cfg, spec):\n    return {}['weights']"
 
 
+@pytest.mark.parametrize("backend", ["server", "scripted"])
+def test_bounds_of_pixels_are_refused_where_nothing_is_resized(backend: str) -> None:
+    spec = ModelSpec("m", "video", "some/model", frame_as="image", max_pixels=784)
+    options = {"base_url": "http://localhost:9/v1"} if backend == "server" else {}
+    with pytest.raises(ProbesError, match=f"backend {backend} does not bring pictures") as caught:
+        open_backend(BackendConfig(backend, options=options), spec)
+    assert caught.value.where == "pair.video.max_pixels"
+    assert ("mm-processor-kwargs" in caught.value.fix) == (backend == "server")
+
+
 def test_what_it_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     codes = {"half": HALF, "whole": WHOLE, "nothing": NOTHING, "broken": BROKEN}
     install(monkeypatch, tmp_path, BACKENDS, codes)

@@ -201,6 +201,21 @@ def test_arguments_that_lead_to_files_that_no_key_covers_are_refused(
     opened("qwen2_5_vl", args=plain)
 
 
+def test_bounds_of_pixels_go_to_wrappers_that_take_them(opened: Any, stand_in: Any) -> None:
+    with pytest.raises(ProbesError, match="max_pixels is given twice") as caught:
+        opened("qwen2_5_vl", spec={"max_pixels": 784}, args={"max_pixels": 784})
+    assert caught.value.where == "backend.options.args.max_pixels and pair.image.max_pixels"
+    opened("qwen2_5_vl", spec={"max_pixels": 784}).check_files(thorough=True)
+    bound, free = opened("qwen2_5_vl", spec={"max_pixels": 784}), opened("qwen2_5_vl")
+    assert bound.describe()["max_pixels"] == 784
+    assert bound.fingerprint != free.fingerprint
+    name = stand_in(lambda shown, given: "x")
+    with pytest.raises(ProbesError, match="takes no max_pixels") as caught:
+        opened(name, spec={"max_pixels": 784}).check_files(thorough=True)
+    assert caught.value.where == "pair.image.max_pixels"
+    opened(name).check_files(thorough=True)
+
+
 def test_any_file_of_the_folder_counts_and_is_watched(
     folder: Path, tmp_path: Path, settings: Any, stand_in: Any
 ) -> None:

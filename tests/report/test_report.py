@@ -525,7 +525,8 @@ def test_published_figures_are_compared_with_those_of_the_same_pair(tmp_path: Pa
 
 def test_a_manifest_is_listed_in_full_and_runs_that_left_nothing_are_named(tmp_path: Path) -> None:
     first = made.write(tmp_path / "sweep" / "0", study(6, frames=(5,)), made.manifest())
-    manifest = made.manifest(device="another machine", dirty=True)
+    said = [{"member": "", "text": "as image"}, {"member": "tiny", "text": "it has an adapter"}]
+    manifest = made.manifest(device="another machine", dirty=True, remarks=said)
     made.write(tmp_path / "sweep" / "1", study(6, frames=(10,)), manifest)
     (tmp_path / "sweep" / "2" / ".hydra").mkdir(parents=True)
     out = write(tmp_path / "out", tmp_path / "sweep")
@@ -535,6 +536,8 @@ def test_a_manifest_is_listed_in_full_and_runs_that_left_nothing_are_named(tmp_p
     assert "| device | 0 | a machine |" in part
     assert "| device | 1 | another machine |" in part
     assert "uncommitted changes" in part
+    assert "- the pair: as image" in part
+    assert "- tiny: it has an adapter" in part
     assert "1 run did not finish and is not here: 2." in out.section("summary")
     written = out.csv("manifest")
     assert set(written["run"]) == {str(first), str(first.parent / "1")}

@@ -28,6 +28,7 @@ from probes.models.base import (
 )
 from probes.models.checkpoint import find, part_of
 from probes.models.checkpoint_files import WatchedFiles
+from probes.models.hf import remarks
 from probes.models.hf.answers import LoadedModel
 from probes.models.hf.batching import Batcher, free_memory
 from probes.models.hf.families import FAMILIES, DevicePlacement, family_of, processors
@@ -160,7 +161,9 @@ class HfBackend:
         """Return what this backend can do."""
         if isinstance(self._family, GenericFamily):
             reason = "a checkpoint of no family of its own is run as one piece"
-            return Capabilities(reason=reason, adapters=True, chat_template_kwargs=True)
+            return Capabilities(
+                reason=reason, adapters=True, chat_template_kwargs=True, pixel_bounds=True
+            )
         attention, reason = self._spec.attention, ""
         if attention not in MASKED_ATTENTION:
             reason = f"attention={attention} takes no mask"
@@ -174,6 +177,7 @@ class HfBackend:
             reason=reason,
             adapters=True,
             chat_template_kwargs=True,
+            pixel_bounds=True,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -189,6 +193,7 @@ class HfBackend:
             "checkpoint_class": next(iter(checkpoint.architectures), ""),
             "perceive_once": True,
             **self._family.facts(checkpoint, spec.frame_as),
+            **spec.pixel_bounds,
             "frame_as": spec.frame_as,
             "dtype": spec.dtype,
             "attention": spec.attention,
@@ -201,6 +206,7 @@ class HfBackend:
             "processor_sha256": sha256_json(checkpoint.hashes("processor")),
             "chat_template_sha256": sha256_json(checkpoint.hashes("chat_template")),
             "weights_sha256": sha256_json(checkpoint.hashes("weights")),
+            **({"own_code": sha256_json(checkpoint.code())} if spec.trust_remote_code else {}),
             "peft_adapter": checkpoint.adapter.describe() if checkpoint.adapter else None,
             # For a report on the settings and files in which two members differ.
             "config": checkpoint.config,
@@ -246,6 +252,13 @@ class HfBackend:
         from probes.models.hf.examine import Examiner
 
         return Examiner(self.preprocessor(), self._family, self._spec)
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return what a user has to know of how it is run; see `RemarkingBackend`."""
+        found = [*remarks.of_files(self._checkpoint, self._spec, self.preprocessor())]
+        if isinstance(self._ready, LoadedGenericModel):
+            found += remarks.of_passes(self._ready.proven)
+        return tuple(found)
 
     def counters(self) -> dict[str, int]:
         """Return frames encoded, those of them encoded again, and language model passes."""

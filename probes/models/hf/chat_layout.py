@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 from probes.core.errors import ProbesError
@@ -21,6 +22,8 @@ PartLayout = Literal["kept", "trimmed", "numbered", "moved", "one text", "none"]
 white space around texts is dropped; `numbered`, where every picture is written differently;
 `moved`, where pictures come before texts; `one text`, where there can be no pictures of the kind;
 `none`, where there is no template."""
+_DATES = re.compile(r"strftime_now\(\s*['\"]([^'\"]+)['\"]")
+"""In a template: the day on which it is rendered, in some form."""
 MARK = "MARK"
 """A text that a template has no other place for."""
 
@@ -52,6 +55,16 @@ class ChatLayout:
         pictures in it, the same way under every arm, is what keeps them between texts.
         """
         return self.layout in ("trimmed", "numbered")
+
+    @property
+    def writes_date(self) -> bool:
+        """Whether a prompt holds the day on which it is asked."""
+        if self.owner is None or self.layout == "none":
+            return False
+        forms = _DATES.findall(str(self.owner.chat_template))
+        # Variables may give it another date: what counts is what it writes.
+        shown = self.text([{"type": "text", "text": MARK}]) if forms else ""
+        return any(datetime.now().strftime(form) in shown for form in forms)
 
     def render(self, parts: Iterable[str | None]) -> str:
         """Return the rendered message of texts and pictures (None), with the generation prompt."""

@@ -101,13 +101,16 @@ class OwnClass:
 
     def inputs(self, text: str, prompt: Request, frames: FramesByHash) -> Any:
         """Return the class's inputs (tensors, batch of one)."""
+        from PIL import Image
+
         # Copies: torch warns of arrays that cannot be written to, as those of the frame store.
         shown = [np.array(frames[name]) for name in frames_of(prompt)]
         media: dict[str, Any] = {}
         if shown and self.way == "video":
             media = {"videos": [frame[None] for frame in shown], "do_sample_frames": False}
         elif shown:
-            media = {"images": [shown]}
+            # As PIL's: not every processor takes arrays (Idefics2's).
+            media = {"images": [list(map(Image.fromarray, shown))]}
         bos = self.processor.tokenizer.bos_token
         # A template that writes the start token gets no second one.
         more = {"add_special_tokens": False} if bos and text.startswith(bos) else {}

@@ -19,6 +19,7 @@ from probes.core import origins
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
 from probes.core.types import FramesByHash, ModelSpec, Origin, Output, Request, ScoringSpec
+from probes.models import checked
 from probes.models.base import (
     BackendSettings,
     Capabilities,
@@ -72,7 +73,7 @@ class LmmsBackend:
         args = cfg.options.get("args") or {}
         if not isinstance(args, Mapping):
             raise ProbesError(f"{args!r} is not a group of arguments", "backend.options.args")
-        wrappers.check_args(args)
+        wrappers.check_args(args, spec)
         self._args = dict(args)
         self._checked = bool(cfg.options.get("order_is_checked"))
         self._spec = spec
@@ -100,6 +101,20 @@ class LmmsBackend:
         self._logged: list[str] = []
         self._requests = 0
 
+    def check_files(self, *, thorough: bool) -> None:
+        """Raise unless the wrapper takes what the member sets; see `base.ChecksFiles`."""
+        if not thorough or not self._spec.pixel_bounds:
+            return  # lmms-eval takes seconds to import
+        facts = {
+            "wrapper": self._name,
+            "lmms_eval": self._version,
+            "pixels": self._spec.pixel_bounds,
+        }
+        checked.once(
+            facts,
+            lambda: wrappers.check_pixel_bounds(wrappers.wrapper_class(self._name), self._spec),
+        )
+
     def libraries(self) -> dict[str, str]:
         """Return the libraries that an answer depends on."""
         return origins.versions((*LIBRARIES, "lmms-eval"))
@@ -117,6 +132,7 @@ class LmmsBackend:
             reason="its model runs behind a wrapper of lmms-eval",
             unscored="it has no log-probabilities of given text, nor of letters",
             answer_prefix=False,
+            pixel_bounds=True,
         )
 
     def planning(self) -> None:
@@ -153,6 +169,7 @@ class LmmsBackend:
             "frame_as": spec.frame_as,
             "dtype": spec.dtype,
             "attention": spec.attention,
+            **spec.pixel_bounds,
             "interleaving": self._order,
         }
 

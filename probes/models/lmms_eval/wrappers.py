@@ -124,6 +124,7 @@ def open_wrapper(
     }
     # Some wrappers refuse an argument that they do not have.
     settings = {name: value for name, value in settings.items() if name in names}
+    settings |= spec.pixel_bounds
     folder_name = next((name for name in _FOLDER_NAMES if name in names), "pretrained")
     where = f"member {spec.name}, lmms-eval's {found.__name__}"
     try:
@@ -146,13 +147,27 @@ def open_wrapper(
     return wrapper
 
 
-def check_args(args: Mapping[str, Any]) -> None:
-    """Refuse arguments that lead a wrapper to files that no cache key covers.
+def check_pixel_bounds(found: type, spec: ModelSpec) -> None:
+    """Raise ProbesError unless a wrapper takes the bounds of pictures that a member sets."""
+    for name in spec.pixel_bounds.keys() - _arguments(found):
+        raise ProbesError(
+            f"lmms-eval's {found.__name__} takes no {name}",
+            f"pair.{spec.role}.{name}",
+            "leave it out, or use backend=hf",
+        )
+
+
+def check_args(args: Mapping[str, Any], spec: ModelSpec) -> None:
+    """Refuse arguments that lead a wrapper to files that no cache key covers, or come twice.
 
     A name of the hub cannot be told from other texts: it counts as a text.
     """
     for name, value in args.items():
         where = f"backend.options.args.{name}"
+        if name in spec.pixel_bounds:
+            raise ProbesError(
+                f"{name} is given twice", f"{where} and pair.{spec.role}.{name}", "leave one out"
+            )
         if name in _FOLDER_NAMES:
             raise ProbesError(
                 "the wrapper's weights are the member's", where, "set pair.ROLE.repo instead"

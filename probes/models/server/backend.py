@@ -94,8 +94,13 @@ class ServerBackend:
         self._order = "not looked up"
         self._served: dict[str, Any] = {}
         self._version = ""
+        self._remarks: dict[str, str] = {}
         self._counts = {"requests": 0, "retried": 0, "encoded": 0}
         self._unreached = 0  # prompts in a row, over all calls, that found no server
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return what the first replies showed; see `RemarkingBackend`."""
+        return tuple(self._remarks.values())
 
     def libraries(self) -> dict[str, str]:
         """Return none: a server need not tell them; `deployment` stands for them in keys."""
@@ -245,6 +250,7 @@ class ServerBackend:
             raise _thinks(where, "the first reply begins with one") from None
         if all_thought(output.text):
             _log.warning("%s: the first reply: %s", where, THINKING)
+            self._remarks["first reply"] = f"the first reply: {THINKING}"
         self._preflighted.add((scoring.kind, pictures))
 
     def _first_reply(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from npm_vocabularies import npm_vocabulary
+from hub_layouts.published import npm_files
 
 from probes.core.errors import ProbesError
 from probes.core.params import frozen
@@ -177,10 +177,10 @@ def test_a_variable_that_no_template_reads_is_refused(
 
 
 @pytest.mark.slow
-def test_the_template_of_gemma_trims(tmp_path: Path) -> None:
+def test_the_template_of_gemma_trims() -> None:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(npm_vocabulary("gemma3", tmp_path))
+    tokenizer = AutoTokenizer.from_pretrained(npm_files("gemma3"))
     made = PromptTokens(tokenizer, "<start_of_image>")
     assert made.layout == "trimmed"
     assert made.render(Request((FrameRef("x"), " what?\n", FrameRef("y"), "now"))) == (
@@ -214,3 +214,15 @@ def test_variables_of_the_template_are_the_members(
         assert scores[0] != pytest.approx(scores[1], abs=1e-4)
         with pytest.raises(ProbesError, match="reads no variable 'thimk'"):
             open_hf(folder, spec=own | {"chat_template_kwargs": (("thimk", 1),)}).preprocessor()
+
+
+def test_a_template_that_writes_the_date_is_known(new_tokenizer: Callable[..., Any]) -> None:
+    """As Llama's do, unless they are given one."""
+    dated = (
+        "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}"
+        "{% endif %}{{ date_string }}" + each()
+    )
+    for variables, writes in (({}, True), ({"date_string": "1 May 2026"}, False)):
+        _, made = tokens(new_tokenizer, dated, variables=frozen(variables))
+        assert made.chat.writes_date is writes
+    assert not tokens(new_tokenizer, each())[1].chat.writes_date

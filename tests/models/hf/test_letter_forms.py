@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from hub_layouts import files
+from hub_layouts.published import npm_files
 from letter_scores import letter_ids
-from npm_vocabularies import npm_vocabulary
 from transformers import AutoTokenizer
 
 from probes.models.hf.prompt_encoder import PromptTokens
@@ -53,8 +53,8 @@ def test_qwen_writes_a_letter_bare_and_behind_a_space(tmp_path: Path) -> None:
         ("qwen3", (32, 362)),
     ],
 )
-def test_other_vocabularies(name: str, ids: tuple[int, ...], tmp_path: Path) -> None:
-    tokenizer, tokens = found(npm_vocabulary(name, tmp_path), "<unused0>")
+def test_other_vocabularies(name: str, ids: tuple[int, ...]) -> None:
+    tokenizer, tokens = found(npm_files(name), "<unused0>")
     assert tokens.letter_forms("A") == ids
     assert set(letter_ids(tokenizer, "A")) == set(ids)
     assert len(letter_forms(tokens, "ABCDEFGHIJ")) == 10

@@ -14,8 +14,9 @@ from typing import cast
 
 from probes.core.errors import ProbesError
 from probes.core.plugins import Registry
+from probes.core.text import listed
 from probes.core.types import FrameAs, ModelSpec
-from probes.models.checkpoint import Checkpoint, find
+from probes.models.checkpoint import Checkpoint, find, trust_of
 from probes.models.hf.families.base import DevicePlacement, Family, ProcessorBundle
 from probes.models.hf.families.generic import GenericFamily
 
@@ -55,7 +56,6 @@ FAMILIES: Registry[Family | GenericFamily] = Registry(
     "probes.families", "family", _BUILT_IN, _checked
 )
 _LLAVA = "name the repository of the organisation llava-hf"
-_OMNI = "name one that reads pictures and text alone, e.g. Qwen/Qwen2.5-VL-7B-Instruct"
 UNREADABLE = {
     # Layouts of the models' authors, whose weights transformers' classes do not read.
     "internvl_chat": "name the repository whose name ends in -hf, e.g. OpenGVLab/InternVL3-8B-hf",
@@ -63,9 +63,6 @@ UNREADABLE = {
     "llava_mistral": _LLAVA,
     "llava_qwen": _LLAVA,
     "videollama3_qwen2": "name lkhl/VideoLLaMA3-7B-HF or lkhl/VideoLLaMA3-7B-Image-HF",
-    # A model that hears and speaks around one that reads.
-    "qwen2_5_omni": _OMNI,
-    "qwen3_omni_moe": _OMNI,
 }
 
 
@@ -78,13 +75,11 @@ def family_of(checkpoint: Checkpoint, spec: ModelSpec) -> Family | GenericFamily
     where = f"member {spec.name}"
     _check_readable(checkpoint)
     if spec.family == "auto":
-        family = _detected(checkpoint)
+        family = _detected(checkpoint, spec)
     else:
         family = FAMILIES.get(spec.family, where)
         _check_reads(family, checkpoint)
-    paths = family.paths
-    if isinstance(family, GenericFamily):
-        paths = family.paths_of(str(checkpoint.config.get("model_type") or ""))
+    paths = _paths(family, checkpoint, spec)
     if spec.frame_as not in paths:
         raise ProbesError(
             f"family {family.name} has no way to receive a frame as {spec.frame_as}",
@@ -103,16 +98,24 @@ def ways_of(spec: ModelSpec) -> tuple[FrameAs, ...]:
     checkpoint = find(spec)
     _check_readable(checkpoint)
     named = spec.family != "auto"
-    family = FAMILIES.get(spec.family, "pair.family") if named else _detected(checkpoint)
-    if not isinstance(family, GenericFamily):
-        return family.paths
-    paths = family.paths_of(str(checkpoint.config.get("model_type") or ""))
-    if "video" in paths:
+    family = FAMILIES.get(spec.family, "pair.family") if named else _detected(checkpoint, spec)
+    paths = _paths(family, checkpoint, spec)
+    if isinstance(family, GenericFamily) and "video" in paths:
         try:
             family.prepare(checkpoint, replace(spec, frame_as="video"))
         except ProbesError:  # its template or its processor does not come through with videos
             return ("image",)
     return paths
+
+
+def _paths(
+    family: Family | GenericFamily, checkpoint: Checkpoint, spec: ModelSpec
+) -> tuple[FrameAs, ...]:
+    if not isinstance(family, GenericFamily):
+        return family.paths
+    if spec.trust_remote_code and family.runs_own_code(checkpoint):
+        return family.paths_with_code(checkpoint)
+    return family.paths_of(str(checkpoint.config.get("model_type") or ""))
 
 
 def _check_readable(checkpoint: Checkpoint) -> None:
@@ -158,9 +161,13 @@ def _check_reads(family: Family | GenericFamily, checkpoint: Checkpoint) -> None
     )
 
 
-def _detected(checkpoint: Checkpoint) -> Family | GenericFamily:
+def _detected(checkpoint: Checkpoint, spec: ModelSpec) -> Family | GenericFamily:
     model_type = str(checkpoint.config.get("model_type") or "")
     architectures = checkpoint.architectures
+    generic = FAMILIES.get(_FALLBACK, "")
+    own_code = isinstance(generic, GenericFamily) and generic.runs_own_code(checkpoint)
+    if own_code and spec.trust_remote_code:  # a family would run its own class in its place
+        return generic
     # An installed package cannot take over checkpoints of built-in families.
     for installed in (False, True):
         families = list(_loadable(installed=installed))
@@ -170,9 +177,16 @@ def _detected(checkpoint: Checkpoint) -> Family | GenericFamily:
         for family in families:
             if set(architectures) & set(family.architectures):
                 return family
-    generic = FAMILIES.get(_FALLBACK, "")
     if isinstance(generic, GenericFamily) and generic.knows(model_type, architectures):
         return generic
+    if own_code:
+        code = sorted(path.name for path in checkpoint.folder.glob("*.py"))
+        raise ProbesError(
+            f"model_type {model_type!r} is a class of the checkpoint's own code"
+            f" ({listed(code, 3)}), which is not trusted",
+            str(checkpoint.folder / "config.json"),
+            f"read that code, and set {trust_of(spec, checkpoint.commit)}",
+        )
     raise ProbesError(
         f"no family for model_type {model_type!r} (architectures {list(architectures)})",
         str(checkpoint.folder / "config.json"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -44,7 +43,7 @@ class ProcessorBundle:
         return self.processor.tokenizer
 
     def tokens(self, variables: Params = ()) -> PromptTokens:
-        """Return what tokenizes prompts with this processor; warn where there is no template.
+        """Return what tokenizes prompts with this processor.
 
         Args:
             variables: further variables of the chat template (`chat_template_kwargs`).
@@ -52,13 +51,6 @@ class ProcessorBundle:
         Raises:
             ProbesError: the template does not read one of them.
         """
-        if not any(getattr(one, "chat_template", None) for one in (self.processor, self.tokenizer)):
-            warnings.warn(
-                f"{self.tokenizer.name_or_path} has no chat template: its prompts are bare text,"
-                " without the turns that a chat model was trained with (a template goes into"
-                " chat_template.jinja of the checkpoint's folder)",
-                stacklevel=2,
-            )
         token = getattr(self.processor, f"{self.frame_as}_token", None) or self.placeholder
         return PromptTokens(
             self.tokenizer,

@@ -109,7 +109,9 @@ class LlavaNextVideo(OneClass):
     def _config(self, checkpoint: Checkpoint, tokenizer: Any) -> Any:
         import transformers
 
-        config = transformers.AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(
+            checkpoint.folder, local_files_only=True, trust_remote_code=False
+        )
         if config.model_type == "llava_next_video":
             return config
         content = _without(config.to_dict())
@@ -137,7 +139,9 @@ class LlavaNext(LlavaNextVideo):
     def _config(self, checkpoint: Checkpoint, tokenizer: Any) -> Any:
         import transformers
 
-        config = transformers.AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(
+            checkpoint.folder, local_files_only=True, trust_remote_code=False
+        )
         if config.model_type == "llava_next":
             return config
         return transformers.LlavaNextConfig(**_without(config.to_dict(), *_VIDEO_SETTINGS))

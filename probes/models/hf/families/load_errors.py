@@ -64,6 +64,11 @@ def cause(error: Exception) -> str:
         return f"complete the folder with {error.filename}"
     if isinstance(error, json.JSONDecodeError) or kind == "SafetensorError":
         return "fetch the folder's files again: one is cut off or damaged"
+    if "trust_remote_code" in text:
+        return (
+            "the checkpoint has code of its own, which is not trusted: read it, and set"
+            " pair.ROLE.trust_remote_code=true (and pair.ROLE.revision=COMMIT for a hub name)"
+        )
     if "attn_implementation" in text:
         return "set pair.attention=sdpa or eager, which every class has"
     if kind == "OutOfMemoryError" or getattr(error, "errno", None) == errno.ENOMEM:

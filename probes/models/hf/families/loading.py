@@ -19,7 +19,8 @@ from probes.models.adapters import Adapter
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf.families import load_errors, processors
 from probes.models.hf.families.base import DevicePlacement, ProcessorBundle
-from probes.models.hf.families.outline import META, check_report, outline
+from probes.models.hf.families.outline import META, check_report, kernel_of, outline
+from probes.models.hf.families.pixel_bounds import set_bounds
 
 DTYPES: tuple[str, ...] = get_args(Dtype)
 GREEDY = {
@@ -84,6 +85,7 @@ def file_facts(
         "weights": {} if checkpoint.gguf else checkpoint.headers(),
         "adapter": {"files": adapter.files} if adapter else None,
         "spec": [spec.dtype, spec.attention, spec.frame_as, spec.trust_remote_code],
+        "pixels": spec.pixel_bounds,
         "template": dict(spec.chat_template_kwargs),
         "libraries": {name: metadata.version(name) for name in libraries},
     }
@@ -113,13 +115,15 @@ def loading(folder: Path, otherwise: str = "") -> Iterator[None]:
 
 
 def load_processor(checkpoint: Checkpoint, spec: ModelSpec) -> Any:
-    """Return the checkpoint's own processor.
+    """Return the checkpoint's own processor, with the bounds that the member sets for pictures.
 
     Raises:
-        ProbesError: it does not load, or is a tokenizer only.
+        ProbesError: it does not load, is a tokenizer only, or has no such bounds.
     """
     with loading(checkpoint.folder):
-        return processors.load(checkpoint.folder, trust_remote_code=spec.trust_remote_code)
+        found = processors.load(checkpoint.folder, trust_remote_code=spec.trust_remote_code)
+    set_bounds(found, spec, str(checkpoint.folder))
+    return found
 
 
 def context_of(checkpoint: Checkpoint, spec: ModelSpec) -> int:
@@ -129,7 +133,7 @@ def context_of(checkpoint: Checkpoint, spec: ModelSpec) -> int:
         ProbesError: the configuration does not load, or has no such bound.
     """
     with loading(checkpoint.folder):
-        return int(_config(checkpoint, spec).get_text_config().max_position_embeddings)
+        return int(own_config(checkpoint, spec).get_text_config().max_position_embeddings)
 
 
 def full_config(checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Any]:
@@ -139,10 +143,11 @@ def full_config(checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Any]:
         ProbesError: it does not load.
     """
     with loading(checkpoint.folder):
-        return flat(_config(checkpoint, spec).to_dict())
+        return flat(own_config(checkpoint, spec).to_dict())
 
 
-def _config(checkpoint: Checkpoint, spec: ModelSpec) -> Any:
+def own_config(checkpoint: Checkpoint, spec: ModelSpec) -> Any:
+    """Return the checkpoint's configuration, as an object of its class."""
     import transformers
 
     return transformers.AutoConfig.from_pretrained(
@@ -178,7 +183,7 @@ def load_weights(
             return _without_weights(outline(model_class, config, checkpoint, spec), checkpoint)
         model, report = model_class.from_pretrained(
             checkpoint.folder,
-            attn_implementation=spec.attention,
+            attn_implementation=kernel_of(spec),
             local_files_only=True,
             trust_remote_code=spec.trust_remote_code,
             output_loading_info=True,

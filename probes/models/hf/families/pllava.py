@@ -100,7 +100,9 @@ class Pllava(OneClass):
     def _config(self, checkpoint: Checkpoint, tokenizer: Any) -> Any:
         import transformers
 
-        config = transformers.AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(
+            checkpoint.folder, local_files_only=True, trust_remote_code=False
+        )
         if config.model_type == "llava":
             return config
         # LLaVA-NeXT: what both classes have; its tiles and their line breaks have no use here.

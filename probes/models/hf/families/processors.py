@@ -24,6 +24,8 @@ _VOCABULARY = re.compile(
     r"|tokeniz(ation|er)_\w+\.py"  # code of its own may read any file
 )
 """Names of files of which one holds a tokenizer's vocabulary."""
+_ASSEMBLED = "probes_assembled_because"
+"""Attribute of a processor that did not load by itself."""
 
 
 def load(folder: Path, *, trust_remote_code: bool = False) -> Any:
@@ -52,9 +54,17 @@ def load(folder: Path, *, trust_remote_code: bool = False) -> Any:
             return found
         first = None
     try:
-        return _assembled(folder, named)
+        made = _assembled(folder, named)
     except Exception as error:
         raise _refusal(folder, first or error) from error
+    reason = "it comes without its parts" if first is None else type(first).__name__
+    setattr(made, _ASSEMBLED, reason)
+    return made
+
+
+def assembled_because(processor: Any) -> str:
+    """Return why a processor was put together from its parts; empty where it loaded by itself."""
+    return str(getattr(processor, _ASSEMBLED, ""))
 
 
 def _assembled(folder: Path, named: dict[str, Any]) -> Any:

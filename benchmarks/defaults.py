@@ -240,8 +240,7 @@ def judged(cells: list[Cell]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     methods = list(rows[0][1])
     least = {m: min((found[m][0], name) for name, found in rows) for m in methods}
-    # Half a point of slack: the simulation's own error must not turn a rival away.
-    covering = [m for m in methods if least[m][0] >= COVERS - 0.5] or methods
+    covering = [m for m in methods if least[m][0] >= COVERS] or methods
     for method in methods:
         width, where = max(
             (found[method][1] / min(found[m][1] for m in covering), name) for name, found in rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, isnan
 
 import numpy as np
@@ -184,7 +184,8 @@ def values_by_metric(
                 metric = Metric("accuracy" if name == "accuracy" else "mean", where, name)
                 values = cell.values[policy][known]
                 out[metric] = ItemValues(items.ids[at], items.clusters[at], values)
-        for table, match in matched(frame, CONTRASTS, measure):
+        # A gate compares a member with itself, whose scale stays: an item's own value is its margin.
+        for table, match in matched(frame, CONTRASTS, replace(measure, across=None)):
             items = table.items
             (pairs,) = paired(table, match, measure, (policy,))
             metric = Metric(match.name, _cell_name(table, match.role, match.arm), name)

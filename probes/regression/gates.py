@@ -184,7 +184,7 @@ def values_by_metric(
                 metric = Metric("accuracy" if name == "accuracy" else "mean", where, name)
                 values = cell.values[policy][known]
                 out[metric] = ItemValues(items.ids[at], items.clusters[at], values)
-        # A gate compares a member with itself, whose scale stays: an item's own value is its margin.
+        # A gate compares a member with itself, so its own scale will do.
         for table, match in matched(frame, CONTRASTS, replace(measure, across=None)):
             items = table.items
             (pairs,) = paired(table, match, measure, (policy,))

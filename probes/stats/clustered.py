@@ -107,9 +107,8 @@ def clustered_mean(
     check_level(level)
     d, (codes, n_clusters), (strata_codes, n_strata) = _numbered(values, clusters, strata)
     n = len(d)
-    method = _name(kind, step, alone=n_clusters == n and n_strata == 1)
-    if n_strata > 1:
-        method += f", mean over {n_strata} strata" if weights == "strata" else ", stratified"
+    alone = n_clusters == n and n_strata == 1
+    method = _name(kind, step, alone) + _of_strata(n_strata, weights)
     if n == 0:
         return undefined(nan, n=0, clusters=0, method=method, reason="no items", level=level)
     sample = _sampled(d, (codes, n_clusters), (strata_codes, n_strata), weights)
@@ -121,15 +120,13 @@ def clustered_mean(
         level=level,
         discordant=int(np.count_nonzero(d)),
     )
+    few = _too_few_clusters(sample, strata)
     # Where no item changes, even one cluster has a score interval: that needs no spread.
-    if bare.discordant and (reason := _too_few_clusters(sample, strata)):
-        return replace(bare, reason=reason)
-    if kind == "score":
-        if step and not _too_few_clusters(sample, strata):
-            return _by_test(_test(sample, step), bounds, bare)
-        if sample.has_spread:
-            return _by_test(_test(sample, None), bounds, bare)
-    elif sample.has_spread:
+    if bare.discordant and few:
+        return replace(bare, reason=few)
+    if kind == "score" and (sample.has_spread or (step and not few)):
+        return _by_test(_test(sample, None if few else step), bounds, bare)
+    if kind != "score" and sample.has_spread:
         return _t_interval(sample, kind, bounds, bare)
     return _score_interval(sample, weights, bounds, bare)
 
@@ -148,7 +145,13 @@ def _numbered(
     )
 
 
-def _name(kind: Robust, step: float | None, *, alone: bool) -> str:
+def _of_strata(count: int, weights: Weighting) -> str:
+    if count == 1:
+        return ""
+    return f", mean over {count} strata" if weights == "strata" else ", stratified"
+
+
+def _name(kind: Robust, step: float | None, alone: bool) -> str:
     if kind == "score" and step is None:
         return "paired t" if alone else f"{_NAMES['cr2']}, design effect at least 1"
     if alone:

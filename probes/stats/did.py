@@ -72,11 +72,7 @@ def did_logit(
     )
     if n == 0:
         return replace(bare, reason="no items")
-    if count == 1:
-        return replace(bare, reason="; ".join(["one cluster only", *notes]))
-    least = float(np.minimum(sums, n - sums).min())
-    if least < FEWEST:
-        few = f"a cell has {least:g} right or wrong answers, fewer than {FEWEST}"
+    if few := _too_few(sums, n, count):
         return replace(bare, reason="; ".join([few, *notes]))
     within = cluster_sums(x, codes, count)
     sizes = np.bincount(codes, minlength=count).astype(np.float64)
@@ -92,6 +88,18 @@ def did_logit(
     p = 2 * float(special.stdtr(df, -abs(bare.estimate) / se))
     low, high = bare.estimate - width, bare.estimate + width
     return replace(bare, low=low, high=high, p=p, reason="; ".join(notes), se=se, df=df)
+
+
+def _too_few(sums: Floats, n: int, clusters: int) -> str:
+    """Return why there is no interval for right answers per cell [4] of n items; else empty."""
+    if clusters == 1:
+        return "one cluster only"
+    least = float(np.minimum(sums, n - sums).min())
+    return (
+        f"a cell has {least:g} right or wrong answers, fewer than {FEWEST}"
+        if least < FEWEST
+        else ""
+    )
 
 
 def _jackknife_variance(sums: Floats, within: Floats, sizes: Floats, half: float) -> float:

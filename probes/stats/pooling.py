@@ -59,13 +59,10 @@ def pooled(
     )
     if not kept:
         return replace(bare, reason="no items")
-    tests = [score_test(values, own, step=step) for values, own in kept]
-    known = [one for one in tests if one is not None]
-    if len(known) < len(tests):
-        return replace(bare, reason="a part has one cluster only, or no spread")
+    known = [one for own in kept if (one := score_test(*own, step=step)) is not None]
     variances = np.array([max(one.robust, one.independent) + one.pseudo for one in known])
-    if not (variances > 0).all():
-        return replace(bare, reason="a part has no spread")
+    if len(known) < len(kept) or not (variances > 0).all():
+        return replace(bare, reason="a part has one cluster only, or no spread")
     weights = 1 / variances
     weights /= weights.sum()
     weight = np.concatenate(

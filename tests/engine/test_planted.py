@@ -196,7 +196,7 @@ def test_what_was_planted_is_found_and_what_was_not_is_not(planted: Any) -> None
     image, video = rows["gain", "image", "vcot"], rows["gain", "video", "vcot"]
     assert image["low"] > 0 and image["p"] < 0.05
     assert video["estimate"] == pytest.approx(0) and video["low"] < 0 < video["high"]
-    # Every score leads by two nats or trails by as much; members are compared at their temperatures.
+    # Every score leads by two nats or trails by as much, at the member's own temperature.
     margins = analysis.contrasts(planted[0], names=["did"], measure="margin")
     (margin,) = margins[margins["arm"] == "vcot"]["estimate"]
     at = analysis.temperatures(planted[0]).set_index("role")["temperature"]

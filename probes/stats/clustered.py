@@ -91,12 +91,10 @@ def clustered_mean(
         level: coverage.
         bounds: the least and greatest value an item can have, if there are such. The
             interval ends there. Without them it is undefined where all values are equal.
-        kind: `score` (the default: variance `cr2`, at least that of independent items; a score
-            interval where `step` is given, a t interval else), or a t interval by `cr1` (factor
-            G/(G-1) * (n-1)/(n-H), df G-H, for G clusters and H strata), `cr2` (by each cluster's
-            leverage, Satterthwaite's df) or `cr3` (jackknife, df G-H). With strata these are the
-            variances of a regression on a dummy per stratum; with strata and independent items,
-            `cr2` is the textbook sum of squared shares times s^2 / n.
+        kind: `score` (variance `cr2`, at least that of independent items; a score interval where
+            `step` is given, a t interval else), or a t interval by `cr1` (factor G/(G-1) *
+            (n-1)/(n-H), df G-H, for G clusters and H strata), `cr2` (each cluster's leverage,
+            Satterthwaite's df) or `cr3` (jackknife, df G-H), all of a regression on strata.
         step: by how much one changed answer changes a value: 1 for right and wrong, also in a DiD;
             None where values have no such unit.
 

@@ -110,14 +110,8 @@ def clustered_mean(
     if n == 0:
         return undefined(nan, n=0, clusters=0, method=method, reason="no items", level=level)
     sample = _sampled(d, (codes, n_clusters), (strata_codes, n_strata), weights)
-    bare = undefined(
-        sample.estimate,
-        n=n,
-        clusters=n_clusters,
-        method=method,
-        level=level,
-        discordant=int(np.count_nonzero(d)),
-    )
+    counts = {"n": n, "clusters": n_clusters, "discordant": int(np.count_nonzero(d))}
+    bare = undefined(sample.estimate, method=method, level=level, **counts)
     few = _too_few_clusters(sample, strata)
     # Where no item changes, even one cluster has a score interval: that needs no spread.
     if bare.discordant and few:

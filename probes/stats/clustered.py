@@ -103,15 +103,13 @@ def clustered_mean(
         spread of a stratum of one cluster is unknown: the interval is then undefined.
     """
     check_level(level)
-    d, (codes, n_clusters), (strata_codes, n_strata) = _numbered(values, clusters, strata)
-    n = len(d)
-    alone = n_clusters == n and n_strata == 1
-    method = _name(kind, step, alone) + _of_strata(n_strata, weights)
-    if n == 0:
+    d, numbered, of_strata = _numbered(values, clusters, strata)
+    alone = numbered[1] == len(d) and of_strata[1] == 1
+    method = _name(kind, step, alone) + _of_strata(of_strata[1], weights)
+    if len(d) == 0:
         return undefined(nan, n=0, clusters=0, method=method, reason="no items", level=level)
-    sample = _sampled(d, (codes, n_clusters), (strata_codes, n_strata), weights)
-    counts = {"n": n, "clusters": n_clusters, "discordant": int(np.count_nonzero(d))}
-    bare = undefined(sample.estimate, method=method, level=level, **counts)
+    sample = _sampled(d, numbered, of_strata, weights)
+    bare = _bare(sample, method, level)
     few = _too_few_clusters(sample, strata)
     # Where no item changes, even one cluster has a score interval: that needs no spread.
     if bare.discordant and few:
@@ -121,6 +119,17 @@ def clustered_mean(
     if kind != "score" and sample.has_spread:
         return _t_interval(sample, kind, bounds, bare)
     return _score_interval(sample, weights, bounds, bare)
+
+
+def _bare(sample: _ClusteredSample, method: str, level: float) -> Estimate:
+    return undefined(
+        sample.estimate,
+        n=len(sample.values),
+        clusters=sample.n_clusters,
+        method=method,
+        level=level,
+        discordant=int(np.count_nonzero(sample.values)),
+    )
 
 
 def _numbered(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import inf, nan, sqrt
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,6 +30,16 @@ Robust = Literal["score", "cr1", "cr2", "cr3"]
 Weighting = Literal["items", "strata"]
 Bounds = tuple[float, float]
 """The least and greatest value that an item can have."""
+
+
+class StrataOptions(TypedDict, total=False):
+    """Strata of `clustered_mean`."""
+
+    strata: ArrayLike | None
+    """One label per item [n], or None. Spread is then measured within strata."""
+    weights: Weighting
+    """`items` (every item counts the same, the default) or `strata` (every stratum does)."""
+
 
 _NAMES = {
     "score": "cluster-robust score (CR2, Satterthwaite)",
@@ -74,20 +84,17 @@ def clustered_mean(
     values: ArrayLike,
     clusters: ArrayLike | None = None,
     *,
-    strata: ArrayLike | None = None,
-    weights: Weighting = "items",
     level: float = 0.95,
     bounds: Bounds | None = None,
     kind: Robust = "score",
     step: float | None = None,
+    **of_strata: Unpack[StrataOptions],
 ) -> Estimate:
     """Estimate the mean of per-item values with a cluster-robust interval and test of zero.
 
     Args:
         values: one finite value per item [n].
         clusters: one label per item [n], or None: items are independent.
-        strata: one label per item [n], or None. Spread is then measured within strata.
-        weights: `items` (every item counts the same) or `strata` (every stratum does).
         level: coverage.
         bounds: the least and greatest value an item can have, if there are such. The
             interval ends there. Without them it is undefined where all values are equal.
@@ -97,18 +104,20 @@ def clustered_mean(
             Satterthwaite's df) or `cr3` (jackknife, df G-H), all of a regression on strata.
         step: by how much one changed answer changes a value: 1 for right and wrong, also in a DiD;
             None where values have no such unit.
+        **of_strata: see `StrataOptions`.
 
     Returns:
         The estimate. Where values do not vary at all, never an interval of zero width. The
         spread of a stratum of one cluster is unknown: the interval is then undefined.
     """
     check_level(level)
-    d, numbered, of_strata = _numbered(values, clusters, strata)
-    alone = numbered[1] == len(d) and of_strata[1] == 1
-    method = _name(kind, step, alone) + _of_strata(of_strata[1], weights)
+    strata, weights = of_strata.get("strata"), of_strata.get("weights", "items")
+    d, numbered, in_strata = _numbered(values, clusters, strata)
+    alone = numbered[1] == len(d) and in_strata[1] == 1
+    method = _name(kind, step, alone) + _of_strata(in_strata[1], weights)
     if len(d) == 0:
         return undefined(nan, n=0, clusters=0, method=method, reason="no items", level=level)
-    sample = _sampled(d, numbered, of_strata, weights)
+    sample = _sampled(d, numbered, in_strata, weights)
     bare = _bare(sample, method, level)
     few = _too_few_clusters(sample, strata)
     # Where no item changes, even one cluster has a score interval: that needs no spread.

@@ -50,7 +50,7 @@ def did_logit(
     Returns:
         estimate in log-odds. If a cell is all right or all wrong, its log-odds are infinite; half
         an answer is then added to either side in all four cells. Where a cell has fewer than 3
-        right or 3 wrong answers there is no interval: none of those tried covers there.
+        right or 3 wrong answers there is no interval.
     """
     check_level(level)
     x = np.asarray(cells, dtype=np.float64)

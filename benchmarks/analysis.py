@@ -60,6 +60,8 @@ def write(folder: Path, records: int) -> int:
     answer, right = item % 5, np.random.default_rng(0).random(n) < 0.45
     starts = pa.array(np.arange(0, 5 * n + 1, 5), pa.int32())
     scores = np.random.default_rng(1).normal(size=5 * n)
+    # Right answers are likelier, or no member would have a temperature to compare margins at.
+    scores[5 * np.arange(n) + answer] += np.where(right, 1.0, 0.0)
     constant = {
         "task": "egoschema",
         "stratum": "",

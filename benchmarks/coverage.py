@@ -4,8 +4,8 @@
 
 For n = 100 and 500 items, alone and in clusters of up to 9 (as EgoSchema's recordings, and evenly
 1 to 9), at discordances of 10, 20 and 40 %: the share of simulated runs whose 95 % interval holds
-the true gain or difference in differences (DiD); the same for the DiD of log-odds, near one half
-and near the ceiling. Then the level of the tests where there is no gain. A few minutes on one core
+the true gain or difference in differences (DiD). Then the level of the tests where there is no
+gain. The defaults, also where changes are few: defaults.py. A few minutes on one core
 (OMP_NUM_THREADS=1 keeps it to one). `tables` turns the result into the tables of
 docs/statistics.md.
 """
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from probes.stats import did_logit, sign_flip, tango
+from probes.stats import sign_flip, tango
 from probes.stats.permutation import mcnemar_p
 from probes.stats.simulate import TrueEffect, draw, estimate_many
 
@@ -40,7 +40,7 @@ HARD = ("1 to 9", 100, 0.1, False, 0.5)
 METHODS = {
     "t, items alone": "t alone",
     "CR1 t": "CR1",
-    "CR2 t (default)": "CR2 *",
+    "CR2 t": "CR2",
     "CR3 t": "CR3",
     "cluster bootstrap, percentile": "percent.",
     "cluster bootstrap, BCa": "BCa",
@@ -98,7 +98,7 @@ def coverage(
         found = {
             "t, items alone": estimate_many(values, np.ones(n)).covered(truth),
             "CR1 t": estimate_many(values, sizes, "cr1").covered(truth),
-            "CR2 t (default)": estimate_many(values, sizes, "cr2").covered(truth),
+            "CR2 t": estimate_many(values, sizes, "cr2").covered(truth),
             "CR3 t": estimate_many(values, sizes, "cr3").covered(truth),
         }
         if not did:
@@ -152,37 +152,6 @@ def bootstrapped(
     }
 
 
-ACCURACIES = {
-    "near one half": (0.51, 0.44, 0.49, 0.47),
-    "near the ceiling": (0.95, 0.85, 0.93, 0.9),
-}
-"""Image member's arm and reference, the other's arm and reference."""
-
-
-def logit_coverage(kind: str, n: int, where: str, draws: int) -> dict[str, float]:
-    """Return the share (%) of runs whose interval of the DiD of log-odds holds the truth.
-
-    An item's latent value is a sum of its cluster's, its own and each answer's: 0.3, 0.4 and 0.3 of
-    the variance. `where` names the mean accuracies.
-    """
-    sizes = cluster_sizes(kind, n)
-    codes = np.repeat(np.arange(len(sizes)), sizes)
-    shares = np.array(ACCURACIES[where])
-    truth = float(special.logit(shares) @ [1, -1, -1, 1])
-    alike = 0.0 if kind == "alone" else ALIKE
-    hits = {"delta method (default)": 0, "cluster jackknife": 0}
-    rng = np.random.default_rng([n, len(sizes), len(where)])
-    for _ in range(draws):
-        latent = alike**0.5 * rng.standard_normal(len(sizes))[codes]
-        latent = latent + (0.7 - alike) ** 0.5 * rng.standard_normal(n)
-        noise = 0.3**0.5 * rng.standard_normal((4, n))
-        four = ((latent + noise) < special.ndtri(shares)[:, None]).astype(float).T
-        for name, jackknife in zip(hits, (False, True), strict=True):
-            found = did_logit(four, codes, jackknife=jackknife)
-            hits[name] += found.low <= truth <= found.high
-    return {name: 100 * count / draws for name, count in hits.items()}
-
-
 def levels(kind: str, n: int, draws: int) -> dict[str, float]:
     """Return the share (%) of runs without a gain in which a test at 5 % finds one."""
     sizes = cluster_sizes(kind, n)
@@ -192,7 +161,7 @@ def levels(kind: str, n: int, draws: int) -> dict[str, float]:
     flips = [sign_flip(row, codes)[0] <= 0.05 for row in values]
     pairs = [mcnemar_p(int((row > 0).sum()), int((row < 0).sum())) <= 0.05 for row in values]
     return {
-        "CR2 t (default)": 100 * estimate_many(values, sizes).found(),
+        "CR2 t": 100 * estimate_many(values, sizes).found(),
         "sign-flip of clusters": 100 * float(np.mean(flips)),
         "exact McNemar": 100 * float(np.mean(pairs)),
     }
@@ -202,7 +171,7 @@ def tables(result: dict[str, Any]) -> str:
     """Return the tables of docs/statistics.md as Markdown."""
     order = [name for name in METHODS if name != "CR3 t"] + ["CR3 t"]
     names = {
-        "CR2 t (default)": "**CR2 t**",
+        "CR2 t": "**CR2 t**",
         "t, items alone": "t, no clusters",
         "Tango, items alone": "Tango, no clusters",
     }
@@ -226,30 +195,20 @@ def tables(result: dict[str, Any]) -> str:
         ]
         lines.append(f"| {gain['items']} | {gain['n']} | {gain['clusters']} | {' | '.join(both)} |")
     *usual, hard = result["coverage"]
-    default = [row["coverage"]["CR2 t (default)"] for row in usual]
+    default = [row["coverage"]["CR2 t"] for row in usual]
     lines += [
         "",
-        f"Over all {len(usual)} cases (discordance 10, 20 and 40 %) the default covers "
+        f"Over all {len(usual)} cases (discordance 10, 20 and 40 %) CR2 t covers "
         f"{min(default):.1f} to {max(default):.1f} %; with ten changed items in 20 uneven clusters "
         f"of very similar ones, where a t interval covers less, "
-        f"{hard['coverage']['CR2 t (default)']:.1f} %.",
+        f"{hard['coverage']['CR2 t']:.1f} %.",
         "",
-        "| items | n | DiD of log-odds: delta method | cluster jackknife | level: CR2 t "
-        "| sign-flip | McNemar |",
-        f"|---|---:|{'---:|' * 5}",
+        "| items | n | level: CR2 t | sign-flip | McNemar |",
+        f"|---|---:|{'---:|' * 3}",
     ]
     for test in result["tests"]:
-        same = [
-            row
-            for row in result["log_odds"]
-            if (row["items"], row["n"]) == (test["items"], test["n"])
-        ]
-        odds = [
-            " / ".join(f"{row['coverage'][name]:.1f}" for row in same)
-            for name in ("delta method (default)", "cluster jackknife")
-        ]
         level = [f"{share:.1f}" for share in test["level"].values()]
-        lines.append(f"| {test['items']} | {test['n']} | {' | '.join([*odds, *level])} |")
+        lines.append(f"| {test['items']} | {test['n']} | {' | '.join(level)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -260,7 +219,7 @@ def main() -> None:
     options = parser.parse_args()
     about = described()
     rows: list[dict[str, Any]] = []
-    print("coverage of 95 % intervals; * the default; alike: latent correlation within a cluster")
+    print("coverage of 95 % intervals; alike: latent correlation within a cluster")
     print(f"{'items':12}{'n':>4}{'clusters':>9}{'alike':>6}{'discord.':>9}  contrast", end="")
     print("".join(f"{short:>9}" for short in METHODS.values()))
     cases = [
@@ -287,29 +246,15 @@ def main() -> None:
         print(f"{kind:12}{n:4}{clusters:9}{alike:6}{discordance:9.0%}  {contrast:8}", end="")
         shares = (f"{found[name]:9.1f}" if name in found else f"{'-':>9}" for name in METHODS)
         print("".join(shares), flush=True)
-    logits = []
-    for kind, n in sorted(SIZES, key=lambda one: (one[1], one[0])):
-        for where in ACCURACIES:
-            found = logit_coverage(kind, n, where, options.draws)
-            logits.append(
-                {
-                    "n": n,
-                    "items": kind,
-                    "accuracies": where,
-                    "coverage": {k: round(v, 2) for k, v in found.items()},
-                }
-            )
-            shown = "  ".join(f"{name} {share:.1f}" for name, share in found.items())
-            print(f"DiD of log-odds, {where}, {kind}, n = {n}: {shown}", flush=True)
     tests = []
     for kind, n in sorted(SIZES, key=lambda one: (one[1], one[0])):
         found = levels(kind, n, options.draws)
         tests.append({"n": n, "items": kind, "level": {k: round(v, 2) for k, v in found.items()}})
         shown = "  ".join(f"{name} {share:.1f}" for name, share in found.items())
         print(f"level at 5 %, {kind}, n = {n}: {shown}", flush=True)
-    default = [row["coverage"]["CR2 t (default)"] for row in rows[:-1]]
-    print(f"default interval: {min(default):.1f} to {max(default):.1f} %, without the hard case")
-    result = about | {"draws": options.draws, "coverage": rows, "log_odds": logits, "tests": tests}
+    default = [row["coverage"]["CR2 t"] for row in rows[:-1]]
+    print(f"CR2 t interval: {min(default):.1f} to {max(default):.1f} %, without the hard case")
+    result = about | {"draws": options.draws, "coverage": rows, "tests": tests}
     out = options.out or (RESULT if options.draws == DRAWS else None)
     if out is None:
         return

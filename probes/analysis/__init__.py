@@ -12,6 +12,7 @@ from probes.analysis.power import planning, simulated
 from probes.analysis.published import resolved
 from probes.analysis.render import render, to_markdown
 from probes.analysis.tables import TableBlock, Tables, study_tables
+from probes.analysis.temperatures import temperatures
 from probes.analysis.transfer import transfer as transfer_table
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "resolved",
     "simulated",
     "study_tables",
+    "temperatures",
     "to_markdown",
     "transfer_table",
 ]

@@ -30,16 +30,16 @@ def accuracies(
         frame: as returned by `load`, or part of it.
         by_stratum: adds a row per stratum.
         stratify: a cell's accuracy is the mean over its strata, each counting the same; its
-            interval is then a cluster-robust t interval whose spread is measured within strata.
+            spread is then measured within strata.
         level: coverage of the intervals.
 
     Returns:
         One row per cell: settings, role, member, arm, stratum, n (items whose right answer is
         known), clusters, accuracy (strict: unparsed and failed are wrong) with low and high
-        (Wilson), complete_n and complete_accuracy (parsed answers only), chance (mean of 1 / number
-        of options), majority (the accuracy of always giving majority_option, the commonest right
-        answer), and the whole cell's counts: records, unparsed, failed (records), withheld (items
-        whose right answer is withheld).
+        (Wilson, at the effective number of items), complete_n and complete_accuracy (parsed answers
+        only), chance (mean of 1 / number of options), majority (the accuracy of always giving
+        majority_option, the commonest right answer), and the whole cell's counts: records,
+        unparsed, failed (records), withheld (items whose right answer is withheld).
     """
     rows: list[dict[str, Any]] = []
     for table in tables(frame):
@@ -68,17 +68,13 @@ def _row(
     strict, complete = cell.values["strict"][chosen], cell.values["complete"][chosen]
     parsed = complete[~np.isnan(complete)]  # NaN: no donor's answer could be parsed
     numbers = cell.items[chosen]
-    if equal_strata:
-        found = stats.clustered_mean(
-            strict,
-            items.clusters[numbers],
-            strata=items.strata[numbers],
-            weights="strata",
-            level=level,
-            bounds=(0, 1),
-        )
-    else:
-        found = stats.accuracy(strict, items.clusters[numbers], level)
+    found = stats.accuracy(
+        strict,
+        items.clusters[numbers],
+        level,
+        strata=items.strata[numbers] if equal_strata else None,
+        weights="strata" if equal_strata else "items",
+    )
     majority, option = position_majority(items.answers[numbers])
     of_cell = ("role", "member", "arm", "unparsed", "failed", "withheld")
     return {

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probes import stats
+from probes.analysis.accuracies import chance
 from probes.analysis.cells import Cell, CellTable, Items
 from probes.analysis.columns import MATCH, SETTING
 from probes.analysis.measures import POLICIES, Measure, Policy, named
@@ -68,9 +69,10 @@ def contrasts(
     Returns:
         One row per contrast: settings, name, role, member, arm, reference, policy, measure,
         stratum, n, clusters, estimate, low, high, p, p_adjusted, se, sd (of an item's difference),
-        design_effect (variance by clusters over that of independent items), method, reason,
-        discordant, mean_a and mean_b (for a DiD: the two gains), headroom_image and headroom_other
-        (1 - accuracy in the reference arm, for a DiD), missing (ids that are on one side only),
+        design_effect (variance by clusters over that of independent items, by default at least 1),
+        method, reason, discordant, mean_a and mean_b (for a DiD: the two gains), headroom_image and
+        headroom_other (what the members could still gain in the reference arm, 1 - accuracy; or of
+        a drop lose, accuracy - chance; for a DiD), missing (ids that are on one side only),
         n_missing, left_out (items without a parsed answer, for `complete`) and left_out_ids.
 
     Raises:
@@ -167,6 +169,7 @@ def _estimate(
             known.clusters[items],
             strata=known.strata[items] if method.stratify else None,
             bounds=measure.difference_bounds(cells),
+            step=measure.step,
             method=method,
         )
     sd = float(differences.std(ddof=1)) if n > 1 else nan
@@ -175,8 +178,12 @@ def _estimate(
     means = values.mean(axis=0) if n else np.full(cells, nan)
     if cells == 4:
         # A share of items leaves the rest as room; what other measures leave is not in them.
+        # A perturbation that takes all information away leaves guesses: a drop ends at chance.
+        least = chance(known.n_options[items]) if match.falling else None
         room = [
-            1 - means[at] if measure.is_share else _headroom(match.cells[at], items)
+            stats.headroom(values[:, at], least)
+            if measure.is_share
+            else _headroom(match.cells[at], items, least)
             for at in (1, 3)
         ]
         means = means[[0, 2]] - means[[1, 3]]
@@ -196,11 +203,11 @@ def _estimate(
     }
 
 
-def _headroom(cell: Cell, items: NDArray[np.intp]) -> float:
-    """Return 1 - accuracy of a cell over those of some items whose right answer is known."""
+def _headroom(cell: Cell, items: NDArray[np.intp], least: float | None) -> float:
+    """Return the room of a cell over those of some items whose right answer is known."""
     # Items are sorted and all of these are in the cell, so each is found.
     right = cell.right[np.searchsorted(cell.items, items)]
-    return stats.headroom(right[~np.isnan(right)])
+    return stats.headroom(right[~np.isnan(right)], least)
 
 
 def _adjusted(out: pd.DataFrame, method: Method) -> pd.DataFrame:

@@ -69,6 +69,7 @@ def equivalences(
                 table.items.clusters[pairs.items],
                 alpha=alpha,
                 bounds=taken.difference_bounds(len(match.cells)),
+                step=taken.step,
             )
             tested = {name: getattr(found, name) for name in fields}
             rows.append({**table.settings, **match.columns, "policy": pairs.policy, **tested})

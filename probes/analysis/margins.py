@@ -22,22 +22,13 @@ def margins(frame: pd.DataFrame) -> NDArray[np.float64]:
         nats [rows]; NaN where the right answer is withheld or options were not scored.
     """
     out = np.full(len(frame), np.nan)
-    scores, starts, lengths = flat(frame["option_logprobs"])
-    tokens, _, token_lengths = flat(frame["option_tokens"])
+    scores, starts, lengths = option_scores(frame)
+    _, _, token_lengths = flat(frame["option_tokens"])
     answer = frame["answer"].to_numpy(np.float64, na_value=np.nan)
-    cloze = (frame["scoring"] == "cloze").to_numpy(bool)
     # One option leads no other, and a generated reply was not scored: neither has a margin.
     usable = (lengths >= 2) & (lengths == token_lengths) & (answer >= 0) & (answer < lengths)
     if not usable.any():
         return out
-    per_token = np.repeat(cloze, lengths)
-    if per_token.any():
-        whole = np.repeat(lengths == token_lengths, lengths)
-        divisor = np.ones(len(scores))
-        counted = np.repeat(cloze & (lengths == token_lengths), token_lengths)
-        divisor[per_token & whole] = tokens[counted]
-        # An option of no token must not divide by zero.
-        scores = scores / np.maximum(divisor, 1.0)
     rows = np.flatnonzero(usable)
     answers = starts[rows] + answer[rows].astype(np.intp)
     right = scores[answers]
@@ -52,6 +43,31 @@ def margins(frame: pd.DataFrame) -> NDArray[np.float64]:
     # An impossible option has -inf, and one of those would make every mean infinite.
     out[~np.isfinite(out)] = np.nan
     return out
+
+
+def option_scores(
+    frame: pd.DataFrame,
+) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
+    """Return what every row's choice was made by: log-probabilities, per token for `cloze`.
+
+    Args:
+        frame: as returned by `load`.
+
+    Returns:
+        All options' scores, and each row's start and number of options.
+    """
+    scores, starts, lengths = flat(frame["option_logprobs"])
+    tokens, _, token_lengths = flat(frame["option_tokens"])
+    cloze = (frame["scoring"] == "cloze").to_numpy(bool)
+    per_token = np.repeat(cloze, lengths)
+    if per_token.any():
+        whole = np.repeat(lengths == token_lengths, lengths)
+        divisor = np.ones(len(scores))
+        counted = np.repeat(cloze & (lengths == token_lengths), token_lengths)
+        divisor[per_token & whole] = tokens[counted]
+        # An option of no token must not divide by zero.
+        scores = scores / np.maximum(divisor, 1.0)
+    return scores, starts, lengths
 
 
 def in_arrow(column: pd.Series, kind: pa.DataType) -> pa.Array:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from probes import stats
 from probes.analysis.formats import PROPORTION
 from probes.analysis.margins import flat, in_arrow, margins
+from probes.analysis.temperatures import calibrated_margins
 from probes.core.errors import ProbesError
 from probes.core.plugins import Registry
 from probes.core.text import nearest
@@ -51,6 +52,13 @@ class Measure:
     """Those that it is defined for."""
     estimator: CellEstimator | None = None
     """Compares whole cells; None: contrasts are means of per-item differences."""
+    across: RowValues | None = None
+    """Taken instead of `values` where members are compared (transfer, DiD), whose scales differ."""
+
+    @property
+    def between_members(self) -> Measure:
+        """The measure that members are compared by."""
+        return self if self.across is None else replace(self, values=self.across, across=None)
 
     @property
     def policies(self) -> tuple[Policy, ...]:
@@ -61,6 +69,11 @@ class Measure:
     def is_share(self) -> bool:
         """Whether an answer is simply right or wrong, so that its mean is a share of items."""
         return self.of_failed and self.bounds == (0, 1)
+
+    @property
+    def step(self) -> float | None:
+        """By how much one changed answer changes an item's value; see `stats.clustered_mean`."""
+        return 1.0 if self.is_share else None
 
     def difference_bounds(self, cells: int) -> stats.Bounds | None:
         """Return the least and greatest difference of an item, of two cells or of four (DiD)."""
@@ -77,7 +90,11 @@ class Measure:
             ProbesError: the measure fails on this frame, or breaks its own promises.
         """
         # A copy for a program of others: what it writes into the records, all others would read.
-        given = frame if self.values in (_right, margins, _option_probability) else frame.copy()
+        given = (
+            frame
+            if self.values in (_right, margins, calibrated_margins, _option_probability)
+            else frame.copy()
+        )
         try:
             values = np.asarray(self.values(given), dtype=np.float64)
             problem = self._problem(values, len(frame))
@@ -168,7 +185,11 @@ ACCURACY = Measure(
     "accuracy", "whether the answer is right", _right, PROPORTION, (0, 1), of_failed=True
 )
 MARGIN = Measure(
-    "margin", "log-probability of the right option less that of the best other", margins, "nats"
+    "margin",
+    "log-probability of the right option less that of the best other",
+    margins,
+    "nats",
+    across=calibrated_margins,
 )
 LOGIT = replace(
     ACCURACY,

@@ -23,6 +23,8 @@ from probes.core.types import CONTRASTS, ContrastName
 
 PERTURBATIONS = ("visual_perturbation", "text_perturbation")
 
+_OF_MEMBERS = ("transfer", "did")
+
 REFERENCES: Mapping[str, str] = {"baseline": "", **dict.fromkeys(PERTURBATIONS, "vcot")}
 """What arms are compared with unless the run declares it; any other arm with `baseline`."""
 
@@ -38,6 +40,8 @@ class Match:
     member: str
     arm: str
     reference: str
+    falling: bool = False
+    """Of a DiD: whether it compares drops."""
 
     @property
     def columns(self) -> dict[str, str]:
@@ -111,13 +115,21 @@ def matched(
     Raises:
         ProbesError: cells that must not be compared.
     """
-    whole = tables(frame, measure)
     refs = references(frame, given)
-    for table in whole:
-        _no_stray_reference(table, whole, refs)
-        for match in _matches(table, refs, frame.attrs):
-            if match.name in names and match.name in measure.contrasts:
-                yield table, match
+    wanted = [name for name in names if name in measure.contrasts]
+    across = measure.between_members
+    # Cells of both kinds where members are compared on another scale than one member with itself.
+    parts = [(measure, wanted)]
+    if across is not measure:
+        parts = [(measure, [name for name in wanted if name not in _OF_MEMBERS])]
+        parts.append((across, [name for name in wanted if name in _OF_MEMBERS]))
+    for taken, chosen in parts:
+        whole = tables(frame, taken) if chosen or taken is measure else []
+        for table in whole:
+            _no_stray_reference(table, whole, refs)
+            for match in _matches(table, refs, frame.attrs):
+                if match.name in chosen:
+                    yield table, match
 
 
 def _matches(
@@ -149,7 +161,8 @@ def _matches(
             reference = refs.get(arm, "")
             if (image, reference) in cells and (other, reference) in cells:
                 of_did = (a, cells[image, reference], b, cells[other, reference])
-                yield Match("did", of_did, other, b.member, arm, reference)
+                falls = bool(refs.get(reference))
+                yield Match("did", of_did, other, b.member, arm, reference, falls)
 
 
 def _no_stray_reference(

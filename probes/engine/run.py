@@ -147,7 +147,7 @@ def write_files(context: RunContext, state: RunState, out: Path) -> RunResult:
             **{status: counter.statuses[status] for status in ("ok", "unparsed", "error")},
             "prompts": {name: one.stats.as_dict() for name, one in context.models.items()},
         },
-        remarks=tuple(_remarks(context, state)),
+        remarks=tuple(_stimulus_remarks(context, state)),
     )
     # Last: where the manifest is, everything else is there too, and its hashes are those of it.
     write_manifest(out, _manifest(context, state, result, lost, counter))
@@ -161,7 +161,7 @@ def records(context: RunContext, state: RunState) -> Iterator[Record]:
         yield from records_of(context, spec, state.plan, log, fillers)
 
 
-def _remarks(context: RunContext, state: RunState) -> Iterator[str]:
+def _stimulus_remarks(context: RunContext, state: RunState) -> Iterator[str]:
     """Yield what has to be known of a run's stimuli beside any number."""
     sampled_elsewhere = " by the server, whose seed need not give the same text again"
     yield from state.plan.remarks

@@ -136,7 +136,8 @@ def values_by_metric(
                 metric = Metric("accuracy" if name == "accuracy" else "mean", where, name)
                 values = cell.values[policy][known]
                 out[metric] = ItemValues(items.ids[at], items.clusters[at], values)
-        for table, match in matched(frame, CONTRASTS, measure):
+        # A gate compares a member with itself, so its own scale will do.
+        for table, match in matched(frame, CONTRASTS, replace(measure, across=None)):
             items = table.items
             (pairs,) = paired(table, match, measure, (policy,))
             metric = Metric(match.name, _cell_name(table, match.role, match.arm), name)
@@ -250,9 +251,13 @@ def _change(
     differences[np.abs(differences) < 1e-12] = 0.0
     measure = per_item(metric.measure)
     cells = {"accuracy": 1, "mean": 1, "did": 4}.get(metric.name, 2)
-    # Now less before has twice the metric's cells, and so its range.
+    # Now less before has twice the metric's cells, and so its range. The t interval: error rates
+    # are simulated from sums by cluster (`reruns`), which are all that it needs.
     found = stats.clustered_mean(
-        differences, before.clusters[old], bounds=measure.difference_bounds(2 * cells)
+        differences,
+        before.clusters[old],
+        bounds=measure.difference_bounds(2 * cells),
+        kind="cr2",
     )
     changed = int(np.count_nonzero(differences))
     low, high, p, reason = found.low, found.high, found.p, found.reason

@@ -1,7 +1,7 @@
 """Paired statistics: arrays in, estimates out (numpy and scipy only)."""
 
 from probes.stats.bootstrap import bootstrap
-from probes.stats.clustered import Bounds, clustered_mean
+from probes.stats.clustered import Bounds, clustered_mean, score_test
 from probes.stats.contrast import ContrastMethod, contrast
 from probes.stats.did import DID_WEIGHTS, DIFFERENCE_WEIGHTS, did_logit, headroom
 from probes.stats.equivalence import Equivalence, equivalence
@@ -9,6 +9,7 @@ from probes.stats.estimate import ALPHA, POWER, Estimate
 from probes.stats.latent import latent_alike, latent_shared
 from probes.stats.multiplicity import benjamini_hochberg, holm
 from probes.stats.permutation import sign_flip
+from probes.stats.pooling import LeftOutRange, leave_one_out, pooled
 from probes.stats.power import (
     PowerOptions,
     Spread,
@@ -23,6 +24,7 @@ from probes.stats.power import (
     sd_square,
 )
 from probes.stats.proportions import accuracy, tango, wilson
+from probes.stats.score import ScoreTest
 from probes.stats.simulate import TrueEffect, power_by_resampling, power_by_simulation
 
 __all__ = [
@@ -34,7 +36,9 @@ __all__ = [
     "ContrastMethod",
     "Equivalence",
     "Estimate",
+    "LeftOutRange",
     "PowerOptions",
+    "ScoreTest",
     "Spread",
     "TrueEffect",
     "accuracy",
@@ -52,10 +56,13 @@ __all__ = [
     "largest_discordance",
     "latent_alike",
     "latent_shared",
+    "leave_one_out",
     "minimum_effect",
+    "pooled",
     "power",
     "power_by_resampling",
     "power_by_simulation",
+    "score_test",
     "sd_did",
     "sd_gain",
     "sd_square",

@@ -1,14 +1,14 @@
-"""The mean of per-item differences, with standard errors that allow for clusters and strata.
+"""The mean of per-item differences, with intervals that allow for clusters and strata.
 
-Items of one recording are not independent, so uncertainty is taken from sums over clusters. Without
-clusters and strata everything here is the ordinary paired t interval and test.
+Items of one recording are not independent, so uncertainty is taken from sums over clusters. Where
+changes are few, see `score`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import inf, nan, sqrt
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,13 +23,26 @@ from probes.stats.estimate import (
     cluster_codes,
     undefined,
 )
+from probes.stats.score import PSEUDO_PAIRS, ScoreTest
 
 Kind = Literal["cr1", "cr2", "cr3"]
+Robust = Literal["score", "cr1", "cr2", "cr3"]
 Weighting = Literal["items", "strata"]
 Bounds = tuple[float, float]
 """The least and greatest value that an item can have."""
 
+
+class StrataOptions(TypedDict, total=False):
+    """Strata of `clustered_mean`."""
+
+    strata: ArrayLike | None
+    """One label per item [n], or None. Spread is then measured within strata."""
+    weights: Weighting
+    """`items` (every item counts the same, the default) or `strata` (every stratum does)."""
+
+
 _NAMES = {
+    "score": "cluster-robust score (CR2, Satterthwaite)",
     "cr1": "cluster-robust t (CR1)",
     "cr2": "cluster-robust t (CR2, Satterthwaite)",
     "cr3": "cluster-robust t (CR3)",
@@ -71,61 +84,156 @@ def clustered_mean(
     values: ArrayLike,
     clusters: ArrayLike | None = None,
     *,
-    strata: ArrayLike | None = None,
-    weights: Weighting = "items",
     level: float = 0.95,
     bounds: Bounds | None = None,
-    kind: Kind = "cr2",
+    kind: Robust = "score",
+    step: float | None = None,
+    **of_strata: Unpack[StrataOptions],
 ) -> Estimate:
-    """Estimate the mean of per-item values with a cluster-robust t interval and test of zero.
+    """Estimate the mean of per-item values with a cluster-robust interval and test of zero.
 
     Args:
         values: one finite value per item [n].
         clusters: one label per item [n], or None: items are independent.
-        strata: one label per item [n], or None. Spread is then measured within strata.
-        weights: `items` (every item counts the same) or `strata` (every stratum does).
         level: coverage.
         bounds: the least and greatest value an item can have, if there are such. The
             interval ends there. Without them it is undefined where all values are equal.
-        kind: the correction for small numbers of clusters: `cr1` (factor
-            G/(G-1) * (n-1)/(n-H), df G-H, for G clusters and H strata), `cr2` (by each cluster's
-            leverage, Satterthwaite's df) or `cr3` (jackknife, df G-H). With strata these are the
-            variances of a regression on a dummy per stratum; with strata and independent items,
-            `cr2` is the textbook sum of squared shares times s^2 / n.
+        kind: `score` (variance `cr2`, at least that of independent items; a score interval where
+            `step` is given, a t interval else), or a t interval by `cr1` (factor G/(G-1) *
+            (n-1)/(n-H), df G-H, for G clusters and H strata), `cr2` (each cluster's leverage,
+            Satterthwaite's df) or `cr3` (jackknife, df G-H), all of a regression on strata.
+        step: by how much one changed answer changes a value: 1 for right and wrong, also in a DiD;
+            None where values have no such unit.
+        **of_strata: see `StrataOptions`.
 
     Returns:
-        The estimate. Where values do not vary at all, a score interval, never of zero width. The
+        The estimate. Where values do not vary at all, never an interval of zero width. The
         spread of a stratum of one cluster is unknown: the interval is then undefined.
     """
     check_level(level)
+    strata, weights = of_strata.get("strata"), of_strata.get("weights", "items")
+    d, numbered, in_strata = _numbered(values, clusters, strata)
+    alone = numbered[1] == len(d) and in_strata[1] == 1
+    method = _name(kind, step, alone) + _of_strata(in_strata[1], weights)
+    if len(d) == 0:
+        return undefined(nan, n=0, clusters=0, method=method, reason="no items", level=level)
+    sample = _sampled(d, numbered, in_strata, weights)
+    bare = _bare(sample, method, level)
+    few = _too_few_clusters(sample, strata)
+    # Where no item changes, even one cluster has a score interval: that needs no spread.
+    if bare.discordant and few:
+        return replace(bare, reason=few)
+    if kind == "score" and (sample.has_spread or (step and not few)):
+        return _by_test(_test(sample, None if few else step), bounds, bare)
+    if kind != "score" and sample.has_spread:
+        return _t_interval(sample, kind, bounds, bare)
+    return _score_interval(sample, weights, bounds, bare)
+
+
+def _bare(sample: _ClusteredSample, method: str, level: float) -> Estimate:
+    return undefined(
+        sample.estimate,
+        n=len(sample.values),
+        clusters=sample.n_clusters,
+        method=method,
+        level=level,
+        discordant=int(np.count_nonzero(sample.values)),
+    )
+
+
+def _numbered(
+    values: ArrayLike, clusters: ArrayLike | None, strata: ArrayLike | None
+) -> tuple[Floats, tuple[Codes, int], tuple[Codes, int]]:
     d = as_values(values)
     # Means over donors need not cancel to the last digit.
     d = np.where(np.abs(d) < 1e-12, 0.0, d)
-    n = len(d)
-    codes, n_clusters = cluster_codes(clusters, n)
-    strata_codes, n_strata = (
-        (np.zeros(n, dtype=np.intp), 1) if strata is None else cluster_codes(strata, n)
+    one = (np.zeros(len(d), dtype=np.intp), 1)
+    return (
+        d,
+        cluster_codes(clusters, len(d)),
+        one if strata is None else cluster_codes(strata, len(d)),
     )
-    method = _NAMES[kind] if n_clusters < n or n_strata > 1 else "paired t"
-    if n_strata > 1:
-        method += f", mean over {n_strata} strata" if weights == "strata" else ", stratified"
-    if n == 0:
-        return undefined(nan, n=0, clusters=0, method=method, reason="no items", level=level)
-    sample = _sampled(d, (codes, n_clusters), (strata_codes, n_strata), weights)
-    bare = undefined(
-        sample.estimate,
-        n=n,
-        clusters=n_clusters,
-        method=method,
-        level=level,
-        discordant=int(np.count_nonzero(d)),
+
+
+def _of_strata(count: int, weights: Weighting) -> str:
+    if count == 1:
+        return ""
+    return f", mean over {count} strata" if weights == "strata" else ", stratified"
+
+
+def _name(kind: Robust, step: float | None, alone: bool) -> str:
+    if kind == "score" and step is None:
+        return "paired t" if alone else f"{_NAMES['cr2']}, design effect at least 1"
+    if alone:
+        return "paired score" if kind == "score" else "paired t"
+    return _NAMES[kind]
+
+
+def score_test(
+    values: ArrayLike,
+    clusters: ArrayLike | None = None,
+    *,
+    strata: ArrayLike | None = None,
+    weights: Weighting = "items",
+    step: float | None = None,
+) -> ScoreTest | None:
+    """Return the test that `clustered_mean` inverts; None where clusters are too few for one.
+
+    Args:
+        values: see `clustered_mean`.
+        clusters: see there.
+        strata: see there.
+        weights: see there.
+        step: see there.
+    """
+    d, numbered, of_strata = _numbered(values, clusters, strata)
+    if not len(d):
+        return None
+    sample = _sampled(d, numbered, of_strata, weights)
+    if _too_few_clusters(sample, strata) or not (step or sample.has_spread):
+        return None
+    return _test(sample, step)
+
+
+def _test(sample: _ClusteredSample, step: float | None) -> ScoreTest:
+    """Return the test of a sample that has spread or a step."""
+    n, values = len(sample.values), sample.values
+    alone = replace(sample, clusters=np.arange(n, dtype=np.intp), n_clusters=n)
+    independent, df_alone = _variance(alone, "cr2")
+    robust, df = (independent, df_alone) if sample.n_clusters == n else _variance(sample, "cr2")
+    if independent <= 1e-24:
+        independent = robust = 0.0
+    if step is None:
+        return ScoreTest(sample.estimate, independent, robust, df_alone, df)
+    weight = (sample.shares / sample.sizes)[sample.strata]
+    # 1 / n where all items count the same.
+    squared = float(weight @ weight)
+    second = float(weight @ values**2)
+    third = float(weight @ values**3) / second if second > 0 else 0.0
+    # Of changes in one direction the variance is m - m^2, which rises by 1 - 2 m.
+    slope = squared * (third - 2 * sample.estimate)
+    pseudo = PSEUDO_PAIRS * (step * squared) ** 2
+    return ScoreTest(sample.estimate, independent, robust, df_alone, df, pseudo, slope)
+
+
+def _by_test(test: ScoreTest, bounds: Bounds | None, bare: Estimate) -> Estimate:
+    low, high = (float(end) for end in test.ends(bare.level))
+    least, most = bounds or (-inf, inf)
+    of_clusters = float(test.inflation) > 1
+    variance = test.robust if of_clusters else test.independent
+    reason = ""
+    if test.robust <= 1e-24 < test.independent:
+        # Items differ, yet every cluster sums to the same: clusters carry no information on spread.
+        reason = "all cluster sums are equal: items taken as independent"
+    return replace(
+        bare,
+        low=max(low, least),
+        high=min(high, most),
+        p=float(test.p()),
+        reason=reason,
+        se=sqrt(variance) if variance > 0 else nan,
+        df=float(test.df if of_clusters else test.df_independent),
     )
-    # Where no item changes, even one cluster has a score interval: that needs no spread.
-    if bare.discordant and (reason := _too_few_clusters(sample, strata)):
-        return replace(bare, reason=reason)
-    if sample.has_spread:
-        return _t_interval(sample, kind, bounds, bare)
-    return _score_interval(sample, weights, bounds, bare)
 
 
 def _sampled(
@@ -226,6 +334,14 @@ def _variance(sample: _ClusteredSample, kind: Kind) -> tuple[float, float]:
     return variance, float((own - lost).sum()) ** 2 / square
 
 
+def satterthwaite(sizes: Floats) -> float:
+    """Return the degrees of freedom of CR2's variance of a mean, for items per cluster [G >= 2]."""
+    n = float(sizes.sum())
+    crossed = sizes**2 / (n - sizes)
+    square = float(sizes @ sizes) + float(crossed.sum()) ** 2 - float(crossed @ crossed)
+    return n**2 / square
+
+
 def _score_interval(
     sample: _ClusteredSample, weights: Weighting, bounds: Bounds | None, bare: Estimate
 ) -> Estimate:
@@ -267,19 +383,16 @@ def one_sided_p(estimate: Estimate, null: float, bounds: Bounds | None) -> float
     """Return the p-value against "the true value is `null` or farther from zero".
 
     Args:
-        estimate: what `clustered_mean` returned.
+        estimate: what `clustered_mean` returned where there is no `score_test`.
         null: the edge, not 0; the alternative is the side towards zero.
         bounds: as given to `clustered_mean`.
 
     Returns:
-        NaN where the estimate has neither a standard error nor a score interval.
+        NaN where the estimate has no score interval either.
     """
-    toward = null - estimate.estimate if null > 0 else estimate.estimate - null
-    # The t test where there is spread; else the score interval is inverted, so that both agree.
-    if np.isfinite(estimate.se):
-        return float(special.stdtr(estimate.df, -toward / estimate.se))
     if bounds is None or not np.isfinite(estimate.low):
         return nan
+    toward = null - estimate.estimate if null > 0 else estimate.estimate - null
     reach = bounds[1] - estimate.estimate if null > 0 else estimate.estimate - bounds[0]
     if toward <= 0:
         return 1.0

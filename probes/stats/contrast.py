@@ -10,23 +10,24 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from probes.stats.bootstrap import Bootstrap, bootstrap
-from probes.stats.clustered import Bounds, Kind, Weighting, clustered_mean
+from probes.stats.clustered import Bounds, Robust, Weighting, clustered_mean
 from probes.stats.estimate import Estimate, Floats, as_values, is_singletons
 from probes.stats.permutation import mcnemar_p, sign_flip
 
-Interval = Literal["cr2", "cr1", "cr3", "percentile", "bca"]
-Test = Literal["t", "permutation", "mcnemar"]
+Interval = Literal["score", "cr2", "cr1", "cr3", "percentile", "bca"]
+Test = Literal["own", "permutation", "mcnemar"]
 
 
 @dataclass(frozen=True, slots=True)
 class ContrastMethod:
     """How the interval and the test of a contrast are made."""
 
-    interval: Interval = "cr2"
+    interval: Interval = "score"
     """A kind of `clustered_mean`, or of `bootstrap`."""
-    test: Test = "t"
-    """`t`, `permutation` (whole clusters change sign) or `mcnemar` (whole differences of at most
-    one, and no clusters; elsewhere p is NaN, with a reason)."""
+    test: Test = "own"
+    """`own` (the interval's; the bootstrap has that of `cr2`), `permutation` (whole clusters change
+    sign) or `mcnemar` (whole differences of at most one, and no clusters; elsewhere p is NaN, with
+    a reason)."""
     level: float = 0.95
     """Coverage."""
     weights: Weighting = "items"
@@ -56,6 +57,7 @@ def contrast(
     *,
     strata: ArrayLike | None = None,
     bounds: Bounds | None = None,
+    step: float | None = None,
     method: ContrastMethod = DEFAULT,
 ) -> Estimate:
     """Estimate the mean of per-item differences with the interval and the test asked for.
@@ -63,8 +65,9 @@ def contrast(
     Args:
         values: one finite difference per item [n].
         clusters: one label per item [n], or None.
-        strata: one label per item [n], or None (t intervals only).
+        strata: one label per item [n], or None (not with the bootstrap).
         bounds: least and greatest difference of an item.
+        step: see `clustered_mean`.
         method: the interval and the test.
 
     Raises:
@@ -72,11 +75,11 @@ def contrast(
     """
     interval = method.interval
     # Resampling and sign flips go over all clusters at once: they would ignore the strata.
-    if strata is not None and (interval in get_args(Bootstrap) or method.test != "t"):
-        raise ValueError("strata: offered with t intervals and the t test only")
+    if strata is not None and (interval in get_args(Bootstrap) or method.test != "own"):
+        raise ValueError("strata: offered without bootstrap, sign-flip and McNemar's test only")
     d = as_values(values)
     # The bootstrap is used for intervals only: its p-value is that of the CR2 t test.
-    kind: Kind = "cr2" if interval == "percentile" or interval == "bca" else interval
+    kind: Robust = "cr2" if interval == "percentile" or interval == "bca" else interval
     found = clustered_mean(
         d,
         clusters,
@@ -85,6 +88,7 @@ def contrast(
         level=method.level,
         bounds=bounds,
         kind=kind,
+        step=step,
     )
     # Without spread all samples are alike, so the score interval stays.
     if (interval == "percentile" or interval == "bca") and np.isfinite(found.se):
@@ -101,7 +105,7 @@ def _with_test(
     found: Estimate, d: Floats, clusters: ArrayLike | None, method: ContrastMethod
 ) -> Estimate:
     """Return an estimate of differences `d` [n] with the p-value of another test than its own."""
-    if method.test == "t":
+    if method.test == "own":
         return found
     reason = found.reason
     if method.test == "permutation":

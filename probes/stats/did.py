@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from probes.stats.clustered import satterthwaite
 from probes.stats.estimate import (
     Estimate,
     Floats,
@@ -19,6 +20,8 @@ from probes.stats.estimate import (
     undefined,
 )
 
+FEWEST = 3
+"""Right and wrong answers that every cell needs for an interval of log-odds."""
 DIFFERENCE_WEIGHTS = np.array([1.0, -1.0])
 """Weights of the two answers that make an item's difference."""
 DID_WEIGHTS = np.array([1.0, -1.0, -1.0, 1.0])
@@ -32,7 +35,7 @@ def did_logit(
     clusters: ArrayLike | None = None,
     *,
     level: float = 0.95,
-    jackknife: bool = False,
+    jackknife: bool = True,
 ) -> Estimate:
     """Estimate the DiD of log-odds: on this scale a ceiling does not force a small gain.
 
@@ -41,12 +44,13 @@ def did_logit(
             of `DID_WEIGHTS`.
         clusters: one label per item [n], or None.
         level: coverage.
-        jackknife: standard error by leaving out one cluster at a time, instead of by linearisation
-            (delta method).
+        jackknife: standard error by leaving out one cluster at a time; else by linearisation (delta
+            method), which is too small near a ceiling.
 
     Returns:
         estimate in log-odds. If a cell is all right or all wrong, its log-odds are infinite; half
-        an answer is then added to either side in all four cells, and `reason` says so.
+        an answer is then added to either side in all four cells. Where a cell has fewer than 3
+        right or 3 wrong answers there is no interval.
     """
     check_level(level)
     x = np.asarray(cells, dtype=np.float64)
@@ -68,8 +72,8 @@ def did_logit(
     )
     if n == 0:
         return replace(bare, reason="no items")
-    if count == 1:
-        return replace(bare, reason="; ".join(["one cluster only", *notes]))
+    if few := _too_few(sums, n, count):
+        return replace(bare, reason="; ".join([few, *notes]))
     within = cluster_sums(x, codes, count)
     sizes = np.bincount(codes, minlength=count).astype(np.float64)
     variance_of = _jackknife_variance if jackknife else _delta_variance
@@ -78,12 +82,24 @@ def did_logit(
     if variance <= 1e-24:
         p = 1.0 if bare.estimate == 0 else nan
         return replace(bare, p=p, reason="; ".join(["no spread between clusters", *notes]))
-    # Log-odds are no mean of items, for which CR2's degrees of freedom are derived: G - 1.
-    se, df = sqrt(variance), float(count - 1)
+    # Log-odds are no mean of items, but one cluster of 40 % costs them as many degrees of freedom.
+    se, df = sqrt(variance), satterthwaite(sizes)
     width = float(special.stdtrit(df, 0.5 + level / 2)) * se
     p = 2 * float(special.stdtr(df, -abs(bare.estimate) / se))
     low, high = bare.estimate - width, bare.estimate + width
     return replace(bare, low=low, high=high, p=p, reason="; ".join(notes), se=se, df=df)
+
+
+def _too_few(sums: Floats, n: int, clusters: int) -> str:
+    """Return why there is no interval for right answers per cell [4] of n items; else empty."""
+    if clusters == 1:
+        return "one cluster only"
+    least = float(np.minimum(sums, n - sums).min())
+    return (
+        f"a cell has {least:g} right or wrong answers, fewer than {FEWEST}"
+        if least < FEWEST
+        else ""
+    )
 
 
 def _jackknife_variance(sums: Floats, within: Floats, sizes: Floats, half: float) -> float:
@@ -125,7 +141,19 @@ def _logit_did(sums: Floats, n: Floats | float, half: Floats | float) -> Floats:
     return logits
 
 
-def headroom(reference: ArrayLike) -> float:
-    """Return 1 - accuracy of a member's reference arm: the most it could still gain."""
+def headroom(reference: ArrayLike, chance: float | None = None) -> float:
+    """Return the most that a member could still gain, or lose, from its reference arm.
+
+    Args:
+        reference: right answers of the reference arm [n].
+        chance: accuracy of guessing, for a drop; None for a gain.
+
+    Returns:
+        1 - accuracy for a gain; accuracy - chance for a drop, at least 0: a perturbation that takes
+        all information away leaves guesses, not wrong answers. NaN without items or chance.
+    """
     values = as_values(reference, "reference")
-    return 1.0 - float(values.mean()) if len(values) else nan
+    if not len(values):
+        return nan
+    accuracy = float(values.mean())
+    return 1.0 - accuracy if chance is None else float(np.maximum(accuracy - chance, 0.0))

@@ -8,14 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, special
 
-from probes.stats.estimate import (
-    Estimate,
-    as_values,
-    check_level,
-    cluster_codes,
-    cluster_sums,
-    undefined,
-)
+from probes.stats.clustered import Weighting, score_test
+from probes.stats.estimate import Estimate, as_values, check_level, cluster_codes, undefined
 
 
 def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
@@ -29,29 +23,42 @@ def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, floa
     check_level(level)
     if n <= 0 or not 0 <= successes <= n:
         raise ValueError(f"wilson: {successes} successes in {n} trials")
-    z = float(special.ndtri(0.5 + level / 2))
-    p = successes / n
+    return _wilson(successes / n, n, _normal(level))
+
+
+def _normal(level: float) -> float:
+    return float(special.ndtri(0.5 + level / 2))
+
+
+def _wilson(p: float, n: float, z: float) -> tuple[float, float]:
+    """Return Wilson's interval of a share of n items for a critical value."""
     # Pulled towards one half: near 0 and 1 the usual interval shrinks to nothing.
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     # Rounding must not leave 1e-17 where the end is exactly 0 or 1.
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == n else min(1.0, centre + half)
-    return low, high
+    return 0.0 if p <= 0 else max(0.0, centre - half), 1.0 if p >= 1 else min(1.0, centre + half)
 
 
 def accuracy(
-    correct: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.95
+    correct: ArrayLike,
+    clusters: ArrayLike | None = None,
+    level: float = 0.95,
+    *,
+    strata: ArrayLike | None = None,
+    weights: Weighting = "items",
 ) -> Estimate:
     """Estimate a share of right answers with Wilson's interval.
 
-    With clusters, n is replaced by the effective number of items: the one at which independent
-    items would have the cluster-robust variance found here; never more than n.
+    With clusters or strata, n is replaced by the effective number of items: the one at which
+    independent items would have the variance found here (CR2), never more than by independent
+    items, and the normal quantile by t's with Satterthwaite's degrees of freedom.
 
     Args:
         correct: 1 or 0 per item [n] (or a mean over donors, in between).
         clusters: one label per item [n], or None.
         level: coverage.
+        strata: see `clustered_mean`.
+        weights: see `clustered_mean`.
 
     Returns:
         estimate in [0, 1]; p is NaN, since an accuracy alone tests nothing.
@@ -59,27 +66,28 @@ def accuracy(
     check_level(level)
     values = as_values(correct, "correct")
     n = len(values)
-    codes, count = cluster_codes(clusters, n)
-    method = "Wilson" if count == n else "Wilson, effective n by clusters"
+    count = cluster_codes(clusters, n)[1]
+    plain = count == n and strata is None
+    method = "Wilson" if plain else "Wilson, effective n (CR2, Satterthwaite)"
     if n == 0:
         return undefined(nan, n=0, clusters=0, method=method, reason="no items", level=level)
-    mean = float(values.mean())
-    if mean < 0 or mean > 1:
-        raise ValueError(f"correct: expected values in [0, 1], their mean is {mean}")
-    effective, reason = float(n), ""
-    if count < n:
-        binomial = mean * (1 - mean) / n
-        if count == 1:
-            effective, reason = 1.0, "one cluster only: taken as one item"
-        elif binomial == 0:
-            # All right or all wrong: how alike a cluster's items are is unknown.
-            effective, reason = float(count), "all answers alike: one item per cluster"
-        else:
-            scores = cluster_sums(values - mean, codes, count)
-            robust = count / (count - 1) * float(scores @ scores) / n**2
-            # Never more than n: a variance below the binomial one may be chance in few clusters.
-            effective = min(float(n), n * binomial / robust) if robust > 0 else float(n)
-    low, high = wilson(mean * effective, effective, level)
+    if not 0 <= float(values.mean()) <= 1:
+        raise ValueError(f"correct: expected values in [0, 1], their mean is {values.mean()}")
+    effective, critical, mean, reason = float(n), _normal(level), float(values.mean()), ""
+    # Its own step gives a test even where all answers are alike.
+    test = None if plain else score_test(values, clusters, strata=strata, weights=weights, step=1.0)
+    if test is not None:
+        mean = float(test.estimate)
+        critical = float(special.stdtrit(test.df, 0.5 + level / 2))
+        # Never more than of independent items: a smaller variance may be chance in few clusters.
+        larger = max(test.robust, test.independent)
+        effective = mean * (1 - mean) / larger if larger > 0 else float(n)
+        effective = min(effective, float(n)) if strata is None else effective
+    elif not plain:
+        # How alike a cluster's items are is unknown: each counts as one.
+        effective, reason = float(count), "too few clusters: one item per cluster"
+        reason = "one cluster only: taken as one item" if count == 1 else reason
+    low, high = _wilson(mean, effective, critical)
     return Estimate(mean, low, high, nan, n, count, method, reason, level=level)
 
 
@@ -98,7 +106,7 @@ def tango(gained: int, lost: int, n: int, level: float = 0.95) -> tuple[float, f
     check_level(level)
     if n <= 0 or gained < 0 or lost < 0 or gained + lost > n:
         raise ValueError(f"tango: {gained} gained and {lost} lost of {n} items")
-    z = float(special.ndtri(0.5 + level / 2))
+    z = _normal(level)
     estimate = (gained - lost) / n
 
     def distance(delta: float) -> float:

@@ -11,6 +11,7 @@ from scipy import special
 
 from probes.stats.clustered import Kind
 from probes.stats.estimate import ALPHA, Floats, as_values, cluster_codes, cluster_sums, parts_of
+from probes.stats.score import PSEUDO_PAIRS, ScoreTest
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,29 @@ def estimate_many(
     return estimate_sums(np.add.reduceat(values, starts, axis=1, dtype=np.float64), counts, kind)
 
 
+def score_tests(
+    values: NDArray[np.int8] | Floats, sizes: ArrayLike, step: float | None = None
+) -> ScoreTest:
+    """Return the tests of every row of `values` [draws, n], as `score_test` does for one.
+
+    Args:
+        values: items are ordered cluster by cluster.
+        sizes: items per cluster [G], G >= 2.
+        step: see `clustered_mean`.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    n, by_cluster = x.shape[1], estimate_many(values, sizes)
+    alone = x.var(axis=1, ddof=1) / n
+    if step is None:
+        return ScoreTest(by_cluster.estimate, alone, by_cluster.se**2, n - 1.0, by_cluster.df)
+    second = (x**2).sum(axis=1)
+    third = (x**3).sum(axis=1) / np.where(second > 0, second, 1.0)
+    slope = (third - 2 * by_cluster.estimate) / n
+    pseudo = PSEUDO_PAIRS * (step / n) ** 2
+    robust = by_cluster.se**2
+    return ScoreTest(by_cluster.estimate, alone, robust, n - 1.0, by_cluster.df, pseudo, slope)
+
+
 def power_by_simulation(
     gains: tuple[TrueEffect, ...],
     sizes: ArrayLike,
@@ -142,14 +166,14 @@ def power_by_simulation(
     alike: float = 0.0,
     shared: float = 0.0,
 ) -> float:
-    """Return the share of simulated runs in which the t test finds the effect.
+    """Return the share of simulated runs in which the default test finds the effect.
 
     Args:
         gains: one truth for a gain; two (image, other) for a difference in differences (DiD).
         sizes: items per cluster [G]; `np.ones(n)` for independent items.
         draws: simulated runs.
         seed: seed of the simulation.
-        alpha: level of the two-sided CR2 t test.
+        alpha: level of the two-sided test, that of `clustered_mean`.
         alike: see `draw`.
         shared: see `draw`.
     """
@@ -161,7 +185,7 @@ def power_by_simulation(
     for size in parts_of(draws, 2**21 // int(np.sum(sizes))):
         drawn = draw(rng, size, sizes, gains, alike=alike, shared=shared)
         values = drawn[0] if len(drawn) == 1 else drawn[0] - drawn[1]
-        found += size * estimate_many(values, sizes).found(alpha)
+        found += size * float(np.mean(score_tests(values, sizes, 1.0).p() <= alpha))
     return found / draws
 
 
@@ -185,7 +209,7 @@ def power_by_resampling(
         effect: true effect.
         draws: resampled runs.
         seed: seed of the resampling.
-        alpha: level of the two-sided CR2 t test.
+        alpha: level of the two-sided test, that of `clustered_mean`.
 
     Returns:
         A share; NaN where there are fewer than two clusters.
@@ -194,12 +218,18 @@ def power_by_resampling(
     codes, count = cluster_codes(clusters, len(d))
     if count < 2:
         return float("nan")
-    sums = cluster_sums(d - d.mean() + effect, codes, count)
+    moved = d - d.mean() + effect
+    sums, squares = cluster_sums(moved, codes, count), cluster_sums(moved**2, codes, count)
     sizes = np.bincount(codes, minlength=count).astype(np.float64)
     rng = np.random.default_rng(seed)
     found = 0.0
     for size in parts_of(draws, 2**21 // count):
         # Clusters differ in size: every run has a number of items of its own.
         chosen = rng.integers(0, count, size=(size, count))
-        found += size * estimate_sums(sums[chosen], sizes[chosen]).found(alpha)
+        by_cluster, n = estimate_sums(sums[chosen], sizes[chosen]), sizes[chosen].sum(axis=1)
+        spread = np.maximum(squares[chosen].sum(axis=1) / n - by_cluster.estimate**2, 0.0)
+        alone = spread / np.maximum(n - 1, 1)
+        robust = by_cluster.se**2
+        test = ScoreTest(by_cluster.estimate, alone, robust, np.maximum(n - 1, 1), by_cluster.df)
+        found += size * float(np.mean(test.p() <= alpha))
     return found / draws

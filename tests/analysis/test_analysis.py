@@ -231,7 +231,7 @@ def test_gain_of_a_hand_made_two_by_two_table():
     assert (row["mean_a"], row["mean_b"]) == (0.7, 0.4)
     assert (row["n"], row["clusters"], row["discordant"]) == (10, 5, 5)
     changes = np.subtract(vcot, base)
-    expected = stats.clustered_mean(changes, np.arange(10) // 2, bounds=(-1, 1))
+    expected = stats.clustered_mean(changes, np.arange(10) // 2, bounds=(-1, 1), step=1)
     assert (row["low"], row["high"], row["p"]) == (expected.low, expected.high, expected.p)
 
 
@@ -448,9 +448,13 @@ def test_logit_and_margin_are_measures_of_a_did():
     logit = only(analysis.contrasts(frame, measure="logit"), arm="vcot", policy="strict")
     assert logit["name"] == "did" and logit["estimate"] > 0
     margin = only(analysis.contrasts(frame, measure="margin", names=["did"]), arm="vcot")
-    # The choice leads by 2 nats: a right answer's margin is 2, a wrong one's -2.
+    # The choice leads by 2 nats: a right answer's margin is 2, a wrong one's -2, over temperature.
     did = only(analysis.contrasts(frame, names=["did"]), arm="vcot", policy="strict")
-    assert margin["estimate"] == pytest.approx(4 * did["estimate"])
+    gains = analysis.contrasts(frame, names=["gain"], policies=["strict"])
+    gains = gains[gains["arm"] == "vcot"].set_index("role")
+    at = analysis.temperatures(frame).set_index("role")["temperature"]
+    image, video = (4 * gains["estimate"][role] / at[role] for role in ("image", "video"))
+    assert margin["estimate"] == pytest.approx(image - video)
     for name in ("headroom_image", "headroom_other"):
         assert margin[name] == logit[name] == did[name] > 0
 

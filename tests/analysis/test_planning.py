@@ -78,7 +78,9 @@ def test_a_member_that_gains_nothing_is_equivalent_with_enough_items():
     vcot = base ^ (rng.random(600) < 0.02)
     records = cell(base) + cell(vcot, arm="vcot")
     row = analysis.equivalences(analysis.from_records(records), 0.03).iloc[0]
-    expected = stats.equivalence(vcot * 1.0 - base, 0.03, np.arange(600) // 2, bounds=(-1, 1))
+    expected = stats.equivalence(
+        vcot * 1.0 - base, 0.03, np.arange(600) // 2, bounds=(-1, 1), step=1
+    )
     assert row["equivalent"] and expected.equivalent
     assert (row["p"], row["low"], row["high"]) == (expected.p, expected.low, expected.high)
     few = analysis.equivalences(analysis.from_records(records[:40] + records[600:640]), 0.03)

@@ -174,7 +174,7 @@ def test_gains_drops_and_did_are_those_planted_with_their_intervals(planted: Any
             assert row["reference"] == reference
             assert row["estimate"] == pytest.approx(TRUTH[role][arm] - TRUTH[role][reference])
             changes = right(role, arm) * 1.0 - right(role, reference)
-            expected = stats.clustered_mean(changes, clusters, bounds=(-1, 1))
+            expected = stats.clustered_mean(changes, clusters, bounds=(-1, 1), step=1)
             got = [row[key] for key in ("low", "high", "p", "discordant", "clusters")]
             assert got == pytest.approx(
                 [expected.low, expected.high, expected.p, expected.discordant, 20]
@@ -183,7 +183,7 @@ def test_gains_drops_and_did_are_those_planted_with_their_intervals(planted: Any
     assert did["estimate"] == pytest.approx(0.3)
     cells = [(role, arm) for role in ("image", "video") for arm in ("vcot", "baseline")]
     each = np.stack([right(*cell) * 1.0 for cell in cells], 1) @ stats.DID_WEIGHTS
-    expected = stats.clustered_mean(each, clusters, bounds=(-2, 2))
+    expected = stats.clustered_mean(each, clusters, bounds=(-2, 2), step=1)
     assert (did["low"], did["high"], did["p"]) == pytest.approx(
         (expected.low, expected.high, expected.p)
     )
@@ -196,10 +196,11 @@ def test_what_was_planted_is_found_and_what_was_not_is_not(planted: Any) -> None
     image, video = rows["gain", "image", "vcot"], rows["gain", "video", "vcot"]
     assert image["low"] > 0 and image["p"] < 0.05
     assert video["estimate"] == pytest.approx(0) and video["low"] < 0 < video["high"]
-    # Every score leads by two nats or trails by as much.
+    # Every score leads by two nats or trails by as much, at the member's own temperature.
     margins = analysis.contrasts(planted[0], names=["did"], measure="margin")
     (margin,) = margins[margins["arm"] == "vcot"]["estimate"]
-    assert margin == pytest.approx(4 * 0.3)
+    at = analysis.temperatures(planted[0]).set_index("role")["temperature"]
+    assert margin == pytest.approx(4 * 0.3 / at["image"])
 
 
 def test_the_tables_and_the_plan_tell_the_same(planted: Any, capsys: Any) -> None:

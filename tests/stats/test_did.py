@@ -53,7 +53,7 @@ def test_logit_did_equals_a_saturated_logistic_regression(cells):
         method="newton",
         tol=1e-14,
     )
-    found = did_logit(columns, clusters)
+    found = did_logit(columns, clusters, jackknife=False)
     assert found.estimate == pytest.approx(fit.params[3], rel=1e-9)
     # statsmodels counts the four parameters of 800 rows; the rest is the same formula.
     assert found.se == pytest.approx(fit.bse[3] / np.sqrt(799 / 796), rel=1e-9)
@@ -61,7 +61,7 @@ def test_logit_did_equals_a_saturated_logistic_regression(cells):
 
 def test_logit_jackknife_agrees_with_the_delta_method(cells):
     columns, clusters = cells
-    delta, jackknife = did_logit(columns, clusters), did_logit(columns, clusters, jackknife=True)
+    delta, jackknife = did_logit(columns, clusters, jackknife=False), did_logit(columns, clusters)
     assert jackknife.estimate == delta.estimate
     assert jackknife.se == pytest.approx(delta.se, rel=0.08)
 
@@ -73,16 +73,18 @@ def test_logit_jackknife_is_leaving_out_clusters(cells):
         p = [np.mean(column[clusters != one]) for column in columns.T]
         out.append(np.log(np.array(p) / (1 - np.array(p))) @ [1, -1, -1, 1])
     expected = np.sqrt(39 / 40 * ((out - np.mean(out)) ** 2).sum())
-    assert did_logit(columns, clusters, jackknife=True).se == pytest.approx(expected, rel=1e-9)
+    assert did_logit(columns, clusters).se == pytest.approx(expected, rel=1e-9)
 
 
 def test_logit_did_at_a_ceiling_is_defined_and_says_what_was_added():
     rng = np.random.default_rng(0)
     columns = [rng.integers(0, 2, 50) * 1.0 for _ in range(3)]
     found = did_logit(np.stack([np.ones(50), *columns], 1))
-    assert np.isfinite([found.estimate, found.low, found.high]).all()
+    assert np.isfinite(found.estimate) and np.isnan([found.low, found.high, found.p]).all()
+    assert "a cell has 0 right or wrong answers, fewer than 3" in found.reason
     assert "half an answer" in found.reason
-    assert np.isfinite(did_logit(np.stack([np.ones(50), *columns], 1), jackknife=True).se)
+    nearly = np.r_[np.zeros(3), np.ones(47)]
+    assert np.isfinite(did_logit(np.stack([nearly, *columns], 1)).se)
 
 
 def test_logit_did_of_one_cluster_has_a_reason(cells):
@@ -94,3 +96,6 @@ def test_logit_did_of_one_cluster_has_a_reason(cells):
 
 def test_headroom_is_what_is_left():
     assert headroom([1, 1, 1, 0]) == 0.25
+    # Of five options a fifth is right by chance: a drop takes no more than the rest.
+    assert headroom([1, 1, 1, 0], chance=0.2) == pytest.approx(0.55)
+    assert headroom([0, 0, 0, 1], chance=0.5) == 0.0

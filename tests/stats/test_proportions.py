@@ -72,9 +72,24 @@ def test_accuracy_counts_clusters_of_alike_answers_as_fewer_items():
     correct = np.repeat([1, 0, 0, 1, 0, 1, 0, 0, 0, 1], 10)
     clusters = np.repeat(np.arange(10), 10)
     found = accuracy(correct, clusters)
-    # Identical in a cluster: ten answers, less a tenth by the factor G/(G-1).
-    assert (found.low, found.high) == pytest.approx(wilson(0.4 * 9, 9))
+    # Identical in a cluster: ten answers, less a tenth by the factor G/(G-1); t has G - 1 degrees.
+    t, n = stats.t.ppf(0.975, 9), 9
+    centre, half = 0.4 + t * t / (2 * n), t * np.sqrt(0.24 / n + t * t / (4 * n * n))
+    ends = (centre - half) / (1 + t * t / n), (centre + half) / (1 + t * t / n)
+    assert (found.low, found.high) == pytest.approx(ends)
     assert found.estimate == 0.4
+
+
+def test_accuracy_of_strata_is_their_mean_and_never_of_more_items_than_there_are():
+    correct, strata = np.r_[np.ones(30), np.zeros(10)], np.r_[np.zeros(30), np.ones(10)]
+    mixed = np.r_[correct[:-1], 1.0]
+    found = accuracy(mixed, strata=strata, weights="strata")
+    assert found.estimate == pytest.approx((1 + 0.1) / 2)
+    assert found.low < found.estimate < found.high
+    # Clusters that balance each other out are no better than independent items.
+    pairs = np.tile([1, 0], 20)
+    apart, alone = accuracy(pairs, np.arange(40) // 2), accuracy(pairs)
+    assert apart.high - apart.low >= alone.high - alone.low
 
 
 def test_accuracy_of_nothing_is_undefined_with_a_reason():

@@ -18,6 +18,9 @@ def test_the_table_has_every_class_once_and_says_what_was_checked(capsys):
     assert {row["family"] for row in rows} > {"fallback", "qwen2_5_vl", "pllava"}
     assert by_class["Gemma3ForConditionalGeneration"]["frame_as"] == ["image"]
     assert set(by_class["Qwen3VLForConditionalGeneration"]["frame_as"]) == {"video", "image"}
+    # By default another family reads it, with videos; its own is there on request.
+    on_request = {(row["class"], row["family"]): row["checked"] for row in rows}
+    assert on_request["LlavaNextForConditionalGeneration", "llava_next"] is True
     assert by_class["Idefics2ForConditionalGeneration"]["template"] == "published"
     assert by_class["Ovis2ForConditionalGeneration"]["template"] == "rebuilt"
     assert by_class["Kimi_K25ForConditionalGeneration"]["checked"] is False

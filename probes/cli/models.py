@@ -78,12 +78,14 @@ def rows() -> Iterator[dict[str, Any]]:
     )
 
     from probes.models.hf.families import FAMILIES, UNREADABLE
-    from probes.models.hf.families.generic import GenericFamily
+    from probes.models.hf.families.generic import READING_PARTS, GenericFamily
 
     checked: Mapping[str, Any] = results()["classes"]
     types: dict[str, list[str]] = {}
     for model_type, kind in CLASSES.items():
         types.setdefault(kind, []).append(model_type)
+    for whole, part in READING_PARTS.items():
+        types[CLASSES[part]].append(whole)
     generic, own = GenericFamily(), set[str]()
     for name in FAMILIES.names():
         family = FAMILIES.get(name, "")

@@ -23,6 +23,9 @@ def test_the_table_has_every_class_once_and_says_what_was_checked(capsys):
     assert on_request["LlavaNextForConditionalGeneration", "llava_next"] is True
     assert by_class["Idefics2ForConditionalGeneration"]["template"] == "published"
     assert by_class["Ovis2ForConditionalGeneration"]["template"] == "rebuilt"
+    omni = by_class["Qwen2_5OmniThinkerForConditionalGeneration"]
+    assert omni["model_types"] == ["qwen2_5_omni_thinker", "qwen2_5_omni"]
+    assert omni["frame_as"] == ["video", "image"]
     assert by_class["Kimi_K25ForConditionalGeneration"]["checked"] is False
     assert all(row["interventions"] == (row["family"] != "fallback") for row in rows)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from hub_layouts import internvl, llava, qwen, qwen3
+from hub_layouts.glm import GLM
 from hub_layouts.idefics import IDEFICS
+from hub_layouts.llama4 import LLAMA4
 from hub_layouts.mistral import MISTRAL
 from hub_layouts.mllama import mllama
+from hub_layouts.newer import NEWER
+from hub_layouts.omni import OMNI
 from hub_layouts.others import OTHERS
 
 LAYOUTS: dict[str, tuple[str, Callable[[Path], None]]] = {
@@ -51,12 +56,25 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], None]]] = {
     ),
     "mllama": ("Llama-3.2-11B-Vision-Instruct", mllama),
     **OTHERS,
+    **NEWER,
+    **OMNI,
+    **LLAMA4,
+    **GLM,
     **MISTRAL,
     **IDEFICS,
 }
 
 _MODELS = "transformers/models/"
 PUBLISHED: dict[str, tuple[str, str]] = {
+    "qwen3_5": ("trl", "qwen3_5_think"),
+    "qwen3_5_small": ("trl", "qwen3_5_nothink"),
+    "qwen3_5_moe": ("trl", "qwen3_5_think"),
+    "gemma4": ("trl", "gemma4_v5"),
+    "gemma4_moe": ("trl", "gemma4_v5"),
+    "gemma4_unified": ("trl", "gemma4_v5"),
+    "qwen2_5_omni": ("xinference", "qwen2.5-omni"),
+    "qwen3_omni": ("xinference", "Qwen3-Omni-Instruct"),
+    "llama4": ("axolotl", "llama4"),
     "gemma3": ("trl", "gemma3"),
     "qwen2_vl": ("xinference", "qwen2-vl-instruct"),
     "qwen2_5_vl": ("trl", "qwen2_5_vl"),
@@ -91,5 +109,9 @@ def build(name: str, root: Path) -> Path:
     folder = root / repository
     if not folder.exists():
         folder.mkdir(parents=True)
-        fill(folder)
+        try:
+            fill(folder)
+        except BaseException:  # the next one to ask must not be given half of it
+            shutil.rmtree(folder)
+            raise
     return folder

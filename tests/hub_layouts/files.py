@@ -70,6 +70,7 @@ def _old(name: str, rules: Rules) -> str:
 
 
 def decoder(added: Added) -> dict[str, Any]:
+    """Return added tokens as `tokenizer_config.json` has them."""
     return {str(at): {"content": text, **_PLAIN, "special": s} for at, text, s in added}
 
 

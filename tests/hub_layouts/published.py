@@ -30,6 +30,7 @@ PINS: dict[str, dict[str, Any]] = json.loads(
 _JINJA = {
     "trl": "trl/chat_templates/{}.jinja",
     "llama.cpp": "vendor/llama.cpp/models/templates/{}.jinja",
+    "axolotl": "axolotl/utils/chat_templates/templates/{}.jinja",
 }
 _XINFERENCE = "xinference/model/llm/models/{}.json"
 
@@ -109,8 +110,8 @@ def template(source: str, name: str) -> str:
     """Return a chat template.
 
     Args:
-        source: `trl` or `llama.cpp` (name: of the file, without `.jinja`), `xinference` (name:
-            `FILE` or `FILE:MODEL`), or a `transformers` source (name: `FILE.py:VARIABLE`, or
+        source: `trl`, `llama.cpp` or `axolotl` (name: of the file, without `.jinja`), `xinference`
+            (name: `FILE` or `FILE:MODEL`), or a `transformers` source (name: `FILE.py:VARIABLE`, or
             `FILE.py:FUNCTION` for what a function returns).
         name: of the template there.
 

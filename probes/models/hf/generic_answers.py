@@ -66,6 +66,10 @@ class LoadedGenericModel:
             self.proven = prove(self.model, self.preprocessor)
         if self.proven.alone:
             self.batcher.size = 1
+        # A part of a larger model may have no end of its own: the whole gives it one, or none does.
+        if self.model.generation_config.eos_token_id is None:
+            tokenizer = self.preprocessor.processor.tokenizer
+            self.model.generation_config.eos_token_id = tokenizer.eos_token_id
         if self.proven.methods is not None and self.proven.recipe is not None:
             encode = encoder(self.model, self.preprocessor, self.proven.methods, self.proven.recipe)
             self.cache = FeatureCache(encode, self.capacity, 1)

@@ -19,8 +19,12 @@ from typing import Any
 
 import transformers
 from hub_layouts.build import LAYOUTS, PUBLISHED, build
+from hub_layouts.glm import GLM
 from hub_layouts.idefics import IDEFICS
+from hub_layouts.llama4 import LLAMA4
 from hub_layouts.mistral import MISTRAL
+from hub_layouts.newer import NEWER
+from hub_layouts.omni import OMNI
 from hub_layouts.others import OTHERS
 from plain_classes import Plain, Prompt, pictures
 
@@ -41,7 +45,9 @@ PROMPTS: list[Prompt] = [
     ["And then?", QUESTION],
 ]
 FILE = Path(probes.models.hf.families.__file__).parent / "checked_classes.json"
-FAMILIES = dict.fromkeys([*OTHERS, *MISTRAL, *IDEFICS, "mllama"], ("fallback",))
+FAMILIES = dict.fromkeys(
+    [*OTHERS, *MISTRAL, *IDEFICS, *NEWER, *OMNI, *LLAMA4, *GLM, "mllama"], ("fallback",)
+)
 FAMILIES |= dict.fromkeys(("next", "next_mistral"), ("llava_next", "fallback"))
 FAMILIES |= {"pllava": ("pllava",)}
 FAMILIES |= dict.fromkeys([name for name in LAYOUTS if name.startswith("qwen3_vl")], ("fallback",))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,15 @@ class Plain:
     @cached_property
     def model(self) -> Any:
         kind: Any = transformers.AutoModelForImageTextToText
+        more = {}
+        config = transformers.AutoConfig.from_pretrained(self.folder)
         if self.kind:
             kind = getattr(transformers, self.kind)
-        return kind.from_pretrained(self.folder, dtype=torch.float32).eval()
+        elif hasattr(config, "thinker_config"):  # the whole hears and speaks; this part reads
+            name = type(config).__name__.removesuffix("Config")
+            kind = getattr(transformers, f"{name}ThinkerForConditionalGeneration")
+            more = {"config": config.thinker_config}
+        return kind.from_pretrained(self.folder, dtype=torch.float32, **more).eval()
 
     @property
     def moves_pictures(self) -> bool:
@@ -83,19 +90,22 @@ class Plain:
             token = str(getattr(self.processor, f"{self.frame_as}_token"))
             body = "".join(part if isinstance(part, str) else token for part in prompt)
             return self._render([{"type": "text", "text": body}])
-        return self._render(
-            [
-                {"type": "text", "text": part} if isinstance(part, str) else {"type": self.frame_as}
-                for part in prompt
-            ]
-        )
+        content: list[dict[str, str]] = []
+        for is_text, parts in groupby(prompt, lambda part: isinstance(part, str)):
+            # Neighbouring texts are one part: some templates write white space between parts.
+            if is_text:
+                content.append({"type": "text", "text": "".join(parts)})
+            else:
+                content += [{"type": self.frame_as} for _ in parts]
+        return self._render(content)
 
     def inputs(self, prompt: Prompt, answer_prefix: str = "") -> Any:
         shown = [part for part in prompt if not isinstance(part, str)]
         media: dict[str, Any] = {}
         if shown and self.frame_as == "video":
-            # Qwen3-VL takes no video of one frame; its tower sees two at a time.
-            times = 2 if type(self.processor).__name__ == "Qwen3VLProcessor" else 1
+            # These take no video of one frame; their towers see two at a time.
+            two = ("Qwen3VLProcessor", "Glm4vProcessor")
+            times = 2 if type(self.processor).__name__ in two else 1
             videos = [frame[None].repeat(times, 0) for frame in shown]
             media = {"videos": videos, "do_sample_frames": False}
         elif shown:
@@ -104,7 +114,8 @@ class Plain:
         text = self.text(prompt) + answer_prefix
         bos = self.processor.tokenizer.bos_token
         more = {"add_special_tokens": False} if bos and text.startswith(bos) else {}
-        return self.processor(text=[text], **media, **more, return_tensors="pt")
+        made = self.processor(text=[text], **media, **more, return_tensors="pt")
+        return made.to(torch.float32)  # Llama 4's gives pixels in 16 bits
 
     def logprobs(self, prompt: Prompt, answer_prefix: str = "") -> Any:
         """Return the log-probabilities [vocabulary] of the next token."""

@@ -102,7 +102,6 @@ def test_a_family_that_is_named_reads_its_own_classes_only(
         ({"model_type": "internvl_chat"}, "internvl_chat", "-hf"),
         ({"model_type": "llava_qwen"}, "llava_qwen", "llava-hf"),
         ({"model_type": "videollama3_qwen2"}, "videollama3_qwen2", "lkhl/VideoLLaMA3-7B-HF"),
-        ({"model_type": "qwen2_5_omni"}, "qwen2_5_omni", "Qwen2.5-VL"),
         ({"model_type": "florence2", "is_encoder_decoder": True}, "encoder-decoder", "one decoder"),
         ({"model_type": "diffusion_gemma"}, "diffusion", "one decoder"),
     ],

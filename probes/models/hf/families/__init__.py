@@ -55,7 +55,6 @@ FAMILIES: Registry[Family | GenericFamily] = Registry(
     "probes.families", "family", _BUILT_IN, _checked
 )
 _LLAVA = "name the repository of the organisation llava-hf"
-_OMNI = "name one that reads pictures and text alone, e.g. Qwen/Qwen2.5-VL-7B-Instruct"
 UNREADABLE = {
     # Layouts of the models' authors, whose weights transformers' classes do not read.
     "internvl_chat": "name the repository whose name ends in -hf, e.g. OpenGVLab/InternVL3-8B-hf",
@@ -63,9 +62,6 @@ UNREADABLE = {
     "llava_mistral": _LLAVA,
     "llava_qwen": _LLAVA,
     "videollama3_qwen2": "name lkhl/VideoLLaMA3-7B-HF or lkhl/VideoLLaMA3-7B-Image-HF",
-    # A model that hears and speaks around one that reads.
-    "qwen2_5_omni": _OMNI,
-    "qwen3_omni_moe": _OMNI,
 }
 
 

@@ -19,7 +19,7 @@ from probes.models.adapters import Adapter
 from probes.models.checkpoint import Checkpoint
 from probes.models.hf.families import load_errors, processors
 from probes.models.hf.families.base import DevicePlacement, ProcessorBundle
-from probes.models.hf.families.outline import META, check_report, outline
+from probes.models.hf.families.outline import META, check_report, kernel_of, outline
 
 DTYPES: tuple[str, ...] = get_args(Dtype)
 GREEDY = {
@@ -129,7 +129,7 @@ def context_of(checkpoint: Checkpoint, spec: ModelSpec) -> int:
         ProbesError: the configuration does not load, or has no such bound.
     """
     with loading(checkpoint.folder):
-        return int(_config(checkpoint, spec).get_text_config().max_position_embeddings)
+        return int(own_config(checkpoint, spec).get_text_config().max_position_embeddings)
 
 
 def full_config(checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Any]:
@@ -139,10 +139,11 @@ def full_config(checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Any]:
         ProbesError: it does not load.
     """
     with loading(checkpoint.folder):
-        return flat(_config(checkpoint, spec).to_dict())
+        return flat(own_config(checkpoint, spec).to_dict())
 
 
-def _config(checkpoint: Checkpoint, spec: ModelSpec) -> Any:
+def own_config(checkpoint: Checkpoint, spec: ModelSpec) -> Any:
+    """Return the checkpoint's configuration, as an object of its class."""
     import transformers
 
     return transformers.AutoConfig.from_pretrained(
@@ -178,7 +179,7 @@ def load_weights(
             return _without_weights(outline(model_class, config, checkpoint, spec), checkpoint)
         model, report = model_class.from_pretrained(
             checkpoint.folder,
-            attn_implementation=spec.attention,
+            attn_implementation=kernel_of(spec),
             local_files_only=True,
             trust_remote_code=spec.trust_remote_code,
             output_loading_info=True,

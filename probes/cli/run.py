@@ -221,6 +221,7 @@ def show(result: RunResult, caveat: str) -> None:
     from rich.console import Console
 
     from probes import analysis
+    from probes.analysis.columns import without_model
     from probes.report import figures
 
     # A single shard is expected here: the others may be running.
@@ -232,8 +233,8 @@ def show(result: RunResult, caveat: str) -> None:
         print("\n".join(analysis.render(tables)))
     for one in frame.attrs.get("partial", ()):
         print(f"\nThese are the numbers of one shard, not of the run: {one}.")
-    if caveat:
-        print(f"\n{caveat}")
+    for one in [*frame.attrs.get("replaced", {}).values(), *([caveat] if caveat else [])]:
+        print(f"\n{one}")
     if result.empty_infills:
         print(f"\n{result.empty_infills} infills are empty: their gaps were left bare.")
     if result.failed_infills:
@@ -247,7 +248,9 @@ def show(result: RunResult, caveat: str) -> None:
             f"e.g. {result.first_error}\n"
             "Once the cause is fixed, the same command asks them again."
         )
-    figures.save(figures.arms_figure(frame), result.out / "plots" / "arms")
+    arms = figures.arms_figure(frame)
+    figures.stamp(arms, without_model(frame))
+    figures.save(arms, result.out / "plots" / "arms")
     print(f"\nrecords, manifest, frames and plots: {_from_here(result.out)}")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from probes.analysis.columns import groups, rows_of, where
 from probes.analysis.formats import percent, with_interval
+from probes.core.text import listed
 from probes.report.leaks import clips_with_leaked_answer
 from probes.report.parts import counted
 from probes.report.study import Study
@@ -29,7 +30,12 @@ def limits(study: Study, block: Mapping[str, Any], with_did: bool) -> Iterator[s
     yield from _at_chance(study, block)
     yield from _blind(study, block)
     yield from _leaked(study, block)
-    if "video" in roles and "control" not in roles:
+    if "video" in roles and (names := study.controls(block)):
+        yield (
+            f"The video member's place was taken by {listed(names)}, which a pair of this package "
+            "has as its control: no video member was run."
+        )
+    elif "video" in roles and "control" not in roles:
         yield (
             "No control member was run in this block: what the video member has beyond the image "
             "member may be due to more training of any kind."

@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Any
 
 from probes import analysis, stats
-from probes.analysis.columns import CONTRAST, heading, rows_of, where
+from probes.analysis.columns import CONTRAST, NO_MODEL, heading, rows_of, where, without_model
 from probes.analysis.formats import p_value, percent, points, with_interval
 from probes.analysis.scored import frame_lines
 from probes.core.text import listed
@@ -32,6 +32,10 @@ def summary(study: Study) -> Section:
     parts: list[ReportPart] = [
         Paragraph(f"Partial data: {one}.", "caveat") for one in study.frame.attrs.get("partial", ())
     ]
+    if mark := without_model(study.frame):
+        parts.append(
+            Paragraph(f"{mark[0].upper()}{mark[1:]}. Nothing here is about a model.", "caveat")
+        )
     if edited := edited_line(study.frame.attrs.get("edited", ())):
         parts.append(Paragraph(edited, "caveat"))
     parts += [Paragraph(caveat, "caveat") for caveat in study.caveats]
@@ -126,6 +130,8 @@ def _no_verdict(study: Study, block: Mapping[str, Any]) -> str:
     """Return why a block's records cannot give a DiD; empty where they may."""
     frame = where(study.frame, block)
     roles = set(frame["role"])
+    if without_model(frame) == NO_MODEL:
+        return f"No verdict. {NO_MODEL[0].upper()}{NO_MODEL[1:]}."
     if frame["correct"].isna().all():
         return "No item here has a public answer: nothing can be said about gains."
     if _ARM not in set(frame["arm"]):

@@ -195,12 +195,12 @@ def test_a_members_name_is_the_last_part_of_its_repo() -> None:
     ]
 
 
-def test_a_member_with_an_adapter_goes_by_its_name() -> None:
+def test_a_member_with_an_adapter_shows_it_in_its_name() -> None:
     base = "pair.image.repo=some/base", "pair.video.repo=some/base"
     cfg = frozen(*base, "pair=own", "pair.video.adapter=/home/me/video-lora")
     assert [(m.name, m.repo, m.adapter) for m in cfg.pair.members] == [
         ("base", "some/base", ""),
-        ("video-lora", "some/base", "/home/me/video-lora"),
+        ("base+video-lora", "some/base", "/home/me/video-lora"),
     ]
     error = refused("+pair.video.adaptor=x")
     assert "pair.video.adapter" in error.fix

@@ -286,7 +286,7 @@ def test_measuring_times_every_kind_and_stores_nothing(
         (["sed=3"], "did you mean seed?"),
         (["limit=0"], "limit"),
         (["--device", "abacus"], "RTX4090"),
-        (["pair.image.repo=/nowhere/a"], "/nowhere/a"),
+        (["pair=tiny", "pair.image.repo=/nowhere/a"], "/nowhere/a"),
         (["pair.image.repo=a/b", "pair.video.repo=c/d"], "hf download a/b"),
     ],
 )

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from probes.analysis.families import PRIMARY, Declared
 from probes.config.labels import presets
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
-from probes.core.text import flat, without_lists
+from probes.core.text import flat, listed, without_lists
 from probes.core.types import Arm
 from probes.records import schema
 from probes.records.manifest import FILE, REWRITE, read_manifest
@@ -24,7 +25,7 @@ from probes.records.scored import exempt
 _IGNORED = set(
     "shard shards out overwrite frames limit seed scoring donor_draws suite hydra task.root "
     "task.unanswered pair.name pair.caveat task.name backend.batch_size backend.feature_cache_mb "
-    "backend.device task.scoring pair.scoring task.reader answers".split()
+    "backend.device task.scoring pair.scoring task.reader answers primary most_failed".split()
 )
 _OF_THE_SAMPLE = set(
     "frames limit seed scoring donor_draws suite pair.name pair.scoring task.name "
@@ -241,7 +242,34 @@ def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
         "infill_sources": sorted(sources),
     }
     found |= {"without_mass": sorted(unweighed), "without_model": by_rule, "replaced": replaced}
-    return {name: value for name, value in found.items() if value}
+    # No failed answer at all may be what was declared.
+    return {name: value for name, value in found.items() if value} | _declared(runs)
+
+
+def _declared(runs: Sequence[LoadedRun]) -> dict[str, Any]:
+    """Return what runs declared before they began: primary comparisons, and most failed answers.
+
+    Raises:
+        ProbesError: two runs that allow other shares of failed answers.
+    """
+    declared: dict[str, Declared] = {}
+    most: dict[float, Path] = {}
+    for run in runs:
+        frames, primary = run.config.get("frames"), run.config.get("primary")
+        counts = tuple(frames) if isinstance(frames, list | tuple) else ()
+        of_primary = tuple(map(str, primary)) if isinstance(primary, list | tuple) else PRIMARY
+        if run.config:
+            declared[str(run.folder)] = Declared(of_primary, counts)
+        if isinstance(share := run.config.get("most_failed"), int | float):
+            most.setdefault(float(share), run.folder)
+    if len(most) > 1:
+        raise ProbesError(
+            f"runs allow different shares of failed answers ({listed(sorted(map(str, most)))})",
+            " and ".join(str(folder) for folder in list(most.values())[:2]),
+            "load them one by one, or run one again with most_failed of the other",
+        )
+    of_runs: dict[str, Any] = {"declared": declared} if declared else {}
+    return of_runs | ({"most_failed": next(iter(most))} if most else {})
 
 
 def _replaced(pair: Any) -> dict[str, str]:

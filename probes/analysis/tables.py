@@ -167,16 +167,23 @@ def _did_table(results: _Results) -> Table | None:
             points(row["mean_a"]),
             points(row["mean_b"]),
             interval(row),
-            p_value(row["p"]),
+            _adjusted_p(row),
             f"{percent(row['headroom_image'])}/{percent(row['headroom_other'])}",
         )
         rows.append((results.arms.index(arm), frames, role_order(role), texts))
     if not rows:
         return None
     gains = ("gain image", "gain other", "did [95 % interval]")
-    header = ("arm", "other", "frames", *gains, "p", "room")
+    header = ("arm", "other", "frames", *gains, "p adj.", "room")
     title = "did = gain(image) - gain(other); room: what each had left to gain (image/other)"
     return Table(title, header, tuple(texts for *_, texts in sorted(rows, key=lambda row: row[:3])))
+
+
+def _adjusted_p(row: TableRow) -> str:
+    """Return the p-value adjusted in its family; a star marks the declared primary one."""
+    if not row["verdict"]:
+        return "no verdict"
+    return p_value(row["p_adjusted"]) + "*" * str(row["family"]).startswith("primary")
 
 
 def _perturbation_table(results: _Results) -> Table | None:
@@ -227,6 +234,12 @@ def _notes(results: _Results, refs: Mapping[str, str]) -> Iterator[str]:
         option = letter(int(first["majority_option"]))
         yield f"{guess}always answering {option} {percent(first['majority'])}"
     yield from _answer_counts(results)
+    families = {str(row["family"]) for row in results.contrasts.values()}
+    if primary := sorted(one for one in families if one.startswith("primary")):
+        told = "Holm within a family; * marks the declared primary one"
+        yield f"p adj.: {told} ({'; '.join(one.partition(': ')[2] for one in primary)})"
+    elif "did" in {name for name, *_ in results.contrasts}:
+        yield "p adj.: Holm within a family, which is one DiD over the frame counts of its run"
     if withheld := max(int(cell["withheld"]) for cell in cells):
         yield f"withheld: {withheld} items have no public answer and are left out"
     for frames, role, arm in results.cells:
@@ -236,10 +249,13 @@ def _notes(results: _Results, refs: Mapping[str, str]) -> Iterator[str]:
         if policy != "strict":
             continue
         which = f"{name}, {role}, {arm}, {frames} frames"
+        if row["failed_share"] and row["verdict"]:
+            share = f"{100 * row['failed_share']:.1f} % of {row['failed_in']}"
+            yield f"{which}: a machine failed at {share}; {row['left_out']} items are left out"
         if row["n_missing"]:
             ids = ", ".join(row["missing"][:3]) + (", ..." if row["n_missing"] > 3 else "")
             yield f"missing: {row['n_missing']} items have no answer on one side of {which}: {ids}"
-        if row["reason"] and name != "transfer":
+        if row["reason"] and (name != "transfer" or not row["verdict"]):
             yield f"{which}: {row['method']} ({row['reason']})"
 
 
@@ -258,7 +274,8 @@ def _answer_counts(results: _Results) -> Iterator[str]:
         for role, (unparsed, failed, records) in counts.items()
     )
     bad = any(unparsed or failed for unparsed, failed, _ in counts.values())
-    yield f"answers: {text}" + (" (counted as wrong)" if bad else "")
+    told = " (unparsed ones are wrong; items with a failed one are left out of what is compared)"
+    yield f"answers: {text}" + (told if bad else "")
     if bad:
         yield from _complete(results)
 

@@ -244,8 +244,8 @@ def show(result: RunResult, caveat: str) -> None:
         )
     if result.errors:
         print(
-            f"\n{result.errors} of {result.counts['planned']} records failed and count as wrong, "
-            f"e.g. {result.first_error}\n"
+            f"\n{result.errors} of {result.counts['planned']} records failed; their items are left "
+            f"out of what is compared, e.g. {result.first_error}\n"
             "Once the cause is fixed, the same command asks them again."
         )
     arms = figures.arms_figure(frame)

@@ -23,10 +23,12 @@ def limits(study: Study, block: Mapping[str, Any], with_did: bool) -> Iterator[s
     """
     frame = where(study.frame, block)
     roles = set(frame["role"])
-    bad = frame["status"] != "ok"
-    if bad.any():
-        share = f"{100 * bad.mean():.1f} %"
-        yield f"{share} of the records were not parsed or failed; they count as wrong."
+    for status, told in (
+        ("unparsed", "could not be parsed; they count as wrong"),
+        ("error", "failed by machine; their items are left out of what is compared"),
+    ):
+        if (share := (frame["status"] == status).mean()) > 0:
+            yield f"{100 * share:.1f} % of the records {told}."
     yield from _at_chance(study, block)
     yield from _blind(study, block)
     yield from _leaked(study, block)

@@ -31,6 +31,7 @@ CONTRAST_COLUMNS: Mapping[str, ShownColumn] = {
 P_COLUMNS: Mapping[str, ShownColumn] = {
     "p": lambda row: formats.p_value(row["p"]),
     "p adjusted": lambda row: formats.p_value(row["p_adjusted"]),
+    "family": "family",
 }
 
 
@@ -88,8 +89,9 @@ def forests(study: Study) -> Section:
         return Section("contrasts", title, (Paragraph(text),))
     text = (
         "Points with 95 % intervals that take clusters into account. DiD = gain(image) - "
-        "gain(other): right of zero the image member gained more. Unparsed and failed answers "
-        "count as wrong."
+        "gain(other): right of zero the image member gained more. Unparsed answers count as wrong; "
+        "items at which a machine failed are left out. A p-value is adjusted within the family "
+        "that stands beside it."
     )
     columns = {
         **CONTRAST_COLUMNS,

@@ -22,6 +22,7 @@ _OUTCOMES = {
     "other": "the other member gained more",
     "open": "cannot be distinguished",
     "undefined": "undefined",
+    "failed": "no verdict, since a machine failed too often",
     "uncorrected": "not beyond what so many comparisons give by chance",
 }
 
@@ -89,9 +90,12 @@ def outcome(row: Mapping[str, Any]) -> str:
     """Return what a DiD's interval and adjusted p-value show.
 
     Returns:
-        `undefined`, `open` (the interval contains zero), `uncorrected` (it does not, but the
-        adjusted p-value is above 0.05), `image` or `other` (which member gained more).
+        `failed` (a machine failed too often), `undefined`, `open` (the interval contains zero),
+        `uncorrected` (it does not, but the adjusted p-value is above 0.05), `image` or `other`
+        (which member gained more).
     """
+    if not row["verdict"]:
+        return "failed"
     if not (isfinite(row["low"]) and isfinite(row["high"])):
         return "undefined"
     # The interval first: a verdict must agree with what is printed next to it.
@@ -114,6 +118,12 @@ def _verdict(study: Study, block: Mapping[str, Any]) -> str:
     if set(outcomes) in ({"image"}, {"other"}):
         scope = "" if len(outcomes) == 1 else f" in all {len(outcomes)} comparisons"
         return f"On these items the {outcomes[0]} member gained more from {_ARM}{scope}."
+    if set(outcomes) == {"failed"}:
+        worst = max(found, key=lambda row: float(row["failed_share"]))
+        return (
+            f"No verdict: a machine failed at {100 * worst['failed_share']:.1f} % of the items of "
+            f"{worst['failed_in']} at {worst['frames']} frames, and an error is no answer."
+        )
     if set(outcomes) <= {"open", "undefined"}:
         return (
             f"In this run the members' gains from {_ARM} cannot be distinguished. That is not "
@@ -150,14 +160,13 @@ def _findings(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
     if frame["correct"].isna().all() or (frame["status"] != "ok").all():
         return
     found = dids(study, block)
-    family = len(where(study.contrasts, name="did", policy="strict"))
     for row in found:
         text = f"{row['frames']} frames: the image member gained {points(row['mean_a'])} points"
         text += f" from {row['arm']}, the {row['role']} member {points(row['mean_b'])}"
         text += f"; DiD {with_interval(row)}"
         if isfinite(row["p"]):
-            text += f", p {_p(row['p'])}, adjusted (Holm) {_p(row['p_adjusted'])} over all "
-            text += f"{family} DiD of this report"
+            text += f", p {_p(row['p'])}, adjusted (Holm) {_p(row['p_adjusted'])} in the family "
+            text += f"{row['family']}"
         yield text + _meaning(study, row) + _room(row) + _scales(study, row)
     if found:
         return
@@ -174,6 +183,9 @@ def _p(value: float) -> str:
 
 def _meaning(study: Study, row: Mapping[str, Any]) -> str:
     found = outcome(row)
+    if found == "failed":
+        text = f"{100 * row['failed_share']:.1f} % of the items of {row['failed_in']}"
+        return f". No verdict: a machine failed at {text}."
     if found == "open":
         least = least_effect(study, row)
         text = ". The interval contains zero: the gains cannot be distinguished"

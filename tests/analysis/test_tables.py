@@ -104,7 +104,7 @@ def test_notes_count_bad_missing_and_withheld_answers():
     vcot = [*cell([1, 1, 1], arm="vcot"), bad(3, "unparsed", arm="vcot")][1:]
     tables = analysis.study_tables(analysis.from_records(base + vcot))
     notes = "\n".join(tables.blocks[0].notes)
-    assert "image 1 unparsed, 0 failed of 8 (counted as wrong)" in notes
+    assert "image 1 unparsed, 0 failed of 8 (unparsed ones are wrong" in notes
     assert "parsed answers only: gain image, 5 frames" in notes
     assert "withheld: 1 items" in notes
     assert "missing: 1 items have no answer on one side of gain, image, vcot, 5 frames: q0" in notes

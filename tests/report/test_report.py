@@ -20,6 +20,7 @@ from made_records import bad, record, study
 from probes import analysis, report
 from probes.cli import main
 from probes.core.errors import ProbesError
+from probes.core.tables import escaped
 from probes.records import schema
 from probes.records.schema import InfillRow, Record
 from probes.report import study as studies
@@ -106,7 +107,7 @@ def test_all_three_forms_hold_the_studys_tables(both: Written, both_frame: pd.Da
     for end, block in enumerate(analysis.study_tables(both_frame).blocks, 1):
         for at, table in enumerate(block.tables, 1):
             for row in table.rows:
-                cells = (cell.replace("<", "&lt;") for cell in row)
+                cells = map(escaped, row)
                 assert "| " + " | ".join(cells) + " |" in both.md
                 assert all(cell in shown for cell in row)
             text = (both.folder / "tables" / f"study-{at}-{end}.csv").read_text("utf-8")
@@ -233,7 +234,8 @@ def test_the_verdict_says_what_was_planted_and_no_more(tmp_path: Path) -> None:
 
 
 def row(**changes: float) -> dict[str, float]:
-    return {"estimate": 0.1, "low": 0.02, "high": 0.18, "p_adjusted": 0.01, **changes}
+    known = {"estimate": 0.1, "low": 0.02, "high": 0.18, "p_adjusted": 0.01, "verdict": True}
+    return {**known, **changes}
 
 
 @pytest.mark.parametrize(
@@ -246,6 +248,7 @@ def row(**changes: float) -> dict[str, float]:
         ({"p_adjusted": 0.06}, "uncorrected"),
         ({"p_adjusted": float("nan")}, "uncorrected"),
         ({"low": float("nan"), "high": float("nan")}, "undefined"),
+        ({"verdict": False}, "failed"),
     ],
 )
 def test_a_did_comes_to_one_word(changes: dict[str, float], outcome: str) -> None:

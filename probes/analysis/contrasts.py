@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probes import stats
+from probes.analysis.accuracies import chance
 from probes.analysis.cells import Cell, CellTable, Items
 from probes.analysis.columns import MATCH, SETTING
 from probes.analysis.families import adjusted, declared
@@ -85,8 +86,9 @@ def contrasts(
         tokens_b (median input tokens of an answer in the arm and in its reference; of a DiD those
         of the other member),
         discordant, mean_a and mean_b (for a DiD: the two gains), headroom_image and headroom_other
-        (1 - accuracy in the reference arm, for a DiD), missing (ids that are on one side only),
-        n_missing, left_out (items without a parsed answer, for `complete`) and left_out_ids.
+        (for a DiD: 1 - accuracy in the reference arm; of drops that accuracy - chance), missing
+        (ids that are on one side only), n_missing, left_out (items without a usable answer) and
+        left_out_ids.
 
     Raises:
         ProbesError: cells that must not be compared: other seeds, scorings or settings, other
@@ -231,6 +233,10 @@ def _estimate(
             1 - means[at] if measure.is_share else _headroom(match.cells[at], items)
             for at in (1, 3)
         ]
+        if match.drop and measure.is_share:
+            # A drop ends where guessing begins, not at the ceiling.
+            guess = chance(known.n_options[items])
+            room = [max(0.0, means[at] - guess) for at in (1, 3)]
         means = means[[0, 2]] - means[[1, 3]]
     else:
         room = [nan, nan]

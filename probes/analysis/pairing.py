@@ -43,6 +43,8 @@ class Match:
     member: str
     arm: str
     reference: str
+    drop: bool = False
+    """Whether less was expected: the reference is itself compared with another arm."""
 
     @property
     def columns(self) -> dict[str, str]:
@@ -174,7 +176,8 @@ def _of_members(
             reference = refs.get(arm, "")
             if (image, reference) in cells and (other, reference) in cells:
                 of_did = (a, cells[image, reference], b, cells[other, reference])
-                yield Match("did", of_did, other, b.member, arm, reference)
+                less = bool(refs.get(reference))
+                yield Match("did", of_did, other, b.member, arm, reference, less)
 
 
 def _no_stray_reference(

@@ -215,6 +215,7 @@ def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
     sources: set[str] = set()
     unweighed: set[str] = set()
     by_rule: list[str] = []
+    writers: dict[str, str] = {}
     replaced: dict[str, str] = {}
     for run in runs:
         unweighed |= exempt(run.config)
@@ -236,14 +237,28 @@ def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
         infill = run.config.get("infill")
         if isinstance(infill, Mapping) and infill.get("source"):
             sources.add(str(infill["source"]))
+            writers[str(run.folder)] = _writer(infill, run.config.get("pair"))
     found: dict[str, Any] = {
         "references": references,
         "infills": infills,
         "infill_sources": sorted(sources),
     }
     found |= {"without_mass": sorted(unweighed), "without_model": by_rule, "replaced": replaced}
+    found["writers"] = writers
     # No failed answer at all may be what was declared.
     return {name: value for name, value in found.items() if value} | _declared(runs)
+
+
+def _writer(infill: Mapping[str, Any], pair: Any) -> str:
+    """Return who wrote a run's infills, e.g. `tiny-image (the image member), for all members`."""
+    if infill["source"] != "shared":
+        return "each member for itself" if infill["source"] == "self" else "a file"
+    wanted = str(infill.get("generator") or "image")
+    members = pair.get("members") if isinstance(pair, Mapping) else None
+    for one in members if isinstance(members, list | tuple) else ():
+        if isinstance(one, Mapping) and one.get("role") == wanted:
+            return f"{one.get('name')} (the {wanted} member), for all members"
+    return f"{wanted}, for all members"
 
 
 def _declared(runs: Sequence[LoadedRun]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from probes import analysis
 from probes.analysis.columns import BLOCK, rows_of, where
+from probes.analysis.comparisons import writers
 from probes.analysis.measures import named
 from probes.analysis.tables import TableRow
 from probes.config.labels import is_control
@@ -130,6 +131,15 @@ class Study:
         found = [pair_of(manifest).get("caveat") for manifest in self.manifests.values()]
         of_pairs = dict.fromkeys(str(caveat) for caveat in found if caveat)
         return [*self.frame.attrs.get("replaced", {}).values(), *of_pairs]
+
+    def writers(self, block: Mapping[str, Any]) -> str:
+        """Return who wrote a block's text; empty where that is not known."""
+        return " or ".join(writers(where(self.frame, block)))
+
+    def by_writer(self, block: Mapping[str, Any]) -> str:
+        """Return `; text by NAME` for the title of whatever shows a gain; empty if not known."""
+        known = self.writers(block)
+        return f"; text by {known}" if known else ""
 
     def controls(self, block: Mapping[str, Any]) -> list[str]:
         """Return the names of control weights that stand in the video member's place in a block."""

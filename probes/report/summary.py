@@ -7,8 +7,9 @@ from math import isfinite
 from typing import Any
 
 from probes import analysis, stats
+from probes.analysis import comparisons
 from probes.analysis.columns import CONTRAST, NO_MODEL, heading, rows_of, where, without_model
-from probes.analysis.formats import p_value, percent, points, with_interval
+from probes.analysis.formats import compared, p_value, percent, points, with_interval
 from probes.analysis.scored import frame_lines
 from probes.core.text import listed
 from probes.records.binding import edited_line
@@ -53,6 +54,9 @@ def summary(study: Study) -> Section:
         parts += [Paragraph(f"{line[0].upper()}{line[1:]}.", "note") for line in told]
         if findings := tuple(_findings(study, block)):
             parts.append(BulletList(findings))
+            texts = [comparisons.of_text_alone(row) for row in dids(study, block)]
+            parts += [Paragraph(text) for text in texts if text]
+            parts += [Paragraph(text) for text in _text_alone(study, block)]
             parts.append(Paragraph("What limits these findings:"))
             parts.append(BulletList(tuple(limits(study, block, bool(dids(study, block))))))
     if study.without_records:
@@ -71,7 +75,8 @@ def _question(study: Study, block: Mapping[str, Any]) -> str:
     items = counted(frame["item_id"].nunique(), "item")
     title = heading(block)
     return (
-        f"{title[0].upper()}{title[1:]}: {names} answered {items} at {counts} frames under {arms}."
+        f"{title[0].upper()}{title[1:]}: {names} answered {items} at {counts} frames under {arms}"
+        f"{study.by_writer(block)}."
     )
 
 
@@ -163,17 +168,46 @@ def _findings(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
     for row in found:
         text = f"{row['frames']} frames: the image member gained {points(row['mean_a'])} points"
         text += f" from {row['arm']}, the {row['role']} member {points(row['mean_b'])}"
+        if (counted_tokens := comparisons.tokens(row)) != "-":
+            text += f" (median input tokens {counted_tokens}, {row['reference']}/{row['arm']})"
         text += f"; DiD {with_interval(row)}"
         if isfinite(row["p"]):
             text += f", p {_p(row['p'])}, adjusted (Holm) {_p(row['p_adjusted'])} in the family "
             text += f"{row['family']}"
         yield text + _meaning(study, row) + _room(row) + _scales(study, row)
+    yield from _transfers(study, block)
     if found:
         return
     gains = where(study.contrasts, block, name="gain", policy="strict", arm=_ARM)
     for row in rows_of(gains):
         gain = with_interval(row)
         yield f"{row['frames']} frames: {row['role']} member, gain from {_ARM} {gain}."
+
+
+def _transfers(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how members differ in baseline: half of what the study claims."""
+    found = where(study.contrasts, block, policy="strict", arm="baseline")
+    found = found[found["name"].isin(["transfer", "control"])]
+    for row in rows_of(found):
+        members = compared(row["name"], row["role"])
+        text = f"{row['frames']} frames, baseline: {members} {with_interval(row)}"
+        if isfinite(row["p_adjusted"]):
+            text += f", adjusted (Holm) p {_p(row['p_adjusted'])} in the family {row['family']}"
+        yield f"{text}."
+
+
+def _text_alone(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what vcot has beyond its text alone, or that this was not asked."""
+    found = where(study.contrasts, block, policy="strict", name="against")
+    each = [
+        f"{row['arm']} - {row['reference']}, {row['role']} member, {row['frames']} frames: "
+        f"{with_interval(row)}"
+        for row in rows_of(found)
+    ]
+    if each:
+        yield f"Beyond text alone: {'; '.join(each)}."
+    elif dids(study, block):
+        yield "Whether frames matter beside the text was not asked: run the arm infills_only too."
 
 
 def _p(value: float) -> str:
@@ -209,7 +243,9 @@ def _room(row: Mapping[str, Any]) -> str:
     image, other = row["headroom_image"], row["headroom_other"]
     if not (isfinite(image) and isfinite(other)):
         return ""
-    text = f" Room to gain: image {percent(image)}, {row['role']} {percent(other)}."
+    text = f" Room to gain: image {percent(image)}, {row['role']} {percent(other)}"
+    shares = comparisons.shares_of_room(row)
+    text += f"; gained of it: {shares}." if shares else "."
     # Even with every answer right, the other member would have gained less.
     if row["mean_a"] > other:
         text += (

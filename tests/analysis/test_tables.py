@@ -6,7 +6,7 @@ from made_records import bad, cell, record, study
 from rich.console import Console
 
 from probes import analysis
-from probes.analysis.tables import p_value, percent, points
+from probes.analysis.formats import p_value, percent, points
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,7 @@ def test_the_first_table_has_both_arms_and_the_gain(tables):
         "blind",
         "baseline",
         "+vCoT",
+        "tokens",
         "gain [95 % interval]",
     )
     assert [row[:3] for row in found.rows] == [
@@ -44,7 +45,7 @@ def test_numbers_are_those_of_the_contrasts():
     row = analysis.contrasts(frame, policies=["strict"]).iloc[0]
     expected = f"+20.0 [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
     found = table(analysis.study_tables(frame), "Accuracy and the gain")
-    assert found.rows == (("image", "tiny-image", "5", "30.0", "50.0", expected),)
+    assert found.rows == (("image", "tiny-image", "5", "30.0", "50.0", "10/10", expected),)
 
 
 def test_did_and_drops_have_tables_of_their_own(tables):

@@ -142,7 +142,7 @@ def test_every_figure_is_there_as_png_and_svg_and_in_the_page(both: Written) -> 
     stems = {
         f"{stem}-{at}"
         for at in (1, 2)
-        for stem in ("arms", "did", "frames", "gains", "headroom", "strata")
+        for stem in ("arms", "did", "frames", "gains", "headroom", "strata", "transfer")
     }
     assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
     assert both.html.count('src="data:image/svg+xml;base64,') == len(stems)
@@ -270,7 +270,7 @@ def test_a_ceiling_and_a_baseline_at_chance_are_reported(tmp_path: Path) -> None
         for i in range(120)
     ]
     text = summary(records, tmp_path)
-    assert "Room to gain: image 80.0, video 25.0." in text
+    assert "Room to gain: image 80.0, video 25.0; gained of it: " in text
     assert "part of this DiD is forced by the ceiling" in text
     guessing = "The image member's baseline cannot be distinguished from guessing at 5 frames (20.0"
     assert guessing in text

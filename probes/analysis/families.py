@@ -14,9 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probes.analysis.columns import BLOCK, SETTING, groups
+from probes.config.settings import DEFAULT_PRIMARY
 from probes.core.text import listed
 
-PRIMARY = ("did vcot",)
+PRIMARY = DEFAULT_PRIMARY
 """What runs without a declaration, of older versions, were made for."""
 Correction = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 _OF_SECONDARY = ("name", "role", "arm", "reference")

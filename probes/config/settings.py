@@ -36,6 +36,8 @@ _ARM_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _DEVICE = re.compile(r"auto|(cpu|cuda|mps|xpu|npu|hpu|mlu|musa|mtia|xla)(:[0-9]+)?")
 _ON_DEVICE = ("hf", "lmms")  # the backends that run a model in this process
 
+DEFAULT_PRIMARY = ("did vcot",)
+"""What the package's suites with this arm are made to compare."""
 Answers = Literal["same-versions", "any", "refuse"]
 """Which stored answers are taken; see `RunConfig.answers`."""
 Named = TypeVar("Named", Intervention, Decoding)
@@ -324,7 +326,9 @@ def _primary(given: object, suite: Sequence[Arm], selected: Sequence[Arm]) -> tu
             fix = "name contrast and arm, e.g. suite.primary=['did vcot']"
             raise ProbesError(f"{one!r} is no comparison", "suite.primary", fix)
         one_of("suite.primary", name, CONTRASTS)
-        one_of("suite.primary", arm, [known.name for known in suite])
+        # What the package's suites declare goes with an arm that is taken out of them.
+        if one not in DEFAULT_PRIMARY:
+            one_of("suite.primary", arm, [known.name for known in suite])
         if arm in [known.name for known in selected]:
             found[one] = None
     return tuple(found)

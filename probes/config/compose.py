@@ -29,13 +29,17 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     weights loses the name of those that it had, unless it is given one.
 
     Raises:
-        ProbesError: one repository without a pair, or a missing `--config-dir`.
+        ProbesError: one repository without a pair.
     """
     # Hydra's deletions, `~name`, are the only overrides that may have no equal sign.
     overrides = [a for a in arguments if a.startswith("~") or ("=" in a and not a.startswith("-"))]
     options = [a for a in arguments if a not in overrides]
     whole = labels.whole_pair(overrides)
-    return [*whole, *labels.unnamed(whole, config_dir(options))], options
+    try:
+        folder = config_dir(options)
+    except ProbesError:  # whoever composes says so
+        folder = None
+    return [*whole, *labels.unnamed(whole, folder)], options
 
 
 def compose(arguments: Sequence[str]) -> RunConfig:

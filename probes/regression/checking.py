@@ -133,7 +133,9 @@ def renew(
         )
     _require_guardable(measures, metrics, {**guarded, **given})
     failed = sum(answer.status == "error" for cell in run.cells for answer in cell.answers)
-    notes = [f"{failed} of {run.records} records failed; they count as wrong"] if failed else []
+    notes = (
+        [f"{failed} of {run.records} records failed; their items are left out"] if failed else []
+    )
     usual = {m: BAND if m.measure == "accuracy" else guarded.get(m.measure, 0) for m in metrics}
     if old is None:
         return with_bands(Baseline(run, usual, TIE_TOLERANCE), given), notes

@@ -120,7 +120,7 @@ def test_a_real_run_through_the_whole_pipeline(
     assert check(tmp_path / "a", file, "--update") == 0
     assert check(tmp_path / "b", file, "--gate", "exact") == 0
     out = capsys.readouterr().out
-    assert "exact gate: PASSED, all 60 records are the same" in out
+    assert "exact gate: PASSED, all 84 records are the same" in out
     assert "every answer came from the store" in out
     assert check(tmp_path / "c", file) == 1
     out = capsys.readouterr().out

@@ -66,8 +66,9 @@ def test_the_tie_is_judged_by_what_the_choice_was_made_by(tmp_path: Path):
 def test_an_answer_that_failed_is_not_a_tie(base: Path, tmp_path: Path, capsys: Out):
     rows = [one for one in answers() if (one.item_id, one.arm, one.role) != ("q6", "vcot", "image")]
     run = put(tmp_path / "run", [*rows, bad(6, "error", arm="vcot", cluster="")])
-    assert check(run, base, "--tie-tolerance", "9", "--band", "1") == 1
-    assert "B right (+2.0000) -> error" in capsys.readouterr().out
+    # Nor is it an answer: the item is left out, and no metric moves.
+    assert check(run, base, "--tie-tolerance", "9", "--band", "1") == 0
+    assert "tie" not in capsys.readouterr().out
 
 
 def test_between_two_wrong_options_no_metric_moves(base: Path, tmp_path: Path, capsys: Out):

@@ -20,6 +20,9 @@ from probes.models.scripted import ScriptedBackend
 from probes.records.schema import Record
 
 ARMS = ["baseline", "vcot", "visual_perturbation", "text_perturbation", "blind"]
+"""Those of the study itself."""
+BESIDE = ["infills_only", "filler"]
+"""The further arms of suite `study`."""
 ITEMS = 8
 
 
@@ -50,6 +53,8 @@ def make_world(root: Path) -> Path:
 def settings(world: Path, out: Path, *overrides: str) -> RunConfig:
     """Compose a configuration of a scripted run over a world."""
     base = ["backend=scripted", "task=egoschema", f"task.root={world}", "frames=[2,4]"]
+    if not any(one.startswith("suite=") for one in overrides):
+        base += [f"~suite.arms.{arm}" for arm in BESIDE]
     return replace(compose([*base, *overrides]), out=out)
 
 

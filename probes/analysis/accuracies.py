@@ -35,11 +35,12 @@ def accuracies(
 
     Returns:
         One row per cell: settings, role, member, arm, stratum, n (items whose right answer is
-        known), clusters, accuracy (strict: unparsed and failed are wrong) with low and high
-        (Wilson, at the effective number of items), complete_n and complete_accuracy (parsed answers
-        only), chance (mean of 1 / number of options), majority (the accuracy of always giving
-        majority_option, the commonest right answer), and the whole cell's counts: records,
-        unparsed, failed (records), withheld (items whose right answer is withheld).
+        known and at which no machine failed), clusters, accuracy (strict: unparsed is wrong) with
+        low and high (Wilson, at the effective number of
+        items), complete_n and complete_accuracy (parsed answers only), chance (mean
+        of 1 / number of options), majority (the accuracy of always giving majority_option, the
+        commonest right answer), and the whole cell's counts: records, unparsed, failed (records),
+        withheld (items whose right answer is withheld).
     """
     rows: list[dict[str, Any]] = []
     for table in tables(frame):
@@ -65,6 +66,8 @@ def _strata(items: Items, cell: Cell, by_stratum: bool) -> Iterator[tuple[str, N
 def _row(
     items: Items, cell: Cell, chosen: NDArray[np.bool_], level: float, equal_strata: bool
 ) -> dict[str, Any]:
+    # Where a machine failed there is no answer to count.
+    chosen = chosen & ~np.isnan(cell.values["strict"])
     strict, complete = cell.values["strict"][chosen], cell.values["complete"][chosen]
     parsed = complete[~np.isnan(complete)]  # NaN: no donor's answer could be parsed
     numbers = cell.items[chosen]

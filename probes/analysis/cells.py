@@ -50,9 +50,12 @@ class Cell:
     items: NDArray[np.intp]
     """Numbers into `Items`."""
     values: Mapping[Policy, NDArray[np.float64]]
-    """The measure by policy, a mean where an item had several donors or texts; NaN without any."""
+    """The measure by policy, a mean where an item had several donors or texts; NaN where there is
+    none, and where a machine failed at one of the item's answers."""
     right: NDArray[np.float64]
-    """1 right, 0 wrong, unparsed or failed, whatever the measure; NaN where withheld."""
+    """1 right, 0 wrong or unparsed, whatever the measure; NaN where withheld or failed."""
+    broken: NDArray[np.bool_]
+    """Whether a machine failed at one of the item's answers."""
     shown: NDArray[np.int64]
     """Equal numbers mean equal stimuli; 0 where unknown."""
     rows: int
@@ -61,6 +64,8 @@ class Cell:
     failed: int
     withheld: int
     """Items whose right answer is withheld."""
+    tokens: float
+    """Median input tokens of an answer that did not fail; NaN where unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,7 @@ def tables(frame: pd.DataFrame, measure: Measure = ACCURACY) -> list[CellTable]:
         value=measure.of(frame),
         status=frame["status"].to_numpy(object),
         shown=_shown(frame["stimulus_sha"]),
+        tokens=_tokens(frame),
     )
     heads = frame[["role", "member", "arm"]].to_numpy(object)
     found: dict[int, dict[tuple[str, str], Cell]] = {}
@@ -157,6 +163,7 @@ class _RowArrays:
     value: NDArray[np.float64]
     status: NDArray[np.object_]
     shown: NDArray[np.int64]
+    tokens: NDArray[np.float64]
 
 
 def _cell(
@@ -183,22 +190,42 @@ def _cell(
     starts = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1])[: len(numbers)])
     value = data.value[chosen]
     every = np.ones(len(value), dtype=bool)
-    # A failed answer counts as 0 for accuracies; other measures have NaN for it.
     parsed = data.status[chosen] == "ok" if measure.of_failed else ~np.isnan(value)
     known: dict[Policy, NDArray[np.bool_]] = {"strict": every, "complete": parsed}
     # Withheld items are counted too: failures say how a run went, not how good a member is.
     status = data.status[rows]
+    # An error is no answer. Of an item with several, what is left is no mean over the same donors.
+    broken = _sum((data.status[chosen] == "error").astype(np.int64), starts) > 0
     return Cell(
         *head,
         items=numbers[starts],
-        values={policy: _mean(value, known[policy], starts) for policy in measure.policies},
-        right=_mean(data.right[chosen], every, starts),
+        values={
+            policy: np.where(broken, np.nan, _mean(value, known[policy], starts))
+            for policy in measure.policies
+        },
+        right=np.where(broken, np.nan, _mean(data.right[chosen], every, starts)),
+        broken=broken,
         shown=_sum(data.shown[chosen], starts),
         rows=len(rows),
         unparsed=int((status == "unparsed").sum()),
         failed=int((status == "error").sum()),
         withheld=n_withheld,
+        tokens=_median(data.tokens[rows]),
     )
+
+
+def _tokens(frame: pd.DataFrame) -> NDArray[np.float64]:
+    """Return the input tokens of every row; NaN where an answer failed, or none were counted."""
+    if "input_tokens" not in frame:
+        return np.full(len(frame), np.nan)
+    counted = frame["input_tokens"].to_numpy(np.float64, na_value=np.nan)
+    unknown = (frame["status"] == "error").to_numpy(bool) | (counted <= 0)
+    return np.where(unknown, np.nan, counted)
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if len(known) else float("nan")
 
 
 def _mean(

@@ -18,6 +18,27 @@ MATCH = ("name", "role", "member", "arm", "reference")
 CONTRAST = (*SETTING, "name", "role", "arm")
 """Columns that identify a contrast; its member and reference follow from them."""
 
+NO_MODEL = "no model: answers by rule (backend=scripted)"
+"""What stands beside every number of answers that no model gave."""
+_SCRIPTED = "scripted"
+
+
+def without_model(frame: pd.DataFrame) -> str:
+    """Return `NO_MODEL`, with the share of answers where it is not all, else an empty text.
+
+    Args:
+        frame: records, as returned by `load`, or part of them.
+    """
+    by_rule = pd.Series(False, index=frame.index)
+    for column, values in (("origin", [_SCRIPTED]), ("run", frame.attrs.get("without_model", ()))):
+        if column in frame:
+            by_rule |= frame[column].isin(list(values))
+    if not by_rule.any():
+        return ""
+    # A failed answer has no origin: it is no sign of a model.
+    models = ~by_rule & (frame["status"] != "error")
+    return f"{100 * by_rule.mean():.0f} % {NO_MODEL}" if models.any() else NO_MODEL
+
 
 def in_order(roles: Iterable[str]) -> list[str]:
     """Return roles once each: image, video, control, then others by name."""

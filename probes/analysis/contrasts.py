@@ -18,11 +18,12 @@ from probes import stats
 from probes.analysis.accuracies import chance
 from probes.analysis.cells import Cell, CellTable, Items
 from probes.analysis.columns import MATCH, SETTING
+from probes.analysis.families import adjusted, declared
 from probes.analysis.measures import POLICIES, Measure, Policy, named
-from probes.analysis.pairing import Match, Paired, check, matched, paired
+from probes.analysis.pairing import Match, Paired, check, failures, matched, paired
 from probes.core.errors import ProbesError
 from probes.core.text import nearest
-from probes.core.types import CONTRASTS
+from probes.core.types import ALL_CONTRASTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +33,21 @@ class Method(stats.ContrastMethod):
     stratify: Literal["", "items", "strata"] = ""
     """Empty: strata are ignored. Otherwise spread is measured within strata, and this is what
     counts the same in the mean."""
-    family: Sequence[str] = ("name", "policy")
-    """Columns of the result; rows that agree in them are one family for `p_adjusted`."""
+    family: Sequence[str] | None = None
+    """Columns of the result; rows that agree in them are one family for `p_adjusted`. None: the
+    declared primary comparisons are one family, and every other contrast is one by itself, over
+    the frame counts of the run (`analysis.families`)."""
     adjust: Literal["holm", "bh"] = "holm"
     """`holm` (family-wise error) or `bh` (false discovery rate)."""
+    most_failed: float | None = None
+    """Largest share of a cell's items, in [0, 1], at which a machine may have failed; above it a
+    contrast has no p-value. None: as the runs declare, else 0.02."""
 
 
 def contrasts(
     frame: pd.DataFrame,
     *,
-    names: Sequence[str] = CONTRASTS,
+    names: Sequence[str] = ALL_CONTRASTS,
     measure: str | Measure = "accuracy",
     policies: Sequence[Policy] = POLICIES,
     by_stratum: bool = False,
@@ -53,15 +59,18 @@ def contrasts(
     `gain` is arm minus reference of one member; it is called `drop` where the reference has a
     reference of its own (a perturbation of vcot). `transfer` is another member minus the image
     member under one arm. `did` is the image member's gain (or drop) minus the other member's.
+    `against` is an arm minus another than its reference (`pairing.BESIDE`), `control` the control
+    minus the video member under one arm.
 
     Args:
         frame: as returned by `load`, or part of it.
         names: which contrasts.
         measure: a registered one by name, e.g. `accuracy` (proportions), `logit` (DiD only, in
             log-odds) or `margin` (nats); or a `Measure`, e.g. of `measures.of_extra`.
-        policies: `strict` (unparsed and failed answers are wrong) and/or `complete` (items with
-            such an answer on either side are left out). A measure of scored answers only, such as
-            a margin, has no strict version: its rows are always `complete`.
+        policies: `strict` (unparsed answers are wrong; items at which a machine failed on either
+            side are left out) and/or `complete` (so are those with an unparsed answer). A measure
+            of scored answers only, such as a margin, has no strict version: its rows are always
+            `complete`.
         by_stratum: adds a row per stratum.
         references: reference arm by arm, where not as the runs declare.
         **method: fields of `Method`.
@@ -69,11 +78,18 @@ def contrasts(
     Returns:
         One row per contrast: settings, name, role, member, arm, reference, policy, measure,
         stratum, n, clusters, estimate, low, high, p, p_adjusted, se, sd (of an item's difference),
-        design_effect (variance by clusters over that of independent items, by default at least 1),
-        method, reason, discordant, mean_a and mean_b (for a DiD: the two gains), headroom_image and
-        headroom_other (what the members could still gain in the reference arm, 1 - accuracy; or of
-        a drop lose, accuracy - chance; for a DiD), missing (ids that are on one side only),
-        n_missing, left_out (items without a parsed answer, for `complete`) and left_out_ids.
+        design_effect (variance by clusters over that of independent items, by default at
+        least 1), method, reason (why
+        an interval or p is undefined), family (which family adjusted p), failed_share (the largest
+        share of a cell's items at which a machine failed), failed_in (in which cell), verdict
+        (False: that share is too large), worst_low and worst_high (the least and greatest estimate
+        that failed answers could have made; strict accuracies over all items only), tokens_a and
+        tokens_b (median input tokens of an answer in the arm and in its reference; of a DiD those
+        of the other member),
+        discordant, mean_a and mean_b (for a DiD: the two gains), headroom_image and headroom_other
+        (for a DiD: 1 - accuracy in the reference arm; of drops that accuracy - chance), missing
+        (ids that are on one side only), n_missing, left_out (items without a usable answer) and
+        left_out_ids.
 
     Raises:
         ProbesError: cells that must not be compared: other seeds, scorings or settings, other
@@ -81,29 +97,32 @@ def contrasts(
             arguments that has no meaning.
     """
     check(names, policies)
-    asked = Method(**method)
-    asked = replace(asked, weights=asked.stratify or "items")
-    question = _ContrastQuestion(named(measure), policies, by_stratum, asked)
-    if question.measure.estimator and question.method.stratify:
-        name = question.measure.name
-        raise ProbesError(
-            f"the DiD of {name} has no stratified version",
-            f"measure={name}",
-            "leave stratify empty",
-        )
+    question = _question(named(measure), policies, by_stratum, Method(**method))
+    most = _most_failed(frame, question.method.most_failed)
     rows: list[dict[str, Any]] = []
     for table, match in matched(frame, names, question.measure, references):
-        rows += _rows(table, match, question)
-    return _adjusted(pd.DataFrame(rows, columns=list(COLUMNS)), question.method)
+        rows += _rows(table, match, question, most)
+    return _adjusted(pd.DataFrame(rows, columns=list(COLUMNS)), frame, question.method)
 
 
+MOST_FAILED = 0.02
+"""Largest share of failed answers in a compared cell that gives a verdict, by default."""
 COLUMNS = (
     *SETTING,
     *MATCH,
     *"policy measure stratum n clusters estimate low high p p_adjusted se sd design_effect".split(),
     *"method reason discordant mean_a mean_b headroom_image headroom_other".split(),
     *"missing n_missing left_out left_out_ids".split(),
+    *"family failed_share failed_in verdict worst_low worst_high tokens_a tokens_b".split(),
 )
+
+
+def _most_failed(frame: pd.DataFrame, given: float | None) -> float:
+    """Return the share of failed answers that still gives a verdict: given, declared, or usual."""
+    most = float(frame.attrs.get("most_failed", MOST_FAILED) if given is None else given)
+    if not 0 <= most <= 1:
+        raise ProbesError(f"{most:g} is no share", "most_failed", "give a number from 0 to 1")
+    return most
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +135,26 @@ class _ContrastQuestion:
     method: Method
 
 
-def _rows(table: CellTable, match: Match, question: _ContrastQuestion) -> Iterator[dict[str, Any]]:
+def _question(
+    measure: Measure, policies: Sequence[Policy], by_stratum: bool, asked: Method
+) -> _ContrastQuestion:
+    if measure.estimator and asked.stratify:
+        raise ProbesError(
+            f"the DiD of {measure.name} has no stratified version",
+            f"measure={measure.name}",
+            "leave stratify empty",
+        )
+    asked = replace(asked, weights=asked.stratify or "items")
+    return _ContrastQuestion(measure, policies, by_stratum, asked)
+
+
+def _rows(
+    table: CellTable, match: Match, question: _ContrastQuestion, most_failed: float
+) -> Iterator[dict[str, Any]]:
+    failed_in, failed = max(failures(match), key=lambda one: one[1])
+    known = failed <= most_failed
+    told = f"no verdict: a machine failed at {100 * failed:.1f} % of {failed_in}"
+    tokens = [cell.tokens for cell in match.cells[-2:]]
     ids = table.items.ids
     done: dict[str, dict[str, Any]] = {}
     before: Paired | None = None
@@ -130,6 +168,13 @@ def _rows(table: CellTable, match: Match, question: _ContrastQuestion) -> Iterat
                 done[stratum] = _estimate(part, table.items, match, question)
             missing = tuple(str(name) for name in ids[part.missing])
             left_out = tuple(str(name) for name in ids[part.left_out])
+            found = done[stratum]
+            if not known:
+                found = {
+                    **found,
+                    "p": nan,
+                    "reason": "; ".join(filter(None, (found["reason"], told))),
+                }
             yield {
                 **table.settings,
                 **match.columns,
@@ -140,7 +185,15 @@ def _rows(table: CellTable, match: Match, question: _ContrastQuestion) -> Iterat
                 "n_missing": len(missing),
                 "left_out": len(left_out),
                 "left_out_ids": left_out,
-                **done[stratum],
+                "family": "",
+                "failed_share": failed,
+                "failed_in": failed_in if failed else "",
+                "verdict": known,
+                "worst_low": part.worst[0],
+                "worst_high": part.worst[1],
+                "tokens_a": tokens[0],
+                "tokens_b": tokens[1],
+                **found,
             }
 
 
@@ -179,7 +232,7 @@ def _estimate(
     if cells == 4:
         # A share of items leaves the rest as room; what other measures leave is not in them.
         # A perturbation that takes all information away leaves guesses: a drop ends at chance.
-        least = chance(known.n_options[items]) if match.falling else None
+        least = chance(known.n_options[items]) if match.drop else None
         room = [
             stats.headroom(values[:, at], least)
             if measure.is_share
@@ -210,10 +263,10 @@ def _headroom(cell: Cell, items: NDArray[np.intp], least: float | None) -> float
     return stats.headroom(right[~np.isnan(right)], least)
 
 
-def _adjusted(out: pd.DataFrame, method: Method) -> pd.DataFrame:
-    """Fill in the adjusted p-values."""
+def _adjusted(out: pd.DataFrame, frame: pd.DataFrame, method: Method) -> pd.DataFrame:
+    """Fill in the adjusted p-values, and which family adjusted them."""
     family, adjust = method.family, method.adjust
-    if unknown := [name for name in family if name not in out.columns]:
+    if unknown := [name for name in family or () if name not in out.columns]:
         raise ProbesError(
             f"a family cannot be defined by {unknown[0]}",
             "family",
@@ -226,11 +279,15 @@ def _adjusted(out: pd.DataFrame, method: Method) -> pd.DataFrame:
         )
     if out.empty:
         return out
+    if family is None:
+        out["p_adjusted"], out["family"] = adjusted(out, declared(frame), rules[adjust])
+        return out
     columns = [out[name] for name in family]
     parts = out.groupby(columns, sort=False).indices.values() if columns else [np.arange(len(out))]
     p = out["p"].to_numpy(np.float64)
-    adjusted = np.full(len(out), nan)
+    values = np.full(len(out), nan)
     for rows in parts:
-        adjusted[rows] = rules[adjust](p[rows])
-    out["p_adjusted"] = adjusted
+        values[rows] = rules[adjust](p[rows])
+    out["p_adjusted"] = values
+    out["family"] = f"all rows of one {' and '.join(family)}" if family else "all rows"
     return out

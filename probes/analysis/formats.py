@@ -98,7 +98,11 @@ def count(value: float) -> str:
 
 def compared(name: str, role: str) -> str:
     """Return whose answers a contrast compares: a member's own arms, or two members' answers."""
-    return {"did": f"image - {role}", "transfer": f"{role} - image"}.get(name, role)
+    return {
+        "did": f"image - {role}",
+        "transfer": f"{role} - image",
+        "control": f"{role} - video",
+    }.get(name, role)
 
 
 def span(values: Iterable[int]) -> str:

@@ -22,7 +22,7 @@ from probes.analysis.temperatures import calibrated_margins
 from probes.core.errors import ProbesError
 from probes.core.plugins import Registry
 from probes.core.text import nearest
-from probes.core.types import CONTRASTS, ContrastName
+from probes.core.types import ALL_CONTRASTS, ContrastName
 
 Policy = Literal["strict", "complete"]
 _LARGEST = 1e100  # of larger values the squares, which errors are made of, are not numbers
@@ -48,7 +48,7 @@ class Measure:
     of_failed: bool = False
     """Failed and unparsed answers have a value too. Then `strict` takes all answers and `complete`
     parsed ones only; any other measure has answers with a value only and is always `complete`."""
-    contrasts: tuple[ContrastName, ...] = CONTRASTS
+    contrasts: tuple[ContrastName, ...] = ALL_CONTRASTS
     """Those that it is defined for."""
     estimator: CellEstimator | None = None
     """Compares whole cells; None: contrasts are means of per-item differences."""
@@ -215,8 +215,9 @@ def _checked(name: str, found: object) -> Measure:
         raise ValueError(f"it is registered as {name}, and calls itself {found.name}")
     if not callable(found.values) or not isinstance(found.meaning, str) or not found.meaning:
         raise TypeError("its `values` cannot be called, or it has no `meaning`")
-    if unknown := [one for one in found.contrasts if one not in CONTRASTS]:
-        raise ValueError(f"there is no contrast {unknown[0]!r}: {nearest(unknown[0], CONTRASTS)}")
+    if unknown := [one for one in found.contrasts if one not in ALL_CONTRASTS]:
+        known = nearest(unknown[0], ALL_CONTRASTS)
+        raise ValueError(f"there is no contrast {unknown[0]!r}: {known}")
     # Not `>=`, so that NaN bounds are refused as well.
     if found.bounds is not None and not found.bounds[0] < found.bounds[1]:
         raise ValueError(f"its bounds are {found.bounds}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from probes.analysis.columns import MATCH, SETTING
 from probes.analysis.measures import ACCURACY, POLICIES, Measure, Policy, named
 from probes.core.errors import ProbesError
 from probes.core.text import nearest
-from probes.core.types import CONTRASTS, ContrastName
+from probes.core.types import ALL_CONTRASTS, CONTRASTS, ContrastName
 
 PERTURBATIONS = ("visual_perturbation", "text_perturbation")
 
@@ -27,6 +28,10 @@ _OF_MEMBERS = ("transfer", "did")
 
 REFERENCES: Mapping[str, str] = {"baseline": "", **dict.fromkeys(PERTURBATIONS, "vcot")}
 """What arms are compared with unless the run declares it; any other arm with `baseline`."""
+
+
+BESIDE: Mapping[str, tuple[str, ...]] = {"vcot": ("infills_only", "filler", "captions")}
+"""What an arm is also set against: the text alone, as much other text, captions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +45,8 @@ class Match:
     member: str
     arm: str
     reference: str
-    falling: bool = False
-    """Of a DiD: whether it compares drops."""
+    drop: bool = False
+    """Whether less was expected: the reference is itself compared with another arm."""
 
     @property
     def columns(self) -> dict[str, str]:
@@ -64,6 +69,8 @@ class Paired:
     """Items in all cells that have no usable answer in some of them."""
     missing: NDArray[np.intp]
     """Items that are in some cells only."""
+    worst: tuple[float, float] = (nan, nan)
+    """Least and greatest mean difference, whatever failed answers had been; NaN where unknown."""
 
     def in_stratum(self, name: str, strata: NDArray[np.object_]) -> Paired:
         """Return the part in one stratum, given the strata of all items of the table."""
@@ -75,6 +82,7 @@ class Paired:
             items=self.items[chosen],
             left_out=self.left_out[strata[self.left_out] == name],
             missing=self.missing[strata[self.missing] == name],
+            worst=(nan, nan),
         )
 
 
@@ -92,7 +100,7 @@ def references(frame: pd.DataFrame, given: Mapping[str, str] | None = None) -> d
 
 def check(names: Sequence[str], policies: Sequence[str]) -> None:
     """Raise ProbesError for a contrast or policy that does not exist."""
-    for what, given, known in (("names", names, CONTRASTS), ("policies", policies, POLICIES)):
+    for what, given, known in (("names", names, ALL_CONTRASTS), ("policies", policies, POLICIES)):
         for name in given:
             if name not in known:
                 raise ProbesError(f"{what}: there is no {name!r}", what, nearest(name, known))
@@ -108,7 +116,7 @@ def matched(
 
     Args:
         frame: as returned by `load`, or part of it.
-        names: which contrasts, of `CONTRASTS`.
+        names: which contrasts, of `ALL_CONTRASTS`.
         measure: what the cells hold; a measure may not have every contrast.
         given: reference arm by arm, where not as the runs declare.
 
@@ -145,6 +153,23 @@ def _matches(
             if (role, arm) in cells and (role, reference) in cells:
                 a, b = cells[role, arm], cells[role, reference]
                 yield Match(name, (a, b), role, a.member, arm, reference)
+            for beside in BESIDE.get(arm, ()):
+                if beside != reference and {(role, arm), (role, beside)} <= set(cells):
+                    a, b = cells[role, arm], cells[role, beside]
+                    yield Match("against", (a, b), role, a.member, arm, beside)
+    yield from _of_members(table, refs, declared)
+
+
+def _of_members(
+    table: CellTable, refs: Mapping[str, str], declared: Mapping[Any, Any]
+) -> Iterator[Match]:
+    """List a group's contrasts of two members."""
+    cells, roles = table.cells, table.roles
+    for arm in table.arms:
+        if ("video", arm) in cells and ("control", arm) in cells:
+            a, b = cells["control", arm], cells["video", arm]
+            same_stimuli(table, a, b, declared)
+            yield Match("control", (a, b), "control", a.member, arm, "")
     # Contrasts of members start from the image member; without it there are only gains.
     image = "image"
     for other in roles:
@@ -161,8 +186,8 @@ def _matches(
             reference = refs.get(arm, "")
             if (image, reference) in cells and (other, reference) in cells:
                 of_did = (a, cells[image, reference], b, cells[other, reference])
-                falls = bool(refs.get(reference))
-                yield Match("did", of_did, other, b.member, arm, reference, falls)
+                less = bool(refs.get(reference))
+                yield Match("did", of_did, other, b.member, arm, reference, less)
 
 
 def _no_stray_reference(
@@ -225,8 +250,42 @@ def paired(
         # An item counts on both sides or on neither: means of other items would not be paired.
         known = ~np.isnan(values).any(axis=1)
         values = values[known]
-        out.append(Paired(policy, values, values @ weights, shared[known], shared[~known], missing))
+        own = Paired(policy, values, values @ weights, shared[known], shared[~known], missing)
+        if measure.is_share and policy == "strict":
+            own = replace(own, worst=_worst(np.stack(columns, axis=1), weights))
+        out.append(own)
     return out
+
+
+def _worst(values: NDArray[np.float64], weights: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the least and greatest mean difference if every failed answer might be any.
+
+    Args:
+        values: 0 to 1, NaN where an answer failed [n, cells].
+        weights: of the cells.
+    """
+    if not len(values):
+        return nan, nan
+    least = np.where(np.isnan(values), np.where(weights > 0, 0.0, 1.0), values)
+    most = np.where(np.isnan(values), np.where(weights > 0, 1.0, 0.0), values)
+    return float((least @ weights).mean()), float((most @ weights).mean())
+
+
+def failures(match: Match) -> list[tuple[str, float]]:
+    """Return of every cell of a match the share of its items at which a machine failed.
+
+    Returns:
+        (role and arm, share), in the order of the cells; of the items that all cells have.
+    """
+    shared, positions, _ = align(match.cells)
+    shares = [
+        cell.broken[at].mean() if len(shared) else 0.0
+        for cell, at in zip(match.cells, positions, strict=True)
+    ]
+    return [
+        (f"{cell.role} {cell.arm}", float(one))
+        for cell, one in zip(match.cells, shares, strict=True)
+    ]
 
 
 def differences(

@@ -71,8 +71,11 @@ def compare(frame: pd.DataFrame, family: str | None = None) -> pd.DataFrame:
         known = " or ".join(ITEMS)
         raise ProbesError(f"the study has no family {family!r}", "family", f"choose {known}")
     rows: list[dict[str, Any]] = []
+    replaced = frame.attrs.get("replaced", {})
     for head, part in groups(frame, ("task", "pair")):
-        compared_with = family or PAIRS.get(str(head["pair"]))
+        # A pair's name is no evidence where a member has other weights than its file names.
+        of_pair = None if head["pair"] in replaced else PAIRS.get(str(head["pair"]))
+        compared_with = family or of_pair
         own = next((name for name in TABLES if str(head["task"]).startswith(name)), None)
         if compared_with is None or (own is None and family is None):
             continue

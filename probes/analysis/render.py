@@ -21,9 +21,10 @@ def render(tables: Tables, console: Console | None = None, width: int = 100) -> 
     """
     lines: list[str] = []
     for block in tables.blocks:
-        lines += [*([""] if lines else []), block.title, "=" * min(len(block.title), width)]
+        lines += [*([""] if lines else []), *wrapped(block.title, width, indent="")]
+        lines.append("=" * min(len(block.title), width))
         for table in block.tables:
-            lines += ["", table.title, *text(table, width)]
+            lines += ["", *wrapped(table.title, width, indent=""), *text(table, width)]
         lines += ["", *(line for note in block.notes for line in wrapped(note, width))]
         if console is not None:
             _rich(block, console)

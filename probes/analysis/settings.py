@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from probes.analysis.families import PRIMARY, Declared
+from probes.config.labels import presets
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
-from probes.core.text import flat, without_lists
+from probes.core.text import flat, listed, without_lists
 from probes.core.types import Arm
 from probes.records import schema
 from probes.records.manifest import FILE, REWRITE, read_manifest
@@ -23,7 +25,8 @@ from probes.records.scored import exempt
 _IGNORED = set(
     "shard shards out overwrite frames limit seed scoring donor_draws infill_draws suite hydra "
     "task.root task.unanswered pair.name pair.caveat task.name backend.batch_size "
-    "backend.feature_cache_mb backend.device task.scoring pair.scoring task.reader answers".split()
+    "backend.feature_cache_mb backend.device task.scoring pair.scoring task.reader answers "
+    "primary most_failed".split()
 )
 _OF_THE_SAMPLE = set(
     "frames limit seed scoring donor_draws infill_draws suite pair.name pair.scoring task.name "
@@ -200,7 +203,10 @@ def _value(value: Any) -> str:
 
 
 def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
-    """Return what later steps need of the runs: reference arms, infills, whose mass is told.
+    """Return what later steps need of the runs.
+
+    Reference arms, infills, whose mass on letters is told, runs without a model, and pairs with
+    members that are not those of their files.
 
     Raises:
         ProbesError: an arm that is compared with different arms in different runs.
@@ -209,8 +215,15 @@ def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
     infills: dict[str, str] = {}
     sources: set[str] = set()
     unweighed: set[str] = set()
+    by_rule: list[str] = []
+    writers: dict[str, str] = {}
+    replaced: dict[str, str] = {}
     for run in runs:
         unweighed |= exempt(run.config)
+        replaced |= _replaced(run.config.get("pair"))
+        backend = run.config.get("backend")
+        if isinstance(backend, Mapping) and backend.get("name") == "scripted":
+            by_rule.append(str(run.folder))
         for name, kind in _arms(run.config.get("suite"), "infills").items():
             # An arm of two kinds counts as one with text.
             infills[name] = kind if infills.get(name, kind) == kind else ""
@@ -225,9 +238,72 @@ def attributes(runs: Sequence[LoadedRun]) -> dict[str, Any]:
         infill = run.config.get("infill")
         if isinstance(infill, Mapping) and infill.get("source"):
             sources.add(str(infill["source"]))
-    found = {"references": references, "infills": infills, "infill_sources": sorted(sources)}
-    found["without_mass"] = sorted(unweighed)
-    return {name: value for name, value in found.items() if value}
+            writers[str(run.folder)] = _writer(infill, run.config.get("pair"))
+    found: dict[str, Any] = {
+        "references": references,
+        "infills": infills,
+        "infill_sources": sorted(sources),
+    }
+    found |= {"without_mass": sorted(unweighed), "without_model": by_rule, "replaced": replaced}
+    found["writers"] = writers
+    # No failed answer at all may be what was declared.
+    return {name: value for name, value in found.items() if value} | _declared(runs)
+
+
+def _writer(infill: Mapping[str, Any], pair: Any) -> str:
+    """Return who wrote a run's infills, e.g. `tiny-image (the image member), for all members`."""
+    if infill["source"] != "shared":
+        return "each member for itself" if infill["source"] == "self" else "a file"
+    wanted = str(infill.get("generator") or "image")
+    members = pair.get("members") if isinstance(pair, Mapping) else None
+    for one in members if isinstance(members, list | tuple) else ():
+        if isinstance(one, Mapping) and one.get("role") == wanted:
+            return f"{one.get('name')} (the {wanted} member), for all members"
+    return f"{wanted}, for all members"
+
+
+def _declared(runs: Sequence[LoadedRun]) -> dict[str, Any]:
+    """Return what runs declared before they began: primary comparisons, and most failed answers.
+
+    Raises:
+        ProbesError: two runs that allow other shares of failed answers.
+    """
+    declared: dict[str, Declared] = {}
+    most: dict[float, Path] = {}
+    for run in runs:
+        frames, primary = run.config.get("frames"), run.config.get("primary")
+        counts = tuple(frames) if isinstance(frames, list | tuple) else ()
+        of_primary = tuple(map(str, primary)) if isinstance(primary, list | tuple) else PRIMARY
+        if run.config:
+            declared[str(run.folder)] = Declared(of_primary, counts)
+        if isinstance(share := run.config.get("most_failed"), int | float):
+            most.setdefault(float(share), run.folder)
+    if len(most) > 1:
+        raise ProbesError(
+            f"runs allow different shares of failed answers ({listed(sorted(map(str, most)))})",
+            " and ".join(str(folder) for folder in list(most.values())[:2]),
+            "load them one by one, or run one again with most_failed of the other",
+        )
+    of_runs: dict[str, Any] = {"declared": declared} if declared else {}
+    return of_runs | ({"most_failed": next(iter(most))} if most else {})
+
+
+def _replaced(pair: Any) -> dict[str, str]:
+    """Return by the pair's name which members have other weights than those of its file."""
+    given = pair.get("members") if isinstance(pair, Mapping) else None
+    known = presets().get(str(pair["name"]), {}) if isinstance(given, list | tuple) else {}
+    other = [
+        f"the {one['role']} member is {one['name']} ({one['repo']}"
+        + (f" with {one['adapter']})" if one.get("adapter") else ")")
+        for one in given or ()
+        if isinstance(one, Mapping)
+        and one.get("repo")
+        and one.get("role") in known
+        and (one["repo"] != known[one["role"]][1] or one.get("adapter"))
+    ]
+    name = pair["name"] if other else ""
+    told = f"Not the weights of pair={name}: {' and '.join(other)}."
+    return {str(name): told} if other else {}
 
 
 def _arms(suite: Any, field: str) -> dict[str, str]:

@@ -9,11 +9,22 @@ from typing import Any
 
 import pandas as pd
 
+from probes.analysis import comparisons
 from probes.analysis import transfer as iraven
 from probes.analysis.accuracies import accuracies
-from probes.analysis.columns import BLOCK, groups, heading, in_order, role_order, rows_of, where
+from probes.analysis.columns import (
+    BLOCK,
+    groups,
+    heading,
+    in_order,
+    role_order,
+    rows_of,
+    where,
+    without_model,
+)
+from probes.analysis.comparisons import adjusted_p, tokens
 from probes.analysis.contrasts import contrasts
-from probes.analysis.formats import interval, p_value, percent, points, span
+from probes.analysis.formats import interval, percent, points, span
 from probes.analysis.pairing import PERTURBATIONS, references
 from probes.analysis.scored import frame_lines
 from probes.core.tables import Table
@@ -26,6 +37,8 @@ _ARM_NAMES = {
     "visual_perturbation": "visual perturb.",
     "text_perturbation": "text perturb.",
 }
+
+_OF_GAINS = ("Accuracy and the gain", "did =", "vCoT, and its drop")
 
 TableRow = Mapping[str, Any]
 
@@ -66,9 +79,34 @@ def study_tables(frame: pd.DataFrame) -> Tables:
         block = _block(head, part, where(found, head), refs)
         told = frame_lines(where(frame, head), frame.attrs.get("without_mass", ()))
         block = replace(block, notes=(*block.notes, *told))
-        more = _transfer_tables(where(by_configuration, head))
-        blocks.append(replace(block, tables=(*block.tables, *more)))
+        strict = where(found, head, policy="strict")
+        beside = [comparisons.transfer_table(strict), comparisons.against_table(strict)]
+        block = _by_writer(block, list(comparisons.writers(where(frame, head))))
+        more = [*filter(None, beside), *_transfer_tables(where(by_configuration, head))]
+        block = replace(block, tables=(*block.tables, *more))
+        blocks.append(_marked(block, without_model(where(frame, head))))
     return Tables(tuple(blocks))
+
+
+def _by_writer(block: TableBlock, writers: list[str]) -> TableBlock:
+    """Return a block whose tables of gains say who wrote the text, where that is known."""
+    if not writers:
+        return block
+    tables = tuple(
+        replace(one, title=f"{one.title}; text by {' or '.join(writers)}")
+        if one.title.startswith(_OF_GAINS)
+        else one
+        for one in block.tables
+    )
+    return replace(block, tables=tables)
+
+
+def _marked(block: TableBlock, mark: str) -> TableBlock:
+    """Return a block with a mark in the title of itself and of its tables."""
+    if not mark:
+        return block
+    tables = tuple(replace(one, title=f"{one.title} [{mark}]") for one in block.tables)
+    return replace(block, title=f"{block.title} [{mark}]", tables=tables)
 
 
 def _transfer_tables(found: pd.DataFrame) -> list[Table]:
@@ -101,9 +139,10 @@ class _Results:
         self.cells: dict[tuple[int, str, str], TableRow] = {
             (int(row["frames"]), str(row["role"]), str(row["arm"])): row for row in rows_of(cells)
         }
+        # An arm has one reference, but is set `against` several others: see `comparisons`.
         self.contrasts: dict[tuple[str, str, int, str, str], TableRow] = {
             (row["name"], row["policy"], row["frames"], row["role"], row["arm"]): row
-            for row in rows_of(found)
+            for row in rows_of(found[found["name"] != "against"])
         }
         members = {(frames, role): row["member"] for (frames, role, _), row in self.cells.items()}
         order = sorted(members, key=lambda one: (one[0], role_order(one[1])))
@@ -113,6 +152,10 @@ class _Results:
     def percent(self, frames: int, role: str, arm: str) -> str:
         cell = self.cells.get((frames, role, arm))
         return percent(cell["accuracy"]) if cell else "-"
+
+    def tokens(self, frames: int, role: str, arm: str) -> str:
+        row = self.contrasts.get(("gain", "strict", frames, role, arm))
+        return tokens(row) if row else "-"
 
     def change(self, frames: int, role: str, arm: str) -> str:
         for name in ("gain", "drop"):
@@ -128,12 +171,22 @@ def _gain_table(results: _Results) -> Table | None:
     with_gain = "vcot" in arms and "baseline" in arms
     rows = [
         (role, member, str(frames), *(results.percent(frames, role, arm) for arm in arms))
-        + ((results.change(frames, role, "vcot"),) if with_gain else ())
+        + (
+            (results.tokens(frames, role, "vcot"), results.change(frames, role, "vcot"))
+            if with_gain
+            else ()
+        )
         for frames, role, member in results.rows
     ]
     header = ("role", "member", "frames", *(_ARM_NAMES[arm] for arm in arms))
-    title = "Accuracy and the gain from vCoT" if with_gain else "Accuracy"
-    return Table(title, header + (("gain [95 % interval]",) if with_gain else ()), tuple(rows))
+    title = (
+        "Accuracy and the gain from vCoT (tokens: median input, baseline/vCoT)"
+        if with_gain
+        else "Accuracy"
+    )
+    return Table(
+        title, header + (("tokens", "gain [95 % interval]") if with_gain else ()), tuple(rows)
+    )
 
 
 def _did_table(results: _Results) -> Table | None:
@@ -149,15 +202,18 @@ def _did_table(results: _Results) -> Table | None:
             points(row["mean_a"]),
             points(row["mean_b"]),
             interval(row),
-            p_value(row["p"]),
+            adjusted_p(row),
             f"{percent(row['headroom_image'])}/{percent(row['headroom_other'])}",
         )
         rows.append((results.arms.index(arm), frames, role_order(role), texts))
     if not rows:
         return None
     gains = ("gain image", "gain other", "did [95 % interval]")
-    header = ("arm", "other", "frames", *gains, "p", "room")
-    title = "did = gain(image) - gain(other); room: what each had left to gain (image/other)"
+    header = ("arm", "other", "frames", *gains, "p adj.", "room")
+    title = (
+        "did = gain(image) - gain(other); room: what each had left to gain, or above chance to "
+        "lose (image/other)"
+    )
     return Table(title, header, tuple(texts for *_, texts in sorted(rows, key=lambda row: row[:3])))
 
 
@@ -209,6 +265,12 @@ def _notes(results: _Results, refs: Mapping[str, str]) -> Iterator[str]:
         option = letter(int(first["majority_option"]))
         yield f"{guess}always answering {option} {percent(first['majority'])}"
     yield from _answer_counts(results)
+    families = {str(row["family"]) for row in results.contrasts.values()}
+    if primary := sorted(one for one in families if one.startswith("primary")):
+        told = "Holm within a family; * marks the declared primary one"
+        yield f"p adj.: {told} ({'; '.join(one.partition(': ')[2] for one in primary)})"
+    elif "did" in {name for name, *_ in results.contrasts}:
+        yield "p adj.: Holm within a family, which is one DiD over the frame counts of its run"
     if withheld := max(int(cell["withheld"]) for cell in cells):
         yield f"withheld: {withheld} items have no public answer and are left out"
     for frames, role, arm in results.cells:
@@ -218,10 +280,13 @@ def _notes(results: _Results, refs: Mapping[str, str]) -> Iterator[str]:
         if policy != "strict":
             continue
         which = f"{name}, {role}, {arm}, {frames} frames"
+        if row["failed_share"] and row["verdict"]:
+            share = f"{100 * row['failed_share']:.1f} % of {row['failed_in']}"
+            yield f"{which}: a machine failed at {share}; {row['left_out']} items are left out"
         if row["n_missing"]:
             ids = ", ".join(row["missing"][:3]) + (", ..." if row["n_missing"] > 3 else "")
             yield f"missing: {row['n_missing']} items have no answer on one side of {which}: {ids}"
-        if row["reason"] and name != "transfer":
+        if row["reason"] and (name != "transfer" or not row["verdict"]):
             yield f"{which}: {row['method']} ({row['reason']})"
 
 
@@ -240,7 +305,8 @@ def _answer_counts(results: _Results) -> Iterator[str]:
         for role, (unparsed, failed, records) in counts.items()
     )
     bad = any(unparsed or failed for unparsed, failed, _ in counts.values())
-    yield f"answers: {text}" + (" (counted as wrong)" if bad else "")
+    told = " (unparsed ones are wrong; items with a failed one are left out of what is compared)"
+    yield f"answers: {text}" + (told if bad else "")
     if bad:
         yield from _complete(results)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from probes import analysis
+from probes.analysis.columns import without_model
 from probes.analysis.published import ITEMS
 from probes.analysis.published_comparison import PAIRS, compare, notes, table
 from probes.cli import flags
@@ -34,16 +36,27 @@ def main(arguments: Sequence[str]) -> int:
         help=f"{' or '.join(FAMILIES)}: which of the study's pairs the run's pair is "
         f"(default: by name: {', '.join(f'{a} is {b}' for a, b in PAIRS.items())})",
     )
+    parser.add_argument(
+        "--scripted", action="store_true", help="compare answers that no model gave, as a rehearsal"
+    )
     flags.add_edited(parser)
     flags.add_partial(parser)
     given = parser.parse_args(arguments)
     frame = analysis.load(given.path, edited=given.edited, partial=given.partial)
+    if (mark := without_model(frame)) and not given.scripted:
+        raise ProbesError(
+            f"{mark}: there is nothing to set against the study's models",
+            str(given.path),
+            "run it with backend=hf or server; --scripted compares it all the same, as a rehearsal",
+        )
     compared = compare(frame, given.family)
     if compared.empty:
         raise _nothing(frame, given.family, str(given.path))
     below = (line for note in notes(compared) for line in wrapped(note, indent=""))
     above = [edited_line(edited), ""] if (edited := frame.attrs.get("edited")) else []
-    print("\n".join([*above, *listing([table(compared)]), *below]))
+    shown = table(compared)
+    shown = replace(shown, title=f"{shown.title} [{mark}]") if mark else shown
+    print("\n".join([*above, *listing([shown]), *below]))
     flags.show_partial(frame.attrs.get("partial", ()))
     return 0
 
@@ -51,7 +64,8 @@ def main(arguments: Sequence[str]) -> int:
 def _nothing(frame: pd.DataFrame, family: str | None, where: str) -> ProbesError:
     pairs = ", ".join(sorted({str(one) for one in frame["pair"]}))
     tasks = ", ".join(sorted({str(one) for one in frame["task"]}))
-    if family or any(pair in PAIRS for pair in frame["pair"]):
+    replaced = frame.attrs.get("replaced", {})
+    if family or any(pair in PAIRS and pair not in replaced for pair in frame["pair"]):
         return ProbesError(
             f"the run (task {tasks}) has no cell in common with the study's tables",
             where,

@@ -221,6 +221,7 @@ def show(result: RunResult, caveat: str) -> None:
     from rich.console import Console
 
     from probes import analysis
+    from probes.analysis.columns import without_model
     from probes.report import figures
 
     # A single shard is expected here: the others may be running.
@@ -232,8 +233,8 @@ def show(result: RunResult, caveat: str) -> None:
         print("\n".join(analysis.render(tables)))
     for one in frame.attrs.get("partial", ()):
         print(f"\nThese are the numbers of one shard, not of the run: {one}.")
-    if caveat:
-        print(f"\n{caveat}")
+    for one in [*frame.attrs.get("replaced", {}).values(), *([caveat] if caveat else [])]:
+        print(f"\n{one}")
     for remark in result.remarks:
         print(f"\n{remark}.")
     if result.empty_infills:
@@ -245,11 +246,13 @@ def show(result: RunResult, caveat: str) -> None:
         )
     if result.errors:
         print(
-            f"\n{result.errors} of {result.counts['planned']} records failed and count as wrong, "
-            f"e.g. {result.first_error}\n"
+            f"\n{result.errors} of {result.counts['planned']} records failed; their items are left "
+            f"out of what is compared, e.g. {result.first_error}\n"
             "Once the cause is fixed, the same command asks them again."
         )
-    figures.save(figures.arms_figure(frame), result.out / "plots" / "arms")
+    arms = figures.arms_figure(frame)
+    figures.stamp(arms, without_model(frame))
+    figures.save(arms, result.out / "plots" / "arms")
     print(f"\nrecords, manifest, frames and plots: {_from_here(result.out)}")
 
 

@@ -9,13 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probes.config import schema
+from probes.config import labels, schema
 from probes.config.paths import conf_dir
 from probes.config.settings import freeze
 from probes.core import logs
 from probes.core.errors import ProbesError
 from probes.core.text import nearest
-from probes.core.types import ROLES
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -26,16 +25,21 @@ if TYPE_CHECKING:
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split a command line into overrides and options.
 
-    Repositories of two members without a pair choose `pair=own`: the class, prompts and scoring of
-    the default pair would be wrong for them.
+    Repositories of two members without a pair choose `pair=own`; a member that is given other
+    weights loses the name of those that it had, unless it is given one.
+
+    Raises:
+        ProbesError: one repository without a pair.
     """
     # Hydra's deletions, `~name`, are the only overrides that may have no equal sign.
     overrides = [a for a in arguments if a.startswith("~") or ("=" in a and not a.startswith("-"))]
-    names = [text.split("=")[0] for text in overrides]
-    repos = {f"pair.{role}.repo" for role in ROLES}
-    if len(repos.intersection(names)) > 1 and not {"pair", "experiment"} & set(names):
-        overrides.insert(0, "pair=own")
-    return overrides, [a for a in arguments if a not in overrides]
+    options = [a for a in arguments if a not in overrides]
+    whole = labels.whole_pair(overrides)
+    try:
+        folder = config_dir(options)
+    except ProbesError:  # whoever composes says so
+        folder = None
+    return [*whole, *labels.unnamed(whole, folder)], options
 
 
 def compose(arguments: Sequence[str]) -> RunConfig:

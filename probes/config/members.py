@@ -43,15 +43,24 @@ def member(role: Role, given: Mapping[str, Any], shared: Mapping[str, Any]) -> M
             f"{where}.min_pixels",
             "give a smaller one, or leave either out",
         )
-    # By default the last part of adapter or repo; at the colon too: `embedded:image` is `image`.
-    last = re.split(r"[/:]", str(given["adapter"] or given["repo"]).rstrip("/"))[-1]
     prefix = given["answer_prefix"]
     own = {
-        "name": given["name"] or last,
+        "name": given["name"] or label(str(given["repo"]), str(given["adapter"] or "")),
         "chat_template_kwargs": _variables(given["chat_template_kwargs"], where),
         "answer_prefix": prefix if prefix is None else unescaped(prefix, f"{where}.answer_prefix"),
     }
     return ModelSpec(role=role, **shared, **{**given, **own})
+
+
+def label(repo: str, adapter: str = "") -> str:
+    """Return the name of weights that were given none: what is last in repository and adapter.
+
+    >>> label("embedded:control"), label("org/Name-7B"), label("/models/base/", "me/lora")
+    ('control', 'Name-7B', 'base+lora')
+    """
+    # At the colon too, for `embedded:control`.
+    last = (re.split(r"[/:]", one.rstrip("/"))[-1] for one in (repo, adapter) if one)
+    return "+".join(last)
 
 
 def _variables(given: Any, where: str) -> Params:

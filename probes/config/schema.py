@@ -50,6 +50,7 @@ _SUITE = make_dataclass(
         ("name", str, MISSING),
         # Not dict[str, _ARM]: Hydra cannot add a typed entry from a command line; `typed` checks.
         ("arms", dict[str, Any], field(default_factory=dict)),
+        ("primary", Any, None),  # a text or a list of them; null = none
     ],
 )
 _ARM = make_dataclass(
@@ -62,6 +63,10 @@ _ARM = make_dataclass(
 
 ARM_SETTINGS = tuple(one.name for one in fields(_ARM))
 """Names of what an arm may set."""
+
+
+_ELSEWHERE = ("prompts", "frames", "scoring", "primary", "out")
+"""Fields of a run that are no setting of the same name at the top level, or have another type."""
 
 
 def _run(task_settings: type) -> type:
@@ -82,7 +87,9 @@ def _run(task_settings: type) -> type:
             ("arms", Any, None),
             ("frames", Any, None),
             ("scoring", str | None, None),
-            *composed(RunConfig, without=(*groups, "prompts", "frames", "scoring", "out")),
+            *composed(
+                RunConfig, without=(*groups, "prompts", "frames", "scoring", "primary", "out")
+            ),
         ],
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -19,6 +19,7 @@ from probes.core.params import frozen
 from probes.core.prompt_set import PromptSet
 from probes.core.text import nearest
 from probes.core.types import (
+    CONTRASTS,
     ROLES,
     Arm,
     Decoding,
@@ -35,6 +36,8 @@ _ARM_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _DEVICE = re.compile(r"auto|(cpu|cuda|mps|xpu|npu|hpu|mlu|musa|mtia|xla)(:[0-9]+)?")
 _ON_DEVICE = ("hf", "lmms")  # the backends that run a model in this process
 
+DEFAULT_PRIMARY = ("did vcot",)
+"""What the package's suites with this arm are made to compare."""
 Answers = Literal["same-versions", "any", "refuse"]
 """Which stored answers are taken; see `RunConfig.answers`."""
 Named = TypeVar("Named", Intervention, Decoding)
@@ -114,6 +117,12 @@ class RunConfig:
     answers: Answers = "same-versions"
     """What happens where other versions of libraries than the installed ones have answered a
     request: it is asked anew, or their answer is taken (`any`), or the run is refused."""
+    primary: tuple[str, ...] = ()
+    """What the run is made to compare: contrast and arm, e.g. `did vcot`, per frame count. They are
+    corrected for one another alone; every other comparison is secondary."""
+    most_failed: float = field(default=0.02, metadata={"at_least": 0})
+    """Largest share of a compared cell's items at which a machine may fail; above it there is no
+    verdict."""
     out: Path
     """The run's folder."""
 
@@ -149,10 +158,13 @@ def freeze(settings: Mapping[str, Any], out: Path) -> RunConfig:
             "option_rotation",
             "use scoring=letter or generate, or leave option_rotation out",
         )
+    suite = _suite(settings["suite"], settings["seed"])
+    selected = _selected(suite, settings["arms"])
     made = {
         "pair": pair,
         "task": task,
-        "suite": _selected(_suite(settings["suite"], settings["seed"]), settings["arms"]),
+        "suite": selected,
+        "primary": _primary(settings["suite"]["primary"], suite, selected),
         "infill": _infill(settings["infill"], pair),
         "backend": backend,
         "prompts": prompt_set(prompts),
@@ -306,6 +318,24 @@ def _selected(suite: tuple[Arm, ...], wanted: object) -> tuple[Arm, ...]:
                 f"add {arm.reference}, or set suite.arms.{arm.name}.reference=''",
             )
     return tuple(arm for arm in suite if arm.name in names)
+
+
+def _primary(given: object, suite: Sequence[Arm], selected: Sequence[Arm]) -> tuple[str, ...]:
+    """Return the primary comparisons of a run: those of its suite whose arms are selected."""
+    listed = [] if given is None else given if isinstance(given, list | tuple) else [given]
+    found: dict[str, None] = {}
+    for one in listed:
+        name, _, arm = str(one).partition(" ")
+        if not isinstance(one, str) or not arm:
+            fix = "name contrast and arm, e.g. suite.primary=['did vcot']"
+            raise ProbesError(f"{one!r} is no comparison", "suite.primary", fix)
+        one_of("suite.primary", name, CONTRASTS)
+        # What the package's suites declare goes with an arm that is taken out of them.
+        if one not in DEFAULT_PRIMARY:
+            one_of("suite.primary", arm, [known.name for known in suite])
+        if arm in [known.name for known in selected]:
+            found[one] = None
+    return tuple(found)
 
 
 def _infill(infill: Mapping[str, Any], pair: PairConfig) -> InfillConfig:

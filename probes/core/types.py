@@ -15,8 +15,11 @@ from probes.core.replies import THINKING
 Role = Literal["image", "video", "control"]
 ROLES: tuple[Role, ...] = get_args(Role)
 """In the order in which members are shown."""
-ContrastName = Literal["gain", "drop", "transfer", "did"]
-CONTRASTS: tuple[ContrastName, ...] = get_args(ContrastName)
+ContrastName = Literal["gain", "drop", "transfer", "did", "against", "control"]
+ALL_CONTRASTS: tuple[ContrastName, ...] = get_args(ContrastName)
+CONTRASTS: tuple[ContrastName, ...] = ALL_CONTRASTS[:4]
+"""Those of the study; `against` sets an arm against others than its reference, and `control` the
+control against the video member."""
 Scoring = Literal["letter", "cloze", "generate"]
 SCORINGS: tuple[Scoring, ...] = get_args(Scoring)
 Status = Literal["ok", "unparsed", "error"]

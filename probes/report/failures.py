@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import pandas as pd
 
-from probes.analysis.columns import rows_of
+from probes.analysis import formats
+from probes.analysis.columns import rows_of, where
+from probes.analysis.contrasts import MOST_FAILED
 from probes.core.tables import Table
 from probes.core.types import ItemKey
 from probes.report.parts import Paragraph, ReportPart, Section, counted
-from probes.report.study import Study
+from probes.report.study import ShownColumn, Study, plain
 
 _SHOWN = 200
 """Most rows of a list that the page shows; its CSV file has all of them."""
@@ -20,7 +22,7 @@ _LONGEST = 300  # characters of a reply or a reason that the page shows
 
 def section(study: Study) -> Section:
     """Return failed and unparsed records, missing items and withheld answers."""
-    parts: list[ReportPart] = [*_failed(study), *_missing(study)]
+    parts: list[ReportPart] = [*_failed(study), *_compared(study), *_missing(study)]
     # The greatest of the cells, as the same items are withheld in each.
     if withheld := int(study.accuracies_over_all["withheld"].max()):
         items = counted(withheld, "item")
@@ -39,7 +41,8 @@ def _failed(study: Study) -> Iterator[ReportPart]:
     failed = int((bad["status"] == "error").sum())
     yield Paragraph(
         f"{failed:,} failed and {len(bad) - failed:,} could not be parsed, of "
-        f"{counted(len(frame), 'record')}; they count as wrong in every strict number."
+        f"{counted(len(frame), 'record')}. What could not be parsed is wrong in every strict "
+        "number; an item at which a machine failed is left out of what is compared."
     )
     usual = {"unparsed": "no option can be read from the reply", "error": "no reason was given"}
     bad = bad.assign(reason=[row["error"] or usual[row["status"]] for row in rows_of(bad)])
@@ -49,6 +52,33 @@ def _failed(study: Study) -> Iterator[ReportPart]:
     columns = ["item_id", "status", "role", "arm", *study.differing, "reason", "text", "frames"]
     title, words = "Every such record", len(columns) - 1
     yield cut_list(Table(title, words=words, name="failed", data=bad[columns], folded=True))
+
+
+def _compared(study: Study) -> Iterator[ReportPart]:
+    """Yield per compared cell how often a machine failed, and what that may have moved."""
+    found = where(study.contrasts, policy="strict")
+    found = found[found["failed_share"] > 0]
+    if found.empty:
+        return
+    most = study.frame.attrs.get("most_failed", MOST_FAILED)
+    columns: dict[str, ShownColumn] = {
+        "contrast": "name",
+        **plain("role arm"),
+        "failed in": "failed_in",
+        "frames": "frames",
+        "items, %": lambda row: formats.percent(row["failed_share"]),
+        "verdict": lambda row: "yes" if row["verdict"] else "no",
+        "points [95 %]": formats.interval,
+        "worst case": lambda row: (
+            f"{formats.points(row['worst_low'])} to {formats.points(row['worst_high'])}"
+        ),
+    }
+    title = (
+        f"Failed answers of compared cells (no verdict above {100 * most:g} %; worst case: the "
+        "estimate, whatever the failed answers had been)"
+    )
+    table = Table(title, words=4, name="failed-cells", data=formats.for_csv(found))
+    yield study.table(table, found, columns)
 
 
 def _missing(study: Study) -> Iterator[ReportPart]:

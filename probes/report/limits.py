@@ -7,6 +7,7 @@ from typing import Any
 
 from probes.analysis.columns import groups, rows_of, where
 from probes.analysis.formats import percent, with_interval
+from probes.core.text import listed
 from probes.report.leaks import clips_with_leaked_answer
 from probes.report.parts import counted
 from probes.report.study import Study
@@ -22,14 +23,21 @@ def limits(study: Study, block: Mapping[str, Any], with_did: bool) -> Iterator[s
     """
     frame = where(study.frame, block)
     roles = set(frame["role"])
-    bad = frame["status"] != "ok"
-    if bad.any():
-        share = f"{100 * bad.mean():.1f} %"
-        yield f"{share} of the records were not parsed or failed; they count as wrong."
+    for status, told in (
+        ("unparsed", "could not be parsed; they count as wrong"),
+        ("error", "failed by machine; their items are left out of what is compared"),
+    ):
+        if (share := (frame["status"] == status).mean()) > 0:
+            yield f"{100 * share:.1f} % of the records {told}."
     yield from _at_chance(study, block)
     yield from _blind(study, block)
     yield from _leaked(study, block)
-    if "video" in roles and "control" not in roles:
+    if "video" in roles and (names := study.controls(block)):
+        yield (
+            f"The video member's place was taken by {listed(names)}, which a pair of this package "
+            "has as its control: no video member was run."
+        )
+    elif "video" in roles and "control" not in roles:
         yield (
             "No control member was run in this block: what the video member has beyond the image "
             "member may be due to more training of any kind."

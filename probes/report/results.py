@@ -9,13 +9,14 @@ from typing import Any
 import pandas as pd
 
 from probes import analysis
-from probes.analysis import artefacts, draws, formats, published_comparison
+from probes.analysis import artefacts, comparisons, draws, formats, published_comparison
 from probes.analysis.columns import BLOCK, CONTRAST, groups, heading, rows_of, where
 from probes.analysis.measures import named
 from probes.analysis.tables import TableRow
 from probes.core.tables import Table
 from probes.core.text import listed
 from probes.report import figures
+from probes.report.beside import beside
 from probes.report.parts import BulletList, FigurePart, Paragraph, ReportPart, Section
 from probes.report.study import ShownColumn, Study, plain
 
@@ -26,11 +27,13 @@ CONTRAST_COLUMNS: Mapping[str, ShownColumn] = {
     "policy": "policy",
     "method": lambda row: row["method"] + (f" ({row['reason']})" if row["reason"] else ""),
     **plain("frames n"),
+    "tokens": comparisons.tokens,
 }
 """Columns of a list of contrasts, before the estimates."""
 P_COLUMNS: Mapping[str, ShownColumn] = {
     "p": lambda row: formats.p_value(row["p"]),
     "p adjusted": lambda row: formats.p_value(row["p_adjusted"]),
+    "family": "family",
 }
 
 
@@ -108,15 +111,18 @@ def forests(study: Study) -> Section:
     drawn = [
         figure
         for block, suffix in study.each_block()
-        for figure in _figures(where(study.contrasts, block), heading(block), suffix)
+        for figure in _figures(
+            where(study.contrasts, block), f"{heading(block)}{study.by_writer(block)}", suffix
+        )
     ]
     if not drawn:
         text = "No arm was run together with the arm that it is compared with: nothing to draw."
         return Section("contrasts", title, (Paragraph(text),))
     text = (
         "Points with 95 % intervals that take clusters into account. DiD = gain(image) - "
-        "gain(other): right of zero the image member gained more. Unparsed and failed answers "
-        "count as wrong."
+        "gain(other): right of zero the image member gained more. Unparsed answers count as wrong; "
+        "items at which a machine failed are left out. A p-value is adjusted within the family "
+        "that stands beside it."
     )
     columns = {
         **CONTRAST_COLUMNS,
@@ -138,6 +144,7 @@ def forests(study: Study) -> Section:
     if len(dids):
         parts.append(_scales(study, dids))
     parts += _draws(study)
+    parts += beside(study)
     return Section("contrasts", title, tuple(parts))
 
 
@@ -193,6 +200,9 @@ def _figures(contrasts: pd.DataFrame, title: str, suffix: str) -> Iterator[Figur
     if names & {"gain", "drop"}:
         figure = figures.forest_figure(contrasts)
         yield FigurePart(f"gains{suffix}", f"Gains and drops of every member: {title}", figure)
+    if names & {"transfer", "control"}:
+        figure = figures.forest_figure(contrasts, ("transfer", "control"))
+        yield FigurePart(f"transfer{suffix}", f"Transfer, member against member: {title}", figure)
     if "did" in names:
         figure = figures.forest_figure(contrasts, ("did",))
         yield FigurePart(f"did{suffix}", f"DiD of every arm: {title}", figure)
@@ -222,10 +232,14 @@ def _scales(study: Study, dids: pd.DataFrame) -> Table:
         "points [95 %]": formats.interval,
         "log-odds [95 %]": other("logit"),
         "margin, nats [95 %]": other("margin"),
+        "of the room": comparisons.shares_of_room,
         "room image": lambda row: formats.percent(row["headroom_image"]),
         "room other": lambda row: formats.percent(row["headroom_other"]),
     }
-    title = "DiD on three scales: a DiD of accuracies is partly caused by the ceiling"
+    title = (
+        "DiD on three scales, and against the room that was left: a DiD of accuracies is partly "
+        "caused by the ceiling"
+    )
     data = formats.for_csv(pd.concat([dids, scales], ignore_index=True))
     return study.table(Table(title, name="scales", data=data), dids, columns)
 

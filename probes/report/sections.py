@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from probes.analysis.columns import without_model
 from probes.core.errors import ProbesError
 from probes.core.plugins import PLAIN, Registry, is_plain
 from probes.core.tables import Table
@@ -142,9 +143,24 @@ def _made(
     section = make(study)
     if section is not None and taken is not None:
         _require_sound(section, taken)
+    section = _marked(section, without_model(study.frame)) if section is not None else None
     # Drawn here, so that a figure that cannot be drawn fails with its own section only.
     drawn = [part for part in section.parts if isinstance(part, FigurePart)] if section else []
     return section, {part.name: figures.rendered(part.figure) for part in drawn}
+
+
+def _marked(section: Section, mark: str) -> Section:
+    """Return a section with a mark on each of its tables and figures, where there is one."""
+    if not mark:
+        return section
+    parts: list[ReportPart] = []
+    for part in section.parts:
+        if isinstance(part, FigurePart):
+            figures.stamp(part.figure, mark)
+        if isinstance(part, _Filed) and mark not in part.title:
+            part = replace(part, title=f"{part.title} [{mark}]")
+        parts.append(part)
+    return replace(section, parts=tuple(parts))
 
 
 def _names(section: Section | None) -> set[str]:

@@ -101,7 +101,7 @@ def strata(study: Study) -> Section:
     parts: list[ReportPart] = [
         Paragraph(
             "Exploratory: strata are small, and intervals are not corrected for looking at many; "
-            "p-values are, over everything in this table."
+            "p-values are, over the strata and frame counts of one contrast of one member."
         )
     ]
     for block, suffix in study.each_block():
@@ -113,8 +113,6 @@ def strata(study: Study) -> Section:
             parts.append(FigurePart(f"strata{suffix}", title, figures.strata_figure(found)))
         elif count:
             parts.append(Paragraph(f"{heading(block)}: {count} strata are too many to draw."))
-    # One family over strata and both contrasts, as a reader looks through all of them.
-    corrected = shown.assign(p_adjusted=stats.holm(shown["p"]))
     columns: dict[str, ShownColumn] = {
         "stratum": lambda row: row["stratum"] or "all",
         "contrast": "name",
@@ -123,8 +121,8 @@ def strata(study: Study) -> Section:
         **P_COLUMNS,
     }
     title = "Gain from vcot and DiD by stratum"
-    table = Table(title, words=3, name="strata", data=formats.for_csv(corrected))
-    parts.append(study.table(table, corrected, columns))
+    table = Table(title, words=3, name="strata", data=formats.for_csv(shown))
+    parts.append(study.table(table, shown, columns))
     return Section("strata", "Strata", tuple(parts))
 
 

@@ -12,8 +12,10 @@ import pandas as pd
 
 from probes import analysis
 from probes.analysis.columns import BLOCK, rows_of, where
+from probes.analysis.comparisons import writers
 from probes.analysis.measures import named
 from probes.analysis.tables import TableRow
+from probes.config.labels import is_control
 from probes.core.tables import Table
 from probes.records.manifest import read_manifest
 from probes.report import leaks
@@ -127,7 +129,29 @@ class Study:
     def caveats(self) -> list[str]:
         """The caveats that must accompany these pairs' numbers."""
         found = [pair_of(manifest).get("caveat") for manifest in self.manifests.values()]
-        return list(dict.fromkeys(str(caveat) for caveat in found if caveat))
+        of_pairs = dict.fromkeys(str(caveat) for caveat in found if caveat)
+        return [*self.frame.attrs.get("replaced", {}).values(), *of_pairs]
+
+    def writers(self, block: Mapping[str, Any]) -> str:
+        """Return who wrote a block's text; empty where that is not known."""
+        return " or ".join(writers(where(self.frame, block)))
+
+    def by_writer(self, block: Mapping[str, Any]) -> str:
+        """Return `; text by NAME` for the title of whatever shows a gain; empty if not known."""
+        known = self.writers(block)
+        return f"; text by {known}" if known else ""
+
+    def controls(self, block: Mapping[str, Any]) -> list[str]:
+        """Return the names of control weights that stand in the video member's place in a block."""
+        found: dict[str, None] = {}
+        for run in where(self.frame, block)["run"].unique():
+            members = pair_of(self.manifests[run]).get("members")
+            for one in members if isinstance(members, list) else []:
+                if not isinstance(one, Mapping) or one.get("role") != "video":
+                    continue
+                if is_control(str(one.get("repo"))):
+                    found[str(one.get("name"))] = None
+        return list(found)
 
     def frame_as(self, block: Mapping[str, Any]) -> str:
         """Return how a block's members received a frame: `video`, `image`, both, or empty."""

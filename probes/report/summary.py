@@ -7,8 +7,9 @@ from math import isfinite
 from typing import Any
 
 from probes import analysis, stats
-from probes.analysis.columns import CONTRAST, heading, rows_of, where
-from probes.analysis.formats import p_value, percent, points, with_interval
+from probes.analysis import comparisons
+from probes.analysis.columns import CONTRAST, NO_MODEL, heading, rows_of, where, without_model
+from probes.analysis.formats import compared, p_value, percent, points, with_interval
 from probes.analysis.scored import frame_lines
 from probes.core.text import listed
 from probes.records.binding import edited_line
@@ -22,6 +23,7 @@ _OUTCOMES = {
     "other": "the other member gained more",
     "open": "cannot be distinguished",
     "undefined": "undefined",
+    "failed": "no verdict, since a machine failed too often",
     "uncorrected": "not beyond what so many comparisons give by chance",
 }
 
@@ -32,6 +34,10 @@ def summary(study: Study) -> Section:
     parts: list[ReportPart] = [
         Paragraph(f"Partial data: {one}.", "caveat") for one in study.frame.attrs.get("partial", ())
     ]
+    if mark := without_model(study.frame):
+        parts.append(
+            Paragraph(f"{mark[0].upper()}{mark[1:]}. Nothing here is about a model.", "caveat")
+        )
     if edited := edited_line(study.frame.attrs.get("edited", ())):
         parts.append(Paragraph(edited, "caveat"))
     parts += [Paragraph(caveat, "caveat") for caveat in study.caveats]
@@ -48,6 +54,9 @@ def summary(study: Study) -> Section:
         parts += [Paragraph(f"{line[0].upper()}{line[1:]}.", "note") for line in told]
         if findings := tuple(_findings(study, block)):
             parts.append(BulletList(findings))
+            texts = [comparisons.of_text_alone(row) for row in dids(study, block)]
+            parts += [Paragraph(text) for text in texts if text]
+            parts += [Paragraph(text) for text in _text_alone(study, block)]
             parts.append(Paragraph("What limits these findings:"))
             parts.append(BulletList(tuple(limits(study, block, bool(dids(study, block))))))
     if study.without_records:
@@ -66,7 +75,8 @@ def _question(study: Study, block: Mapping[str, Any]) -> str:
     items = counted(frame["item_id"].nunique(), "item")
     title = heading(block)
     return (
-        f"{title[0].upper()}{title[1:]}: {names} answered {items} at {counts} frames under {arms}."
+        f"{title[0].upper()}{title[1:]}: {names} answered {items} at {counts} frames under {arms}"
+        f"{study.by_writer(block)}."
     )
 
 
@@ -85,9 +95,12 @@ def outcome(row: Mapping[str, Any]) -> str:
     """Return what a DiD's interval and adjusted p-value show.
 
     Returns:
-        `undefined`, `open` (the interval contains zero), `uncorrected` (it does not, but the
-        adjusted p-value is above 0.05), `image` or `other` (which member gained more).
+        `failed` (a machine failed too often), `undefined`, `open` (the interval contains zero),
+        `uncorrected` (it does not, but the adjusted p-value is above 0.05), `image` or `other`
+        (which member gained more).
     """
+    if not row["verdict"]:
+        return "failed"
     if not (isfinite(row["low"]) and isfinite(row["high"])):
         return "undefined"
     # The interval first: a verdict must agree with what is printed next to it.
@@ -110,6 +123,12 @@ def _verdict(study: Study, block: Mapping[str, Any]) -> str:
     if set(outcomes) in ({"image"}, {"other"}):
         scope = "" if len(outcomes) == 1 else f" in all {len(outcomes)} comparisons"
         return f"On these items the {outcomes[0]} member gained more from {_ARM}{scope}."
+    if set(outcomes) == {"failed"}:
+        worst = max(found, key=lambda row: float(row["failed_share"]))
+        return (
+            f"No verdict: a machine failed at {100 * worst['failed_share']:.1f} % of the items of "
+            f"{worst['failed_in']} at {worst['frames']} frames, and an error is no answer."
+        )
     if set(outcomes) <= {"open", "undefined"}:
         return (
             f"In this run the members' gains from {_ARM} cannot be distinguished. That is not "
@@ -126,6 +145,8 @@ def _no_verdict(study: Study, block: Mapping[str, Any]) -> str:
     """Return why a block's records cannot give a DiD; empty where they may."""
     frame = where(study.frame, block)
     roles = set(frame["role"])
+    if without_model(frame) == NO_MODEL:
+        return f"No verdict. {NO_MODEL[0].upper()}{NO_MODEL[1:]}."
     if frame["correct"].isna().all():
         return "No item here has a public answer: nothing can be said about gains."
     if _ARM not in set(frame["arm"]):
@@ -144,21 +165,49 @@ def _findings(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
     if frame["correct"].isna().all() or (frame["status"] != "ok").all():
         return
     found = dids(study, block)
-    family = len(where(study.contrasts, name="did", policy="strict"))
     for row in found:
         text = f"{row['frames']} frames: the image member gained {points(row['mean_a'])} points"
         text += f" from {row['arm']}, the {row['role']} member {points(row['mean_b'])}"
+        if (counted_tokens := comparisons.tokens(row)) != "-":
+            text += f" (median input tokens {counted_tokens}, {row['reference']}/{row['arm']})"
         text += f"; DiD {with_interval(row)}"
         if isfinite(row["p"]):
-            text += f", p {_p(row['p'])}, adjusted (Holm) {_p(row['p_adjusted'])} over all "
-            text += f"{family} DiD of this report"
+            text += f", p {_p(row['p'])}, adjusted (Holm) {_p(row['p_adjusted'])} in the family "
+            text += f"{row['family']}"
         yield text + _meaning(study, row) + _room(row) + _scales(study, row)
+    yield from _transfers(study, block)
     if found:
         return
     gains = where(study.contrasts, block, name="gain", policy="strict", arm=_ARM)
     for row in rows_of(gains):
         gain = with_interval(row)
         yield f"{row['frames']} frames: {row['role']} member, gain from {_ARM} {gain}."
+
+
+def _transfers(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how members differ in baseline: half of what the study claims."""
+    found = where(study.contrasts, block, policy="strict", arm="baseline")
+    found = found[found["name"].isin(["transfer", "control"])]
+    for row in rows_of(found):
+        members = compared(row["name"], row["role"])
+        text = f"{row['frames']} frames, baseline: {members} {with_interval(row)}"
+        if isfinite(row["p_adjusted"]):
+            text += f", adjusted (Holm) p {_p(row['p_adjusted'])} in the family {row['family']}"
+        yield f"{text}."
+
+
+def _text_alone(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what vcot has beyond its text alone, or that this was not asked."""
+    found = where(study.contrasts, block, policy="strict", name="against")
+    each = [
+        f"{row['arm']} - {row['reference']}, {row['role']} member, {row['frames']} frames: "
+        f"{with_interval(row)}"
+        for row in rows_of(found)
+    ]
+    if each:
+        yield f"Beyond text alone: {'; '.join(each)}."
+    elif dids(study, block):
+        yield "Whether frames matter beside the text was not asked: run the arm infills_only too."
 
 
 def _p(value: float) -> str:
@@ -168,6 +217,9 @@ def _p(value: float) -> str:
 
 def _meaning(study: Study, row: Mapping[str, Any]) -> str:
     found = outcome(row)
+    if found == "failed":
+        text = f"{100 * row['failed_share']:.1f} % of the items of {row['failed_in']}"
+        return f". No verdict: a machine failed at {text}."
     if found == "open":
         least = least_effect(study, row)
         text = ". The interval contains zero: the gains cannot be distinguished"
@@ -191,7 +243,9 @@ def _room(row: Mapping[str, Any]) -> str:
     image, other = row["headroom_image"], row["headroom_other"]
     if not (isfinite(image) and isfinite(other)):
         return ""
-    text = f" Room to gain: image {percent(image)}, {row['role']} {percent(other)}."
+    text = f" Room to gain: image {percent(image)}, {row['role']} {percent(other)}"
+    shares = comparisons.shares_of_room(row)
+    text += f"; gained of it: {shares}." if shares else "."
     # Even with every answer right, the other member would have gained less.
     if row["mean_a"] > other:
         text += (

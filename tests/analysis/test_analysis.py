@@ -297,12 +297,14 @@ def test_strict_counts_bad_answers_as_wrong_and_complete_leaves_them_out():
     frame = analysis.from_records(cell([1, 1, 0, 0]) + vcot)
     strict = only(analysis.contrasts(frame), name="gain", policy="strict")
     complete = only(analysis.contrasts(frame), name="gain", policy="complete")
-    assert (strict["n"], strict["estimate"]) == (4, 0.0)
+    # What a machine could not answer is no wrong answer; what cannot be read is one.
+    assert (strict["n"], strict["left_out"], strict["left_out_ids"]) == (3, 1, ("q2",))
+    assert strict["estimate"] == pytest.approx(0.0)
     assert (complete["n"], complete["estimate"], complete["left_out"]) == (2, 0.5, 2)
-    assert (strict["left_out_ids"], complete["left_out_ids"]) == ((), ("q1", "q2"))
+    assert (strict["left_out_ids"], complete["left_out_ids"]) == (("q2",), ("q1", "q2"))
     row = only(analysis.accuracies(frame), arm="vcot")
-    assert (row["accuracy"], row["complete_accuracy"]) == (0.5, 1.0)
-    assert (row["unparsed"], row["failed"]) == (1, 1)
+    assert (row["accuracy"], row["complete_accuracy"]) == (pytest.approx(2 / 3), 1.0)
+    assert (row["n"], row["unparsed"], row["failed"]) == (3, 1, 1)
 
 
 def test_several_donors_are_averaged_per_item():
@@ -404,11 +406,12 @@ def test_infills_that_members_wrote_themselves_may_differ(tmp_path):
         analysis.contrasts(analysis.load(shared))
 
 
-def test_p_values_are_adjusted_within_a_declared_family():
+def test_p_values_are_adjusted_within_a_family_that_is_asked_for():
     frame = analysis.from_records(study(items=40))
-    found = analysis.contrasts(frame, policies=["strict"])
+    found = analysis.contrasts(frame, policies=["strict"], family=("name", "policy"))
     dids = found[found["name"] == "did"]
     assert dids["p_adjusted"].to_numpy() == pytest.approx(stats.holm(dids["p"]))
+    assert set(found["family"]) == {"all rows of one name and policy"}
     one = analysis.contrasts(frame, policies=["strict"], family=(), adjust="bh")
     assert one["p_adjusted"].to_numpy() == pytest.approx(stats.benjamini_hochberg(one["p"]))
 

@@ -399,5 +399,8 @@ def test_a_merged_run_knows_all_arms_and_frames(tmp_path: Path) -> None:
     assert [one["name"] for one in config["suite"]] == ["baseline", "vcot", "text_perturbation"]
     frames = [analysis.load(tmp_path / name) for name in ("runs", "merged")]
     # What was made for this test has no hashes; the merged run has.
+    # A merged run was made for the frame counts of all its runs.
+    declared = [list(frame.attrs.pop("declared").values()) for frame in frames]
+    assert [[one.frames for one in of] for of in declared] == [[(5,), (6,)], [(5, 6)]]
     assert frames[0].attrs.pop("unbound") and frames[0].attrs == frames[1].attrs
     assert frames[1].attrs["references"]["text_perturbation"] == "vcot"

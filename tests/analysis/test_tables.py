@@ -6,7 +6,7 @@ from made_records import bad, cell, record, study
 from rich.console import Console
 
 from probes import analysis
-from probes.analysis.tables import p_value, percent, points
+from probes.analysis.formats import p_value, percent, points
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,7 @@ def test_the_first_table_has_both_arms_and_the_gain(tables):
         "blind",
         "baseline",
         "+vCoT",
+        "tokens",
         "gain [95 % interval]",
     )
     assert [row[:3] for row in found.rows] == [
@@ -44,7 +45,7 @@ def test_numbers_are_those_of_the_contrasts():
     row = analysis.contrasts(frame, policies=["strict"]).iloc[0]
     expected = f"+20.0 [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
     found = table(analysis.study_tables(frame), "Accuracy and the gain")
-    assert found.rows == (("image", "tiny-image", "5", "30.0", "50.0", expected),)
+    assert found.rows == (("image", "tiny-image", "5", "30.0", "50.0", "10/10", expected),)
 
 
 def test_did_and_drops_have_tables_of_their_own(tables):
@@ -104,7 +105,7 @@ def test_notes_count_bad_missing_and_withheld_answers():
     vcot = [*cell([1, 1, 1], arm="vcot"), bad(3, "unparsed", arm="vcot")][1:]
     tables = analysis.study_tables(analysis.from_records(base + vcot))
     notes = "\n".join(tables.blocks[0].notes)
-    assert "image 1 unparsed, 0 failed of 8 (counted as wrong)" in notes
+    assert "image 1 unparsed, 0 failed of 8 (unparsed ones are wrong" in notes
     assert "parsed answers only: gain image, 5 frames" in notes
     assert "withheld: 1 items" in notes
     assert "missing: 1 items have no answer on one side of gain, image, vcot, 5 frames: q0" in notes

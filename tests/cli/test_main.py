@@ -24,9 +24,8 @@ from probes.config.paths import conf_dir
     [
         (["pair.image.repo=a/b", "pair.video.repo=c/d"], "pair=own"),
         (["-m", "pair.control.repo=a/b", "limit=3", "pair.image.repo=c,d"], "pair=own"),
-        (["pair.image.repo=a/b"], ""),  # a member of the default pair is in another place
-        (["pair=tiny", "pair.image.repo=a/b", "pair.video.repo=c/d"], ""),
-        (["experiment=demo", "pair.image.repo=a/b", "pair.video.repo=c/d"], ""),
+        (["pair=own", "pair.image.repo=a/b"], ""),
+        (["experiment=demo", "pair.image.repo=a/b", "pair.image.name=a"], ""),
     ],
 )
 def test_two_repositories_make_a_pair(arguments: list[str], pair: str) -> None:
@@ -131,7 +130,7 @@ def test_a_sweep_with_a_wrong_job_does_the_others_and_is_exit_code_2(
             "no such folder\n  where: --config-dir /nowhere/at/all",
         ),
         (["hydra.run.dir=/dev/null/run"], "the run's folder cannot be made: Not a directory"),
-        (["pair.image.repo=/nowhere/at/all", "backend=hf"], "/nowhere/at/all"),
+        (["pair=tiny", "pair.image.repo=/nowhere/at/all", "backend=hf"], "/nowhere/at/all"),
         (["task=egoschema"], "task.root"),
         (["task=egoschema", "task.root=/nowhere/at/all"], "/nowhere/at/all"),
     ],
@@ -399,3 +398,42 @@ def test_a_run_that_ended_early_leaves_no_folder_and_a_failed_job_its_notes(
     assert (whole / "manifest.json").is_file()
     page = (empty_folder / "sweep" / "report" / "report.md").read_text()
     assert f"1 run did not finish and is not here: {failed.name}." in page
+
+
+def test_control_weights_in_the_video_members_place_are_named_everywhere(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["pair=tiny", "pair.video.repo=embedded:control", "hydra.run.dir=out"]
+    assert main.main(["run", *SMALL, *given]) == 0
+    assert main.main(["report", "out"]) == 0
+    printed = "".join(capsys.readouterr())
+    report = (empty_folder / "out" / "report" / "report.md").read_text("utf-8")
+    assert "tiny-video" not in printed + report
+    for text in (printed, report):
+        assert "the video member is control (embedded:control)" in text
+    assert "No control member was run" not in report
+    assert "The video member's place was taken by control" in report
+
+
+def test_a_run_without_a_model_says_so_wherever_a_number_stands(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["run", *SMALL, "hydra.run.dir=out"]) == 0
+    assert main.main(["report", "out"]) == 0
+    printed = capsys.readouterr().out
+    mark = "[no model: answers by rule (backend=scripted)]"
+    tables = [part for part in printed.split("\n\n") if re.search("^(---+|====)", part, re.M)]
+    assert len(tables) > 4
+    assert [part for part in tables if mark not in " ".join(part.split())] == []
+    report = (empty_folder / "out" / "report" / "report.md").read_text("utf-8")
+    assert "No verdict. No model: answers by rule" in report
+    lines = report.splitlines()
+    tables = [lines[at - 3] for at, one in enumerate(lines) if re.match(r"\|( ---:? \|)+$", one)]
+    pictures = [one for one in lines if one.startswith("![")]
+    assert len(tables) > 5
+    assert pictures
+    unmarked = [one for one in tables + pictures if "no model: answers by rule" not in one]
+    assert unmarked == []
+    assert main.main(["compare-published", "out", "--family", "LLaVA-NeXT"]) == 2
+    assert "no model" in capsys.readouterr().err
+    assert main.main(["compare-published", "out", "--family", "LLaVA-NeXT", "--scripted"]) in (0, 2)

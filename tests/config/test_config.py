@@ -159,13 +159,18 @@ def test_the_demo_is_the_study() -> None:
         "visual_perturbation",
         "text_perturbation",
         "blind",
+        "infills_only",
+        "filler",
     ]
+    assert cfg.primary == ("did vcot",)
     assert {arm.name: arm.reference for arm in cfg.suite} == {
         "baseline": "",
         "vcot": "baseline",
         "visual_perturbation": "vcot",
         "text_perturbation": "vcot",
         "blind": "baseline",
+        "infills_only": "baseline",
+        "filler": "baseline",
     }
     assert [member.role for member in cfg.pair.members] == ["image", "video"]
 
@@ -195,12 +200,12 @@ def test_a_members_name_is_the_last_part_of_its_repo() -> None:
     ]
 
 
-def test_a_member_with_an_adapter_goes_by_its_name() -> None:
+def test_a_member_with_an_adapter_shows_it_in_its_name() -> None:
     base = "pair.image.repo=some/base", "pair.video.repo=some/base"
     cfg = frozen(*base, "pair=own", "pair.video.adapter=/home/me/video-lora")
     assert [(m.name, m.repo, m.adapter) for m in cfg.pair.members] == [
         ("base", "some/base", ""),
-        ("video-lora", "some/base", "/home/me/video-lora"),
+        ("base+video-lora", "some/base", "/home/me/video-lora"),
     ]
     error = refused("+pair.video.adaptor=x")
     assert "pair.video.adapter" in error.fix
@@ -502,3 +507,21 @@ def test_a_prompt_set_without_one_of_its_files_is_refused(tmp_path: Path) -> Non
     (prompts(tmp_path) / "event.txt").unlink()
     with pytest.raises(ProbesError, match=r"event\.txt"):
         prompt_set(str(tmp_path))
+
+
+def test_a_suite_declares_what_a_run_is_made_to_compare() -> None:
+    assert frozen("arms=[baseline,blind]").primary == ()
+    assert frozen("suite.primary=[gain vcot,transfer baseline]").primary == (
+        "gain vcot",
+        "transfer baseline",
+    )
+    assert settings.as_plain(frozen())["primary"] == ("did vcot",)
+    for given, fix in {
+        "did vcto": "did you mean vcot?",
+        "dod vcot": "did you mean did?",
+        "vcot": "['did vcot']",
+    }.items():
+        error = refused(f"suite.primary=[{given}]")
+        assert error.where == "suite.primary"
+        assert fix in error.fix
+    assert refused("most_failed=-1").where == "most_failed"

@@ -426,7 +426,7 @@ def test_the_interval_of_a_margin_is_that_of_its_changes(tmp_path: Path):
     assert found["did of margin vcot, image - video, 5 frames"].estimate == pytest.approx(-0.04)
 
 
-def test_failed_answers_are_left_out_of_a_margin(tmp_path: Path, capsys: Out):
+def test_failed_answers_are_left_out_of_every_metric(tmp_path: Path, capsys: Out):
     file = tmp_path / "base.json"
     update = ["--update", "--measure", "margin", "--band", "margin=9"]
     check(put(tmp_path / "first", answers()), file, *update)

@@ -20,6 +20,7 @@ from made_records import bad, record, study
 from probes import analysis, report
 from probes.cli import main
 from probes.core.errors import ProbesError
+from probes.core.tables import escaped
 from probes.records import schema
 from probes.records.schema import InfillRow, Record
 from probes.report import study as studies
@@ -106,7 +107,7 @@ def test_all_three_forms_hold_the_studys_tables(both: Written, both_frame: pd.Da
     for end, block in enumerate(analysis.study_tables(both_frame).blocks, 1):
         for at, table in enumerate(block.tables, 1):
             for row in table.rows:
-                cells = (cell.replace("<", "&lt;") for cell in row)
+                cells = map(escaped, row)
                 assert "| " + " | ".join(cells) + " |" in both.md
                 assert all(cell in shown for cell in row)
             text = (both.folder / "tables" / f"study-{at}-{end}.csv").read_text("utf-8")
@@ -141,7 +142,7 @@ def test_every_figure_is_there_as_png_and_svg_and_in_the_page(both: Written) -> 
     stems = {
         f"{stem}-{at}"
         for at in (1, 2)
-        for stem in ("arms", "did", "frames", "gains", "headroom", "strata")
+        for stem in ("arms", "did", "frames", "gains", "headroom", "strata", "transfer")
     }
     assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
     assert both.html.count('src="data:image/svg+xml;base64,') == len(stems)
@@ -233,7 +234,8 @@ def test_the_verdict_says_what_was_planted_and_no_more(tmp_path: Path) -> None:
 
 
 def row(**changes: float) -> dict[str, float]:
-    return {"estimate": 0.1, "low": 0.02, "high": 0.18, "p_adjusted": 0.01, **changes}
+    known = {"estimate": 0.1, "low": 0.02, "high": 0.18, "p_adjusted": 0.01, "verdict": True}
+    return {**known, **changes}
 
 
 @pytest.mark.parametrize(
@@ -246,6 +248,7 @@ def row(**changes: float) -> dict[str, float]:
         ({"p_adjusted": 0.06}, "uncorrected"),
         ({"p_adjusted": float("nan")}, "uncorrected"),
         ({"low": float("nan"), "high": float("nan")}, "undefined"),
+        ({"verdict": False}, "failed"),
     ],
 )
 def test_a_did_comes_to_one_word(changes: dict[str, float], outcome: str) -> None:
@@ -267,7 +270,7 @@ def test_a_ceiling_and_a_baseline_at_chance_are_reported(tmp_path: Path) -> None
         for i in range(120)
     ]
     text = summary(records, tmp_path)
-    assert "Room to gain: image 80.0, video 25.0." in text
+    assert "Room to gain: image 80.0, video 25.0; gained of it: " in text
     assert "part of this DiD is forced by the ceiling" in text
     guessing = "The image member's baseline cannot be distinguished from guessing at 5 frames (20.0"
     assert guessing in text

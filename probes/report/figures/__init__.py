@@ -9,7 +9,7 @@ from probes.report.figures.forest import forest_figure, strata_figure
 from probes.report.figures.frames import frames_figure
 from probes.report.figures.headroom import headroom_figure
 from probes.report.figures.iraven import configurations_figure
-from probes.report.figures.style import rendered, save
+from probes.report.figures.style import rendered, save, stamp
 
 __all__ = [
     "arms_figure",
@@ -19,5 +19,6 @@ __all__ = [
     "headroom_figure",
     "rendered",
     "save",
+    "stamp",
     "strata_figure",
 ]

@@ -7,6 +7,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from probes.analysis.columns import BLOCK, groups, in_order, rows_of, where
+from probes.analysis.comparisons import drops, reading
 from probes.analysis.formats import compared
 from probes.core.errors import ProbesError
 from probes.core.tables import cut
@@ -48,11 +49,13 @@ def forest_figure(
         )
     lines: list[ForestLine] = []
     blocks = list(groups(rows, BLOCK))
+    fewer = drops(rows_of(rows))
     for head, part in blocks:
+        part = part.assign(reading=[reading(row, row["arm"] in fewer) for row in rows_of(part)])
         if len(blocks) > 1:
             lines.append((style.heading(head), None))
         lines += [(_label(row), row) for row in _sorted(part)]
-    return _draw(lines, f"{_plural(names)}, percentage points")
+    return _draw(lines, f"{_plural(names)}, percentage points (>: right of zero)")
 
 
 def strata_figure(found: pd.DataFrame, name: str = "gain", arm: str = "vcot") -> Figure:
@@ -149,4 +152,6 @@ def _figures(row: dict[str, Any]) -> str:
     middle = f"{100 * row['estimate']:+5.1f}"
     if not isfinite(row["low"]):
         return f"{middle} [undefined]"
-    return f"{middle} [{100 * row['low']:+5.1f}, {100 * row['high']:+5.1f}]"
+    ends = f"{middle} [{100 * row['low']:+5.1f}, {100 * row['high']:+5.1f}]"
+    # What the right side means differs between rows: a gain and a drop may stand in one figure.
+    return f"{ends} > {row['reading']}" if row.get("reading") else ends

@@ -38,7 +38,8 @@ def configurations_figure(frame: pd.DataFrame) -> Figure:
     names = sorted(set(cells["stratum"]))
     parts = list(groups(cells, (*BLOCK, "frames", "arm")))
     # Accuracies near chance would fill a corner of the whole range.
-    most = min(100, 10 * ceil(10 * cells["high"].max() + 0.5))
+    # Where every answer failed there is no interval either.
+    most = min(100, 10 * ceil(10 * cells["high"].fillna(1.0).max() + 0.5))
     figure, axes = style.panels(len(parts), 2, 1.3 + _LINE * len(names))
     for at, (axis, (head, part)) in enumerate(zip(axes, parts, strict=True)):
         style.draw_members(axis, part, names, "stratum", _SPREAD, upright=False)

@@ -228,6 +228,12 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def stamp(figure: Figure, text: str) -> None:
+    """Write a text above a finished figure; an empty one changes nothing."""
+    if text:
+        figure.suptitle(plain(text), fontsize=9, fontweight="bold")
+
+
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write a figure as `STEM.png` (150 dpi) and `STEM.svg`; return both paths.
 

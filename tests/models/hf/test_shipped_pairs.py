@@ -173,4 +173,4 @@ def test_every_shipped_pair_runs(
 def test_every_shipped_pair_of_repositories_has_a_builder() -> None:
     """But for the pair that names no repositories, and those that ship with the project."""
     shipped = {path.stem for path in (conf_dir() / "pair").glob("*.yaml")}
-    assert shipped - set(PAIRS) == {"own", "tiny", "tiny_control"}
+    assert shipped - set(PAIRS) == {"own", "tiny", "tiny_control", "tiny_three"}

@@ -30,6 +30,24 @@ COLUMNS = (
 )
 
 
+def coverage(frame: pd.DataFrame) -> str:
+    """Return what the intervals of a frame cover, and what they do not, in one sentence.
+
+    Args:
+        frame: as returned by `load`, or part of it.
+    """
+    several = {
+        what
+        for name, what in (("infill_draw", "texts"), ("donor_draw", "donors"))
+        if name in frame and frame[name].nunique() > 1
+    }
+    drawn = [what for what in ("texts", "donors") if what in several]
+    rest = [what for what in ("texts", "donors", "training seeds") if what not in several]
+    covered = " and of ".join(["items", *drawn])
+    uncovered = " or ".join([*filter(None, [", ".join(rest[:-1])]), rest[-1]])
+    return f"Intervals cover the sampling of {covered}, not of {uncovered}."
+
+
 def components(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the variance components of every contrast of accuracies with several draws.
 

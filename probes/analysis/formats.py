@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
 from typing import Any
@@ -12,6 +13,8 @@ Show = Callable[[float], str]
 PROPORTION = "proportion"
 """The unit of shares of items: they are printed in percent, their differences in points."""
 _LISTS = ("missing", "left_out_ids")
+# Of the names of comparisons, which begin a family's name or follow a comma.
+_DID = re.compile(r"(?<=: )did\b|(?<=, )did\b")
 
 
 def percent(value: float) -> str:
@@ -94,6 +97,16 @@ def count(value: float) -> str:
     if value == float("inf"):
         return "none suffices"
     return f"{value:,.0f}" if isfinite(value) else "-"
+
+
+def contrast_name(name: str) -> str:
+    """Return a contrast's name as readers see it; in files and settings a DiD is `did`."""
+    return "DiD" if name == "did" else name
+
+
+def family(name: str) -> str:
+    """Return the name of a family as readers see it."""
+    return _DID.sub("DiD", name)
 
 
 def compared(name: str, role: str) -> str:

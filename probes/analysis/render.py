@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from probes.analysis.tables import TableBlock, Tables
@@ -28,6 +29,10 @@ def render(tables: Tables, console: Console | None = None, width: int = 100) -> 
         lines += ["", *(line for note in block.notes for line in wrapped(note, width))]
         if console is not None:
             _rich(block, console)
+    if tables.notes:
+        lines += ["", *(line for note in tables.notes for line in wrapped(note, width))]
+        if console is not None:
+            _dim(tables.notes, console)
     return lines
 
 
@@ -39,6 +44,7 @@ def to_markdown(tables: Tables) -> str:
         for table in block.tables:
             lines += [*markdown(table), ""]
         lines += [*(f"- {escaped(note)}" for note in block.notes), ""]
+    lines += tables.notes
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -62,6 +68,12 @@ def _rich(block: TableBlock, console: Console) -> None:
             shown.add_row(*(Text(cut(one, size)) for one, size in zip(row, widths, strict=True)))
         console.print(shown)
         console.print()
+    _dim(block.notes, console)
+
+
+def _dim(notes: Iterable[str], console: Console) -> None:
+    from rich.text import Text
+
     # Text, not markup: names and ids may have square brackets in them.
-    for note in block.notes:
+    for note in notes:
         console.print(Text(note, style="dim"))

@@ -33,5 +33,10 @@ def of_frame(frame: pd.DataFrame) -> dict[Member, ScoredAnswers]:
 
 
 def frame_lines(frame: pd.DataFrame, without: Collection[str] = ()) -> list[str]:
-    """Return the lines of a frame's members; see `lines` and `one_letter_lines`."""
-    return [*one_letter_lines(frame), *lines(of_frame(frame), without)]
+    """Return the lines of a frame's members; see `one_letter_lines` and `scored_lines`."""
+    return [*one_letter_lines(frame), *scored_lines(frame, without)]
+
+
+def scored_lines(frame: pd.DataFrame, without: Collection[str] = ()) -> list[str]:
+    """Return the lines on ties, bounds and mass on letters of a frame's members; see `lines`."""
+    return list(lines(of_frame(frame), without))

@@ -24,7 +24,8 @@ from probes.analysis.columns import (
 )
 from probes.analysis.comparisons import adjusted_p, tokens
 from probes.analysis.contrasts import contrasts
-from probes.analysis.formats import interval, percent, points, span
+from probes.analysis.draws import coverage
+from probes.analysis.formats import contrast_name, family, interval, percent, points, span
 from probes.analysis.pairing import PERTURBATIONS, references
 from probes.analysis.scored import frame_lines
 from probes.core.tables import Table
@@ -38,7 +39,7 @@ _ARM_NAMES = {
     "text_perturbation": "text perturb.",
 }
 
-_OF_GAINS = ("Accuracy and the gain", "did =", "vCoT, and its drop")
+_OF_GAINS = ("Accuracy and the gain", "DiD =", "vCoT, and its drop")
 
 TableRow = Mapping[str, Any]
 
@@ -57,6 +58,8 @@ class Tables:
     """What is printed at the end of a run."""
 
     blocks: tuple[TableBlock, ...]
+    notes: tuple[str, ...] = ()
+    """What holds of all blocks, and is said once."""
 
 
 def study_tables(frame: pd.DataFrame) -> Tables:
@@ -67,7 +70,7 @@ def study_tables(frame: pd.DataFrame) -> Tables:
 
     Returns:
         One block per (task, setting, pair, scoring, seed): accuracy without and with vCoT and its
-        gain; did per arm; accuracy and drop under each perturbation; further arms; each difference
+        gain; DiD per arm; accuracy and drop under each perturbation; further arms; each difference
         with its 95 % paired interval. Columns of arms that were not run are left out.
     """
     cells = accuracies(frame)
@@ -85,7 +88,10 @@ def study_tables(frame: pd.DataFrame) -> Tables:
         more = [*filter(None, beside), *_transfer_tables(where(by_configuration, head))]
         block = replace(block, tables=(*block.tables, *more))
         blocks.append(_marked(block, without_model(where(frame, head))))
-    return Tables(tuple(blocks))
+    notes = [coverage(frame)]
+    if (found["name"] == "did").any():
+        notes.insert(0, "DiD: difference in differences, of the two members' gains.")
+    return Tables(tuple(blocks), tuple(notes) if blocks else ())
 
 
 def _by_writer(block: TableBlock, writers: list[str]) -> TableBlock:
@@ -208,10 +214,10 @@ def _did_table(results: _Results) -> Table | None:
         rows.append((results.arms.index(arm), frames, role_order(role), texts))
     if not rows:
         return None
-    gains = ("gain image", "gain other", "did [95 % interval]")
+    gains = ("gain image", "gain other", "DiD [95 % interval]")
     header = ("arm", "other", "frames", *gains, "p adj.", "room")
     title = (
-        "did = gain(image) - gain(other); room: what each had left to gain, or above chance to "
+        "DiD = gain(image) - gain(other); room: what each had left to gain, or above chance to "
         "lose (image/other)"
     )
     return Table(title, header, tuple(texts for *_, texts in sorted(rows, key=lambda row: row[:3])))
@@ -268,7 +274,7 @@ def _notes(results: _Results, refs: Mapping[str, str]) -> Iterator[str]:
     families = {str(row["family"]) for row in results.contrasts.values()}
     if primary := sorted(one for one in families if one.startswith("primary")):
         told = "Holm within a family; * marks the declared primary one"
-        yield f"p adj.: {told} ({'; '.join(one.partition(': ')[2] for one in primary)})"
+        yield f"p adj.: {told} ({'; '.join(family(one).partition(': ')[2] for one in primary)})"
     elif "did" in {name for name, *_ in results.contrasts}:
         yield "p adj.: Holm within a family, which is one DiD over the frame counts of its run"
     if withheld := max(int(cell["withheld"]) for cell in cells):
@@ -279,7 +285,7 @@ def _notes(results: _Results, refs: Mapping[str, str]) -> Iterator[str]:
     for (name, policy, frames, role, arm), row in results.contrasts.items():
         if policy != "strict":
             continue
-        which = f"{name}, {role}, {arm}, {frames} frames"
+        which = f"{contrast_name(name)}, {role}, {arm}, {frames} frames"
         if row["failed_share"] and row["verdict"]:
             share = f"{100 * row['failed_share']:.1f} % of {row['failed_in']}"
             yield f"{which}: a machine failed at {share}; {row['left_out']} items are left out"
@@ -321,7 +327,7 @@ def _complete(results: _Results) -> Iterator[str]:
     for (name, policy, frames, role, arm), row in results.contrasts.items():
         if name == "did" and policy == "complete" and arm == "vcot":
             value = f"{frames} frames {interval(row)}, n = {row['n']}"
-            yield f"parsed answers only: did image - {role}, {value}"
+            yield f"parsed answers only: DiD image - {role}, {value}"
 
 
 def arm_name(arm: str) -> str:

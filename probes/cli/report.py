@@ -42,6 +42,14 @@ def main(arguments: Sequence[str]) -> int:
         metavar="NAME",
         help="adds a section on the gains, drops and DiD of this measure, e.g. margin; repeatable",
     )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=2.0,
+        metavar="POINTS",
+        help='the smallest gain that would matter, against which "gains nothing" is tested '
+        "(default: 2 points; to be fixed before looking)",
+    )
     flags.add_edited(parser)
     flags.add_partial(parser)
     given = parser.parse_args(arguments)
@@ -51,6 +59,7 @@ def main(arguments: Sequence[str]) -> int:
         given.measure or (),
         edited=given.edited,
         partial=given.partial,
+        margin=given.margin / 100,
     )
     print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
     return 0

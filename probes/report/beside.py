@@ -8,7 +8,7 @@ import pandas as pd
 
 from probes.analysis import comparisons, formats
 from probes.analysis.columns import BLOCK, rows_of, where
-from probes.analysis.formats import compared
+from probes.analysis.formats import compared, contrast_name
 from probes.core.tables import Table
 from probes.report.parts import ReportPart
 from probes.report.study import ShownColumn, Study
@@ -21,7 +21,7 @@ def beside(study: Study) -> Iterator[ReportPart]:
     found = comparisons.predictions(study.contrasts)
     if len(found):
         columns: dict[str, ShownColumn] = {
-            "contrast": "name",
+            "contrast": lambda row: contrast_name(row["name"]),
             "arm": "arm",
             "members": lambda row: compared(row["name"], row["role"]),
             "predicted": "predicted",
@@ -50,7 +50,7 @@ def by_writer(study: Study) -> Table | None:
     order = [*_ALIKE, "frames", "name", "role", "writer"]
     ordered = pd.DataFrame(rows).sort_values(order, kind="stable")
     columns: dict[str, ShownColumn] = {
-        "contrast": "name",
+        "contrast": lambda row: contrast_name(row["name"]),
         "members": lambda row: compared(row["name"], row["role"]),
         "text by": "writer",
         "frames": "frames",

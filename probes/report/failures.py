@@ -62,7 +62,7 @@ def _compared(study: Study) -> Iterator[ReportPart]:
         return
     most = study.frame.attrs.get("most_failed", MOST_FAILED)
     columns: dict[str, ShownColumn] = {
-        "contrast": "name",
+        "contrast": lambda row: formats.contrast_name(row["name"]),
         **plain("role arm"),
         "failed in": "failed_in",
         "frames": "frames",

@@ -6,11 +6,14 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from probes.analysis.draws import coverage
 from probes.core import tables
 from probes.core.errors import ProbesError
 from probes.core.files import atomic_write
-from probes.report import markdown, page, study
+from probes.report import markdown, page, provenance, study
+from probes.report.parts import PageHead
 from probes.report.sections import build
+from probes.report.shortening import shortened
 from probes.report.study import Study
 
 _log = logging.getLogger(__name__)
@@ -23,14 +26,17 @@ def write(
     *,
     edited: bool = False,
     partial: bool = False,
+    margin: float = 0.02,
 ) -> Path:
     """Write a report; see `probes.report.write`."""
-    gathered = study.gather(paths, measures, edited=edited, partial=partial)
+    gathered = study.gather(paths, measures, edited=edited, partial=partial, margin=margin)
     sections, rendered = build(gathered)
-    parts = [part for section in sections for part in section.parts]
     svgs = {name: files["svg"] for name, files in rendered.items()}
-    html = page.render(title(gathered), sections, svgs)
-    text = markdown.render(title(gathered), sections)
+    sections = [shortened(section) for section in sections]
+    head = PageHead(title(gathered), provenance.facts(gathered), _introduction(gathered))
+    html = page.render(head, sections, svgs)
+    text = markdown.render(head, sections)
+    parts = [part for section in sections for part in section.parts]
     # Half a character, which a server's reply may hold, cannot be written to a file: "replace".
     try:
         for name, files in rendered.items():
@@ -48,6 +54,14 @@ def write(
     for lacking in gathered.frame.attrs.get("partial", ()):
         _log.warning("the report is of partial data: %s", lacking)
     return out / "report.html"
+
+
+def _introduction(gathered: Study) -> str:
+    return (
+        "Accuracies are in percent and differences in percentage points, with 95 % intervals. The "
+        "difference in differences (DiD) is gain(image) - gain(other). "
+        f"{coverage(gathered.frame)}"
+    )
 
 
 def title(gathered: Study) -> str:

@@ -144,7 +144,7 @@ def _without_leaks(study: Study, infills: pd.DataFrame) -> ReportPart:
     for name, rest in rests.items():
         pairs = pairs.merge(rest, on=list(CONTRAST), how="left", suffixes=("", f"_{name}"))
     columns: dict[str, ShownColumn] = {
-        "contrast": "name",
+        "contrast": lambda row: formats.contrast_name(row["name"]),
         **plain("role frames"),
         "all n": "n",
         "all [95 %]": formats.interval,

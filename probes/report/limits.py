@@ -1,16 +1,41 @@
-"""What limits the findings of a block: the summary's second list."""
+"""What limits the answer: caveats of the pairs, and of each block what was not ruled out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from probes.analysis.columns import groups, rows_of, where
+from probes.analysis.columns import groups, heading, rows_of, where
 from probes.analysis.formats import percent, with_interval
+from probes.analysis.scored import scored_lines
 from probes.core.text import listed
 from probes.report.leaks import clips_with_leaked_answer
-from probes.report.parts import counted
+from probes.report.parts import BulletList, Paragraph, ReportPart, Section, counted
 from probes.report.study import Study
+
+
+def section(study: Study) -> Section:
+    """Return the limits: of all runs first, then block by block."""
+    parts: list[ReportPart] = [Paragraph(caveat, "caveat") for caveat in study.caveats]
+    if not study.caveats and not any(study.manifests.values()):
+        text = "No run has a manifest: whether a caveat belongs to this pair is not known."
+        parts.append(Paragraph(text, "note"))
+    if study.without_records:
+        count = counted(len(study.without_records), "run")
+        names = listed([path.name for path in study.without_records])
+        parts.append(Paragraph(f"{count} did not finish and is not here: {names}.", "note"))
+    for block, _ in study.each_block():
+        frame = where(study.frame, block)
+        with_did = len(where(study.contrasts, block, name="did", arm="vcot")) > 0
+        told = [
+            f"{line[0].upper()}{line[1:]}."
+            for line in scored_lines(frame, study.frame.attrs.get("without_mass", ()))
+        ]
+        if len(study.blocks) > 1:
+            title = heading(block)
+            parts.append(Paragraph(f"{title[0].upper()}{title[1:]}:"))
+        parts.append(BulletList((*limits(study, block, with_did), *told)))
+    return Section("limits", "What limits it", tuple(parts))
 
 
 def limits(study: Study, block: Mapping[str, Any], with_did: bool) -> Iterator[str]:
@@ -65,7 +90,7 @@ def _at_chance(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
             for row in rows_of(part)
         ]
         who = f"The {head['role']} member's baseline"
-        yield f"{who} cannot be distinguished from guessing {_joined(places)}."
+        yield f"{who} cannot be told from guessing {_joined(places)}."
 
 
 def _blind(study: Study, block: Mapping[str, Any]) -> Iterator[str]:

@@ -6,22 +6,24 @@ from collections.abc import Iterator, Sequence
 
 from probes.core.tables import escaped, markdown
 from probes.report.parts import (
-    INTRODUCTION,
     BulletList,
     FigurePart,
     Fragment,
+    PageHead,
     Paragraph,
     ReportPart,
     Section,
 )
 
 
-def render(title: str, sections: Sequence[Section]) -> str:
+def render(head: PageHead, sections: Sequence[Section]) -> str:
     """Return a report as Markdown; its figures are the files in `plots/`.
 
     Sections that only a page can show are left out.
     """
-    lines = [f"# {escaped(title)}", "", escaped(INTRODUCTION), ""]
+    lines = [f"# {escaped(head.title)}", ""]
+    for text in (*head.facts, head.introduction):
+        lines += [escaped(text), ""]
     for section in sections:
         if all(isinstance(part, Fragment) and not part.instead for part in section.parts):
             continue

@@ -23,6 +23,8 @@ _FILES = {
     "chat_template_sha256": "chat template",
 }
 _FRAME_AS = {"video": 0, "image": 1}  # in the order of the columns
+_MOST_LINES = 5
+"""Most lines of a verdict that a page shows without a click."""
 _FRAME_AS_SETTING = re.compile(r"(^|, )[\w.]*frame_as=(video|image)(?=, |$)")
 
 
@@ -48,14 +50,21 @@ def comparability(study: Study) -> Section | None:
         if (verdict := manifest.get("comparability"))
     }
     parts: list[ReportPart] = []
-    for pair, verdict, lines in sorted(found):
+    for number, (pair, verdict, lines) in enumerate(sorted(found), 1):
         kind = "note" if verdict in ("not comparable", "not checked") else ""
-        parts.append(Paragraph(f"Pair {pair}: {verdict}.", kind))
-        parts += [BulletList(lines)] if lines else []
+        text = f"Pair {pair}: {verdict}, by what probes doctor found of its members."
+        parts.append(Paragraph(text, kind))
+        # Of many, the first screen has room for the verdict only.
+        if len(lines) > _MOST_LINES:
+            rows = tuple((line,) for line in lines)
+            name = f"comparability-{number}"
+            title = f"Faults, differences, and what could not be seen of the pair {pair}"
+            parts.append(Table(title, ("found",), rows, words=1, name=name, folded=True))
+        elif lines:
+            parts.append(BulletList(lines))
     if not parts:
         return None
-    about = "What `probes doctor` found of the members before their answers are believed."
-    return Section("comparability", "Can the members be compared?", (Paragraph(about), *parts))
+    return Section("comparability", "Can the members be compared?", tuple(parts))
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:

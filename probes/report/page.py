@@ -12,10 +12,10 @@ from typing import Any
 from probes.core import tables
 from probes.report import browser, templating
 from probes.report.parts import (
-    INTRODUCTION,
     BulletList,
     FigurePart,
     Fragment,
+    PageHead,
     Paragraph,
     ReportPart,
     Section,
@@ -36,11 +36,11 @@ _KINDS = {
 }
 
 
-def render(title: str, sections: Sequence[Section], svgs: Mapping[str, bytes]) -> str:
+def render(head: PageHead, sections: Sequence[Section], svgs: Mapping[str, bytes]) -> str:
     """Return the page.
 
     Args:
-        title: of the page.
+        head: what stands above them.
         sections: in their order.
         svgs: every figure's SVG file by its name.
     """
@@ -68,8 +68,7 @@ def render(title: str, sections: Sequence[Section], svgs: Mapping[str, bytes]) -
 
     shown = [replace(one, parts=tuple(map(finished, one.parts))) for one in sections]
     html: str = environment.get_template("report.html").render(
-        title=title,
-        introduction=INTRODUCTION,
+        head=head,
         sections=shown,
         images={name: base64.b64encode(svg).decode("ascii") for name, svg in svgs.items()},
         css=Markup(templating.text("report.css") + "".join(styles)),

@@ -11,12 +11,16 @@ from probes.core.tables import Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INTRODUCTION = (
-    "What does a model do between the frames? Accuracies are in percent and differences in "
-    "percentage points, with 95 % intervals. The difference in differences (DiD) is gain(image) - "
-    "gain(other)."
-)
-"""The paragraph below a report's title."""
+
+@dataclass(frozen=True, slots=True)
+class PageHead:
+    """What stands above all sections."""
+
+    title: str
+    facts: tuple[str, ...]
+    """Date, version and command of the runs."""
+    introduction: str
+    """How numbers and intervals are to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class FigurePart:
     title: str
     """Says what is drawn, also for readers who do not see it."""
     figure: Figure
+    narrow: bool = False
+    """Whether its words can still be read when it shrinks to a phone's width."""
 
 
 @dataclass(frozen=True, slots=True)

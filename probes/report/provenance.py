@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
+from probes.core.redaction import redacted
 from probes.core.tables import Table
 from probes.core.text import flat, listed, without_lists
 from probes.report.parts import BulletList, Paragraph, ReportPart, Section, counted
+from probes.report.shortening import folder_name, without_folders
 from probes.report.study import Study
 
+_OVERRIDES = Path(".hydra") / "overrides.yaml"
 _FactRows = list[tuple[str, ...]]
 
 
@@ -23,14 +29,13 @@ def section(study: Study) -> Section:
         for run, manifest in study.manifests.items()
         if manifest
     }
-    folders = listed([str(folder) for folder in study.folders], 50)
-    parts: list[ReportPart] = [Paragraph(f"{counted(len(study.manifests), 'run')}: {folders}")]
-    if missing := [run for run in study.manifests if run not in manifests]:
+    parts: list[ReportPart] = [_runs(study)]
+    if missing := [folder_name(run) for run in study.manifests if run not in manifests]:
         parts.append(Paragraph(f"Without a manifest: {listed(missing, 50)}.", "note"))
     if unbound := study.frame.attrs.get("unbound"):
         text = (
             "No manifest has the hashes of these tables, so nothing shows whether they are as the "
-            f"run wrote them: {listed(list(unbound), 50)}."
+            f"run wrote them: {listed([folder_name(str(one)) for one in unbound], 50)}."
         )
         parts.append(Paragraph(text, "note"))
     if any(manifest.get("dirty") for manifest in manifests.values()):
@@ -39,12 +44,63 @@ def section(study: Study) -> Section:
         if arrays := manifest.get("artifacts"):
             names, size = listed(arrays["names"], 10), f"{arrays['bytes'] / 2**20:,.1f} MiB"
             counts = f"{counted(arrays['arrays'], 'array')} ({names}; {size})"
-            parts.append(Paragraph(f"{_last(run)} has {counts}: `probes.artifacts` reads them."))
+            parts.append(
+                Paragraph(f"{folder_name(run)} has {counts}: `probes.artifacts` reads them.")
+            )
     parts += _remarks(study)
     parts += _origins(study)
     if manifests:
         parts += _tables(manifests)
     return Section("manifest", "Manifest", tuple(parts))
+
+
+def facts(study: Study) -> tuple[str, ...]:
+    """Return date, version and command of the runs, as they stand on the first screen."""
+    told = [_told(run, manifest) for run, manifest in study.manifests.items()]
+    dates, versions, commands = (list(dict.fromkeys(one)) for one in zip(*told, strict=True))
+    known = sorted(set(dates) - {"-"})
+    ended = " to ".join(dict.fromkeys([known[0], known[-1]])) + " UTC" if known else "no date known"
+    runs = "" if len(told) == 1 else f"{len(told)} runs, "
+    line = f"{runs}{ended}, interframe-probes {listed(versions, 3)}"
+    if commands == ["-"]:
+        return (f"{line}; the command is not known (no {_OVERRIDES.as_posix()} in the run)",)
+    if len(commands) > 1:
+        return (f"{line}; {counted(len(commands), 'command')}, listed under Manifest",)
+    return line, commands[0]
+
+
+def _runs(study: Study) -> Table:
+    """Return every run with its date, version and command."""
+    rows = tuple(
+        (folder_name(run), *_told(run, manifest)) for run, manifest in study.manifests.items()
+    )
+    header = ("run", "ended (UTC)", "version", "command")
+    return Table(counted(len(rows), "run"), header, rows, words=4, name="runs")
+
+
+def _told(run: str, manifest: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return when a run ended, the version of the code, and the command; `-` where not known."""
+    ended = str(manifest.get("created") or "-").replace("T", " ")[:16]
+    version = str((manifest.get("packages") or {}).get("interframe-probes") or "-")
+    if commit := str(manifest.get("git") or "")[:10]:
+        version += f" ({commit}{', changed' if manifest.get('dirty') else ''})"
+    return ended, version, _command(Path(run))
+
+
+def _command(folder: Path) -> str:
+    try:
+        given = yaml.safe_load((folder / _OVERRIDES).read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return "-"
+    if not isinstance(given, list):
+        return "-"
+    words = []
+    for one in map(str, given):
+        name, equals, value = one.partition("=")
+        # A secret is told from its name; a folder is of use on the machine of the run only.
+        if not name.lstrip("+~").startswith("hydra."):
+            words.append(name + equals + without_folders(str(redacted({name: value})[name])))
+    return shlex.join(["probes", "run", *words])
 
 
 def _remarks(study: Study) -> Iterator[ReportPart]:
@@ -114,10 +170,5 @@ def _compared(manifests: Mapping[str, Mapping[str, Any]]) -> tuple[_FactRows, _F
         if len(set(values.values())) == 1:
             shared.append((name, next(iter(values.values()))))
         else:
-            differing += [(name, _last(run), value) for run, value in values.items()]
+            differing += [(name, folder_name(run), value) for run, value in values.items()]
     return shared, differing
-
-
-def _last(run: str) -> str:
-    # Runs may come from Windows, whose paths pathlib would not split elsewhere.
-    return run.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]

@@ -21,7 +21,7 @@ from probes.report.parts import BulletList, FigurePart, Paragraph, ReportPart, S
 from probes.report.study import ShownColumn, Study, plain
 
 CONTRAST_COLUMNS: Mapping[str, ShownColumn] = {
-    "contrast": "name",
+    "contrast": lambda row: formats.contrast_name(row["name"]),
     **plain("role arm"),
     "against": lambda row: row["reference"] or "-",
     "policy": "policy",
@@ -33,7 +33,7 @@ CONTRAST_COLUMNS: Mapping[str, ShownColumn] = {
 P_COLUMNS: Mapping[str, ShownColumn] = {
     "p": lambda row: formats.p_value(row["p"]),
     "p adjusted": lambda row: formats.p_value(row["p_adjusted"]),
-    "family": "family",
+    "family": lambda row: formats.family(row["family"]),
 }
 
 
@@ -156,20 +156,20 @@ def _draws(study: Study) -> Iterator[ReportPart]:
     found = draws.components(study.frame)
     if found.empty:
         yield Paragraph(
-            "Intervals cover the sampling of items: with other texts between the frames, or other "
-            "donors, the same items would give other numbers. infill_draws=K and donor_draws=K "
-            "measure how far."
+            f"{draws.coverage(study.frame)} With other texts between the frames, or other donors, "
+            "the same items would give other numbers: infill_draws=K and donor_draws=K measure how "
+            "far."
         )
         return
     yield Paragraph(
-        "Texts or donors were drawn several times, and an item counts once, with the mean of its "
-        "draws. Standard deviations of the per-item difference, in points: over items, and within "
-        "items over donors, over texts (the first is the greedy one) and what neither explains "
+        f"{draws.coverage(study.frame)} Texts or donors were drawn several times, and an item "
+        "counts once, with the mean of its draws. Standard deviations of the per-item difference, "
+        "in points: over items, and within items over donors, over texts (the first is the greedy one) and what neither explains "
         "alone. The last columns: the standard error as it is and as it would be with one draw of "
         "each (items taken as independent), and the estimates of single draws."
     )
     columns: dict[str, ShownColumn] = {
-        "contrast": "name",
+        "contrast": lambda row: formats.contrast_name(row["name"]),
         **plain("role arm frames n donors texts"),
         "points": lambda row: formats.points(row["estimate"]),
         **{

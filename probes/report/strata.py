@@ -115,7 +115,7 @@ def strata(study: Study) -> Section:
             parts.append(Paragraph(f"{heading(block)}: {count} strata are too many to draw."))
     columns: dict[str, ShownColumn] = {
         "stratum": lambda row: row["stratum"] or "all",
-        "contrast": "name",
+        "contrast": lambda row: formats.contrast_name(row["name"]),
         **plain("role frames n clusters"),
         "points [95 %]": formats.interval,
         **P_COLUMNS,
@@ -136,11 +136,11 @@ def power(study: Study) -> Section:
     text = (
         "The minimum effect is the least true difference that a run like this one finds in 4 of 5 "
         f"cases (two-sided, level {stats.ALPHA:g}, uncorrected), at this run's own discordance and "
-        "clusters. An estimate below it that cannot be distinguished from zero does not show that "
-        "there is no effect."
+        "clusters. An estimate below it that cannot be told from 0 at this n is no "
+        "evidence of 0."
     )
     columns: dict[str, ShownColumn] = {
-        "contrast": "name",
+        "contrast": lambda row: formats.contrast_name(row["name"]),
         **plain("role arm frames n clusters"),
         "discordant, %": lambda row: formats.percent(row["discordance"]),
         "design effect": lambda row: formats.number(row["design_effect"], 2),

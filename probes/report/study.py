@@ -11,11 +11,12 @@ from typing import Any
 import pandas as pd
 
 from probes import analysis
-from probes.analysis.columns import BLOCK, rows_of, where
+from probes.analysis.columns import BLOCK, CONTRAST, rows_of, where
 from probes.analysis.comparisons import writers
 from probes.analysis.measures import named
 from probes.analysis.tables import TableRow
 from probes.config.labels import is_control
+from probes.core.errors import ProbesError
 from probes.core.tables import Table
 from probes.records.manifest import read_manifest
 from probes.report import leaks
@@ -41,6 +42,8 @@ class Study:
     """Folders of runs that were started and have not finished."""
     measures: tuple[str, ...] = ()
     """Further measures that were asked for."""
+    margin: float = 0.02
+    """The smallest gain that would matter, as a proportion: what equivalence is tested with."""
 
     @cached_property
     def folders(self) -> list[Path]:
@@ -75,6 +78,26 @@ class Study:
             for name in ("logit", "margin")
         )
         return pd.concat([logit, margin], ignore_index=True) if len(logit) else margin
+
+    @cached_property
+    def equivalences(self) -> pd.DataFrame:
+        """Tests of "gains nothing from vcot"; without those that too many failures leave open."""
+        found = analysis.equivalences(self.frame, self.margin, policies=("strict",))
+        return self._with_verdict(found[found["arm"] == "vcot"])
+
+    @cached_property
+    def differences(self) -> pd.DataFrame:
+        """Per-item differences of vcot's gains and DiD, and of transfer in baseline."""
+        found = analysis.differences(self.frame, names=("gain", "did", "transfer"))
+        transfer = (found["name"] == "transfer") & (found["arm"] == "baseline")
+        vcot = (found["name"] != "transfer") & (found["arm"] == "vcot")
+        return self._with_verdict(found[transfer | vcot])
+
+    def _with_verdict(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of contrasts at which machines did not fail too often."""
+        known = where(self.contrasts, policy="strict")
+        none = {tuple(row[n] for n in CONTRAST) for row in rows_of(known) if not row["verdict"]}
+        return rows[[tuple(row[n] for n in CONTRAST) not in none for row in rows_of(rows)]]
 
     @cached_property
     def infills(self) -> pd.DataFrame:
@@ -170,19 +193,27 @@ def gather(
     *,
     edited: bool = False,
     partial: bool = False,
+    margin: float = Study.margin,
 ) -> Study:
     """Read runs; see `probes.report.write`.
 
     Raises:
-        ProbesError: see `analysis.load`; a manifest that cannot be read, or an unknown measure.
+        ProbesError: see `analysis.load`; a manifest that cannot be read, an unknown measure, or a
+            margin without meaning.
     """
+    if not 0 < margin < 1:
+        raise ProbesError(
+            f"a margin is between 0 and 100 points, got {100 * margin:g}",
+            "--margin",
+            "two points are --margin 2",
+        )
     # A misspelt name is refused before any run is read.
     for measure in measures:
         named(measure)
     frame = analysis.load([Path(path) for path in paths], edited=edited, partial=partial)
     manifests = {str(folder): read_manifest(Path(folder)) for folder in frame["run"].unique()}
     unfinished = tuple(map(Path, frame.attrs.get("unfinished", ())))
-    return Study(frame, manifests, unfinished, tuple(dict.fromkeys(measures)))
+    return Study(frame, manifests, unfinished, tuple(dict.fromkeys(measures)), margin)
 
 
 def pair_of(manifest: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ Every function takes what `probes.load`, `analysis.accuracies` or `analysis.cont
 gives a matplotlib figure, made without pyplot: there is no global state, and no display is needed.
 """
 
+from probes.report.figures.answer import answer_figure
 from probes.report.figures.arms import arms_figure
 from probes.report.figures.forest import forest_figure, strata_figure
 from probes.report.figures.frames import frames_figure
@@ -12,6 +13,7 @@ from probes.report.figures.iraven import configurations_figure
 from probes.report.figures.style import rendered, save, stamp
 
 __all__ = [
+    "answer_figure",
     "arms_figure",
     "configurations_figure",
     "forest_figure",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from probes.analysis.columns import BLOCK, groups, in_order, rows_of, where
 from probes.analysis.comparisons import drops, reading
-from probes.analysis.formats import compared
+from probes.analysis.formats import compared, contrast_name
 from probes.core.errors import ProbesError
 from probes.core.tables import cut
 from probes.report.figures import style
@@ -44,7 +44,7 @@ def forest_figure(
     rows = where(found[found["name"].isin(list(names))], policy=policy, stratum="")
     if rows.empty:
         raise ProbesError(
-            f"there is no {' or '.join(map(_written, names))} to draw",
+            f"there is no {' or '.join(map(contrast_name, names))} to draw",
             fix="run an arm and its reference arm",
         )
     lines: list[ForestLine] = []
@@ -75,7 +75,7 @@ def strata_figure(found: pd.DataFrame, name: str = "gain", arm: str = "vcot") ->
     rows = where(found, name=name, arm=arm, policy="strict")
     if rows.empty or not (rows["stratum"] != "").any():
         raise ProbesError(
-            f"there is no {_written(name)} of {arm} by stratum",
+            f"there is no {contrast_name(name)} of {arm} by stratum",
             fix="contrasts(frame, by_stratum=True)",
         )
     lines: list[ForestLine] = []
@@ -86,16 +86,11 @@ def strata_figure(found: pd.DataFrame, name: str = "gain", arm: str = "vcot") ->
                 shown = cut(stratum, _LONGEST) or "all"
                 label = f"{shown}, {row['role']}  (n = {row['n']})"
                 lines.append((style.plain(label), row))
-    return _draw(lines, style.plain(f"{_written(name)} of {arm}, percentage points"))
-
-
-def _written(name: str) -> str:
-    """Return a contrast's name as it is written in texts."""
-    return "DiD" if name == "did" else name
+    return _draw(lines, style.plain(f"{contrast_name(name)} of {arm}, percentage points"))
 
 
 def _plural(names: Sequence[str]) -> str:
-    return " and ".join(_written(name) + ("" if name == "did" else "s") for name in names)
+    return " and ".join(contrast_name(name) + ("" if name == "did" else "s") for name in names)
 
 
 def _sorted(part: pd.DataFrame) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from probes import analysis
 from probes.analysis.columns import BLOCK, groups, rows_of
-from probes.analysis.formats import PROPORTION, level, number, unit_name
+from probes.analysis.formats import PROPORTION, contrast_name, level, number, unit_name
 from probes.analysis.measures import Measure
 from probes.analysis.pairing import per_item
 from probes.analysis.power import column_for
@@ -102,7 +102,7 @@ def _row(
     row: dict[str, Any], measure: Measure, effects: list[float], by_stratum: bool
 ) -> tuple[str, ...]:
     return (
-        *(row["name"], row["role"], row["arm"]),
+        *(contrast_name(row["name"]), row["role"], row["arm"]),
         *([row["stratum"] or "(all)"] if by_stratum else []),
         *(str(row[name]) for name in ("frames", "n", "clusters")),
         number(100 * row["discordance"]),
@@ -130,15 +130,15 @@ def of_published(task: str, icc: float, target: PowerTarget) -> list[str]:
         texts = (number(100 * value) for value in limits)
         # Adding 0.0 turns -0.0 into 0.0.
         estimate = f"{100 * one.estimate + 0.0:+.1f}"
-        rows.append((one.family, one.name, one.what, str(one.n), estimate, *texts))
+        rows.append((one.family, contrast_name(one.name), one.what, str(one.n), estimate, *texts))
     limits_head = ("least", "indep.", f"p < {target.level:g}", f"power {target.power:g}")
     head = ("family", "contrast", "of", "n", "points", *limits_head)
     title = f"{task}: below which discordance (%) the published differences are resolved"
     notes = [
         "least: the least discordance that the two accuracies allow. indep.: the discordance if "
         "two answers to an item were independent. The true one, unpublished, is hardly outside.",
-        f"p < {target.level:g}: the published difference is significant if the discordance was "
-        f"below this. power {target.power:g}: a true difference of this size is found that often "
+        f"p < {target.level:g}: the published difference reaches this if the discordance was below "
+        f"this. power {target.power:g}: a true difference of this size is found that often "
         "if it is below this. -: never. Of a DiD (difference in differences): mean of the members' "
         "discordances, gains uncorrelated (if they correlate by r, the limits rise by about 1 / (1 "
         "- r)).",

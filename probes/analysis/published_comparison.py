@@ -15,7 +15,7 @@ import pandas as pd
 
 from probes import analysis, stats
 from probes.analysis.columns import BLOCK, SETTING, groups, rows_of
-from probes.analysis.formats import bracketed, percent, points, span
+from probes.analysis.formats import bracketed, contrast_name, percent, points, span
 from probes.analysis.published import EGOSCHEMA_ITEMS, ITEMS, TABLES, published_cells
 from probes.core.errors import ProbesError
 from probes.core.tables import Table
@@ -200,7 +200,7 @@ def table(compared: pd.DataFrame) -> Table:
     header = (*varying, "what", "member", *configuration, "frames", *intervals)
     rows = []
     for row in rows_of(compared):
-        what = f"{row['name']} {analysis.tables.arm_name(row['arm'])}"
+        what = f"{contrast_name(row['name'])} {analysis.tables.arm_name(row['arm'])}"
         show = percent if row["name"] == "accuracy" else points
         texts = (
             *(str(row[name]) for name in varying),

@@ -11,6 +11,7 @@ import pandas as pd
 
 from probes import analysis
 from probes.analysis.columns import without_model
+from probes.analysis.draws import coverage
 from probes.analysis.published import ITEMS
 from probes.analysis.published_comparison import PAIRS, compare, notes, table
 from probes.cli import flags
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     compared = compare(frame, given.family)
     if compared.empty:
         raise _nothing(frame, given.family, str(given.path))
-    below = (line for note in notes(compared) for line in wrapped(note, indent=""))
+    told = [*notes(compared), coverage(frame)]
+    below = (line for note in told for line in wrapped(note, indent=""))
     above = [edited_line(edited), ""] if (edited := frame.attrs.get("edited")) else []
     shown = table(compared)
     shown = replace(shown, title=f"{shown.title} [{mark}]") if mark else shown

@@ -29,6 +29,7 @@ from probes.analysis.tables import TableRow
 from probes.core.types import ROLES, Arm, ClipKey, FrameRef, Item, ItemKey
 from probes.records.run_folder import RunFiles
 from probes.report.frame_images import FrameFile
+from probes.report.shortening import without_folders
 from probes.report.stimuli import Rebuilder, ShownStimulus, ShownTrial
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class _Content:
             "s": first["stratum"] or "",
             "c": first["cluster"] or "",
             "m": [list(pair) for pair in item.meta] if item else [],
-            "media": str(item.media.path) if item else "",
+            "media": item.media.path.name if item else "",
             "op": [self._frame(sha, files) for sha in option_pictures],
             "v": answers,
         }
@@ -207,7 +208,7 @@ class _Content:
         trial = ShownTrial(**{name: row[name] for name in _TRIAL})
         shown = self._rebuilders[row["run"]].rebuild(trial)
         if shown.problem is not None:
-            self.unknown[shown.problem] += 1
+            self.unknown[without_folders(shown.problem)] += 1
         margin = row["margin"]
         extras = [[text(name), f"{value:.6g}"] for name, value in row["extras"] or ()]
         return [
@@ -220,7 +221,7 @@ class _Content:
             # JSON has no NaN, and `_dump` refuses it.
             round(margin, 4) if math.isfinite(margin) else None,
             text(row["text"]),
-            text(row["error"]),
+            text(without_folders(row["error"] or "")),
             row["rotation"],
             *([extras] if extras or row["infill_draw"] else []),
             *([row["infill_draw"]] if row["infill_draw"] else []),
@@ -229,7 +230,7 @@ class _Content:
     def _stimulus(self, shown: ShownStimulus, files: RunFiles) -> int:
         content: dict[str, Any] = {}
         if shown.problem is not None:
-            content["x"] = self._texts[shown.problem]
+            content["x"] = self._texts[without_folders(shown.problem)]
         else:
             content["p"] = [
                 self._frame(part.sha256, files)

@@ -164,9 +164,10 @@ def _draws(study: Study) -> Iterator[ReportPart]:
     yield Paragraph(
         f"{draws.coverage(study.frame)} Texts or donors were drawn several times, and an item "
         "counts once, with the mean of its draws. Standard deviations of the per-item difference, "
-        "in points: over items, and within items over donors, over texts (the first is the greedy one) and what neither explains "
-        "alone. The last columns: the standard error as it is and as it would be with one draw of "
-        "each (items taken as independent), and the estimates of single draws."
+        "in points: over items, and within items over donors, over texts (the first is the greedy "
+        "one) and what neither explains alone. The last columns: the standard error as it is and "
+        "as it would be with one draw of each (items taken as independent), and the estimates of "
+        "single draws."
     )
     columns: dict[str, ShownColumn] = {
         "contrast": lambda row: formats.contrast_name(row["name"]),

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from probes import analysis
@@ -97,7 +98,9 @@ class Study:
         """Return the rows of contrasts at which machines did not fail too often."""
         known = where(self.contrasts, policy="strict")
         none = {tuple(row[n] for n in CONTRAST) for row in rows_of(known) if not row["verdict"]}
-        return rows[[tuple(row[n] for n in CONTRAST) not in none for row in rows_of(rows)]]
+        keys = rows[list(CONTRAST)].itertuples(index=False, name=None)
+        # As booleans, since an empty list would select columns.
+        return rows[np.array([key not in none for key in keys], dtype=bool)]
 
     @cached_property
     def infills(self) -> pd.DataFrame:

@@ -23,16 +23,20 @@ from probes.core.errors import ProbesError
 from probes.core.tables import escaped
 from probes.records import schema
 from probes.records.schema import InfillRow, Record
+from probes.report import findings, limits
 from probes.report import study as studies
 from probes.report import summary as summaries
 
 EVIL = f"{HOSTILE}<script>alert(1)</script>\"'$x$|`*[a](javascript:1)\n# no heading"
 SECTIONS = (
     "summary",
+    "limits",
+    "findings",
     "tables",
     "published",
     "frame-as",
     "contrasts",
+    "robustness",
     "arms",
     "frames",
     "strata",
@@ -142,7 +146,7 @@ def test_every_figure_is_there_as_png_and_svg_and_in_the_page(both: Written) -> 
     stems = {
         f"{stem}-{at}"
         for at in (1, 2)
-        for stem in ("arms", "did", "frames", "gains", "headroom", "strata", "transfer")
+        for stem in ("answer", "arms", "did", "frames", "gains", "headroom", "strata", "transfer")
     }
     assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
     assert both.html.count('src="data:image/svg+xml;base64,') == len(stems)
@@ -161,7 +165,7 @@ def test_did_is_given_under_both_ways_of_receiving_frames(
     part = both.section("frame-as")
     assert f"| vcot | video | 5 | {intervals['video']} | {intervals['image']} |" in part
     assert "Only frame_as" not in part
-    assert "new to an image member and may favour" not in both.section("summary")
+    assert "new to an image member and may favour" not in both.section("limits")
     written = both.csv("did-by-frame-as")
     assert set(written["frame_as"]) == {"video", "image"}
     assert len(written) == len(found)
@@ -183,7 +187,7 @@ def test_members_differences_are_listed(both: Written, tmp_path: Path) -> None:
     assert "Further facts that differ: tokens_per_frame, text.layers." in part
     assert "| tokens_per_frame | differs | 4 | 9 |" in part
     assert "Only frame_as=video was run." in part
-    assert "pair.frame_as=image" in other.section("summary")
+    assert "pair.frame_as=image" in other.section("limits")
 
 
 def planted(share: float, items: int = 120) -> list[Record]:
@@ -205,9 +209,11 @@ def planted(share: float, items: int = 120) -> list[Record]:
 
 def summary(records: list[Record], tmp_path: Path, manifest: Any = None) -> str:
     run = made.write(tmp_path / "run", records, manifest)
-    section = summaries.summary(studies.gather([run]))
+    study = studies.gather([run])
+    first = (summaries.summary(study), limits.section(study), findings.section(study))
     return "\n".join(
         text
+        for section in first
         for part in section.parts
         for text in getattr(part, "items", (getattr(part, "text", ""),))
     )
@@ -220,13 +226,10 @@ def test_the_verdict_says_what_was_planted_and_no_more(tmp_path: Path) -> None:
     assert "never why" in text
     assert "No control member" in text
     text = summary(planted(0.0), tmp_path / "none")
-    assert (
-        "the members' gains from vcot cannot be distinguished. That is not evidence that they"
-        in text
-    )
+    assert "The DiD of vcot cannot be told from 0 at this n, which is no evidence that the" in text
     assert "gained more" not in text
     small = summary(planted(2 / 120), tmp_path / "small")
-    assert "zero: the gains cannot be distinguished; a true DiD of" in small
+    assert "0: at this n the DiD cannot be told from 0; a true DiD of" in small
     least = float(re.findall(r"a true DiD of (\d+\.\d) points", small)[0]) / 100
     found = analysis.contrasts(analysis.from_records(planted(2 / 120)), names=("did",))
     planned = analysis.planning(found)["minimum_effect"].iloc[0]
@@ -272,7 +275,7 @@ def test_a_ceiling_and_a_baseline_at_chance_are_reported(tmp_path: Path) -> None
     text = summary(records, tmp_path)
     assert "Room to gain: image 80.0, video 25.0; gained of it: " in text
     assert "part of this DiD is forced by the ceiling" in text
-    guessing = "The image member's baseline cannot be distinguished from guessing at 5 frames (20.0"
+    guessing = "The image member's baseline cannot be told from guessing at 5 frames (20.0"
     assert guessing in text
     assert "The video member's baseline cannot" not in text
     assert "The image member is not clearly better than without frames" in text
@@ -352,7 +355,7 @@ DEGRADED = {
     "one record": ([record(0)], "vcot was not run"),
     "ceiling": (
         [record(i, arm, role) for i in range(6) for arm in ARMS for role in ("image", "video")],
-        "the members' gains from vcot cannot be distinguished",
+        "The DiD of vcot cannot be told from 0 at this n",
     ),
 }
 
@@ -364,7 +367,7 @@ def test_broken_and_partial_runs_get_a_report_too(name: str, tmp_path: Path) -> 
     page = made.check(out.html)
     assert [one for one in page.ids if one in SECTIONS] == list(SECTIONS)
     assert says in out.section("summary")
-    assert "No run has a manifest" in out.section("summary")
+    assert "No run has a manifest" in out.section("limits")
     for section in SECTIONS:
         assert section == "items" or out.section(section).strip()
     assert "nan" not in re.sub(r"`[^`]*`", "", out.md.lower())
@@ -451,7 +454,7 @@ def test_leaks_are_counted_and_their_items_left_out_once_more(older: bool, tmp_p
     (did,) = expected[(expected["name"] == "did") & (expected["arm"] == "vcot")].to_dict("records")
     assert f"| 9 | {analysis.tables.interval(did)} |" in out.section("infills")
     leaked = "the whole text of the right answer in 3 of 12 items at 5 frames: some"
-    assert leaked in out.section("summary")
+    assert leaked in out.section("limits")
     assert "1 infill empty, the gap left bare; 1 failed" in out.section("infills")
 
 
@@ -541,7 +544,7 @@ def test_a_manifest_is_listed_in_full_and_runs_that_left_nothing_are_named(tmp_p
     assert "uncommitted changes" in part
     assert "- the pair: as image" in part
     assert "- tiny: it has an adapter" in part
-    assert "1 run did not finish and is not here: 2." in out.section("summary")
+    assert "1 run did not finish and is not here: 2." in out.section("limits")
     written = out.csv("manifest")
     assert set(written["run"]) == {str(first), str(first.parent / "1")}
 

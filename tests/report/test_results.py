@@ -38,7 +38,7 @@ def test_several_texts_have_a_table_of_their_spread(tmp_path: Path) -> None:
     assert float(gain["SE, one draw"]) > float(gain["SE"])
     # The video member is wrong whatever the text is.
     assert rows["gain", "video"]["SD texts"] == "0.0"
-    assert ("did", "video") in rows
+    assert ("DiD", "video") in rows
 
 
 def test_a_run_of_one_text_says_that_intervals_do_not_cover_it(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from made_records import study
 from matplotlib.figure import Figure
 
 from probes import analysis, report
-from probes.analysis.formats import bracketed, signed
+from probes.analysis.formats import bracketed, contrast_name, signed
 from probes.cli import main
 from probes.core import plugins
 from probes.core.plugins import Entry
@@ -248,11 +248,11 @@ def test_further_measures_have_a_section_each_in_their_unit(
     html, text = (out / "report.html").read_text("utf-8"), (out / "report.md").read_text("utf-8")
     made.check(html)
     at = ids(html).index("contrasts")
-    assert ids(html)[at : at + 4] == ["contrasts", "measure-margin", "measure-logit", "arms"]
+    assert ids(html)[at : at + 4] == ["contrasts", "measure-margin", "measure-logit", "robustness"]
     found = analysis.contrasts(analysis.load(run), measure="margin")
     for row in found.to_dict("records"):
         interval = bracketed(row["estimate"], row["low"], row["high"], signed)
-        head = f"| {row['name']} | {row['role']} | {row['arm']} |"
+        head = f"| {contrast_name(row['name'])} | {row['role']} | {row['arm']} |"
         assert any(
             line.startswith(head) and f"| {interval} |" in line for line in text.splitlines()
         )

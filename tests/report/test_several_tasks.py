@@ -20,10 +20,10 @@ from probes.core.types import FrameRef, Item, Request
 from probes.records import binding, run_folder, schema
 from probes.records.schema import InfillRow
 from probes.report import browser, failures, infills, leaks
+from probes.report.findings import section as findings
 from probes.report.parts import Paragraph
 from probes.report.stimuli import Rebuilder, ShownTrial
 from probes.report.study import gather
-from probes.report.summary import summary
 from probes.stimuli.infills import tidy
 from probes.stimuli.words import leaks as leaked
 
@@ -260,7 +260,7 @@ def test_readers_of_runs_keep_tasks_apart(
 
 def test_a_report_says_of_which_task_everything_is(folders: dict[str, Path]) -> None:
     study = gather([folders["both"]])
-    answered = [part.text for part in summary(study).parts if "answered" in str(part)]
+    answered = [part.text for part in findings(study).parts if "answered" in str(part)]
     assert [text.split(" answered ")[1].split(" under ")[0] for text in answered] == (
         ["6 items at 2 and 4 frames"] * 2
     )

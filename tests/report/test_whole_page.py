@@ -47,6 +47,7 @@ def test_the_page_opens_and_its_item_browser_works_under_the_policy(
         assert page.title() == "tiny on egoschema - interframe-probes"
         # The page itself never scrolls sideways: wide tables do so by themselves.
         assert page.evaluate("document.documentElement.scrollWidth") <= 800
+        page.click("nav summary")
         page.click("nav[aria-label=Contents] a[href='#power']")
         expect(page.locator("#power")).to_be_in_viewport()
         pictures = page.locator("figure img")
@@ -62,8 +63,11 @@ def test_the_page_opens_and_its_item_browser_works_under_the_policy(
         # On a phone the page keeps its width; pictures and tables scroll, their titles do not.
         page.set_viewport_size({"width": 420, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") <= 420
-        for at in range(pictures.count()):
-            assert pictures.nth(at).evaluate("one => one.clientWidth") >= 700
+        wide = page.locator("figure:not(.narrow) img")
+        for at in range(wide.count()):
+            assert wide.nth(at).evaluate("one => one.clientWidth") >= 700
+        # The answer's own figure shrinks instead, and little enough to be read.
+        assert page.locator("figure.narrow img").evaluate("one => one.clientWidth / 1") > 330
         for caption in page.locator("caption:visible div").all():
             assert caption.evaluate("one => one.getBoundingClientRect().right") <= 420
         # Even markup that got into the page would neither load nor run anything.

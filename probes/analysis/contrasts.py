@@ -21,6 +21,7 @@ from probes.analysis.columns import MATCH, SETTING
 from probes.analysis.families import adjusted, declared
 from probes.analysis.measures import POLICIES, Measure, Policy, named
 from probes.analysis.pairing import Match, Paired, check, failures, matched, paired
+from probes.config.settings import MOST_FAILED
 from probes.core.errors import ProbesError
 from probes.core.text import nearest
 from probes.core.types import ALL_CONTRASTS
@@ -105,8 +106,6 @@ def contrasts(
     return _adjusted(pd.DataFrame(rows, columns=list(COLUMNS)), frame, question.method)
 
 
-MOST_FAILED = 0.02
-"""Largest share of failed answers in a compared cell that gives a verdict, by default."""
 COLUMNS = (
     *SETTING,
     *MATCH,

@@ -38,6 +38,8 @@ _ON_DEVICE = ("hf", "lmms")  # the backends that run a model in this process
 
 DEFAULT_PRIMARY = ("did vcot",)
 """What the package's suites with this arm are made to compare."""
+MOST_FAILED = 0.02
+"""Largest share of a compared cell's items at which a machine may fail, where none is set."""
 Answers = Literal["same-versions", "any", "refuse"]
 """Which stored answers are taken; see `RunConfig.answers`."""
 Named = TypeVar("Named", Intervention, Decoding)
@@ -120,7 +122,7 @@ class RunConfig:
     primary: tuple[str, ...] = ()
     """What the run is made to compare: contrast and arm, e.g. `did vcot`, per frame count. They are
     corrected for one another alone; every other comparison is secondary."""
-    most_failed: float = field(default=0.02, metadata={"at_least": 0})
+    most_failed: float = field(default=MOST_FAILED, metadata={"at_least": 0})
     """Largest share of a compared cell's items at which a machine may fail; above it there is no
     verdict."""
     out: Path

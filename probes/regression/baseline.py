@@ -26,7 +26,7 @@ MetricFamily = Literal["primary", "headline", "other"]
 """Metrics that share a part of the error rate; the first are told first."""
 FAMILIES: tuple[MetricFamily, ...] = get_args(MetricFamily)
 STUDIED_ARM = "vcot"
-"""The arm of the study's question."""
+"""The arm of the study's question, where a run does not declare one."""
 ITEM = ("task", "id", "cluster", "stratum", "answer", "content", "frames")
 ANSWER = (
     *("item_id", "donor_id", "rotation", "status", "choice"),
@@ -107,23 +107,30 @@ class Baseline:
 
 
 def usual_families(
-    metrics: Iterable[Metric], references: Mapping[str, str]
+    metrics: Iterable[Metric], references: Mapping[str, str], primary: Sequence[str] = ()
 ) -> dict[Metric, MetricFamily]:
-    """Return the families of metrics where nothing else is declared.
+    """Return the families of metrics of which a file marks none.
 
-    Primary is the DiD of vcot, at every number of frames; of the headline are its gains, and the
-    accuracies of arms without a reference. In runs without vcot all arms take its place.
+    Primary is what the run declared; where it declared nothing, the DiD of vcot, and in runs
+    without vcot every DiD. Of the headline are the other gains and DiDs of the same arms, and the
+    accuracies of arms without a reference.
 
     Args:
         metrics: what is guarded.
         references: reference arm by arm.
+        primary: contrast and arm, e.g. `did vcot`; each at every number of frames.
     """
     known = [metric for metric in metrics if metric.measure == "accuracy"]
+    declared = [metric for metric in known if f"{metric.name} {metric.cell.arm}" in primary]
+    studied = {metric.cell.arm for metric in declared} or {STUDIED_ARM}
     compared = [metric for metric in known if metric.name in ("gain", "did")]
-    chosen = [metric for metric in compared if metric.cell.arm == STUDIED_ARM] or compared
+    chosen = [metric for metric in compared if metric.cell.arm in studied]
+    if not chosen and not declared:
+        chosen = compared
     first = [m for m in known if m.name == "accuracy" and not references.get(m.cell.arm)]
-    found: dict[Metric, MetricFamily] = dict.fromkeys(first, "headline")
-    return found | {m: "primary" if m.name == "did" else "headline" for m in chosen}
+    found: dict[Metric, MetricFamily] = dict.fromkeys([*first, *chosen], "headline")
+    main = declared or [metric for metric in chosen if metric.name == "did"]
+    return found | dict.fromkeys(main, "primary")
 
 
 def write(path: Path, baseline: Baseline) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from probes import analysis
 from probes.analysis.columns import rows_of
+from probes.config.settings import MOST_FAILED
 from probes.core.errors import ProbesError
 from probes.core.hashing import sha256_json
 from probes.core.origins import major_minor
@@ -34,7 +35,8 @@ from probes.regression.snapshot import (
 _ARITHMETIC = ("torch", "torchvision", "transformers", "tokenizers", "numpy")
 # What records and items hold themselves, and what may change under test.
 _NOT_OF_THE_QUESTION = {
-    *"answers backend frames limit out overwrite scoring seed shard shards".split(),
+    *"answers backend frames limit most_failed out overwrite primary scoring seed".split(),
+    *"shard shards".split(),
     *"infill.file prompts.name".split(),
     *"task.name task.reader task.root task.include_path task.scoring task.frames".split(),
     *"task.unanswered task.videos task.per_config task.seed task.height".split(),
@@ -87,6 +89,8 @@ def capture(path: str | Path, *, edited: bool = False, partial: bool = False) ->
         infill_sources=tuple(frame.attrs.get("infill_sources", ())),
         items=items,
         cells=_cells(frame),
+        primary=_primary(configs),
+        most_failed=frame.attrs.get("most_failed", MOST_FAILED),
         # A manifest without counts says nothing, and nothing is claimed.
         cached=bool(computed) and not any(computed),
         edited=tuple(frame.attrs.get("edited", ())),
@@ -172,6 +176,12 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in flat(kept).items()
         if name not in left_out and name.split(".")[0] not in left_out
     }
+
+
+def _primary(configs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    declared = (config.get("primary") for config in configs)
+    known = (one for one in declared if isinstance(one, list | tuple))
+    return tuple(dict.fromkeys(str(name) for names in known for name in names))
 
 
 def _platform(manifest: Mapping[str, Any]) -> dict[str, str]:

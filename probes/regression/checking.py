@@ -175,7 +175,7 @@ def renew(
     notes = [left_out] if failed else []
     usual = {m: BAND if m.measure == "accuracy" else guarded.get(m.measure, 0) for m in metrics}
     if old is None:
-        families = usual_families(metrics, run.references)
+        families = usual_families(metrics, run.references, run.primary)
         return with_bands(Baseline(run, usual, families, TIE_TOLERANCE), given), notes
     made, changes = _replaced(old, run, usual, given)
     return made, notes + changes
@@ -210,7 +210,7 @@ def _replaced(
     bands = kept | {metric: usual[metric] for metric in added}
     # What was in no family before stays so.
     families = {metric: old.family(metric) for metric in kept}
-    families = usual_families(bands, run.references) | families
+    families = usual_families(bands, run.references, run.primary) | families
     made = with_bands(Baseline(run, bands, families, old.tie_tolerance), given)
     notes = [f"no longer there: {metric.label}" for metric in old.bands if metric not in kept]
     for metric in added:

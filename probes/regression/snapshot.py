@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from probes.config.settings import MOST_FAILED
 from probes.core.types import Status
 from probes.records.schema import Record
 
@@ -131,6 +132,11 @@ class Snapshot:
     origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What computed the answers, by member and by who wrote infills; empty where a manifest does
     not state it."""
+    primary: tuple[str, ...] = ()
+    """What the run was made to compare, contrast and arm; empty where it declares nothing. Of a
+    baseline its metrics' families tell it."""
+    most_failed: float = MOST_FAILED
+    """Largest share of a cell's items at which a machine may have failed."""
     cached: bool = False
     """Every answer came out of the store: none was computed for this run."""
     edited: tuple[str, ...] = ()

@@ -25,8 +25,6 @@ Outcome = Literal["changed", "not excluded", "same"]
 """What a metric did: `changed` (its interval excludes 0, the adjusted p-value is at most 0.05, and
 the change is larger than the band), `not excluded` (a change larger than the band is neither shown
 nor ruled out) or `same` (the whole interval lies within the band, or no item changed)."""
-FAILED_SHARE = 0.02
-"""Share of a cell's answers that may have failed by machine; above it nothing is judged."""
 # A band in points and an interval in proportions differ in their last digits.
 _LAST_DIGITS = 1e-9
 
@@ -174,12 +172,12 @@ def require_answers(snapshot: Snapshot, where: str) -> None:
     above = [
         f"{len(items)} of {asked[cell]} items in {cell.label}"
         for cell, items in failed.items()
-        if len(items) > FAILED_SHARE * asked[cell]
+        if len(items) > snapshot.most_failed * asked[cell]
     ]
     if above:
         raise ProbesError(
             "cannot be judged: answers failed by machine, above "
-            f"{100 * FAILED_SHARE:g} % of a cell:\n    " + "\n    ".join(above),
+            f"{100 * snapshot.most_failed:g} % of a cell:\n    " + "\n    ".join(above),
             where,
             "run it again: what failed is asked again, the rest comes from the store",
         )

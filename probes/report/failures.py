@@ -9,7 +9,7 @@ import pandas as pd
 
 from probes.analysis import formats
 from probes.analysis.columns import rows_of, where
-from probes.analysis.contrasts import MOST_FAILED
+from probes.config.settings import MOST_FAILED
 from probes.core.tables import Table
 from probes.core.types import ItemKey
 from probes.report.parts import Paragraph, ReportPart, Section, counted

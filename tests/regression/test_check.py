@@ -169,7 +169,7 @@ def test_a_real_run_through_the_whole_pipeline(
     out = capsys.readouterr().out
     assert "exact gate: PASSED, all 84 records are the same" in out
     assert "every answer came from the store" in out
-    assert "60 records, no model: backend=scripted)" in out
+    assert "84 records, no model: backend=scripted)" in out
     assert check(tmp_path / "c", file) == 0
     out = capsys.readouterr().out
     assert "tiny-image is another checkpoint" in out

@@ -11,7 +11,18 @@ from typing import Any
 
 import pytest
 from made_records import bad, record
-from regression_runs import PACKAGES, PLATFORM, Out, answers, changes, check, edit, flip, put
+from regression_runs import (
+    PACKAGES,
+    PLATFORM,
+    Out,
+    answers,
+    changed_config,
+    changes,
+    check,
+    edit,
+    flip,
+    put,
+)
 
 from probes import regression
 from probes.analysis.measures import MEASURES, of_extra
@@ -286,6 +297,44 @@ def test_families_are_kept_and_an_older_file_has_the_usual_ones(base: Path, tmp_
     assert [len(metrics) for metrics in marked.values()] == [1, 8]
     assert check(put(tmp_path / "run", answers()), base, "--update") == 0
     assert regression.read(base).by_family()["primary"] == marked["primary"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "primary", "headline"),
+    [
+        (["did vcot"], {"did vcot"}, {"accuracy baseline", "gain vcot"}),
+        (["gain mine"], {"gain mine"}, {"accuracy baseline", "did mine"}),
+        (["transfer baseline"], {"transfer baseline"}, {"accuracy baseline"}),
+        ([], {"did vcot"}, {"accuracy baseline", "gain vcot"}),
+    ],
+)
+def test_primary_is_what_the_run_declares(
+    declared: list[str], primary: set[str], headline: set[str], tmp_path: Path
+):
+    config = changed_config("primary", declared)
+    config["suite"].append({"name": "mine", "frames": "own", "reference": "baseline"})
+    file = tmp_path / "base.json"
+    records = answers(arms=("baseline", "vcot", "mine"))
+    assert check(put(tmp_path / "run", records, config), file, "--update") == 0
+    found = regression.read(file).by_family()
+    named = {name: {f"{m.name} {m.cell.arm}" for m in found[name]} for name in found}
+    assert (named["primary"], named["headline"]) == (primary, headline)
+    # What a run is made to compare is no part of what it asks.
+    other = put(tmp_path / "other", records, config | {"primary": ["gain vcot"]})
+    assert check(other, file) == 0
+
+
+def test_a_run_that_allows_more_failures_is_judged(base: Path, tmp_path: Path, capsys: Out):
+    records = [
+        bad(int(one.item_id[1:]), "error", arm="vcot", cluster="")
+        if (one.arm, one.role) == ("vcot", "image") and int(one.item_id[1:]) < 3
+        else one
+        for one in answers()
+    ]
+    assert check(put(tmp_path / "a", records, changed_config("most_failed", 0.03)), base) == 0
+    capsys.readouterr()
+    assert check(put(tmp_path / "b", records, changed_config("most_failed", 0.01)), base) == 2
+    assert "above 1 % of a cell" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("failed", "code"), [(2, 0), (3, 2)])

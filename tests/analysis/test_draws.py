@@ -87,3 +87,16 @@ def test_nothing_that_was_drawn_once_has_components() -> None:
         [record(item, arm) for item in range(4) for arm in ("baseline", "vcot")]
     )
     assert draws.components(frame).empty
+
+
+def test_what_intervals_cover_depends_on_what_was_drawn() -> None:
+    once = analysis.from_records([record(0), record(1)])
+    told = "Intervals cover the sampling of items, not of texts, donors or training seeds."
+    assert draws.coverage(once) == told
+    texts = once.assign(infill_draw=[0, 1])
+    told = "Intervals cover the sampling of items and of texts, not of donors or training seeds."
+    assert draws.coverage(texts) == told
+    told = (
+        "Intervals cover the sampling of items and of texts and of donors, not of training seeds."
+    )
+    assert draws.coverage(texts.assign(donor_draw=[1, 0])) == told

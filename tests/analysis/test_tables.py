@@ -1,4 +1,5 @@
 import io
+import re
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_numbers_are_those_of_the_contrasts():
 
 
 def test_did_and_drops_have_tables_of_their_own(tables):
-    did = table(tables, "did")
+    did = table(tables, "DiD =")
     assert [row[0] for row in did.rows] == [
         "+vCoT",
         "+vCoT",
@@ -121,7 +122,7 @@ def test_an_undefined_interval_is_marked():
 def test_the_control_member_is_compared_with_the_image_member():
     frame = analysis.from_records(study(items=20, frames=(5,), roles=("image", "control")))
     tables = analysis.study_tables(frame)
-    assert {row[1] for row in table(tables, "did").rows} == {"control"}
+    assert {row[1] for row in table(tables, "DiD =").rows} == {"control"}
 
 
 def test_plain_lines_fit_a_plain_terminal(tables):
@@ -173,3 +174,14 @@ def test_numbers_are_written_plainly():
     assert points(-0.0001) == "+0.0" and points(0.074) == "+7.4"
     assert percent(0.514) == "51.4" and percent(np.nan) == "-"
     assert p_value(0.0004) == "<0.001" and p_value(0.0456) == "0.046" and p_value(np.nan) == "-"
+
+
+def test_did_is_spelled_out_once_and_coverage_is_told(tables):
+    lines = " ".join(analysis.render(tables))
+    assert lines.count("DiD: difference in differences") == 1
+    told = "Intervals cover the sampling of items, not of texts, donors or training seeds."
+    assert lines.endswith(told)
+    assert not re.search(r"\bdid\b", lines)
+    assert analysis.to_markdown(tables).endswith(f"{told}\n")
+    single = analysis.study_tables(analysis.from_records(study(8, frames=(5,), roles=("image",))))
+    assert "difference in differences" not in " ".join(analysis.render(single))

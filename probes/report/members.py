@@ -43,31 +43,37 @@ def frame_as(study: Study) -> Section:
 
 
 def comparability(study: Study) -> Section | None:
-    """Return whether the members of each pair can be compared, which is read before any number."""
+    """Return whether the members of each pair can be compared."""
     found = {
-        (pair_of(manifest).get("name", ""), verdict["verdict"], tuple(_lines(verdict)))
+        (str(pair_of(manifest).get("name", "")), str(verdict["verdict"]), *_lines(verdict))
         for manifest in study.manifests.values()
         if (verdict := manifest.get("comparability"))
     }
     parts: list[ReportPart] = []
-    for number, (pair, verdict, lines) in enumerate(sorted(found), 1):
-        kind = "note" if verdict in ("not comparable", "not checked") else ""
+    for number, (pair, verdict, faults, lines) in enumerate(sorted(found), 1):
+        kind = {"not comparable": "caveat", "not checked": "note"}.get(verdict, "")
         text = f"Pair {pair}: {verdict}, by what probes doctor found of its members."
         parts.append(Paragraph(text, kind))
-        # Of many, the first screen has room for the verdict only.
-        if len(lines) > _MOST_LINES:
-            rows = tuple((line,) for line in lines)
-            name = f"comparability-{number}"
-            title = f"Faults, differences, and what could not be seen of the pair {pair}"
+        # Of many, the first screen has room for the verdict and its faults only.
+        shown, folded = (
+            (lines[:faults], lines[faults:]) if len(lines) > _MOST_LINES else (lines, ())
+        )
+        parts += [BulletList(shown)] if shown else []
+        if folded:
+            rows, name = tuple((line,) for line in folded), f"comparability-{number}"
+            title = f"Differences, and what could not be seen of the pair {pair}"
             parts.append(Table(title, ("found",), rows, words=1, name=name, folded=True))
-        elif lines:
-            parts.append(BulletList(lines))
     if not parts:
         return None
     return Section("comparability", "Can the members be compared?", tuple(parts))
 
 
-def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+def _lines(found: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
+    """Return how many faults a verdict has, and its lines, faults first."""
+    return len(found.get("faults", ())), tuple(_all_lines(found))
+
+
+def _all_lines(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield the faults, differences and gaps of a verdict, and how the first answers compare."""
     yield from found.get("faults", ())
     yield from found.get("differences", ())

@@ -9,7 +9,7 @@ from typing import Any
 from probes import stats
 from probes.analysis.artefacts import one_letter_lines
 from probes.analysis.columns import NO_MODEL, heading, rows_of, where, without_model
-from probes.analysis.formats import points, with_interval
+from probes.analysis.formats import compared, interval, points, span, with_interval
 from probes.core.text import listed
 from probes.records.binding import edited_line
 from probes.report import figures
@@ -128,19 +128,27 @@ def _verdict(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _numbers(found: Sequence[Mapping[str, Any]]) -> str:
+    """Return the numbers in one sentence: with both gains where there is a single comparison."""
     known = [row for row in found if isfinite(row["estimate"]) and row["verdict"]]
     if not known:
         return ""
+    if len(known) == 1:
+        (row,) = known
+        return (
+            f"At {row['frames']} frames, n = {row['n']}, the image member gained "
+            f"{points(row['mean_a'])} points and the {row['role']} member {points(row['mean_b'])}, "
+            f"DiD {with_interval(row)}."
+        )
+    n = span(int(row["n"]) for row in known)
     if len(known) > _TOLD:
-        ends = [f"{points(pick(row['estimate'] for row in known))}" for pick in (min, max)]
-        return f"The {len(known)} DiD are between {ends[0]} and {ends[1]} points."
-    each = [
-        f"at {row['frames']} frames, n = {row['n']}, the image member gained "
-        f"{points(row['mean_a'])} points and the {row['role']} member {points(row['mean_b'])}, "
-        f"DiD {with_interval(row)}"
-        for row in known
-    ]
-    return f"{each[0][0].upper()}{'; '.join(each)[1:]}."
+        ends = [points(pick(row["estimate"] for row in known)) for pick in (min, max)]
+        return f"The {len(known)} DiD (n = {n}) are between {ends[0]} and {ends[1]} points."
+    by_role: dict[str, list[str]] = {}
+    for row in known:
+        text = f"{interval(row)} at {row['frames']} frames"
+        by_role.setdefault(compared("did", str(row["role"])), []).append(text)
+    each = "; ".join(f"{members} {', '.join(texts)}" for members, texts in by_role.items())
+    return f"The DiD in points with 95 % intervals (n = {n}) are {each}."
 
 
 def _no_verdict(study: Study, block: Mapping[str, Any]) -> str:

@@ -11,7 +11,9 @@ import pytest
 import report_pages as made
 from made_records import record, study
 
-from probes import report
+from probes import analysis, report
+from probes.analysis.columns import rows_of
+from probes.analysis.formats import interval
 from probes.records.schema import Record
 from probes.report import findings, limits, provenance, summary
 from probes.report.figures import answer_figure
@@ -50,6 +52,25 @@ def test_the_answer_is_two_sentences_and_one_figure(tmp_path: Path) -> None:
     told = r"At 5 frames, n = 60, the image member gained \+[\d.]+ points and the video member "
     assert re.match(told, second)
     assert figure.narrow
+
+
+def test_several_comparisons_share_a_sentence(tmp_path: Path) -> None:
+    roles = ("image", "video", "control")
+    found = of(tmp_path, study(60, roles=roles), roles=roles)
+    text = str(getattr(summary.summary(found).parts[0], "text", ""))
+    dids = analysis.contrasts(found.frame, names=("did",), policies=("strict",))
+    shown = {
+        role: [
+            interval(row) for row in rows_of(dids) if (row["role"], row["arm"]) == (role, "vcot")
+        ]
+        for role in roles
+    }
+    video, control = shown["video"], shown["control"]
+    assert text.endswith(
+        f"The DiD in points with 95 % intervals (n = 60) are image - video {video[0]} at 5 frames, "
+        f"{video[1]} at 10 frames; image - control {control[0]} at 5 frames, {control[1]} at 10 "
+        "frames."
+    )
 
 
 def test_the_order_of_the_page(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDTH = 4.9  # inches: a phone shows it at three quarters, where its letters are legible
-_LINE = 0.36  # height of a member's line, in inches
+_LINE = 0.4  # height of a member's line, in inches
 _SIZE = 9  # of letters, in points
 
 
@@ -106,7 +106,7 @@ def _did(axis: Axes, y: int, row: dict[str, Any]) -> None:
     axis.annotate(
         text if row["verdict"] else f"{text}: no verdict",
         (0.5, y),
-        (0, 9),
+        (0, 5),
         xycoords=axis.get_yaxis_transform(),
         textcoords="offset points",
         ha="center",

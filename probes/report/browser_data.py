@@ -196,7 +196,7 @@ class _Content:
             "s": first["stratum"] or "",
             "c": first["cluster"] or "",
             "m": [list(pair) for pair in item.meta] if item else [],
-            "media": item.media.path.name if item else "",
+            "media": without_folders(str(item.media.path)) if item else "",
             "op": [self._frame(sha, files) for sha in option_pictures],
             "v": answers,
         }

@@ -30,6 +30,8 @@ CONTRAST_COLUMNS: Mapping[str, ShownColumn] = {
     "tokens": comparisons.tokens,
 }
 """Columns of a list of contrasts, before the estimates."""
+_SHOWN_CELLS = 20
+"""Most cells whose scoring a page shows without a click."""
 P_COLUMNS: Mapping[str, ShownColumn] = {
     "p": lambda row: formats.p_value(row["p"]),
     "p adjusted": lambda row: formats.p_value(row["p_adjusted"]),
@@ -85,7 +87,8 @@ def _scoring(study: Study) -> Table:
         }
     title = "Scoring: ties, favourite places (the first is A), confidence (ECE, AUROC), letter bias"
     lists = {name: found[name].map(list) for name in ("choices", "letter_prior")}
-    empty = Table(title, name="scoring", data=found.assign(**lists), folded=True)
+    folded = len(found) > _SHOWN_CELLS
+    empty = Table(title, name="scoring", data=found.assign(**lists), folded=folded)
     return study.table(empty, found, columns)
 
 

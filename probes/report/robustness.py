@@ -35,9 +35,9 @@ def _equivalence(study: Study) -> Iterator[ReportPart]:
     yield Paragraph(
         'A gain that cannot be told from 0 is no evidence of 0: "gains nothing" needs a test of '
         f"its own. Here it is that the gain is less than {margin} points either way (two one-sided "
-        "tests, TOST; each at level 0.05, so that the interval has 90 %). Of a report that was "
-        "made after a look at the numbers the margin is no longer a free choice (--margin). The "
-        "last column is the smallest margin with which the test would have succeeded."
+        "tests, TOST; each at level 0.05, so that the interval has 90 %). The margin (--margin) is "
+        "to be fixed before a look at the numbers; the last column is the smallest one with which "
+        "the test would have succeeded."
     )
     columns: dict[str, ShownColumn] = {
         "gain of": "role",

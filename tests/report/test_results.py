@@ -46,3 +46,15 @@ def test_a_run_of_one_text_says_that_intervals_do_not_cover_it(tmp_path: Path) -
     told = [one.text for one in found.parts if isinstance(one, Paragraph)]
     assert any(text.startswith("Intervals cover the sampling of items") for text in told)
     assert not [one for one in found.parts if isinstance(one, Table) and one.name == "draws"]
+
+
+def test_what_scoring_put_in_is_shown_per_cell(tmp_path: Path) -> None:
+    found = results.study_tables(gather([run_of(tmp_path / "run", 1)]))
+    (table,) = (one for one in found.parts if isinstance(one, Table) and one.name == "scoring")
+    assert not table.folded
+    rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+    cells = {(row["role"], row["arm"]): row for row in rows}
+    assert set(cells) == {(who, arm) for who in ("image", "video") for arm in ("baseline", "vcot")}
+    places = [int(one) for one in cells["image", "baseline"]["choices by place"].split(" / ")]
+    assert sum(places) == 8
+    assert float(cells["image", "baseline"]["most frequent"]) == 100 * max(places) / 8

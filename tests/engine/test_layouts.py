@@ -208,7 +208,7 @@ def test_a_run_makes_its_data_and_prints_the_transfer_table(
     assert "are empty" not in printed  # the ends of rows are no failures
     frame = load(out)
     assert set(frame["frames"]) == {8} and set(frame["scoring"]) == {"letter"}
-    assert len(frame) == 14 * 2 * 5
+    assert len(frame) == 14 * 2 * 7
     donors = frame[frame["donor_id"].notna()]
     assert (donors["donor_id"].str.split("/").str[0] == donors["stratum"]).all()
     gaps = pd.read_parquet(out / "infills.parquet")

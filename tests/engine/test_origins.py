@@ -158,9 +158,12 @@ def test_a_mixture_is_told_by_report_and_check(
     both = {f"transformers 5.{n}; cpu avx2; float32; sdpa" for n in (0, 1)}
     assert origins(mixed) == both
     against = str(tmp_path / "base.json")
-    assert main.main(["check", str(mixed.out), "--against", against, "--update"]) == 0
+    check = ["check", str(mixed.out), "--against", against]
+    assert main.main([*check, "--update", "--scripted"]) == 0
     capsys.readouterr()
-    main.main(["check", str(mixed.out), "--against", against, "--gate", "exact"])
+    assert main.main([*check, "--gate", "exact"]) == 2
+    assert "answers of tiny-image come from 2 origins;" in capsys.readouterr().err
+    assert main.main([*check, "--gate", "exact", "--fallback", "statistical"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "answers of tiny-image come from 2 origins: " + " | ".join(sorted(both)) in out
     assert "exact gate: not on this platform" in out
@@ -176,10 +179,11 @@ def test_the_exact_gate_compares_what_computed_the_answers(
     def check(result: RunResult, *more: str) -> str:
         against = str(tmp_path / "base.json")
         main.main(["check", str(result.out), "--against", against, *more])
-        return " ".join(capsys.readouterr().out.split())
+        said = capsys.readouterr()
+        return " ".join((said.out + said.err).split())
 
     base = execute(cfg := settle(*SMALL), cfg.out)
-    check(base, "--update")
+    check(base, "--update", "--scripted")
     assert "origins" in json.loads((tmp_path / "base.json").read_text())
     assert "exact gate: PASSED" in check(base, "--gate", "exact")
     setattr(Versioned, change, "5.1" if change == "version" else "cuda NVIDIA H100")
@@ -189,7 +193,7 @@ def test_the_exact_gate_compares_what_computed_the_answers(
         assert "exact gate: PASSED" in check(other, "--gate", "exact")
     else:
         said = check(other, "--gate", "exact")
-        assert "exact gate: not on this platform" in said
+        assert "the exact gate cannot judge this run" in said
         assert "5.1; cpu avx2; float32; sdpa, in the baseline by transformers 5.0" in said
 
 

@@ -145,6 +145,7 @@ def planted(
             f"task.root={world}",
             f"frames={FRAMES}",
             "scoring=cloze",
+            f"arms=[{','.join(ARMS)}]",
         ]
         with redirect_stdout(StringIO()) as printed:
             assert main.main(words) == 0
@@ -205,7 +206,7 @@ def test_what_was_planted_is_found_and_what_was_not_is_not(planted: Any) -> None
 
 def test_the_tables_and_the_plan_tell_the_same(planted: Any, capsys: Any) -> None:
     _, printed, folder = planted
-    assert re.search(r"image +tiny-image +4 +20\.0 +40\.0 +70\.0 +\+30\.0 \[", printed)
+    assert re.search(r"image +tiny-image +4 +20\.0 +40\.0 +70\.0 +- +\+30\.0 \[", printed)
     assert re.search(r"\+vCoT +video +4 +\+30\.0 +\+0\.0 +\+30\.0 \[", printed)
     assert main.main(["power", str(folder), "--of", "gain"]) == 0
     differ = 100 * np.mean(right("image", "vcot") != right("image", "baseline"))

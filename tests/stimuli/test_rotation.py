@@ -49,7 +49,7 @@ def test_a_member_that_always_says_a_reaches_exactly_chance(
 ) -> None:
     assert run("backend=scripted", "backend.options.policy=first") == 0
     frame = load(tmp_path / "run")
-    assert len(frame) == 7 * 8 * 2 * 5
+    assert len(frame) == 7 * 8 * 2 * 7
     assert set(frame["rotation"]) == set(range(8))
     # The first place holds option number `rotation`: that is what was chosen, in the own order.
     assert (frame["choice"] == frame["rotation"]).all()

@@ -228,9 +228,9 @@ def notes(compared: pd.DataFrame) -> list[str]:
     ]
     if set(compared["name"]) - {"accuracy"}:
         out.append(
-            "The study reports no intervals of gains, drops, transfer and DiD (difference in "
-            "differences). Those here take its cells for independent, although they share items: a "
-            "conservative bound. Ours are paired and clustered."
+            "The study reports no intervals of gains, drops, transfer and DiD. Those here take its "
+            "cells for independent, although they share items: a conservative bound. Ours are "
+            "paired and clustered."
         )
     if compared["difference"].isna().all():
         out.append(

@@ -41,6 +41,7 @@ _ARM_NAMES = {
 
 _OF_GAINS = ("Accuracy and the gain", "DiD =", "vCoT, and its drop")
 
+SPELLED_OUT = "DiD: difference in differences, of the two members' gains."
 TableRow = Mapping[str, Any]
 
 
@@ -90,7 +91,7 @@ def study_tables(frame: pd.DataFrame) -> Tables:
         blocks.append(_marked(block, without_model(where(frame, head))))
     notes = [coverage(frame)]
     if (found["name"] == "did").any():
-        notes.insert(0, "DiD: difference in differences, of the two members' gains.")
+        notes.insert(0, SPELLED_OUT)
     return Tables(tuple(blocks), tuple(notes) if blocks else ())
 
 

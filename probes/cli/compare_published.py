@@ -14,6 +14,7 @@ from probes.analysis.columns import without_model
 from probes.analysis.draws import coverage
 from probes.analysis.published import ITEMS
 from probes.analysis.published_comparison import PAIRS, compare, notes, table
+from probes.analysis.tables import SPELLED_OUT
 from probes.cli import flags
 from probes.core.errors import ProbesError
 from probes.core.tables import listing, wrapped
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str]) -> int:
     compared = compare(frame, given.family)
     if compared.empty:
         raise _nothing(frame, given.family, str(given.path))
-    told = [*notes(compared), coverage(frame)]
+    spelled_out = [SPELLED_OUT] if (compared["name"] == "did").any() else []
+    told = [*notes(compared), *spelled_out, coverage(frame)]
     below = (line for note in told for line in wrapped(note, indent=""))
     above = [edited_line(edited), ""] if (edited := frame.attrs.get("edited")) else []
     shown = table(compared)

@@ -94,9 +94,24 @@ def _answer(study: Study, block: Mapping[str, Any]) -> str:
     text = _no_verdict(study, block)
     if not text:
         text = f"{_verdict(found)} {_numbers(found)}".strip()
+    elif not found and (gains := _gains(study, block)):
+        text += f" {gains}"
     for line in one_letter_lines(where(study.frame, block)):
         text += f" {line[0].upper()}{line[1:]}."
     return text
+
+
+def _gains(study: Study, block: Mapping[str, Any]) -> str:
+    """Return the gains of a block without a DiD in one sentence; empty where there are none."""
+    found = where(study.contrasts, block, name="gain", policy="strict", arm=_ARM)
+    known = [row for row in rows_of(found) if isfinite(row["estimate"]) and row["verdict"]]
+    frame = where(study.frame, block)
+    shown = (frame["status"] == "ok").any() and without_model(frame) != NO_MODEL
+    if not (shown and 0 < len(known) <= _TOLD):
+        return ""
+    each = [f"{row['role']} {interval(row)} at {row['frames']} frames" for row in known]
+    n = span(int(row["n"]) for row in known)
+    return f"Gain from {_ARM} in points with 95 % interval (n = {n}): {', '.join(each)}."
 
 
 def _verdict(found: Sequence[Mapping[str, Any]]) -> str:

@@ -73,6 +73,17 @@ def test_several_comparisons_share_a_sentence(tmp_path: Path) -> None:
     )
 
 
+def test_one_member_alone_has_its_gain_in_the_answer(tmp_path: Path) -> None:
+    found = of(tmp_path, study(60, frames=(5,), roles=("video",)), roles=("video",))
+    (text,) = summary.summary(found).parts
+    (gain,) = rows_of(found.contrasts.query("policy == 'strict' and name == 'gain'")[:1])
+    assert gain["arm"] == "vcot"
+    assert getattr(text, "text", "") == (
+        "Only the video member was run: there are gains, but no DiD. Gain from vcot in points with "
+        f"95 % interval (n = 60): video {interval(gain)} at 5 frames."
+    )
+
+
 def test_the_order_of_the_page(tmp_path: Path) -> None:
     run = made.write(tmp_path / "run", study(20, frames=(5,)), made.manifest(**WRITTEN))
     ran(run, "task=egoworld", "limit=20", "hydra.run.dir=/home/me/runs/a")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -111,13 +112,18 @@ def test_a_page_does_what_it_shows(
         elif block.language in pages.RUN:
             printed = ""
             for script, shown in pages.steps(block):
-                printed += (out := run(script, block, home))
+                printed += (out := run(rehearsed(script), block, home))
                 if block.language == "console":
                     compare(shown, out, block)
         else:
             if block.language == "text" and printed is not None and block.mark != "not compared":
                 compare(block.text, printed, block)
             printed = None
+
+
+def rehearsed(script: str) -> str:
+    """Return a script for a RUN without a model, which two commands take only where told so."""
+    return re.sub(r"probes compare-published|--update\b", r"\g<0> --scripted", script)
 
 
 def run(script: str, block: Block, environment: dict[str, str]) -> str:

@@ -37,7 +37,8 @@ def _equivalence(study: Study) -> Iterator[ReportPart]:
         f"its own. Here it is that the gain is less than {margin} points either way (two one-sided "
         "tests, TOST; each at level 0.05, so that the interval has 90 %). The margin (--margin) is "
         "to be fixed before a look at the numbers; the last column is the smallest one with which "
-        "the test would have succeeded."
+        "the test would have succeeded. All of this section is secondary: its p-values belong to "
+        "no family and are not adjusted."
     )
     columns: dict[str, ShownColumn] = {
         "gain of": "role",
@@ -76,7 +77,7 @@ def _pooled(study: Study) -> Iterator[ReportPart]:
         "parts": lambda row: str(row["parts"]),
         "clusters": "clusters",
         "points [95 %]": formats.interval,
-        "p": lambda row: formats.p_value(row["p"]),
+        "p, not adjusted": lambda row: formats.p_value(row["p"]),
     }
     table = Table("Pooled contrasts", words=4, name="pooled", data=found)
     yield study.table(table, found, columns)

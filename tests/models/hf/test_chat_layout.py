@@ -236,6 +236,6 @@ def test_names_of_variables_that_a_template_sets_itself_are_not_offered(
         "{% if not flag is defined %}{% set flag = 1 %}{% endif %}{{ flag }}"
     )
     with pytest.raises(ProbesError, match="reads no variable") as caught:
-        tokens(new_tokenizer, template, variables=frozen({"flagg": 1}))
+        tokens(new_tokenizer, template, variables=frozen({"flag_on": 1}))
     assert "flag" in str(caught.value.fix)
     assert "content" not in str(caught.value.fix) and "tools" not in str(caught.value.fix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from probes.core.errors import ProbesError
 from probes.core.progress import on_terminal
 from probes.core.tables import listing
 from probes.engine import costs
-from probes.engine.dry_run import dry_run
+from probes.engine.dry_run import DryRun, dry_run
 
 _DESCRIPTION = """\
 Print what a configuration means before a GPU is spent on it: items, frames and prompts (and how
@@ -50,12 +51,19 @@ def main(arguments: Sequence[str]) -> int:
         few = min(given.dry_run, cfg.limit or given.dry_run)
         with dry_run(replace(cfg, limit=few), on_terminal()) as planned:
             print("\n".join(preview(planned)))
-        return 0
+            return _refused(planned)
     with dry_run(cfg, on_terminal(), keep=given.measure or 0) as planned:
         print("\n".join(report(planned, given.device)))
         if given.measure:
             print("\n".join(listing([measured(planned)])).rstrip())
-    return 0
+        return _refused(planned)
+
+
+def _refused(planned: DryRun) -> int:
+    """Print why a run would be refused, and return the exit code."""
+    for line in planned.refused:
+        print(f"\nA run would be refused: {line}", file=sys.stderr)
+    return 2 if planned.refused else 0
 
 
 def parser() -> argparse.ArgumentParser:

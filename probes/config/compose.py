@@ -83,7 +83,8 @@ def quiet() -> None:
     for library in ("torch", "transformers", "huggingface_hub", "accelerate", "tokenizers"):
         warnings.filterwarnings("ignore", module=rf"{library}(\..*)?$")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    logging.getLogger("numexpr").setLevel(logging.WARNING)
+    for chatty in ("numexpr", "httpx"):  # the latter says a line for every request
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     logs.to_screen()
     logs.warnings_too()
 

@@ -62,6 +62,8 @@ class DryRun:
     state: RunState
     broken: Mapping[ItemKey, str]
     """Why an item's media cannot be shown."""
+    refused: tuple[str, ...] = ()
+    """Why a run would be refused: what makes a member's answers worthless."""
 
 
 @contextmanager
@@ -108,6 +110,9 @@ def dry_run(
             models=models,
             state=state,
             broken=state.clips.broken(),
+            refused=tuple(
+                f"{name}: {error}" for name, one in context.checks.items() for error in one.errors
+            ),
         )
 
 

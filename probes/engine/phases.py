@@ -159,7 +159,8 @@ def _look_at_members(context: RunContext) -> None:
                     raise ProbesError(
                         error, f"member {spec.name}", "`probes doctor` shows how it is asked"
                     )
-        problems.done()
+        if not context.dry:
+            problems.done()  # a plan goes on, and shows the prompts that are refused
         doctor.say(doctor.verdict(context.checks))
 
 

@@ -61,7 +61,8 @@ def remarks(
         given: as they are configured.
     """
     lines = []
-    if any(spec.frame_as == "auto" for spec in given):
+    # Of what cannot be opened nothing is said: that is about to be refused.
+    if any(spec.frame_as == "auto" for spec in given) and _are_there(cfg, members):
         way = members[0].frame_as
         why = "all members take it" if way == "video" else "not all members take videos"
         lines.append(f"frames are shown as {way}: {why} (pair.frame_as=auto)")
@@ -71,6 +72,13 @@ def remarks(
     if cfg.name == "hf" and len(classes := _classes(members)) > 1:
         lines.append(f"members are of different classes ({', '.join(classes)})")
     return lines
+
+
+def _are_there(cfg: BackendSettings, members: Sequence[ModelSpec]) -> bool:
+    try:
+        return cfg.name != "hf" or bool([find(spec) for spec in members])
+    except ProbesError:
+        return False
 
 
 def _classes(members: Sequence[ModelSpec]) -> list[str]:

@@ -80,6 +80,8 @@ def test_the_studys_pair_differs_in_rope_scaling_and_tokenizer(
         ("qwen2_5_vl", "qwen2_5_vl", "own"),
         ("internvl3", "internvl3_5", "own"),
         ("onevision_si", "onevision", "own"),
+        ("qwen3_vl", "qwen3_vl", "own"),  # no family: its frames are videos of themselves twice
+        ("video_llama_3", "video_llama_3", "own"),
     ],
 )
 def test_with_weights_answers_are_those_of_the_class(
@@ -92,6 +94,20 @@ def test_with_weights_answers_are_those_of_the_class(
         assert member.passes is not None
         assert member.passes.compared == 3
         assert member.passes.largest < 1e-3
+
+
+def test_a_class_without_a_family_is_compared_in_the_way_it_is_shown(
+    hub: Callable[[str], Path],
+) -> None:
+    """Once its videos were compared with images, and its answers called other than they are."""
+    words = pair(hub("qwen3_vl"), hub("qwen3_vl"))
+    named = ("pair.image.name=image", "pair.frame_as=video", "scoring=letter")
+    found = doctor.examined(of(*words, *named), weights=True)
+    assert found.faults == ()
+    for member in found.members:
+        assert member.passes is not None and member.passes.largest < 1e-3
+        assert member.seen is not None
+        assert {one.own_ids.state for one in member.seen.prompts} == {"equal"}
 
 
 def test_the_embedded_pair_is_comparable(capsys: pytest.CaptureFixture[str]) -> None:

@@ -187,13 +187,23 @@ def _check_variables(owner: Any, given: Mapping[str, Any], where: str) -> None:
 def _read_by(template: str) -> list[str] | None:
     """Return the variables that a template reads; None where that cannot be told."""
     import jinja2.meta
+    from jinja2 import nodes
 
     try:
         parsed = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
     except jinja2.TemplateError:  # tags that only transformers knows
         return None
     ours = {"messages", "add_generation_prompt", "raise_exception", "strftime_now", "namespace"}
-    return sorted(jinja2.meta.find_undeclared_variables(parsed) - ours)
+    ours |= {"tools", "documents"}
+    # What a template sets in a loop and reads outside it counts as undeclared; what it asks for
+    # before setting it (`is defined`) is meant to be given.
+    written = {one.name for one in parsed.find_all(nodes.Name) if one.ctx == "store"}
+    asked = {
+        one.node.name
+        for one in parsed.find_all(nodes.Test)
+        if one.name in ("defined", "undefined") and isinstance(one.node, nodes.Name)
+    }
+    return sorted(jinja2.meta.find_undeclared_variables(parsed) - ours - (written - asked))
 
 
 def _thawed(value: Any) -> Any:

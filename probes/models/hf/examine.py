@@ -72,12 +72,11 @@ class Examiner:
     @property
     def own(self) -> OwnClass:
         """The class's own way."""
-        whole = self.reader
-        processor = whole.bundle.processor if isinstance(whole, Preprocessor) else whole.processor
-        frame_as = whole.bundle.frame_as if isinstance(whole, Preprocessor) else "image"
-        # One that it lacks is none.
+        reader = self.reader
+        bundle = reader.bundle if isinstance(reader, Preprocessor) else reader
+        repeated = 1 if isinstance(reader, Preprocessor) else reader.repeated
         kwargs = dict(self.spec.chat_template_kwargs)
-        return OwnClass(processor, whole.tokens, frame_as, kwargs)
+        return OwnClass(bundle.processor, reader.tokens, bundle.frame_as, repeated, kwargs)
 
     def examine(
         self,
@@ -171,13 +170,13 @@ class Examiner:
         self, own: OwnClass, request: Request, frames: FramesByHash, answer_prefix: str
     ) -> OwnCheck:
         """Compare the ids of a prompt, places of frames included where the class has this way."""
-        if not isinstance(self.reader, Preprocessor):
-            return OwnCheck("equal")  # its prompts are made by the class's own processor
         try:
             text = own.text(request, answer_prefix)
             found = own.inputs(text, request, frames)["input_ids"][0].tolist()
         except Exception as error:  # templates and processors of others
             return _unseen(error)
+        if isinstance(self.reader, GenericModel):
+            return self._whole_ids(own, found, request, frames, answer_prefix)
         (mine,) = self.reader.tokens.encode([self._rendered(request, answer_prefix)])
         ours = collapsed(mine, own.token_ids | {FRAME})
         if ours != (theirs := collapsed(found, own.token_ids)):
@@ -189,6 +188,22 @@ class Examiner:
         if places != (count := len(found) - text_only):
             return OwnCheck("differs", f"frames take {places} tokens, in its own class {count}")
         return OwnCheck("equal")
+
+    def _whole_ids(
+        self,
+        own: OwnClass,
+        found: list[int],
+        request: Request,
+        frames: FramesByHash,
+        answer_prefix: str,
+    ) -> OwnCheck:
+        """Compare ids that the class's processor made of a run's text, and of its own way's."""
+        assert isinstance(self.reader, GenericModel)
+        text = self._rendered(request, answer_prefix)
+        mine = self.reader.inputs(text, request, frames)["input_ids"][0].tolist()
+        if mine == found:
+            return OwnCheck("equal")
+        return OwnCheck("differs", _first_difference(own, mine, found))
 
     def _expanded(
         self, ids: Sequence[int], token: int, request: Request, frames: FramesByHash
@@ -209,8 +224,10 @@ class Examiner:
 
     def _pixels(self, own: OwnClass, request: Request, frames: FramesByHash) -> OwnCheck:
         """Compare what a family feeds to the vision tower with what the class's processor gives."""
-        if not frames_of(request) or not isinstance(self.reader, Preprocessor):
+        if not frames_of(request):
             return OwnCheck("equal")
+        if isinstance(self.reader, GenericModel):
+            return self._whole_pixels(own, request, frames)
         if foreign := self._foreign(own):
             return OwnCheck("unseen", foreign)
         try:
@@ -227,6 +244,22 @@ class Examiner:
             return OwnCheck("differs", f"{len(ours):,} values, in its own class {len(theirs):,}")
         off = float((ours - theirs).abs().max())
         return OwnCheck("differs", f"by up to {off:.3g}") if off else OwnCheck("equal")
+
+    def _whole_pixels(self, own: OwnClass, request: Request, frames: FramesByHash) -> OwnCheck:
+        """Compare all but ids of what a run gives to the class with what its own way gives."""
+        assert isinstance(self.reader, GenericModel)
+        try:
+            theirs = own.inputs(own.text(request), request, frames)
+            mine = self.reader.inputs(self._rendered(request, ""), request, frames)
+        except Exception as error:  # processors and templates of others
+            return _unseen(error)
+        for name in sorted({*mine, *theirs} - {"input_ids", "attention_mask"}):
+            one, other = mine.get(name), theirs.get(name)
+            if not hasattr(one, "shape") or not hasattr(other, "shape"):
+                continue
+            if one.shape != other.shape or bool((one != other).any()):
+                return OwnCheck("differs", f"{name} are others")
+        return OwnCheck("equal")
 
     def _taken(self, request: Request, frames: FramesByHash) -> Any:
         """Return the pixels that a family feeds to a model; None where it goes another way."""

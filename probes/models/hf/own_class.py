@@ -35,6 +35,8 @@ class OwnClass:
     tokens: PromptTokens
     """Breaks special tokens in texts, and joins answers, as in a run."""
     frame_as: FrameAs
+    repeated: int = 1
+    """How often a frame is in its video: some classes take no video of one frame."""
     template_kwargs: dict[str, Any] = field(default_factory=dict)
     """Further arguments of the chat template."""
 
@@ -107,7 +109,8 @@ class OwnClass:
         shown = [np.array(frames[name]) for name in frames_of(prompt)]
         media: dict[str, Any] = {}
         if shown and self.way == "video":
-            media = {"videos": [frame[None] for frame in shown], "do_sample_frames": False}
+            videos = [frame[None].repeat(self.repeated, 0) for frame in shown]
+            media = {"videos": videos, "do_sample_frames": False}
         elif shown:
             # As PIL's: not every processor takes arrays (Idefics2's).
             media = {"images": [list(map(Image.fromarray, shown))]}

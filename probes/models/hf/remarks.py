@@ -45,13 +45,18 @@ def of_files(
         )
     if spec.trust_remote_code:
         at = f"commit {checkpoint.commit}" if checkpoint.commit else "its folder, by content"
-        yield f"its own code is run: {listed(sorted(checkpoint.code()), 5) or 'none'} ({at})"
+        code = listed(sorted(checkpoint.code()), 5)
+        yield (
+            f"its own code is run: {code} ({at})"
+            if code
+            else "it has no code of its own: trust_remote_code changes nothing"
+        )
     if checkpoint.adapter is not None:
         yield f"an adapter is loaded onto its weights: {checkpoint.adapter.repo}"
     if reason := processors.assembled_because(processor):
         yield (
             "its processor does not load by itself and was put together from the parts of its"
-            f" class: {reason}"
+            f" class, as `probes doctor` compares: {reason}"
         )
     if (layout := reader.tokens.layout) in _LAYOUTS:
         yield _LAYOUTS[layout]

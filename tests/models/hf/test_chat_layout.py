@@ -226,3 +226,16 @@ def test_a_template_that_writes_the_date_is_known(new_tokenizer: Callable[..., A
         _, made = tokens(new_tokenizer, dated, variables=frozen(variables))
         assert made.chat.writes_date is writes
     assert not tokens(new_tokenizer, each())[1].chat.writes_date
+
+
+def test_names_of_variables_that_a_template_sets_itself_are_not_offered(
+    new_tokenizer: Callable[..., Any],
+) -> None:
+    template = each() + (
+        "{% for m in messages %}{% set content = m %}{% endfor %}{{ content }}{{ tools }}"
+        "{% if not flag is defined %}{% set flag = 1 %}{% endif %}{{ flag }}"
+    )
+    with pytest.raises(ProbesError, match="reads no variable") as caught:
+        tokens(new_tokenizer, template, variables=frozen({"flag_on": 1}))
+    assert "flag" in str(caught.value.fix)
+    assert "content" not in str(caught.value.fix) and "tools" not in str(caught.value.fix)

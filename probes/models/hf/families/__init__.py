@@ -82,11 +82,17 @@ def family_of(checkpoint: Checkpoint, spec: ModelSpec) -> Family | GenericFamily
     paths = _paths(family, checkpoint, spec)
     if spec.frame_as not in paths:
         raise ProbesError(
-            f"family {family.name} has no way to receive a frame as {spec.frame_as}",
+            f"{_named(family, checkpoint)} has no way to receive a frame as {spec.frame_as}",
             where,
             f"set pair.frame_as={paths[0]}",
         )
     return family
+
+
+def _named(family: Family | GenericFamily, checkpoint: Checkpoint) -> str:
+    if isinstance(family, GenericFamily):
+        return f"class {next(iter(checkpoint.architectures), 'without a name')}"
+    return f"family {family.name}"
 
 
 def ways_of(spec: ModelSpec) -> tuple[FrameAs, ...]:
@@ -104,6 +110,7 @@ def ways_of(spec: ModelSpec) -> tuple[FrameAs, ...]:
         try:
             family.prepare(checkpoint, replace(spec, frame_as="video"))
         except ProbesError:  # its template or its processor does not come through with videos
+            family.prepare(checkpoint, replace(spec, frame_as="image"))  # or with nothing at all
             return ("image",)
     return paths
 

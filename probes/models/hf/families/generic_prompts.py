@@ -223,6 +223,8 @@ def _places(processor: Any, frame_as: FrameAs, where: str, variables: Params) ->
         ProbesError: neither as parts of a message nor by their token in its text do they stay in
             their places.
     """
+    # First by itself: a variable that the template does not read is no matter of frames.
+    chat = chat_layout(processor, processor.tokenizer, frame_as, "", variables)
     reasons = []
     tokens = _named(processor, frame_as)
     for in_text in ("", *tokens):
@@ -234,7 +236,6 @@ def _places(processor: Any, frame_as: FrameAs, where: str, variables: Params) ->
                     )
                 text = tried.render(PROBE)
             else:
-                chat = chat_layout(processor, processor.tokenizer, frame_as, "", variables)
                 text = chat.render(interleaved(PROBE, str))
         except Exception as error:  # templates are programs of others
             reasons.append(f"it fails on a message of texts and frames: {error}")

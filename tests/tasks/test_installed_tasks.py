@@ -292,7 +292,7 @@ def test_one_of_several_tasks_keeps_their_items_apart(tmp_path: Path) -> None:
     records = pq.read_table(out / "records.parquet").to_pylist()
     items = {(r["task"], r["id"]): r for r in pq.read_table(out / "items.parquet").to_pylist()}
     assert {task for task, _ in items} == {"a/", "b"} and len(items) == 8
-    assert len(records) == 8 * 2 * 5
+    assert len(records) == 8 * 2 * 7
     for key, one in items.items():
         film = 4 * (key[0] == "b") + int(key[1])
         assert one["question"] == f"what happens in {film}?"
@@ -312,7 +312,7 @@ def test_one_of_several_tasks_keeps_their_items_apart(tmp_path: Path) -> None:
         for r in records
         if (r["task"], r["role"], r["arm"], r["frames"]) == of_cell
     }
-    assert len(list(out.glob("submission-a%2F-*.json"))) == 10
+    assert len(list(out.glob("submission-a%2F-*.json"))) == 14
     # The same texts from a file need the task with every line.
     lines = [
         {name: row[name] for name in ("task", "item_id", "frames", "gap", "text")}

@@ -1,6 +1,6 @@
 """The harness with the study's suite against lmms-eval's own command line, on the same questions.
 
-Both sides show the same 20 stimuli of every question (5 arms, 5 and 10 frames, 2 members) to the
+Both sides show the same stimuli of every question (all arms, 5 and 10 frames, 2 members) to the
 same two checkpoints and write their replies to files. Replies are compared one by one. Clips last
 three minutes (840 x 476 pixels, 30 frames a second, H.264 at 1 Mbit/s, a keyframe every 250
 frames). In every round, one after the other:

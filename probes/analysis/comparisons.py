@@ -44,8 +44,8 @@ def transfer_table(found: pd.DataFrame) -> Table | None:
             str(row["arm"]),
             compared(row["name"], row["role"]),
             str(row["frames"]),
-            percent(row["mean_b"]),
             percent(row["mean_a"]),
+            percent(row["mean_b"]),
             interval(row),
             adjusted_p(row),
         )
@@ -53,7 +53,7 @@ def transfer_table(found: pd.DataFrame) -> Table | None:
     ]
     if not lines:
         return None
-    header = ("arm", "members", "frames", "second", "first", "difference [95 % interval]", "p adj.")
+    header = ("arm", "members", "frames", "first", "second", "difference [95 % interval]", "p adj.")
     title = "Transfer (video - image in one arm), and what more training without video does"
     return Table(title, header, tuple(lines))
 

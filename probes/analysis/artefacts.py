@@ -226,12 +226,14 @@ def one_letter_lines(frame: pd.DataFrame) -> Iterator[str]:
         by_arm = {
             str(arm["arm"]): found for arm, some in groups(part, ("arm",)) if (found := _top(some))
         }
-        told = {arm: found for arm, found in by_arm.items() if _is_one_letter(found)}
-        if told:
-            said = sum(found["said"] for found in told.values())
-            answers = sum(found["answers"] for found in told.values())
-            letters = "/".join(sorted({ascii_uppercase[found["top"]] for found in told.values()}))
-            under = "every arm" if len(told) == part["arm"].nunique() else ", ".join(told)
+        favoured = {arm: found for arm, found in by_arm.items() if _is_one_letter(found)}
+        if favoured:
+            said = sum(found["said"] for found in favoured.values())
+            answers = sum(found["answers"] for found in favoured.values())
+            letters = "/".join(
+                sorted({ascii_uppercase[found["top"]] for found in favoured.values()})
+            )
+            under = "every arm" if len(favoured) == part["arm"].nunique() else ", ".join(favoured)
             yield (
                 f"one letter: {said:,} of {answers:,} answers of {head['member']} ({head['role']}) "
                 f"are {letters}, under {under}: its accuracy is that of the letter, not of the "

@@ -115,8 +115,8 @@ def predictions(found: pd.DataFrame) -> pd.DataFrame:
         if known is None or row["role"] == "control":
             continue
         sign, words = known
-        told = row["verdict"] and isfinite(row["low"]) and not row["low"] <= 0 <= row["high"]
-        agrees = ("yes" if row["estimate"] * sign > 0 else "no") if told else "cannot be told"
+        decided = row["verdict"] and isfinite(row["low"]) and not row["low"] <= 0 <= row["high"]
+        agrees = ("yes" if row["estimate"] * sign > 0 else "no") if decided else "cannot be told"
         rows.append({**row, "predicted": words, "agrees": agrees})
     return pd.DataFrame(rows, columns=[*found.columns, "predicted", "agrees"])
 

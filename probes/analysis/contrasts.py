@@ -152,7 +152,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     failed_in, failed = max(failures(match), key=lambda one: one[1])
     known = failed <= most_failed
-    told = f"no verdict: a machine failed at {100 * failed:.1f} % of {failed_in}"
+    refused = f"no verdict: a machine failed at {100 * failed:.1f} % of {failed_in}"
     tokens = [cell.tokens for cell in match.cells[-2:]]
     ids = table.items.ids
     done: dict[str, dict[str, Any]] = {}
@@ -172,7 +172,7 @@ def _rows(
                 found = {
                     **found,
                     "p": nan,
-                    "reason": "; ".join(filter(None, (found["reason"], told))),
+                    "reason": "; ".join(filter(None, (found["reason"], refused))),
                 }
             yield {
                 **table.settings,

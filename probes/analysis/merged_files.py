@@ -199,9 +199,9 @@ def manifest(
     without = {name for run in runs for name in scored.exempt(run.config)}
     kept["scored"] = {name: one.as_dict() for (_, name), one in found.items()}
     # What is counted from answers is counted anew; what was told of stimuli stays as it was told.
-    told = [note for run in runs for note in run.manifest.get("notes") or ()]
-    told = [note for note in told if note.split(":")[0] not in scored.KINDS]
-    kept["notes"] = [*scored.lines(found, without), *dict.fromkeys(told)]
+    notes = [note for run in runs for note in run.manifest.get("notes") or ()]
+    notes = [note for note in notes if note.split(":")[0] not in scored.KINDS]
+    kept["notes"] = [*scored.lines(found, without), *dict.fromkeys(notes)]
     kept = {k: v for k, v in kept.items() if v or k not in ("scored", "notes")}
     said = {json.dumps(o, sort_keys=True): o for one in manifests for o in one.get("remarks") or ()}
     kept |= {"remarks": list(said.values())} if said else {}

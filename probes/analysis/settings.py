@@ -302,8 +302,8 @@ def _replaced(pair: Any) -> dict[str, str]:
         and (one["repo"] != known[one["role"]][1] or one.get("adapter"))
     ]
     name = pair["name"] if other else ""
-    told = f"Not the weights of pair={name}: {' and '.join(other)}."
-    return {str(name): told} if other else {}
+    line = f"Not the weights of pair={name}: {' and '.join(other)}."
+    return {str(name): line} if other else {}
 
 
 def _arms(suite: Any, field: str) -> dict[str, str]:

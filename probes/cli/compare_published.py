@@ -55,8 +55,8 @@ def main(arguments: Sequence[str]) -> int:
     if compared.empty:
         raise _nothing(frame, given.family, str(given.path))
     spelled_out = [SPELLED_OUT] if (compared["name"] == "did").any() else []
-    told = [*notes(compared), *spelled_out, coverage(frame)]
-    below = (line for note in told for line in wrapped(note, indent=""))
+    remarks = [*notes(compared), *spelled_out, coverage(frame)]
+    below = (line for note in remarks for line in wrapped(note, indent=""))
     above = [edited_line(edited), ""] if (edited := frame.attrs.get("edited")) else []
     shown = table(compared)
     shown = replace(shown, title=f"{shown.title} [{mark}]") if mark else shown

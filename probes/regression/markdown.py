@@ -56,8 +56,8 @@ def _lines(
         yield from _folded(f"{len(changed)} of {total} answers changed", listed)
     if rates is not None:
         notes = [f"- {escaped(note)}" for note in rates_notes(rates)]
-        told = [*markdown(rates_table(check.baseline, rates)), "", *notes]
-        yield from _folded("What a check against this baseline finds", told)
+        inner = [*markdown(rates_table(check.baseline, rates)), "", *notes]
+        yield from _folded("What a check against this baseline finds", inner)
 
 
 def _folded(title: str, lines: list[str]) -> list[str]:

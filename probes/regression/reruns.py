@@ -222,8 +222,8 @@ def operating_characteristics(
         failing |= judged.changed.any(axis=1)
         strictly |= (judged.changed | ~judged.same).any(axis=1)
         for at, metric in enumerate(metrics):
-            told = family != "other"
-            caught = tuple(world.caught(family, at, points) for points in FALLS if told)
+            guarded = family != "other"
+            caught = tuple(world.caught(family, at, points) for points in FALLS if guarded)
             items = float(world.sums[metric].sizes.sum())
             rates.append(_rates(metric, world.bands[metric], judged, at, caught, items))
     return OperatingCharacteristics(

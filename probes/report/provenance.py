@@ -56,11 +56,11 @@ def section(study: Study) -> Section:
 
 def facts(study: Study) -> tuple[str, ...]:
     """Return date, version and command of the runs, as they stand on the first screen."""
-    told = [_told(run, manifest) for run, manifest in study.manifests.items()]
-    dates, versions, commands = (list(dict.fromkeys(one)) for one in zip(*told, strict=True))
+    heads = [_head(run, manifest) for run, manifest in study.manifests.items()]
+    dates, versions, commands = (list(dict.fromkeys(one)) for one in zip(*heads, strict=True))
     known = sorted(set(dates) - {"-"})
     ended = " to ".join(dict.fromkeys([known[0], known[-1]])) + " UTC" if known else "no date known"
-    runs = "" if len(told) == 1 else f"{len(told)} runs, "
+    runs = "" if len(heads) == 1 else f"{len(heads)} runs, "
     line = f"{runs}{ended}, interframe-probes {listed(versions, 3)}"
     if commands == ["-"]:
         return (f"{line}; the command is not known (no {_OVERRIDES.as_posix()} in the run)",)
@@ -72,13 +72,13 @@ def facts(study: Study) -> tuple[str, ...]:
 def _runs(study: Study) -> Table:
     """Return every run with its date, version and command."""
     rows = tuple(
-        (folder_name(run), *_told(run, manifest)) for run, manifest in study.manifests.items()
+        (folder_name(run), *_head(run, manifest)) for run, manifest in study.manifests.items()
     )
     header = ("run", "ended (UTC)", "version", "command")
     return Table(counted(len(rows), "run"), header, rows, words=4, name="runs")
 
 
-def _told(run: str, manifest: Mapping[str, Any]) -> tuple[str, str, str]:
+def _head(run: str, manifest: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return when a run ended, the version of the code, and the command; `-` where not known."""
     ended = str(manifest.get("created") or "-").replace("T", " ")[:16]
     version = str((manifest.get("packages") or {}).get("interframe-probes") or "-")

@@ -45,24 +45,26 @@ def check_same(facts: Mapping[str, Any], fingerprint: str, role: str, where: str
     Raises:
         ProbesError: they differ.
     """
-    told = {name: facts[name] for name in _OF_THE_MODEL if name in facts}
+    shown = {name: facts[name] for name in _OF_THE_MODEL if name in facts}
     path = home() / "servers" / f"{fingerprint}.json"
     before: Any = None
     with contextlib.suppress(OSError, ValueError):  # none yet, or a damaged one: written anew
         before = json.loads(path.read_bytes())
     if isinstance(before, dict):
-        differing = [n for n in _OF_THE_MODEL if n in before and n in told and before[n] != told[n]]
+        differing = [
+            n for n in _OF_THE_MODEL if n in before and n in shown and before[n] != shown[n]
+        ]
         if differing:
             name = differing[0]
             raise ProbesError(
                 f"the server runs another model under this name than it did: its {name} was"
-                f" {before[name]!r} and is {told[name]!r}",
+                f" {before[name]!r} and is {shown[name]!r}",
                 where,
                 "if it is another model, set backend.options.deployment to a name for this server"
                 f" with this model (pair.{role}.revision for one member); if it is the same,"
                 f" delete {path}",
             )
         return
-    if told:
+    if shown:
         with contextlib.suppress(MachineError):  # a home that cannot be written
-            atomic_write(path, json.dumps(told, sort_keys=True).encode())
+            atomic_write(path, json.dumps(shown, sort_keys=True).encode())

@@ -43,6 +43,8 @@ LOG_ODDS = {
     "ceiling": (0.95, 0.85, 0.93, 0.9),
     "98 %": (0.98, 0.9, 0.97, 0.95),
 }
+HELD_OUT = (0.015, 0.025, 0.04, 0.06, 0.15, 0.3)
+"""Discordances that no constant was chosen on."""
 Ends = dict[str, tuple[np.ndarray, np.ndarray]]
 Cell = tuple[str, float, Ends]
 """Name, truth and the ends of every method's intervals [draws]."""
@@ -73,6 +75,24 @@ def shapes() -> dict[tuple[str, int], np.ndarray]:
         sizes = [int(0.4 * n), *[3] * (rest // 3), rest % 3]
         found["one of 40 %", n] = np.array([size for size in sizes if size])
     return found
+
+
+def held_out_shapes() -> dict[tuple[str, int], np.ndarray]:
+    """Return items per cluster of shapes that no constant was chosen on."""
+    rng = np.random.default_rng(20_261_128)
+    some = {
+        "alone": lambda n: np.ones(n),
+        "pairs": lambda n: np.ones(n // 2),
+        "8 equal": lambda _: np.ones(8),
+        "12 halving": lambda _: 0.7 ** np.arange(12),
+        "40 lognormal": lambda _: rng.lognormal(0.0, 1.0, 40),
+        "two of 25 %": lambda n: np.array([n / 4, n / 4, *np.ones(n // 4)]),
+    }
+    return {
+        (name, n): shaped(make(n).astype(float), n)
+        for n in (48, 160, 400)
+        for name, make in some.items()
+    }
 
 
 def tango_ends(test: ScoreTest, gained: np.ndarray, lost: np.ndarray, n: int) -> Any:
@@ -174,9 +194,15 @@ def of_log_odds(sums: np.ndarray, sizes: np.ndarray) -> tuple[Ends, np.ndarray]:
     return ends, given
 
 
-def changes(sizes: np.ndarray, alike: float, draws: int, did: bool) -> Iterator[Cell]:
+def changes(
+    sizes: np.ndarray,
+    alike: float,
+    draws: int,
+    did: bool,
+    discordances: tuple[float, ...] = DISCORDANCES,
+) -> Iterator[Cell]:
     """Yield the cells of a gain or a DiD."""
-    for discordance in DISCORDANCES:
+    for discordance in discordances:
         d = discordance
         truths = {"both ways": (0.0, d, 0.0, d), "two to one": (d / 2, d, d / 4, d)}
         truths |= {"one way": (d, d, 0.0, d / 20)} | ({"opposite": (d, d, -d, d)} if did else {})
@@ -186,7 +212,7 @@ def changes(sizes: np.ndarray, alike: float, draws: int, did: bool) -> Iterator[
             drawn = draw(rng, draws, sizes, effects, alike=alike, shared=0.3 if did else 0.0)
             values = drawn[0] - drawn[1] if did else drawn[0]
             truth = gain - other if did else gain
-            yield f"{discordance:.0%}, {side}", truth, of_changes(values, sizes)
+            yield f"{100 * discordance:g}%, {side}", truth, of_changes(values, sizes)
 
 
 def latent(rng: np.random.Generator, draws: int, sizes: np.ndarray, alike: float) -> np.ndarray:
@@ -220,8 +246,8 @@ def log_odds(sizes: np.ndarray, alike: float, draws: int) -> Iterator[Cell]:
 
 
 KINDS: dict[str, Callable[..., Iterator[Cell]]] = {
-    "gain": lambda *of: changes(*of, False),
-    "DiD": lambda *of: changes(*of, True),
+    "gain": lambda sizes, alike, draws, **more: changes(sizes, alike, draws, False, **more),
+    "DiD": lambda sizes, alike, draws, **more: changes(sizes, alike, draws, True, **more),
     "accuracy": shares,
     "DiD of log-odds": log_odds,
 }
@@ -283,15 +309,19 @@ def main() -> int:
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--alike", type=float, default=ALIKE, help="latent correlation in clusters")
     parser.add_argument("--only", choices=KINDS, help="one kind of estimate")
+    parser.add_argument(
+        "--held-out", action="store_true", help="gains and DiD where no constant was chosen"
+    )
     parser.add_argument("--out", type=Path, help="default: results/defaults.json, with all draws")
     options = parser.parse_args()
     rows = []
     for kind, cells in KINDS.items():
-        if options.only not in (None, kind):
+        if options.only not in (None, kind) or (options.held_out and kind not in ("gain", "DiD")):
             continue
-        for (items, n), sizes in shapes().items():
+        more = {"discordances": HELD_OUT} if options.held_out else {}
+        for (items, n), sizes in (held_out_shapes() if options.held_out else shapes()).items():
             alike = 0.0 if items == "alone" else options.alike
-            methods = judged(list(cells(sizes, alike, options.draws)))
+            methods = judged(list(cells(sizes, alike, options.draws, **more)))
             row = {"of": kind, "items": items, "n": n, "clusters": len(sizes), "methods": methods}
             rows.append(row)
             own = methods[DEFAULT]
@@ -303,7 +333,8 @@ def main() -> int:
             )
     worst = min(row["methods"][DEFAULT]["least"] for row in rows)
     print(f"least coverage of a default: {worst:.1f} %")
-    whole = options.draws == DRAWS and options.alike == ALIKE and not options.only
+    whole = options.draws == DRAWS and options.alike == ALIKE
+    whole = whole and not options.only and not options.held_out
     out = options.out or (RESULT if whole else None)
     if out is not None:
         result = described() | {"draws": options.draws, "alike": options.alike, "rows": rows}

@@ -8,7 +8,7 @@ Shape suffixes: R records, I items, K options or positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from probes.analysis.columns import SETTING, groups
 from probes.analysis.margins import flat
 from probes.analysis.measures import Measure
+from probes.core.text import listed
 from probes.stats.estimate import Floats
 
 CELL = (*SETTING, "role", "member", "arm")
@@ -221,24 +222,35 @@ def one_letter_lines(frame: pd.DataFrame) -> Iterator[str]:
     Args:
         frame: as returned by `load`. Cloze is passed over: it lists no options.
     """
-    listed = frame[(frame["scoring"] != "cloze") & (frame["n_options"] > 1)]
-    for head, part in groups(listed, ("role", "member")):
-        by_arm = {
-            str(arm["arm"]): found for arm, some in groups(part, ("arm",)) if (found := _top(some))
+    lettered = frame[(frame["scoring"] != "cloze") & (frame["n_options"] > 1)]
+    for head, part in groups(lettered, ("role", "member")):
+        several = [name for name in ("frames", "seed", "scoring") if part[name].nunique() > 1]
+        by_cell = {
+            _cell_name(cell, several): found
+            for cell, some in groups(part, ("arm", "frames", "seed", "scoring"))
+            if (found := _top(some))
         }
-        favoured = {arm: found for arm, found in by_arm.items() if _is_one_letter(found)}
+        favoured = {cell: found for cell, found in by_cell.items() if _is_one_letter(found)}
         if favoured:
             said = sum(found["said"] for found in favoured.values())
             answers = sum(found["answers"] for found in favoured.values())
             letters = "/".join(
                 sorted({ascii_uppercase[found["top"]] for found in favoured.values()})
             )
-            under = "every arm" if len(favoured) == part["arm"].nunique() else ", ".join(favoured)
+            everywhere = len(favoured) == len(by_cell)
+            under = "every arm" if everywhere else listed(list(favoured), 6)
             yield (
                 f"one letter: {said:,} of {answers:,} answers of {head['member']} ({head['role']}) "
                 f"are {letters}, under {under}: its accuracy is that of the letter, not of the "
                 "member"
             )
+
+
+def _cell_name(cell: Mapping[str, Any], several: Sequence[str]) -> str:
+    """Return an arm, with those of its other settings of which there are several."""
+    words = {"frames": "{} frames", "seed": "seed {}", "scoring": "{}"}
+    more = [words[name].format(cell[name]) for name in several]
+    return f"{cell['arm']} ({', '.join(more)})" if more else str(cell["arm"])
 
 
 def _top(rows: pd.DataFrame) -> dict[str, int] | None:

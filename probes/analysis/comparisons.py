@@ -116,7 +116,8 @@ def predictions(found: pd.DataFrame) -> pd.DataFrame:
             continue
         sign, words = known
         decided = row["verdict"] and isfinite(row["low"]) and not row["low"] <= 0 <= row["high"]
-        agrees = ("yes" if row["estimate"] * sign > 0 else "no") if decided else "cannot be told"
+        undecided = "cannot be told" if row["verdict"] else "no verdict"
+        agrees = ("yes" if row["estimate"] * sign > 0 else "no") if decided else undecided
         rows.append({**row, "predicted": words, "agrees": agrees})
     return pd.DataFrame(rows, columns=[*found.columns, "predicted", "agrees"])
 

@@ -80,7 +80,11 @@ def adjusted(
     for key, rows in members.items():
         # What was declared and is not in the frame counts as a larger p: it makes none smaller.
         absent = np.ones(max(0, sizes[key] - len(rows)))
-        found[rows] = rule(np.append(p[rows], absent))[: len(rows)]
+        declared_p = np.append(p[rows], absent)
+        # So does what has no verdict: errors in one cell make no other one clearer.
+        undefined = np.isnan(declared_p) & (sizes[key] > 0)
+        values = rule(np.where(undefined, 1.0, declared_p))
+        found[rows] = np.where(undefined, np.nan, values)[: len(rows)]
     return found, names
 
 

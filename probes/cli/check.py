@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,10 @@ def main(arguments: Sequence[str]) -> int:
     """Run `probes check` with these arguments and return the exit code."""
     given = parser().parse_args(arguments)
     _require_usable(given)
+    for file in filter(None, (given.junit, given.summary)):
+        # Where nothing can be judged, no earlier result stays. Writing says what is wrong with it.
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
     run = capture(given.path, edited=given.edited, partial=given.partial)
     # Of two bands for one metric the later one counts.
     bands = dict(given.band or ())

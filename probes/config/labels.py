@@ -27,14 +27,15 @@ def whole_pair(overrides: Sequence[str]) -> list[str]:
     Raises:
         ProbesError: a single repository and no pair: what it is to be compared with is not said.
     """
-    given = [_name(text) for text in overrides]
-    named = [name for name in given if name in {f"pair.{role}.repo" for role in ROLES}]
-    if {"pair", "experiment"} & set(given):
+    chosen = {_name(text) for text in overrides if not _is_mapping(text)}
+    members = _of_command_line(overrides)
+    named = [role for role in ROLES if "repo" in members.get(role, ())]
+    if {"pair", "experiment"} & chosen:
         return list(overrides)
-    if len(set(named)) == 1:
+    if len(named) == 1:
         raise ProbesError(
             "one repository is named, and no pair that its other member would be of",
-            named[0],
+            f"pair.{named[0]}.repo",
             "name both members (pair.image.repo=A pair.video.repo=B), or the pair that the other "
             "one is taken from, e.g. pair=tiny",
         )
@@ -67,14 +68,36 @@ def _name(override: str) -> str:
     return override.lstrip("+~").split("=")[0]
 
 
+def _is_mapping(override: str) -> bool:
+    return override.partition("=")[2].lstrip().startswith("{")
+
+
 def _of_command_line(overrides: Sequence[str]) -> GivenSettings:
     found: dict[str, set[str]] = {}
     for text in overrides:
-        group, _, rest = _name(text).partition(".")
-        role, _, setting = rest.partition(".")
-        if group == "pair" and role in ROLES and not text.startswith("~"):
-            found.setdefault(role, set()).add(setting)
+        group, *path = _name(text).split(".")
+        if group != "pair" or text.startswith("~"):
+            continue
+        if _is_mapping(text) and len(path) < 2:  # pair.video={repo: A}
+            content = _parsed(text)
+            members = content if not path else {path[0]: content}
+        else:
+            members = {path[0]: {path[1]: None}} if len(path) > 1 else {}
+        for role, settings in members.items():
+            if role in ROLES and isinstance(settings, Mapping):
+                found.setdefault(str(role), set()).update(map(str, settings))
     return found
+
+
+def _parsed(override: str) -> Mapping[str, Any]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        content = OverridesParser.create().parse_override(override).value()
+    except HydraException:  # composing says what is wrong with it
+        return {}
+    return content if isinstance(content, Mapping) else {}
 
 
 def _files(overrides: Sequence[str], folder: Path | None) -> Iterator[GivenSettings]:

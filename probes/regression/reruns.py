@@ -34,6 +34,8 @@ RERUNS = 1000
 """Simulated re-runs of each kind: a share of 5 % is known to within 1.4 points, of 80 % to 2.5."""
 HELD = 0.5
 """Least share of re-runs with random flips in which a metric is `same` if its band holds."""
+WANTED_POWER = 0.8
+"""Least share of re-runs in which a fall of the last of `FALLS` is found."""
 WANTED_FALSE = 0.05
 """Largest share of re-runs with random flips that may fail."""
 
@@ -284,6 +286,12 @@ def warnings(rates: OperatingCharacteristics) -> list[str]:
             f"{one.metric.label}: with {flips}, only {100 * one.same:.0f} % of re-runs are the same"
             + (f" (half of them are with {' or '.join(ways)})" if ways else "")
         )
+    blind = [one for one in rates.rates if one.caught and one.caught[-1] < WANTED_POWER]
+    out += [
+        f"{rates.items} items find a fall of {FALLS[-1]:g} points of {one.metric.label} in only "
+        f"{100 * one.caught[-1]:.0f} % of re-runs: take more items"
+        for one in blind
+    ]
     if rest := sum(not one.caught for one in weak):
         out.append(f"{rates.items} items cannot hold the bands of {rest} other metrics")
     return out

@@ -75,7 +75,7 @@ def _transfers(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
     found = found[found["name"].isin(["transfer", "control"])]
     for row in rows_of(found):
         members = compared(row["name"], row["role"])
-        text = f"{row['frames']} frames, baseline: {members} {with_interval(row)}"
+        text = f"{row['frames']} frames, baseline: {members} {with_interval(row)}{_refused(row)}"
         if isfinite(row["p_adjusted"]):
             text += f", adjusted (Holm) p {_p(row['p_adjusted'])} in the family "
             text += formats.family(str(row["family"]))
@@ -104,13 +104,19 @@ def _text_alone(study: Study, block: Mapping[str, Any]) -> Iterator[str]:
     found = where(study.contrasts, block, policy="strict", name="against")
     each = [
         f"{row['arm']} - {row['reference']}, {row['role']} member, {row['frames']} frames: "
-        f"{with_interval(row)}"
+        f"{with_interval(row)}{_refused(row)}"
         for row in rows_of(found)
     ]
     if each:
         yield f"Beyond text alone: {'; '.join(each)}."
     elif dids(study, block):
         yield "Whether frames matter beside the text was not asked: run the arm infills_only too."
+
+
+def _refused(row: Mapping[str, Any]) -> str:
+    """Return that a row has no verdict, and why; empty where it has one."""
+    share = f"{100 * row['failed_share']:.1f} % of the items of {row['failed_in']}"
+    return "" if row["verdict"] else f" (no verdict: a machine failed at {share})"
 
 
 def _p(value: float) -> str:

@@ -105,3 +105,15 @@ def test_a_member_that_always_says_one_letter_is_told_of() -> None:
 def test_few_answers_or_several_letters_are_no_favourite() -> None:
     assert frame_lines(analysis.from_records(says(0, 19))) == []
     assert frame_lines(analysis.from_records(says(0, 40, others=3))) == []
+
+
+def test_a_letter_at_one_number_of_frames_is_not_hidden_by_another() -> None:
+    always = says(0, 40)
+    varied = [
+        replace(one, frames=one.frames + 5, key=f"{one.key}+5") for one in says(0, 40, others=20)
+    ]
+    (line,) = frame_lines(analysis.from_records([*always, *varied]))
+    assert f"under baseline ({always[0].frames} frames)" in line
+    other = [replace(one, frames=one.frames + 5, key=f"{one.key}+5") for one in says(3, 40)]
+    (line,) = frame_lines(analysis.from_records([*always, *other]))
+    assert "80 of 80" in line and "are A/D, under every arm" in line

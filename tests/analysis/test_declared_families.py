@@ -136,3 +136,19 @@ def test_accuracies_are_of_answers() -> None:
     image, video = by_cell.loc[("image", "vcot")], by_cell.loc[("video", "vcot")]
     assert (image["n"], image["failed"], video["n"]) == (460, 40, 500)
     assert image["accuracy"] == pytest.approx(video["accuracy"], abs=0.02)
+
+
+def test_errors_in_one_cell_make_no_other_one_clearer() -> None:
+    """A declared comparison without a verdict still counts in its family."""
+    records = study(items=40)
+    failing = [
+        dataclasses.replace(one, status="error", choice=None, correct=False)
+        if one.frames == 10 and one.arm == "vcot" and one.item_id in ("q0", "q1", "q2")
+        else one
+        for one in records
+    ]
+    found = analysis.contrasts(analysis.from_records(failing), policies=["strict"])
+    primary = found[found["family"].str.startswith("primary")].set_index("frames")
+    assert not primary.loc[10, "verdict"]
+    assert np.isnan(primary.loc[10, "p_adjusted"])
+    assert primary.loc[5, "p_adjusted"] == pytest.approx(min(1.0, 2 * primary.loc[5, "p"]))

@@ -41,6 +41,16 @@ def test_one_repository_needs_a_pair() -> None:
     assert "pair=tiny" in caught.value.fix
 
 
+def test_weights_that_are_given_as_a_mapping_are_seen_too() -> None:
+    assert names("pair=tiny", "pair.video={repo: 'embedded:control'}")["video"] == "control"
+    named = names("pair=tiny", "pair.video={repo: 'embedded:control', name: mine}")
+    assert named["video"] == "mine"
+    with pytest.raises(ProbesError, match="one repository is named"):
+        compose(["pair.video={repo: a/b}"])
+    both = compose(["pair.image={repo: a/b}", "pair.video={repo: c/d}"]).pair
+    assert (both.name, [one.name for one in both.members]) == ("own", ["b", "d"])
+
+
 def test_files_of_a_user_that_give_weights_without_a_name(tmp_path: Path) -> None:
     for group in ("pair", "experiment"):
         (tmp_path / group).mkdir()

@@ -138,6 +138,21 @@ def test_missing_files_are_reported(base: Path, tmp_path: Path, capsys: Out):
     assert "the items cannot be read" in capsys.readouterr().err
 
 
+def test_what_an_earlier_check_wrote_does_not_stay(base: Path, tmp_path: Path):
+    """A server of CI would take it for this check's result."""
+    run, old = put(tmp_path / "run", answers()), tmp_path / "old.xml"
+    old.write_text("<testsuites/>")
+    assert check(run, tmp_path / "no.json", "--junit", str(old)) == 2
+    assert not old.exists()
+
+
+def test_few_items_are_said_to_find_little(base: Path, tmp_path: Path, capsys: Out):
+    few = [one for one in answers() if int(one.item_id[1:]) < 8]
+    assert check(put(tmp_path / "run", few), tmp_path / "few.json", "--update") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "8 items find a fall of 5 points of" in out
+
+
 def test_help_teaches(capsys: Out):
     assert main.main(["check", "--help"]) == 0
     out = capsys.readouterr().out

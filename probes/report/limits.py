@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from probes.analysis.columns import groups, heading, rows_of, where
 from probes.analysis.formats import percent, with_interval
 from probes.analysis.scored import scored_lines
@@ -23,7 +25,8 @@ def section(study: Study) -> Section:
     if study.without_records:
         count = counted(len(study.without_records), "run")
         names = listed([path.name for path in study.without_records])
-        parts.append(Paragraph(f"{count} did not finish and is not here: {names}.", "note"))
+        verb = "is" if len(study.without_records) == 1 else "are"
+        parts.append(Paragraph(f"{count} did not finish and {verb} not here: {names}.", "note"))
     for block, _ in study.each_block():
         frame = where(study.frame, block)
         with_did = len(where(study.contrasts, block, name="did", arm="vcot")) > 0
@@ -53,7 +56,7 @@ def limits(study: Study, block: Mapping[str, Any], with_did: bool) -> Iterator[s
         ("error", "failed by machine; their items are left out of what is compared"),
     ):
         if (share := (frame["status"] == status).mean()) > 0:
-            yield f"{100 * share:.1f} % of the records {told}."
+            yield f"{100 * share:.1f} % of the records {told}; {_most(frame, status)}."
     yield from _at_chance(study, block)
     yield from _blind(study, block)
     yield from _leaked(study, block)
@@ -77,6 +80,18 @@ def limits(study: Study, block: Mapping[str, Any], with_did: bool) -> Iterator[s
             )
     if with_did:
         yield "A DiD can show that text helps one member more on these items, never why."
+
+
+def _most(frame: pd.DataFrame, status: str) -> str:
+    """Return the compared cell with the largest share of records of a status."""
+    cells = {
+        f"{head['arm']}, {head['role']} member, {head['frames']} frames": (
+            part["status"] == status
+        ).mean()
+        for head, part in groups(frame, ("role", "arm", "frames"))
+    }
+    where_most = max(cells, key=lambda name: cells[name])
+    return f"at most in one cell: {100 * cells[where_most]:.1f} % ({where_most})"
 
 
 def _at_chance(study: Study, block: Mapping[str, Any]) -> Iterator[str]:

@@ -97,6 +97,8 @@ def _command(folder: Path) -> str:
     words = []
     for one in map(str, given):
         name, equals, value = one.partition("=")
+        if name.startswith("pair.") and name.endswith(".name") and value == "null":
+            continue  # nobody typed that: composing adds it where weights are replaced
         # A secret is told from its name; a folder is of use on the machine of the run only.
         if not name.lstrip("+~").startswith("hydra."):
             words.append(name + equals + without_folders(str(redacted({name: value})[name])))

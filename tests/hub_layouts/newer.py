@@ -9,7 +9,7 @@ from typing import Any
 
 from hub_layouts import files, packed, published, vocabularies
 from hub_layouts.files import dump
-from hub_layouts.others import HALF, text_config, write_model
+from hub_layouts.others import HALF, QWEN3_TOWER, text_config, write_model
 
 QWEN3_5_FIRST = 248044
 """Id of the first token behind the vocabulary of Qwen 3.5."""
@@ -58,14 +58,7 @@ def qwen3_5(folder: Path, seed: int = 50, *, moe: bool = False, thinks: bool = T
         text |= {"shared_expert_intermediate_size": 32}
     vision = {
         "depth": 2,
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_heads": 4,
-        "patch_size": 16,
-        "spatial_merge_size": 2,
-        "temporal_patch_size": 2,
-        "out_hidden_size": 64,
-        "num_position_embeddings": 2304,
+        **QWEN3_TOWER,
         "deepstack_visual_indexes": [],
         "model_type": name,
     }

@@ -12,7 +12,7 @@ import transformers
 from hub_layouts import files, published
 from hub_layouts.files import CLIP_MEAN, CLIP_STD, dump
 from hub_layouts.newer import QWEN_AUDIO
-from hub_layouts.others import text_config
+from hub_layouts.others import QWEN3_TOWER, text_config
 
 _OMNI_SOUND = {
     "chunk_length": 300,
@@ -164,14 +164,7 @@ def qwen3_omni(folder: Path) -> None:
     vision = {
         "model_type": "qwen3_omni_moe_vision_encoder",
         "depth": 4,
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_heads": 4,
-        "patch_size": 16,
-        "spatial_merge_size": 2,
-        "temporal_patch_size": 2,
-        "out_hidden_size": 64,
-        "num_position_embeddings": 2304,
+        **QWEN3_TOWER,
         "deepstack_visual_indexes": [0, 1, 2],
     }
     audio = {"model_type": "qwen3_omni_moe_audio_encoder", "d_model": 32, "encoder_layers": 1}

@@ -24,6 +24,19 @@ HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "rescale_factor": 1 / 2
 CLIP = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD, "rescale_factor": 1 / 255}
 
 
+QWEN3_TOWER: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_heads": 4,
+    "patch_size": 16,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "out_hidden_size": 64,
+    "num_position_embeddings": 2304,
+}
+"""What the towers of Qwen3-VL, Qwen3.5 and Qwen3-Omni share, shrunk."""
+
+
 def text_config(**values: Any) -> dict[str, Any]:
     """Return the settings that language models share, shrunk."""
     return {
@@ -109,14 +122,7 @@ def qwen3_vl_moe(folder: Path) -> None:
     )
     vision = {
         "depth": 4,
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_heads": 4,
-        "patch_size": 16,
-        "spatial_merge_size": 2,
-        "temporal_patch_size": 2,
-        "out_hidden_size": 64,
-        "num_position_embeddings": 2304,
+        **QWEN3_TOWER,
         "deepstack_visual_indexes": [0, 1, 2],
     }
     name = "qwen3_vl_moe"
